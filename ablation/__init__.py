@@ -1,0 +1,1 @@
+"""Ablation studies: what to run, and what the records say."""

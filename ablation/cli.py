@@ -1,0 +1,225 @@
+"""`ablate`: runs ablations and shows what the records say."""
+
+import json
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ablation.plan import Row, path
+from arch.bases import BASES
+from arch.errors import InputError
+from arch.parts import PARTS
+from benchmarks.benchmark import BENCHMARKS, Benchmark, get_benchmark
+from benchmarks.options import (
+    DEFAULT_OUT,
+    BenchmarkOption,
+    DataOption,
+    DeviceOption,
+    DownloadOption,
+    JsonOption,
+    OutOption,
+    new_app,
+    run_app,
+)
+
+if TYPE_CHECKING:
+    from ablation.study import Failure, OverBudget
+    from benchmarks.results import Result, Store
+
+app = new_app("Sequential ablation of image classifiers under a fixed recipe and budget.")
+
+SpecArgument = Annotated[str, typer.Argument(metavar="SPEC", help="A base and its steps: baseline+se+cbam.")]
+OVER_BUDGET, FAILED = 1, 3  # exit codes
+WIDE = 140  # columns where standard output is no terminal
+
+
+@app.command("run")
+def run_command(
+    spec: SpecArgument,
+    benchmark: BenchmarkOption = "digits",
+    data: DataOption = None,
+    download: DownloadOption = False,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Train each row with seeds 0 to N-1.")] = 3,
+    out: OutOption = DEFAULT_OUT,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> int:
+    """Train each step of SPEC over several seeds and print the table.
+
+    Runs that are recorded in --out are not trained again, and an interrupted one goes on.
+    """
+    chosen = get_benchmark(benchmark)
+    rows = path(spec, chosen)
+
+    from ablation.study import OverBudget, Study
+    from benchmarks import engine
+    from benchmarks.device import resolve_device
+    from benchmarks.progress import Display
+    from benchmarks.results import Store
+    from benchmarks.training.data import prepare
+
+    store = Store(out)
+    store.create()
+    with store.lock(), Display() as display:
+        cached = prepare(chosen.data, data, download, display)
+        study = Study(spec, rows, seeds, chosen, cached, resolve_device(device), out)
+        if study.missing(store):
+            engine.start()
+            display.say(
+                f"{chosen.name} ({study.benchmark_id}) on {study.device}: {', '.join(row.spec for row in rows)}"
+            )
+        try:
+            failures = study.carry_out(store, display)
+        except OverBudget as refused:
+            _print_refusal(refused, as_json)
+            return OVER_BUDGET
+    results = [result for result in store.results() if result.benchmark_id == study.benchmark_id]
+    _warn_damaged(store)
+    _show(rows, results, chosen, seeds, out, spec, as_json, failures)
+    return FAILED if failures else 0
+
+
+@app.command("table")
+def table_command(
+    spec: Annotated[str | None, typer.Argument(metavar="[SPEC]", help="Default: the plan recorded last.")] = None,
+    benchmark: Annotated[
+        str | None, typer.Option("--benchmark", metavar="NAME|FILE.toml", help="Default: the one recorded last.")
+    ] = None,
+    benchmark_id: Annotated[str | None, typer.Option("--id", help="Where records of several ids lie in --out.")] = None,
+    seeds: Annotated[int | None, typer.Option("--seeds", min=1, help="Use seeds 0 to N-1 only.")] = None,
+    out: OutOption = DEFAULT_OUT,
+    as_json: JsonOption = False,
+) -> int:
+    """Print the table of what is recorded. Trains nothing and reads no images."""
+    from benchmarks.results import Store, of_one_benchmark
+
+    store = Store(out)
+    recorded = store.results()
+    _warn_damaged(store)
+    if not recorded:
+        raise InputError(f"no records in {out}: ablate run makes them, --out names another folder")
+    name = recorded[-1].benchmark if benchmark is None else get_benchmark(benchmark).name
+    if benchmark is None and name not in BENCHMARKS:
+        raise InputError(f"the last record is of {name!r}, a benchmark of your own: give --benchmark FILE.toml")
+    chosen = get_benchmark(benchmark or name)
+    results = of_one_benchmark(recorded, name, benchmark_id)
+    plan = spec or results[-1].plan
+    _show(path(plan, chosen), results, chosen, seeds, out, plan, as_json, [])
+    return 0
+
+
+class Listing(StrEnum):
+    """What `ablate list` can list."""
+
+    parts = "parts"
+    bases = "bases"
+    benchmarks = "benchmarks"
+
+
+@app.command("list")
+def list_command(what: Annotated[Listing, typer.Argument()], as_json: JsonOption = False) -> int:
+    """List the parts, bases or benchmarks there are."""
+    entries = {Listing.parts: _parts, Listing.bases: _bases, Listing.benchmarks: _benchmarks}[what]()
+    if as_json:
+        print(json.dumps(entries, indent=2))
+        return 0
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold")
+    for column in entries[0]:
+        table.add_column(column)
+    for entry in entries:
+        table.add_row(*(escape(str(value)) for value in entry.values()))
+    Console(width=None if sys.stdout.isatty() else WIDE).print(table)
+    return 0
+
+
+def _parts() -> list[dict[str, Any]]:
+    return [
+        {
+            "part": part.name,
+            "value": str(part.value or ""),
+            "default": _default(part.value),
+            "what": part.summary,
+            "paper": part.paper,
+        }
+        for _, part in sorted(PARTS.items())
+    ]
+
+
+def _default(value: Any) -> str:
+    return "" if value is None else str(value.default)
+
+
+def _bases() -> list[dict[str, Any]]:
+    return [{"base": name, "timm name": f"cifar_{name}", "paper": base.paper} for name, base in BASES.items()]
+
+
+def _benchmarks() -> list[dict[str, Any]]:
+    return [
+        {
+            "benchmark": b.name,
+            "baseline": b.baseline,
+            "epochs": b.recipe.epochs,
+            "max params": f"{b.budget.max_params:,}",
+            "max hours": b.budget.max_hours,
+        }
+        for b in BENCHMARKS.values()
+    ]
+
+
+def _show(
+    rows: Sequence[Row],
+    results: "Sequence[Result]",
+    benchmark: Benchmark,
+    seeds: int | None,
+    out: Path,
+    spec: str,
+    as_json: bool,
+    failures: "Sequence[Failure]",
+) -> None:
+    """Prints the table and keeps it beside the records as Markdown and CSV, with the curves as PNG."""
+    from ablation.outputs import caption, write_outputs
+    from ablation.table import ablation_frame, to_terminal
+
+    frame = ablation_frame(rows, results, seeds)
+    text = caption(benchmark, results, seeds)
+    files = write_outputs(frame, rows, results, text, out / f"{benchmark.name}_{spec}", seeds)
+    if as_json:
+        lost = [{"step": f.row.label, "seed": f.seed, "reason": f.reason} for f in failures]
+        content = {"benchmark": benchmark.name, "caption": text, "rows": json.loads(frame.to_json(orient="records"))}
+        print(json.dumps({**content, "failures": lost, "files": [str(file) for file in files]}, indent=2))
+        return
+    from rich.console import Console
+
+    console = Console(width=None if sys.stdout.isatty() else WIDE)
+    console.print(to_terminal(frame, text))
+    for failure in failures:
+        console.print(f"{failure.row.label} seed {failure.seed} failed: {failure.reason}", markup=False)
+    console.print("written: " + ", ".join(str(file) for file in files), markup=False, soft_wrap=True)
+
+
+def _warn_damaged(store: "Store") -> None:
+    if store.damaged:
+        lines = ", ".join(map(str, store.damaged))
+        print(f"warning: {store.path} has lines that cannot be read and are left out: {lines}", file=sys.stderr)
+
+
+def _print_refusal(refused: "OverBudget", as_json: bool) -> None:
+    """The figures of every row, and which limits are broken."""
+    if as_json:
+        print(json.dumps({"over_budget": [verdict.to_json() for verdict in refused.verdicts]}, indent=2))
+    for verdict in refused.verdicts:
+        print(f"ablate: {verdict.line()}", file=sys.stderr)
+    print("ablate: over budget: nothing was trained", file=sys.stderr)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of `ablate`."""
+    return run_app(app, "ablate", argv)

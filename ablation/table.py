@@ -1,0 +1,114 @@
+"""Records to one DataFrame, and that frame as terminal table, Markdown and CSV."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from ablation.plan import Row
+from benchmarks.budget.verdict import format_hours
+from benchmarks.results import Result
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+COLUMNS = {  # of the frame -> as people read them
+    "step": "step",
+    "params": "params",
+    "macs": "MACs",
+    "images_per_second": "img/s",
+    "hours": "train time",
+    "top1": "top-1 %",
+    "top5": "top-5 %",
+    "change": "Δ before",
+    "change_from_baseline": "Δ first",
+}
+
+
+def ablation_frame(rows: Sequence[Row], results: Sequence[Result], seeds: int | None = None) -> pd.DataFrame:
+    """One line a row, in the order of the plan.
+
+    results: of one benchmark id only. seeds: use seeds 0 to seeds - 1; None: all there are.
+    Raises ValueError where results of two benchmark ids would meet.
+    Accuracies and their changes in percent and points; std is the sample standard deviation over the seeds;
+    changes are differences of means over the seeds, empty where a row has no result.
+    """
+    if len({result.benchmark_id for result in results}) > 1:
+        raise ValueError("results of different benchmarks cannot share a table")
+    runs = pd.DataFrame([vars(result) for result in results], columns=list(Result.__dataclass_fields__))
+    if seeds is not None:
+        runs = runs[runs["seed"] < seeds]
+    frame = pd.DataFrame([_line(row, runs[runs["key"] == row.variant.key()]) for row in rows])
+    frame["change"] = frame["top1_mean"].diff()
+    frame["change_from_baseline"] = (frame["top1_mean"] - frame["top1_mean"].iloc[0]).where(frame.index > 0)
+    return frame
+
+
+def _line(row: Row, runs: pd.DataFrame) -> dict[str, Any]:
+    first: Any = runs.iloc[0] if len(runs) else {}
+    return {
+        "step": row.label,
+        "spec": row.spec,
+        "params": first.get("params"),
+        "macs": first.get("macs"),
+        "images_per_second": runs["images_per_second"].astype(float).mean(),
+        "hours": runs["hours"].astype(float).mean(),
+        "top1_mean": runs["top1"].astype(float).mean(),
+        "top1_std": runs["top1"].astype(float).std(),
+        "n": len(runs),
+        "top5_mean": runs["top5"].astype(float).mean(),
+    }
+
+
+def readable(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame as text, with the units and precision that people read."""
+    return pd.DataFrame([_texts(line) for line in frame.to_dict("records")], columns=list(COLUMNS.values()))
+
+
+def _texts(line: dict[Any, Any]) -> list[str]:
+    if not line["n"]:
+        return [line["step"], "-", "-", "-", "-", "no result", "-", "-", "-"]
+    std = f" ± {line['top1_std']:.2f}" if line["n"] > 1 else ""
+    return [
+        line["step"],
+        f"{int(line['params']):,}",
+        format_count(line["macs"]),
+        f"{line['images_per_second']:,.0f}",
+        format_hours(line["hours"]),
+        f"{line['top1_mean']:.2f}{std} (n={line['n']})",
+        f"{line['top5_mean']:.2f}",
+        _change(line["change"]),
+        _change(line["change_from_baseline"]),
+    ]
+
+
+def _change(points: float) -> str:
+    return "" if pd.isna(points) else f"{points:+.2f}"
+
+
+def format_count(count: float) -> str:
+    """1,304,911,872 as 1.305 G."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if count >= size:
+            return f"{count / size:.3f} {unit}" if unit == "G" else f"{count / size:.1f} {unit}"
+    return f"{count:.0f}"
+
+
+def to_markdown(frame: pd.DataFrame, caption: str) -> str:
+    """A Markdown table with its caption below; a bar in a name stays text."""
+    text = readable(frame).replace(r"\|", r"\\|", regex=True)
+    return f"{text.to_markdown(index=False, disable_numparse=True)}\n\n{caption}\n"
+
+
+def to_terminal(frame: pd.DataFrame, caption: str) -> "Table":
+    """The table for rich's console."""
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(caption=escape(caption), caption_justify="left", header_style="bold", box=box.SIMPLE_HEAD)
+    for position, name in enumerate(COLUMNS.values()):
+        table.add_column(name, justify="left" if position == 0 else "right", overflow="fold")
+    for line in readable(frame).itertuples(index=False):
+        table.add_row(*(escape(text) for text in line))
+    return table

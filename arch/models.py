@@ -1,0 +1,71 @@
+"""The timm entry points: `cifar_<base>` for every base, and `cifar_net` for any spec.
+
+Importing this module registers them: `timm.create_model("cifar_net", spec="resnet18+se", num_classes=10)`.
+"""
+
+from functools import partial
+from typing import Any
+
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from torch import nn
+
+from arch.bases import BASES
+from arch.net import ResidualNet
+from arch.spec import parse
+from arch.variant import Variant
+
+PREFIX = "cifar_"  # shadows none of timm's own names
+GENERIC = "cifar_net"
+
+__all__ = ["build"]  # timm's registry adds each entry point
+
+
+def _cfg() -> dict[str, Any]:
+    """What timm wants to know about a model's input and weights; there are no published weights."""
+    return {
+        "url": "",
+        "num_classes": 100,
+        "input_size": (3, 32, 32),
+        "pool_size": None,
+        "crop_pct": 1.0,
+        "interpolation": "bicubic",
+        "mean": (0.5, 0.5, 0.5),
+        "std": (0.5, 0.5, 0.5),
+        "first_conv": "stem.0",
+        "classifier": "head.fc",
+    }
+
+
+default_cfgs = generate_default_cfgs({name: _cfg() for name in [GENERIC, *(PREFIX + base for base in BASES)]})
+
+
+def _create(name: str, variant: Variant, pretrained: bool, **kwargs: Any) -> nn.Module:
+    features = {"feature_cls": "getter", "out_indices": tuple(range(len(variant.depths)))}
+    model: nn.Module = build_model_with_cfg(
+        partial(ResidualNet, variant), name, pretrained, feature_cfg=features, **kwargs
+    )
+    return model
+
+
+def build(variant: Variant, num_classes: int, in_chans: int = 3) -> ResidualNet:
+    """Builds a variant's net with fresh weights."""
+    return ResidualNet(variant, num_classes, in_chans)
+
+
+@register_model
+def cifar_net(pretrained: bool = False, spec: str = "resnet18", **kwargs: Any) -> nn.Module:
+    """Any spec: `timm.create_model("cifar_net", spec="resnet50+se+avg_down")`."""
+    return _create(GENERIC, parse(spec).variant(), pretrained, **kwargs)
+
+
+def _register(base: str) -> None:
+    def entry(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+        return _create(PREFIX + base, BASES[base].variant, pretrained, **kwargs)
+
+    entry.__name__ = entry.__qualname__ = PREFIX + base
+    entry.__doc__ = f"{base} for small images. {BASES[base].paper}"
+    globals()[entry.__name__] = register_model(entry)
+
+
+for _base in BASES:
+    _register(_base)

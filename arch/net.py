@@ -1,0 +1,206 @@
+"""`ResidualNet`: a `Variant` as a module, with the interface of timm's own models."""
+
+from functools import partial
+from pkgutil import resolve_name
+from typing import Any
+
+from timm.layers import BlurPool2d, ClassifierHead, DropPath, calculate_drop_path_rates, get_act_layer, get_attn
+from timm.models import checkpoint_seq
+from timm.models._features import feature_take_indices
+from timm.models.resnet import BasicBlock, Bottleneck, downsample_avg, downsample_conv
+from torch import Tensor, nn
+
+from arch.blocks import GeM, Layer, PadShortcut, PreActBlock, branch_convs, create_stem, stem_stride
+from arch.parts import PARTS
+from arch.variant import EXPANSION, Variant
+
+
+def _attention_layer(entry: str) -> Layer:
+    """`se` or `se=8` as a callable from channels to module."""
+    name, _, reduction = entry.partition("=")
+    part = PARTS[name]
+    layer: Layer = resolve_name(part.layer) if part.layer else get_attn(name)
+    return partial(layer, rd_ratio=1 / int(reduction)) if reduction else layer
+
+
+def attention_layer(attention: tuple[str, ...]) -> Layer | None:
+    """Several attention layers as one callable from channels to module, applied in the order given."""
+    layers = [_attention_layer(entry) for entry in attention]
+    if len(layers) < 2:
+        return layers[0] if layers else None
+    return lambda channels, **_: nn.Sequential(*(layer(channels) for layer in layers))
+
+
+class ResidualNet(nn.Module):
+    """The net that a `Variant` describes: stem, stages of residual blocks, final norm, classifier head.
+
+    (batch, in_chans, height, width) -> (batch, num_classes), or features where num_classes is 0.
+    """
+
+    def __init__(
+        self,
+        variant: Variant,
+        num_classes: int = 100,
+        in_chans: int = 3,
+        global_pool: str | None = None,
+        drop_rate: float | None = None,
+        drop_path_rate: float | None = None,
+    ) -> None:
+        """global_pool, drop_rate, drop_path_rate: in place of the variant's own."""
+        super().__init__()
+        self.variant = variant
+        self.num_classes = num_classes
+        self.in_chans = in_chans
+        self.grad_checkpointing = False
+        act_layer = get_act_layer(variant.act)
+        self.stem = create_stem(variant.stem, in_chans, variant.stem_width, variant.order, act_layer)
+        self.stages, self.feature_info = self._create_stages(drop_path_rate)
+        self.num_features: int = self.feature_info[-1]["num_chs"]
+        norm_act = [nn.BatchNorm2d(self.num_features), act_layer(inplace=True)] if variant.order != "post" else []
+        self.norm = nn.Sequential(*norm_act)
+        pool = variant.pool if global_pool is None else global_pool
+        dropout = variant.dropout if drop_rate is None else drop_rate
+        self.head = ClassifierHead(self.num_features, num_classes, "avg" if pool == "gem" else pool, dropout)
+        if pool == "gem":
+            self.head.global_pool = GeM()
+        self.init_weights()
+
+    @property
+    def head_hidden_size(self) -> int:
+        """Channels that reach the classifier."""
+        return int(self.head.num_features)
+
+    def init_weights(self) -> None:
+        """He initialisation (arXiv:1502.01852); the last norm of a post-activation branch starts at 0."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        for module in self.modules():
+            if isinstance(module, BasicBlock | Bottleneck):
+                module.zero_init_last()
+
+    def _create_stages(self, drop_path_rate: float | None) -> tuple[nn.Sequential, list[dict[str, Any]]]:
+        variant = self.variant
+        drop_path = variant.drop_path if drop_path_rate is None else drop_path_rate
+        rates: Any = iter(calculate_drop_path_rates(drop_path, sum(variant.depths)))
+        chs, reduction = variant.stem_width, stem_stride(variant.stem)
+        stages, info = nn.Sequential(), []
+        for index, (widths, stride) in enumerate(zip(variant.block_widths(), variant.strides, strict=True)):
+            stage = nn.Sequential()
+            for number, width in enumerate(widths):
+                block_stride = stride if number == 0 else 1
+                stage.append(create_block(variant, chs, width, block_stride, next(rates)))
+                chs = width * (EXPANSION if variant.block == "bottleneck" else 1)
+            stages.append(stage)
+            reduction *= stride
+            info.append({"num_chs": chs, "reduction": reduction, "module": f"stages.{index}"})
+        return stages, info
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Regular expressions that group parameters by depth, for timm's layer decay."""
+        return {"stem": r"^stem", "blocks": r"^stages\.(\d+)" if coarse else r"^stages\.(\d+)\.(\d+)"}
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recompute activations in the backward pass instead of keeping them."""
+        self.grad_checkpointing = enable
+
+    def get_classifier(self, name_only: bool = False) -> nn.Module | str:
+        """The last linear layer, or its name."""
+        return "head.fc" if name_only else self.head.fc
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Puts a fresh classifier for `num_classes` (0: none) and, where named, another timm pooling."""
+        self.num_classes = num_classes
+        self.head.reset(num_classes, global_pool)
+
+    def _stage(self, index: int, x: Tensor) -> Tensor:
+        if self.grad_checkpointing and self.training:
+            x = checkpoint_seq(self.stages[index], x)
+        else:
+            x = self.stages[index](x)
+        return x
+
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | list[int] | None = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
+        """The outputs of the stages named by `indices` (an int: the last n; None: all), as timm's models give them."""
+        if output_fmt != "NCHW":
+            raise ValueError("output_fmt must be NCHW")
+        take, last = feature_take_indices(len(self.stages), indices)
+        intermediates = []
+        x = self.stem(x)
+        for index in range(last + 1 if stop_early else len(self.stages)):
+            x = self._stage(index, x)
+            if index in take:
+                final = norm and index == len(self.stages) - 1
+                intermediates.append(self.norm(x) if final else x)
+        return intermediates if intermediates_only else (self.norm(x), intermediates)
+
+    def prune_intermediate_layers(
+        self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
+    ) -> list[int]:
+        """Drops the stages after the last of `indices`, and the layers that nothing reads then."""
+        take, last = feature_take_indices(len(self.stages), indices)
+        if prune_norm or last < len(self.stages) - 1:
+            self.norm = nn.Sequential()
+        self.stages = self.stages[: last + 1]
+        if prune_head:
+            self.reset_classifier(0, "")
+        return list(take)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """(batch, in_chans, height, width) -> the last stage's (batch, num_features, height', width')."""
+        x = self.stem(x)
+        for index in range(len(self.stages)):
+            x = self._stage(index, x)
+        out: Tensor = self.norm(x)
+        return out
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Features -> class scores, or what the classifier would read when `pre_logits`."""
+        out: Tensor = self.head(x, pre_logits=pre_logits)
+        return out
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward_head(self.forward_features(x))
+
+
+def create_block(variant: Variant, in_chs: int, width: int, stride: int, drop_path: float) -> nn.Module:
+    """One residual block of `variant`: timm's own for post-activation, ours for the orders timm lacks."""
+    out_chs = width * (EXPANSION if variant.block == "bottleneck" else 1)
+    shortcut = _create_shortcut(variant, in_chs, out_chs, stride) if stride > 1 or in_chs != out_chs else None
+    layers: dict[str, Any] = {
+        "act_layer": get_act_layer(variant.act),
+        "attn_layer": attention_layer(variant.attention),
+        "aa_layer": BlurPool2d if variant.blurpool else None,
+    }
+    inner = round(width * variant.inner_ratio)
+    if variant.order != "post":
+        convs = branch_convs(
+            variant.block, in_chs, width, inner, stride=stride, groups=variant.groups, blur=variant.blurpool
+        )
+        pyramid = variant.order == "pyramid"
+        return PreActBlock(
+            in_chs, convs, stride=stride, shortcut=shortcut, pyramid=pyramid, drop_path=drop_path, **layers
+        )
+    layers["drop_path"] = DropPath(drop_path) if drop_path else None
+    if variant.block == "basic":
+        return BasicBlock(in_chs, width, stride, shortcut, **layers)
+    # timm computes the inner width as floor(width * base_width / 64) * groups; the half keeps it clear of rounding
+    base_width: Any = (inner // variant.groups + 0.5) * 64 / width
+    return Bottleneck(in_chs, width, stride, shortcut, variant.groups, base_width, **layers)
+
+
+def _create_shortcut(variant: Variant, in_chs: int, out_chs: int, stride: int) -> nn.Module:
+    if variant.shortcut == "pad":
+        return PadShortcut(in_chs, out_chs, stride)
+    create = downsample_avg if variant.shortcut == "avg" else downsample_conv
+    shortcut: Any = create(in_chs, out_chs, 1, stride)
+    # a pre-activation shortcut has no norm of its own: drop the last of (pool,) convolution, norm
+    return nn.Sequential(*list(shortcut)[:-1]) if variant.order != "post" else nn.Sequential(*shortcut)

@@ -1,0 +1,69 @@
+"""`Variant`: everything that a row of an ablation table may change, as data that builds nothing."""
+
+import hashlib
+import json
+from dataclasses import dataclass, fields
+
+BLOCKS = ("basic", "bottleneck")
+ORDERS = ("post", "pre", "pyramid")
+SHORTCUTS = ("conv", "avg", "pad")
+STEMS = ("conv3", "conv3_pool", "conv7", "conv7_pool", "deep", "patch2")
+POOLS = ("avg", "max", "avgmax", "catavgmax", "gem")
+EXPANSION = 4  # output channels of a bottleneck block, as a multiple of its stage's width
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A residual image classifier. Two equal variants are one architecture and share one row.
+
+    Raises ValueError when the fields contradict each other.
+    """
+
+    depths: tuple[int, ...]  # residual blocks in each stage
+    widths: tuple[int, ...]  # channels of each stage, before a bottleneck's expansion
+    strides: tuple[int, ...]  # stride of each stage's first block
+    stem_width: int  # channels the stem puts out
+    block: str = "basic"  # one of BLOCKS
+    order: str = "post"  # where norm and activation stand: one of ORDERS
+    shortcut: str = "conv"  # how a shortcut changes shape: one of SHORTCUTS
+    stem: str = "conv3"  # one of STEMS
+    growth: int = 0  # channels added evenly over all blocks (PyramidNet's alpha)
+    groups: int = 1  # groups of a bottleneck's 3x3 convolution (ResNeXt's cardinality)
+    inner_ratio: float = 1.0  # channels of a bottleneck's 3x3 convolution, per channel of its width
+    attention: tuple[str, ...] = ()  # at the end of each residual branch, composed in this order
+    act: str = "relu"  # a name timm.layers.get_act_layer knows
+    blurpool: bool = False  # strided 3x3 convolutions become stride 1 and a blur
+    drop_path: float = 0.0  # stochastic depth of the last block; rises linearly from 0
+    dropout: float = 0.0  # before the classifier
+    pool: str = "avg"  # global pooling: one of POOLS
+
+    def __post_init__(self) -> None:
+        if not len(self.depths) == len(self.widths) == len(self.strides):
+            raise ValueError("depths, widths and strides must name the same number of stages")
+        if min(self.depths + self.widths + self.strides + (self.stem_width, self.groups)) < 1:
+            raise ValueError("depths, widths, strides, stem width and groups must be at least 1")
+        if self.groups > 1 and self.block != "bottleneck":
+            raise ValueError("groups need bottleneck blocks (resnet50, resnext50, pyramidnet272)")
+        for width in sum(self.block_widths(), ()):
+            if round(width * self.inner_ratio) % self.groups:
+                raise ValueError(f"{self.groups} groups do not divide {round(width * self.inner_ratio)} channels")
+
+    def block_widths(self) -> tuple[tuple[int, ...], ...]:
+        """The width of every block, a tuple a stage; they grow block by block where `growth` says so.
+
+        PyramidNet (Han et al. 2017, arXiv:1610.02915), section 2.1: each block adds growth / (number of blocks),
+        rounded down.
+        """
+        blocks, done, stages = sum(self.depths), 0, []
+        for depth, width in zip(self.depths, self.widths, strict=True):
+            stages.append(tuple(width + self.growth * (done + i + 1) // blocks for i in range(depth)))
+            done += depth
+        return tuple(stages)
+
+    def key(self) -> str:
+        """A hash that is equal for equal architectures, on every machine and in every version.
+
+        Fields at their default are left out, so that a field added later changes no old key.
+        """
+        chosen = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+        return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:16]

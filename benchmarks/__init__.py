@@ -1,0 +1,1 @@
+"""Everything that makes two numbers comparable: data, recipe, budget, measurement and records."""

@@ -1,0 +1,144 @@
+"""`Benchmark`: data + recipe + budget + baseline under one name; the built-in ones; the TOML loader.
+
+A number can be compared with another only inside one benchmark, as its id says. Knows no torch.
+"""
+
+import hashlib
+import json
+import tomllib
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Le, Lt
+
+from arch.errors import InputError, unknown
+from arch.spec import parse
+from benchmarks.training.recipe import Recipe
+
+PROTOCOL = 1  # raised whenever a change to the training code changes its numbers
+
+Split = Literal["test", "val"]  # what a model is evaluated on: test for tables, val for whatever selects
+
+
+@dataclass(frozen=True)
+class Data:
+    """Which images, and how many of them. Where they lie is not part of a benchmark."""
+
+    source: Literal["digits", "cifar10", "cifar100", "folder"]
+    num_classes: Annotated[int, Ge(2)]
+    image_size: Annotated[int, Ge(4), Le(512)] = 32  # pixels each side; other sizes are resized
+    in_chans: Literal[1, 3] = 3
+    train_per_class: Annotated[int, Ge(1)] | None = None  # keep this many images of each class; None: all
+    test_per_class: Annotated[int, Ge(1)] | None = None
+    val_fraction: Annotated[float, Gt(0), Lt(1)] = 0.1  # of each class's training images, held out for selection
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of one image."""
+        return self.in_chans, self.image_size, self.image_size
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a model may cost: under both limits, or it is not trained."""
+
+    max_params: Annotated[int, Gt(0)] = 30_000_000
+    max_hours: Annotated[float, Gt(0)] = 2.0  # training on one device, evaluation included
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Everything that makes two numbers comparable."""
+
+    name: str
+    data: Data
+    baseline: str  # a spec: what the word `baseline` stands for
+    recipe: Recipe = field(default_factory=Recipe)
+    budget: Budget = field(default_factory=Budget)
+
+    def definition(self, fingerprint: str, device: str, split: Split = "test") -> dict[str, Any]:
+        """Every field that changes a number, as readable data. Budget and baseline change none.
+
+        fingerprint: hash of the images themselves. device: its type ("cpu", "cuda"), which sets the precision.
+        """
+        return {
+            "protocol": PROTOCOL,
+            "data": {**asdict(self.data), "fingerprint": fingerprint},
+            "recipe": asdict(self.recipe),
+            "device": device,
+            "split": split,
+        }
+
+
+def identify(definition: dict[str, Any]) -> str:
+    """The benchmark id: a hash of `Benchmark.definition`."""
+    return hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()[:12]
+
+
+BENCHMARKS: dict[str, Benchmark] = {
+    benchmark.name: benchmark
+    for benchmark in (
+        Benchmark("cifar100", Data("cifar100", 100), baseline="resnet50"),
+        Benchmark("cifar10", Data("cifar10", 10), baseline="resnet50"),
+        Benchmark(
+            "cifar100_small",  # real images at a CPU's pace: 10,000 to train on, a few minutes a run
+            Data("cifar100", 100, train_per_class=100, test_per_class=20),
+            baseline="resnet8",
+            recipe=Recipe(epochs=15, batch_size=128, lr=0.2, weight_decay=5e-4, warmup_epochs=1, label_smoothing=0.0),
+            budget=Budget(max_params=1_000_000, max_hours=0.5),
+        ),
+        Benchmark(
+            "digits",  # scikit-learn's 8x8 handwritten digits: 1,297 to train on, 500 to test
+            Data("digits", 10, image_size=8, in_chans=1, test_per_class=50),
+            baseline="resnet8",
+            recipe=Recipe(epochs=40, batch_size=64, lr=0.1, warmup_epochs=2, crop_padding=1, flip=0.0),
+            budget=Budget(max_params=200_000, max_hours=0.05),
+        ),
+    )
+}
+
+
+def get_benchmark(name: str) -> Benchmark:
+    """A built-in benchmark by name, or a user's own from a .toml file. Raises InputError."""
+    if name.endswith(".toml"):
+        return load_benchmark(Path(name))
+    if name not in BENCHMARKS:
+        raise unknown("benchmark", name, BENCHMARKS, " (or a .toml file)")
+    return BENCHMARKS[name]
+
+
+def load_benchmark(path: Path) -> Benchmark:
+    """Reads a benchmark from TOML: `name`, `baseline`, [data], and where they differ from `cifar100`
+    [recipe] and [budget]. Raises InputError naming the key that is wrong and those that are valid.
+    """
+    from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+    try:
+        content = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise InputError(f"cannot read benchmark {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not TOML: {error}") from error
+    for section in (Benchmark, Data, Recipe, Budget):
+        setattr(section, "__pydantic_config__", ConfigDict(extra="forbid", strict=True))  # noqa: B010  # for mypy
+    try:
+        benchmark = TypeAdapter(Benchmark).validate_json(json.dumps(content, default=str))
+    except ValidationError as error:
+        raise InputError(f"{path}: {_first_problem(error.errors()[0])}") from error
+    if benchmark.name in BENCHMARKS or not benchmark.name.isidentifier():
+        raise InputError(f"{path}: name {benchmark.name!r} must be one word of letters, digits and _, not a built-in's")
+    parse(benchmark.baseline)
+    return benchmark
+
+
+def _first_problem(problem: Any) -> str:
+    """One line for a pydantic error; an unknown key gets the valid ones."""
+    *sections, key = [str(word) for word in problem["loc"]] or ["file"]
+    if problem["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        holders: dict[str, type] = {"data": Data, "recipe": Recipe, "budget": Budget}
+        holder: Any = holders.get(sections[0] if sections else "", Benchmark)
+        return str(
+            unknown("key", key, [f.name for f in fields(holder)], f" in [{'.'.join(sections)}]" if sections else "")
+        )
+    return f"{'.'.join([*sections, key])}: {problem['msg']}"

@@ -1,0 +1,1 @@
+"""What a model costs, and whether that is inside the budget."""

@@ -1,0 +1,89 @@
+"""The verdict: whether a model is inside a benchmark's budget."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from arch.models import build
+from arch.spec import parse
+from benchmarks.benchmark import Benchmark
+from benchmarks.budget.cost import count_attention, measure_cost
+from benchmarks.budget.throughput import measure_throughput
+from benchmarks.budget.verdict import Verdict, format_hours
+from benchmarks.progress import Progress, Report
+
+Builder = Callable[[], nn.Module]
+
+
+def check(
+    name: str,
+    builder: Builder,
+    benchmark: Benchmark,
+    device: str,
+    counts: tuple[int, int] | None,
+) -> Verdict:
+    """Judges the model that `builder` returns.
+
+    counts: training and evaluation images; None to leave speed and hours out. A model over its parameters is not timed.
+    """
+    verdict = check_cost(name, builder, benchmark, device)
+    return verdict if counts is None or not verdict.passed else add_timing(verdict, builder, benchmark, device, counts)
+
+
+def check_cost(name: str, builder: Builder, benchmark: Benchmark, device: str) -> Verdict:
+    """Judges parameters and counts MACs, without running the model for real."""
+    count_attention()
+    cost = measure_cost(builder(), benchmark.data.input_shape)
+    limit = benchmark.budget.max_params
+    problems = (f"{cost.params:,} parameters > {limit:,}",) if cost.params > limit else ()
+    return Verdict(name, benchmark.name, benchmark.budget, cost, None, None, device_name(device), problems)
+
+
+def add_timing(
+    verdict: Verdict, builder: Builder, benchmark: Benchmark, device: str, counts: tuple[int, int]
+) -> Verdict:
+    """Adds measured throughput and predicted hours to a verdict, and judges those."""
+    data, recipe, limit = benchmark.data, benchmark.recipe, benchmark.budget.max_hours
+    throughput = measure_throughput(builder().to(device), recipe, data.num_classes, data.input_shape)
+    hours = throughput.hours(recipe, *counts)
+    problems = verdict.problems
+    if hours > limit:
+        problems += (f"{format_hours(hours)} predicted on {verdict.device} > {format_hours(limit)}",)
+    return replace(verdict, throughput=throughput, hours=hours, problems=problems)
+
+
+def check_specs(
+    report: Report,
+    specs: Sequence[str],
+    benchmark: Benchmark,
+    device: str,
+    counts: tuple[int, int],
+) -> list[Verdict]:
+    """Judges several of our own specs: first all of them without timing, and only if they pass, timed."""
+    builders = [spec_builder(spec, benchmark) for spec in specs]
+    verdicts: list[Verdict] = []
+    for spec, builder in zip(specs, builders, strict=True):
+        report(Progress("counting parameters and MACs", len(verdicts), len(specs), spec))
+        verdicts.append(check_cost(spec, builder, benchmark, device))
+    if not all(verdict.passed for verdict in verdicts):
+        return verdicts
+    timed: list[Verdict] = []
+    for verdict, builder in zip(verdicts, builders, strict=True):
+        report(Progress("timing a few training steps", len(timed), len(specs), verdict.model))
+        timed.append(add_timing(verdict, builder, benchmark, device, counts))
+    return timed
+
+
+def spec_builder(spec: str, benchmark: Benchmark) -> Builder:
+    """Builds one of our own specs for the benchmark's images."""
+    variant, data = parse(spec, benchmark.baseline).variant(), benchmark.data
+    return lambda: build(variant, data.num_classes, data.in_chans)
+
+
+def device_name(device: str) -> str:
+    """The device as people know it: `NVIDIA H200`, or the CPU with its threads."""
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    return f"cpu ({torch.get_num_threads()} threads)"

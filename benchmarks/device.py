@@ -1,0 +1,32 @@
+"""Which device to use, found out without loading torch where that is possible."""
+
+import re
+import sys
+from pathlib import Path
+
+from arch.errors import InputError
+from benchmarks import engine
+from benchmarks.progress import Report, silent
+
+NVIDIA_DRIVER = (Path("/dev/nvidiactl"), Path("/dev/dxg"))  # on Linux and on WSL: without either there is no CUDA
+
+
+def resolve_device(name: str) -> str:
+    """`auto` becomes `cuda` where a GPU is usable and `cpu` elsewhere; others are checked. Raises InputError."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+        raise InputError(f"unknown --device {name!r}: valid: auto, cpu, cuda, cuda:0, cuda:1...")
+    if name == "cpu" or (name == "auto" and sys.platform == "linux" and not any(p.exists() for p in NVIDIA_DRIVER)):
+        return "cpu"
+    count: int = engine.call("benchmarks.device:count_gpus", silent)
+    if name == "auto":
+        return "cuda" if count else "cpu"
+    if int(name.partition(":")[2] or 0) >= count:
+        raise InputError(f"--device {name} is not there: torch sees {count} GPU(s); cpu always works")
+    return name
+
+
+def count_gpus(report: Report) -> int:
+    """GPUs that torch can use; for a child process."""
+    import torch
+
+    return torch.cuda.device_count()

@@ -1,0 +1,63 @@
+"""The options that every command shares, with the same meaning everywhere, and how a command ends."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from arch.errors import InputError
+from benchmarks.benchmark import BENCHMARKS
+
+
+def _complete_benchmark(incomplete: str) -> list[str]:
+    return [name for name in BENCHMARKS if name.startswith(incomplete)]
+
+
+BenchmarkOption = Annotated[
+    str,
+    typer.Option(
+        "--benchmark",
+        metavar="NAME|FILE.toml",
+        help="Data, recipe, budget and baseline: " + ", ".join(BENCHMARKS) + ", or your own.",
+        autocompletion=_complete_benchmark,
+    ),
+]
+DataOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="DIR",
+        help="Folder with train/<class>/ and test/<class>/, or that of torchvision's CIFAR files  [default: data/]",
+        show_default=False,
+    ),
+]
+DownloadOption = Annotated[bool, typer.Option("--download", help="Download CIFAR where it is missing.")]
+OutOption = Annotated[
+    Path, typer.Option("--out", metavar="DIR", help="Where records, checkpoints, tables and plots are kept.")
+]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1...")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+
+DEFAULT_OUT = Path("runs")
+
+
+def new_app(help_text: str) -> typer.Typer:
+    """A typer application that leaves errors to `run_app`."""
+    return typer.Typer(help=help_text, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+def run_app(app: typer.Typer, name: str, argv: list[str] | None) -> int:
+    """Runs a command line and returns its exit code. Bad input is one line on standard error and code 2."""
+    try:
+        code = app(args=argv, prog_name=name, standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except InputError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 2
+    except typer.TyperException as error:
+        print(f"{name}: {error.format_message()}", file=sys.stderr)
+        return 2
+    except (KeyboardInterrupt, typer.Abort):
+        print(f"{name}: stopped; the same command goes on from here", file=sys.stderr)
+        return 130

@@ -1,0 +1,86 @@
+"""What long work says while it runs: bars with the time left on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from types import TracebackType
+from typing import Self
+
+
+@dataclass(frozen=True)
+class Progress:
+    """`done` of `total` pieces of a task, and a few words on how it goes."""
+
+    task: str
+    done: int
+    total: int
+    note: str = ""
+
+
+Report = Callable[[Progress], None]
+
+PLAIN_EVERY = 10.0  # seconds between two plain lines of one task
+
+
+def silent(progress: Progress) -> None:
+    """A `Report` that says nothing."""
+
+
+class Display:
+    """Shows `Progress` on standard error, so that standard output stays clean for results."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bars
+
+        self._console = Console(stderr=True)
+        self._bars = Bars(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}", markup=False),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+        )
+        self._bar: tuple[int, int] | None = None
+        self._started = self._spoken = time.monotonic()
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+
+    def say(self, line: str) -> None:
+        """One line that stays."""
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def __call__(self, progress: Progress) -> None:
+        if self._console.is_terminal:
+            self._draw(progress)
+        elif time.monotonic() - self._spoken >= PLAIN_EVERY:
+            self._spoken = time.monotonic()
+            print(self._line(progress), file=sys.stderr, flush=True)
+
+    def _draw(self, progress: Progress) -> None:
+        if self._bar is None or self._bar[1] != progress.total:
+            if self._bar is not None:
+                self._bars.remove_task(self._bar[0])  # type: ignore[arg-type]
+            self._bar = (self._bars.add_task(progress.task, total=progress.total, note=""), progress.total)
+        self._bars.update(self._bar[0], description=progress.task, completed=progress.done, note=progress.note)  # type: ignore[arg-type]
+
+    def _line(self, progress: Progress) -> str:
+        elapsed = time.monotonic() - self._started
+        left = elapsed / progress.done * (progress.total - progress.done) if progress.done else 0.0
+        eta = f", about {timedelta(seconds=round(left))} left" if progress.done else ""
+        return f"{progress.task}: {progress.done}/{progress.total}{eta} {progress.note}".rstrip()

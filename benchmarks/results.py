@@ -1,0 +1,133 @@
+"""Records: one finished run is one line of JSON, only ever appended. Knows no torch."""
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from arch.errors import InputError
+
+
+@dataclass(frozen=True)
+class Result:
+    """Everything there is to know of one run. Accuracies in percent, of the final epoch."""
+
+    spec: str
+    key: str  # of the variant
+    seed: int
+    benchmark: str
+    benchmark_id: str
+    definition: dict[str, Any]  # what the id is a hash of
+    plan: str  # the spec of the ablation it was run for
+    params: int
+    macs: int  # one image
+    predicted_hours: float
+    hours: float  # training and evaluation, as measured
+    images_per_second: float  # training, as measured
+    images_seen: int
+    top1: float
+    top5: float
+    per_class: dict[str, float]
+    curve: list[dict[str, float]]  # one entry an epoch, as benchmarks.training.trainer.Epoch
+    device: str
+    versions: dict[str, str]
+    commit: str
+    finished: str  # UTC, ISO 8601
+
+    @property
+    def unit(self) -> str:
+        """The run's identity: nothing with the same one is trained twice."""
+        return unit_id(self.key, self.seed, self.benchmark_id)
+
+
+def unit_id(key: str, seed: int, benchmark_id: str) -> str:
+    """Identity of a run: variant, seed and benchmark."""
+    return f"{key}-{benchmark_id}-seed{seed}"
+
+
+class Store:
+    """The records of one output folder."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.path = out / "records.jsonl"
+        self.damaged: list[int] = []  # line numbers that could not be read
+
+    def create(self) -> None:
+        """Makes the folder. Raises InputError where it cannot be written to."""
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+            with self.path.open("ab"):
+                pass
+        except OSError as error:
+            raise InputError(f"cannot write to --out {self.out}: {error.strerror}") from error
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Holds the folder for one command. Raises InputError where another has it; a killed one has it no more."""
+        try:
+            with FileLock(self.out / ".lock", blocking=False):
+                yield
+        except Timeout as error:
+            raise InputError(f"another run is writing to {self.out}: wait for it, or give another --out") from error
+
+    def append(self, result: Result) -> None:
+        """Adds one record; on return it is on the disk."""
+        line = json.dumps(asdict(result), allow_nan=False) + "\n"
+        with self.path.open("a+b") as file:
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":  # a write that was cut off: keep it from spoiling ours
+                    line = "\n" + line
+            file.write(line.encode())
+            file.flush()
+            os.fsync(file.fileno())
+
+    def results(self) -> list[Result]:
+        """All records, oldest first, one a unit; lines that cannot be read are listed in `damaged`."""
+        found: dict[str, Result] = {}
+        self.damaged = []
+        if not self.path.exists():
+            return []
+        with self.path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    result = Result(**json.loads(line))
+                except (ValueError, TypeError):
+                    if line.strip():
+                        self.damaged.append(number)
+                    continue
+                found.setdefault(result.unit, result)
+        return list(found.values())
+
+
+def of_one_benchmark(results: Sequence[Result], name: str, benchmark_id: str | None = None) -> list[Result]:
+    """The results of one benchmark. Raises InputError when the name stands for several ids and none is chosen."""
+    named = [result for result in results if result.benchmark == name]
+    definitions = {result.benchmark_id: result.definition for result in named}
+    if not named or (benchmark_id is not None and benchmark_id not in definitions):
+        there = ", ".join(sorted({f"{result.benchmark} {result.benchmark_id}" for result in results}))
+        raise InputError(f"no records of {' '.join(filter(None, [name, benchmark_id]))}: recorded are {there}")
+    if benchmark_id is None and len(definitions) > 1:
+        differ = ", ".join(differing_fields(list(definitions.values())))
+        ids = ", ".join(definitions)
+        raise InputError(f"{name} has records of several ids ({ids}) that differ in {differ}: choose one with --id")
+    chosen = benchmark_id or named[0].benchmark_id
+    return [result for result in named if result.benchmark_id == chosen]
+
+
+def differing_fields(definitions: Sequence[dict[str, Any]], prefix: str = "") -> list[str]:
+    """The fields, as `recipe.epochs`, in which benchmark definitions are not all equal."""
+    names = []
+    for name in sorted({name for definition in definitions for name in definition}):
+        values = [definition.get(name) for definition in definitions]
+        if all(isinstance(value, dict) for value in values):
+            names += differing_fields([value for value in values if isinstance(value, dict)], f"{prefix}{name}.")
+        elif any(value != values[0] for value in values):
+            names.append(prefix + name)
+    return names

@@ -1,0 +1,266 @@
+"""Images as uint8 arrays: read once from digits, CIFAR or an image folder, then from a cache on disk.
+
+Images are kept in an order of their own: by class, then by a hash of their pixels. Every copy of a data set,
+however it is stored, so gives the same arrays, the same fingerprint and the same numbers, and the first k images
+of a class are a fair sample of it. Knows no torch, except to read torchvision's CIFAR files.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+from platformdirs import user_cache_path
+
+from arch.errors import InputError
+from benchmarks.benchmark import Data, Split
+from benchmarks.progress import Progress, Report, silent
+
+DEFAULT_ROOT = Path("data")  # where torchvision's files are looked for and downloaded to
+CACHE_FORMAT = 1  # raised when the cached arrays change
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+ORDER_SEED = b"timm-ablate 0"  # the fixed seed of the order within a class, and so of subsets and validation split
+DIGITS_TEST = 50  # test images of each digit
+
+
+@dataclass(frozen=True)
+class Images:
+    """uint8 images (n, channels, height, width) and their int64 labels (n,)."""
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, index: NDArray[np.int64]) -> "Images":
+        """The images at these places."""
+        return Images(self.images[index], self.labels[index])
+
+
+@dataclass(frozen=True)
+class CachedData:
+    """A decoded data set on disk. Opening it reads no images."""
+
+    folder: Path
+    classes: tuple[str, ...]
+    fingerprint: str  # hash of every image and label of both splits
+
+    def _open(self, split: Literal["train", "test"]) -> Images:
+        images = np.load(self.folder / f"{split}_images.npy", mmap_mode="r")
+        return Images(images, np.load(self.folder / f"{split}_labels.npy"))
+
+    def counts(self, data: Data) -> tuple[int, int]:
+        """Images to train on and images to test on."""
+        limits = {"train": data.train_per_class, "test": data.test_per_class}
+        labels = {split: np.load(self.folder / f"{split}_labels.npy") for split in limits}
+        train, test = (len(_first_of_each_class(labels[split], limit)) for split, limit in limits.items())
+        return train, test
+
+    def load(self, data: Data, split: Split) -> tuple[Images, Images]:
+        """What to train on and what to evaluate on.
+
+        split: "test" gives (all training images, test images). "val" holds a part of the training images out and
+        gives (the rest, that part): the test images are not opened.
+        """
+        train = self._open("train")
+        train = train.take(_first_of_each_class(train.labels, data.train_per_class))
+        if split == "test":
+            test = self._open("test")
+            return train, test.take(_first_of_each_class(test.labels, data.test_per_class))
+        places = _place_in_class(train.labels)
+        held_out = places >= np.round((1 - data.val_fraction) * np.bincount(train.labels))[train.labels]
+        return train.take(np.flatnonzero(~held_out)), train.take(np.flatnonzero(held_out))
+
+
+def _place_in_class(labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """For labels sorted by class: 0, 1, 2... within each class."""
+    starts = np.concatenate([[0], np.cumsum(np.bincount(labels))[:-1]])
+    return np.asarray(np.arange(len(labels)) - starts[labels])
+
+
+def _first_of_each_class(labels: NDArray[np.int64], count: int | None) -> NDArray[np.int64]:
+    return np.flatnonzero(_place_in_class(labels) < (count or len(labels)))
+
+
+def image_counts(data: Data) -> tuple[int, int] | None:
+    """Training and test images of a built-in source, known without reading it; None for a folder."""
+    counts = {"digits": (1297, 10 * DIGITS_TEST), "cifar10": (50_000, 10_000), "cifar100": (50_000, 10_000)}
+    if data.source not in counts:
+        return None
+    limits = data.train_per_class, data.test_per_class
+    pairs = zip(counts[data.source], limits, strict=True)
+    train, test = (min(count, (limit or count) * data.num_classes) for count, limit in pairs)
+    return train, test
+
+
+def prepare(data: Data, root: Path | None, download: bool = False, report: Report = silent) -> CachedData:
+    """Returns the decoded data set, decoding it first where no cache of it exists.
+
+    root: a folder with train/ and test/, or the one torchvision's CIFAR files lie in (default `data/`).
+    Two processes may call this at once. Raises InputError in one line.
+    """
+    if root is not None and not root.is_dir():
+        raise InputError(f"--data {root} is not a folder")
+    if root is not None and (root / "train").is_dir() and (root / "test").is_dir():
+        files = list_folder(root, data)
+        return _cached(_folder_key(root, data, files), lambda: _read_folder(files, data, report))
+    if data.source == "folder":
+        raise InputError("this benchmark reads an image folder: give --data DIR with train/<class>/ and test/<class>/")
+    if data.source == "digits":
+        if root is not None:
+            raise InputError(f"--data {root} has no train/ and test/ folders; digits needs no --data")
+        return _cached("digits", _read_digits)
+    place = root or DEFAULT_ROOT
+    return _cached(data.source, lambda: _read_cifar(data.source, place, download))
+
+
+Decoded = tuple[Images, Images, tuple[str, ...]]  # train, test, class names
+
+
+def _cached(key: str, read: Callable[[], Decoded]) -> CachedData:
+    """Opens the cache entry of this key; the first of several processes makes it and the others wait."""
+    root = user_cache_path("timm-ablate") / f"data-{CACHE_FORMAT}"
+    folder = root / key
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with FileLock(root / f"{key}.lock"):
+            if not (folder / "meta.json").exists():
+                _write_cache(folder, *read())
+    except OSError as error:
+        raise InputError(
+            f"cannot keep decoded images in {root}: {error.strerror}; XDG_CACHE_HOME can move it"
+        ) from error
+    meta = json.loads((folder / "meta.json").read_text())
+    return CachedData(folder, tuple(meta["classes"]), meta["fingerprint"])
+
+
+def _write_cache(folder: Path, train: Images, test: Images, classes: tuple[str, ...]) -> None:
+    """Writes the sorted arrays beside `folder` and renames them into place, whole or not at all."""
+    fingerprint = hashlib.sha256()
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent))
+    try:
+        for split, images in (("train", _sorted(train)), ("test", _sorted(test))):
+            np.save(temporary / f"{split}_images.npy", images.images)
+            np.save(temporary / f"{split}_labels.npy", images.labels)
+            fingerprint.update(images.images.tobytes())
+            fingerprint.update(images.labels.tobytes())
+        meta = {"classes": classes, "fingerprint": fingerprint.hexdigest()[:16]}
+        (temporary / "meta.json").write_text(json.dumps(meta))
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _sorted(split: Images) -> Images:
+    digests = [hashlib.sha256(ORDER_SEED + image.tobytes()).digest() for image in split.images]
+    order = sorted(range(len(split)), key=lambda i: (split.labels[i], digests[i]))
+    return split.take(np.array(order))
+
+
+def _read_digits() -> Decoded:
+    """scikit-learn's digits: 1,797 grey 8x8 images with 17 levels; 50 of each class become the test split."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    pixels = np.round(digits.images * (255 / 16)).astype(np.uint8)
+    whole = _sorted(Images(pixels[:, None], digits.target.astype(np.int64)))
+    in_test = _place_in_class(whole.labels) < DIGITS_TEST
+    test, train = whole.take(np.flatnonzero(in_test)), whole.take(np.flatnonzero(~in_test))
+    return train, test, tuple(str(name) for name in digits.target_names)
+
+
+def _read_cifar(source: str, root: Path, download: bool) -> Decoded:
+    """torchvision's CIFAR sets; it checks the md5 sum of each file before opening it."""
+    from torchvision.datasets import CIFAR10, CIFAR100
+
+    cifar = {"cifar10": CIFAR10, "cifar100": CIFAR100}[source]
+    try:
+        train, test = (cifar(root, train=part, download=download) for part in (True, False))
+    except (RuntimeError, OSError) as error:
+        if download:
+            raise InputError(f"downloading {source} to {root} failed: {error}") from error
+        folder = "--data DIR of a folder with train/<class>/ and test/<class>/"
+        raise InputError(f"{source} is not in {root}: pass --download, or {folder}") from error
+    pair = [
+        Images(np.ascontiguousarray(part.data.transpose(0, 3, 1, 2)), np.array(part.targets)) for part in (train, test)
+    ]
+    return pair[0], pair[1], tuple(train.classes)
+
+
+FolderFiles = dict[str, dict[str, list[Path]]]  # split -> class -> image files
+
+
+def list_folder(root: Path, data: Data) -> FolderFiles:
+    """The image files of root/train/<class>/ and root/test/<class>/.
+
+    Raises InputError unless both have the benchmark's number of classes, by the same names, none empty.
+    """
+    files: FolderFiles = {}
+    for split in ("train", "test"):
+        folders = sorted(f for f in (root / split).iterdir() if f.is_dir() and not f.name.startswith("."))
+        files[split] = {f.name: sorted(p for p in f.rglob("*") if p.suffix.lower() in SUFFIXES) for f in folders}
+        if len(folders) < 2:
+            raise InputError(f"{root / split} has {len(folders)} class folder(s): at least 2 are needed")
+        empty = [name for name, paths in files[split].items() if not paths]
+        if empty:
+            raise InputError(f"{root / split / empty[0]} holds no images ({', '.join(sorted(SUFFIXES))})")
+    differ = sorted(files["train"].keys() ^ files["test"].keys())
+    if differ:
+        where = "train" if differ[0] in files["train"] else "test"
+        raise InputError(f"class names differ between train/ and test/ of {root}: {differ[0]!r} is only in {where}/")
+    if len(files["train"]) != data.num_classes:
+        raise InputError(f"{root} has {len(files['train'])} classes, but this benchmark has {data.num_classes}")
+    return files
+
+
+def _folder_key(root: Path, data: Data, files: FolderFiles) -> str:
+    """Changes when any file is added, removed or rewritten, or is to be decoded otherwise."""
+    digest = hashlib.sha256(f"{root.resolve()} {data.image_size} {data.in_chans}".encode())
+    for classes in files.values():
+        for path in (path for paths in classes.values() for path in paths):
+            status = path.stat()
+            digest.update(f"{path} {status.st_size} {status.st_mtime_ns}".encode(errors="surrogateescape"))
+    return f"folder-{digest.hexdigest()[:16]}"
+
+
+def _read_folder(files: FolderFiles, data: Data, report: Report) -> Decoded:
+    total = sum(len(paths) for classes in files.values() for paths in classes.values())
+    done = 0
+    splits = []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for classes in files.values():
+            pairs = [(path, label) for label, paths in enumerate(classes.values()) for path in paths]
+            images = np.empty((len(pairs), data.in_chans, data.image_size, data.image_size), np.uint8)
+            for place, image in enumerate(pool.map(lambda pair: _decode(pair[0], data), pairs)):
+                images[place] = image
+                done += 1
+                if done % 500 == 0 or done == total:
+                    report(Progress("decoding images", done, total))
+            splits.append(Images(images, np.array([label for _, label in pairs])))
+    return splits[0], splits[1], tuple(files["train"])
+
+
+def _decode(path: Path, data: Data) -> NDArray[np.uint8]:
+    """One image file as (channels, size, size). Another size is resized by its shorter side and cut at the centre."""
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(path) as file:
+            image = file.convert("RGB" if data.in_chans == 3 else "L")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(f"cannot read image {path}: {error}") from error
+    if image.size != (data.image_size, data.image_size):
+        image = ImageOps.fit(image, (data.image_size, data.image_size), Image.Resampling.BICUBIC)
+    pixels = np.asarray(image, np.uint8)
+    return pixels[None] if data.in_chans == 1 else pixels.transpose(2, 0, 1)

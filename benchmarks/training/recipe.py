@@ -1,0 +1,39 @@
+"""`Recipe`: everything that no row of a table may change. Pure data; knows no torch."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from annotated_types import Ge, Gt, Lt
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The training hyper-parameters. The defaults are the `cifar100` benchmark's.
+
+    Mixed precision runs on a GPU; a CPU trains in float32.
+    """
+
+    epochs: Annotated[int, Ge(1)] = 200
+    batch_size: Annotated[int, Ge(2)] = 256  # images; an incomplete last batch is dropped, as timm's loader does
+    lr: Annotated[float, Gt(0)] = 0.5  # peak learning rate of SGD, for the whole batch
+    momentum: Annotated[float, Ge(0), Lt(1)] = 0.9
+    nesterov: bool = True
+    weight_decay: Annotated[float, Ge(0)] = 1e-4  # on all parameters, norms and biases too
+    warmup_epochs: Annotated[int, Ge(0)] = 5  # linear, per iteration, from warmup_lr to lr
+    warmup_lr: Annotated[float, Ge(0)] = 1e-4
+    min_lr: Annotated[float, Ge(0)] = 5e-5  # where the cosine ends
+    label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.1  # in training; evaluation uses plain cross-entropy
+    crop_padding: Annotated[int, Ge(0)] = 4  # black pixels on each side before the random crop
+    flip: Annotated[float, Ge(0)] = 0.5  # probability of a horizontal flip
+    mean: Annotated[float, Ge(0)] = 0.5  # subtracted from pixels in [0, 1], every channel
+    std: Annotated[float, Gt(0)] = 0.5
+    precision: str = "fp16"  # on a GPU: "fp16" with a gradient scaler, "bf16" or "fp32"
+    world_size: Annotated[int, Ge(1)] = 1  # devices that share a batch
+
+    def __post_init__(self) -> None:
+        if self.precision not in ("fp16", "bf16", "fp32"):
+            raise ValueError("precision must be fp16, bf16 or fp32")
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs ({self.warmup_epochs}) must be fewer than epochs ({self.epochs})")
+        if self.flip > 1:
+            raise ValueError("flip is a probability: at most 1")

@@ -1,0 +1,43 @@
+"""`Unit`: one run to do, as data that can be sent to a child process. Knows no torch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from arch.variant import Variant
+from benchmarks.benchmark import Benchmark, Split, identify
+from benchmarks.results import unit_id
+from benchmarks.training.data import CachedData
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One run to do: a variant under a benchmark with a seed, and what is known of it already."""
+
+    spec: str
+    variant: Variant
+    benchmark: Benchmark
+    seed: int
+    data: CachedData
+    device: str
+    out: Path
+    plan: str
+    params: int
+    macs: int
+    predicted_hours: float
+    split: Split = "test"
+
+    @property
+    def definition(self) -> dict[str, Any]:
+        """What the benchmark id is a hash of."""
+        return self.benchmark.definition(self.data.fingerprint, self.device.partition(":")[0], self.split)
+
+    @property
+    def id(self) -> str:
+        """See `benchmarks.results.unit_id`."""
+        return unit_id(self.variant.key(), self.seed, identify(self.definition))
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where an unfinished training goes on from."""
+        return self.out / "checkpoints" / f"{self.id}.safetensors"
