@@ -69,9 +69,8 @@ def run_command(
         study = Study(spec, rows, seeds, chosen, cached, resolve_device(device), out)
         if study.missing(store):
             engine.start()
-            display.say(
-                f"{chosen.name} ({study.benchmark_id}) on {study.device}: {', '.join(row.spec for row in rows)}"
-            )
+            specs = ", ".join(row.spec for row in rows)
+            display.say(f"{chosen.name} ({study.benchmark_id}) on {study.device}, rows from our own bases: {specs}")
         try:
             failures = study.carry_out(store, display)
         except OverBudget as refused:

@@ -19,7 +19,7 @@ def caption(benchmark: Benchmark, results: Sequence[Result], seeds: int | None) 
     ids = ", ".join(sorted({result.benchmark_id for result in results})) or "no records"
     devices = ", ".join(sorted({result.device for result in results}))
     versions = ", ".join(sorted({f"torch {result.versions['torch']}" for result in results}))
-    used = f"seeds 0 to {seeds - 1}" if seeds else "all recorded seeds"
+    used = {None: "all recorded seeds", 1: "seed 0"}.get(seeds, f"seeds 0 to {(seeds or 1) - 1}")
     numbers = f"final epoch of {benchmark.recipe.epochs}, mean ± std over {used}"
     return f"{benchmark.name} ({ids}), {devices}, {versions}; {numbers}"
 
@@ -27,7 +27,8 @@ def caption(benchmark: Benchmark, results: Sequence[Result], seeds: int | None) 
 def write_outputs(
     frame: pd.DataFrame, rows: Sequence[Row], results: Sequence[Result], text: str, stem: Path, seeds: int | None
 ) -> list[Path]:
-    """Writes stem.md, stem.csv and stem.png and returns their paths; figures that are up to date are kept."""
+    """Writes stem.md, stem.csv and stem.png and returns their paths; a figure that is up to date is kept,
+    and none is drawn without results."""
     from ablation.plots import plot_curves
 
     if len(stem.name) > NAME_LIMIT:
@@ -38,6 +39,8 @@ def write_outputs(
         unchanged = figure.exists() and markdown.exists() and markdown.read_text() == content
         markdown.write_text(content)
         frame.to_csv(csv, index=False)
+        if not frame["n"].any():
+            return [markdown, csv]
         if not unchanged:
             plot_curves(rows, results, figure, text.partition(";")[0], seeds)
     except OSError as error:

@@ -42,6 +42,6 @@ def plot_curves(
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(title="final epoch, mean over seeds", loc="lower right", frameon=False)
+    axes.legend(title="final epoch, mean over seeds; band: worst to best seed", loc="lower right", frameon=False)
     figure.savefig(path, dpi=150)
     plt.close(figure)

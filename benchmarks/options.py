@@ -40,24 +40,25 @@ DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cu
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 
 DEFAULT_OUT = Path("runs")
+INTERRUPTED = 130  # exit code of a command stopped by Ctrl-C, as typer turns it into one
 
 
 def new_app(help_text: str) -> typer.Typer:
     """A typer application that leaves errors to `run_app`."""
-    return typer.Typer(help=help_text, rich_markup_mode=None, pretty_exceptions_enable=False)
+    return typer.Typer(help=help_text, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
 def run_app(app: typer.Typer, name: str, argv: list[str] | None) -> int:
     """Runs a command line and returns its exit code. Bad input is one line on standard error and code 2."""
     try:
         code = app(args=argv, prog_name=name, standalone_mode=False)
-        return code if isinstance(code, int) else 0
     except InputError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 2
     except typer.TyperException as error:
-        print(f"{name}: {error.format_message()}", file=sys.stderr)
+        message = error.format_message()
+        print(message if message.startswith("Usage:") else f"{name}: {message}", file=sys.stderr)
         return 2
-    except (KeyboardInterrupt, typer.Abort):
+    if code == INTERRUPTED:
         print(f"{name}: stopped; the same command goes on from here", file=sys.stderr)
-        return 130
+    return code if isinstance(code, int) else 0

@@ -4,7 +4,7 @@ import platform
 import subprocess
 from dataclasses import asdict
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,7 @@ def run(report: Report, unit: Unit) -> Result:
     data = unit.benchmark.data
     model = build(unit.variant, data.num_classes, data.in_chans).to(unit.device)
     train_split, eval_split = (_on_device(images, unit.device) for images in unit.data.load(data, unit.split))
-    versions = {name: version(name) for name in ("torch", "timm", "timm-ablate")} | {
+    versions = {name: _version(name) for name in ("torch", "timm", "timm-ablate")} | {
         "python": platform.python_version()
     }
     identity = {"unit": unit.id, "device": device_name(unit.device), "versions": versions}
@@ -68,6 +68,13 @@ def run(report: Report, unit: Unit) -> Result:
 def _on_device(split: Images, device: str) -> LabelledImages:
     images = torch.from_numpy(np.ascontiguousarray(split.images))
     return LabelledImages(images.to(device), torch.from_numpy(split.labels).to(device))
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:  # this project, run from its folder without having been installed
+        return "not installed"
 
 
 def _commit() -> str:

@@ -2,14 +2,16 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import nn
 
 from arch.models import build
+from arch.parts import PARTS
 from arch.spec import parse
 from benchmarks.benchmark import Benchmark
-from benchmarks.budget.cost import count_attention, measure_cost
+from benchmarks.budget.cost import count_attention, count_on_meta, measure_cost
 from benchmarks.budget.throughput import measure_throughput
 from benchmarks.budget.verdict import Verdict, format_hours
 from benchmarks.progress import Progress, Report
@@ -68,12 +70,34 @@ def check_specs(
         report(Progress("counting parameters and MACs", len(verdicts), len(specs), spec))
         verdicts.append(check_cost(spec, builder, benchmark, device))
     if not all(verdict.passed for verdict in verdicts):
-        return verdicts
+        return [_advised(verdict, verdict.model, benchmark) for verdict in verdicts]
     timed: list[Verdict] = []
     for verdict, builder in zip(verdicts, builders, strict=True):
         report(Progress("timing a few training steps", len(timed), len(specs), verdict.model))
         timed.append(add_timing(verdict, builder, benchmark, device, counts))
-    return timed
+    return [_advised(verdict, verdict.model, benchmark) for verdict in timed]
+
+
+def _narrower(verdict: Verdict, spec: str, benchmark: Benchmark) -> str:
+    """The largest width, in steps of 0.05, at which a spec over its budget would fit; "" where none does.
+
+    Hours are taken to fall with the MACs, so that width is a hint and not a verdict.
+    """
+    variant, data, budget = parse(spec, benchmark.baseline).variant(), benchmark.data, benchmark.budget
+    for percent in range(95, 9, -5):
+        try:
+            narrow = PARTS["width"].apply(variant, percent / 100)
+        except ValueError:  # the groups do not divide this width
+            continue
+        params, macs = count_on_meta(partial(build, narrow, data.num_classes, data.in_chans), data.input_shape)
+        hours = (verdict.hours or 0.0) * macs / verdict.cost.macs
+        if params <= budget.max_params and hours <= budget.max_hours:
+            return f"{percent / 100:g} times its width would fit: {params:,} params"
+    return ""
+
+
+def _advised(verdict: Verdict, spec: str, benchmark: Benchmark) -> Verdict:
+    return verdict if verdict.passed else replace(verdict, advice=_narrower(verdict, spec, benchmark))
 
 
 def spec_builder(spec: str, benchmark: Benchmark) -> Builder:

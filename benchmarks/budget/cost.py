@@ -2,6 +2,7 @@
 
 import copy
 import logging
+from collections.abc import Callable
 
 import torch
 from fvcore.nn import FlopCountAnalysis
@@ -45,11 +46,18 @@ def _macs_fvcore(model: nn.Module, input_shape: tuple[int, int, int]) -> int:
     return int(analysis.total())
 
 
-def _macs_torch(model: nn.Module, input_shape: tuple[int, int, int]) -> int:
+def _macs_torch(model: nn.Module, input_shape: tuple[int, int, int], device: str = "cpu") -> int:
     """torch counts two FLOPs a multiply-add."""
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model.eval()(torch.randn(1, *input_shape))
+        model.eval()(torch.zeros(1, *input_shape, device=device))
     return int(counter.get_total_flops()) // 2
+
+
+def count_on_meta(builder: Callable[[], nn.Module], input_shape: tuple[int, int, int]) -> tuple[int, int]:
+    """Parameters and MACs of one image without a byte of memory: quick, and a little lower than `measure_cost`."""
+    with torch.device("meta"):
+        model = builder()
+        return sum(p.numel() for p in model.parameters()), _macs_torch(model, input_shape, "meta")
 
 
 def count_attention() -> None:

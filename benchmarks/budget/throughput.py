@@ -15,7 +15,7 @@ from benchmarks.training.trainer import EVAL_BATCH, LabelledImages, TrainingStep
 REPEATS = 5  # timed windows; the median counts
 WINDOW = 0.2  # seconds a window lasts at least
 PROBE_BATCH = 8  # images, to find out whether a full batch takes too long to be timed
-PROBE_LIMIT = 10.0  # seconds; a full batch expected to take longer is not run
+PROBE_LIMIT = 3.0  # seconds; a full batch expected to take longer is not run
 
 
 def measure_throughput(

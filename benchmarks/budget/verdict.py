@@ -52,6 +52,7 @@ class Verdict:
     hours: float | None  # predicted, for the whole recipe on this device
     device: str
     problems: tuple[str, ...]
+    advice: str = ""  # what would be inside the budget
 
     @property
     def passed(self) -> bool:
@@ -62,7 +63,8 @@ class Verdict:
         """The verdict in one line."""
         hours = "" if self.hours is None else f", {format_hours(self.hours)} predicted"
         figures = f"{self.cost.params:,} params, {self.cost.macs:,} MACs{hours}"
-        return f"{self.model}: {figures}: {'; '.join(self.problems) or 'within budget'}"
+        verdict = "OVER, " + "; ".join(self.problems) if self.problems else "within budget"
+        return f"{self.model}: {figures}: {verdict}" + (f" ({self.advice})" if self.advice else "")
 
     def to_json(self) -> dict[str, Any]:
         """The verdict as plain data."""
