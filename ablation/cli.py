@@ -88,13 +88,19 @@ def table_command(
     benchmark: Annotated[
         str | None, typer.Option("--benchmark", metavar="NAME|FILE.toml", help="Default: the one recorded last.")
     ] = None,
-    benchmark_id: Annotated[str | None, typer.Option("--id", help="Where records of several ids lie in --out.")] = None,
-    seeds: Annotated[int | None, typer.Option("--seeds", min=1, help="Use seeds 0 to N-1 only.")] = None,
+    benchmark_id: Annotated[str | None, typer.Option("--id", help="Only records of this benchmark id.")] = None,
+    data: Annotated[Path | None, typer.Option("--data", metavar="DIR", help="Only records of these images.")] = None,
+    seeds: Annotated[int | None, typer.Option("--seeds", min=1, help="Only seeds 0 to N-1.")] = None,
     out: OutOption = DEFAULT_OUT,
+    device: Annotated[str | None, typer.Option("--device", help="Only records of this kind of device.")] = None,
     as_json: JsonOption = False,
 ) -> int:
-    """Print the table of what is recorded. Trains nothing and reads no images."""
+    """Print the table of what is recorded; trains nothing.
+
+    Records of several benchmark ids never share a table: --id, --data and --device choose among them.
+    """
     from benchmarks.results import Store, of_one_benchmark
+    from benchmarks.training.data import prepare
 
     store = Store(out)
     recorded = store.results()
@@ -105,7 +111,8 @@ def table_command(
     if benchmark is None and name not in BENCHMARKS:
         raise InputError(f"the last record is of {name!r}, a benchmark of your own: give --benchmark FILE.toml")
     chosen = get_benchmark(benchmark or name)
-    results = of_one_benchmark(recorded, name, benchmark_id)
+    fingerprint = prepare(chosen.data, data).fingerprint if data else None
+    results = of_one_benchmark(recorded, name, benchmark_id, fingerprint, device)
     plan = spec or results[-1].plan
     _show(path(plan, chosen), results, chosen, seeds, out, plan, as_json, [])
     return 0

@@ -26,9 +26,12 @@ def _attention_layer(entry: str) -> Layer:
 def attention_layer(attention: tuple[str, ...]) -> Layer | None:
     """Several attention layers as one callable from channels to module, applied in the order given."""
     layers = [_attention_layer(entry) for entry in attention]
-    if len(layers) < 2:
-        return layers[0] if layers else None
-    return lambda channels, **_: nn.Sequential(*(layer(channels) for layer in layers))
+
+    def create(channels: int, **_: Any) -> nn.Module:  # timm also hands in device and dtype, which a layer may not take
+        modules = [layer(channels) for layer in layers]
+        return modules[0] if len(modules) == 1 else nn.Sequential(*modules)
+
+    return create if layers else None
 
 
 class ResidualNet(nn.Module):

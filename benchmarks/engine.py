@@ -16,6 +16,11 @@ from typing import Any
 from arch.errors import InputError
 from benchmarks.progress import Progress, Report
 
+CHILD_ENVIRONMENT = {  # read when the libraries load, so it must be set before the children start
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # deterministic matrix products on a GPU
+    "GOMP_SPINCOUNT": "10000",  # waiting threads soon sleep: two trainings on one CPU do not starve each other
+}
+
 CONTEXT: Any = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
 
 
@@ -29,7 +34,8 @@ class ChildFailed(RuntimeError):
 
 def start() -> None:
     """Lets torch be imported in the background; the first `call` then waits less."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic matrix products on a GPU
+    for name, value in CHILD_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     if sys.platform == "linux":
         from multiprocessing.forkserver import ensure_running
 

@@ -106,19 +106,36 @@ class Store:
         return list(found.values())
 
 
-def of_one_benchmark(results: Sequence[Result], name: str, benchmark_id: str | None = None) -> list[Result]:
-    """The results of one benchmark. Raises InputError when the name stands for several ids and none is chosen."""
-    named = [result for result in results if result.benchmark == name]
-    definitions = {result.benchmark_id: result.definition for result in named}
-    if not named or (benchmark_id is not None and benchmark_id not in definitions):
-        there = ", ".join(sorted({f"{result.benchmark} {result.benchmark_id}" for result in results}))
-        raise InputError(f"no records of {' '.join(filter(None, [name, benchmark_id]))}: recorded are {there}")
-    if benchmark_id is None and len(definitions) > 1:
+def of_one_benchmark(
+    results: Sequence[Result],
+    name: str,
+    benchmark_id: str | None = None,
+    fingerprint: str | None = None,
+    device: str | None = None,
+) -> list[Result]:
+    """The results of one benchmark id.
+
+    name: of the benchmark. benchmark_id, fingerprint of its images, device: choose among several ids of that name.
+    Raises InputError when none remains, or several do; the message then names the fields that differ.
+    """
+    kind = device and device.partition(":")[0]
+    chosen = [
+        result
+        for result in results
+        if result.benchmark == name
+        and benchmark_id in (None, result.benchmark_id)
+        and fingerprint in (None, result.definition["data"]["fingerprint"])
+        and kind in (None, result.definition["device"])
+    ]
+    definitions = {result.benchmark_id: result.definition for result in chosen}
+    if not chosen:
+        there = ", ".join(sorted({f"{r.benchmark} {r.benchmark_id} ({r.definition['device']})" for r in results}))
+        raise InputError(f"no such records of {name}: recorded are {there}")
+    if len(definitions) > 1:
         differ = ", ".join(differing_fields(list(definitions.values())))
         ids = ", ".join(definitions)
         raise InputError(f"{name} has records of several ids ({ids}) that differ in {differ}: choose one with --id")
-    chosen = benchmark_id or named[0].benchmark_id
-    return [result for result in named if result.benchmark_id == chosen]
+    return chosen
 
 
 def differing_fields(definitions: Sequence[dict[str, Any]], prefix: str = "") -> list[str]:

@@ -1,4 +1,4 @@
-"""The direction of imports: arch knows nobody, benchmarks knows arch, ablation and search know both and not each other."""
+"""The direction of imports: arch knows nobody, benchmarks knows arch, ablation and search know both, not each other."""
 
 import ast
 import subprocess

@@ -78,7 +78,9 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_numbers(tiny: Path, tmp_pat
         kills += process.wait() == -signal.SIGKILL
     assert kills > 0
     assert subprocess.run([*COMMAND, *shared, "--out", str(broken)], cwd=ROOT).returncode == 0
-    assert [numbers(record) for record in records(broken)] == [numbers(record) for record in records(tmp_path / "whole")]
+    assert [numbers(record) for record in records(broken)] == [
+        numbers(record) for record in records(tmp_path / "whole")
+    ]
 
 
 def wait_for_a_checkpoint_newer_than(moment: float, out: Path, process: subprocess.Popen[bytes]) -> None:
@@ -220,7 +222,9 @@ def test_a_broken_image_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 def test_an_output_folder_that_cannot_be_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("")
-    assert "cannot write to --out" in one_line_of(2, ["run", "baseline", "--out", str(tmp_path / "file" / "out")], capsys)
+    assert "cannot write to --out" in one_line_of(
+        2, ["run", "baseline", "--out", str(tmp_path / "file" / "out")], capsys
+    )
 
 
 def test_an_unknown_key_in_a_benchmark_file_names_the_valid_ones(

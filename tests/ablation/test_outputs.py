@@ -25,7 +25,9 @@ def test_the_three_files_hold_the_table_and_the_curves(make_result: Make, tmp_pa
     assert "60.00" in markdown.read_text()
     assert pd.read_csv(csv)["top1_mean"].tolist() == [50.0, 60.0]
     assert figure.read_bytes().startswith(b"\x89PNG")
-    assert {file.name for file in tmp_path.iterdir()} == {f"digits_a+b=0.1{suffix}" for suffix in (".md", ".csv", ".png")}
+    assert {file.name for file in tmp_path.iterdir()} == {
+        f"digits_a+b=0.1{suffix}" for suffix in (".md", ".csv", ".png")
+    }
 
 
 def test_an_unchanged_figure_is_not_drawn_again_and_a_changed_one_is(make_result: Make, tmp_path: Path) -> None:

@@ -21,7 +21,11 @@ def rows() -> list[Row]:
 
 @pytest.fixture
 def results(make_result: Make) -> list[Result]:
-    accuracies = {"baseline": (50.0, 52.0, 54.0), "baseline+se": (55.0, 57.0, 59.0), "baseline+se+cbam": (54.0, 54.0, 54.0)}
+    accuracies = {
+        "baseline": (50.0, 52.0, 54.0),
+        "baseline+se": (55.0, 57.0, 59.0),
+        "baseline+se+cbam": (54.0, 54.0, 54.0),
+    }
     return [make_result(spec, seed, top1) for spec, line in accuracies.items() for seed, top1 in enumerate(line)]
 
 

@@ -1,0 +1,118 @@
+import re
+from collections.abc import Iterator
+
+import pytest
+import torch
+from fvcore.nn import FlopCountAnalysis
+from torch import nn
+
+from arch.bases import BASES
+from arch.models import build
+from arch.net import ResidualNet
+from arch.spec import parse
+from arch.variant import Variant
+
+# parameters and 10^9 MACs at 32 px and 100 classes
+COSTS = [
+    ("resnet18", 11_220_132, 0.557),
+    ("resnet34", 21_328_292, 1.162),
+    ("resnet50", 23_705_252, 1.305),
+    ("resnext50", 23_177_124, 1.353),
+    ("resnet18+se", 11_310_244, 0.557),
+    ("resnet50+se", 26_236_244, 1.307),
+    ("resnext50+se", 25_708_116, 1.356),
+    ("resnet50+cbam", 26_221_796, 1.310),
+    ("resnet50+eca", 23_705_338, 1.305),
+    ("wrn16_8", 11_007_540, 1.550),
+    ("wrn22_8", 17_204_276, 2.457),
+    ("wrn28_8", 23_401_012, 3.364),
+    ("wrn28_9", 29_604_660, 4.254),
+    ("wrn28_10", 36_536_884, 5.248),
+]
+WEIGHTED = [base for base in BASES if not base.startswith("wrn")]
+WIDE = [base for base in BASES if base.startswith("wrn")]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    """Threads that share a core with another process spend their time waiting for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def on_meta(variant: Variant, num_classes: int = 100) -> ResidualNet:
+    with torch.device("meta"):
+        return build(variant, num_classes).eval()
+
+
+def parameters(net: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in net.parameters())
+
+
+def numbers(name: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", name)]
+
+
+@pytest.mark.parametrize(("spec", "params", "gmacs"), COSTS)
+def test_parameters_and_macs_are_the_known_ones(spec: str, params: int, gmacs: float) -> None:
+    net = build(parse(spec).variant(), 100).eval()
+    count = FlopCountAnalysis(net, torch.randn(1, 3, 32, 32))
+    count.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+    assert parameters(net) == params
+    assert f"{count.total() / 1e9:.3f}" == f"{gmacs:.3f}"
+
+
+@pytest.mark.parametrize(
+    ("spec", "num_classes", "params"),
+    [
+        ("resnet20", 100, 278_324),  # teacher and student of the distillation papers on CIFAR-100
+        ("resnet20+pad_shortcut", 10, 269_722),  # option A, as in the paper
+        ("resnet56+pad_shortcut", 10, 853_018),
+        ("pyramidnet110", 10, 28_485_477),
+        ("pyramidnet110", 100, 28_511_307),
+    ],
+)
+def test_parameters_are_those_of_other_implementations(spec: str, num_classes: int, params: int) -> None:
+    assert parameters(on_meta(parse(spec).variant(), num_classes)) == params
+
+
+@pytest.mark.parametrize(("base", "millions"), [("pyramidnet200", "26.6"), ("pyramidnet272", "26.0")])
+def test_pyramid_parameters_are_those_of_the_papers_table(base: str, millions: str) -> None:
+    assert f"{parameters(on_meta(BASES[base].variant, 10)) / 1e6:.1f}" == millions
+
+
+@pytest.mark.parametrize("base", WEIGHTED)
+def test_a_base_has_as_many_weighted_layers_outside_shortcuts_as_its_name_says(base: str) -> None:
+    layers = [
+        name
+        for name, module in on_meta(BASES[base].variant).named_modules()
+        if isinstance(module, nn.Conv2d | nn.Linear) and not {"downsample", "shortcut"} & set(name.split("."))
+    ]
+    assert len(layers) == numbers(base)[0]
+
+
+@pytest.mark.parametrize("base", WIDE)
+def test_a_wide_base_has_the_convolutions_and_the_width_of_its_name(base: str) -> None:
+    net = on_meta(BASES[base].variant)
+    layers, k = numbers(base)
+    assert sum(isinstance(module, nn.Conv2d) for module in net.modules()) == layers
+    assert net.num_features == 64 * k
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_a_base_ends_in_maps_of_8_px_after_three_stages_and_of_4_px_after_four(base: str) -> None:
+    variant = BASES[base].variant
+    features = on_meta(variant).forward_features(torch.empty(1, 3, 32, 32, device="meta"))
+    assert features.shape[2:] == {3: (8, 8), 4: (4, 4)}[len(variant.depths)]
+
+
+@pytest.mark.parametrize("base", ["pyramidnet110", "pyramidnet200", "pyramidnet272"])
+def test_a_pyramid_has_no_weights_in_its_shortcuts(base: str) -> None:
+    assert not [name for name, _ in on_meta(BASES[base].variant).named_parameters() if "shortcut" in name]
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_every_base_names_a_paper(base: str) -> None:
+    assert re.search(r"(19|20)\d\d", BASES[base].paper)

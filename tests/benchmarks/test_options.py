@@ -1,0 +1,111 @@
+from pathlib import Path
+from typing import Annotated
+
+import pytest
+import typer
+
+from arch.errors import InputError
+from benchmarks.benchmark import BENCHMARKS
+from benchmarks.options import (
+    DEFAULT_OUT,
+    INTERRUPTED,
+    BenchmarkOption,
+    DataOption,
+    DeviceOption,
+    DownloadOption,
+    JsonOption,
+    OutOption,
+    _complete_benchmark,
+    new_app,
+    run_app,
+)
+
+Seen = tuple[str, Path | None, bool, Path, str, bool]
+
+
+def options(*argv: str) -> Seen:
+    """What a command with every shared option is given for `argv`."""
+    seen: list[Seen] = []
+    app = new_app("A command.")
+
+    @app.command()
+    def command(
+        benchmark: BenchmarkOption = "digits",
+        data: DataOption = None,
+        download: DownloadOption = False,
+        out: OutOption = DEFAULT_OUT,
+        device: DeviceOption = "auto",
+        as_json: JsonOption = False,
+    ) -> None:
+        seen.append((benchmark, data, download, out, device, as_json))
+
+    assert run_app(app, "command", list(argv)) == 0
+    return seen[0]
+
+
+def app_that(error: BaseException | None, code: int | None = None) -> typer.Typer:
+    app = new_app("A command.")
+
+    @app.command()
+    def command(number: Annotated[int, typer.Option("--number", min=1)] = 1) -> int | None:
+        if error is not None:
+            raise error
+        return code
+
+    return app
+
+
+def test_options_have_defaults() -> None:
+    assert options() == ("digits", None, False, Path("runs"), "auto", False)
+
+
+def test_options_are_read() -> None:
+    argv = ["--benchmark=cifar10", "--data=images", "--download", "--out=results", "--device=cuda:1", "--json"]
+    assert options(*argv) == ("cifar10", Path("images"), True, Path("results"), "cuda:1", True)
+
+
+def test_benchmarks_are_completed() -> None:
+    assert _complete_benchmark("cifar100") == ["cifar100", "cifar100_small"]
+    assert _complete_benchmark("") == list(BENCHMARKS)
+
+
+@pytest.mark.parametrize(("code", "expected"), [(None, 0), (0, 0), (1, 1), (4, 4)])
+def test_a_command_ends_with_what_it_returns(code: int | None, expected: int) -> None:
+    assert run_app(app_that(None, code), "command", []) == expected
+
+
+def test_bad_input_is_one_line_and_two(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_app(app_that(InputError("no such thing")), "command", []) == 2
+    assert capsys.readouterr() == ("", "command: no such thing\n")
+
+
+@pytest.mark.parametrize("argv", [["--nmber", "1"], ["--number"], ["--number", "x"], ["--number", "0"], ["word"]])
+def test_a_wrong_command_line_is_one_line_and_two(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_app(app_that(None), "command", argv) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("command: ")
+    assert len(err.splitlines()) == 1
+
+
+def test_an_interrupt_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_app(app_that(KeyboardInterrupt()), "command", []) == INTERRUPTED == 130
+    assert capsys.readouterr() == ("", "command: stopped; the same command goes on from here\n")
+
+
+def test_an_error_of_ours_is_not_hidden() -> None:
+    with pytest.raises(ZeroDivisionError):
+        run_app(app_that(ZeroDivisionError()), "command", [])
+
+
+def test_without_a_word_several_commands_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    app = new_app("Two commands.")
+    for name in ("first", "second"):
+        app.command(name)(lambda: None)
+    assert run_app(app, "command", []) == 2
+    assert capsys.readouterr().err.startswith("Usage: command ")
+
+
+def test_help_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_app(app_that(None), "command", ["--help"]) == 0
+    assert "--number" in capsys.readouterr().out

@@ -1,0 +1,90 @@
+import pytest
+
+from benchmarks import progress
+from benchmarks.progress import Display, Progress, silent
+
+
+def show(*steps: Progress) -> None:
+    with Display() as display:
+        for step in steps:
+            display(step)
+
+
+@pytest.fixture
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a terminal, and without a pause between two lines."""
+    monkeypatch.setattr(progress, "PLAIN_EVERY", 0.0)
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Standard error as a wide terminal."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+
+
+def test_silent_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    silent(Progress("training", 1, 2))
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.usefixtures("often")
+def test_plain_lines_go_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    show(Progress("training", 0, 4), Progress("training", 1, 4, "top-1 50.00"), Progress("training", 4, 4))
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines() == [
+        "training: 0/4",
+        "training: 1/4, about 0:00:00 left top-1 50.00",
+        "training: 4/4, about 0:00:00 left",
+    ]
+
+
+@pytest.mark.usefixtures("often")
+def test_the_time_left_follows_from_the_time_taken(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    display = Display()
+    started = display._started
+    monkeypatch.setattr("time.monotonic", lambda: started + 90.0)
+    display(Progress("training", 1, 4))
+    assert capsys.readouterr().err == "training: 1/4, about 0:04:30 left\n"
+
+
+def test_plain_lines_are_rare(capsys: pytest.CaptureFixture[str]) -> None:
+    show(*(Progress("training", done, 100) for done in range(100)))
+    assert capsys.readouterr() == ("", "")
+
+
+def test_what_is_said_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    line = "baseline [bold]+se[/bold] 12.5 " + "long " * 40
+    with Display() as display:
+        display.say(line)
+    assert capsys.readouterr() == ("", line + "\n")
+
+
+@pytest.mark.usefixtures("terminal")
+def test_a_terminal_shows_a_bar(capsys: pytest.CaptureFixture[str]) -> None:
+    show(Progress("row [se]", 1, 4, "top-1 [50.00]"))
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "row [se]" in err
+    assert "1/4" in err
+    assert "top-1 [50.00]" in err
+
+
+@pytest.mark.usefixtures("terminal")
+def test_a_new_total_starts_a_new_bar(capsys: pytest.CaptureFixture[str]) -> None:
+    with Display() as display:
+        display(Progress("counting", 3, 3))
+        display(Progress("training", 1, 40))
+        assert [(task.description, task.completed, task.total) for task in display._bars.tasks] == [("training", 1, 40)]
+
+
+@pytest.mark.usefixtures("terminal")
+def test_the_bar_goes_when_an_error_passes(capsys: pytest.CaptureFixture[str]) -> None:
+    display = Display()
+    with pytest.raises(ZeroDivisionError), display:
+        raise ZeroDivisionError
+    assert display._bars.live.is_started is False

@@ -1,0 +1,247 @@
+import json
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from arch.errors import InputError
+from benchmarks.results import Result, Store, differing_fields, of_one_benchmark, unit_id
+
+RESULT = Result(
+    spec="resnet8+se",
+    key="0123",
+    seed=0,
+    benchmark="digits",
+    benchmark_id="abcd",
+    definition={"protocol": 1, "data": {"fingerprint": "f0"}, "recipe": {"lr": 0.1}, "device": "cpu"},
+    plan="baseline+se",
+    params=79_682,
+    macs=776_320,
+    predicted_hours=0.01,
+    hours=0.02,
+    images_per_second=1234.5,
+    images_seen=128,
+    top1=81.25,
+    top5=99.0,
+    per_class={"null": 80.0, "eins": 82.5},
+    curve=[{"epoch": 1, "loss": 0.1 + 0.2}],
+    device="cpu (2 threads)",
+    versions={"torch": "2.10"},
+    commit="",
+    finished="2025-01-01T00:00:00+00:00",
+)
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from benchmarks.results import Store
+
+with Store(Path(sys.argv[1])).lock():
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    store = Store(tmp_path / "runs")
+    store.create()
+    return store
+
+
+def seeds(store: Store) -> list[int]:
+    return [result.seed for result in store.results()]
+
+
+def write(store: Store, content: bytes) -> None:
+    with store.path.open("ab") as file:
+        file.write(content)
+
+
+def test_a_record_comes_back_as_it_was(store: Store) -> None:
+    store.append(RESULT)
+    store.append(replace(RESULT, seed=1))
+    assert Store(store.out).results() == [RESULT, replace(RESULT, seed=1)]
+    assert len(store.path.read_text().splitlines()) == 2
+
+
+def test_a_folder_without_records_has_none(tmp_path: Path) -> None:
+    store = Store(tmp_path / "missing")
+    assert store.results() == []
+    assert not store.out.exists()
+
+
+def test_create_keeps_what_is_recorded(store: Store) -> None:
+    store.append(RESULT)
+    store.create()
+    assert store.results() == [RESULT]
+
+
+def test_the_unit_is_variant_benchmark_and_seed() -> None:
+    assert RESULT.unit == unit_id("0123", 0, "abcd")
+    others = [replace(RESULT, key="4567"), replace(RESULT, seed=1), replace(RESULT, benchmark_id="ef01")]
+    assert len({result.unit for result in [RESULT, *others]}) == 4
+
+
+def test_of_two_records_of_one_unit_the_first_counts(store: Store) -> None:
+    for top1 in (50.0, 60.0):
+        store.append(replace(RESULT, top1=top1))
+    store.append(replace(RESULT, seed=1))
+    assert [result.top1 for result in store.results()] == [50.0, 81.25]
+    assert store.damaged == []
+
+
+def test_a_torn_last_line_spoils_neither_neighbour(store: Store) -> None:
+    store.append(RESULT)
+    write(store, json.dumps(asdict(replace(RESULT, seed=1))).encode()[:100])
+    store.append(replace(RESULT, seed=2))
+    store.append(replace(RESULT, seed=3))
+    assert seeds(store) == [0, 2, 3]
+    assert store.damaged == [2]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"not JSON",
+        b"{}",
+        b"[1, 2]",
+        b"null",
+        b'"text"',
+        b"\xff\xfe",
+        b"\x00" * 50,
+        json.dumps({**asdict(RESULT), "unknown": 1}).encode(),
+    ],
+)
+def test_a_line_that_is_no_record_is_numbered(store: Store, line: bytes) -> None:
+    store.append(RESULT)
+    write(store, line + b"\n")
+    store.append(replace(RESULT, seed=1))
+    assert seeds(store) == [0, 1]
+    assert store.damaged == [2]
+    assert seeds(store) == [0, 1]
+    assert store.damaged == [2]  # not [2, 2]: each reading counts anew
+
+
+def test_an_empty_line_is_no_damage(store: Store) -> None:
+    store.append(RESULT)
+    write(store, b"\n")
+    store.append(replace(RESULT, seed=1))
+    assert seeds(store) == [0, 1]
+    assert store.damaged == []
+
+
+@pytest.mark.parametrize(
+    "spoilt",
+    [replace(RESULT, top1=float("nan")), replace(RESULT, curve=[{"loss": float("inf")}])],
+)
+def test_a_number_that_is_none_is_not_recorded(store: Store, spoilt: Result) -> None:
+    store.append(RESULT)
+    with pytest.raises(ValueError, match="JSON compliant"):
+        store.append(spoilt)
+    assert store.results() == [RESULT]
+    assert store.damaged == []
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"cannot write to --out .*file/runs: Not a directory"):
+        Store(tmp_path / "file" / "runs").create()
+
+
+def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"cannot write to --out .*file: "):
+        Store(tmp_path / "file").create()
+
+
+def test_another_process_keeps_the_folder_until_it_is_killed(store: Store, python: Callable[..., Any]) -> None:
+    holder = python(HOLD, store.out)
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(InputError, match="another run is writing to"), store.lock():
+        pass
+    holder.kill()
+    holder.wait()
+    with store.lock():
+        store.append(RESULT)
+    assert store.results() == [RESULT]
+
+
+def test_the_lock_is_free_again_after_an_error(store: Store) -> None:
+    with pytest.raises(ZeroDivisionError), store.lock():
+        raise ZeroDivisionError
+    with store.lock():
+        pass
+
+
+def with_lr(lr: float, benchmark_id: str) -> Result:
+    return replace(RESULT, definition={**RESULT.definition, "recipe": {"lr": lr}}, benchmark_id=benchmark_id)
+
+
+def test_results_of_other_benchmarks_are_left_out() -> None:
+    others = [replace(RESULT, benchmark="cifar10", benchmark_id="ef01"), replace(RESULT, seed=1)]
+    assert of_one_benchmark([RESULT, *others], "digits") == [RESULT, replace(RESULT, seed=1)]
+
+
+def test_several_ids_of_one_name_are_told_apart_by_their_fields() -> None:
+    results = [with_lr(0.1, "first"), with_lr(0.2, "second")]
+    with pytest.raises(InputError, match=r"several ids \(first, second\) that differ in recipe\.lr: .*--id"):
+        of_one_benchmark(results, "digits")
+
+
+def test_an_id_chooses_among_several() -> None:
+    results = [with_lr(0.1, "first"), with_lr(0.2, "second")]
+    assert of_one_benchmark(results, "digits", "second") == results[1:]
+
+
+ON_GPU = replace(RESULT, definition={**RESULT.definition, "device": "cuda"}, benchmark_id="gpu")
+OF_OTHER_IMAGES = replace(RESULT, definition={**RESULT.definition, "data": {"fingerprint": "f1"}}, benchmark_id="other")
+
+
+@pytest.mark.parametrize(("device", "expected"), [("cpu", RESULT), ("cuda", ON_GPU), ("cuda:1", ON_GPU)])
+def test_a_kind_of_device_chooses_among_several(device: str, expected: Result) -> None:
+    assert of_one_benchmark([RESULT, ON_GPU], "digits", device=device) == [expected]
+
+
+def test_images_choose_among_several() -> None:
+    assert of_one_benchmark([RESULT, OF_OTHER_IMAGES], "digits", fingerprint="f1") == [OF_OTHER_IMAGES]
+
+
+def test_a_choice_that_leaves_several_is_refused() -> None:
+    with pytest.raises(InputError, match=r"several ids \(abcd, other\) that differ in data\.fingerprint"):
+        of_one_benchmark([RESULT, ON_GPU, OF_OTHER_IMAGES], "digits", device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("name", "benchmark_id", "fingerprint", "device"),
+    [
+        ("cifar10", None, None, None),
+        ("digits", "ef01", None, None),
+        ("cifar10", "abcd", None, None),
+        ("digits", None, "f2", None),
+        ("digits", None, None, "cuda"),
+    ],
+)
+def test_what_is_not_recorded_lists_what_is(
+    name: str, benchmark_id: str | None, fingerprint: str | None, device: str | None
+) -> None:
+    with pytest.raises(InputError, match=rf"no such records of {name}: recorded are digits abcd \(cpu\)$"):
+        of_one_benchmark([RESULT], name, benchmark_id, fingerprint, device)
+
+
+@pytest.mark.parametrize(
+    ("definitions", "expected"),
+    [
+        ([{"a": 1}, {"a": 1}], []),
+        ([{"a": 1, "b": 1}, {"a": 2, "b": 1}], ["a"]),
+        ([{"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}}], ["a.c"]),
+        ([{"a": 1}, {"a": 1, "b": 2}], ["b"]),
+        ([{"a": {"b": 1}}, {"a": 1}], ["a"]),
+        ([{"a": 1}, {"a": 1}, {"a": 2}], ["a"]),
+        ([{"a": {"b": {"c": 1}}}, {"a": {"b": {"c": 2}}}], ["a.b.c"]),
+    ],
+)
+def test_fields_that_differ_are_named(definitions: list[dict[str, Any]], expected: list[str]) -> None:
+    assert differing_fields(definitions) == expected

@@ -1,0 +1,187 @@
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from arch.models import build
+from arch.spec import parse
+from benchmarks.benchmark import Benchmark, Split, identify
+from benchmarks.progress import Progress, silent
+from benchmarks.results import Result, Store
+from benchmarks.run import run
+from benchmarks.training.checkpoint import read_tensors
+from benchmarks.training.data import CachedData
+from benchmarks.training.trainer import Evaluation, LabelledImages, TrainingFailed, evaluate
+from benchmarks.unit import Unit
+
+SPEC = "resnet8+width=0.5+drop_path=0.2"
+
+
+@pytest.fixture(autouse=True)
+def _as_before() -> Iterator[None]:
+    """A run makes its process deterministic; the other tests' process is to stay as it was."""
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture
+def unit(tiny: Benchmark, digits: CachedData, tmp_path: Path) -> Unit:
+    variant = parse(SPEC).variant()
+    known = {"params": 19_000, "macs": 200_000, "predicted_hours": 0.01}
+    return Unit(SPEC, variant, tiny, 0, digits, "cpu", tmp_path / "runs", "baseline+drop_path", **known)  # type: ignore[arg-type]
+
+
+def weights(unit: Unit) -> Path:
+    return unit.out / "weights" / f"{unit.id}.safetensors"
+
+
+def numbers(result: Result) -> Result:
+    """The result without times."""
+    curve = [{**epoch, "train_seconds": 0.0, "eval_seconds": 0.0} for epoch in result.curve]
+    return replace(result, curve=curve, hours=0.0, images_per_second=0.0, finished="")
+
+
+def interrupt(progress: Progress) -> None:
+    if progress.done == 1:
+        raise KeyboardInterrupt
+
+
+def test_the_fields_of_a_result_agree(unit: Unit) -> None:
+    result = run(silent, unit)
+    last = result.curve[-1]
+    assert (result.top1, result.top5) == (last["top1"], last["top5"])
+    assert [epoch["epoch"] for epoch in result.curve] == [1, 2]
+    assert result.images_seen == sum(epoch["images_seen"] for epoch in result.curve) == 2 * 64
+    assert list(result.per_class) == list("0123456789")
+    assert result.top1 == pytest.approx(np.mean(list(result.per_class.values())))  # five test images of each
+    seconds = sum(epoch["train_seconds"] for epoch in result.curve)
+    assert result.images_per_second == pytest.approx(128 / seconds)
+    assert result.hours == pytest.approx((seconds + sum(epoch["eval_seconds"] for epoch in result.curve)) / 3600)
+
+
+def test_a_result_says_what_was_run(unit: Unit) -> None:
+    result = run(silent, unit)
+    assert (result.spec, result.key, result.seed) == (SPEC, unit.variant.key(), 0)
+    assert (result.benchmark, result.plan) == ("tiny", "baseline+drop_path")
+    assert result.unit == unit.id
+    assert result.benchmark_id == identify(result.definition)
+    assert result.definition["data"]["fingerprint"] == unit.data.fingerprint
+    assert (result.params, result.macs, result.predicted_hours) == (unit.params, unit.macs, unit.predicted_hours)
+    assert result.versions["torch"].partition("+")[0] == torch.__version__.partition("+")[0]
+    assert set(result.versions) == {"torch", "timm", "timm-ablate", "python"}
+    assert re.fullmatch(r"cpu \(\d+ threads\)", result.device)
+    assert re.fullmatch(r"([0-9a-f]{12}\+?)?", result.commit)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", result.finished)
+
+
+def test_a_result_can_be_recorded(unit: Unit) -> None:
+    store = Store(unit.out)
+    store.create()
+    result = run(silent, unit)
+    store.append(result)
+    assert store.results() == [result]
+
+
+def test_the_weights_reach_the_accuracy_again(unit: Unit) -> None:
+    result = run(silent, unit)
+    tensors, header = read_tensors(weights(unit))
+    model = build(unit.variant, 10, 1)
+    model.load_state_dict(tensors)
+    _, test = unit.data.load(unit.benchmark.data, "test")
+    split = LabelledImages(torch.from_numpy(test.images), torch.from_numpy(test.labels))
+    evaluation = evaluate(model, split, unit.benchmark.recipe)
+    assert evaluation.top1 == result.top1
+    assert list(evaluation.per_class) == list(result.per_class.values())
+    assert (header["spec"], header["unit"]) == (SPEC, unit.id)
+
+
+def test_a_seed_gives_one_result(unit: Unit, tmp_path: Path) -> None:
+    again = replace(unit, out=tmp_path / "again")
+    assert numbers(run(silent, unit)) == numbers(run(silent, again))
+    assert weights(unit).read_bytes() == weights(again).read_bytes()
+
+
+def test_the_last_epoch_counts_not_the_best(unit: Unit, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = iter([90.0, 60.0])
+
+    def evaluate(*_: object) -> Evaluation:
+        score = next(scores)
+        return Evaluation(1.0, score, score + 5, (score,) * 10)
+
+    monkeypatch.setattr("benchmarks.training.trainer.evaluate", evaluate)
+    result = run(silent, unit)
+    assert [epoch["top1"] for epoch in result.curve] == [90.0, 60.0]
+    assert (result.top1, result.top5, result.per_class["3"]) == (60.0, 65.0, 60.0)
+
+
+def test_the_first_weights_follow_from_the_seed(unit: Unit, monkeypatch: pytest.MonkeyPatch) -> None:
+    first: list[torch.Tensor] = []
+
+    def note(model: nn.Module, *_: object) -> None:
+        first.append(next(model.parameters()).detach().clone())
+        raise TrainingFailed
+
+    monkeypatch.setattr("benchmarks.run.train", note)
+    for seed in (0, 0, 1):
+        torch.manual_seed(len(first))  # what was drawn before does not matter
+        with pytest.raises(TrainingFailed):
+            run(silent, replace(unit, seed=seed))
+    assert torch.equal(first[0], first[1])
+    assert not torch.equal(first[0], first[2])
+
+
+def test_another_seed_gives_another_result(unit: Unit) -> None:
+    assert run(silent, unit).curve[-1]["loss"] != run(silent, replace(unit, seed=1)).curve[-1]["loss"]
+
+
+def test_an_interrupted_run_ends_in_the_same_result(unit: Unit, tmp_path: Path) -> None:
+    broken = replace(unit, out=tmp_path / "broken")
+    with pytest.raises(KeyboardInterrupt):
+        run(interrupt, broken)
+    assert broken.checkpoint.exists()
+    reports: list[Progress] = []
+    result = run(reports.append, broken)
+    assert [report.done for report in reports] == [1, 2]
+    assert numbers(result) == numbers(run(silent, unit))
+    assert weights(broken).read_bytes() == weights(unit).read_bytes()
+
+
+def test_a_run_on_validation_does_not_open_the_test_images(unit: Unit, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    load = np.load
+
+    def note(file: Path, **kwargs: str) -> object:
+        opened.append(file.name)
+        return load(file, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("numpy.load", note)
+    result = run(silent, replace(unit, split="val"))
+    assert sorted(opened) == ["train_images.npy", "train_labels.npy"]
+    assert result.definition["split"] == "val"
+    assert result.images_seen == 2 * 64  # 70 of the 80 images are left
+
+
+def test_a_diverging_run_fails_without_weights(unit: Unit) -> None:
+    recipe = replace(unit.benchmark.recipe, lr=1e30, warmup_epochs=0)
+    failing = replace(unit, benchmark=replace(unit.benchmark, recipe=recipe))
+    with pytest.raises(TrainingFailed, match="the loss is"):
+        run(silent, failing)
+    assert not weights(failing).exists()
+
+
+@pytest.mark.parametrize(("device", "split", "same"), [("cuda:1", "test", False), ("cpu", "val", False)])
+def test_a_unit_has_an_id_of_its_own(unit: Unit, device: str, split: Split, same: bool) -> None:
+    assert (replace(unit, device=device, split=split).id == unit.id) is same
+
+
+def test_a_unit_is_the_same_on_any_gpu_and_in_any_folder(unit: Unit) -> None:
+    first, second = replace(unit, device="cuda:0"), replace(unit, device="cuda:1", out=Path("other"), plan="other")
+    assert first.id == second.id
+    assert first.definition["device"] == "cuda"
+    assert json.dumps(first.definition)

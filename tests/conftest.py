@@ -1,0 +1,64 @@
+"""What all tests share: a cache of their own, a benchmark that trains in a second, other processes."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from benchmarks.benchmark import Benchmark, Budget, Data
+from benchmarks.training.data import CachedData, prepare
+from benchmarks.training.recipe import Recipe
+
+ROOT = Path(__file__).parent.parent
+
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # before torch is imported: small nets on a busy machine
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Keeps the tests, and every process they start, away from the user's cache."""
+    home = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(home))
+        yield home
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Benchmark:
+    """80 of the digits to train on for two epochs, 50 to test on."""
+    data = Data("digits", 10, image_size=8, in_chans=1, train_per_class=8, test_per_class=5)
+    recipe = Recipe(epochs=2, batch_size=32, lr=0.1, warmup_epochs=1, crop_padding=1, flip=0.0)
+    return Benchmark("tiny", data, "resnet8", recipe, Budget(max_params=200_000, max_hours=0.05))
+
+
+@pytest.fixture(scope="session")
+def digits(cache_home: Path, tiny: Benchmark) -> CachedData:
+    """scikit-learn's digits, decoded."""
+    return prepare(tiny.data, None)
+
+
+@pytest.fixture
+def python() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts `python -c code *arguments` from the project's root.
+
+    What still runs at the end of the test is killed, and what it left in the temporary folder removed.
+    """
+    started: list[subprocess.Popen[str]] = []
+
+    def start(code: str, *arguments: object, path: Path = ROOT) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", code, *map(str, arguments)]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(path)]), "TMPDIR": folder}
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, text=True, stdin=pipe, stdout=pipe)
+        started.append(process)
+        return process
+
+    with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        yield start
+        for process in started:
+            process.kill()
+            process.communicate()
