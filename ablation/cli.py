@@ -16,6 +16,7 @@ from arch.parts import PARTS
 from benchmarks.benchmark import BENCHMARKS, Benchmark, get_benchmark
 from benchmarks.options import (
     DEFAULT_OUT,
+    FAILED,
     BenchmarkOption,
     DataOption,
     DeviceOption,
@@ -23,6 +24,7 @@ from benchmarks.options import (
     JsonOption,
     OutOption,
     new_app,
+    new_console,
     run_app,
 )
 
@@ -33,8 +35,7 @@ if TYPE_CHECKING:
 app = new_app("Sequential ablation of image classifiers under a fixed recipe and budget.")
 
 SpecArgument = Annotated[str, typer.Argument(metavar="SPEC", help="A base and its steps: baseline+se+cbam.")]
-OVER_BUDGET, FAILED = 1, 3  # exit codes
-WIDE = 140  # columns where standard output is no terminal
+OVER_BUDGET = 1  # exit code
 
 
 @app.command("run")
@@ -133,7 +134,6 @@ def list_command(what: Annotated[Listing, typer.Argument()], as_json: JsonOption
     if as_json:
         print(json.dumps(entries, indent=2))
         return 0
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
@@ -142,7 +142,7 @@ def list_command(what: Annotated[Listing, typer.Argument()], as_json: JsonOption
         table.add_column(column)
     for entry in entries:
         table.add_row(*(escape(str(value)) for value in entry.values()))
-    Console(width=None if sys.stdout.isatty() else WIDE).print(table)
+    new_console().print(table)
     return 0
 
 
@@ -202,9 +202,7 @@ def _show(
         content = {"benchmark": benchmark.name, "caption": text, "rows": json.loads(frame.to_json(orient="records"))}
         print(json.dumps({**content, "failures": lost, "files": [str(file) for file in files]}, indent=2))
         return
-    from rich.console import Console
-
-    console = Console(width=None if sys.stdout.isatty() else WIDE)
+    console = new_console()
     console.print(to_terminal(frame, text))
     for failure in failures:
         console.print(f"{failure.row.label} seed {failure.seed} failed: {failure.reason}", markup=False)

@@ -139,4 +139,5 @@ class GeM(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         powers = x.float().clamp(min=self.eps).pow(self.p)  # a cube leaves fp16's range
-        return powers.mean((2, 3)).pow(1.0 / self.p).to(x.dtype)
+        mean = powers.mean((2, 3)).clamp(min=torch.finfo(torch.float32).tiny)  # a root of 0 has no finite gradient
+        return mean.pow(1.0 / self.p).to(x.dtype)

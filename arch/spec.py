@@ -28,14 +28,10 @@ class Step:
     value: float | int | str | None = None
 
     def __str__(self) -> str:
-        default = PARTS[self.part].value
-        if self.value is None or (default is not None and self.value == default.default):
+        takes = PARTS[self.part].value
+        if self.value is None or (takes is not None and self.value == takes.default):
             return f"{self.sign}{self.part}"
-        return (
-            f"{self.sign}{self.part}={self.value:g}"
-            if isinstance(self.value, float)
-            else f"{self.sign}{self.part}={self.value}"
-        )
+        return f"{self.sign}{self.part}={str(self.value).removesuffix('.0')}"
 
 
 @dataclass(frozen=True)

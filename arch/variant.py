@@ -66,4 +66,7 @@ class Variant:
         Fields at their default are left out, so that a field added later changes no old key.
         """
         chosen = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+        chosen |= {
+            f.name: float(chosen[f.name]) for f in fields(self) if f.name in chosen and isinstance(f.default, float)
+        }
         return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:16]

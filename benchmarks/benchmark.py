@@ -121,14 +121,17 @@ def load_benchmark(path: Path) -> Benchmark:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not TOML: {error}") from error
     for section in (Benchmark, Data, Recipe, Budget):
-        setattr(section, "__pydantic_config__", ConfigDict(extra="forbid", strict=True))  # noqa: B010  # for mypy
+        setattr(section, "__pydantic_config__", ConfigDict(extra="forbid", strict=True, allow_inf_nan=False))  # noqa: B010  # for mypy
     try:
         benchmark = TypeAdapter(Benchmark).validate_json(json.dumps(content, default=str))
     except ValidationError as error:
         raise InputError(f"{path}: {_first_problem(error.errors()[0])}") from error
     if benchmark.name in BENCHMARKS or not benchmark.name.isidentifier():
         raise InputError(f"{path}: name {benchmark.name!r} must be one word of letters, digits and _, not a built-in's")
-    parse(benchmark.baseline)
+    try:
+        parse(benchmark.baseline)
+    except InputError as error:
+        raise InputError(f"{path}: baseline: {error}") from error
     return benchmark
 
 

@@ -91,6 +91,7 @@ def _how_it_died(code: int | None) -> str:
 
 
 def _child(sender: Connection, function: str, args: tuple[Any, ...]) -> None:
+    os.dup2(2, 1)  # standard output belongs to the command; what libraries and model files print goes to the other
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     threading.Thread(target=_die_with_parent, daemon=True).start()
 
@@ -103,7 +104,7 @@ def _child(sender: Connection, function: str, args: tuple[Any, ...]) -> None:
         sender.send(("input error", str(error)))
     except Exception as error:
         reason = str(error).strip().splitlines() or [""]
-        sender.send(("error", (f"{type(error).__name__}: {reason[0]}", traceback.format_exc())))
+        sender.send(("error", (f"{type(error).__name__}: {reason[0]}".removesuffix(": "), traceback.format_exc())))
 
 
 def _die_with_parent() -> None:

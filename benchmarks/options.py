@@ -2,12 +2,16 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from arch.errors import InputError
 from benchmarks.benchmark import BENCHMARKS
+from benchmarks.engine import ChildFailed
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def _complete_benchmark(incomplete: str) -> list[str]:
@@ -40,7 +44,16 @@ DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cu
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 
 DEFAULT_OUT = Path("runs")
+WIDE = 140  # columns where standard output is no terminal
+FAILED = 3  # exit code of what could not be done; 2 is bad input
 INTERRUPTED = 130  # exit code of a command stopped by Ctrl-C, as typer turns it into one
+
+
+def new_console() -> "Console":
+    """Standard output; wide where it is no terminal, so that nothing is folded that need not be."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else WIDE)
 
 
 def new_app(help_text: str) -> typer.Typer:
@@ -55,6 +68,11 @@ def run_app(app: typer.Typer, name: str, argv: list[str] | None) -> int:
     except InputError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 2
+    except ChildFailed as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return FAILED
+    except typer.Abort:  # the end of standard input
+        return FAILED
     except typer.TyperException as error:
         message = error.format_message()
         print(message if message.startswith("Usage:") else f"{name}: {message}", file=sys.stderr)

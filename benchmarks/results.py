@@ -124,12 +124,12 @@ def of_one_benchmark(
         for result in results
         if result.benchmark == name
         and benchmark_id in (None, result.benchmark_id)
-        and fingerprint in (None, result.definition["data"]["fingerprint"])
-        and kind in (None, result.definition["device"])
+        and fingerprint in (None, result.definition.get("data", {}).get("fingerprint"))
+        and kind in (None, result.definition.get("device"))
     ]
     definitions = {result.benchmark_id: result.definition for result in chosen}
     if not chosen:
-        there = ", ".join(sorted({f"{r.benchmark} {r.benchmark_id} ({r.definition['device']})" for r in results}))
+        there = ", ".join(sorted({f"{r.benchmark} {r.benchmark_id} ({r.definition.get('device')})" for r in results}))
         raise InputError(f"no such records of {name}: recorded are {there}")
     if len(definitions) > 1:
         differ = ", ".join(differing_fields(list(definitions.values())))

@@ -70,12 +70,12 @@ def check_specs(
         report(Progress("counting parameters and MACs", len(verdicts), len(specs), spec))
         verdicts.append(check_cost(spec, builder, benchmark, device))
     if not all(verdict.passed for verdict in verdicts):
-        return [_advised(verdict, verdict.model, benchmark) for verdict in verdicts]
+        return [advised(verdict, verdict.model, benchmark) for verdict in verdicts]
     timed: list[Verdict] = []
     for verdict, builder in zip(verdicts, builders, strict=True):
         report(Progress("timing a few training steps", len(timed), len(specs), verdict.model))
         timed.append(add_timing(verdict, builder, benchmark, device, counts))
-    return [_advised(verdict, verdict.model, benchmark) for verdict in timed]
+    return [advised(verdict, verdict.model, benchmark) for verdict in timed]
 
 
 def _narrower(verdict: Verdict, spec: str, benchmark: Benchmark) -> str:
@@ -96,7 +96,8 @@ def _narrower(verdict: Verdict, spec: str, benchmark: Benchmark) -> str:
     return ""
 
 
-def _advised(verdict: Verdict, spec: str, benchmark: Benchmark) -> Verdict:
+def advised(verdict: Verdict, spec: str, benchmark: Benchmark) -> Verdict:
+    """The verdict on one of our specs; where it is over the budget, with what would fit."""
     return verdict if verdict.passed else replace(verdict, advice=_narrower(verdict, spec, benchmark))
 
 

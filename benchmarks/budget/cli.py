@@ -10,10 +10,20 @@ import typer
 from benchmarks.benchmark import Benchmark, get_benchmark
 from benchmarks.budget.kind import kind_of
 from benchmarks.budget.verdict import Verdict, format_hours
-from benchmarks.options import BenchmarkOption, DataOption, DeviceOption, DownloadOption, JsonOption, new_app, run_app
+from benchmarks.options import (
+    FAILED,
+    BenchmarkOption,
+    DataOption,
+    DeviceOption,
+    DownloadOption,
+    JsonOption,
+    new_app,
+    new_console,
+    run_app,
+)
 from benchmarks.progress import Report
 
-WITHIN, OVER, NOT_JUDGED, REFUSED = 0, 1, 3, 4  # exit codes; 2 is a usage error
+WITHIN, OVER, REFUSED = 0, 1, 4  # exit codes; 2 is bad input, FAILED what could not be judged
 
 app = new_app("Parameters, MACs, training speed and predicted hours of a model against a benchmark's budget.")
 
@@ -55,7 +65,7 @@ def budget_check(
             )
         except engine.ChildFailed as error:
             print(f"budget-check: {model} could not be judged: {error}", file=sys.stderr)
-            return NOT_JUDGED
+            return FAILED
     if as_json:
         print(json.dumps(verdict.to_json(), indent=2))
     else:
@@ -72,15 +82,16 @@ def _image_counts(benchmark: Benchmark, data: Path | None, download: bool, repor
 
 
 def _print(verdict: Verdict, benchmark: Benchmark) -> None:
-    from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     cost, budget, size = verdict.cost, verdict.budget, benchmark.data.image_size
-    table = Table(show_header=False, box=None)
-    table.add_row("model", verdict.model)
+    table = Table("", "", show_header=False, box=None)
+    table.columns[1].overflow = "fold"
+    table.add_row("model", escape(verdict.model))
     table.add_row("parameters", f"{cost.params:,} (limit {budget.max_params:,}; {cost.trainable_params:,} trainable)")
     if cost.dead_params:
-        table.add_row("dead parameters", "no backward pass reaches " + ", ".join(cost.dead_params))
+        table.add_row("dead parameters", escape("no backward pass reaches " + ", ".join(cost.dead_params)))
     table.add_row("MACs", f"{cost.macs:,} at {size} px (fvcore {cost.macs_fvcore:,}, torch {cost.macs_torch:,})")
     table.add_row("FLOPs", f"{2 * cost.macs:,} (2 per MAC)")
     if verdict.throughput is not None and verdict.hours is not None:
@@ -96,8 +107,10 @@ def _print(verdict: Verdict, benchmark: Benchmark) -> None:
         table.add_row(
             "predicted", f"{format_hours(verdict.hours)} for {recipe} (limit {format_hours(budget.max_hours)})"
         )
+    if verdict.advice:
+        table.add_row("advice", verdict.advice)
     table.add_row("verdict", "within budget" if verdict.passed else "OVER: " + "; ".join(verdict.problems))
-    Console().print(table, markup=False, soft_wrap=True)
+    new_console().print(table)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,6 +1,5 @@
 """What a MODEL argument is taken for, by its spelling alone. Knows no torch."""
 
-from pathlib import Path
 from typing import Literal
 
 from arch.bases import BASES
@@ -11,7 +10,13 @@ Kind = Literal["spec", "timm", "file"]
 
 def kind_of(text: str) -> Kind:
     """A `.py` file, one of our specs (its first word is one of our bases), or else a timm name."""
-    if Path(text.partition(":")[0]).suffix == ".py":
+    if split_file(text)[0].endswith(".py"):
         return "file"
     word = WORD.match(text)
     return "spec" if word is not None and word.group() in {*BASES, "baseline"} else "timm"
+
+
+def split_file(text: str) -> tuple[str, str]:
+    """`file.py:name` as (file.py, name); the name is empty where there is none."""
+    file, colon, name = text.rpartition(":")
+    return (file, name) if colon and file.endswith(".py") else (text, "")

@@ -2,6 +2,7 @@
 
 import importlib.util
 import inspect
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -13,8 +14,8 @@ from torch import nn
 from arch.bases import BASES
 from arch.errors import InputError, unknown
 from benchmarks.benchmark import Benchmark, Data
-from benchmarks.budget.check import Builder, check, spec_builder
-from benchmarks.budget.kind import kind_of
+from benchmarks.budget.check import Builder, advised, check, spec_builder
+from benchmarks.budget.kind import kind_of, split_file
 from benchmarks.budget.verdict import Verdict
 from benchmarks.progress import Report
 
@@ -56,14 +57,16 @@ def _create_timm(name: str, data: Data) -> nn.Module:
 
 def _from_file(text: str, benchmark: Benchmark) -> Found:
     """Loads `file.py` or `file.py:name`. The file's code runs: call this in a child, for files that are trusted."""
-    file, _, name = text.partition(":")
+    file, name = split_file(text)
     path = Path(file)
     if not path.is_file():
         raise InputError(f"there is no file {file}")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    spec = importlib.util.spec_from_file_location(f"model_file_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise InputError(f"{file} cannot be imported")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # as an import would: dataclasses look there
+    sys.path.insert(0, str(path.parent.resolve()))  # as `python file.py` would: for the file's neighbours
     spec.loader.exec_module(module)
     candidates = _models_in(module)
     if not name and len(candidates) != 1:
@@ -103,4 +106,5 @@ def check_model(
 ) -> Verdict:
     """Finds and judges the model that `text` names; see `benchmarks.budget.check.check`."""
     found = find_model(text, benchmark)
-    return check(found.description, found.builder, benchmark, device, counts)
+    verdict = check(found.description, found.builder, benchmark, device, counts)
+    return advised(verdict, text, benchmark) if kind_of(text) == "spec" else verdict

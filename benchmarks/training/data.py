@@ -26,7 +26,7 @@ from benchmarks.benchmark import Data, Split
 from benchmarks.progress import Progress, Report, silent
 
 DEFAULT_ROOT = Path("data")  # where torchvision's files are looked for and downloaded to
-CACHE_FORMAT = 1  # raised when the cached arrays change
+CACHE_FORMAT = 2  # raised when the cached arrays change
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 ORDER_SEED = b"timm-ablate 0"  # the fixed seed of the order within a class, and so of subsets and validation split
 DIGITS_TEST = 50  # test images of each digit
@@ -54,6 +54,7 @@ class CachedData:
     folder: Path
     classes: tuple[str, ...]
     fingerprint: str  # hash of every image and label of both splits
+    input_shape: tuple[int, ...]  # (channels, height, width)
 
     def _open(self, split: Literal["train", "test"]) -> Images:
         images = np.load(self.folder / f"{split}_images.npy", mmap_mode="r")
@@ -77,8 +78,11 @@ class CachedData:
         if split == "test":
             test = self._open("test")
             return train, test.take(_first_of_each_class(test.labels, data.test_per_class))
-        places = _place_in_class(train.labels)
-        held_out = places >= np.round((1 - data.val_fraction) * np.bincount(train.labels))[train.labels]
+        sizes = np.bincount(train.labels)
+        if sizes.min() < 2:
+            raise InputError("a validation split needs at least 2 training images of each class")
+        kept = np.clip(np.round((1 - data.val_fraction) * sizes), 1, sizes - 1)
+        held_out = _place_in_class(train.labels) >= kept[train.labels]
         return train.take(np.flatnonzero(~held_out)), train.take(np.flatnonzero(held_out))
 
 
@@ -93,12 +97,11 @@ def _first_of_each_class(labels: NDArray[np.int64], count: int | None) -> NDArra
 
 
 def image_counts(data: Data) -> tuple[int, int] | None:
-    """Training and test images of a built-in source, known without reading it; None for a folder."""
-    counts = {"digits": (1297, 10 * DIGITS_TEST), "cifar10": (50_000, 10_000), "cifar100": (50_000, 10_000)}
-    if data.source not in counts:
+    """Training and test images of CIFAR, known without having it; None for other sources."""
+    if data.source not in ("cifar10", "cifar100"):
         return None
     limits = data.train_per_class, data.test_per_class
-    pairs = zip(counts[data.source], limits, strict=True)
+    pairs = zip((50_000, 10_000), limits, strict=True)
     train, test = (min(count, (limit or count) * data.num_classes) for count, limit in pairs)
     return train, test
 
@@ -119,9 +122,18 @@ def prepare(data: Data, root: Path | None, download: bool = False, report: Repor
     if data.source == "digits":
         if root is not None:
             raise InputError(f"--data {root} has no train/ and test/ folders; digits needs no --data")
-        return _cached("digits", _read_digits)
+        return _fitting(data, _cached("digits", _read_digits))
     place = root or DEFAULT_ROOT
-    return _cached(data.source, lambda: _read_cifar(data.source, place, download))
+    return _fitting(data, _cached(data.source, lambda: _read_cifar(data.source, place, download)))
+
+
+def _fitting(data: Data, cached: CachedData) -> CachedData:
+    """A known set is as it is: refuses a benchmark that says otherwise of it."""
+    if (len(cached.classes), *cached.input_shape) != (data.num_classes, *data.input_shape):
+        channels, size, _ = cached.input_shape
+        there = f"num_classes = {len(cached.classes)}, image_size = {size} and in_chans = {channels}"
+        raise InputError(f"{data.source} has {there}; other sizes can be had from an image folder")
+    return cached
 
 
 Decoded = tuple[Images, Images, tuple[str, ...]]  # train, test, class names
@@ -141,7 +153,7 @@ def _cached(key: str, read: Callable[[], Decoded]) -> CachedData:
             f"cannot keep decoded images in {root}: {error.strerror}; XDG_CACHE_HOME can move it"
         ) from error
     meta = json.loads((folder / "meta.json").read_text())
-    return CachedData(folder, tuple(meta["classes"]), meta["fingerprint"])
+    return CachedData(folder, tuple(meta["classes"]), meta["fingerprint"], tuple(meta["input_shape"]))
 
 
 def _write_cache(folder: Path, train: Images, test: Images, classes: tuple[str, ...]) -> None:
@@ -154,7 +166,8 @@ def _write_cache(folder: Path, train: Images, test: Images, classes: tuple[str, 
             np.save(temporary / f"{split}_labels.npy", images.labels)
             fingerprint.update(images.images.tobytes())
             fingerprint.update(images.labels.tobytes())
-        meta = {"classes": classes, "fingerprint": fingerprint.hexdigest()[:16]}
+        shape = train.images.shape[1:]
+        meta = {"classes": classes, "fingerprint": fingerprint.hexdigest()[:16], "input_shape": shape}
         (temporary / "meta.json").write_text(json.dumps(meta))
         shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)
@@ -209,7 +222,7 @@ def list_folder(root: Path, data: Data) -> FolderFiles:
     files: FolderFiles = {}
     for split in ("train", "test"):
         folders = sorted(f for f in (root / split).iterdir() if f.is_dir() and not f.name.startswith("."))
-        files[split] = {f.name: sorted(p for p in f.rglob("*") if p.suffix.lower() in SUFFIXES) for f in folders}
+        files[split] = {folder.name: _images_in(folder) for folder in folders}
         if len(folders) < 2:
             raise InputError(f"{root / split} has {len(folders)} class folder(s): at least 2 are needed")
         empty = [name for name, paths in files[split].items() if not paths]
@@ -224,12 +237,21 @@ def list_folder(root: Path, data: Data) -> FolderFiles:
     return files
 
 
+def _images_in(folder: Path) -> list[Path]:
+    """The image files at any depth, but none that is hidden or lies in something hidden."""
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    return sorted(path for path in found if not any(p.startswith(".") for p in path.relative_to(folder).parts))
+
+
 def _folder_key(root: Path, data: Data, files: FolderFiles) -> str:
     """Changes when any file is added, removed or rewritten, or is to be decoded otherwise."""
     digest = hashlib.sha256(f"{root.resolve()} {data.image_size} {data.in_chans}".encode())
     for classes in files.values():
         for path in (path for paths in classes.values() for path in paths):
-            status = path.stat()
+            try:
+                status = path.stat()
+            except OSError as error:
+                raise InputError(f"cannot read image {path}: {error.strerror}") from error
             digest.update(f"{path} {status.st_size} {status.st_mtime_ns}".encode(errors="surrogateescape"))
     return f"folder-{digest.hexdigest()[:16]}"
 
@@ -257,7 +279,9 @@ def _decode(path: Path, data: Data) -> NDArray[np.uint8]:
 
     try:
         with Image.open(path) as file:
-            image = file.convert("RGB" if data.in_chans == 3 else "L")
+            deep = file.mode.startswith("I;16")  # 16-bit grey, which Pillow would clip to 8 bits and not scale
+            source = Image.fromarray((np.asarray(file) // 257).astype(np.uint8)) if deep else file
+            image = source.convert("RGB" if data.in_chans == 3 else "L")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"cannot read image {path}: {error}") from error
     if image.size != (data.image_size, data.image_size):

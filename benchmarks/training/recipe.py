@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Recipe:
     mean: Annotated[float, Ge(0)] = 0.5  # subtracted from pixels in [0, 1], every channel
     std: Annotated[float, Gt(0)] = 0.5
     precision: str = "fp16"  # on a GPU: "fp16" with a gradient scaler, "bf16" or "fp32"
-    world_size: Annotated[int, Ge(1)] = 1  # devices that share a batch
+    world_size: Annotated[int, Ge(1), Le(1)] = 1  # devices that share a batch; more than one are not supported yet
 
     def __post_init__(self) -> None:
         if self.precision not in ("fp16", "bf16", "fp32"):

@@ -177,8 +177,9 @@ def train(
         trained = time.perf_counter()
         evaluation = evaluate(model, eval_split, recipe)
         evaluated = time.perf_counter()
-        if not math.isfinite(loss):
-            raise TrainingFailed(f"the loss is {loss} after epoch {epoch + 1}")
+        if not math.isfinite(loss) or not math.isfinite(evaluation.loss):
+            wrong = evaluation.loss if math.isfinite(loss) else loss
+            raise TrainingFailed(f"the loss is {wrong} after epoch {epoch + 1}")
         accuracies = evaluation.loss, evaluation.top1, evaluation.top5
         curve.append(Epoch(epoch + 1, loss, top1, *accuracies, seen, trained - started, evaluated - trained))
         if checkpoint and (checkpoint.due() or epoch + 1 == recipe.epochs):

@@ -164,7 +164,6 @@ def test_a_name_that_a_file_does_not_have_is_two(tmp_path: Path, capsys: pytest.
     assert complaint(capsys) == f"budget-check: unknown name 'Nett' in {path}: did you mean 'Net'? valid: Net"
 
 
-@pytest.mark.xfail(reason="what the file prints goes to the same standard output")
 def test_what_a_file_prints_does_not_spoil_the_json(tmp_path: Path, python: Callable[..., Any]) -> None:
     path = file(tmp_path, NET + "\nprint('my first net')\n")
     code = "import sys; from benchmarks.budget.cli import main; sys.exit(main(sys.argv[1:]))"
@@ -235,7 +234,6 @@ def test_speed_and_hours_are_in_the_table(monkeypatch: pytest.MonkeyPatch, capsy
     assert counts == [(1297, 500)]
 
 
-@pytest.mark.xfail(reason="rich cuts words that are wider than their column; 80 columns where there is no terminal")
 def test_a_narrow_terminal_cuts_no_name(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     path = "folder/" * 20 + "net.py:Net"
     answer_with(replace(verdict(64), model=path), monkeypatch)

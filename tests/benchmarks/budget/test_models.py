@@ -169,14 +169,12 @@ def test_a_missing_file_is_named(tmp_path: Path, tiny: Benchmark) -> None:
         find_model(str(tmp_path / "missing.py"), tiny)
 
 
-@pytest.mark.xfail(reason="the file's module is not in sys.modules, where dataclasses look for it")
 def test_a_file_may_define_a_dataclass(tmp_path: Path, tiny: Benchmark) -> None:
     head = "from __future__ import annotations\nfrom dataclasses import dataclass\n"
     (tmp_path / "one.py").write_text(head + ONE + "\n@dataclass\nclass Config:\n    width: int = 4\n")
     built(str(tmp_path / "one.py"), tiny)
 
 
-@pytest.mark.xfail(reason="the file's folder is not on sys.path, as it is for `python one.py`")
 def test_a_file_may_import_its_neighbours(tmp_path: Path, tiny: Benchmark) -> None:
     (tmp_path / "neighbour_of_one.py").write_text("width = 4\n")
     (tmp_path / "one.py").write_text("from neighbour_of_one import width\n" + ONE)
