@@ -115,7 +115,7 @@ MINIMAL = {"name": "mine", "baseline": "resnet8", "data": {"source": "digits", "
 ALL = {
     **MINIMAL,
     "data": OTHER_DATA,
-    "recipe": OTHER_RECIPE,
+    "recipe": {**OTHER_RECIPE, "world_size": 1},
     "budget": {"max_params": 1000, "max_hours": 0.5},
 }
 
@@ -138,7 +138,7 @@ def test_a_minimal_file_has_the_default_recipe_and_budget(tmp_path: Path) -> Non
 
 
 def test_a_file_may_set_every_field(tmp_path: Path) -> None:
-    expected = Benchmark("mine", Data(**OTHER_DATA), "resnet8", Recipe(**OTHER_RECIPE), Budget(1000, 0.5))
+    expected = Benchmark("mine", Data(**OTHER_DATA), "resnet8", Recipe(**ALL["recipe"]), Budget(1000, 0.5))
     assert load(tmp_path, toml(ALL)) == expected
 
 
