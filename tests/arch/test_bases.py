@@ -1,5 +1,4 @@
 import re
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -31,15 +30,6 @@ COSTS = [
 ]
 WEIGHTED = [base for base in BASES if not base.startswith("wrn")]
 WIDE = [base for base in BASES if base.startswith("wrn")]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """Threads that share a core with another process spend their time waiting for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def on_meta(variant: Variant, num_classes: int = 100) -> ResidualNet:

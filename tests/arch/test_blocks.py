@@ -1,4 +1,3 @@
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -10,15 +9,6 @@ from torch.nn import functional as F
 
 from arch.blocks import GeM, PadShortcut, PreActBlock, branch_convs, conv, create_stem, stem_stride
 from arch.variant import ORDERS, STEMS
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """Threads that share a core with another process spend their time waiting for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,6 @@
 import copy
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -67,15 +66,6 @@ def shake(net: nn.Module) -> None:
 
 
 contract = pytest.mark.parametrize("case", CASES, ids=IDS)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """Threads that share a core with another process spend their time waiting for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module", params=CASES, ids=IDS)

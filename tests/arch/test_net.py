@@ -1,5 +1,5 @@
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -20,15 +20,6 @@ from arch.variant import Variant
 
 SHALLOW: dict[str, Any] = {"layers": (1, 1, 2, 1)}  # what depth=0.3 leaves of a resnet50
 Block = BasicBlock | Bottleneck | PreActBlock
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """Threads that share a core with another process spend their time waiting for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(autouse=True)
@@ -236,6 +227,11 @@ def test_the_3x3_has_the_groups_and_the_inner_width_of_its_variant(order: str, g
     assert [layer.out_channels for layer in middle] == [16 * inner_ratio, 48 * inner_ratio]
 
 
+def test_the_inner_width_is_not_lost_to_rounding_inside_timms_block() -> None:
+    variant = Variant((1,), (47,), (1,), 16, "bottleneck", inner_ratio=24 / 47)
+    assert build(variant, 10).stages.get_submodule("0.0.conv2").get_parameter("weight").shape == (24, 24, 3, 3)
+
+
 def test_a_pyramids_blocks_have_the_widths_of_its_variant() -> None:
     variant = replace(BASES["pyramidnet110"].variant, depths=(2, 2, 2), growth=33)
     widths = [block.branch[0].out_channels for block in blocks(build(variant, 10))]
@@ -288,6 +284,13 @@ def test_pruning_leaves_no_layer_that_nothing_reads(spec: str) -> None:
     left = {name.split(".")[0] for name, _ in net.named_parameters()}
     assert left == {"stem", "stages"}
     assert len(net.stages) == 2
+
+
+def test_pruning_can_drop_the_norm_alone() -> None:
+    net = net_of("resnet8+preact")
+    assert net.prune_intermediate_layers(1, prune_norm=True, prune_head=False) == [2]
+    assert {name.split(".")[0] for name, _ in net.named_parameters()} == {"stem", "stages", "head"}
+    assert len(net.stages) == 3
 
 
 def test_pruning_can_keep_norm_and_head() -> None:

@@ -31,15 +31,6 @@ ATTENTION = [name for name, part in PARTS.items() if part.apply.__qualname__.sta
 WITH_REDUCTION = [name for name in ATTENTION if PARTS[name].value]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """Threads that share a core with another process spend their time waiting for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def applied(name: str, variant: Variant, value: Any = None) -> Variant:
     default = PARTS[name].value.default if PARTS[name].value else None  # type: ignore[union-attr]
     value = default if value is None else value

@@ -288,7 +288,7 @@ def test_any_junk_is_refused_in_one_line(seed: int) -> None:
         assert len(refusal(text).splitlines()) == 1, text
 
 
-@pytest.mark.parametrize("value", ["0.1234567", "0.3333333333333333", "1.2345678e-3"])
+@pytest.mark.parametrize("value", ["0.1234567", "0.3333333333333333", "1.2345678e-3", "2.5e-7"])
 def test_a_printed_spec_keeps_every_digit_of_its_values(value: str) -> None:
     spec = parse(f"resnet8+drop_path={value}")
     assert parse(str(spec)).variant() == spec.variant()
