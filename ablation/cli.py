@@ -71,7 +71,7 @@ def run_command(
         if study.missing(store):
             engine.start()
             specs = ", ".join(row.spec for row in rows)
-            display.say(f"{chosen.name} ({study.benchmark_id}) on {study.device}, rows from our own bases: {specs}")
+            display.say(f"{chosen.name} ({study.benchmark_id}) on {study.device}, rows of our own bases: {specs}")
         try:
             failures = study.carry_out(store, display)
         except OverBudget as refused:
@@ -100,7 +100,7 @@ def table_command(
 
     Records of several benchmark ids never share a table: --id, --data and --device choose among them.
     """
-    from benchmarks.results import Store, of_one_benchmark
+    from benchmarks.results import Store, of_one_benchmark, recorded_benchmark
     from benchmarks.training.data import prepare
 
     store = Store(out)
@@ -109,13 +109,14 @@ def table_command(
     if not recorded:
         raise InputError(f"no records in {out}: ablate run makes them, --out names another folder")
     name = recorded[-1].benchmark if benchmark is None else get_benchmark(benchmark).name
-    if benchmark is None and name not in BENCHMARKS:
-        raise InputError(f"the last record is of {name!r}, a benchmark of your own: give --benchmark FILE.toml")
-    chosen = get_benchmark(benchmark or name)
-    fingerprint = prepare(chosen.data, data).fingerprint if data else None
+    fingerprint = prepare(get_benchmark(benchmark or name).data, data).fingerprint if data else None
     results = of_one_benchmark(recorded, name, benchmark_id, fingerprint, device)
-    plan = spec or results[-1].plan
-    _show(path(plan, chosen), results, chosen, seeds, out, plan, as_json, [])
+    chosen, plan = recorded_benchmark(results[-1]), spec or results[-1].plan
+    rows = path(plan, chosen)
+    if not any(result.key == row.variant.key() for result in results for row in rows):
+        there = ", ".join(dict.fromkeys(result.spec for result in results))
+        raise InputError(f"no records of {plan} under {name}: recorded are {there}")
+    _show(rows, results, chosen, seeds, out, plan, as_json, [])
     return 0
 
 
@@ -199,7 +200,12 @@ def _show(
     files = write_outputs(frame, rows, results, text, out / f"{benchmark.name}_{spec}", seeds)
     if as_json:
         lost = [{"step": f.row.label, "seed": f.seed, "reason": f.reason} for f in failures]
-        content = {"benchmark": benchmark.name, "caption": text, "rows": json.loads(frame.to_json(orient="records"))}
+        content = {
+            "benchmark": benchmark.name,
+            "benchmark_id": results[0].benchmark_id if results else None,
+            "caption": text,
+            "rows": json.loads(frame.to_json(orient="records")),
+        }
         print(json.dumps({**content, "failures": lost, "files": [str(file) for file in files]}, indent=2))
         return
     console = new_console()

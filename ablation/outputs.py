@@ -38,7 +38,7 @@ def write_outputs(
     try:
         unchanged = figure.exists() and markdown.exists() and markdown.read_text() == content
         markdown.write_text(content)
-        frame.to_csv(csv, index=False)
+        frame.round(6).to_csv(csv, index=False)
         if not frame["n"].any():
             return [markdown, csv]
         if not unchanged:

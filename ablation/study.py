@@ -66,6 +66,9 @@ class Study:
         missing = self.missing(store)
         if not missing:
             return []
+        recorded = self.seeds * len({row.variant for row in self.rows}) - len(missing)
+        if recorded:
+            display.say(f"{recorded} runs are recorded already, {len(missing)} to go")
         verdicts = self._check(list(dict.fromkeys(row for row, _ in missing)), display)
         failures = []
         epochs = self.benchmark.recipe.epochs

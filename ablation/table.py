@@ -1,6 +1,7 @@
 """Records to one DataFrame, and that frame as terminal table, Markdown and CSV."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -17,8 +18,9 @@ COLUMNS = {  # of the frame -> as people read them
     "params": "params",
     "macs": "MACs",
     "images_per_second": "img/s",
-    "hours": "train time",
+    "hours": "time",
     "top1": "top-1 %",
+    "n": "n",
     "top5": "top-5 %",
     "change": "Δ before",
     "change_from_baseline": "Δ first",
@@ -31,16 +33,18 @@ def ablation_frame(rows: Sequence[Row], results: Sequence[Result], seeds: int | 
     results: of one benchmark id only. seeds: use seeds 0 to seeds - 1; None: all there are.
     Raises ValueError where results of two benchmark ids would meet.
     Accuracies and their changes in percent and points; std is the sample standard deviation over the seeds;
-    changes are differences of means over the seeds, empty where a row has no result.
+    a change is the mean difference over the seeds that both rows have, empty where they share none.
     """
     if len({result.benchmark_id for result in results}) > 1:
         raise ValueError("results of different benchmarks cannot share a table")
     runs = pd.DataFrame([vars(result) for result in results], columns=list(Result.__dataclass_fields__))
     if seeds is not None:
         runs = runs[runs["seed"] < seeds]
-    frame = pd.DataFrame([_line(row, runs[runs["key"] == row.variant.key()]) for row in rows])
-    frame["change"] = frame["top1_mean"].diff()
-    frame["change_from_baseline"] = (frame["top1_mean"] - frame["top1_mean"].iloc[0]).where(frame.index > 0)
+    by_row = [runs[runs["key"] == row.variant.key()].set_index("seed") for row in rows]
+    frame = pd.DataFrame([_line(row, own) for row, own in zip(rows, by_row, strict=True)])
+    top1 = [own["top1"].astype(float) for own in by_row]
+    frame["change"] = [float("nan"), *((after - before).mean() for before, after in pairwise(top1))]
+    frame["change_from_baseline"] = [float("nan"), *((own - top1[0]).mean() for own in top1[1:])]
     return frame
 
 
@@ -57,6 +61,8 @@ def _line(row: Row, runs: pd.DataFrame) -> dict[str, Any]:
         "top1_std": runs["top1"].astype(float).std(),
         "n": len(runs),
         "top5_mean": runs["top5"].astype(float).mean(),
+        "benchmark_id": first.get("benchmark_id"),
+        "device": first.get("device"),
     }
 
 
@@ -67,7 +73,7 @@ def readable(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _texts(line: dict[Any, Any]) -> list[str]:
     if not line["n"]:
-        return [line["step"], "-", "-", "-", "-", "no result", "-", "-", "-"]
+        return [line["step"], "", "", "", "", "no result", "0", "", "", ""]
     std = f" ± {line['top1_std']:.2f}" if line["n"] > 1 else ""
     return [
         line["step"],
@@ -75,7 +81,8 @@ def _texts(line: dict[Any, Any]) -> list[str]:
         format_count(line["macs"]),
         f"{line['images_per_second']:,.0f}",
         format_hours(line["hours"]),
-        f"{line['top1_mean']:.2f}{std} (n={line['n']})",
+        f"{line['top1_mean']:.2f}{std}",
+        str(line["n"]),
         f"{line['top5_mean']:.2f}",
         _change(line["change"]),
         _change(line["change_from_baseline"]),
@@ -106,9 +113,11 @@ def to_terminal(frame: pd.DataFrame, caption: str) -> "Table":
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(caption=escape(caption), caption_justify="left", header_style="bold", box=box.SIMPLE_HEAD)
+    table = Table(
+        caption=escape(caption), caption_justify="left", header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
+    )
     for position, name in enumerate(COLUMNS.values()):
-        table.add_column(name, justify="left" if position == 0 else "right", overflow="fold")
+        table.add_column(name, justify="left" if position == 0 else "right", overflow="fold", no_wrap=position == 0)
     for line in readable(frame).itertuples(index=False):
         table.add_row(*(escape(text) for text in line))
     return table

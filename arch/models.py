@@ -36,7 +36,8 @@ def _cfg() -> dict[str, Any]:
     }
 
 
-default_cfgs = generate_default_cfgs({name: _cfg() for name in [GENERIC, *(PREFIX + base for base in BASES)]})
+OUR_TIMM_NAMES = (GENERIC, *(PREFIX + base for base in BASES))
+default_cfgs = generate_default_cfgs({name: _cfg() for name in OUR_TIMM_NAMES})
 
 
 def _create(name: str, variant: Variant, pretrained: bool, **kwargs: Any) -> nn.Module:

@@ -1,5 +1,6 @@
 """`ResidualNet`: a `Variant` as a module, with the interface of timm's own models."""
 
+import sys
 from functools import partial
 from pkgutil import resolve_name
 from typing import Any
@@ -11,16 +12,29 @@ from timm.models.resnet import BasicBlock, Bottleneck, downsample_avg, downsampl
 from torch import Tensor, nn
 
 from arch.blocks import GeM, Layer, PadShortcut, PreActBlock, branch_convs, create_stem, stem_stride
-from arch.parts import PARTS
-from arch.variant import EXPANSION, Variant
+from arch.errors import InputError
+from arch.parts import PARTS, Part
+from arch.variant import EXPANSION, POOLS, Variant
 
 
 def _attention_layer(entry: str) -> Layer:
     """`se` or `se=8` as a callable from channels to module."""
     name, _, reduction = entry.partition("=")
     part = PARTS[name]
-    layer: Layer = resolve_name(part.layer) if part.layer else get_attn(name)
+    layer: Layer = _own_layer(part) if part.layer else get_attn(name)
     return partial(layer, rd_ratio=1 / int(reduction)) if reduction else layer
+
+
+def _own_layer(part: Part) -> Layer:
+    """Imports a part's "package.module:Class", from the current folder too."""
+    if "" not in sys.path:  # an installed command does not look there by itself
+        sys.path.insert(0, "")
+    try:
+        layer: Layer = resolve_name(part.layer)
+    except (ImportError, AttributeError, ValueError) as error:
+        where = "the current folder or an installed package"
+        raise InputError(f"part {part.name!r} needs {part.layer!r} from {where}: {error}") from error
+    return layer
 
 
 def attention_layer(attention: tuple[str, ...]) -> Layer | None:
@@ -63,9 +77,8 @@ class ResidualNet(nn.Module):
         self.norm = nn.Sequential(*norm_act)
         pool = variant.pool if global_pool is None else global_pool
         dropout = variant.dropout if drop_rate is None else drop_rate
-        self.head = ClassifierHead(self.num_features, num_classes, "avg" if pool == "gem" else pool, dropout)
-        if pool == "gem":
-            self.head.global_pool = GeM()
+        self.head = ClassifierHead(self.num_features, num_classes, "avg", dropout)
+        self.reset_classifier(num_classes, pool)
         self.init_weights()
 
     @property
@@ -112,9 +125,13 @@ class ResidualNet(nn.Module):
         return "head.fc" if name_only else self.head.fc
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Puts a fresh classifier for `num_classes` (0: none) and, where named, another timm pooling."""
+        """Puts a fresh classifier for `num_classes` (0: none) and, where named, another pooling ("": none)."""
+        if global_pool not in (None, "", *POOLS):
+            raise ValueError(f"unknown global_pool {global_pool!r}: valid: {', '.join(POOLS)}")
         self.num_classes = num_classes
-        self.head.reset(num_classes, global_pool)
+        self.head.reset(num_classes, "avg" if global_pool == "gem" else global_pool)
+        if global_pool == "gem":
+            self.head.global_pool = GeM()
 
     def _stage(self, index: int, x: Tensor) -> Tensor:
         if self.grad_checkpointing and self.training:

@@ -3,6 +3,7 @@
 To add one of your own, write its entry here; for an attention layer that is one call of `attention`.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -29,12 +30,11 @@ class Value:
         """Returns `text` as a value of this kind. Raises InputError naming what is valid."""
         if self.choices and text in self.choices:
             return text
-        try:
-            number = type(self.default)(text)
-        except ValueError:
-            number = None
-        if isinstance(number, int | float) and self.minimum <= number <= self.maximum:
-            return number
+        pattern = r"[0-9]{1,9}" if isinstance(self.default, int) else r"([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
+        if not self.choices and re.fullmatch(pattern, text):
+            number = int(text) if isinstance(self.default, int) else float(text)
+            if self.minimum <= number <= self.maximum:
+                return number
         raise InputError(f"{text!r} is not {self}")
 
 
@@ -199,7 +199,7 @@ def width(variant: Variant, factor: float) -> Variant:
 @part("He et al. 2016, arXiv:1512.03385", Value(2.0, 0.1, 16.0))
 def depth(variant: Variant, factor: float) -> Variant:
     """blocks in every stage times this factor, at least one"""
-    return replace(variant, depths=tuple(max(1, round(blocks * factor)) for blocks in variant.depths))
+    return replace(variant, depths=tuple(max(1, int(blocks * factor + 0.5)) for blocks in variant.depths))
 
 
 @part("Xie et al. 2017, arXiv:1611.05431", Value(32, 1, 1024))

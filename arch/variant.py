@@ -38,7 +38,16 @@ class Variant:
     pool: str = "avg"  # global pooling: one of POOLS
 
     def __post_init__(self) -> None:
-        if not len(self.depths) == len(self.widths) == len(self.strides):
+        for name, valid in (
+            ("block", BLOCKS),
+            ("order", ORDERS),
+            ("shortcut", SHORTCUTS),
+            ("stem", STEMS),
+            ("pool", POOLS),
+        ):
+            if getattr(self, name) not in valid:
+                raise ValueError(f"{name} must be one of {', '.join(valid)}")
+        if not 0 < len(self.depths) == len(self.widths) == len(self.strides):
             raise ValueError("depths, widths and strides must name the same number of stages")
         if min(self.depths + self.widths + self.strides + (self.stem_width, self.groups)) < 1:
             raise ValueError("depths, widths, strides, stem width and groups must be at least 1")

@@ -6,6 +6,7 @@ A number can be compared with another only inside one benchmark, as its id says.
 import hashlib
 import json
 import tomllib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -93,7 +94,7 @@ BENCHMARKS: dict[str, Benchmark] = {
             Data("digits", 10, image_size=8, in_chans=1, test_per_class=50),
             baseline="resnet8",
             recipe=Recipe(epochs=40, batch_size=64, lr=0.1, warmup_epochs=2, crop_padding=1, flip=0.0),
-            budget=Budget(max_params=200_000, max_hours=0.05),
+            budget=Budget(max_params=200_000, max_hours=0.25),
         ),
     )
 }
@@ -125,7 +126,7 @@ def load_benchmark(path: Path) -> Benchmark:
     try:
         benchmark = TypeAdapter(Benchmark).validate_json(json.dumps(content, default=str))
     except ValidationError as error:
-        raise InputError(f"{path}: {_first_problem(error.errors()[0])}") from error
+        raise InputError(f"{path}: {_worst_problem(error.errors())}") from error
     if benchmark.name in BENCHMARKS or not benchmark.name.isidentifier():
         raise InputError(f"{path}: name {benchmark.name!r} must be one word of letters, digits and _, not a built-in's")
     try:
@@ -135,13 +136,16 @@ def load_benchmark(path: Path) -> Benchmark:
     return benchmark
 
 
-def _first_problem(problem: Any) -> str:
-    """One line for a pydantic error; an unknown key gets the valid ones."""
+UNKNOWN_KEY = ("unexpected_keyword_argument", "extra_forbidden")
+
+
+def _worst_problem(problems: Sequence[Any]) -> str:
+    """One line for pydantic's errors: an unknown key before others, which it may explain, with the valid ones."""
+    problem = next((problem for problem in problems if problem["type"] in UNKNOWN_KEY), problems[0])
     *sections, key = [str(word) for word in problem["loc"]] or ["file"]
-    if problem["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+    if problem["type"] in UNKNOWN_KEY:
         holders: dict[str, type] = {"data": Data, "recipe": Recipe, "budget": Budget}
         holder: Any = holders.get(sections[0] if sections else "", Benchmark)
-        return str(
-            unknown("key", key, [f.name for f in fields(holder)], f" in [{'.'.join(sections)}]" if sections else "")
-        )
-    return f"{'.'.join([*sections, key])}: {problem['msg']}"
+        place = f" in [{'.'.join(sections)}]" if sections else ""
+        return str(unknown("key", key, [f.name for f in fields(holder)], place))
+    return f"{'.'.join([*sections, key])}: {problem['msg'].removeprefix('Value error, ')}"

@@ -11,6 +11,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from arch.errors import InputError
+from benchmarks.benchmark import Benchmark, Data
+from benchmarks.training.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class Result:
     benchmark: str
     benchmark_id: str
     definition: dict[str, Any]  # what the id is a hash of
+    baseline: str  # what the word stood for
     plan: str  # the spec of the ablation it was run for
     params: int
     macs: int  # one image
@@ -104,6 +107,12 @@ class Store:
                     continue
                 found.setdefault(result.unit, result)
         return list(found.values())
+
+
+def recorded_benchmark(result: Result) -> Benchmark:
+    """The benchmark a record was made under, as the record itself tells it; the budget is not part of that."""
+    data = {name: value for name, value in result.definition["data"].items() if name != "fingerprint"}
+    return Benchmark(result.benchmark, Data(**data), result.baseline, Recipe(**result.definition["recipe"]))
 
 
 def of_one_benchmark(

@@ -47,6 +47,7 @@ def run(report: Report, unit: Unit) -> Result:
         benchmark=unit.benchmark.name,
         benchmark_id=identify(unit.definition),
         definition=unit.definition,
+        baseline=unit.benchmark.baseline,
         plan=unit.plan,
         params=unit.params,
         macs=unit.macs,

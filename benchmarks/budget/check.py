@@ -7,11 +7,12 @@ from functools import partial
 import torch
 from torch import nn
 
+from arch.errors import InputError
 from arch.models import build
 from arch.parts import PARTS
 from arch.spec import parse
 from benchmarks.benchmark import Benchmark
-from benchmarks.budget.cost import count_attention, count_on_meta, measure_cost
+from benchmarks.budget.cost import count_attention, count_on_meta, measure_cost, output_shape
 from benchmarks.budget.throughput import measure_throughput
 from benchmarks.budget.verdict import Verdict, format_hours
 from benchmarks.progress import Progress, Report
@@ -37,7 +38,11 @@ def check(
 def check_cost(name: str, builder: Builder, benchmark: Benchmark, device: str) -> Verdict:
     """Judges parameters and counts MACs, without running the model for real."""
     count_attention()
-    cost = measure_cost(builder(), benchmark.data.input_shape)
+    model, classes = builder(), benchmark.data.num_classes
+    outputs = output_shape(model, benchmark.data.input_shape)
+    if outputs != (1, classes):
+        raise InputError(f"{name} gives {outputs} for one image: {benchmark.name} has {classes} classes")
+    cost = measure_cost(model, benchmark.data.input_shape)
     limit = benchmark.budget.max_params
     problems = (f"{cost.params:,} parameters > {limit:,}",) if cost.params > limit else ()
     return Verdict(name, benchmark.name, benchmark.budget, cost, None, None, device_name(device), problems)
@@ -49,6 +54,9 @@ def add_timing(
     """Adds measured throughput and predicted hours to a verdict, and judges those."""
     data, recipe, limit = benchmark.data, benchmark.recipe, benchmark.budget.max_hours
     throughput = measure_throughput(builder().to(device), recipe, data.num_classes, data.input_shape)
+    if throughput.hours(recipe, *counts) > limit:  # something else may have used the device just then: look twice
+        again = measure_throughput(builder().to(device), recipe, data.num_classes, data.input_shape)
+        throughput = max(throughput, again, key=lambda found: found.images_per_second)
     hours = throughput.hours(recipe, *counts)
     problems = verdict.problems
     if hours > limit:
@@ -92,7 +100,7 @@ def _narrower(verdict: Verdict, spec: str, benchmark: Benchmark) -> str:
         params, macs = count_on_meta(partial(build, narrow, data.num_classes, data.in_chans), data.input_shape)
         hours = (verdict.hours or 0.0) * macs / verdict.cost.macs
         if params <= budget.max_params and hours <= budget.max_hours:
-            return f"{percent / 100:g} times its width would fit: {params:,} params"
+            return f"{percent / 100:g} times its width would fit here: {params:,} params"
     return ""
 
 

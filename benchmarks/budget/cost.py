@@ -29,6 +29,13 @@ def measure_cost(model: nn.Module, input_shape: tuple[int, int, int]) -> Cost:
     )
 
 
+def output_shape(model: nn.Module, input_shape: tuple[int, int, int]) -> tuple[int, ...]:
+    """The shape of what the model gives for one image; () where that is no tensor. The model is left as it was."""
+    with torch.no_grad():
+        output = copy.deepcopy(model).cpu().eval()(torch.zeros(1, *input_shape))
+    return tuple(output.shape) if isinstance(output, torch.Tensor) else ()
+
+
 def _dead_parameters(model: nn.Module, input_shape: tuple[int, int, int]) -> tuple[str, ...]:
     model.train()
     model.zero_grad(set_to_none=True)

@@ -2,6 +2,7 @@
 
 import importlib.util
 import inspect
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch import nn
 
 from arch.bases import BASES
 from arch.errors import InputError, unknown
+from arch.models import OUR_TIMM_NAMES
 from benchmarks.benchmark import Benchmark, Data
 from benchmarks.budget.check import Builder, advised, check, spec_builder
 from benchmarks.budget.kind import kind_of, split_file
@@ -41,9 +43,16 @@ def find_model(text: str, benchmark: Benchmark) -> Found:
     if kind == "spec":
         return Found(f"{text} (our spec)", spec_builder(text, benchmark))
     name = text.removeprefix("timm/")
+    word = re.split("[+-]", name)[0]
+    if is_model(word) and word != name:
+        raise InputError(f"{word!r} is a timm model: parts can be added to our own bases only ({', '.join(BASES)})")
     if not is_model(name):
-        raise unknown("model", text, {*BASES, *list_models()}, " (our bases and timm's models)")
-    return Found(f"{name} (timm)", lambda: _create_timm(name, data))
+        valid = list_models() if text.startswith("timm/") else {*BASES, *list_models()}
+        raise unknown(
+            "model", word, valid, " of timm" if text.startswith("timm/") else " (our bases and timm's models)"
+        )
+    whose = "ours, by its timm name" if name in OUR_TIMM_NAMES else "timm"
+    return Found(f"{name} ({whose})", lambda: _create_timm(name, data))
 
 
 def _create_timm(name: str, data: Data) -> nn.Module:
@@ -68,23 +77,29 @@ def _from_file(text: str, benchmark: Benchmark) -> Found:
     sys.modules[spec.name] = module  # as an import would: dataclasses look there
     sys.path.insert(0, str(path.parent.resolve()))  # as `python file.py` would: for the file's neighbours
     spec.loader.exec_module(module)
-    candidates = _models_in(module)
-    if not name and len(candidates) != 1:
-        raise InputError(
-            f"{file} defines {len(candidates)} models: name one, as in {file}:{next(iter(candidates), 'build')}"
-        )
-    name = name or next(iter(candidates))
+    names = _names_in(module)
+    models = [found for found in names if _is_model(getattr(module, found))] or names  # else the only factory
+    if not name and len(models) != 1:
+        there = ", ".join(models) or "it defines no class and no function"
+        raise InputError(f"{file} defines {len(models)} models: name one, as {file}:NAME ({there})")
+    name = name or models[0]
     if not hasattr(module, name):
-        raise unknown("name", name, candidates, f" in {file}")
+        raise unknown("name", name, names, f" in {file}")
     return Found(f"{file}:{name} (file)", lambda: _build(getattr(module, name), text, benchmark.data))
 
 
-def _models_in(module: ModuleType) -> dict[str, object]:
-    """The Module classes and Module objects that a file defines itself."""
-    own = {n: v for n, v in vars(module).items() if getattr(v, "__module__", module.__name__) == module.__name__}
-    return {
-        n: v for n, v in own.items() if isinstance(v, nn.Module) or (inspect.isclass(v) and issubclass(v, nn.Module))
-    }
+def _names_in(module: ModuleType) -> list[str]:
+    """What a file has to offer: the Module objects it makes, and the classes and functions it defines itself."""
+    return [
+        name
+        for name, value in vars(module).items()
+        if not name.startswith("_")
+        and (isinstance(value, nn.Module) or (callable(value) and getattr(value, "__module__", "") == module.__name__))
+    ]
+
+
+def _is_model(value: object) -> bool:
+    return isinstance(value, nn.Module) or (inspect.isclass(value) and issubclass(value, nn.Module))
 
 
 def _build(target: object, text: str, data: Data) -> nn.Module:

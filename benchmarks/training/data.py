@@ -118,7 +118,8 @@ def prepare(data: Data, root: Path | None, download: bool = False, report: Repor
         files = list_folder(root, data)
         return _cached(_folder_key(root, data, files), lambda: _read_folder(files, data, report))
     if data.source == "folder":
-        raise InputError("this benchmark reads an image folder: give --data DIR with train/<class>/ and test/<class>/")
+        lacking = "give --data DIR" if root is None else f"--data {root} lacks them"
+        raise InputError(f"this benchmark reads an image folder with train/<class>/ and test/<class>/: {lacking}")
     if data.source == "digits":
         if root is not None:
             raise InputError(f"--data {root} has no train/ and test/ folders; digits needs no --data")

@@ -56,6 +56,7 @@ def make_result() -> Callable[..., Result]:
             benchmark="digits",
             benchmark_id="0123456789ab",
             definition={"recipe": {"epochs": 2}},
+            baseline="resnet8",
             plan="baseline+se",
             params=77_754,
             macs=774_500,

@@ -36,7 +36,7 @@ def test_a_run_ends_in_records_table_and_plot_and_again_is_instant(
     arguments = ["run", "baseline+se+cbam", "--benchmark", str(tiny), "--seeds", "2", "--out", str(out)]
     assert main(arguments) == 0
     first = capsys.readouterr()
-    for cell in ("baseline (resnet8)", "+se", "+cbam", "(n=2)"):
+    for cell in ("baseline (resnet8)", "+se", "+cbam", " ± "):
         assert cell in first.out
     assert "6 of 6 runs" in first.err
     written = records(out)
@@ -103,6 +103,22 @@ def test_json_on_standard_output_is_json_and_nothing_else(
     assert all(Path(file).exists() for file in content["files"])
     assert main(["table", *shared]) == 0
     assert json.loads(capsys.readouterr().out)["rows"] == content["rows"]
+    assert content["benchmark_id"] == records(tmp_path / "out")[0]["benchmark_id"]
+
+
+@pytest.mark.slow
+def test_the_table_of_a_benchmark_of_ones_own_needs_no_file(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / "out")
+    assert main(["run", "baseline", "--seeds", "1", "--benchmark", str(tiny), "--out", out]) == 0
+    printed = capsys.readouterr().out
+    tiny.unlink()
+    assert main(["table", "--out", out, "--seeds", "1"]) == 0
+    assert capsys.readouterr().out == printed
+    line = one_line_of(2, ["table", "baseline+width=3-width=3+eca-eca", "--out", out, "--benchmark", "digits"], capsys)
+    assert "no such records of digits" in line
+    assert "no records of resnet20 under tiny" in one_line_of(2, ["table", "resnet20", "--out", out], capsys)
 
 
 @pytest.mark.slow

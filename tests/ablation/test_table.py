@@ -49,14 +49,23 @@ def test_only_the_seeds_asked_for_are_used(rows: list[Row], results: list[Result
 
 def test_one_seed_has_no_deviation(rows: list[Row], results: list[Result]) -> None:
     text = readable(ablation_frame(rows, results, seeds=1))
-    assert text["top-1 %"].tolist() == ["50.00 (n=1)", "55.00 (n=1)", "54.00 (n=1)"]
+    assert text["top-1 %"].tolist() == ["50.00", "55.00", "54.00"]
+
+
+def test_a_change_is_taken_over_the_seeds_that_both_rows_have(rows: list[Row], make_result: Make) -> None:
+    results = [make_result("baseline", 0, 50.0), make_result("baseline", 1, 60.0), make_result("baseline+se", 0, 51.0)]
+    frame = ablation_frame(rows[:2], results)
+    assert frame["top1_mean"].tolist() == [55.0, 51.0]
+    assert frame["change"].tolist()[1] == 1.0
+    alone = ablation_frame(rows[:2], [results[1], results[2]])
+    assert alone["change"].isna().all()
 
 
 def test_a_row_without_a_result_says_so_and_leaves_no_change(rows: list[Row], results: list[Result]) -> None:
     frame = ablation_frame(rows, [result for result in results if result.spec != "resnet8+se"])
     assert readable(frame)["top-1 %"].tolist()[1] == "no result"
-    assert readable(frame)["Δ before"].tolist() == ["", "-", ""]
-    assert readable(frame)["Δ first"].tolist() == ["", "-", "+2.00"]
+    assert readable(frame)["Δ before"].tolist() == ["", "", ""]
+    assert readable(frame)["Δ first"].tolist() == ["", "", "+2.00"]
 
 
 def test_a_row_named_twice_shows_the_same_numbers_twice(results: list[Result]) -> None:
@@ -79,7 +88,7 @@ def test_every_view_holds_every_row(rows: list[Row], results: list[Result]) -> N
     Console(file=stream, width=140).print(to_terminal(frame, "the caption"))
     for text in (stream.getvalue(), to_markdown(frame, "the caption")):
         assert "the caption" in text
-        for cell in ("baseline (resnet8)", "+se", "+cbam", "52.00 ± 2.00 (n=3)", "+5.00", "-3.00", "77,754", "774.5 k"):
+        for cell in ("baseline (resnet8)", "+se", "+cbam", "52.00 ± 2.00", "+5.00", "-3.00", "77,754", "774.5 k"):
             assert cell in text
     assert [line["step"] for line in json.loads(frame.to_json(orient="records"))] == frame["step"].tolist()
 

@@ -308,6 +308,18 @@ def test_gem_stays_when_the_classifier_is_replaced() -> None:
     assert net(torch.randn(2, 3, 8, 8)).shape == (2, 5)
 
 
+def test_another_pooling_can_be_replaced_by_gem() -> None:
+    net = net_of("resnet8")
+    net.reset_classifier(7, "gem")
+    assert isinstance(net.head.global_pool, GeM)
+    assert net(torch.randn(2, 3, 8, 8)).shape == (2, 7)
+
+
+def test_an_unknown_pooling_is_named() -> None:
+    with pytest.raises(ValueError, match="unknown global_pool 'median': valid: avg, max, avgmax, catavgmax, gem"):
+        net_of("resnet8").reset_classifier(7, "median")
+
+
 def test_gem_can_be_replaced_by_another_pooling() -> None:
     net = net_of("resnet8+gem").eval()
     net.reset_classifier(0, "max")

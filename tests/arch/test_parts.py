@@ -185,6 +185,11 @@ def test_width_gives_multiples_of_8_near_the_factor_and_never_0(factor: float) -
         assert after == 8 or abs(after - before * factor) <= 4
 
 
+def test_width_1_rounds_nothing() -> None:
+    narrow = Variant((1,), (12,), (1,), stem_width=12)
+    assert applied("width", narrow, 1.0) == narrow
+
+
 @pytest.mark.parametrize("factor", [0.1, 0.7, 1.3])
 def test_width_keeps_what_the_groups_divide(factor: float) -> None:
     grouped = applied("width", replace(BOTTLENECK, groups=32), factor)
@@ -262,3 +267,13 @@ def test_an_attention_layer_of_ones_own_can_have_a_reduction() -> None:
 
 def test_no_part_of_a_test_stays() -> None:
     assert not {"channel_norm", "squeeze"} & set(PARTS)
+
+
+@pytest.mark.parametrize("text", ["1_6", " 8", "8 ", "\uff18", "+8", "8\n", "9" * 5000])
+def test_a_value_is_plain_digits(text: str) -> None:
+    with pytest.raises(InputError, match="is not a whole number"):
+        PARTS["se"].value.read(text)  # type: ignore[union-attr]
+
+
+def test_half_a_block_is_rounded_up() -> None:
+    assert PARTS["depth"].apply(Variant((2, 2), (8, 8), (1, 2), stem_width=8), 1.25).depths == (3, 3)

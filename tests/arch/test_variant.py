@@ -145,3 +145,14 @@ def test_keys_are_the_same_in_processes_with_another_hash_seed() -> None:
             [sys.executable, "-c", code], env=env, cwd=root, capture_output=True, text=True, check=True
         )
         assert out.stdout.split() == [base.variant.key() for base in BASES.values()]
+
+
+@pytest.mark.parametrize("field", ["block", "order", "shortcut", "stem", "pool"])
+def test_a_word_that_is_no_choice_is_refused(field: str) -> None:
+    with pytest.raises(ValueError, match=f"^{field} must be one of "):
+        replace(BASIC, **{field: "foo"})
+
+
+def test_a_net_has_a_stage() -> None:
+    with pytest.raises(ValueError, match="number of stages"):
+        Variant((), (), (), stem_width=8)

@@ -112,7 +112,7 @@ def test_an_unknown_name_lists_the_valid_ones() -> None:
 
 
 MINIMAL = {"name": "mine", "baseline": "resnet8", "data": {"source": "digits", "num_classes": 10}}
-ALL = {
+ALL: dict[str, Any] = {
     **MINIMAL,
     "data": OTHER_DATA,
     "recipe": {**OTHER_RECIPE, "world_size": 1},

@@ -16,6 +16,7 @@ RESULT = Result(
     benchmark="digits",
     benchmark_id="abcd",
     definition={"protocol": 1, "data": {"fingerprint": "f0"}, "recipe": {"lr": 0.1}, "device": "cpu"},
+    baseline="resnet8",
     plan="baseline+se",
     params=79_682,
     macs=776_320,

@@ -7,6 +7,7 @@ import pytest
 from timm.layers import set_fused_attn
 from torch import nn
 
+from arch.errors import InputError
 from arch.net import ResidualNet
 from benchmarks.benchmark import Benchmark, Budget
 from benchmarks.budget.check import check, check_cost, check_specs, device_name, spec_builder
@@ -108,7 +109,7 @@ def test_one_spec_over_its_parameters_keeps_all_from_being_timed(tiny: Benchmark
     assert timed == []
 
 
-WIDTH = re.compile(r"(0\.\d+) times its width would fit: ([\d,]+) params")
+WIDTH = re.compile(r"(0\.\d+) times its width would fit here: ([\d,]+) params")
 
 
 def test_a_spec_over_its_parameters_is_told_a_width_that_fits(tiny: Benchmark) -> None:
@@ -148,10 +149,24 @@ def test_where_no_width_fits_none_is_named(tiny: Benchmark) -> None:
 
 
 def test_one_spec_over_its_hours_fails_alone(tiny: Benchmark, monkeypatch: pytest.MonkeyPatch) -> None:
-    speeds = iter([SPEED, replace(SPEED, images_per_second=0.1)])
+    slow = replace(SPEED, images_per_second=0.1)
+    speeds = iter([SPEED, slow, slow])  # what is too slow is looked at twice
     monkeypatch.setattr("benchmarks.budget.check.measure_throughput", lambda *_: next(speeds))
     verdicts = check_specs(silent, ["resnet8", "resnet8+se"], with_budget(tiny, hours=0.1), "cpu", COUNTS)
     assert [verdict.passed for verdict in verdicts] == [True, False]
+
+
+def test_a_model_slow_for_a_moment_is_inside_its_hours(tiny: Benchmark, monkeypatch: pytest.MonkeyPatch) -> None:
+    speeds = iter([replace(SPEED, images_per_second=0.1), SPEED])
+    monkeypatch.setattr("benchmarks.budget.check.measure_throughput", lambda *_: next(speeds))
+    (verdict,) = check_specs(silent, ["resnet8"], with_budget(tiny, hours=0.1), "cpu", COUNTS)
+    assert verdict.passed
+    assert verdict.throughput == SPEED
+
+
+def test_a_model_with_another_number_of_classes_is_refused(tiny: Benchmark) -> None:
+    with pytest.raises(InputError, match=r"^mine gives \(1, 7\) for one image: tiny has 10 classes$"):
+        check("mine", lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 7)), tiny, "cpu", None)
 
 
 def test_a_model_is_built_anew_for_timing(tiny: Benchmark, timed: list[nn.Module]) -> None:

@@ -120,7 +120,7 @@ def test_baseline_is_the_benchmarks(tiny: Benchmark) -> None:
     ("text", "expected"),
     [
         ("resnt18", r"unknown model 'resnt18' \(our bases and timm's models\): did you mean 'resnet18'\?"),
-        ("timm/resnet8", r"unknown model 'timm/resnet8'"),
+        ("timm/resnet8", r"unknown model 'resnet8' of timm"),
         ("resnet8+see", r"unknown part 'see' at character 9 of 'resnet8\+see': did you mean 'se'\?"),
     ],
 )
@@ -141,20 +141,28 @@ def test_a_file_gives_what_is_named(more: Path, tiny: Benchmark, name: str) -> N
 
 
 def test_a_file_with_several_models_names_them(more: Path, tiny: Benchmark) -> None:
-    with pytest.raises(InputError, match=r"more.py defines 3 models: name one, as in .*more\.py:Net"):
+    with pytest.raises(
+        InputError, match=r"more.py defines 3 models: name one, as .*more\.py:NAME \(Net, Other, ready\)"
+    ):
         find_model(str(more), tiny)
 
 
 def test_a_file_without_models_says_so(tmp_path: Path, tiny: Benchmark) -> None:
     (tmp_path / "none.py").write_text("from torch.nn import Linear\n")
-    with pytest.raises(InputError, match=r"none.py defines 0 models: name one, as in .*none.py:build"):
+    with pytest.raises(
+        InputError,
+        match=r"none.py defines 0 models: name one, as .*none\.py:NAME \(it defines no class and no function\)",
+    ):
         find_model(str(tmp_path / "none.py"), tiny)
 
 
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("Nett", r"unknown name 'Nett' in .*more\.py: did you mean 'Net'\? valid: Net, Other, ready"),
+        (
+            "Nett",
+            r"unknown name 'Nett' in .*more\.py: did you mean 'Net'\? valid: Net, Other, build, plain, ready, wrong",
+        ),
         ("width", "more.py:width is neither a torch Module nor something that builds one"),
         ("wrong", "more.py:wrong returned str, not a torch Module"),
     ],

@@ -522,8 +522,12 @@ def test_after_a_broken_image_is_mended_the_folder_is_read(folder: Path) -> None
     [
         (FOLDER, "missing", "--data .*missing is not a folder"),
         (FOLDER, "images/train/cat/0.png", "--data .*0.png is not a folder"),
-        (FOLDER, None, r"this benchmark reads an image folder: give --data DIR with train/<class>/ and test/<class>/"),
-        (FOLDER, "images/train", "this benchmark reads an image folder: give --data DIR"),
+        (FOLDER, None, "this benchmark reads an image folder with train/<class>/ and test/<class>/: give --data DIR"),
+        (
+            FOLDER,
+            "images/train",
+            "this benchmark reads an image folder with train/<class>/ and test/<class>/: --data .*train lacks them",
+        ),
         (DIGITS, "images/train", "--data .*train has no train/ and test/ folders; digits needs no --data"),
     ],
 )
