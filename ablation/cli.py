@@ -44,7 +44,7 @@ def run_command(
     benchmark: BenchmarkOption = "digits",
     data: DataOption = None,
     download: DownloadOption = False,
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Train each row with seeds 0 to N-1.")] = 3,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, max=1000, help="Train each row with seeds 0 to N-1.")] = 3,
     out: OutOption = DEFAULT_OUT,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,

@@ -18,7 +18,7 @@ def caption(benchmark: Benchmark, results: Sequence[Result], seeds: int | None) 
     """One line that says what the numbers are and where they come from."""
     ids = ", ".join(sorted({result.benchmark_id for result in results})) or "no records"
     devices = ", ".join(sorted({result.device for result in results}))
-    versions = ", ".join(sorted({f"torch {result.versions['torch']}" for result in results}))
+    versions = ", ".join(sorted({f"torch {result.versions.get('torch')}" for result in results}))
     used = {None: "all recorded seeds", 1: "seed 0"}.get(seeds, f"seeds 0 to {(seeds or 1) - 1}")
     numbers = f"final epoch of {benchmark.recipe.epochs}, mean ± std over {used}"
     return f"{benchmark.name} ({ids}), {devices}, {versions}; {numbers}"
@@ -36,9 +36,9 @@ def write_outputs(
     markdown, csv, figure = (stem.with_name(stem.name + suffix) for suffix in (".md", ".csv", ".png"))
     content = to_markdown(frame, text)
     try:
-        unchanged = figure.exists() and markdown.exists() and markdown.read_text() == content
-        markdown.write_text(content)
-        frame.round(6).to_csv(csv, index=False)
+        unchanged = figure.exists() and markdown.exists() and markdown.read_bytes() == content.encode()
+        markdown.write_bytes(content.encode())
+        frame.round(6).to_csv(csv, index=False, encoding="utf-8")
         if not frame["n"].any():
             return [markdown, csv]
         if not unchanged:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ablation.plan import Row
+from arch.errors import InputError
 from benchmarks import engine
 from benchmarks.benchmark import Benchmark, identify
 from benchmarks.budget.verdict import Verdict
@@ -93,7 +94,9 @@ class Study:
 
     def _check(self, rows: list[Row], display: Display) -> dict[str, Verdict]:
         """Judges the rows in one child; the verdicts by spec."""
-        counts = self.data.counts(self.benchmark.data)
+        counts, batch_size = self.data.counts(self.benchmark.data), self.benchmark.recipe.batch_size
+        if counts[0] < batch_size:
+            raise InputError(f"{counts[0]} training images do not fill one batch of {batch_size}")
         specs = [row.spec for row in rows]
         verdicts: list[Verdict] = engine.call(
             "benchmarks.budget.check:check_specs", display, specs, self.benchmark, self.device, counts

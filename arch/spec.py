@@ -15,6 +15,7 @@ from arch.errors import InputError, unknown
 from arch.parts import PARTS
 from arch.variant import Variant
 
+MAX_STEPS = 100
 WORD = re.compile(r"[A-Za-z0-9_./]*")
 STEP = re.compile(r"(?P<sign>[+-])(?P<part>[^+\-=]*)(?:=(?P<value>[0-9.]+[eE][+-]?[0-9]+|[^+\-=]*))?")
 
@@ -94,6 +95,8 @@ def parse(text: str, baseline: str | None = None) -> Spec:
         step, end = _read_step(text, place)
         _check_repeat(spec, step, f" at character {place + 2} of {text!r}")
         spec = Spec(spec.base, (*spec.steps, step), spec.start)
+        if len(spec.steps) > MAX_STEPS:
+            raise InputError(f"the spec has more than {MAX_STEPS} steps")
         spec.variant()
         place = end
     return spec

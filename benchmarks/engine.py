@@ -102,8 +102,13 @@ def _child(sender: Connection, function: str, args: tuple[Any, ...]) -> None:
         sender.send(("result", resolve_name(function)(report, *args)))
     except InputError as error:
         sender.send(("input error", str(error)))
-    except Exception as error:
-        reason = str(error).strip().splitlines() or [""]
+    except BrokenPipeError:  # a model file that forked: the parent has its answer already
+        pass
+    except BaseException as error:  # a model file may raise anything
+        try:
+            reason = str(error).strip().splitlines() or [""]
+        except Exception:
+            reason = [""]
         sender.send(("error", (f"{type(error).__name__}: {reason[0]}".removesuffix(": "), traceback.format_exc())))
 
 

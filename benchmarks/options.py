@@ -1,5 +1,7 @@
 """The options that every command shares, with the same meaning everywhere, and how a command ends."""
 
+import io
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -53,7 +55,7 @@ def new_console() -> "Console":
     """Standard output; wide where it is no terminal, so that nothing is folded that need not be."""
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else WIDE)
+    return Console(width=None if sys.stdout is not None and sys.stdout.isatty() else WIDE)
 
 
 def new_app(help_text: str) -> typer.Typer:
@@ -63,13 +65,17 @@ def new_app(help_text: str) -> typer.Typer:
 
 def run_app(app: typer.Typer, name: str, argv: list[str] | None) -> int:
     """Runs a command line and returns its exit code. Bad input is one line on standard error and code 2."""
+    if sys.stderr is None:  # closed by the caller; print would take standard output instead
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115  # for as long as the process lives
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that has no ± still gets its table
     try:
         code = app(args=argv, prog_name=name, standalone_mode=False)
     except InputError as error:
-        print(f"{name}: {error}", file=sys.stderr)
+        print(f"{name}: {' '.join(str(error).splitlines())}", file=sys.stderr)
         return 2
-    except ChildFailed as error:
-        print(f"{name}: {error}", file=sys.stderr)
+    except (ChildFailed, OSError) as error:
+        print(f"{name}: {' '.join(str(error).splitlines())}", file=sys.stderr)
         return FAILED
     except typer.Abort:  # the end of standard input
         return FAILED

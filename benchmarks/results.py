@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from annotated_types import MinLen
 from filelock import FileLock, Timeout
 
 from arch.errors import InputError
@@ -36,7 +37,7 @@ class Result:
     top1: float
     top5: float
     per_class: dict[str, float]
-    curve: list[dict[str, float]]  # one entry an epoch, as benchmarks.training.trainer.Epoch
+    curve: Annotated[list[dict[str, float]], MinLen(1)]  # one entry an epoch, as benchmarks.training.trainer.Epoch
     device: str
     versions: dict[str, str]
     commit: str
@@ -73,11 +74,17 @@ class Store:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Holds the folder for one command. Raises InputError where another has it; a killed one has it no more."""
+        lock = FileLock(self.out / ".lock")
         try:
-            with FileLock(self.out / ".lock", blocking=False):
-                yield
+            lock.acquire(blocking=False)
         except Timeout as error:
             raise InputError(f"another run is writing to {self.out}: wait for it, or give another --out") from error
+        except OSError as error:
+            raise InputError(f"cannot lock --out {self.out}: {error.strerror}") from error
+        try:
+            yield
+        finally:
+            lock.release()
 
     def append(self, result: Result) -> None:
         """Adds one record; on return it is on the disk."""
@@ -93,26 +100,36 @@ class Store:
 
     def results(self) -> list[Result]:
         """All records, oldest first, one a unit; lines that cannot be read are listed in `damaged`."""
+        from pydantic import ConfigDict, TypeAdapter
+
+        setattr(Result, "__pydantic_config__", ConfigDict(extra="forbid", strict=True))  # noqa: B010  # for mypy
+        adapter = TypeAdapter(Result)
         found: dict[str, Result] = {}
         self.damaged = []
-        if not self.path.exists():
+        try:
+            lines = self.path.read_bytes().splitlines()
+        except FileNotFoundError:
             return []
-        with self.path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                try:
-                    result = Result(**json.loads(line))
-                except (ValueError, TypeError):
-                    if line.strip():
-                        self.damaged.append(number)
-                    continue
-                found.setdefault(result.unit, result)
+        except OSError as error:
+            raise InputError(f"cannot read {self.path}: {error.strerror}") from error
+        for number, line in enumerate(lines, 1):
+            try:
+                result = adapter.validate_json(line)
+            except ValueError:
+                if line.strip():
+                    self.damaged.append(number)
+                continue
+            found.setdefault(result.unit, result)
         return list(found.values())
 
 
 def recorded_benchmark(result: Result) -> Benchmark:
     """The benchmark a record was made under, as the record itself tells it; the budget is not part of that."""
-    data = {name: value for name, value in result.definition["data"].items() if name != "fingerprint"}
-    return Benchmark(result.benchmark, Data(**data), result.baseline, Recipe(**result.definition["recipe"]))
+    try:
+        data = {name: value for name, value in result.definition["data"].items() if name != "fingerprint"}
+        return Benchmark(result.benchmark, Data(**data), result.baseline, Recipe(**result.definition["recipe"]))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"the record of {result.spec} does not define its benchmark {result.benchmark}") from error
 
 
 def of_one_benchmark(

@@ -66,11 +66,14 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]
     """Writes a safetensors file with `header` as JSON under its metadata key "header", all or nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    for left_over in path.parent.glob(f"{path.name}.*.tmp"):  # by a process that was killed while it wrote
+        left_over.unlink(missing_ok=True)
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     try:
         save_file(contiguous, temporary, {"header": json.dumps(header)})
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
+        temporary.chmod(0o644)  # safetensors makes it the owner's alone
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

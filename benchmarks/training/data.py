@@ -26,7 +26,7 @@ from benchmarks.benchmark import Data, Split
 from benchmarks.progress import Progress, Report, silent
 
 DEFAULT_ROOT = Path("data")  # where torchvision's files are looked for and downloaded to
-CACHE_FORMAT = 2  # raised when the cached arrays change
+CACHE_FORMAT = 3  # raised when the cached arrays change
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 ORDER_SEED = b"timm-ablate 0"  # the fixed seed of the order within a class, and so of subsets and validation split
 DIGITS_TEST = 50  # test images of each digit
@@ -42,6 +42,12 @@ class Images:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def digest(self) -> str:
+        """A hash of all images and labels."""
+        digest = hashlib.sha256(self.images.data)
+        digest.update(self.labels.data)
+        return digest.hexdigest()
+
     def take(self, index: NDArray[np.int64]) -> "Images":
         """The images at these places."""
         return Images(self.images[index], self.labels[index])
@@ -55,10 +61,20 @@ class CachedData:
     classes: tuple[str, ...]
     fingerprint: str  # hash of every image and label of both splits
     input_shape: tuple[int, ...]  # (channels, height, width)
+    digests: dict[str, str]  # of each split's images and labels
 
     def _open(self, split: Literal["train", "test"]) -> Images:
-        images = np.load(self.folder / f"{split}_images.npy", mmap_mode="r")
-        return Images(images, np.load(self.folder / f"{split}_labels.npy"))
+        """Reads a split and checks that it is what was decoded: a damaged cache must not change a number."""
+        try:
+            images, labels = (np.load(self.folder / f"{split}_{kind}.npy") for kind in ("images", "labels"))
+            opened = Images(images, labels)
+            if opened.digest() == self.digests[split]:
+                return opened
+        except (OSError, ValueError):
+            pass
+        raise InputError(
+            f"the cached images in {self.folder} are damaged: delete that folder, and they are decoded anew"
+        )
 
     def counts(self, data: Data) -> tuple[int, int]:
         """Images to train on and images to test on."""
@@ -112,7 +128,7 @@ def prepare(data: Data, root: Path | None, download: bool = False, report: Repor
     root: a folder with train/ and test/, or the one torchvision's CIFAR files lie in (default `data/`).
     Two processes may call this at once. Raises InputError in one line.
     """
-    if root is not None and not root.is_dir():
+    if root is not None and not _is_folder(root):
         raise InputError(f"--data {root} is not a folder")
     if root is not None and (root / "train").is_dir() and (root / "test").is_dir():
         files = list_folder(root, data)
@@ -126,6 +142,13 @@ def prepare(data: Data, root: Path | None, download: bool = False, report: Repor
         return _fitting(data, _cached("digits", _read_digits))
     place = root or DEFAULT_ROOT
     return _fitting(data, _cached(data.source, lambda: _read_cifar(data.source, place, download)))
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name too long for the file system
+        return False
 
 
 def _fitting(data: Data, cached: CachedData) -> CachedData:
@@ -147,28 +170,36 @@ def _cached(key: str, read: Callable[[], Decoded]) -> CachedData:
     try:
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(root / f"{key}.lock"):
-            if not (folder / "meta.json").exists():
+            if not _is_whole(folder):
                 _write_cache(folder, *read())
     except OSError as error:
         raise InputError(
             f"cannot keep decoded images in {root}: {error.strerror}; XDG_CACHE_HOME can move it"
         ) from error
     meta = json.loads((folder / "meta.json").read_text())
-    return CachedData(folder, tuple(meta["classes"]), meta["fingerprint"], tuple(meta["input_shape"]))
+    fingerprint = hashlib.sha256("".join(meta["digests"].values()).encode()).hexdigest()[:16]
+    return CachedData(folder, tuple(meta["classes"]), fingerprint, tuple(meta["input_shape"]), meta["digests"])
+
+
+def _is_whole(folder: Path) -> bool:
+    names = [f"{split}_{kind}.npy" for split in ("train", "test") for kind in ("images", "labels")]
+    try:
+        json.loads((folder / "meta.json").read_text())
+    except (OSError, ValueError):
+        return False
+    return all((folder / name).exists() for name in names)
 
 
 def _write_cache(folder: Path, train: Images, test: Images, classes: tuple[str, ...]) -> None:
     """Writes the sorted arrays beside `folder` and renames them into place, whole or not at all."""
-    fingerprint = hashlib.sha256()
+    splits = {"train": _sorted(train), "test": _sorted(test)}
     temporary = Path(tempfile.mkdtemp(dir=folder.parent))
     try:
-        for split, images in (("train", _sorted(train)), ("test", _sorted(test))):
+        for split, images in splits.items():
             np.save(temporary / f"{split}_images.npy", images.images)
             np.save(temporary / f"{split}_labels.npy", images.labels)
-            fingerprint.update(images.images.tobytes())
-            fingerprint.update(images.labels.tobytes())
-        shape = train.images.shape[1:]
-        meta = {"classes": classes, "fingerprint": fingerprint.hexdigest()[:16], "input_shape": shape}
+        digests = {split: images.digest() for split, images in splits.items()}
+        meta = {"classes": classes, "digests": digests, "input_shape": train.images.shape[1:]}
         (temporary / "meta.json").write_text(json.dumps(meta))
         shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)
@@ -240,20 +271,26 @@ def list_folder(root: Path, data: Data) -> FolderFiles:
 
 def _images_in(folder: Path) -> list[Path]:
     """The image files at any depth, but none that is hidden or lies in something hidden."""
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and not _is_special(path))
     return sorted(path for path in found if not any(p.startswith(".") for p in path.relative_to(folder).parts))
+
+
+def _is_special(path: Path) -> bool:
+    """Whether it is something else than a file or a link, such as a pipe, which would be waited for without end."""
+    return not (path.is_file() or path.is_symlink())
 
 
 def _folder_key(root: Path, data: Data, files: FolderFiles) -> str:
     """Changes when any file is added, removed or rewritten, or is to be decoded otherwise."""
-    digest = hashlib.sha256(f"{root.resolve()} {data.image_size} {data.in_chans}".encode())
+    digest = hashlib.sha256(f"{root.resolve()} {data.image_size} {data.in_chans}".encode(errors="surrogateescape"))
     for classes in files.values():
         for path in (path for paths in classes.values() for path in paths):
             try:
                 status = path.stat()
             except OSError as error:
                 raise InputError(f"cannot read image {path}: {error.strerror}") from error
-            digest.update(f"{path} {status.st_size} {status.st_mtime_ns}".encode(errors="surrogateescape"))
+            stamp = f"{path} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"  # no copy can set the last
+            digest.update(stamp.encode(errors="surrogateescape"))
     return f"folder-{digest.hexdigest()[:16]}"
 
 
@@ -283,7 +320,7 @@ def _decode(path: Path, data: Data) -> NDArray[np.uint8]:
             deep = file.mode.startswith("I;16")  # 16-bit grey, which Pillow would clip to 8 bits and not scale
             source = Image.fromarray((np.asarray(file) // 257).astype(np.uint8)) if deep else file
             image = source.convert("RGB" if data.in_chans == 3 else "L")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, NotImplementedError, Image.DecompressionBombError) as error:
         raise InputError(f"cannot read image {path}: {error}") from error
     if image.size != (data.image_size, data.image_size):
         image = ImageOps.fit(image, (data.image_size, data.image_size), Image.Resampling.BICUBIC)

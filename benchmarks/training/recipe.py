@@ -13,8 +13,10 @@ class Recipe:
     Mixed precision runs on a GPU; a CPU trains in float32.
     """
 
-    epochs: Annotated[int, Ge(1)] = 200
-    batch_size: Annotated[int, Ge(2)] = 256  # images; an incomplete last batch is dropped, as timm's loader does
+    epochs: Annotated[int, Ge(1), Le(10_000)] = 200
+    batch_size: Annotated[int, Ge(2), Le(65_536)] = (
+        256  # images; an incomplete last batch is dropped, as timm's loader does
+    )
     lr: Annotated[float, Gt(0)] = 0.5  # peak learning rate of SGD, for the whole batch
     momentum: Annotated[float, Ge(0), Lt(1)] = 0.9
     nesterov: bool = True
@@ -23,7 +25,7 @@ class Recipe:
     warmup_lr: Annotated[float, Ge(0)] = 1e-4
     min_lr: Annotated[float, Ge(0)] = 5e-5  # where the cosine ends
     label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.1  # in training; evaluation uses plain cross-entropy
-    crop_padding: Annotated[int, Ge(0)] = 4  # black pixels on each side before the random crop
+    crop_padding: Annotated[int, Ge(0), Le(256)] = 4  # black pixels on each side before the random crop
     flip: Annotated[float, Ge(0)] = 0.5  # probability of a horizontal flip
     mean: Annotated[float, Ge(0)] = 0.5  # subtracted from pixels in [0, 1], every channel
     std: Annotated[float, Gt(0)] = 0.5

@@ -191,6 +191,10 @@ def one_line_of(code: int, arguments: list[str], capsys: pytest.CaptureFixture[s
         (["baseline+relu"], "'+relu' changes nothing"),
         (["timm/resnet18"], "is a timm model"),
         (["baseline", "--seeds", "0"], "--seeds"),
+        (["baseline", "--seeds", "1001"], "--seeds"),
+        (["baseline" + "+se-se" * 51], "more than 100 steps"),
+        (["baseline", "--benchmark", "no\npe.toml"], "no pe.toml"),
+        (["baseline", "--data", "x" * 300], "is not a folder"),
         (["baseline", "--benchmark", "digit"], "unknown benchmark 'digit' (or a .toml file): did you mean 'digits'?"),
         (["baseline", "--benchmark", "nowhere.toml"], "cannot read benchmark nowhere.toml"),
         (["baseline", "--device", "gpu"], "unknown --device 'gpu'"),
@@ -234,6 +238,23 @@ def test_a_broken_image_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[s
     (data / "train" / "dog" / "1.png").write_bytes(b"\x89PNG\r\n\x1a\nnot a picture")
     arguments = ["run", "baseline", *folder_benchmark(tmp_path / "pets.toml"), "--data", str(data)]
     assert "dog/1.png" in one_line_of(2, [*arguments, "--out", str(tmp_path / "out")], capsys)
+
+
+def test_a_batch_that_the_images_do_not_fill_is_refused_at_once(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny.write_text(tiny.read_text().replace("batch_size = 50", "batch_size = 500"))
+    assert main(["run", "baseline", "--benchmark", str(tiny), "--out", str(tmp_path / "out")]) == 2
+    assert "200 training images do not fill one batch of 500" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("out", ["x" * 300, "records.jsonl"])
+def test_a_table_from_what_is_no_folder_of_records_is_one_line(
+    out: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "records.jsonl" / "records.jsonl").mkdir(parents=True)
+    assert "cannot read" in one_line_of(2, ["table", "--out", out], capsys)
 
 
 def test_an_output_folder_that_cannot_be_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

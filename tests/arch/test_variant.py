@@ -150,7 +150,7 @@ def test_keys_are_the_same_in_processes_with_another_hash_seed() -> None:
 @pytest.mark.parametrize("field", ["block", "order", "shortcut", "stem", "pool"])
 def test_a_word_that_is_no_choice_is_refused(field: str) -> None:
     with pytest.raises(ValueError, match=f"^{field} must be one of "):
-        replace(BASIC, **{field: "foo"})
+        replace(BASIC, **{field: "foo"})  # type: ignore[arg-type]
 
 
 def test_a_net_has_a_stage() -> None:

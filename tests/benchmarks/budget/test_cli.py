@@ -130,7 +130,7 @@ def test_bad_usage_is_two(argv: list[str], expected: str, capsys: pytest.Capture
         ("raise RuntimeError('not today')", "RuntimeError: not today"),
         ("def build(:", "SyntaxError: "),
         ("import no_such_module", "ModuleNotFoundError: "),
-        ("import sys; sys.exit(0)", "its process ended with exit code 0"),
+        ("import sys; sys.exit(0)", "SystemExit: 0"),
         ("import os; os._exit(3)", "its process ended with exit code 3"),
         (NET.replace("Linear(4", "Linear(5"), "RuntimeError: "),
     ],

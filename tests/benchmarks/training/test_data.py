@@ -1,3 +1,4 @@
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,7 +18,7 @@ from benchmarks.progress import Progress
 from benchmarks.training.data import CACHE_FORMAT, CachedData, Images, image_counts, prepare
 
 DIGITS = BENCHMARKS["digits"].data
-DIGITS_FINGERPRINT = "a0800fef2b506f99"  # of scikit-learn's 1,797 images; another one means other numbers
+DIGITS_FINGERPRINT = "678e43ae7e307e59"  # of scikit-learn's 1,797 images; another one means other numbers
 FOLDER = Data("folder", 2, image_size=8)
 CLASSES = ("cat", "dog")
 
@@ -222,8 +223,47 @@ def test_validation_does_not_open_the_test_images(digits: CachedData, tmp_path: 
     for name in ("test_images.npy", "test_labels.npy"):
         (copy.folder / name).unlink()
     assert [rows(split) for split in copy.load(DIGITS, "val")] == [rows(split) for split in digits.load(DIGITS, "val")]
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(InputError, match=r"the cached images in .*copy are damaged: delete that folder"):
         copy.load(DIGITS, "test")
+
+
+@pytest.mark.parametrize("name", ["train_images.npy", "test_images.npy", "train_labels.npy", "test_labels.npy"])
+def test_a_damaged_cache_changes_no_number(digits: CachedData, tmp_path: Path, name: str) -> None:
+    copy = replace(digits, folder=tmp_path / "copy")
+    shutil.copytree(digits.folder, copy.folder)
+    content = bytearray((copy.folder / name).read_bytes())
+    content[-8] ^= 1
+    (copy.folder / name).write_bytes(content)
+    with pytest.raises(InputError, match="are damaged"):
+        copy.load(DIGITS, "test")
+    (copy.folder / name).write_bytes(content[:100])
+    with pytest.raises(InputError, match="are damaged"):
+        copy.load(DIGITS, "test")
+
+
+@pytest.mark.parametrize("name", ["train_images.npy", "test_labels.npy", "meta.json"])
+def test_a_cache_with_a_missing_file_is_made_anew(cache: Path, name: str) -> None:
+    first = prepare(DIGITS, None)
+    (first.folder / name).unlink()
+    assert prepare(DIGITS, None) == first
+    assert (first.folder / name).exists()
+
+
+def test_a_pipe_is_not_waited_for_and_a_folder_is_no_image(folder: Path) -> None:
+    before = prepare(FOLDER, folder)
+    os.mkfifo(folder / "train" / "cat" / "8.png")
+    (folder / "train" / "cat" / "9.png").mkdir()
+    assert prepare(FOLDER, folder).fingerprint == before.fingerprint
+
+
+def test_an_image_rewritten_at_the_same_size_and_time_is_seen(folder: Path) -> None:
+    before = prepare(FOLDER, folder)
+    path = folder / "train" / "cat" / "0.png"
+    status = path.stat()
+    content = bytearray(path.read_bytes())
+    path.write_bytes(content)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert prepare(FOLDER, folder).folder != before.folder
 
 
 def test_validation_is_not_empty(digits: CachedData) -> None:
@@ -487,7 +527,6 @@ SPOILT: dict[str, tuple[Spoil, str]] = {
     "empty file": (lambda f: broken(f, "test/dog/9.jpg", b""), "test/dog/9.jpg: "),
     "truncated": (lambda f: truncate(f / "train/cat/9.png"), "train/cat/9.png: "),
     "truncated JPEG": (lambda f: truncate(f / "train/cat/9.jpg"), "train/cat/9.jpg: "),
-    "folder as file": (lambda f: (f / "train/cat/9.png").mkdir(), "train/cat/9.png: "),
 }
 
 
@@ -526,7 +565,7 @@ def test_after_a_broken_image_is_mended_the_folder_is_read(folder: Path) -> None
         (
             FOLDER,
             "images/train",
-            "this benchmark reads an image folder with train/<class>/ and test/<class>/: --data .*train lacks them",
+            "reads an image folder with train/<class>/ and test/<class>/: --data .*train lacks them",
         ),
         (DIGITS, "images/train", "--data .*train has no train/ and test/ folders; digits needs no --data"),
     ],
