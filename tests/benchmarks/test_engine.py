@@ -175,7 +175,7 @@ def test_a_child_that_leaves_is_named_by_its_exit_code(code: int) -> None:
 
 
 def test_a_child_that_asks_to_exit_has_not_answered() -> None:
-    with pytest.raises(engine.ChildFailed, match="^SystemExit: 4$"):
+    with pytest.raises(engine.ChildFailed, match=r"^SystemExit: 4$"):
         call("exit_with", 4)
 
 
