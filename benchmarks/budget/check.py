@@ -116,7 +116,7 @@ def spec_builder(spec: str, benchmark: Benchmark) -> Builder:
 
 
 def device_name(device: str) -> str:
-    """The device as people know it: `NVIDIA H200`, or the CPU with its threads."""
+    """The device as people know it: `NVIDIA GeForce RTX 3090`, or the CPU with its threads."""
     if device.startswith("cuda"):
         return torch.cuda.get_device_name(device)
     return f"cpu ({torch.get_num_threads()} threads)"
