@@ -57,7 +57,6 @@ def run_command(
     rows = path(spec, chosen)
 
     from ablation.study import OverBudget, Study
-    from benchmarks import engine
     from benchmarks.device import resolve_device
     from benchmarks.progress import Display
     from benchmarks.results import Store
@@ -68,10 +67,6 @@ def run_command(
     with store.lock(), Display() as display:
         cached = prepare(chosen.data, data, download, display)
         study = Study(spec, rows, seeds, chosen, cached, resolve_device(device), out)
-        if study.missing(store):
-            engine.start()
-            specs = ", ".join(row.spec for row in rows)
-            display.say(f"{chosen.name} ({study.benchmark_id}) on {study.device}, rows of our own bases: {specs}")
         try:
             failures = study.carry_out(store, display)
         except OverBudget as refused:
@@ -108,14 +103,14 @@ def table_command(
     _warn_damaged(store)
     if not recorded:
         raise InputError(f"no records in {out}: ablate run makes them, --out names another folder")
-    name = recorded[-1].benchmark if benchmark is None else get_benchmark(benchmark).name
-    fingerprint = prepare(get_benchmark(benchmark or name).data, data).fingerprint if data else None
-    results = of_one_benchmark(recorded, name, benchmark_id, fingerprint, device)
+    asked = recorded_benchmark(recorded[-1]) if benchmark is None else get_benchmark(benchmark)
+    fingerprint = prepare(asked.data, data).fingerprint if data else None
+    results = of_one_benchmark(recorded, asked.name, benchmark_id, fingerprint, device)
     chosen, plan = recorded_benchmark(results[-1]), spec or results[-1].plan
     rows = path(plan, chosen)
     if not any(result.key == row.variant.key() for result in results for row in rows):
         there = ", ".join(dict.fromkeys(result.spec for result in results))
-        raise InputError(f"no records of {plan} under {name}: recorded are {there}")
+        raise InputError(f"no records of {plan} under {asked.name}: recorded are {there}")
     _show(rows, results, chosen, seeds, out, plan, as_json, [])
     return 0
 

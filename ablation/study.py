@@ -67,6 +67,9 @@ class Study:
         missing = self.missing(store)
         if not missing:
             return []
+        engine.start()
+        specs = ", ".join(row.spec for row in self.rows)
+        display.say(f"{self.benchmark.name} ({self.benchmark_id}) on {self.device}, rows of our own bases: {specs}")
         recorded = self.seeds * len({row.variant for row in self.rows}) - len(missing)
         if recorded:
             display.say(f"{recorded} runs are recorded already, {len(missing)} to go")

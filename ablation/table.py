@@ -25,6 +25,7 @@ COLUMNS = {  # of the frame -> as people read them
     "change": "Δ before",
     "change_from_baseline": "Δ first",
 }
+MEASURED = ("images_per_second", "hours", "top1", "top5")
 
 
 def ablation_frame(rows: Sequence[Row], results: Sequence[Result], seeds: int | None = None) -> pd.DataFrame:
@@ -38,11 +39,12 @@ def ablation_frame(rows: Sequence[Row], results: Sequence[Result], seeds: int | 
     if len({result.benchmark_id for result in results}) > 1:
         raise ValueError("results of different benchmarks cannot share a table")
     runs = pd.DataFrame([vars(result) for result in results], columns=list(Result.__dataclass_fields__))
+    runs = runs.astype(dict.fromkeys(MEASURED, float))
     if seeds is not None:
         runs = runs[runs["seed"] < seeds]
     by_row = [runs[runs["key"] == row.variant.key()].set_index("seed") for row in rows]
     frame = pd.DataFrame([_line(row, own) for row, own in zip(rows, by_row, strict=True)])
-    top1 = [own["top1"].astype(float) for own in by_row]
+    top1 = [own["top1"] for own in by_row]
     frame["change"] = [float("nan"), *((after - before).mean() for before, after in pairwise(top1))]
     frame["change_from_baseline"] = [float("nan"), *((own - top1[0]).mean() for own in top1[1:])]
     return frame
@@ -55,12 +57,12 @@ def _line(row: Row, runs: pd.DataFrame) -> dict[str, Any]:
         "spec": row.spec,
         "params": first.get("params"),
         "macs": first.get("macs"),
-        "images_per_second": runs["images_per_second"].astype(float).mean(),
-        "hours": runs["hours"].astype(float).mean(),
-        "top1_mean": runs["top1"].astype(float).mean(),
-        "top1_std": runs["top1"].astype(float).std(),
+        "images_per_second": runs["images_per_second"].mean(),
+        "hours": runs["hours"].mean(),
+        "top1_mean": runs["top1"].mean(),
+        "top1_std": runs["top1"].std(),
         "n": len(runs),
-        "top5_mean": runs["top5"].astype(float).mean(),
+        "top5_mean": runs["top5"].mean(),
         "benchmark_id": first.get("benchmark_id"),
         "device": first.get("device"),
     }

@@ -10,13 +10,16 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
 from arch.errors import InputError, unknown
 from arch.spec import parse
 from benchmarks.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 PROTOCOL = 1  # raised whenever a change to the training code changes its numbers
 
@@ -110,11 +113,20 @@ def get_benchmark(name: str) -> Benchmark:
     return BENCHMARKS[name]
 
 
+def strict_adapter(whole: type, *sections: type) -> "TypeAdapter[Any]":
+    """pydantic's reader of a dataclass and of those in it: no unknown key, no other type, no infinity."""
+    from pydantic import ConfigDict, TypeAdapter
+
+    for section in (whole, *sections):
+        setattr(section, "__pydantic_config__", ConfigDict(extra="forbid", strict=True, allow_inf_nan=False))  # noqa: B010  # for mypy
+    return TypeAdapter(whole)
+
+
 def load_benchmark(path: Path) -> Benchmark:
     """Reads a benchmark from TOML: `name`, `baseline`, [data], and where they differ from `cifar100`
     [recipe] and [budget]. Raises InputError naming the key that is wrong and those that are valid.
     """
-    from pydantic import ConfigDict, TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     try:
         content = tomllib.loads(path.read_text())
@@ -122,10 +134,10 @@ def load_benchmark(path: Path) -> Benchmark:
         raise InputError(f"cannot read benchmark {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:  # ValueError: TOML, UTF-8, or a number of thousands of digits
         raise InputError(f"{path} is not TOML: {error}") from error
-    for section in (Benchmark, Data, Recipe, Budget):
-        setattr(section, "__pydantic_config__", ConfigDict(extra="forbid", strict=True, allow_inf_nan=False))  # noqa: B010  # for mypy
     try:
-        benchmark = TypeAdapter(Benchmark).validate_json(json.dumps(content, default=str))
+        benchmark: Benchmark = strict_adapter(Benchmark, Data, Recipe, Budget).validate_json(
+            json.dumps(content, default=str)
+        )
     except ValidationError as error:
         raise InputError(f"{path}: {_worst_problem(error.errors())}") from error
     if benchmark.name in BENCHMARKS or not re.fullmatch(r"[A-Za-z0-9_]{1,40}", benchmark.name):

@@ -71,12 +71,9 @@ def run_app(app: typer.Typer, name: str, argv: list[str] | None) -> int:
         sys.stdout.reconfigure(errors="replace")  # a terminal that has no ± still gets its table
     try:
         code = app(args=argv, prog_name=name, standalone_mode=False)
-    except InputError as error:
+    except (InputError, ChildFailed, OSError) as error:
         print(f"{name}: {' '.join(str(error).splitlines())}", file=sys.stderr)
-        return 2
-    except (ChildFailed, OSError) as error:
-        print(f"{name}: {' '.join(str(error).splitlines())}", file=sys.stderr)
-        return FAILED
+        return 2 if isinstance(error, InputError) else FAILED
     except typer.Abort:  # the end of standard input
         return FAILED
     except typer.TyperException as error:

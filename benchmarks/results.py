@@ -12,7 +12,7 @@ from annotated_types import MinLen
 from filelock import FileLock, Timeout
 
 from arch.errors import InputError
-from benchmarks.benchmark import Benchmark, Data
+from benchmarks.benchmark import Benchmark, Data, strict_adapter
 from benchmarks.training.recipe import Recipe
 
 
@@ -100,10 +100,7 @@ class Store:
 
     def results(self) -> list[Result]:
         """All records, oldest first, one a unit; lines that cannot be read are listed in `damaged`."""
-        from pydantic import ConfigDict, TypeAdapter
-
-        setattr(Result, "__pydantic_config__", ConfigDict(extra="forbid", strict=True))  # noqa: B010  # for mypy
-        adapter = TypeAdapter(Result)
+        adapter = strict_adapter(Result)
         found: dict[str, Result] = {}
         self.damaged = []
         try:

@@ -47,10 +47,9 @@ def find_model(text: str, benchmark: Benchmark) -> Found:
     if is_model(word) and word != name:
         raise InputError(f"{word!r} is a timm model: parts can be added to our own bases only ({', '.join(BASES)})")
     if not is_model(name):
-        valid = list_models() if text.startswith("timm/") else {*BASES, *list_models()}
-        raise unknown(
-            "model", word, valid, " of timm" if text.startswith("timm/") else " (our bases and timm's models)"
-        )
+        if text.startswith("timm/"):
+            raise unknown("model", word, list_models(), " of timm")
+        raise unknown("model", word, {*BASES, *list_models()}, " (our bases and timm's models)")
     whose = "ours, by its timm name" if name in OUR_TIMM_NAMES else "timm"
     return Found(f"{name} ({whose})", lambda: _create_timm(name, data))
 
