@@ -109,7 +109,8 @@ class Study:
         return dict(zip(specs, verdicts, strict=True))
 
     def _unit(self, row: Row, seed: int, verdict: Verdict) -> Unit:
-        assert verdict.hours is not None  # the counts are known, so a passing verdict has been timed
+        assert verdict.hours is not None  # the image counts are known, so a passing verdict has been timed
+        assert verdict.cost.macs is not None  # and our own models can always be counted
         return Unit(
             spec=row.spec,
             variant=row.variant,
@@ -121,5 +122,5 @@ class Study:
             plan=self.plan,
             params=verdict.cost.params,
             macs=verdict.cost.macs,
-            predicted_hours=verdict.hours,
+            predicted_hours=verdict.hours.predicted,
         )

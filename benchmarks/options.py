@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from arch.errors import InputError
+from arch.errors import InputError, printable
 from benchmarks.benchmark import BENCHMARKS
 from benchmarks.engine import ChildFailed
 
@@ -72,7 +72,7 @@ def run_app(app: typer.Typer, name: str, argv: list[str] | None) -> int:
     try:
         code = app(args=argv, prog_name=name, standalone_mode=False)
     except (InputError, ChildFailed, OSError) as error:
-        print(f"{name}: {' '.join(str(error).splitlines())}", file=sys.stderr)
+        print(f"{name}: {printable(' '.join(str(error).splitlines()))}", file=sys.stderr)
         return 2 if isinstance(error, InputError) else FAILED
     except typer.Abort:  # the end of standard input
         return FAILED

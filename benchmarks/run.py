@@ -1,10 +1,8 @@
 """`run(variant, benchmark, seed) -> Result`: the one place where architecture, data, recipe and record meet."""
 
-import platform
 import subprocess
 from dataclasses import asdict
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +17,7 @@ from benchmarks.training.checkpoint import Checkpoint, write_tensors
 from benchmarks.training.data import Images
 from benchmarks.training.trainer import LabelledImages, derive_seed, make_deterministic, train
 from benchmarks.unit import Unit
+from benchmarks.versions import versions
 
 
 def run(report: Report, unit: Unit) -> Result:
@@ -30,11 +29,8 @@ def run(report: Report, unit: Unit) -> Result:
     torch.manual_seed(derive_seed(unit.seed, "weights"))
     data = unit.benchmark.data
     model = build(unit.variant, data.num_classes, data.in_chans).to(unit.device)
-    train_split, eval_split = (_on_device(images, unit.device) for images in unit.data.load(data, unit.split))
-    versions = {name: _version(name) for name in ("torch", "timm", "timm-ablate")} | {
-        "python": platform.python_version()
-    }
-    identity = {"unit": unit.id, "device": device_name(unit.device), "versions": versions}
+    train_split, eval_split = (on_device(images, unit.device) for images in unit.data.load(data, unit.split))
+    identity = {"unit": unit.id, "device": device_name(unit.device), "versions": versions()}
     checkpoint = Checkpoint(unit.checkpoint, identity)
     curve, final = train(model, train_split, eval_split, unit.benchmark.recipe, unit.seed, checkpoint, report)
     write_tensors(unit.out / "weights" / f"{unit.id}.safetensors", model.state_dict(), {"spec": unit.spec, **identity})
@@ -60,22 +56,16 @@ def run(report: Report, unit: Unit) -> Result:
         per_class=dict(zip(unit.data.classes, final.per_class, strict=True)),
         curve=[asdict(epoch) for epoch in curve],
         device=device_name(unit.device),
-        versions=versions,
+        versions=versions(),
         commit=_commit(),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 
 
-def _on_device(split: Images, device: str) -> LabelledImages:
+def on_device(split: Images, device: str) -> LabelledImages:
+    """A whole split on the device."""
     images = torch.from_numpy(np.ascontiguousarray(split.images))
     return LabelledImages(images.to(device), torch.from_numpy(split.labels).to(device))
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:  # this project, run from its folder without having been installed
-        return "not installed"
 
 
 def _commit() -> str:

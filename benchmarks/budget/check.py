@@ -7,17 +7,22 @@ from functools import partial
 import torch
 from torch import nn
 
-from arch.errors import InputError
 from arch.models import build
 from arch.parts import PARTS
 from arch.spec import parse
 from benchmarks.benchmark import Benchmark
-from benchmarks.budget.cost import count_attention, count_on_meta, measure_cost, output_shape
-from benchmarks.budget.throughput import measure_throughput
-from benchmarks.budget.verdict import Verdict, format_hours
-from benchmarks.progress import Progress, Report
+from benchmarks.budget.cost import count_attention, count_on_meta, materialize, measure_cost, reason
+from benchmarks.budget.memory import free_memory
+from benchmarks.budget.profile import Profile
+from benchmarks.budget.roofline import evaluation_work, predict, training_work
+from benchmarks.budget.throughput import DoesNotFit, measure_throughput
+from benchmarks.budget.verdict import DISAGREEMENT, Cost, Hours, Throughput, Verdict, format_bytes, format_hours
+from benchmarks.progress import Progress, Report, silent
+from benchmarks.training.trainer import EVAL_BATCH
+from benchmarks.versions import versions
 
 Builder = Callable[[], nn.Module]
+HUGE = 10  # times the limit: a model of so many parameters is not built for real
 
 
 def check(
@@ -26,42 +31,147 @@ def check(
     benchmark: Benchmark,
     device: str,
     counts: tuple[int, int] | None,
+    report: Report = silent,
+    profile: Profile | None = None,
 ) -> Verdict:
     """Judges the model that `builder` returns.
 
-    counts: training and evaluation images; None to leave speed and hours out. A model over its parameters is not timed.
+    device: "cpu", "cuda", "cuda:1"... counts: training and evaluation images; None leaves speed and hours out.
+    profile: of another device, whose hours are predicted instead of timed here.
+    A model over its parameters is not timed.
     """
+    report(Progress("counting parameters and MACs", 0, 2, name))
     verdict = check_cost(name, builder, benchmark, device)
-    return verdict if counts is None or not verdict.passed else add_timing(verdict, builder, benchmark, device, counts)
+    if counts is None or not verdict.passed or verdict.unjudged:
+        return verdict
+    if profile is not None:
+        return add_prediction(verdict, builder, benchmark, profile, counts)
+    report(Progress("timing a few training steps", 1, 2, name))
+    return add_timing(verdict, builder, benchmark, device, counts)
 
 
 def check_cost(name: str, builder: Builder, benchmark: Benchmark, device: str) -> Verdict:
     """Judges parameters and counts MACs, without running the model for real."""
     count_attention()
-    model, classes = builder(), benchmark.data.num_classes
-    outputs = output_shape(model, benchmark.data.input_shape)
-    if outputs != (1, classes):
-        raise InputError(f"{name} gives {outputs} for one image: {benchmark.name} has {classes} classes")
-    cost = measure_cost(model, benchmark.data.input_shape)
+    return judge_cost(name, _cost(builder, benchmark), benchmark, device)
+
+
+def judge_cost(name: str, cost: Cost, benchmark: Benchmark, device: str) -> Verdict:
+    """Judges what has been counted."""
     limit = benchmark.budget.max_params
-    problems = (f"{cost.params:,} parameters > {limit:,}",) if cost.params > limit else ()
-    return Verdict(name, benchmark.name, benchmark.budget, cost, None, None, device_name(device), problems)
+    return Verdict(
+        model=name,
+        benchmark=benchmark.name,
+        budget=benchmark.budget,
+        image_size=benchmark.data.image_size,
+        batch_size=benchmark.recipe.batch_size,
+        cost=cost,
+        device=device_name(device),
+        versions=versions(),
+        problems=(f"{cost.params:,} parameters > {limit:,}",) if cost.params > limit else (),
+        unjudged=_why_not(cost, benchmark),
+        notes=tuple(_notes(cost)),
+    )
+
+
+def _cost(builder: Builder, benchmark: Benchmark) -> Cost:
+    """First without memory: a model of a trillion parameters is over its budget in a second."""
+    shape, batch_size = benchmark.data.input_shape, benchmark.recipe.batch_size
+    try:
+        if count_on_meta(builder, shape).params > HUGE * benchmark.budget.max_params:
+            with torch.device("meta"):
+                return measure_cost(builder(), shape, batch_size)
+    except Exception:  # not every model can be built without memory
+        pass
+    return measure_cost(builder(), shape, batch_size)
+
+
+def _why_not(cost: Cost, benchmark: Benchmark) -> str:
+    classes = benchmark.data.num_classes
+    if cost.macs is not None and cost.output_shape != (1, classes):
+        gives = cost.output_shape or "no tensor"
+        return f"it gives {gives} for one image: {benchmark.name} has {classes} classes"
+    return f"it cannot be trained: {cost.untrainable}" if cost.untrainable else ""
+
+
+def _notes(cost: Cost) -> list[str]:
+    notes = []
+    if cost.disagreement > DISAGREEMENT:
+        lower = "fvcore" if cost.macs_fvcore != cost.macs else "torch"
+        without = f" (it leaves out {', '.join(cost.uncounted)})" if cost.uncounted else ""
+        notes.append(f"the counts of MACs differ by {100 * cost.disagreement:.0f}%: {lower}'s is lower{without}")
+    elif cost.uncounted:
+        notes.append(f"MACs of {', '.join(cost.uncounted)} are not counted")
+    if cost.hidden_params:
+        notes.append(
+            f"{cost.hidden_params:,} parameters are used but not registered (in a plain list?): no optimizer sees them"
+        )
+    return notes
 
 
 def add_timing(
     verdict: Verdict, builder: Builder, benchmark: Benchmark, device: str, counts: tuple[int, int]
 ) -> Verdict:
-    """Adds measured throughput and predicted hours to a verdict, and judges those."""
-    data, recipe, limit = benchmark.data, benchmark.recipe, benchmark.budget.max_hours
-    throughput = measure_throughput(builder().to(device), recipe, data.num_classes, data.input_shape)
-    if throughput.hours(recipe, *counts) > limit:  # something else may have used the device just then: look twice
-        again = measure_throughput(builder().to(device), recipe, data.num_classes, data.input_shape)
-        throughput = max(throughput, again, key=lambda found: found.images_per_second)
+    """Adds measured throughput and predicted hours to a verdict, and judges those.
+
+    Hours are over the limit when the whole of their interval is.
+    """
+    recipe, limit = benchmark.recipe, benchmark.budget.max_hours
+    needed, free = verdict.cost.training_memory or 0, free_memory(device)
+    if device == "cpu" and needed > free:
+        problem = f"training on a batch of {recipe.batch_size} takes about {format_bytes(needed)} of memory"
+        return replace(verdict, problems=(*verdict.problems, f"{problem}: {format_bytes(free)} are free"))
+    try:
+        throughput = _measure(builder, benchmark, device)
+        if throughput.hours(recipe, *counts).low > limit:  # something else may have used the device: look twice
+            again = _measure(builder, benchmark, device)
+            throughput = max(throughput, again, key=lambda found: found.training.median)
+    except DoesNotFit as error:
+        return replace(verdict, problems=(*verdict.problems, str(error)))
+    notes = verdict.notes
+    if throughput.batch_size < recipe.batch_size:
+        few = f"speed is reckoned from batches of up to {throughput.batch_size}"
+        notes += (f"{few}: one of {recipe.batch_size} takes too long here",)
     hours = throughput.hours(recipe, *counts)
-    problems = verdict.problems
-    if hours > limit:
-        problems += (f"{format_hours(hours)} predicted on {verdict.device} > {format_hours(limit)}",)
-    return replace(verdict, throughput=throughput, hours=hours, problems=problems)
+    return _judge_hours(replace(verdict, throughput=throughput, hours=hours, notes=notes), benchmark)
+
+
+def add_prediction(
+    verdict: Verdict, builder: Builder, benchmark: Benchmark, profile: Profile, counts: tuple[int, int]
+) -> Verdict:
+    """Adds the hours on a device that is not here, from its profile, and judges those as `add_timing` does."""
+    shape, recipe = benchmark.data.input_shape, benchmark.recipe
+    try:
+        with torch.device("meta"):
+            model = builder()
+        step = predict(profile, training_work(model, shape, recipe.batch_size))
+        evaluation = predict(profile, evaluation_work(model, shape, EVAL_BATCH)) / EVAL_BATCH
+    except Exception as error:
+        return replace(verdict, unjudged=f"its operators cannot be listed: {reason(error)}")
+    predicted = recipe.epochs * (counts[0] // recipe.batch_size * step + counts[1] * evaluation) / 3600
+    hours = Hours(predicted, predicted / (1 + profile.worst_error), predicted * (1 + profile.worst_error))
+    fitted = f"hours are by the profile of {profile.device} in {profile.precision}, fitted to {profile.nets} nets"
+    notes = (*verdict.notes, f"{fitted}; {profile.accuracy()}")
+    verdict = replace(verdict, hours=hours, device=profile.device, notes=notes)
+    return _judge_hours(verdict, benchmark)
+
+
+def _judge_hours(verdict: Verdict, benchmark: Benchmark) -> Verdict:
+    """Over the limit is what is over it with its whole interval."""
+    hours, limit = verdict.hours, benchmark.budget.max_hours
+    if hours is None or hours.high <= limit:
+        return verdict
+    if hours.low <= limit:
+        close = "too close to call: the limit is inside the interval of the predicted hours"
+        return replace(verdict, notes=(*verdict.notes, close))
+    problem = f"{format_hours(hours.predicted)} predicted on {verdict.device} > {format_hours(limit)}"
+    return replace(verdict, problems=(*verdict.problems, problem))
+
+
+def _measure(builder: Builder, benchmark: Benchmark, device: str) -> Throughput:
+    data = benchmark.data
+    model = materialize(builder(), data.input_shape).to(device)
+    return measure_throughput(model, benchmark.recipe, data.num_classes, data.input_shape)
 
 
 def check_specs(
@@ -92,15 +202,16 @@ def _narrower(verdict: Verdict, spec: str, benchmark: Benchmark) -> str:
     Hours are taken to fall with the MACs, so that width is a hint and not a verdict.
     """
     variant, data, budget = parse(spec, benchmark.baseline).variant(), benchmark.data, benchmark.budget
+    hours = verdict.hours.predicted if verdict.hours else 0.0
     for percent in range(95, 9, -5):
         try:
             narrow = PARTS["width"].apply(variant, percent / 100)
         except ValueError:  # the groups do not divide this width
             continue
-        params, macs = count_on_meta(partial(build, narrow, data.num_classes, data.in_chans), data.input_shape)
-        hours = (verdict.hours or 0.0) * macs / verdict.cost.macs
-        if params <= budget.max_params and hours <= budget.max_hours:
-            return f"{percent / 100:g} times its width would fit here: {params:,} params"
+        cost = count_on_meta(partial(build, narrow, data.num_classes, data.in_chans), data.input_shape)
+        share = (cost.macs or 0) / (verdict.cost.macs or 1)
+        if cost.params <= budget.max_params and hours * share <= budget.max_hours:
+            return f"{percent / 100:g} times its width would fit here: {cost.params:,} params"
     return ""
 
 

@@ -1,19 +1,30 @@
 """What a MODEL argument is taken for, by its spelling alone. Knows no torch."""
 
+import os
 from typing import Literal
 
 from arch.bases import BASES
+from arch.errors import InputError
 from arch.spec import WORD
 
 Kind = Literal["spec", "timm", "file"]
 
+SUFFIXES = (".py", ".safetensors", ".pt", ".pth", ".bin", ".onnx", ".pt2")
+
 
 def kind_of(text: str) -> Kind:
-    """A `.py` file, one of our specs (its first word is one of our bases), or else a timm name."""
-    if split_file(text)[0].endswith(".py"):
+    """A file by its suffix, one of our specs (its first word is one of our bases), or else a timm name.
+
+    Raises InputError for something that lies on the disk but is no model file.
+    """
+    if split_file(text)[0].endswith(SUFFIXES):
         return "file"
     word = WORD.match(text)
-    return "spec" if word is not None and word.group() in {*BASES, "baseline"} else "timm"
+    if word is not None and word.group() in {*BASES, "baseline"}:
+        return "spec"
+    if os.path.isfile(text) or (os.sep in text and not text.startswith("timm/") and os.path.exists(text)):
+        raise InputError(f"{text} is no model file: valid are {', '.join(SUFFIXES)}")
+    return "timm"
 
 
 def split_file(text: str) -> tuple[str, str]:

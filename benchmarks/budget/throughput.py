@@ -1,4 +1,4 @@
-"""How fast a model really trains: the recipe's own step, timed on this device."""
+"""How fast a model really trains: the recipe's own epoch, in short, timed on this device."""
 
 import math
 import time
@@ -8,14 +8,20 @@ from statistics import median
 import torch
 from torch import nn
 
-from benchmarks.budget.verdict import Throughput
+from benchmarks.budget.memory import PeakMemory
+from benchmarks.budget.verdict import Speed, Throughput
 from benchmarks.training.recipe import Recipe
-from benchmarks.training.trainer import EVAL_BATCH, LabelledImages, TrainingStep, evaluate
+from benchmarks.training.trainer import EVAL_BATCH, LabelledImages, TrainingStep, evaluate, train_epoch
 
 REPEATS = 5  # timed windows; the median counts
-WINDOW = 0.2  # seconds a window lasts at least
-PROBE_BATCH = 8  # images, to find out whether a full batch takes too long to be timed
-PROBE_LIMIT = 3.0  # seconds; a full batch expected to take longer is not run
+WINDOW = 0.5  # seconds a window lasts at least
+MAX_STEPS = 200  # that a window takes at most: their images are kept on the device
+PROBES = (8, 32)  # images: from the time of these it is known how long a full batch takes
+PROBE_LIMIT = 3.0  # seconds; a full batch that takes longer is not run
+
+
+class DoesNotFit(RuntimeError):
+    """A batch of the recipe's size needs more memory than the device has."""
 
 
 def measure_throughput(
@@ -24,54 +30,99 @@ def measure_throughput(
     """Times training and evaluation on random images of `input_shape` (channels, height, width).
 
     model: on the device to measure; it is trained on noise, so hand in one that is not needed afterwards.
+    Raises DoesNotFit where the device's memory does not hold the training of one batch.
     """
+    try:
+        return _measure(model, recipe, num_classes, input_shape)
+    except torch.OutOfMemoryError as error:
+        problem = f"training on a batch of {recipe.batch_size} does not fit in this device's memory"
+        raise DoesNotFit(problem) from error
+
+
+def _measure(model: nn.Module, recipe: Recipe, num_classes: int, input_shape: tuple[int, int, int]) -> Throughput:
     device = next(model.parameters()).device
     model.to(memory_format=torch.channels_last)
     step = TrainingStep(model, recipe, steps_per_epoch=1000)
     generator = torch.Generator(device).manual_seed(0)
 
-    def batch(size: int) -> LabelledImages:
-        images = torch.randint(256, (size, *input_shape), dtype=torch.uint8, device=device, generator=generator)
-        return LabelledImages(images, torch.randint(num_classes, (size,), device=device, generator=generator))
+    def random_images(count: int) -> LabelledImages:
+        images = torch.randint(256, (count, *input_shape), dtype=torch.uint8, device=device, generator=generator)
+        return LabelledImages(images, torch.randint(num_classes, (count,), device=device, generator=generator))
 
-    def train_on(split: LabelledImages) -> Callable[[], object]:
+    def train_once(split: LabelledImages) -> Callable[[], object]:
         model.train()
         return lambda: step(split.images, split.labels, 0, generator)
 
-    probe = batch(min(PROBE_BATCH, recipe.batch_size))
-    probe_seconds = _windows(train_on(probe), device, repeats=1)[0]
-    if probe_seconds / len(probe) * recipe.batch_size > PROBE_LIMIT:
-        split, seconds = probe, [probe_seconds]
+    memory = PeakMemory(model, device)
+    expected, eval_split = _expected(train_once, random_images, recipe.batch_size, device)
+    if expected > PROBE_LIMIT:
+        batch_size, seconds, peak = len(eval_split), [expected / recipe.batch_size], None
     else:
-        split = batch(recipe.batch_size)
-        seconds = _windows(train_on(split), device, REPEATS)
-    eval_split = split if split is probe else batch(min(EVAL_BATCH, 4 * recipe.batch_size))
-    eval_seconds = median(_windows(lambda: evaluate(model, eval_split, recipe), device, repeats=3))
+        batch_size = recipe.batch_size
+        once = train_once(random_images(batch_size))
+        once()
+        steps = min(MAX_STEPS, math.ceil(WINDOW / _timed(once, device)))
+        split = random_images(steps * batch_size)
+        seconds = [
+            _timed(lambda: train_epoch(step, split, steps, seed=0, epoch=0), device) / len(split)
+            for _ in range(REPEATS + 1)
+        ][1:]  # the first warms up
+        peak = memory.bytes()
+        eval_split = random_images(min(EVAL_BATCH, 4 * batch_size))
+    eval_seconds = _windows(lambda: evaluate(model, eval_split, recipe), device, repeats=3)
     return Throughput(
-        images_per_second=len(split) / median(seconds),
-        slowest=len(split) / max(seconds),
-        fastest=len(split) / min(seconds),
-        eval_images_per_second=len(eval_split) / eval_seconds,
-        batch_size=len(split),
+        training=_speed(seconds),
+        evaluation=_speed([taken / len(eval_split) for taken in eval_seconds]),
+        batch_size=batch_size,
+        peak_memory=peak,
     )
+
+
+def _expected(
+    train_once: Callable[[LabelledImages], Callable[[], object]],
+    random_images: Callable[[int], LabelledImages],
+    batch_size: int,
+    device: torch.device,
+) -> tuple[float, LabelledImages]:
+    """Seconds that a step takes on a full batch, and the images of the last probe.
+
+    A deep net of thin layers takes nearly as long for few images as for many: the line through two probes is followed.
+    """
+    small, large = (random_images(min(size, batch_size)) for size in PROBES)
+    first = _windows(train_once(small), device, repeats=1)[0]
+    if first * len(large) / len(small) > PROBE_LIMIT or len(small) == len(large):
+        return first * batch_size / len(small), small
+    second = _windows(train_once(large), device, repeats=1)[0]
+    slope = max(0.0, second - first) / (len(large) - len(small))
+    return second + slope * (batch_size - len(large)), large
+
+
+def _speed(seconds: list[float]) -> Speed:
+    """From seconds an image takes."""
+    return Speed(1 / median(seconds), 1 / max(seconds), 1 / min(seconds))
 
 
 def _windows(work: Callable[[], object], device: torch.device, repeats: int) -> list[float]:
     """Seconds one call of `work` takes, from `repeats` windows of as many calls as fill WINDOW, after a warm-up."""
     work()
-    calls = max(1, math.ceil(WINDOW / _timed(work, device, 1)))
-    return [_timed(work, device, calls) / calls for _ in range(repeats)]
+    calls = max(1, math.ceil(WINDOW / REPEATS / _timed(work, device)))
+
+    def window() -> None:
+        for _ in range(calls):
+            work()
+
+    return [_timed(window, device) / calls for _ in range(repeats)]
 
 
-def _timed(work: Callable[[], object], device: torch.device, calls: int) -> float:
-    _synchronize(device)
-    started = time.perf_counter()
-    for _ in range(calls):
+def _timed(work: Callable[[], object], device: torch.device) -> float:
+    """Seconds, by the GPU's own clock where there is one."""
+    if device.type != "cuda":
+        started = time.perf_counter()
         work()
-    _synchronize(device)
-    return time.perf_counter() - started
-
-
-def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+        return time.perf_counter() - started
+    before, after = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    before.record()
+    work()
+    after.record()
+    after.synchronize()
+    return float(before.elapsed_time(after)) / 1000

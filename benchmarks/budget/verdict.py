@@ -1,74 +1,140 @@
 """What a check finds: cost, speed, and the verdict. Plain data; knows no torch."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from benchmarks.benchmark import Budget
 from benchmarks.training.recipe import Recipe
 
+DISAGREEMENT = 0.01  # two counters further apart than this are worth a note
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One child module's share of the cost."""
+
+    name: str
+    params: int
+    macs: int
+
 
 @dataclass(frozen=True)
 class Cost:
-    """Counts of one model at one input shape. 1 MAC is one multiply-add, 2 FLOPs."""
+    """Counts of one model at one input shape. 1 MAC is one multiply-add, 2 FLOPs. None: could not be counted."""
 
-    params: int
+    params: int  # registered or not
     trainable_params: int
-    dead_params: tuple[str, ...]  # names of parameters that no backward pass reaches
-    macs_fvcore: int  # convolutions, matrix products, norms and pooling; misses fused attention
-    macs_torch: int  # convolutions, matrix products and attention
+    reached_params: int | None = None  # those that a backward pass reaches
+    dead_params: tuple[str, ...] = ()  # names of trainable ones that no backward pass reaches
+    hidden_params: int = 0  # reached, but not registered with the model, so that no optimizer sees them
+    macs_fvcore: int | None = None  # convolutions, matrix products, norms and pooling; misses fused attention
+    macs_torch: int | None = None  # convolutions, matrix products and attention
+    uncounted: tuple[str, ...] = ()  # operators that the lower of the two counts leaves out
+    activations: int | None = None  # elements that convolutions and matrix products give out for one image
+    training_memory: int | None = None  # bytes: weights, gradients, momentum, saved activations; float32, one batch
+    stages: tuple[Stage, ...] = ()  # the costliest, in MACs
+    output_shape: tuple[int, ...] = ()  # for one image; () where it is no tensor
+    untrainable: str = ""  # why a training step cannot be made
 
     @property
-    def macs(self) -> int:
+    def macs(self) -> int | None:
         """The larger of the two counts, for one image."""
-        return max(self.macs_fvcore, self.macs_torch)
+        return max((count for count in (self.macs_fvcore, self.macs_torch) if count is not None), default=None)
+
+    @property
+    def disagreement(self) -> float:
+        """How far the lower count is below the higher one, as a fraction; 0 where there is only one."""
+        if self.macs_fvcore is None or self.macs_torch is None or not self.macs:
+            return 0.0
+        return 1 - min(self.macs_fvcore, self.macs_torch) / self.macs
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Images a second: the median of several windows, and the slowest and fastest of them."""
+
+    median: float
+    slowest: float
+    fastest: float
 
 
 @dataclass(frozen=True)
 class Throughput:
-    """Measured speed. A `batch_size` below the recipe's was a probe: a full step takes too long to be timed."""
+    """Measured speed. With a `batch_size` below the recipe's, a full step took too long: it is known from probes."""
 
-    images_per_second: float  # training, median
-    slowest: float
-    fastest: float
-    eval_images_per_second: float
+    training: Speed
+    evaluation: Speed
     batch_size: int
+    peak_memory: int | None = None  # bytes that training took at its highest
 
-    def hours(self, recipe: Recipe, train_images: int, eval_images: int) -> float:
+    def hours(self, recipe: Recipe, train_images: int, eval_images: int) -> "Hours":
         """What the whole recipe takes at this speed, with an evaluation after each epoch."""
         seen = train_images // recipe.batch_size * recipe.batch_size
-        seconds = seen / self.images_per_second + eval_images / self.eval_images_per_second
-        return recipe.epochs * seconds / 3600
+
+        def total(training: float, evaluation: float) -> float:
+            return recipe.epochs * (seen / training + eval_images / evaluation) / 3600
+
+        train, evaluate = self.training, self.evaluation
+        return Hours(
+            predicted=total(train.median, evaluate.median),
+            low=total(train.fastest, evaluate.fastest),
+            high=total(train.slowest, evaluate.slowest),
+        )
+
+
+@dataclass(frozen=True)
+class Hours:
+    """Predicted training hours of the whole recipe, with the interval that the measurements span."""
+
+    predicted: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
 class Verdict:
     """What a model costs under a benchmark, and each limit it breaks in words."""
 
-    model: str  # which model was judged, and from where
+    model: str  # which model was judged, and what it was taken for
     benchmark: str
     budget: Budget
+    image_size: int  # pixels at which MACs are counted
+    batch_size: int  # the recipe's
     cost: Cost
-    throughput: Throughput | None
-    hours: float | None  # predicted, for the whole recipe on this device
-    device: str
-    problems: tuple[str, ...]
+    throughput: Throughput | None = None
+    hours: Hours | None = None
+    device: str = ""  # that hours hold for
+    versions: dict[str, str] = field(default_factory=dict)
+    sandbox: str = ""  # what held a file while it was judged
+    problems: tuple[str, ...] = ()  # limits that are broken
+    unjudged: str = ""  # what could not be judged, and why
+    notes: tuple[str, ...] = ()
     advice: str = ""  # what would be inside the budget
 
     @property
     def passed(self) -> bool:
-        """Whether the model is inside the budget."""
+        """Whether the model is inside the budget, as far as it could be judged."""
         return not self.problems
+
+    @property
+    def conclusion(self) -> str:
+        """The verdict in words."""
+        if self.problems:
+            return "OVER: " + "; ".join(self.problems)
+        return f"not judged: {self.unjudged}" if self.unjudged else "within budget"
 
     def line(self) -> str:
         """The verdict in one line."""
-        hours = "" if self.hours is None else f", {format_hours(self.hours)} predicted"
-        figures = f"{self.cost.params:,} params, {self.cost.macs:,} MACs{hours}"
-        verdict = "OVER, " + "; ".join(self.problems) if self.problems else "within budget"
-        return f"{self.model}: {figures}: {verdict}" + (f" ({self.advice})" if self.advice else "")
+        hours = "" if self.hours is None else f", {format_hours(self.hours.predicted)} predicted"
+        macs = "" if self.cost.macs is None else f", {self.cost.macs:,} MACs"
+        advice = f" ({self.advice})" if self.advice else ""
+        return f"{self.model}: {self.cost.params:,} params{macs}{hours}: {self.conclusion}{advice}"
 
     def to_json(self) -> dict[str, Any]:
         """The verdict as plain data."""
-        return {**asdict(self), "macs": self.cost.macs, "flops": 2 * self.cost.macs, "passed": self.passed}
+        macs = self.cost.macs
+        flops = None if macs is None else 2 * macs
+        return {**asdict(self), "macs": macs, "flops": flops, "passed": self.passed, "conclusion": self.conclusion}
 
 
 def format_hours(hours: float) -> str:
@@ -76,3 +142,8 @@ def format_hours(hours: float) -> str:
     if hours >= 1:
         return f"{hours:,.1f} h"
     return f"{60 * hours:.1f} min" if hours >= 1 / 60 else f"{3600 * hours:.0f} s"
+
+
+def format_bytes(count: int) -> str:
+    """Bytes with a unit that suits them."""
+    return f"{count / 2**30:,.1f} GiB" if count >= 2**30 else f"{count / 2**20:,.0f} MiB"

@@ -173,7 +173,7 @@ def train(
     for epoch in range(len(curve), recipe.epochs):
         report(Progress("training", epoch, recipe.epochs, f"top-1 {curve[-1].top1:.2f}" if curve else ""))
         started = time.perf_counter()
-        loss, top1, seen = _train_epoch(step, train_split, steps_per_epoch, seed, epoch)
+        loss, top1, seen = train_epoch(step, train_split, steps_per_epoch, seed, epoch)
         trained = time.perf_counter()
         evaluation = evaluate(model, eval_split, recipe)
         evaluated = time.perf_counter()
@@ -189,7 +189,7 @@ def train(
     return curve, evaluation
 
 
-def _train_epoch(
+def train_epoch(
     step: TrainingStep, split: LabelledImages, steps: int, seed: int, epoch: int
 ) -> tuple[float, float, int]:
     """One pass over the split. Returns the mean loss, the accuracy in percent, and the images seen."""

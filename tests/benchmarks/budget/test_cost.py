@@ -6,11 +6,12 @@ import timm
 import torch
 from timm.layers import set_fused_attn
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from arch.models import build
 from arch.spec import parse
-from benchmarks.budget.cost import count_attention, count_on_meta, measure_cost
-from benchmarks.budget.verdict import Cost
+from benchmarks.budget.cost import count_attention, count_on_meta, measure_cost, registered_parameters
+from benchmarks.budget.verdict import DISAGREEMENT, Cost, Stage
 
 
 @pytest.fixture
@@ -35,6 +36,55 @@ class Small(nn.Module):
         return out
 
 
+class Hoarder(nn.Module):
+    """Keeps one of its layers where torch does not look for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.known, self.hidden = nn.Linear(12, 12), [nn.Linear(12, 5)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.hidden[0](self.known(x.flatten(1)))
+        return out
+
+
+class Attention(nn.Module):
+    """One head over the pixels, with torch's own operator."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.project = nn.Linear(8, 8, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.project(x.flatten(2).transpose(1, 2))[:, None]
+        return F.scaled_dot_product_attention(tokens, tokens, tokens).flatten(1)
+
+
+class Wary(nn.Module):
+    """Looks at values, which a tensor without memory does not have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(12, 5, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert bool((x >= 0).all())
+        out: Tensor = self.layer(x.flatten(1))
+        return out
+
+
+class Pair(nn.Module):
+    """Gives two tensors: always, or while it trains."""
+
+    def __init__(self, always: bool) -> None:
+        super().__init__()
+        self.always, self.layer = always, nn.Linear(12, 5)
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        out: Tensor = self.layer(x.flatten(1))
+        return (out, out) if self.always or self.training else out
+
+
 class Shy(nn.Module):
     """Works less while it is traced, as fvcore does it."""
 
@@ -53,30 +103,219 @@ class Shy(nn.Module):
     [("resnet18", 11_220_132, 0.557), ("resnet18+se", 11_310_244, 0.557)],
 )
 def test_published_counts_are_reached(spec: str, params: int, gmacs: float) -> None:
-    cost = measure_cost(build(parse(spec).variant(), 100), (3, 32, 32))
+    cost = measure_cost(build(parse(spec).variant(), 100), (3, 32, 32), 2)
     assert (cost.params, cost.trainable_params, cost.dead_params) == (params, params, ())
-    assert round(cost.macs / 1e9, 3) == gmacs
+    assert (cost.reached_params, cost.hidden_params, cost.untrainable) == (params, 0, "")
+    assert round(macs(cost) / 1e9, 3) == gmacs
+
+
+def macs(cost: Cost) -> int:
+    assert cost.macs is not None
+    return cost.macs
 
 
 def test_a_convolution_is_counted_as_by_hand() -> None:
-    cost = measure_cost(nn.Conv2d(3, 8, 3, padding=1, bias=False), (3, 10, 12))
-    assert cost == Cost(216, 216, (), macs_fvcore=216 * 120, macs_torch=216 * 120)
+    cost = measure_cost(nn.Conv2d(3, 8, 3, padding=1, bias=False), (3, 10, 12), 5)
+    assert cost == Cost(
+        params=216,
+        trainable_params=216,
+        reached_params=216,
+        macs_fvcore=216 * 120,
+        macs_torch=216 * 120,
+        activations=8 * 120,
+        training_memory=3 * 4 * 216 + 5 * 4 * 3 * 120,  # float32; its input is kept
+        output_shape=(1, 8, 10, 12),
+    )
+
+
+@pytest.mark.parametrize("batch_size", [1, 64])
+def test_training_keeps_weights_gradients_momentum_and_inputs(batch_size: int) -> None:
+    cost = measure_cost(nn.Sequential(nn.Flatten(), nn.Linear(12, 5, bias=False)), (3, 2, 2), batch_size)
+    assert cost.training_memory == 4 * (3 * 12 * 5 + batch_size * 12)
+
+
+def test_training_memory_of_a_model_that_looks_at_values_is_that_of_a_few_images_scaled() -> None:
+    cost = measure_cost(Wary(), (3, 2, 2), 64)
+    assert cost.training_memory == 4 * (3 * 12 * 5 + 64 * 12)
+    assert cost.reached_params == 60
+
+
+def test_each_layers_activations_are_counted() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 5))
+    assert measure_cost(net, (3, 4, 4), 2).activations == 4 * 4 + 5
 
 
 def test_parameters_that_nothing_reaches_are_named() -> None:
-    cost = measure_cost(Small(), (3, 8, 8))
+    cost = measure_cost(Small(), (3, 8, 8), 2)
     assert cost.dead_params == ("unused.weight", "unused.bias")
     assert cost.params == (3 * 4 * 9 + 4) + 8 + (4 * 2 + 2) + 30
+    assert cost.reached_params == (3 * 4 * 9 + 4) + 8
 
 
 def test_frozen_parameters_are_neither_trainable_nor_dead() -> None:
-    cost = measure_cost(Small(), (3, 8, 8))
+    cost = measure_cost(Small(), (3, 8, 8), 2)
     assert cost.trainable_params == cost.params - (4 * 2 + 2)
 
 
 def test_shared_parameters_are_counted_once() -> None:
     layer = nn.Linear(12, 12)
-    assert measure_cost(nn.Sequential(nn.Flatten(), layer, layer), (3, 2, 2)).params == 12 * 12 + 12
+    assert measure_cost(nn.Sequential(nn.Flatten(), layer, layer), (3, 2, 2), 2).params == 12 * 12 + 12
+
+
+def test_parameters_in_a_plain_list_are_found() -> None:
+    known, hidden = 12 * 12 + 12, 12 * 5 + 5
+    cost = measure_cost(Hoarder(), (3, 2, 2), 2)
+    assert (cost.params, cost.hidden_params, cost.reached_params) == (known + hidden, hidden, known + hidden)
+    assert cost.trainable_params == known  # what an optimizer sees
+
+
+def test_hidden_parameters_do_not_grow_with_the_batch() -> None:
+    small, large = (measure_cost(Hoarder(), (3, 2, 2), batch_size).training_memory for batch_size in (2, 64))
+    assert small is not None
+    assert large is not None
+    assert large - small == 62 * 4 * (12 + 12)  # what each of the two layers keeps of one more image: its input
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        (nn.Conv2d(3, 4, 1).requires_grad_(False), "no registered parameter takes a gradient"),
+        (nn.Flatten(), "no registered parameter takes a gradient"),
+        (Pair(always=True), "while training it gives a tuple for 2 images"),
+        (Pair(always=False), "while training it gives a tuple for 2 images"),
+    ],
+    ids=["frozen", "empty", "always two", "two in training"],
+)
+def test_a_model_that_cannot_be_trained_says_why(model: nn.Module, reason: str) -> None:
+    assert measure_cost(model, (3, 2, 2), 2).untrainable == reason
+
+
+def test_an_error_in_training_says_what_it_was() -> None:
+    class Broken(nn.Flatten):
+        def forward(self, x: Tensor) -> Tensor:
+            if self.training:
+                raise ValueError("not today\nnor tomorrow")
+            return super().forward(x)
+
+    cost = measure_cost(Broken(), (3, 2, 2), 2)
+    assert cost.untrainable == "ValueError: not today"
+    assert cost.output_shape == (1, 12)
+
+
+def test_what_is_no_tensor_has_no_shape() -> None:
+    assert measure_cost(Pair(always=True), (3, 2, 2), 2).output_shape == ()
+    assert measure_cost(Pair(always=False), (3, 2, 2), 2).output_shape == (1, 5)
+
+
+class Liar(nn.Sequential):
+    """Denies its parameters and its modules."""
+
+    def named_parameters(self, *_: object, **__: object) -> Iterator[Any]:
+        return iter(())
+
+    parameters = named_modules = named_children = modules = children = named_parameters
+
+
+def test_parameters_are_read_whatever_the_model_says() -> None:
+    liar = Liar(nn.Flatten(), nn.Linear(12, 5), nn.Sequential(nn.Linear(5, 2, bias=False)))
+    assert list(registered_parameters(liar)) == ["1.weight", "1.bias", "2.0.weight"]
+    assert measure_cost(liar, (3, 2, 2), 2).params == 12 * 5 + 5 + 10
+
+
+def test_parameters_of_modules_that_hold_each_other_are_read_once() -> None:
+    first, second = nn.Linear(2, 3), nn.Linear(3, 4, bias=False)
+    first.next, second.next = second, first
+    assert list(registered_parameters(first)) == ["weight", "bias", "next.weight"]
+
+
+def test_parameters_are_those_that_torch_knows() -> None:
+    model = build(parse("resnet8+se").variant(), 10)
+    found = registered_parameters(model)
+    assert list(found) == [name for name, _ in model.named_parameters()]
+    assert all(found[name] is parameter for name, parameter in model.named_parameters())
+
+
+def test_lazy_modules_are_counted() -> None:
+    cost = measure_cost(nn.Sequential(nn.Flatten(), nn.LazyLinear(5)), (3, 2, 2), 2)
+    assert (cost.params, cost.macs, cost.reached_params) == (65, 60, 65)
+
+
+def test_a_lazy_module_stays_lazy() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.LazyLinear(5))
+    measure_cost(model, (3, 2, 2), 2)
+    assert isinstance(model[1].weight, nn.UninitializedParameter)
+
+
+def test_a_model_without_memory_is_counted() -> None:
+    with torch.device("meta"):
+        model = nn.Sequential(nn.Flatten(), nn.Linear(12, 10**10, bias=False))
+        cost = measure_cost(model, (3, 2, 2), 64)
+    assert (cost.params, cost.reached_params, cost.macs_torch) == (12 * 10**10,) * 3
+    assert (cost.macs_fvcore, cost.activations) == (None, None)  # it needs real tensors
+    assert cost.training_memory == 4 * (3 * 12 * 10**10 + 64 * 12)
+    assert model[1].weight.is_meta
+
+
+def test_the_costliest_stages_come_first() -> None:
+    stages = [nn.Conv2d(1, 4, 1), nn.Conv2d(4, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 3, 1)]
+    cost = measure_cost(nn.Sequential(*stages), (1, 5, 5), 2)
+    assert cost.stages == (
+        Stage("1", 4 * 4 * 9 + 4, 25 * 4 * 4 * 9),
+        Stage("3", 4 * 4 + 4, 25 * 4 * 4),
+        Stage("4", 4 * 3 + 3, 25 * 4 * 3),
+    )
+
+
+def test_a_wrappers_stages_are_those_inside() -> None:
+    inside = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1))
+    cost = measure_cost(nn.Sequential(nn.Sequential(inside, nn.ReLU())), (3, 5, 5), 2)
+    assert [stage.name for stage in cost.stages] == ["0.0.1", "0.0.0"]
+
+
+def test_a_list_of_modules_has_a_share_though_it_is_never_called() -> None:
+    class Listed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = nn.Conv2d(3, 4, 1)
+            self.layers = nn.ModuleList([nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1)])
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.stem(x)
+            for layer in self.layers:
+                x = layer(x)
+            return x
+
+    cost = measure_cost(Listed(), (3, 5, 5), 2)
+    assert cost.stages == (Stage("layers", 40, 25 * 32), Stage("stem", 16, 25 * 12))
+
+
+def test_a_model_without_parts_has_no_stages() -> None:
+    assert measure_cost(nn.Conv2d(3, 4, 1), (3, 5, 5), 2).stages == ()
+
+
+def test_what_a_lower_count_leaves_out_is_named() -> None:
+    cost = measure_cost(Attention(), (8, 4, 4), 2)
+    projection, attention = 16 * 8 * 8, 2 * 16 * 16 * 8
+    assert (cost.macs_fvcore, cost.macs_torch) == (projection, projection + attention)
+    assert cost.disagreement == pytest.approx(0.8)
+    assert cost.uncounted == ("scaled_dot_product_attention x1",)
+
+
+def test_what_torch_leaves_out_is_named() -> None:
+    cost = measure_cost(nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)), (3, 5, 5), 2)
+    assert cost.macs == cost.macs_fvcore
+    assert cost.disagreement > DISAGREEMENT
+    assert cost.uncounted == ("batch_norm",)
+
+
+def test_counts_that_agree_leave_nothing_out() -> None:
+    cost = measure_cost(nn.Conv2d(3, 4, 1), (3, 5, 5), 2)
+    assert (cost.disagreement, cost.uncounted) == (0.0, ())
+
+
+@pytest.mark.parametrize(("fvcore", "torch_"), [(None, 5), (5, None), (None, None), (0, 0), (7, 7)])
+def test_one_count_alone_disagrees_with_nothing(fvcore: int | None, torch_: int | None) -> None:
+    assert Cost(1, 1, macs_fvcore=fvcore, macs_torch=torch_).disagreement == 0.0
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -87,20 +326,22 @@ def test_the_model_is_left_as_it_was(training: bool) -> None:
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     gradients = [None if p.grad is None else p.grad.clone() for p in model.parameters()]
     flags = [module.training for module in model.modules()]
-    measure_cost(model, (3, 8, 8))
+    measure_cost(model, (3, 8, 8), 2)
     torch.testing.assert_close(model.state_dict(), state, rtol=0, atol=0)
     torch.testing.assert_close([p.grad for p in model.parameters()], gradients, rtol=0, atol=0)
     assert [module.training for module in model.modules()] == flags
     assert not model.frozen.weight.requires_grad
 
 
-@pytest.mark.parametrize(("fvcore", "torch_"), [(10, 20), (20, 10)])
-def test_the_larger_count_counts(fvcore: int, torch_: int) -> None:
-    assert Cost(1, 1, (), fvcore, torch_).macs == 20
+@pytest.mark.parametrize(
+    ("fvcore", "torch_", "expected"), [(10, 20, 20), (20, 10, 20), (None, 20, 20), (20, None, 20), (None, None, None)]
+)
+def test_the_larger_count_counts(fvcore: int | None, torch_: int | None, expected: int | None) -> None:
+    assert Cost(1, 1, macs_fvcore=fvcore, macs_torch=torch_).macs == expected
 
 
 def test_a_model_that_hides_from_tracing_is_counted() -> None:
-    cost = measure_cost(Shy(), (3, 2, 2))
+    cost = measure_cost(Shy(), (3, 2, 2), 2)
     assert (cost.macs_fvcore, cost.macs_torch, cost.macs) == (144, 432, 432)
 
 
@@ -119,20 +360,57 @@ def test_attention_is_counted() -> None:
     tokens, width = 17, 32
     attention = 2 * tokens * tokens * width
     layers = 16 * 12 * width + tokens * width * (3 * width + width + 2 * 4 * width) + width * 10
-    cost = measure_cost(model, (3, 8, 8))
+    cost = measure_cost(model, (3, 8, 8), 2)
     assert cost.macs_torch == attention + layers
+    assert cost.macs_fvcore is not None
     assert attention + layers <= cost.macs_fvcore <= 1.1 * (attention + layers)  # it counts the norms too
 
 
 @pytest.mark.parametrize("spec", ["resnet8", "resnet8+se", "resnet8+preact+gem", "resnet8+cbam+drop_path"])
 def test_counting_on_the_meta_device_is_counting(spec: str) -> None:
-    cost = measure_cost(build(parse(spec).variant(), 10), (3, 16, 16))
-    params, macs = count_on_meta(lambda: build(parse(spec).variant(), 10), (3, 16, 16))
-    assert params == cost.params
-    assert 0.9 * cost.macs <= macs <= cost.macs
+    cost = measure_cost(build(parse(spec).variant(), 10), (3, 16, 16), 2)
+    quick = count_on_meta(lambda: build(parse(spec).variant(), 10), (3, 16, 16))
+    assert (quick.params, quick.trainable_params) == (cost.params, cost.trainable_params)
+    assert (quick.macs_torch, quick.stages, quick.output_shape) == (cost.macs_torch, cost.stages, (1, 10))
+    assert 0.9 * macs(cost) <= macs(quick) <= macs(cost)
 
 
 def test_unusual_channels_and_sizes_are_counted() -> None:
     model = build(parse("resnet8").variant(), 10, in_chans=1)
-    assert measure_cost(model, (1, 8, 8)).params == sum(p.numel() for p in model.parameters())
-    assert measure_cost(model, (1, 16, 16)).macs > 3.9 * measure_cost(model, (1, 8, 8)).macs
+    small, large = measure_cost(model, (1, 8, 8), 2), measure_cost(model, (1, 16, 16), 2)
+    assert small.params == large.params == sum(p.numel() for p in model.parameters())
+    assert macs(large) > 3.9 * macs(small)
+
+
+class OtherInTraining(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = super().forward(x.flatten(1))
+        return out[:, :2] if self.training else out
+
+
+def test_a_model_that_gives_another_shape_in_training_says_so() -> None:
+    cost = measure_cost(OtherInTraining(12, 5), (3, 2, 2), 4)
+    assert cost.untrainable == "while training it gives (4, 2) for 4 images"
+
+
+class Remembers(nn.Module):
+    """A recurrent net, which neither counter knows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(4, 5, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.lstm(x.flatten(2))[0][:, -1]
+        return out
+
+
+def test_what_neither_counter_knows_is_named() -> None:
+    cost = measure_cost(Remembers(), (3, 2, 2), 2)
+    assert cost.macs == 0
+    assert cost.uncounted == ("lstm x1",)
+
+
+def test_a_layer_that_takes_nearly_everything_is_named() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 64, 3), nn.Flatten(), nn.Linear(64 * 36, 1))
+    assert measure_cost(model, (3, 8, 8), 2).stages[0].name == "0"

@@ -1,0 +1,178 @@
+import re
+from dataclasses import replace
+
+import pytest
+
+from benchmarks.benchmark import Budget
+from benchmarks.budget.report import DEAD_NAMED, rows, to_markdown
+from benchmarks.budget.verdict import Cost, Hours, Speed, Stage, Throughput, Verdict
+
+BARE = Verdict("net.pt (weights)", "digits", Budget(200_000, 0.25), 8, 64, Cost(1234, 1000))
+COST = Cost(
+    params=77_754,
+    trainable_params=77_000,
+    reached_params=76_000,
+    dead_params=("idle.weight", "idle.bias"),
+    hidden_params=110,
+    macs_fvcore=800_000,
+    macs_torch=400_000,
+    activations=12_345,
+    training_memory=300 * 2**20,
+    stages=(Stage("layer1", 10, 600_000), Stage("head.fc", 5, 4_000)),
+    output_shape=(1, 10),
+)
+SPEED = Throughput(Speed(1234.4, 1100.0, 1300.0), Speed(5000.0, 4000.0, 6000.0), 64, 2**31)
+FULL = replace(
+    BARE,
+    cost=COST,
+    throughput=SPEED,
+    hours=Hours(0.01, 0.005, 0.02),
+    device="cpu (2 threads)",
+    versions={"torch": "2.10", "timm": "1.0"},
+    sandbox="bubblewrap",
+    notes=("first", "second"),
+    advice="0.5 times its width would fit here: 900 params",
+)
+
+
+def text(verdict: Verdict, label: str) -> str:
+    (found,) = [text for name, text in rows(verdict) if name == label]
+    return found
+
+
+def test_a_full_verdict_has_every_line_in_order() -> None:
+    assert rows(FULL) == [
+        ("model", "net.pt (weights)"),
+        (
+            "parameters",
+            "77,754 (limit 200,000; 77,000 trainable, 76,000 reached by a backward pass, 110 not registered)",
+        ),
+        ("dead parameters", "no backward pass reaches idle.weight, idle.bias"),
+        ("MACs", "800,000 at 8 px (fvcore 800,000, torch 400,000)"),
+        ("FLOPs", "1,600,000 (2 per MAC)"),
+        ("costliest", "layer1 75% of MACs, head.fc 0% of MACs"),
+        ("activations", "12,345 for one image"),
+        ("training memory", "2.0 GiB at its highest for a batch of 64"),
+        ("training", "1,234 images/s (1,100 to 1,300), batch 64, cpu (2 threads)"),
+        ("predicted", "36 s of training (18 s to 1.2 min; limit 15.0 min) on cpu (2 threads)"),
+        ("note", "first"),
+        ("note", "second"),
+        ("advice", "0.5 times its width would fit here: 900 params"),
+        ("sandbox", "bubblewrap"),
+        ("versions", "torch 2.10, timm 1.0"),
+        ("verdict", "within budget"),
+    ]
+
+
+def test_what_is_not_known_has_no_line() -> None:
+    assert rows(BARE) == [
+        ("model", "net.pt (weights)"),
+        ("parameters", "1,234 (limit 200,000; 1,000 trainable)"),
+        ("predicted", "nothing: hours were not looked at"),
+        ("verdict", "within budget"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "label"),
+    [
+        (replace(FULL, cost=replace(COST, dead_params=())), "dead parameters"),
+        (replace(FULL, cost=replace(COST, macs_fvcore=None, macs_torch=None)), "MACs"),
+        (replace(FULL, cost=replace(COST, macs_fvcore=None, macs_torch=None)), "FLOPs"),
+        (replace(FULL, cost=replace(COST, stages=())), "costliest"),
+        (replace(FULL, cost=replace(COST, activations=None)), "activations"),
+        (replace(FULL, throughput=None, cost=replace(COST, training_memory=None)), "training memory"),
+        (replace(FULL, throughput=None), "training"),
+        (replace(FULL, hours=None, unjudged="no weights"), "predicted"),
+        (replace(FULL, notes=()), "note"),
+        (replace(FULL, advice=""), "advice"),
+        (replace(FULL, sandbox=""), "sandbox"),
+        (replace(FULL, versions={}), "versions"),
+    ],
+)
+def test_each_line_is_absent_where_it_is_not_known(verdict: Verdict, label: str) -> None:
+    assert label in [name for name, _ in rows(FULL)]
+    assert label not in [name for name, _ in rows(verdict)]
+
+
+def test_only_the_count_that_is_known_is_named() -> None:
+    one = replace(FULL, cost=replace(COST, macs_fvcore=None))
+    assert text(one, "MACs") == "400,000 at 8 px (torch 400,000)"
+
+
+@pytest.mark.parametrize("throughput", [None, replace(SPEED, peak_memory=None)])
+def test_memory_that_was_not_measured_is_estimated(throughput: Throughput | None) -> None:
+    verdict = replace(FULL, throughput=throughput)
+    assert text(verdict, "training memory") == "about 300 MiB for a batch of 64, in float32"
+
+
+def test_only_the_first_dead_parameters_are_named() -> None:
+    names = tuple(f"layer{number}.weight" for number in range(1000))
+    named = replace(FULL, cost=replace(COST, dead_params=names))
+    expected = f"no backward pass reaches {', '.join(names[:DEAD_NAMED])} and {1000 - DEAD_NAMED} more"
+    assert text(named, "dead parameters") == expected
+    exactly = replace(FULL, cost=replace(COST, dead_params=names[:DEAD_NAMED]))
+    assert text(exactly, "dead parameters").endswith(names[DEAD_NAMED - 1])
+
+
+@pytest.mark.parametrize(
+    ("verdict", "mark", "conclusion"),
+    [
+        (FULL, "✅", "within budget"),
+        (replace(FULL, unjudged="it gives (1, 7)"), "⚠️", "not judged: it gives (1, 7)"),
+        (replace(FULL, problems=("a > b", "c > d")), "❌", "OVER: a > b; c > d"),
+        (replace(FULL, problems=("a > b",), unjudged="it gives (1, 7)"), "❌", "OVER: a > b"),
+    ],
+)
+def test_markdown_is_a_table_under_a_mark(verdict: Verdict, mark: str, conclusion: str) -> None:
+    heading, gap, header, rule, *table = to_markdown(verdict).splitlines()
+    assert (heading, gap) == (f"### {mark} budget-check, benchmark `digits`", "")
+    assert (header, rule) == ("| | |", "|:--|:--|")
+    assert table[0] == "| model | `net.pt (weights)` |"
+    assert table[-1] == f"| verdict | `{conclusion}` |"
+    assert len(table) == len(rows(verdict))
+
+
+def test_markdown_ends_its_last_line() -> None:
+    assert to_markdown(FULL).endswith(" |\n")
+
+
+HOSTILE = [
+    "a|b",
+    "|||",
+    "`a`",
+    "``",
+    "a` | `b",
+    "a\\|b",
+    "a\\",
+    "![x](https://example.com/x.png)",
+    "<img src=x>",
+    "a\nb",
+    "a\r\nb",
+    "a\u2028b",
+    "a\n\n# b",
+    " ",
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE, ids=ascii)
+def test_a_hostile_name_stays_in_its_cell(name: str) -> None:
+    verdict = replace(
+        FULL,
+        model=name,
+        benchmark=name,
+        device=name,
+        cost=replace(COST, dead_params=(name,), stages=(Stage(name, 1, 1),)),
+        versions={name: name},
+        sandbox=name,
+        problems=(name,),
+        notes=(name,),
+        advice=name,
+    )
+    heading, gap, _, _, *table, end = re.split(r"\r\n|\r|\n", to_markdown(verdict))
+    assert end == ""
+    assert re.fullmatch(r"### ❌ budget-check, benchmark `[^`]*`", heading)
+    assert gap == ""
+    assert len(table) == len(rows(verdict))
+    for line in table:
+        assert re.fullmatch(r"\| [a-zA-Z ]+ \| `([^`|]|\\\|)+` \|", line)
