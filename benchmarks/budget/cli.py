@@ -2,14 +2,17 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from benchmarks.benchmark import Benchmark, get_benchmark
+from arch.errors import InputError, printable
+from benchmarks.benchmark import Benchmark, Budget, get_benchmark
 from benchmarks.budget.kind import kind_of
-from benchmarks.budget.verdict import Verdict, format_hours
+from benchmarks.budget.profile import Profile, read_profile, write_profile
+from benchmarks.budget.verdict import Verdict
 from benchmarks.options import (
     FAILED,
     BenchmarkOption,
@@ -24,53 +27,148 @@ from benchmarks.options import (
 from benchmarks.progress import Report
 
 WITHIN, OVER, REFUSED = 0, 1, 4  # exit codes; 2 is bad input, FAILED what could not be judged
+LAST_LINES = 10  # of what a file printed that are shown
+
+SCALES = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9}
 
 app = new_app("Parameters, MACs, training speed and predicted hours of a model against a benchmark's budget.")
 
 
 @app.command()
 def budget_check(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A spec, a timm name, or file.py:callable.")],
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="MODEL",
+            help="A spec, a timm name, file.py[:NAME], or a .safetensors, .pt, .pth, .bin, .onnx or .pt2 file.",
+            show_default=False,
+        ),
+    ] = None,
     benchmark: BenchmarkOption = "cifar100",
     data: DataOption = None,
     download: DownloadOption = False,
     device: DeviceOption = "auto",
+    max_params: Annotated[
+        str | None, typer.Option(metavar="N", help="Limit instead of the benchmark's: 30M, 1.5M, 30000000.")
+    ] = None,
+    max_hours: Annotated[float | None, typer.Option(metavar="H", help="Limit instead of the benchmark's.")] = None,
     timing: Annotated[bool, typer.Option(help="Measure throughput and predict hours.")] = True,
-    trust: Annotated[
-        bool, typer.Option("--trust", help="Run the code of a .py file, in a process of its own.")
+    device_profile: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Predict the hours of another device, from its profile.")
+    ] = None,
+    calibrate: Annotated[bool, typer.Option("--calibrate", help="Measure this device and write its profile.")] = False,
+    minutes: Annotated[float, typer.Option(metavar="M", min=0, help="Time that --calibrate has at most.")] = 12,
+    allow_code: Annotated[
+        bool, typer.Option("--allow-code", help="Open TorchScript, .pt2 and pickled modules, in the sandbox.")
     ] = False,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Run a file's code even where no sandbox is there to hold it.")
+    ] = False,
+    time_limit: Annotated[
+        float, typer.Option(metavar="S", min=1, max=10**6, help="Seconds that a file may take.")
+    ] = 600,
+    memory_limit: Annotated[
+        float | None,
+        typer.Option(
+            metavar="GIB", min=0.1, max=10**6, help="Memory that a file may take  [default: 3/4 of what is free]"
+        ),
+    ] = None,
+    summary: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Append the report to this file as Markdown.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> int:
     """Judge MODEL under the benchmark's recipe and budget.
 
     A word that is one of our bases is ours, with the small-image stem; timm/resnet18 is always timm's.
-    Exit codes: 0 within, 1 over, 2 bad usage, 3 could not be judged, 4 refused.
+    A file is judged in a sandbox.
+    Exit codes: 0 within, 1 over, 2 bad usage, 3 could not be judged, 4 refused as unsafe.
     """
-    chosen = get_benchmark(benchmark)
-    if kind_of(model) == "file" and not trust:
-        print(f"budget-check: {model} would run code: --trust allows it, in a process of its own", file=sys.stderr)
-        return REFUSED
+    chosen = _limited(get_benchmark(benchmark), max_params, max_hours)
+    if calibrate:
+        return _calibrate(device, chosen, minutes)
+    if not model:
+        raise InputError("Missing argument 'MODEL'")
+    profile = read_profile(device_profile) if device_profile else None
+    if summary is not None and not summary.parent.is_dir():
+        raise InputError(f"--summary {summary}: there is no folder {summary.parent}")
+    if max_hours is not None and not timing and profile is None:
+        raise InputError("--max-hours judges hours: leave --no-timing out, or give a --device-profile")
+    is_file = kind_of(model) == "file"
 
+    from benchmarks import engine
+    from benchmarks.budget.file_check import Refused, check_file
+    from benchmarks.budget.sandbox import Limits, Stopped
+    from benchmarks.device import resolve_device
+    from benchmarks.progress import Display
+
+    if not is_file:
+        engine.start()
+    printed = ""
+    with Display() as display:
+        counts = _image_counts(chosen, data, download, display) if timing or profile else None
+        place = resolve_device(device)
+        try:
+            if is_file:
+                limits = Limits(time_limit, int((memory_limit or 0) * 2**30))
+                verdict, printed = check_file(
+                    model, chosen, place, counts, display, limits, profile, trust=trust, allow_code=allow_code
+                )
+            else:
+                find = "benchmarks.budget.models:check_model"
+                verdict = engine.call(find, display, model, chosen, place, counts, profile)
+        except Refused as error:
+            print(printable(f"budget-check: {model} is refused: {error}"), file=sys.stderr)
+            return REFUSED
+        except (engine.ChildFailed, Stopped) as error:
+            _echo(error.printed if isinstance(error, Stopped) else "")
+            print(printable(f"budget-check: {model} could not be judged: {error}"), file=sys.stderr)
+            return FAILED
+    _show(verdict, printed, summary, as_json)
+    if verdict.problems:
+        return OVER
+    return FAILED if verdict.unjudged else WITHIN
+
+
+def _calibrate(device: str, benchmark: Benchmark, minutes: float) -> int:
+    """Writes this device's profile, under this benchmark's batch and precision."""
     from benchmarks import engine
     from benchmarks.device import resolve_device
     from benchmarks.progress import Display
 
     engine.start()
     with Display() as display:
-        counts = _image_counts(chosen, data, download, display) if timing else None
-        place = resolve_device(device)
-        try:
-            verdict: Verdict = engine.call(
-                "benchmarks.budget.models:check_model", display, model, chosen, place, counts
-            )
-        except engine.ChildFailed as error:
-            print(f"budget-check: {model} could not be judged: {error}", file=sys.stderr)
-            return FAILED
-    if as_json:
-        print(json.dumps(verdict.to_json(), indent=2))
-    else:
-        _print(verdict, chosen)
-    return WITHIN if verdict.passed else OVER
+        profile: Profile = engine.call(
+            "benchmarks.budget.calibrate:calibrate", display, resolve_device(device), benchmark, minutes
+        )
+    path = write_profile(profile)
+    print(
+        f"{path}: {profile.nets} nets on {profile.device} in {profile.precision}; {profile.accuracy()}.\n"
+        f"Use it with --device-profile {path.stem}"
+    )
+    return WITHIN
+
+
+def _limited(benchmark: Benchmark, max_params: str | None, max_hours: float | None) -> Benchmark:
+    budget = benchmark.budget
+    budget = Budget(
+        budget.max_params if max_params is None else _count(max_params),
+        budget.max_hours if max_hours is None else max_hours,
+    )
+    if budget.max_params < 1 or not 0 < budget.max_hours < float("inf"):
+        raise InputError("--max-params and --max-hours must be above 0")
+    return replace(benchmark, budget=budget)
+
+
+def _count(text: str) -> int:
+    """`30M` as 30,000,000."""
+    number, scale = text.strip().upper(), ""
+    if number and number[-1] in SCALES:
+        number, scale = number[:-1], number[-1]
+    try:
+        return round(float(number.replace(",", "")) * SCALES[scale])
+    except (ValueError, OverflowError) as error:
+        raise InputError(f"--max-params {text!r} is no number: valid are 30M, 1.5M, 800K, 30000000") from error
 
 
 def _image_counts(benchmark: Benchmark, data: Path | None, download: bool, report: Report) -> tuple[int, int]:
@@ -81,38 +179,40 @@ def _image_counts(benchmark: Benchmark, data: Path | None, download: bool, repor
     return known or prepare(benchmark.data, data, download, report).counts(benchmark.data)
 
 
-def _print(verdict: Verdict, benchmark: Benchmark) -> None:
+def _show(verdict: Verdict, printed: str, summary: Path | None, as_json: bool) -> None:
+    from benchmarks.budget.report import rows, to_markdown
+
+    _echo(printed)
+    if as_json:
+        print(json.dumps(verdict.to_json(), indent=2))
+    else:
+        _print_table(rows(verdict))
+    if summary is not None:
+        with summary.open("a", encoding="utf-8") as file:
+            file.write(to_markdown(verdict))
+
+
+def _echo(printed: str) -> None:
+    """The end of what a file's code printed, marked as its own."""
+    for line in printed.splitlines()[-LAST_LINES:]:
+        print(f"| {line[:200]}", file=sys.stderr)
+
+
+def _print_table(lines: list[tuple[str, str]]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    cost, budget, size = verdict.cost, verdict.budget, benchmark.data.image_size
     table = Table("", "", show_header=False, box=None)
     table.columns[1].overflow = "fold"
-    table.add_row("model", escape(verdict.model))
-    table.add_row("parameters", f"{cost.params:,} (limit {budget.max_params:,}; {cost.trainable_params:,} trainable)")
-    if cost.dead_params:
-        table.add_row("dead parameters", escape("no backward pass reaches " + ", ".join(cost.dead_params)))
-    table.add_row("MACs", f"{cost.macs:,} at {size} px (fvcore {cost.macs_fvcore:,}, torch {cost.macs_torch:,})")
-    table.add_row("FLOPs", f"{2 * cost.macs:,} (2 per MAC)")
-    if verdict.throughput is not None and verdict.hours is not None:
-        speed = verdict.throughput
-        spread = f"{speed.slowest:,.0f} to {speed.fastest:,.0f}"
-        table.add_row(
-            "training",
-            f"{speed.images_per_second:,.0f} images/s ({spread}), batch {speed.batch_size}, {verdict.device}",
-        )
-        if speed.batch_size < benchmark.recipe.batch_size:
-            table.add_row("", f"a batch of {benchmark.recipe.batch_size} takes too long here to be timed")
-        recipe = f"{benchmark.recipe.epochs} epochs of {verdict.benchmark}"
-        table.add_row(
-            "predicted", f"{format_hours(verdict.hours)} for {recipe} (limit {format_hours(budget.max_hours)})"
-        )
-    if verdict.advice:
-        table.add_row("advice", verdict.advice)
-    table.add_row("verdict", "within budget" if verdict.passed else "OVER: " + "; ".join(verdict.problems))
+    for label, text in lines:
+        table.add_row(label, escape(text))
     new_console().print(table)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point of `budget-check`."""
-    return run_app(app, "budget-check", argv)
+    try:
+        return run_app(app, "budget-check", argv)
+    except Exception as error:  # Python would end with 1, which here says that a model is over its budget
+        print(printable(f"budget-check: {type(error).__name__}: {error}"), file=sys.stderr)
+        return FAILED
