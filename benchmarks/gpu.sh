@@ -10,10 +10,12 @@
 #   SPEC       the ablation to train; default baseline+se+cbam
 #   SEEDS      default 1
 #
-# 1 the tests marked gpu   2 speed and predicted hours of the usual nets   3 the ablation itself
+# 1 the tests marked gpu   2 speed and predicted hours of the usual nets, and with CALIBRATE=MINUTES the device's profile,
+# and how far predictions are from real epochs   3 the ablation itself
 #
 # Variables: PYTHON, the interpreter with the dependencies; RUNS, where records, checkpoints and weights are kept
-# (default OUT/runs; they must stay for a training to go on); MODELS for step 2; DEVICE=cpu where there is no GPU.
+# (default OUT/runs; they must stay for a training to go on); MODELS for step 2; DEVICE=cpu where there is no GPU, and
+# then IMAGES, how many of them make an epoch of step 2.
 set -uo pipefail
 usage="usage: benchmarks/gpu.sh OUT DATA [MINUTES] [BENCHMARK] [SPEC] [SEEDS]"
 mkdir -p "${1:?$usage}" && out=$(realpath "$1")
@@ -48,11 +50,22 @@ import json, sys
 
 print("| model | params | MACs | img/s | predicted h |", "|:--|--:|--:|--:|--:|", sep="\n")
 for verdict in map(json.loads, open(sys.argv[1])):
-    speed, hours = (verdict["throughput"] or {}).get("images_per_second"), verdict["hours"]
-    timed = f"{speed:,.0f} | {hours:.3f}" if speed else "not timed | over its parameters"
+    speed, hours = verdict["throughput"], verdict["hours"]
+    timed = f"{speed['training']['median']:,.0f} | {hours['predicted']:.3f}" if speed else "not timed | over its parameters"
     print(f"| {verdict['model']} | {verdict['cost']['params']:,} | {verdict['macs']:,} | {timed} |")
 END
 cat "$out/budget.md"
+
+if [ "${CALIBRATE:-0}" != 0 ]; then
+  export XDG_DATA_HOME="$out/data"
+  "$python" -c 'from benchmarks.budget.cli import main; raise SystemExit(main())' --calibrate --minutes "$CALIBRATE" \
+    --device "$device"
+  profile=$(ls "$out"/data/timm-ablate/profiles/*.json) && cp "$profile" "$out" &&
+    "$python" -m benchmarks.prediction_error --data "$data" --device "$device" --images "${IMAGES:-50000}" \
+      --device-profile "$profile" > "$out/prediction.md"
+  rm -rf "$out/data"
+  cat "$out/prediction.md"
+fi
 
 echo "== 3 $spec under $benchmark, $seeds seed(s), at most $minutes minutes"
 timeout --signal=INT --kill-after=30 "${minutes}m" \

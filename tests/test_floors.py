@@ -47,11 +47,15 @@ def test_there_is_something_to_look_at() -> None:
         "ablation.outputs",
         "benchmarks.benchmark",
         "benchmarks.budget.cli",
+        "benchmarks.budget.file_check",
+        "benchmarks.budget.report",
+        "benchmarks.budget.sandbox",
         "benchmarks.budget.verdict",
         "benchmarks.engine",
         "benchmarks.results",
         "benchmarks.training.data",
         "benchmarks.unit",
+        "benchmarks.versions",
     ],
 )
 def test_what_the_parent_process_imports_loads_no_torch(module: str) -> None:

@@ -9,7 +9,10 @@ from ablation.cli import main
 from arch.models import build
 from arch.spec import parse
 from benchmarks.benchmark import BENCHMARKS
+from benchmarks.budget import sandbox
+from benchmarks.budget.file_check import check_file
 from benchmarks.budget.throughput import measure_throughput
+from benchmarks.progress import silent
 from benchmarks.training.recipe import Recipe
 from benchmarks.training.trainer import Epoch, LabelledImages, make_deterministic, train
 
@@ -48,7 +51,24 @@ def test_throughput_is_measured_at_the_recipes_own_batch() -> None:
     recipe = BENCHMARKS["cifar100"].recipe
     throughput = measure_throughput(model, recipe, 100, (3, 32, 32))
     assert throughput.batch_size == recipe.batch_size
-    assert 0 < throughput.slowest <= throughput.images_per_second <= throughput.fastest
+    assert 0 < throughput.training.slowest <= throughput.training.median <= throughput.training.fastest
+    assert 0 < throughput.evaluation.slowest <= throughput.evaluation.median <= throughput.evaluation.fastest
+    assert throughput.peak_memory is not None
+    assert throughput.peak_memory > 3 * 4 * sum(parameter.numel() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("kind", ["bubblewrap", "sandlock"])
+def test_a_file_is_timed_on_the_gpu_in_each_sandbox(kind: sandbox.Kind, tmp_path: Path) -> None:
+    if not sandbox.works(kind):
+        pytest.skip(f"{kind} does not work here")
+    path = tmp_path / "net.py"
+    path.write_text(
+        "from arch.models import build\nfrom arch.spec import parse\nnet = build(parse('resnet8').variant(), 10, 1)"
+    )
+    verdict, _ = check_file(str(path), BENCHMARKS["digits"], "cuda", (1297, 500), silent, sandbox.Limits(), kind=kind)
+    assert verdict.throughput is not None
+    assert verdict.throughput.batch_size == BENCHMARKS["digits"].recipe.batch_size
+    assert "cpu" not in verdict.device
 
 
 def test_ablate_run_uses_the_gpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
