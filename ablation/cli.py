@@ -13,6 +13,7 @@ from ablation.plan import Row, path
 from arch.bases import BASES
 from arch.errors import InputError
 from arch.parts import PARTS
+from arch.plans import PLANS
 from benchmarks.benchmark import BENCHMARKS, Benchmark, get_benchmark
 from benchmarks.options import (
     DEFAULT_OUT,
@@ -47,6 +48,13 @@ def run_command(
     seeds: Annotated[int, typer.Option("--seeds", min=1, max=1000, help="Train each row with seeds 0 to N-1.")] = 3,
     out: OutOption = DEFAULT_OUT,
     device: DeviceOption = "auto",
+    last: Annotated[bool, typer.Option("--last", help="Train the last row alone.")] = False,
+    side_by_side: Annotated[
+        int | None,
+        typer.Option(
+            "--side-by-side", metavar="N", min=1, max=64, help="Trainings that share the device  [default: measured]"
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> int:
     """Train each step of SPEC over several seeds and print the table.
@@ -54,9 +62,10 @@ def run_command(
     Runs that are recorded in --out are not trained again, and an interrupted one goes on.
     """
     chosen = get_benchmark(benchmark)
-    rows = path(spec, chosen)
+    rows = path(spec, chosen)[-1 if last else 0 :]
 
     from ablation.study import OverBudget, Study
+    from benchmarks import engine
     from benchmarks.device import resolve_device
     from benchmarks.progress import Display
     from benchmarks.results import Store
@@ -65,8 +74,10 @@ def run_command(
     store = Store(out)
     store.create()
     with store.lock(), Display() as display:
+        if len(store.results()) < seeds * len(rows):
+            engine.start()  # imports torch while the images are looked up
         cached = prepare(chosen.data, data, download, display)
-        study = Study(spec, rows, seeds, chosen, cached, resolve_device(device), out)
+        study = Study(spec, rows, seeds, chosen, cached, resolve_device(device), out, side_by_side)
         try:
             failures = study.carry_out(store, display)
         except OverBudget as refused:
@@ -120,13 +131,14 @@ class Listing(StrEnum):
 
     parts = "parts"
     bases = "bases"
+    plans = "plans"
     benchmarks = "benchmarks"
 
 
 @app.command("list")
 def list_command(what: Annotated[Listing, typer.Argument()], as_json: JsonOption = False) -> int:
-    """List the parts, bases or benchmarks there are."""
-    entries = {Listing.parts: _parts, Listing.bases: _bases, Listing.benchmarks: _benchmarks}[what]()
+    """List the parts, bases, plans or benchmarks there are."""
+    entries = {"parts": _parts, "bases": _bases, "plans": _plans, "benchmarks": _benchmarks}[what]()
     if as_json:
         print(json.dumps(entries, indent=2))
         return 0
@@ -161,6 +173,10 @@ def _default(value: Any) -> str:
 
 def _bases() -> list[dict[str, Any]]:
     return [{"base": name, "timm name": f"cifar_{name}", "paper": base.paper} for name, base in BASES.items()]
+
+
+def _plans() -> list[dict[str, Any]]:
+    return [{"plan": name, "spec": plan.spec, "what": plan.aim} for name, plan in PLANS.items()]
 
 
 def _benchmarks() -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""The timm entry points: `cifar_<base>` for every base, and `cifar_net` for any spec.
+"""The timm entry points: `cifar_<name>` for every base and plan, and `cifar_net` for any spec.
 
 Importing this module registers them: `timm.create_model("cifar_net", spec="resnet18+se", num_classes=10)`.
 """
@@ -11,6 +11,7 @@ from torch import nn
 
 from arch.bases import BASES
 from arch.net import ResidualNet
+from arch.plans import PLANS
 from arch.spec import parse
 from arch.variant import Variant
 
@@ -36,7 +37,7 @@ def _cfg() -> dict[str, Any]:
     }
 
 
-OUR_TIMM_NAMES = (GENERIC, *(PREFIX + base for base in BASES))
+OUR_TIMM_NAMES = (GENERIC, *(PREFIX + name for name in (*BASES, *PLANS)))
 default_cfgs = generate_default_cfgs({name: _cfg() for name in OUR_TIMM_NAMES})
 
 
@@ -59,14 +60,16 @@ def cifar_net(pretrained: bool = False, spec: str = "resnet18", **kwargs: Any) -
     return _create(GENERIC, parse(spec).variant(), pretrained, **kwargs)
 
 
-def _register(base: str) -> None:
+def _register(name: str, about: str) -> None:
     def entry(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-        return _create(PREFIX + base, BASES[base].variant, pretrained, **kwargs)
+        return _create(PREFIX + name, parse(name).variant(), pretrained, **kwargs)
 
-    entry.__name__ = entry.__qualname__ = PREFIX + base
-    entry.__doc__ = f"{base} for small images. {BASES[base].paper}"
+    entry.__name__ = entry.__qualname__ = PREFIX + name
+    entry.__doc__ = f"{name} for small images. {about}"
     globals()[entry.__name__] = register_model(entry)
 
 
-for _base in BASES:
-    _register(_base)
+for _name, _base in BASES.items():
+    _register(_name, _base.paper)
+for _name, _plan in PLANS.items():
+    _register(_name, f"{_plan.aim}: {_plan.spec}\n\n{_plan.evidence}")

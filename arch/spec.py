@@ -1,6 +1,7 @@
 """The spec language: `baseline+se-se+cbam` to steps, rows and variants. Knows no torch.
 
     spec  = base, { ("+" | "-"), part, [ "=", value ] }
+    base  = a name of BASES; or one of PLANS, which stands for its own base and steps
     part  = a name of PARTS; "-part" takes back an earlier "+part"
 
 Each row of an ablation is the row before with one step applied.
@@ -13,6 +14,7 @@ from functools import reduce
 from arch.bases import BASES
 from arch.errors import InputError, unknown
 from arch.parts import PARTS
+from arch.plans import PLANS
 from arch.variant import Variant
 
 MAX_STEPS = 100
@@ -83,12 +85,14 @@ def parse(text: str, baseline: str | None = None) -> Spec:
     if word == "baseline" and baseline is not None:
         first = parse(baseline)
         spec = Spec(first.base, first.steps, len(first.steps))
+    elif word in PLANS:
+        spec = parse(PLANS[word].spec)
     elif word in BASES:
         spec = Spec(word)
     elif word.startswith("timm/"):
         raise InputError(f"{word!r} is a timm model: specs start from our own bases ({', '.join(BASES)})")
     else:
-        names = [*BASES, "baseline"] if baseline is not None else list(BASES)
+        names = [*BASES, *PLANS, *(["baseline"] if baseline is not None else [])]
         raise unknown("base", word, names, f" at character 1 of {text!r}")
     place = len(word)
     while place < len(text):

@@ -5,6 +5,7 @@ from typing import Literal
 
 from arch.bases import BASES
 from arch.errors import InputError
+from arch.plans import PLANS
 from arch.spec import WORD
 
 Kind = Literal["spec", "timm", "file"]
@@ -13,14 +14,14 @@ SUFFIXES = (".py", ".safetensors", ".pt", ".pth", ".bin", ".onnx", ".pt2")
 
 
 def kind_of(text: str) -> Kind:
-    """A file by its suffix, one of our specs (its first word is one of our bases), or else a timm name.
+    """A file by its suffix, one of our specs (its first word is one of our bases or plans), or else a timm name.
 
     Raises InputError for something that lies on the disk but is no model file.
     """
     if split_file(text)[0].endswith(SUFFIXES):
         return "file"
     word = WORD.match(text)
-    if word is not None and word.group() in {*BASES, "baseline"}:
+    if word is not None and word.group() in {*BASES, *PLANS, "baseline"}:
         return "spec"
     if os.path.isfile(text) or (os.sep in text and not text.startswith("timm/") and os.path.exists(text)):
         raise InputError(f"{text} is no model file: valid are {', '.join(SUFFIXES)}")

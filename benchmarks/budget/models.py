@@ -10,6 +10,7 @@ from torch import nn
 from arch.bases import BASES
 from arch.errors import InputError, unknown
 from arch.models import OUR_TIMM_NAMES
+from arch.plans import PLANS
 from benchmarks.benchmark import Benchmark, Data
 from benchmarks.budget.check import Builder, advised, check, spec_builder
 from benchmarks.budget.kind import kind_of
@@ -42,7 +43,7 @@ def find_model(text: str, benchmark: Benchmark) -> Found:
     if not is_model(name):
         if text.startswith("timm/"):
             raise unknown("model", word, list_models(), " of timm")
-        raise unknown("model", word, {*BASES, *list_models()}, " (our bases and timm's models)")
+        raise unknown("model", word, {*BASES, *PLANS, *list_models()}, " (our bases and timm's models)")
     whose = "ours, by its timm name" if name in OUR_TIMM_NAMES else "timm"
     return Found(f"{name} ({whose})", lambda: _create_timm(name, data))
 

@@ -2,6 +2,7 @@ import pytest
 
 from ablation.plan import path
 from arch.errors import InputError
+from arch.plans import PLANS
 from benchmarks.benchmark import BENCHMARKS, Benchmark, Data
 
 DIGITS = BENCHMARKS["digits"]
@@ -29,6 +30,18 @@ def test_steps_of_the_benchmarks_own_baseline_belong_to_the_first_row() -> None:
 def test_another_base_is_named_and_not_called_the_baseline() -> None:
     assert path("resnet20+se", DIGITS)[0].label == "resnet20"
     assert path("resnet8+se", DIGITS)[0].label == "baseline (resnet8)"
+
+
+def test_a_plan_starts_at_its_own_base_and_ends_in_its_proposal() -> None:
+    rows = path("seresnet50d_s1", BENCHMARKS["cifar100"])
+    steps = ["+avg_down", "+last_stride", "+se", "+silu", "+drop_path=0.2"]
+    assert [row.label for row in rows] == ["baseline (resnet50)", *steps]
+    assert rows[-1].spec == PLANS["seresnet50d_s1"].spec
+    assert path("seresnet50d_s1+cbam", BENCHMARKS["cifar100"])[:-1] == rows
+
+
+def test_a_plan_from_another_base_than_the_benchmarks_is_not_called_the_baseline() -> None:
+    assert path("seresnet50d_s1", DIGITS)[0].label == "resnet50"
 
 
 @pytest.mark.parametrize("spec", ["baseline+relu", "baseline+width=1", "resnet8+last_stride=2", "baseline+drop_path=0"])

@@ -19,6 +19,7 @@ import arch.models
 from arch.bases import BASES
 from arch.errors import InputError
 from arch.net import ResidualNet
+from arch.plans import PLANS
 from arch.spec import parse
 from arch.variant import Variant
 
@@ -89,8 +90,8 @@ def x() -> Tensor:
     return torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
-def test_every_base_and_any_spec_is_registered() -> None:
-    assert set(REGISTERED) == {"cifar_net"} | {f"cifar_{base}" for base in BASES}
+def test_every_base_every_plan_and_any_spec_is_registered() -> None:
+    assert set(REGISTERED) == {"cifar_net"} | {f"cifar_{name}" for name in (*BASES, *PLANS)}
 
 
 def test_registering_changes_none_of_timms_own_names_and_warns_of_nothing() -> None:
@@ -208,6 +209,7 @@ def test_features_are_the_outputs_of_the_modules_that_are_told(net: Any, x: Tens
 
 
 def loss_and_gradients(model: Any, x: Tensor) -> list[Tensor]:
+    torch.manual_seed(0)  # for drop_path
     model.zero_grad()
     loss = F.cross_entropy(model(x), torch.tensor([0, 1]))
     loss.backward()

@@ -9,6 +9,7 @@ import arch
 from arch.bases import BASES
 from arch.errors import InputError, unknown
 from arch.parts import PARTS
+from arch.plans import PLANS
 from arch.spec import Spec, Step, parse
 
 JUNK = "+-=._/ eE0123456789aszé\u00a0\u2028\u0661\uff18\n\r\t\0\x1b\x85😀\ud800"
@@ -64,6 +65,36 @@ def test_every_row_of_a_path_starts_where_the_whole_does() -> None:
 
 def test_the_baseline_alone_is_one_row() -> None:
     assert [str(row) for row in parse("baseline", "resnet8+se").path()] == ["resnet8+se"]
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_a_plans_name_is_its_whole_spec_with_every_row(name: str) -> None:
+    spec = parse(name)
+    assert spec == parse(PLANS[name].spec)
+    assert spec.start == 0
+    assert len(spec.path()) == len(spec.steps) + 1 > 1
+    assert str(spec.path()[0]) == spec.base
+
+
+def test_a_step_after_a_plans_name_is_one_more_row() -> None:
+    rows = [str(row) for row in parse("seresnet50d_s1+cbam").path()]
+    assert rows == [*(str(row) for row in parse("seresnet50d_s1").path()), PLANS["seresnet50d_s1"].spec + "+cbam"]
+
+
+def test_a_plans_own_steps_can_be_taken_back_but_not_added_again() -> None:
+    assert parse("seresnet50d_s1-se").variant().attention == ()
+    assert "is there already" in refusal("seresnet50d_s1+se")
+
+
+def test_a_plan_as_the_baseline_is_the_first_row() -> None:
+    rows = parse("baseline+cbam", "seresnet50d_s1").path()
+    assert [str(row) for row in rows] == [PLANS["seresnet50d_s1"].spec, PLANS["seresnet50d_s1"].spec + "+cbam"]
+
+
+def test_an_unknown_base_names_bases_and_plans() -> None:
+    assert "did you mean 'seresnet50d_s1'?" in refusal("seresnet50d")
+    message = refusal("zzz")
+    assert all(name in message for name in (*BASES, *PLANS))
 
 
 @pytest.mark.parametrize(
@@ -247,7 +278,7 @@ def test_of_many_names_only_the_nearest_and_their_number_are_said() -> None:
 
 def fuzzed(rng: random.Random) -> str:
     """Mostly a spec, with up to three characters changed."""
-    text = rng.choice([*BASES, "baseline", "timm/resnet18", ""])
+    text = rng.choice([*BASES, *PLANS, "baseline", "timm/resnet18", ""])
     for _ in range(rng.randrange(6)):
         text += rng.choice("++-") + rng.choice(list(PARTS))
         text += "=" + rng.choice(VALUES) if rng.random() < 0.4 else ""
