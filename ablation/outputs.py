@@ -20,8 +20,10 @@ def caption(benchmark: Benchmark, results: Sequence[Result], seeds: int | None) 
     devices = ", ".join(sorted({result.device for result in results}))
     versions = ", ".join(sorted({f"torch {result.versions.get('torch')}" for result in results}))
     used = {None: "all recorded seeds", 1: "seed 0"}.get(seeds, f"seeds 0 to {(seeds or 1) - 1}")
+    shared = max((result.side_by_side for result in results), default=1)
+    beside = f", times of up to {shared} trainings sharing the device" if shared > 1 else ""
     numbers = f"final epoch of {benchmark.recipe.epochs}, mean ± std over {used}"
-    return f"{benchmark.name} ({ids}), {devices}, {versions}; {numbers}"
+    return f"{benchmark.name} ({ids}), {devices}, {versions}{beside}; {numbers}"
 
 
 def write_outputs(

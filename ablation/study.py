@@ -1,7 +1,7 @@
 """Carries a plan out: finds what is done already, refuses what is over budget, trains what remains."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ablation.plan import Row
@@ -10,7 +10,8 @@ from benchmarks import engine
 from benchmarks.benchmark import Benchmark, identify
 from benchmarks.budget.verdict import Verdict
 from benchmarks.progress import Display, Progress
-from benchmarks.results import Result, Store, unit_id
+from benchmarks.results import Store, unit_id
+from benchmarks.side_by_side import best_number
 from benchmarks.training.data import CachedData
 from benchmarks.unit import Unit
 
@@ -44,6 +45,7 @@ class Study:
     data: CachedData
     device: str
     out: Path
+    side_by_side: int | None = None  # trainings that share the device; None: as many as measuring says
 
     @property
     def benchmark_id(self) -> str:
@@ -74,25 +76,25 @@ class Study:
         if recorded:
             display.say(f"{recorded} runs are recorded already, {len(missing)} to go")
         verdicts = self._check(list(dict.fromkeys(row for row, _ in missing)), display)
-        failures = []
-        epochs = self.benchmark.recipe.epochs
-        for number, (row, seed) in enumerate(missing):
-            verdict = verdicts[row.spec]
-            unit = self._unit(row, seed, verdict)
-            task, before = f"{row.label} seed {seed} ({number + 1}/{len(missing)})", number * epochs
-
-            def overall(progress: Progress, task: str = task, before: int = before) -> None:
-                display(Progress(task, before + progress.done, len(missing) * epochs, progress.note))
-
-            try:
-                result: Result = engine.call("benchmarks.run:run", overall, unit)
-            except engine.ChildFailed as error:
-                failures.append(Failure(row, seed, str(error), error.details))
-                display.say(f"{row.label} seed {seed} failed: {error}")
+        units = [self._unit(row, seed, verdicts[row.spec]) for row, seed in missing]
+        side_by_side = self.side_by_side or best_number(units[0], verdicts[units[0].spec], len(units), display)
+        if side_by_side > 1:
+            display.say(f"{side_by_side} trainings share the device")
+        arguments = [(replace(unit, side_by_side=side_by_side),) for unit in units]
+        failures: list[Failure] = []
+        overall = _Overall(missing, self.benchmark.recipe.epochs, display)
+        ended = 0
+        for number, outcome in engine.call_each("benchmarks.run:run", arguments, side_by_side, overall):
+            (row, seed), ended = missing[number], ended + 1
+            if isinstance(outcome, InputError):
+                raise outcome
+            if isinstance(outcome, engine.ChildFailed):
+                failures.append(Failure(row, seed, str(outcome), outcome.details))
+                display.say(f"{row.label} seed {seed} failed: {outcome}")
                 continue
-            store.append(result)
-            unit.checkpoint.unlink(missing_ok=True)
-            display.say(f"{row.label} seed {seed}: top-1 {result.top1:.2f} ({number + 1} of {len(missing)} runs)")
+            store.append(outcome)
+            units[number].checkpoint.unlink(missing_ok=True)
+            display.say(f"{row.label} seed {seed}: top-1 {outcome.top1:.2f} ({ended} of {len(missing)} runs)")
         return failures
 
     def _check(self, rows: list[Row], display: Display) -> dict[str, Verdict]:
@@ -110,6 +112,7 @@ class Study:
 
     def _unit(self, row: Row, seed: int, verdict: Verdict) -> Unit:
         assert verdict.hours is not None  # the image counts are known, so a passing verdict has been timed
+        assert verdict.throughput is not None
         assert verdict.cost.macs is not None  # and our own models can always be counted
         return Unit(
             spec=row.spec,
@@ -123,4 +126,19 @@ class Study:
             params=verdict.cost.params,
             macs=verdict.cost.macs,
             predicted_hours=verdict.hours.predicted,
+            execution=verdict.throughput.execution,
         )
+
+
+class _Overall:
+    """The progress of all runs as one, in epochs."""
+
+    def __init__(self, missing: Sequence[tuple[Row, int]], epochs: int, display: Display) -> None:
+        self.missing, self.epochs, self.display = missing, epochs, display
+        self.done = [0] * len(missing)
+
+    def __call__(self, number: int, progress: Progress) -> None:
+        self.done[number] = progress.done
+        row, seed = self.missing[number]
+        task, total = f"{row.label} seed {seed} ({number + 1}/{len(self.missing)})", len(self.missing) * self.epochs
+        self.display(Progress(task, sum(self.done), total, progress.note))

@@ -30,3 +30,12 @@ def count_gpus(report: Report) -> int:
     import torch
 
     return torch.cuda.device_count()
+
+
+def device_name(device: str) -> str:
+    """The device as people know it: `NVIDIA GeForce RTX 3090`, or the CPU with its threads. Loads torch."""
+    import torch
+
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    return f"cpu ({torch.get_num_threads()} threads)"

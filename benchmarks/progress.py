@@ -50,6 +50,7 @@ class Display:
         )
         self._bar: tuple[int, int] | None = None
         self._started = self._spoken = time.monotonic()
+        self._total = self._first = 0
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -67,6 +68,8 @@ class Display:
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def __call__(self, progress: Progress) -> None:
+        if progress.total != self._total:  # another piece of work, whose time left is told by its own pace
+            self._total, self._first, self._started = progress.total, progress.done, time.monotonic()
         if self._console.is_terminal:
             self._draw(progress)
         elif time.monotonic() - self._spoken >= PLAIN_EVERY:
@@ -82,6 +85,7 @@ class Display:
 
     def _line(self, progress: Progress) -> str:
         elapsed = time.monotonic() - self._started
-        left = elapsed / progress.done * (progress.total - progress.done) if progress.done else 0.0
-        eta = f", about {timedelta(seconds=round(left))} left" if progress.done else ""
+        done = progress.done - self._first
+        left = elapsed / done * (progress.total - progress.done) if done else 0.0
+        eta = f", about {timedelta(seconds=round(left))} left" if done else ""
         return f"{progress.task}: {progress.done}/{progress.total}{eta} {progress.note}".rstrip()

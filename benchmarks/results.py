@@ -42,6 +42,9 @@ class Result:
     versions: dict[str, str]
     commit: str
     finished: str  # UTC, ISO 8601
+    execution: str = "eager"  # of the net: see benchmarks.training.execution
+    side_by_side: int = 1  # trainings that shared the device, and so its time
+    peak_memory: int | None = None  # bytes on a GPU; of the whole process on a CPU
 
     @property
     def unit(self) -> str:

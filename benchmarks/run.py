@@ -4,16 +4,17 @@ import subprocess
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 
 from arch.models import build
 from benchmarks.benchmark import identify
-from benchmarks.budget.check import device_name
+from benchmarks.budget.memory import PeakMemory
+from benchmarks.device import device_name
 from benchmarks.progress import Report
 from benchmarks.results import Result
-from benchmarks.training.checkpoint import Checkpoint, write_tensors
+from benchmarks.training.checkpoint import Checkpoint, saved_execution, write_tensors
 from benchmarks.training.data import Images
 from benchmarks.training.trainer import LabelledImages, derive_seed, make_deterministic, train
 from benchmarks.unit import Unit
@@ -29,10 +30,14 @@ def run(report: Report, unit: Unit) -> Result:
     torch.manual_seed(derive_seed(unit.seed, "weights"))
     data = unit.benchmark.data
     model = build(unit.variant, data.num_classes, data.in_chans).to(unit.device)
+    memory = PeakMemory(model, torch.device(unit.device))
     train_split, eval_split = (on_device(images, unit.device) for images in unit.data.load(data, unit.split))
-    identity = {"unit": unit.id, "device": device_name(unit.device), "versions": versions()}
+    identity: dict[str, Any] = {"unit": unit.id, "device": device_name(unit.device), "versions": versions()}
+    execution = saved_execution(unit.checkpoint, identity) or unit.execution
+    identity["execution"] = execution
     checkpoint = Checkpoint(unit.checkpoint, identity)
-    curve, final = train(model, train_split, eval_split, unit.benchmark.recipe, unit.seed, checkpoint, report)
+    recipe = unit.benchmark.recipe
+    curve, final = train(model, train_split, eval_split, recipe, unit.seed, checkpoint, report, execution)
     write_tensors(unit.out / "weights" / f"{unit.id}.safetensors", model.state_dict(), {"spec": unit.spec, **identity})
     train_seconds = sum(epoch.train_seconds for epoch in curve)
     images_seen = sum(epoch.images_seen for epoch in curve)
@@ -59,13 +64,16 @@ def run(report: Report, unit: Unit) -> Result:
         versions=versions(),
         commit=_commit(),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        execution=execution,
+        side_by_side=unit.side_by_side,
+        peak_memory=memory.bytes(),
     )
 
 
 def on_device(split: Images, device: str) -> LabelledImages:
     """A whole split on the device."""
-    images = torch.from_numpy(np.ascontiguousarray(split.images))
-    return LabelledImages(images.to(device), torch.from_numpy(split.labels).to(device))
+    images = torch.from_numpy(split.images).to(device)
+    return LabelledImages(images.permute(0, 3, 1, 2), torch.from_numpy(split.labels).to(device))
 
 
 def _commit() -> str:

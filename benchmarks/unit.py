@@ -8,6 +8,7 @@ from arch.variant import Variant
 from benchmarks.benchmark import Benchmark, Split, identify
 from benchmarks.results import unit_id
 from benchmarks.training.data import CachedData
+from benchmarks.training.execution import Execution
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class Unit:
     params: int
     macs: int
     predicted_hours: float
+    execution: Execution = "eager"  # how the fastest of those measured runs the net
+    side_by_side: int = 1  # how many units train on the device at once
     split: Split = "test"
 
     @property

@@ -41,6 +41,7 @@ def test_there_is_something_to_look_at() -> None:
 @pytest.mark.parametrize(
     "module",
     [
+        "arch.plans",
         "arch.spec",
         "ablation.cli",
         "ablation.study",
@@ -53,7 +54,9 @@ def test_there_is_something_to_look_at() -> None:
         "benchmarks.budget.verdict",
         "benchmarks.engine",
         "benchmarks.results",
+        "benchmarks.side_by_side",
         "benchmarks.training.data",
+        "benchmarks.training.execution",
         "benchmarks.unit",
         "benchmarks.versions",
     ],

@@ -8,11 +8,11 @@ import torch
 
 from arch.errors import InputError
 from benchmarks.benchmark import Benchmark
-from benchmarks.budget.check import device_name
 from benchmarks.budget.models import find_model
 from benchmarks.budget.profile import Profile
 from benchmarks.budget.roofline import Work, evaluation_work, fit, predict, training_work
 from benchmarks.budget.throughput import DoesNotFit, measure_throughput
+from benchmarks.device import device_name
 from benchmarks.progress import Progress, Report
 from benchmarks.training.trainer import EVAL_BATCH
 from benchmarks.versions import versions

@@ -1,5 +1,6 @@
 """The verdict: whether a model is inside a benchmark's budget."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -12,16 +13,21 @@ from arch.parts import PARTS
 from arch.spec import parse
 from benchmarks.benchmark import Benchmark
 from benchmarks.budget.cost import count_attention, count_on_meta, materialize, measure_cost, reason
+from benchmarks.budget.measurement import Measurement
 from benchmarks.budget.memory import free_memory
 from benchmarks.budget.profile import Profile
 from benchmarks.budget.roofline import evaluation_work, predict, training_work
 from benchmarks.budget.throughput import DoesNotFit, measure_throughput
 from benchmarks.budget.verdict import DISAGREEMENT, Cost, Hours, Throughput, Verdict, format_bytes, format_hours
+from benchmarks.device import device_name
 from benchmarks.progress import Progress, Report, silent
+from benchmarks.training.execution import COMPILED, Execution
 from benchmarks.training.trainer import EVAL_BATCH
 from benchmarks.versions import versions
 
 Builder = Callable[[], nn.Module]
+WORTH_COMPILING = 0.15  # predicted hours from which on compiling a net is tried
+HOPELESS = 2  # times the limit: no compiler makes a net so much faster
 HUGE = 10  # times the limit: a model of so many parameters is not built for real
 
 
@@ -128,7 +134,14 @@ def add_timing(
             throughput = max(throughput, again, key=lambda found: found.training.median)
     except DoesNotFit as error:
         return replace(verdict, problems=(*verdict.problems, str(error)))
-    notes = verdict.notes
+    return judge_throughput(verdict, throughput, benchmark, counts)
+
+
+def judge_throughput(
+    verdict: Verdict, throughput: Throughput, benchmark: Benchmark, counts: tuple[int, int]
+) -> Verdict:
+    """Adds what has been measured and the hours that follow from it, and judges those."""
+    notes, recipe = verdict.notes, benchmark.recipe
     if throughput.batch_size < recipe.batch_size:
         few = f"speed is reckoned from batches of up to {throughput.batch_size}"
         notes += (f"{few}: one of {recipe.batch_size} takes too long here",)
@@ -168,10 +181,10 @@ def _judge_hours(verdict: Verdict, benchmark: Benchmark) -> Verdict:
     return replace(verdict, problems=(*verdict.problems, problem))
 
 
-def _measure(builder: Builder, benchmark: Benchmark, device: str) -> Throughput:
+def _measure(builder: Builder, benchmark: Benchmark, device: str, execution: Execution = "eager") -> Throughput:
     data = benchmark.data
     model = materialize(builder(), data.input_shape).to(device)
-    return measure_throughput(model, benchmark.recipe, data.num_classes, data.input_shape)
+    return measure_throughput(model, benchmark.recipe, data.num_classes, data.input_shape, execution)
 
 
 def check_specs(
@@ -181,19 +194,59 @@ def check_specs(
     device: str,
     counts: tuple[int, int],
 ) -> list[Verdict]:
-    """Judges several of our own specs: first all of them without timing, and only if they pass, timed."""
-    builders = [spec_builder(spec, benchmark) for spec in specs]
+    """Judges several of our own specs: first all of them without timing, and only if they pass, timed.
+
+    What was measured of a spec on this device before is taken from disk, unless it was too slow then.
+    """
     verdicts: list[Verdict] = []
-    for spec, builder in zip(specs, builders, strict=True):
+    known = [Measurement.read(parse(spec, benchmark.baseline).variant(), benchmark, device) for spec in specs]
+    for spec, found in zip(specs, known, strict=True):
         report(Progress("counting parameters and MACs", len(verdicts), len(specs), spec))
-        verdicts.append(check_cost(spec, builder, benchmark, device))
-    if not all(verdict.passed for verdict in verdicts):
-        return [advised(verdict, verdict.model, benchmark) for verdict in verdicts]
-    timed: list[Verdict] = []
-    for verdict, builder in zip(verdicts, builders, strict=True):
-        report(Progress("timing a few training steps", len(timed), len(specs), verdict.model))
-        timed.append(add_timing(verdict, builder, benchmark, device, counts))
-    return [advised(verdict, verdict.model, benchmark) for verdict in timed]
+        if found.cost is None:
+            verdicts.append(check_cost(spec, spec_builder(spec, benchmark), benchmark, device))
+            found.cost = verdicts[-1].cost
+        else:
+            verdicts.append(judge_cost(spec, found.cost, benchmark, device))
+    if all(verdict.passed for verdict in verdicts):
+        for number, (verdict, found) in enumerate(zip(verdicts, known, strict=True)):
+            report(Progress("timing a few training steps", number, len(specs), verdict.model))
+            verdicts[number] = _timed(verdict, found, benchmark, device, counts)
+            found.write()
+    return [advised(verdict, verdict.model, benchmark) for verdict in verdicts]
+
+
+def _timed(verdict: Verdict, known: Measurement, benchmark: Benchmark, device: str, counts: tuple[int, int]) -> Verdict:
+    """The verdict with the speed that is known, or else with that of the fastest way to execute the net."""
+    if known.throughput is not None:
+        judged = judge_throughput(verdict, known.throughput, benchmark, counts)
+        if judged.passed:
+            return judged
+    builder = spec_builder(verdict.model, benchmark)
+    judged = add_timing(verdict, builder, benchmark, device, counts)
+    if judged.throughput is not None:
+        judged = _compiled(verdict, judged, builder, benchmark, device, counts)
+        known.throughput = judged.throughput
+    return judged
+
+
+def _compiled(
+    verdict: Verdict, eager: Verdict, builder: Builder, benchmark: Benchmark, device: str, counts: tuple[int, int]
+) -> Verdict:
+    """The fastest of `eager` and the same net compiled, where the training is long enough to be worth the trial."""
+    assert eager.hours is not None
+    assert eager.throughput is not None
+    whole_batch = eager.throughput.batch_size == benchmark.recipe.batch_size
+    if eager.hours.predicted < WORTH_COMPILING or eager.hours.low > HOPELESS * benchmark.budget.max_hours:
+        return eager
+    found = [eager]
+    for execution in COMPILED[device.partition(":")[0]] if whole_batch else ():
+        try:
+            throughput = _measure(builder, benchmark, device, execution)
+        except Exception as error:  # no compiler, no memory left, or a layer that it cannot take
+            found[0] = replace(found[0], notes=(*found[0].notes, f"{execution} it cannot run: {reason(error)}"))
+        else:
+            found.append(judge_throughput(verdict, throughput, benchmark, counts))
+    return min(found, key=lambda judged: judged.hours.predicted if judged.hours else math.inf)
 
 
 def _narrower(verdict: Verdict, spec: str, benchmark: Benchmark) -> str:
@@ -224,10 +277,3 @@ def spec_builder(spec: str, benchmark: Benchmark) -> Builder:
     """Builds one of our own specs for the benchmark's images."""
     variant, data = parse(spec, benchmark.baseline).variant(), benchmark.data
     return lambda: build(variant, data.num_classes, data.in_chans)
-
-
-def device_name(device: str) -> str:
-    """The device as people know it: `NVIDIA GeForce RTX 3090`, or the CPU with its threads."""
-    if device.startswith("cuda"):
-        return torch.cuda.get_device_name(device)
-    return f"cpu ({torch.get_num_threads()} threads)"

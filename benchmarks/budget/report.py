@@ -79,7 +79,8 @@ def _training(verdict: Verdict) -> str:
         return ""
     speed: Speed = verdict.throughput.training
     spread = f"{speed.slowest:,.0f} to {speed.fastest:,.0f}"
-    return f"{speed.median:,.0f} images/s ({spread}), batch {verdict.throughput.batch_size}, {verdict.device}"
+    how = "" if verdict.throughput.execution == "eager" else f", {verdict.throughput.execution}"
+    return f"{speed.median:,.0f} images/s ({spread}), batch {verdict.throughput.batch_size}{how}, {verdict.device}"
 
 
 def _hours(verdict: Verdict) -> str:

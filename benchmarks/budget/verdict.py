@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from benchmarks.benchmark import Budget
+from benchmarks.training.execution import Execution
 from benchmarks.training.recipe import Recipe
 
 DISAGREEMENT = 0.01  # two counters further apart than this are worth a note
@@ -66,13 +67,15 @@ class Throughput:
     evaluation: Speed
     batch_size: int
     peak_memory: int | None = None  # bytes that training took at its highest
+    execution: Execution = "eager"
+    compile_seconds: float = 0.0
 
     def hours(self, recipe: Recipe, train_images: int, eval_images: int) -> "Hours":
-        """What the whole recipe takes at this speed, with an evaluation after each epoch."""
+        """What the whole recipe takes at this speed, compiling included, with an evaluation after each epoch."""
         seen = train_images // recipe.batch_size * recipe.batch_size
 
         def total(training: float, evaluation: float) -> float:
-            return recipe.epochs * (seen / training + eval_images / evaluation) / 3600
+            return (self.compile_seconds + recipe.epochs * (seen / training + eval_images / evaluation)) / 3600
 
         train, evaluate = self.training, self.evaluation
         return Hours(

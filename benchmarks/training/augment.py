@@ -16,16 +16,16 @@ def crop_and_flip(images: Tensor, padding: int, flip: float, generator: torch.Ge
     Equal, image by image, to torchvision's `crop` of the padded image and `horizontal_flip`.
     """
     batch, _, height, width = images.shape
-    device = images.device
-    padded = F.pad(images, (padding,) * 4)
-    top, left = torch.randint(2 * padding + 1, (2, batch, 1), generator=generator, device=device)
-    mirrored = torch.rand(batch, 1, generator=generator, device=device) < flip
-    rows = top + torch.arange(height, device=device)
-    columns = left + torch.arange(width, device=device)
-    columns = torch.where(mirrored, columns.flip(1), columns)
-    index = torch.arange(batch, device=device)[:, None, None]
-    # indices around a slice put the sliced dimension last: one gather gives (batch, height, width, channels)
-    return padded[index, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    device, places = images.device, 2 * padding + 1
+    padded = F.pad(images.permute(0, 2, 3, 1), (0, 0, *(padding,) * 4))
+    both = torch.stack([padded, padded.flip(2)])
+    top, left = torch.randint(places, (2, batch), generator=generator, device=device)
+    mirrored = torch.rand(batch, generator=generator, device=device) < flip
+    left = torch.where(mirrored, places - 1 - left, left)  # a mirrored crop is a crop of the mirrored image
+    # a view of every possible crop: (mirrored, batch, top, left, height, width, channels)
+    crops = both.unfold(2, height, 1).unfold(3, width, 1).permute(0, 1, 2, 3, 5, 6, 4)
+    chosen = crops[mirrored.long(), torch.arange(batch, device=device), top, left]
+    return chosen.permute(0, 3, 1, 2)
 
 
 def normalize(images: Tensor, mean: float, std: float) -> Tensor:

@@ -14,6 +14,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from benchmarks.training.execution import Execution
+
 COST_SHARE = 20  # saving may take up to one part in this many of the time
 
 
@@ -60,6 +62,20 @@ class Checkpoint:
                 optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter.detach()).copy_(momentum)
         scaler.load_state_dict(header["scaler"])
         return header
+
+
+def saved_execution(path: Path, identity: dict[str, Any]) -> Execution | None:
+    """How the training that left this checkpoint was executed, where it is otherwise the one of `identity`.
+
+    Going on in that way gives the numbers of an unbroken training.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            saved = json.loads((file.metadata() or {})["header"])["identity"]
+        execution: Execution | None = saved.pop("execution")
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return execution if saved == identity else None
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:

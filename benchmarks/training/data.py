@@ -26,7 +26,7 @@ from benchmarks.benchmark import Data, Split
 from benchmarks.progress import Progress, Report, silent
 
 DEFAULT_ROOT = Path("data")  # where torchvision's files are looked for and downloaded to
-CACHE_FORMAT = 3  # raised when the cached arrays change
+CACHE_FORMAT = 4  # raised when the cached arrays change
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 ORDER_SEED = b"timm-ablate 0"  # the fixed seed of the order within a class, and so of subsets and validation split
 DIGITS_TEST = 50  # test images of each digit
@@ -34,7 +34,7 @@ DIGITS_TEST = 50  # test images of each digit
 
 @dataclass(frozen=True)
 class Images:
-    """uint8 images (n, channels, height, width) and their int64 labels (n,)."""
+    """uint8 images (n, height, width, channels) and their int64 labels (n,)."""
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
@@ -49,7 +49,9 @@ class Images:
         return digest.hexdigest()
 
     def take(self, index: NDArray[np.int64]) -> "Images":
-        """The images at these places."""
+        """The images at these places; all of them, in their order, are not copied."""
+        if len(index) == len(self) and (index == np.arange(len(self))).all():
+            return self
         return Images(self.images[index], self.labels[index])
 
 
@@ -64,9 +66,13 @@ class CachedData:
     digests: dict[str, str]  # of each split's images and labels
 
     def _open(self, split: Literal["train", "test"]) -> Images:
-        """Reads a split and checks that it is what was decoded: a damaged cache must not change a number."""
+        """Reads a split and checks that it is what was decoded: a damaged cache must not change a number.
+
+        The images stay a part of the file in memory: all processes of a computer share one copy.
+        """
         try:
-            images, labels = (np.load(self.folder / f"{split}_{kind}.npy") for kind in ("images", "labels"))
+            images = np.load(self.folder / f"{split}_images.npy", mmap_mode="c")
+            labels = np.load(self.folder / f"{split}_labels.npy")
             opened = Images(images, labels)
             if opened.digest() == self.digests[split]:
                 return opened
@@ -199,7 +205,8 @@ def _write_cache(folder: Path, train: Images, test: Images, classes: tuple[str, 
             np.save(temporary / f"{split}_images.npy", images.images)
             np.save(temporary / f"{split}_labels.npy", images.labels)
         digests = {split: images.digest() for split, images in splits.items()}
-        meta = {"classes": classes, "digests": digests, "input_shape": train.images.shape[1:]}
+        height, width, channels = train.images.shape[1:]
+        meta = {"classes": classes, "digests": digests, "input_shape": (channels, height, width)}
         (temporary / "meta.json").write_text(json.dumps(meta))
         shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)
@@ -208,7 +215,8 @@ def _write_cache(folder: Path, train: Images, test: Images, classes: tuple[str, 
 
 
 def _sorted(split: Images) -> Images:
-    digests = [hashlib.sha256(ORDER_SEED + image.tobytes()).digest() for image in split.images]
+    planes = (np.moveaxis(image, -1, 0) for image in split.images)
+    digests = [hashlib.sha256(ORDER_SEED + image.tobytes()).digest() for image in planes]
     order = sorted(range(len(split)), key=lambda i: (split.labels[i], digests[i]))
     return split.take(np.array(order))
 
@@ -219,7 +227,7 @@ def _read_digits() -> Decoded:
 
     digits = load_digits()
     pixels = np.round(digits.images * (255 / 16)).astype(np.uint8)
-    whole = _sorted(Images(pixels[:, None], digits.target.astype(np.int64)))
+    whole = _sorted(Images(pixels[..., None], digits.target.astype(np.int64)))
     in_test = _place_in_class(whole.labels) < DIGITS_TEST
     test, train = whole.take(np.flatnonzero(in_test)), whole.take(np.flatnonzero(~in_test))
     return train, test, tuple(str(name) for name in digits.target_names)
@@ -237,10 +245,8 @@ def _read_cifar(source: str, root: Path, download: bool) -> Decoded:
             raise InputError(f"downloading {source} to {root} failed: {error}") from error
         folder = "--data DIR of a folder with train/<class>/ and test/<class>/"
         raise InputError(f"{source} is not in {root}: pass --download, or {folder}") from error
-    pair = [
-        Images(np.ascontiguousarray(part.data.transpose(0, 3, 1, 2)), np.array(part.targets)) for part in (train, test)
-    ]
-    return pair[0], pair[1], tuple(train.classes)
+    train_images, test_images = (Images(part.data, np.array(part.targets)) for part in (train, test))
+    return train_images, test_images, tuple(train.classes)
 
 
 FolderFiles = dict[str, dict[str, list[Path]]]  # split -> class -> image files
@@ -301,7 +307,7 @@ def _read_folder(files: FolderFiles, data: Data, report: Report) -> Decoded:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for classes in files.values():
             pairs = [(path, label) for label, paths in enumerate(classes.values()) for path in paths]
-            images = np.empty((len(pairs), data.in_chans, data.image_size, data.image_size), np.uint8)
+            images = np.empty((len(pairs), data.image_size, data.image_size, data.in_chans), np.uint8)
             for place, image in enumerate(pool.map(lambda pair: _decode(pair[0], data), pairs)):
                 images[place] = image
                 done += 1
@@ -312,7 +318,7 @@ def _read_folder(files: FolderFiles, data: Data, report: Report) -> Decoded:
 
 
 def _decode(path: Path, data: Data) -> NDArray[np.uint8]:
-    """One image file as (channels, size, size). Another size is resized by its shorter side and cut at the centre."""
+    """One image file as (size, size, channels). Another size is resized by its shorter side and cut at the centre."""
     from PIL import Image, ImageOps
 
     try:
@@ -325,4 +331,4 @@ def _decode(path: Path, data: Data) -> NDArray[np.uint8]:
     if image.size != (data.image_size, data.image_size):
         image = ImageOps.fit(image, (data.image_size, data.image_size), Image.Resampling.BICUBIC)
     pixels = np.asarray(image, np.uint8)
-    return pixels[None] if data.in_chans == 1 else pixels.transpose(2, 0, 1)
+    return pixels[..., None] if data.in_chans == 1 else pixels

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from benchmarks.progress import Progress, Report, silent
 from benchmarks.training.augment import crop_and_flip, normalize
 from benchmarks.training.checkpoint import Checkpoint
+from benchmarks.training.execution import Execution, end_compiling, executable, next_step
 from benchmarks.training.recipe import Recipe
 
 EVAL_BATCH = 1024  # images; has no effect on any number
@@ -24,10 +25,18 @@ class TrainingFailed(RuntimeError):
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """A split on the device: uint8 images (n, channels, height, width) and int64 labels (n,)."""
+    """A split on the device: uint8 images (n, channels, height, width) and int64 labels (n,).
+
+    Images in the channels-last memory format are fetched fastest.
+    """
 
     images: Tensor
     labels: Tensor
+
+    def take(self, chosen: Tensor) -> "LabelledImages":
+        """The images at these places."""
+        pixels = self.images.permute(0, 2, 3, 1).index_select(0, chosen)
+        return LabelledImages(pixels.permute(0, 3, 1, 2), self.labels[chosen])
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -67,8 +76,11 @@ def derive_seed(seed: int, *words: object) -> int:
 class TrainingStep:
     """Augmentation, forward, backward and update of one batch: what the trainer runs and the budget check times."""
 
-    def __init__(self, model: nn.Module, recipe: Recipe, steps_per_epoch: int) -> None:
+    def __init__(self, model: nn.Module, recipe: Recipe, steps_per_epoch: int, execution: Execution = "eager") -> None:
         self.model = model
+        self.execution = execution
+        self.forward = executable(model, execution)
+        self.compiling = execution != "eager"
         self.recipe = recipe
         self.device = next(model.parameters()).device
         self.optimizer = torch.optim.SGD(
@@ -77,6 +89,7 @@ class TrainingStep:
             momentum=recipe.momentum,
             nesterov=recipe.nesterov and recipe.momentum > 0,
             weight_decay=recipe.weight_decay,
+            fused=True,  # one kernel, and on a GPU no wait for the scaler's verdict
         )
         warmup = recipe.warmup_epochs * steps_per_epoch
         self.schedule = CosineLRScheduler(
@@ -98,15 +111,19 @@ class TrainingStep:
         Returns the summed loss and the number of right answers as tensors: reading them would stall the device.
         """
         recipe = self.recipe
+        next_step(self.execution)
         self.schedule.step_update(iteration)
         self.optimizer.zero_grad(set_to_none=True)
         batch = normalize(crop_and_flip(images, recipe.crop_padding, recipe.flip, generator), recipe.mean, recipe.std)
         with autocast(recipe, self.device):
-            logits = self.model(batch)
+            logits = self.forward(batch)
             loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
         self.scaler.scale(loss).backward()
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        if self.compiling:
+            end_compiling()
+            self.compiling = False
         return loss.detach() * len(labels), (logits.detach().argmax(1) == labels).sum()
 
 
@@ -145,6 +162,8 @@ def make_deterministic() -> None:
     """Same seed, same device: same numbers. The process must have set CUBLAS_WORKSPACE_CONFIG for a GPU."""
     torch.backends.cudnn.benchmark = False
     torch.use_deterministic_algorithms(True, warn_only=True)
+    # otherwise all new memory is written to first, for the sake of programs that read what they never wrote
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a property of a module
 
 
 def train(
@@ -155,6 +174,7 @@ def train(
     seed: int,
     checkpoint: Checkpoint | None = None,
     report: Report = silent,
+    execution: Execution = "eager",
 ) -> tuple[list[Epoch], Evaluation]:
     """Trains to the last epoch and returns the curve and the final epoch's evaluation.
 
@@ -166,7 +186,7 @@ def train(
     if steps_per_epoch == 0:
         raise TrainingFailed(f"{len(train_split)} training images do not fill one batch of {recipe.batch_size}")
     model.to(memory_format=torch.channels_last)
-    step = TrainingStep(model, recipe, steps_per_epoch)
+    step = TrainingStep(model, recipe, steps_per_epoch, execution)
     state = checkpoint.load(model, step.optimizer, step.scaler) if checkpoint else None
     curve = [Epoch(**epoch) for epoch in state["curve"]] if state else []
     evaluation = evaluate(model, eval_split, recipe) if len(curve) == recipe.epochs else None
@@ -201,7 +221,8 @@ def train_epoch(
     loss_sum = torch.zeros((), device=device, dtype=torch.float64)
     right = torch.zeros((), device=device, dtype=torch.int64)
     for number, chosen in enumerate(order[: steps * batch_size].split(batch_size)):
-        loss, correct = step(split.images[chosen], split.labels[chosen], epoch * steps + number, generator)
+        batch = split.take(chosen)
+        loss, correct = step(batch.images, batch.labels, epoch * steps + number, generator)
         loss_sum += loss
         right += correct
     seen = steps * batch_size

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from ablation.cli import main
+from arch.plans import PLANS
 
 COMMAND = [sys.executable, "-c", "from ablation.cli import main; raise SystemExit(main())"]
 ROOT = Path(__file__).parent.parent.parent
@@ -122,6 +123,29 @@ def test_the_table_of_a_benchmark_of_ones_own_needs_no_file(
 
 
 @pytest.mark.slow
+def test_trainings_side_by_side_are_told_of_in_the_caption(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shared = ["--benchmark", str(tiny), "--out", str(tmp_path / "out"), "--json"]
+    assert main(["run", "baseline", "--seeds", "2", "--side-by-side", "2", *shared]) == 0
+    captured = capsys.readouterr()
+    assert "2 trainings share the device" in captured.err
+    content = json.loads(captured.out)
+    assert "times of up to 2 trainings sharing the device" in content["caption"]
+    assert content["rows"][0]["n"] == 2
+    assert {record["side_by_side"] for record in records(tmp_path / "out")} == {2}
+
+
+@pytest.mark.slow
+def test_the_last_row_can_be_trained_alone(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shared = ["--benchmark", str(tiny), "--out", str(tmp_path / "out"), "--json"]
+    assert main(["run", "baseline+se+drop_path", "--last", "--seeds", "1", *shared]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert [record["spec"] for record in records(tmp_path / "out")] == ["resnet8+se+drop_path"]
+    assert [row["step"] for row in content["rows"]] == ["+drop_path"]
+
+
+@pytest.mark.slow
 def test_a_run_that_fails_is_reported_and_the_rest_goes_on(
     tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -200,6 +224,9 @@ def one_line_of(code: int, arguments: list[str], capsys: pytest.CaptureFixture[s
         (["baseline", "--device", "gpu"], "unknown --device 'gpu'"),
         (["baseline", "--data", "nowhere"], "--data nowhere is not a folder"),
         (["baseline", "--bogus"], "--bogus"),
+        (["baseline", "--side-by-side", "0"], "--side-by-side"),
+        (["baseline", "--side-by-side", "65"], "--side-by-side"),
+        (["baseline", "--side-by-side", "x"], "--side-by-side"),
         ([], "SPEC"),
     ],
 )
@@ -276,12 +303,21 @@ def test_a_table_of_nothing_says_how_to_get_records(tmp_path: Path, capsys: pyte
     assert "ablate run" in one_line_of(2, ["table", "--out", str(tmp_path)], capsys)
 
 
-@pytest.mark.parametrize(("what", "word"), [("parts", "cbam"), ("bases", "wrn28_8"), ("benchmarks", "cifar100")])
+@pytest.mark.parametrize(
+    ("what", "word"),
+    [("parts", "cbam"), ("bases", "wrn28_8"), ("plans", "seresnet50d_s1"), ("benchmarks", "cifar100")],
+)
 def test_lists_name_what_there_is(what: str, word: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", what]) == 0
     assert word in capsys.readouterr().out
     assert main(["list", what, "--json"]) == 0
     assert word in {value for entry in json.loads(capsys.readouterr().out) for value in entry.values()}
+
+
+def test_a_listed_plan_tells_its_spec_and_what_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "plans", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert listed == [{"plan": name, "spec": plan.spec, "what": plan.aim} for name, plan in PLANS.items()]
 
 
 def test_help_names_the_commands(capsys: pytest.CaptureFixture[str]) -> None:

@@ -56,3 +56,9 @@ def test_the_caption_names_benchmark_device_versions_epoch_and_seeds(make_result
     for part in ("digits", "0123456789ab", "cpu", "torch 2.10.0", "final epoch of 40", "seeds 0 to 2"):
         assert part in text
     assert caption(DIGITS, [make_result()], 1).endswith("over seed 0")
+
+
+def test_the_caption_says_where_trainings_shared_the_device(make_result: Make) -> None:
+    results = [make_result(), make_result(seed=1, side_by_side=4), make_result(seed=2, side_by_side=2)]
+    assert "times of up to 4 trainings sharing the device" in caption(DIGITS, results, 3)
+    assert "sharing" not in caption(DIGITS, results[:1], 3)

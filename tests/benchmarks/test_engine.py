@@ -1,11 +1,13 @@
+import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from filelock import FileLock
@@ -83,12 +85,63 @@ def hold(report: Report, path: str) -> None:
         Path(path).with_suffix(".ended").touch()
 
 
+def end_as(report: Report, how: str) -> str:
+    if how == "fail":
+        raise ZeroDivisionError("by nothing")
+    if how == "refuse":
+        raise InputError("no such thing")
+    if how == "die":
+        os._exit(3)
+    return how
+
+
+def end_when_free(report: Report, path: str) -> str:
+    """Ends when nobody else holds a lock any more."""
+    with FileLock(path, timeout=GONE):
+        return Path(path).name
+
+
+def hold_unless_empty(report: Report, path: str) -> None:
+    if path:
+        hold(report, path)
+
+
 # What follows runs here.
 
 
 @pytest.fixture(autouse=True)
 def _importable_by_children(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(HERE)
+
+
+class Watched(engine._Child):
+    """A child that is remembered, with how many there are at once."""
+
+    all: ClassVar[list["Watched"]] = []
+    alive = most = 0
+
+    def __init__(self, function: str, args: tuple[Any, ...]) -> None:
+        super().__init__(function, args)
+        Watched.all.append(self)
+        Watched.alive += 1
+        Watched.most = max(Watched.most, Watched.alive)
+
+    def end(self) -> None:
+        super().end()
+        Watched.alive -= 1
+
+
+@pytest.fixture
+def watched(monkeypatch: pytest.MonkeyPatch) -> type[Watched]:
+    monkeypatch.setattr(Watched, "all", [])
+    monkeypatch.setattr(Watched, "alive", 0)
+    monkeypatch.setattr(Watched, "most", 0)
+    monkeypatch.setattr(engine, "_Child", Watched)
+    return Watched
+
+
+def ignore(number: int, progress: Progress) -> None:
+    pass
 
 
 def call(name: str, *args: Any, report: Report = silent) -> Any:
@@ -201,3 +254,113 @@ def test_a_child_dies_with_a_killed_parent(tmp_path: Path, python: Callable[...,
     parent.wait()
     with FileLock(tmp_path / "lock", timeout=GONE):
         assert not (tmp_path / "lock.ended").exists()
+
+
+@pytest.mark.parametrize(("side_by_side", "most"), [(1, 1), (2, 2), (64, 5)])
+def test_no_more_children_run_at_once_than_asked_for(side_by_side: int, most: int, watched: type[Watched]) -> None:
+    arguments = [(number,) for number in range(5)]
+    outcomes = dict(engine.call_each("test_engine:give_back", arguments, side_by_side, ignore))
+    assert outcomes == {number: (number,) for number in range(5)}
+    assert (watched.most, watched.alive, len(watched.all)) == (most, 0, 5)
+
+
+def test_outcomes_come_in_the_order_in_which_children_end(tmp_path: Path) -> None:
+    locks = [FileLock(tmp_path / name) for name in ("first", "second", "third")]
+    for lock in locks:
+        lock.acquire()
+    arguments = [(lock.lock_file,) for lock in locks]
+    outcomes = engine.call_each("test_engine:end_when_free", arguments, 3, ignore)
+    for number, name in ((2, "third"), (0, "first"), (1, "second")):
+        locks[number].release()
+        assert next(outcomes) == (number, name)
+    assert list(outcomes) == []
+
+
+def test_what_fails_takes_its_place_and_the_rest_goes_on() -> None:
+    ways = ["fail", "one", "refuse", "die", "two"]
+    outcomes = dict(engine.call_each("test_engine:end_as", [(how,) for how in ways], 2, ignore))
+    assert (outcomes[1], outcomes[4]) == ("one", "two")
+    expected = {
+        0: (engine.ChildFailed, "ZeroDivisionError: by nothing"),
+        2: (InputError, "no such thing"),
+        3: (engine.ChildFailed, "its process ended with exit code 3"),
+    }
+    assert {number: (type(outcomes[number]), str(outcomes[number])) for number in expected} == expected
+    assert "Traceback" in outcomes[0].details
+
+
+def test_progress_says_whose_it_is() -> None:
+    arrived: list[tuple[int, Progress]] = []
+    arguments = [(2,), (0,), (3,)]
+    list(engine.call_each("test_engine:count_to", arguments, 3, lambda *whose: arrived.append(whose)))
+    for number, total in enumerate((2, 0, 3)):
+        mine = [progress for whose, progress in arrived if whose == number]
+        assert mine == [Progress("counting", done, total, f"at {done}") for done in range(total)]
+    assert len(arrived) == 5
+
+
+def test_nothing_to_do_starts_nobody(watched: type[Watched]) -> None:
+    assert list(engine.call_each("test_engine:give_back", [], 2, ignore)) == []
+    assert watched.all == []
+
+
+def test_leaving_early_ends_all_children(tmp_path: Path, watched: type[Watched]) -> None:
+    arguments = [(str(tmp_path / "lock"),), ("",), ("",)]
+    outcomes = engine.call_each("test_engine:hold_unless_empty", arguments, 2, ignore)
+    assert next(outcomes) == (1, None)
+    outcomes.close()  # type: ignore[attr-defined]  # it is a generator
+    assert watched.all[0].process.exitcode == -signal.SIGKILL
+    assert len(watched.all) == 2
+    assert not (tmp_path / "lock.ended").exists()
+
+
+def test_an_interrupt_ends_all_children(tmp_path: Path, watched: type[Watched]) -> None:
+    holding: set[int] = set()
+
+    def interrupt(number: int, progress: Progress) -> None:
+        holding.add(number)
+        if len(holding) == 2:
+            raise KeyboardInterrupt
+
+    arguments = [(str(tmp_path / name),) for name in ("one", "two", "three")]
+    with pytest.raises(KeyboardInterrupt):
+        list(engine.call_each("test_engine:hold", arguments, 2, interrupt))
+    assert [child.process.exitcode for child in watched.all] == [-signal.SIGKILL] * 2
+    for name in ("one", "two"):
+        with FileLock(tmp_path / name, timeout=GONE):
+            assert not (tmp_path / f"{name}.ended").exists()
+
+
+ANEW = """
+import json, os, sys
+from benchmarks.engine import CHILD_ENVIRONMENT, take_environment
+
+print("started", sys.argv[1:], flush=True)
+take_environment()
+print(json.dumps({name: os.environ.get(name) for name in CHILD_ENVIRONMENT}))
+"""
+
+
+def output_anew(environment: dict[str, str]) -> list[str]:
+    """What the program above prints, started with an argument and none but these of the children's variables."""
+    others = {name: os.environ[name] for name in os.environ.keys() - engine.CHILD_ENVIRONMENT.keys()}
+    command = [sys.executable, "-W", "error", "-c", ANEW, "word"]
+    root, found = HERE.parent.parent, others | environment
+    return subprocess.check_output(command, cwd=root, env=found, text=True, timeout=2 * GONE).splitlines()
+
+
+def test_a_command_starts_anew_once_with_the_environment_of_children() -> None:
+    *starts, found = output_anew({})
+    assert starts == ["started ['word']"] * 2
+    assert json.loads(found) == engine.CHILD_ENVIRONMENT
+
+
+def test_a_command_that_has_the_environment_goes_straight_on() -> None:
+    assert len(output_anew(engine.CHILD_ENVIRONMENT)) == 2
+
+
+def test_what_a_person_has_set_stays() -> None:
+    own = {"GOMP_SPINCOUNT": "7"}
+    *starts, found = output_anew(own)
+    assert len(starts) == 2
+    assert json.loads(found) == engine.CHILD_ENVIRONMENT | own

@@ -45,11 +45,38 @@ def test_plain_lines_go_to_standard_error(capsys: pytest.CaptureFixture[str]) ->
 def test_the_time_left_follows_from_the_time_taken(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    now = [0.0]
+    monkeypatch.setattr("benchmarks.progress.time.monotonic", lambda: now[0])
     display = Display()
-    started = display._started
-    monkeypatch.setattr("time.monotonic", lambda: started + 90.0)
-    display(Progress("training", 1, 4))
-    assert capsys.readouterr().err == "training: 1/4, about 0:04:30 left\n"
+    for done in (0, 1, 2):
+        now[0] = 90.0 * done
+        display(Progress("training", done, 4))
+    assert capsys.readouterr().err.splitlines() == [
+        "training: 0/4",
+        "training: 1/4, about 0:04:30 left",
+        "training: 2/4, about 0:03:00 left",
+    ]
+
+
+@pytest.mark.usefixtures("often")
+def test_another_piece_of_work_goes_at_its_own_pace(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("benchmarks.progress.time.monotonic", lambda: now[0])
+    display = Display()
+    for moment, state in [
+        (1000.0, Progress("counting", 1, 2)),
+        (2000.0, Progress("training", 50, 100)),  # goes on from a checkpoint
+        (2010.0, Progress("training", 60, 100)),
+    ]:
+        now[0] = moment
+        display(state)
+    assert capsys.readouterr().err.splitlines() == [
+        "counting: 1/2",
+        "training: 50/100",
+        "training: 60/100, about 0:00:40 left",
+    ]
 
 
 def test_plain_lines_are_rare(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,8 +1,9 @@
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,10 +15,12 @@ from arch.spec import parse
 from benchmarks.benchmark import Benchmark, Split, identify
 from benchmarks.progress import Progress, silent
 from benchmarks.results import Result, Store
-from benchmarks.run import run
+from benchmarks.run import on_device, run
+from benchmarks.training import trainer
 from benchmarks.training.checkpoint import read_tensors
 from benchmarks.training.data import CachedData
-from benchmarks.training.trainer import Evaluation, LabelledImages, TrainingFailed, evaluate
+from benchmarks.training.execution import Execution
+from benchmarks.training.trainer import Evaluation, TrainingFailed, evaluate
 from benchmarks.unit import Unit
 
 SPEC = "resnet8+width=0.5+drop_path=0.2"
@@ -42,9 +45,9 @@ def weights(unit: Unit) -> Path:
 
 
 def numbers(result: Result) -> Result:
-    """The result without times."""
+    """The result without times and memory."""
     curve = [{**epoch, "train_seconds": 0.0, "eval_seconds": 0.0} for epoch in result.curve]
-    return replace(result, curve=curve, hours=0.0, images_per_second=0.0, finished="")
+    return replace(result, curve=curve, hours=0.0, images_per_second=0.0, finished="", peak_memory=None)
 
 
 def interrupt(progress: Progress) -> None:
@@ -94,7 +97,7 @@ def test_the_weights_reach_the_accuracy_again(unit: Unit) -> None:
     model = build(unit.variant, 10, 1)
     model.load_state_dict(tensors)
     _, test = unit.data.load(unit.benchmark.data, "test")
-    split = LabelledImages(torch.from_numpy(test.images), torch.from_numpy(test.labels))
+    split = on_device(test, "cpu")
     evaluation = evaluate(model, split, unit.benchmark.recipe)
     assert evaluation.top1 == result.top1
     assert list(evaluation.per_class) == list(result.per_class.values())
@@ -173,6 +176,65 @@ def test_a_diverging_run_fails_without_weights(unit: Unit) -> None:
     with pytest.raises(TrainingFailed, match="the loss is"):
         run(silent, failing)
     assert not weights(failing).exists()
+
+
+def test_a_result_says_how_it_was_trained(unit: Unit) -> None:
+    result = run(silent, replace(unit, side_by_side=4))
+    assert (result.execution, result.side_by_side) == ("eager", 4)
+    assert result.peak_memory is None or result.peak_memory > 0
+
+
+@pytest.mark.parametrize("peak", [12_345, None])
+def test_the_peak_of_memory_is_recorded_where_it_is_known(
+    peak: int | None, unit: Unit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.run.PeakMemory.bytes", lambda _: peak)
+    assert run(silent, unit).peak_memory == peak
+
+
+@pytest.fixture
+def executions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """How the nets were executed; all of them as written in truth."""
+    found: list[str] = []
+    train: Callable[..., Any] = trainer.train
+
+    def note(*arguments: Any) -> Any:
+        found.append(arguments[-1])
+        return train(*arguments[:-1], "eager")
+
+    monkeypatch.setattr("benchmarks.run.train", note)
+    return found
+
+
+def test_a_run_is_executed_as_its_unit_says(unit: Unit, executions: list[str]) -> None:
+    result = run(silent, replace(unit, execution="compiled"))
+    assert executions == ["compiled"]
+    assert result.execution == "compiled"
+    assert read_tensors(weights(unit))[1]["execution"] == "compiled"
+
+
+@pytest.mark.parametrize("execution", ["eager", "compiled"])
+def test_a_run_goes_on_as_its_checkpoint_was_executed(execution: Execution, unit: Unit, executions: list[str]) -> None:
+    other: Execution = "compiled" if execution == "eager" else "eager"
+    with pytest.raises(KeyboardInterrupt):
+        run(interrupt, replace(unit, execution=execution))
+    reports: list[Progress] = []
+    result = run(reports.append, replace(unit, execution=other))
+    assert executions == [execution, execution]
+    assert result.execution == execution
+    assert [report.done for report in reports] == [1, 2]  # it went on, and did not start anew
+
+
+def test_a_checkpoint_of_another_torch_does_not_say_how_to_go_on(
+    unit: Unit, executions: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(interrupt, replace(unit, execution="compiled"))
+    monkeypatch.setattr("benchmarks.run.versions", lambda: {"torch": "99.0"})
+    reports: list[Progress] = []
+    run(reports.append, unit)
+    assert executions == ["compiled", "eager"]
+    assert [report.done for report in reports] == [0, 1, 2]
 
 
 @pytest.mark.parametrize(("device", "split", "same"), [("cuda:1", "test", False), ("cpu", "val", False)])

@@ -2,6 +2,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,10 +11,12 @@ from torch import Tensor, nn
 
 from arch.net import ResidualNet
 from benchmarks.benchmark import Benchmark, Budget
-from benchmarks.budget.check import Builder, check, check_cost, check_specs, device_name, judge_cost, spec_builder
+from benchmarks.budget.check import Builder, check, check_cost, check_specs, judge_cost, spec_builder
 from benchmarks.budget.throughput import DoesNotFit
 from benchmarks.budget.verdict import Cost, Speed, Throughput, Verdict
+from benchmarks.device import device_name
 from benchmarks.progress import Progress, silent
+from benchmarks.training.execution import Execution
 from benchmarks.training.recipe import Recipe
 
 COUNTS = (80, 50)
@@ -31,13 +34,22 @@ def _fused_attention_as_before() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Nothing is measured yet."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture(autouse=True)
 def timed(monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
     """The models that were timed; each is as fast as SPEED."""
     models: list[nn.Module] = []
 
-    def measure(model: nn.Module, recipe: Recipe, num_classes: int, input_shape: tuple[int, int, int]) -> Throughput:
+    def measure(
+        model: nn.Module, recipe: Recipe, num_classes: int, input_shape: tuple[int, int, int], execution: Execution
+    ) -> Throughput:
         models.append(model)
-        return SPEED
+        return replace(SPEED, execution=execution)
 
     monkeypatch.setattr("benchmarks.budget.check.measure_throughput", measure)
     return models
@@ -385,3 +397,158 @@ def test_dead_parameters_do_not_break_a_verdict() -> None:
     verdict = Verdict("mine", "tiny", Budget(), 8, 32, cost)
     assert verdict.passed
     assert json.loads(json.dumps(verdict.to_json()))["cost"]["dead_params"] == ["layer.weight"]
+
+
+# What follows is of measurements that are kept, and of compiling.
+
+ROWS = ["resnet8", "baseline+se"]
+
+
+def judged_specs(benchmark: Benchmark, specs: list[str] = ROWS) -> list[Verdict]:
+    return check_specs(silent, specs, benchmark, "cpu", COUNTS)
+
+
+def forbid(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def call(*_: object) -> None:
+        pytest.fail(f"{name} was called")
+
+    monkeypatch.setattr(f"benchmarks.budget.check.{name}", call)
+
+
+def test_what_was_measured_once_is_not_measured_again(
+    tiny: Benchmark, timed: list[nn.Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = judged_specs(with_budget(tiny))
+    assert len(timed) == 2
+    for name in ("_measure", "check_cost"):
+        forbid(name, monkeypatch)
+    assert judged_specs(with_budget(tiny)) == first
+    assert judged_specs(with_budget(tiny), ROWS[::-1]) == first[::-1]
+    assert all(verdict.throughput == SPEED for verdict in first)
+
+
+def test_a_new_row_is_the_only_one_that_is_measured(tiny: Benchmark, timed: list[nn.Module]) -> None:
+    judged_specs(with_budget(tiny), ["resnet8"])
+    judged_specs(with_budget(tiny))
+    assert len(timed) == 2
+    assert sum(p.numel() for p in timed[0].parameters()) == RESNET8 < sum(p.numel() for p in timed[1].parameters())
+
+
+def test_with_another_recipe_rows_are_measured_again(tiny: Benchmark, timed: list[nn.Module]) -> None:
+    judged_specs(with_budget(tiny), ["resnet8"])
+    judged_specs(replace(with_budget(tiny), recipe=replace(tiny.recipe, batch_size=16)), ["resnet8"])
+    assert len(timed) == 2
+
+
+def test_what_was_measured_is_judged_by_the_budget_of_today(tiny: Benchmark, timed: list[nn.Module]) -> None:
+    judged_specs(with_budget(tiny), ["resnet8"])
+    (verdict,) = judged_specs(with_budget(tiny, params=RESNET8 - 1), ["resnet8"])
+    assert verdict.problems == ("77,754 parameters > 77,753",)
+    assert len(timed) == 1
+
+
+def test_what_was_too_slow_then_is_measured_again(tiny: Benchmark, monkeypatch: pytest.MonkeyPatch) -> None:
+    speeds = iter([of_speed(0.1), of_speed(0.1), SPEED])  # what is too slow is looked at twice
+    monkeypatch.setattr("benchmarks.budget.check._measure", lambda *_: next(speeds))
+    benchmark = with_budget(tiny, hours=0.1)
+    assert [judged_specs(benchmark, ["resnet8"])[0].passed for _ in range(3)] == [False, True, True]
+    assert next(speeds, None) is None
+
+
+def test_where_one_row_has_too_many_parameters_the_counts_are_kept(
+    tiny: Benchmark, timed: list[nn.Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged_specs(with_budget(tiny))
+    forbid("check_cost", monkeypatch)
+    verdicts = judged_specs(with_budget(tiny, params=RESNET8))
+    assert [verdict.passed for verdict in verdicts] == [True, False]
+    assert [verdict.hours for verdict in verdicts] == [None, None]
+
+
+def with_executions(monkeypatch: pytest.MonkeyPatch, **found: Throughput | Exception) -> list[str]:
+    """Each execution is as fast as told, or raises; compiling is worth it for any net. Returns what is measured."""
+    measured: list[str] = []
+
+    def measure(builder: Builder, benchmark: Benchmark, device: str, execution: Execution = "eager") -> Throughput:
+        measured.append(execution)
+        outcome = found[execution]
+        if isinstance(outcome, Exception):
+            raise outcome
+        return replace(outcome, execution=execution)
+
+    monkeypatch.setattr("benchmarks.budget.check._measure", measure)
+    monkeypatch.setattr("benchmarks.budget.check.WORTH_COMPILING", 0.0)
+    return measured
+
+
+def chosen(benchmark: Benchmark) -> tuple[str, Verdict]:
+    (verdict,) = judged_specs(benchmark, ["resnet8"])
+    assert verdict.throughput is not None
+    return verdict.throughput.execution, verdict
+
+
+def test_a_net_that_is_faster_compiled_is_compiled_and_that_is_kept(
+    tiny: Benchmark, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fast = replace(of_speed(640.0), compile_seconds=0.5)
+    measured = with_executions(monkeypatch, eager=SPEED, compiled=fast)
+    execution, verdict = chosen(with_budget(tiny))
+    assert execution == "compiled"
+    assert verdict.hours == fast.hours(tiny.recipe, *COUNTS)
+    assert chosen(with_budget(tiny)) == ("compiled", verdict)
+    assert measured == ["eager", "compiled"]
+
+
+def test_a_net_that_compiles_for_longer_than_it_gains_is_not(tiny: Benchmark, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = replace(of_speed(640.0), compile_seconds=SECONDS)
+    measured = with_executions(monkeypatch, eager=SPEED, compiled=slow)
+    execution, verdict = chosen(with_budget(tiny))
+    assert execution == "eager"
+    assert verdict.hours == SPEED.hours(tiny.recipe, *COUNTS)
+    assert measured == ["eager", "compiled"]
+
+
+def test_a_net_that_cannot_be_compiled_says_why(tiny: Benchmark, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_executions(monkeypatch, eager=SPEED, compiled=RuntimeError("no C++ compiler\nand more"))
+    execution, verdict = chosen(with_budget(tiny))
+    assert execution == "eager"
+    assert verdict.passed
+    (note,) = [note for note in verdict.notes if "compiled" in note]
+    assert note.startswith("compiled it cannot run: ")
+    assert "no C++ compiler" in note
+    assert "\n" not in note
+
+
+def test_on_a_gpu_the_fastest_of_three_is_taken(tiny: Benchmark, monkeypatch: pytest.MonkeyPatch) -> None:
+    ways: dict[str, Throughput] = {"eager": SPEED, "compiled": of_speed(640.0), "graphs": of_speed(1280.0)}
+    measured = with_executions(monkeypatch, **ways)
+    for name in ("benchmarks.budget.check.device_name", "benchmarks.budget.measurement.device_name"):
+        monkeypatch.setattr(name, lambda _: "a GPU")
+    monkeypatch.setattr("benchmarks.budget.check.free_memory", lambda _: 2**40)
+    (verdict,) = check_specs(silent, ["resnet8"], with_budget(tiny), "cuda:1", COUNTS)
+    assert measured == ["eager", "compiled", "graphs"]
+    assert verdict.throughput is not None
+    assert verdict.throughput.execution == "graphs"
+
+
+def test_a_net_too_slow_as_written_is_within_its_hours_compiled(
+    tiny: Benchmark, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fast = replace(of_speed(6400.0), evaluation=Speed(1e4, 1e4, 1e4))
+    measured = with_executions(monkeypatch, eager=SPEED, compiled=fast)
+    execution, verdict = chosen(with_budget(tiny, hours=0.9 * LEAST / 3600))
+    assert (execution, verdict.problems, verdict.advice) == ("compiled", (), "")
+    assert measured == ["eager", "eager", "compiled"]
+
+
+@pytest.mark.parametrize("words", ["short", "hopeless", "unfilled"])
+def test_compiling_is_not_tried_where_it_would_not_help(
+    words: str, tiny: Benchmark, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    eager = replace(SPEED, batch_size=8) if words == "unfilled" else SPEED
+    measured = with_executions(monkeypatch, eager=eager)
+    if words == "short":
+        monkeypatch.setattr("benchmarks.budget.check.WORTH_COMPILING", 1.01 * SECONDS / 3600)
+    execution, _ = chosen(with_budget(tiny, hours=LEAST / 3600 / 2.1 if words == "hopeless" else 1.0))
+    assert execution == "eager"
+    assert set(measured) == {"eager"}

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from benchmarks.training.checkpoint import COST_SHARE, Checkpoint, read_tensors, write_tensors
+from benchmarks.training.checkpoint import COST_SHARE, Checkpoint, read_tensors, saved_execution, write_tensors
 
 IDENTITY = {"unit": "0123", "versions": {"torch": "2.10"}}
 STATE = {"curve": [{"epoch": 1, "top1": 0.1 + 0.2}]}
@@ -208,3 +208,39 @@ def test_saving_takes_a_small_share_of_the_time(checkpoint: Checkpoint, monkeypa
     assert not checkpoint.due()
     now[0] += 0.2
     assert checkpoint.due()
+
+
+@pytest.mark.parametrize("execution", ["eager", "compiled", "graphs"])
+def test_a_checkpoint_tells_how_its_training_was_executed(execution: str, tmp_path: Path) -> None:
+    path = tmp_path / "net.safetensors"
+    Training(0).save(Checkpoint(path, {**IDENTITY, "execution": execution}))
+    assert saved_execution(path, IDENTITY) == execution
+    assert saved_execution(path, {**IDENTITY, "unit": "4567"}) is None
+    assert saved_execution(path, {**IDENTITY, "device": "cpu"}) is None
+
+
+def test_a_checkpoint_that_does_not_tell_is_none(checkpoint: Checkpoint) -> None:
+    assert saved_execution(checkpoint.path, IDENTITY) is None
+    Training(0).save(checkpoint)
+    assert saved_execution(checkpoint.path, IDENTITY) is None
+
+
+@pytest.mark.parametrize("keep", [0, 4, 40, 400])
+def test_a_damaged_checkpoint_tells_nothing(keep: int, tmp_path: Path) -> None:
+    path = tmp_path / "net.safetensors"
+    Training(0).save(Checkpoint(path, {**IDENTITY, "execution": "compiled"}))
+    path.write_bytes(path.read_bytes()[:keep])
+    assert saved_execution(path, IDENTITY) is None
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [None, {}, {"other": "1"}, {"header": "{"}, {"header": "[]"}, {"header": "null"}, {"header": '{"identity": 3}'}],
+)
+def test_a_file_of_somebody_else_tells_nothing(metadata: dict[str, str] | None, tmp_path: Path) -> None:
+    save_file({"weight": torch.zeros(2)}, tmp_path / "net.safetensors", metadata)
+    assert saved_execution(tmp_path / "net.safetensors", IDENTITY) is None
+
+
+def test_a_folder_tells_nothing(tmp_path: Path) -> None:
+    assert saved_execution(tmp_path, IDENTITY) is None

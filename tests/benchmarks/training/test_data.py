@@ -73,7 +73,7 @@ def test_digits_has_its_published_counts(digits: CachedData) -> None:
     train, test = digits.load(DIGITS, "test")
     assert (len(train), len(test)) == (1297, 500)
     assert np.bincount(test.labels).tolist() == [50] * 10
-    assert train.images.shape == (1297, 1, 8, 8)
+    assert train.images.shape == (1297, 8, 8, 1)
     assert (train.images.dtype.name, train.labels.dtype.name) == ("uint8", "int64")
     assert digits.classes == tuple("0123456789")
 
@@ -281,7 +281,7 @@ def test_a_folder_is_decoded_to_its_pixels(folder: Path) -> None:
     assert cached.counts(FOLDER) == (8, 4)
     for split, images in zip(("train", "test"), decoded(cached, FOLDER), strict=True):
         expected = [
-            bytes([label]) + pixels.transpose(2, 0, 1).tobytes()
+            bytes([label]) + pixels.tobytes()
             for label, name in enumerate(CLASSES)
             for path, pixels in files.items()
             if path.startswith(f"{split}/{name}/")
@@ -310,7 +310,7 @@ def test_a_changed_image_is_noticed(folder: Path) -> None:
     write(folder, {"train/cat/0.png": noise(99)})
     after = prepare(FOLDER, folder)
     assert after.fingerprint != before.fingerprint
-    assert b"\0" + noise(99).transpose(2, 0, 1).tobytes() in decoded(after, FOLDER)[0]
+    assert b"\0" + noise(99).tobytes() in decoded(after, FOLDER)[0]
 
 
 def test_an_image_more_or_less_is_noticed(folder: Path) -> None:
@@ -338,7 +338,7 @@ def test_other_sizes_and_channels_have_caches_of_their_own(folder: Path) -> None
         prepare(data, folder).load(data, "test")[0].images.shape
         for data in (FOLDER, replace(FOLDER, image_size=16), replace(FOLDER, in_chans=1), FOLDER)
     ]
-    assert shapes == [(8, 3, 8, 8), (8, 3, 16, 16), (8, 1, 8, 8), (8, 3, 8, 8)]
+    assert shapes == [(8, 8, 8, 3), (8, 16, 16, 3), (8, 8, 8, 1), (8, 8, 8, 3)]
 
 
 def only(folder: Path, data: Data, name: str, pixels: Pixels) -> NDArray[np.uint8]:
@@ -352,17 +352,17 @@ def only(folder: Path, data: Data, name: str, pixels: Pixels) -> NDArray[np.uint
 
 def test_grey_images_become_three_equal_channels(folder: Path) -> None:
     grey = noise(7)[:, :, 0]
-    assert np.array_equal(only(folder, FOLDER, "grey.png", grey), np.stack([grey] * 3))
+    assert np.array_equal(only(folder, FOLDER, "grey.png", grey), np.stack([grey] * 3, axis=-1))
 
 
 def test_colours_become_grey_as_pillow_does_it(folder: Path) -> None:
     grey = np.asarray(Image.fromarray(noise(7)).convert("L"))
-    assert np.array_equal(only(folder, replace(FOLDER, in_chans=1), "colour.png", noise(7)), grey[None])
+    assert np.array_equal(only(folder, replace(FOLDER, in_chans=1), "colour.png", noise(7)), grey[..., None])
 
 
 def test_transparency_is_dropped(folder: Path) -> None:
     rgba = noise(7, 8, 4)
-    assert np.array_equal(only(folder, FOLDER, "rgba.png", rgba), rgba[:, :, :3].transpose(2, 0, 1))
+    assert np.array_equal(only(folder, FOLDER, "rgba.png", rgba), rgba[:, :, :3])
 
 
 @pytest.mark.parametrize("name", ["image.jpg", "image.JPEG", "image.Bmp", "image.webp", "image.tif", "image.ppm"])
@@ -376,7 +376,7 @@ def test_another_size_is_resized_by_its_shorter_side_and_cut_at_the_centre(folde
     wide[:, :16] = wide[:, -16:] = 0  # what the cut takes away
     wide[:, 20:44] = 100
     image = only(folder, FOLDER, "wide.png", wide)
-    assert image.shape == (3, 8, 8)
+    assert image.shape == (8, 8, 3)
     assert abs(image.astype(int) - 100).max() <= 1
 
 
@@ -456,7 +456,7 @@ def test_a_folder_of_cifars_images_is_cifar(source: Any, cifar: Path, tmp_path: 
 def test_cifar_is_looked_for_in_data(cifar: Path) -> None:
     cached = prepare(Data("cifar10", 3), None)
     assert cached.counts(Data("cifar10", 3)) == (6, 6)
-    assert cached.load(Data("cifar10", 3), "test")[0].images.shape == (6, 3, 32, 32)
+    assert cached.load(Data("cifar10", 3), "test")[0].images.shape == (6, 32, 32, 3)
 
 
 def test_missing_cifar_names_what_would_help(tmp_path: Path, cache: Path) -> None:
@@ -482,7 +482,8 @@ def test_data_that_a_known_set_does_not_have_is_refused_or_made(cache: Path, cha
         cached = prepare(data, None)
     except InputError:
         return
-    assert cached.load(data, "test")[0].images.shape[1:] == data.input_shape
+    channels, height, width = data.input_shape
+    assert cached.load(data, "test")[0].images.shape[1:] == (height, width, channels)
     assert len(cached.classes) == data.num_classes
 
 

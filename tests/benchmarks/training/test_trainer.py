@@ -53,6 +53,17 @@ def same_weights(first: nn.Module, second: nn.Module) -> bool:
     return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
 
 
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_what_is_taken_are_the_images_and_labels_at_these_places(memory_format: torch.memory_format) -> None:
+    pixels = torch.randint(256, (9, 3, 5, 4), dtype=torch.uint8)
+    split = LabelledImages(pixels.contiguous(memory_format=memory_format), torch.arange(9))
+    chosen = torch.tensor([7, 0, 7, 3])
+    taken = split.take(chosen)
+    assert torch.equal(taken.images, pixels[chosen])
+    assert torch.equal(taken.labels, chosen)
+    assert taken.images.is_contiguous(memory_format=torch.channels_last)
+
+
 class Given(nn.Module):
     """Puts out the given logits, row by row, whatever the images."""
 

@@ -1,0 +1,63 @@
+"""What was counted and timed of a net on this device, kept on disk so that it is done once."""
+
+import hashlib
+import json
+import os
+import platform
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from platformdirs import user_cache_path
+
+from arch.variant import Variant
+from benchmarks.benchmark import Benchmark, strict_adapter
+from benchmarks.budget.verdict import Cost, Throughput
+from benchmarks.device import device_name
+from benchmarks.versions import versions
+
+FORMAT = 1  # raised when what is measured changes
+
+
+@dataclass(frozen=True)
+class _Kept:
+    cost: Cost
+    throughput: Throughput | None
+
+
+@dataclass
+class Measurement:
+    """One net's, under one benchmark's images and recipe, on one device of one computer, with one set of versions."""
+
+    path: Path
+    cost: Cost | None = None
+    throughput: Throughput | None = None
+
+    @classmethod
+    def read(cls, variant: Variant, benchmark: Benchmark, device: str) -> "Measurement":
+        """What is known; both None where nothing is."""
+        what: dict[str, Any] = {
+            "format": FORMAT,
+            "variant": variant.key(),
+            "data": asdict(benchmark.data),
+            "recipe": asdict(benchmark.recipe),
+            "where": [platform.node(), device_name(device), os.cpu_count(), versions()],
+        }
+        digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:24]
+        path = user_cache_path("timm-ablate") / "measurements" / f"{digest}.json"
+        try:
+            kept = strict_adapter(_Kept).validate_json(path.read_bytes())
+        except (OSError, ValueError):
+            return cls(path)
+        return cls(path, kept.cost, kept.throughput)
+
+    def write(self) -> None:
+        """Keeps what is known now, whole or not at all; where nothing can be written it is measured again."""
+        if self.cost is None:
+            return
+        temporary = self.path.with_name(f"{self.path.name}.{os.getpid()}.tmp")
+        with suppress(OSError):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_text(json.dumps(asdict(_Kept(self.cost, self.throughput))))
+            temporary.replace(self.path)

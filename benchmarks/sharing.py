@@ -1,0 +1,58 @@
+"""One of several trainings that are timed while they share a device; the child's side of `benchmarks.side_by_side`."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from arch.models import build
+from benchmarks.budget.memory import free_memory
+from benchmarks.progress import Report
+from benchmarks.training.trainer import LabelledImages, TrainingStep, make_deterministic, train_epoch
+from benchmarks.unit import Unit
+
+PATIENCE = 180.0  # seconds that all have to be ready within
+SECONDS = 3.0  # that are timed
+STEPS = 20  # between two looks at the clock
+
+
+def images_per_second(report: Report, unit: Unit, meeting: Any, share: float, peak: int) -> float:
+    """Trains on random images while the others do, and returns its own speed.
+
+    meeting: a barrier for all of them. share, peak: the part of the free memory that one may take, and bytes it takes.
+    Raises MemoryError where they do not fit; nobody waits for one that cannot go on.
+    """
+    try:
+        if peak > share * free_memory(unit.device):
+            raise MemoryError("they do not fit side by side")
+        meeting.wait(PATIENCE)  # before anybody takes memory
+        train_once = _prepared(unit)
+        meeting.wait(PATIENCE)
+        started, seen = time.perf_counter(), 0
+        while time.perf_counter() < started + SECONDS:
+            seen += train_once()
+        speed = seen / (time.perf_counter() - started)
+        meeting.wait(PATIENCE)  # before anybody leaves the device to the others
+    except BaseException:
+        meeting.abort()
+        raise
+    return speed
+
+
+def _prepared(unit: Unit) -> Callable[[], int]:
+    """Trains on a few batches, waits for the device, and returns the number of images; warmed up."""
+    make_deterministic()
+    data, recipe, device = unit.benchmark.data, unit.benchmark.recipe, torch.device(unit.device)
+    model = build(unit.variant, data.num_classes, data.in_chans).to(device).to(memory_format=torch.channels_last)
+    step = TrainingStep(model, recipe, 1000, unit.execution)
+    channels, height, width = data.input_shape
+    pixels = torch.randint(256, (STEPS * recipe.batch_size, height, width, channels), dtype=torch.uint8, device=device)
+    labels = torch.randint(data.num_classes, (len(pixels),), device=device)
+    split = LabelledImages(pixels.permute(0, 3, 1, 2), labels)
+
+    def train_once() -> int:
+        return train_epoch(step, split, STEPS, seed=0, epoch=0)[2]
+
+    train_once()
+    return train_once

@@ -1,0 +1,77 @@
+"""How many trainings share a GPU best: one small net does not fill a big one. Found by measuring; the parent's side."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from arch.spec import parse
+from benchmarks import engine
+from benchmarks.benchmark import get_benchmark
+from benchmarks.budget.verdict import Verdict
+from benchmarks.device import resolve_device
+from benchmarks.progress import Progress, Report
+from benchmarks.training.data import prepare
+from benchmarks.unit import Unit
+
+NUMBERS = (2, 4, 8)  # tried one after the other, as long as each is worth it
+WORTH = 1.1  # times the images/s of all together that a larger number has to bring
+MEMORY_SHARE = 0.8  # of the device's memory that all together may take
+
+
+def best_number(unit: Unit, verdict: Verdict, runs: int, report: Report) -> int:
+    """How many of `runs` trainings like `unit`'s to run at once.
+
+    1 on a CPU, whose cores one training uses already (measured: benchmarks/results/), and for a single run.
+    """
+    if not unit.device.startswith("cuda") or runs == 1 or verdict.throughput is None:
+        return 1
+    best, speed = 1, verdict.throughput.training.median
+    peak = verdict.throughput.peak_memory or 0
+    for number in (number for number in NUMBERS if number <= runs):
+        report(Progress("timing trainings side by side", NUMBERS.index(number), len(NUMBERS), f"{number} at once"))
+        together = measure(unit, number, peak)
+        if together < WORTH * speed:
+            break
+        best, speed = number, together
+    return best
+
+
+def measure(unit: Unit, number: int, peak: int) -> float:
+    """Images/s of so many trainings together; 0 where they do not fit.
+
+    peak: bytes that one takes at its highest.
+    """
+    meeting = engine.CONTEXT.Barrier(number)
+    arguments: list[tuple[Any, ...]] = [(unit, meeting, MEMORY_SHARE / number, peak)] * number
+    outcomes = engine.call_each("benchmarks.sharing:images_per_second", arguments, number, _ignore)
+    speeds = [outcome for _, outcome in outcomes]
+    return sum(speeds) if all(isinstance(speed, float) for speed in speeds) else 0.0
+
+
+def _ignore(number: int, progress: Progress) -> None:
+    """Nothing of it is worth saying."""
+
+
+def main() -> None:
+    """Prints the images/s of several numbers of trainings: `python -m benchmarks.side_by_side resnet8 resnet18`."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("specs", nargs="+")
+    parser.add_argument("--benchmark", default="cifar100")
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--numbers", type=int, nargs="+", default=[1, *NUMBERS])
+    options = parser.parse_args()
+    benchmark = get_benchmark(options.benchmark)
+    cached, device = prepare(benchmark.data, options.data), resolve_device(options.device)
+    print("| spec | trainings | img/s together | against one |", "|:--|--:|--:|--:|", sep="\n")
+    for spec in options.specs:
+        variant = parse(spec, benchmark.baseline).variant()
+        unit = Unit(spec, variant, benchmark, 0, cached, device, Path(), spec, 0, 0, 0.0)
+        alone = measure(unit, 1, 0)
+        for number in options.numbers:
+            together = alone if number == 1 else measure(unit, number, 0)
+            print(f"| {spec} | {number} | {together:,.0f} | {together / alone:.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""How a net's forward and backward pass are executed: as written, compiled, or compiled and replayed as CUDA graphs.
+
+Knows torch only when it is called.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Execution = Literal["eager", "compiled", "graphs"]
+
+COMPILED: dict[str, tuple[Execution, ...]] = {"cpu": ("compiled",), "cuda": ("compiled", "graphs")}  # to be tried
+MODES: dict[Execution, str | None] = {"compiled": None, "graphs": "reduce-overhead"}
+
+
+def executable(model: "nn.Module", execution: Execution) -> Callable[..., Any]:
+    """The model as something to call; compiled at the first call, for the shape that it gets then.
+
+    It shares its weights with `model`, which stays what is evaluated and saved.
+    """
+    if execution == "eager":
+        return model
+    import torch
+    import torch._inductor.config as inductor
+    from tqdm import tqdm
+
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # a CUDA toolkit without a GPU is no trouble
+    tqdm.set_lock(threading.RLock())  # the compiler's progress bar would leave a semaphore behind in a killed child
+    inductor.deterministic = True  # no kernel is chosen by timing it: a resumed run ends in the same numbers
+    compiled: Callable[..., Any] = torch.compile(model, dynamic=False, mode=MODES[execution])
+    return compiled
+
+
+def end_compiling() -> None:
+    """Ends the processes that the compiler has kept at hand, once a whole step has been compiled."""
+    from torch._inductor.async_compile import shutdown_compile_workers
+
+    shutdown_compile_workers()
+
+
+def next_step(execution: Execution) -> None:
+    """Tells CUDA graphs that the tensors of the step before are needed no more."""
+    if execution == "graphs":
+        import torch
+
+        torch.compiler.cudagraph_mark_step_begin()

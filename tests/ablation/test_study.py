@@ -1,0 +1,121 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ablation.plan import path
+from ablation.study import Study
+from benchmarks import engine
+from benchmarks.benchmark import Benchmark, get_benchmark
+from benchmarks.progress import Display, Progress
+from benchmarks.results import Result, Store
+from benchmarks.training.data import prepare
+from benchmarks.unit import Unit
+
+SPEC = "baseline+drop_path=0.2"
+
+
+class Quiet(Display):
+    """Remembers what it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[str] = []
+        self.told: list[Progress] = []
+
+    def say(self, line: str) -> None:
+        self.said.append(line)
+
+    def __call__(self, progress: Progress) -> None:
+        self.told.append(progress)
+
+
+@pytest.fixture
+def benchmark(tiny: Path) -> Benchmark:
+    return get_benchmark(str(tiny))
+
+
+def study(benchmark: Benchmark, out: Path, side_by_side: int | None, seeds: int = 2) -> Study:
+    rows = path(SPEC, benchmark)
+    return Study(SPEC, rows, seeds, benchmark, prepare(benchmark.data, None), "cpu", out, side_by_side)
+
+
+def store(out: Path) -> Store:
+    records = Store(out)
+    records.create()
+    return records
+
+
+def numbers(result: Result) -> dict[str, object]:
+    """What does not depend on how fast it went."""
+    curve = [{name: value for name, value in line.items() if "seconds" not in name} for line in result.curve]
+    return {"top1": result.top1, "top5": result.top5, "per_class": result.per_class, "curve": curve}
+
+
+@pytest.mark.slow
+def test_side_by_side_the_numbers_are_those_of_one_after_the_other(benchmark: Benchmark, tmp_path: Path) -> None:
+    found: list[dict[str, dict[str, object]]] = []
+    for count in (1, 2):
+        out, display = tmp_path / str(count), Quiet()
+        assert study(benchmark, out, count).carry_out(store(out), display) == []
+        results = store(out).results()
+        assert {(result.spec, result.seed) for result in results} == {
+            (spec, seed) for spec in ("resnet8", "resnet8+drop_path=0.2") for seed in (0, 1)
+        }
+        assert {result.side_by_side for result in results} == {count}
+        assert ("2 trainings share the device" in display.said) is (count == 2)
+        assert [line.rpartition("(")[2] for line in display.said[-4:]] == [f"{n} of 4 runs)" for n in (1, 2, 3, 4)]
+        assert list((out / "checkpoints").iterdir()) == []
+        found.append({result.unit: numbers(result) for result in results})
+    assert found[0] == found[1]
+    assert len({str(line) for line in found[0].values()}) == 4
+
+
+@pytest.mark.slow
+def test_the_progress_of_all_runs_is_one_bar(benchmark: Benchmark, tmp_path: Path) -> None:
+    display = Quiet()
+    study(benchmark, tmp_path, 2).carry_out(store(tmp_path), display)
+    epochs = [progress for progress in display.told if progress.total == 4 * benchmark.recipe.epochs]
+    done = [progress.done for progress in epochs]
+    assert done == sorted(done)
+    assert (done[0], done[-1]) == (0, epochs[-1].total)
+    assert {progress.task for progress in epochs} == {
+        f"{label} seed {seed} ({2 * seed + place + 1}/4)"
+        for seed in (0, 1)
+        for place, label in enumerate(("baseline (resnet8)", "+drop_path=0.2"))
+    }
+
+
+@pytest.mark.slow
+def test_one_of_two_side_by_side_that_fails_does_not_stop_the_other(benchmark: Benchmark, tmp_path: Path) -> None:
+    recipe = replace(benchmark.recipe, lr=1e30, warmup_epochs=0)
+    failing, display = replace(benchmark, recipe=recipe), Quiet()
+    failures = study(failing, tmp_path, 2, seeds=1).carry_out(store(tmp_path), display)
+    assert {failure.row.spec for failure in failures} == {"resnet8", "resnet8+drop_path=0.2"}
+    assert all("the loss is" in failure.reason and "Traceback" in failure.details for failure in failures)
+    assert store(tmp_path).results() == []
+
+
+@pytest.mark.slow
+def test_without_a_number_as_many_share_the_device_as_measuring_says(
+    benchmark: Benchmark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[Unit, int]] = []
+
+    def best_number(unit: Unit, verdict: object, runs: int, report: object) -> int:
+        asked.append((unit, runs))
+        return 3
+
+    used: list[tuple[int, set[int]]] = []
+
+    def call_each(function: str, arguments: list[tuple[Unit]], side_by_side: int, report: object) -> object:
+        used.append((side_by_side, {unit.side_by_side for (unit,) in arguments}))
+        return iter(())
+
+    monkeypatch.setattr("ablation.study.best_number", best_number)
+    verdicts = study(benchmark, tmp_path, 1)._check(path(SPEC, benchmark), Quiet())
+    monkeypatch.setattr(Study, "_check", lambda *_: verdicts)
+    monkeypatch.setattr(engine, "call_each", call_each)
+    study(benchmark, tmp_path, None).carry_out(store(tmp_path), Quiet())
+    assert [(unit.spec, unit.seed, runs) for unit, runs in asked] == [("resnet8", 0, 4)]
+    assert used == [(3, {3})]
