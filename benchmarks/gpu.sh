@@ -1,43 +1,52 @@
 #!/usr/bin/env bash
 # What is worth doing when there is a GPU, in the time that it is given; run again, it goes on.
 #
-#   usage: benchmarks/gpu.sh OUT DATA [MINUTES] [BENCHMARK] [SPEC] [SEEDS]
+#   usage: benchmarks/gpu.sh OUT DATA [MINUTES] [BENCHMARK] [SEEDS] [SPEC...]
 #
-#   OUT        folder for what is left behind: summary.md, log.txt, verdicts.jsonl, records, table and curves
+#   OUT        folder for what is left behind: summary.md, log.txt, verdicts.jsonl, records, tables and curves
 #   DATA       folder with train/<class>/ and test/<class>/ (CIFAR-100), or that of torchvision's files
-#   MINUTES    whole minutes for the training in step 3; default 8
+#   MINUTES    whole minutes for the training in step 5, all specs together; default 8
 #   BENCHMARK  default cifar100
-#   SPEC       the ablation to train; default baseline+se+cbam
 #   SEEDS      default 1
+#   SPEC       the ablations to train, one after the other; default: the proposal's last row, baseline+se+cbam, and then
+#              the proposal's whole path. "SPEC --last" trains the last row of SPEC alone.
 #
-# 1 the tests marked gpu   2 speed and predicted hours of the usual nets, and with CALIBRATE=MINUTES the device's profile,
-# and how far predictions are from real epochs   3 the ablation itself
+# 1 the tests marked gpu   2 what the device can do at most; speed and predicted hours of the usual nets, and the share of
+# the limit that they reach   3 other people's training loops   4 trainings side by side   5 the ablations
 #
-# Variables: PYTHON, the interpreter with the dependencies; RUNS, where records, checkpoints and weights are kept
-# (default OUT/runs; they must stay for a training to go on); MODELS for step 2; DEVICE=cpu where there is no GPU, and
-# then IMAGES, how many of them make an epoch of step 2.
+# Variables: STEPS, which of 1 to 5 to do (default "1 2 3 4 5"); PYTHON, the interpreter with the dependencies; RUNS, where
+# records, checkpoints and weights are kept (default OUT/runs; they must stay for a training to go on); MODELS for step 2
+# and PEER_MODELS for steps 3 and 4; TIMM_SCRIPT, train.py of a clone of pytorch-image-models; CALIBRATE=MINUTES for the
+# device's profile in step 2, and how far predictions are from real epochs; IMAGES, how many of them make an epoch of
+# steps 2 and 3; DEVICE=cpu where there is no GPU.
 set -uo pipefail
-usage="usage: benchmarks/gpu.sh OUT DATA [MINUTES] [BENCHMARK] [SPEC] [SEEDS]"
+usage="usage: benchmarks/gpu.sh OUT DATA [MINUTES] [BENCHMARK] [SEEDS] [SPEC...]"
 mkdir -p "${1:?$usage}" && out=$(realpath "$1")
 data=$(realpath "${2:?$usage}")
-minutes=${3:-8} benchmark=${4:-cifar100} spec=${5:-baseline+se+cbam} seeds=${6:-1}
-python=${PYTHON:-python3} device=${DEVICE:-cuda} runs=${RUNS:-$out/runs}
-models=${MODELS:-resnet18 resnet50 resnet50+se resnet50+cbam resnext50 wrn16_8 wrn28_8 timm/resnet18}
+minutes=${3:-8} benchmark=${4:-cifar100} seeds=${5:-1}
+shift $(($# < 5 ? $# : 5))
+[ $# -gt 0 ] || set -- "seresnet50d_s1 --last" baseline+se+cbam seresnet50d_s1
+python=${PYTHON:-python3} device=${DEVICE:-cuda} runs=${RUNS:-$out/runs} steps=" ${STEPS:-1 2 3 4 5} "
+models=${MODELS:-resnet18 resnet50 resnet50+se resnet50+cbam seresnet50d_s1 resnext50 wrn16_8 wrn28_8+se timm/resnet18}
+peer_models=${PEER_MODELS:-resnet8 resnet18 resnet50}
 cd "$(dirname "$0")/.."
 exec > >(tee -a "$out/log.txt") 2>&1
 
-echo "== 0 $(date -u +%FT%TZ) $(git describe --always --dirty=+ 2>/dev/null)"
+ablate=("$python" -c 'from ablation.cli import main; raise SystemExit(main())')
+budget_check=("$python" -c 'from benchmarks.budget.cli import main; raise SystemExit(main())')
+
+echo "== $(date -u +%FT%TZ) $(git describe --always --dirty=+ 2>/dev/null)"
 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader 2>/dev/null || echo "no GPU"
 "$python" -c 'import torch, torchvision, timm; print("torch", torch.__version__, "torchvision", torchvision.__version__, "timm", timm.__version__)'
 
-echo "== 1 tests marked gpu"
-"$python" -m pytest -q -m gpu tests/test_gpu.py
+step() { [[ $steps == *" $1 "* ]] && echo "== $1 $2"; }
 
-echo "== 2 speed and predicted hours"
-for model in $models; do
-  "$python" -c 'from benchmarks.budget.cli import main; raise SystemExit(main())' \
-    "$model" --benchmark "$benchmark" --device "$device" --json
-done | "$python" -c '
+step 1 "tests marked gpu" && "$python" -m pytest -q -m gpu tests/test_gpu.py
+
+if step 2 "limits, speed and predicted hours"; then
+  for model in $models; do
+    "${budget_check[@]}" "$model" --benchmark "$benchmark" --device "$device" --json
+  done | "$python" -c '
 import json, sys
 
 text, decoder = sys.stdin.read().strip(), json.JSONDecoder()
@@ -45,38 +54,47 @@ while text:
     verdict, end = decoder.raw_decode(text)
     text = text[end:].lstrip()
     print(json.dumps(verdict))' > "$out/verdicts.jsonl"
-"$python" - "$out/verdicts.jsonl" > "$out/budget.md" <<'END'
-import json, sys
-
-print("| model | params | MACs | img/s | predicted h |", "|:--|--:|--:|--:|--:|", sep="\n")
-for verdict in map(json.loads, open(sys.argv[1])):
-    speed, hours = verdict["throughput"], verdict["hours"]
-    timed = f"{speed['training']['median']:,.0f} | {hours['predicted']:.3f}" if speed else "not timed | over its parameters"
-    print(f"| {verdict['model']} | {verdict['cost']['params']:,} | {verdict['macs']:,} | {timed} |")
-END
-cat "$out/budget.md"
-
-if [ "${CALIBRATE:-0}" != 0 ]; then
-  export XDG_DATA_HOME="$out/data"
-  "$python" -c 'from benchmarks.budget.cli import main; raise SystemExit(main())' --calibrate --minutes "$CALIBRATE" \
-    --device "$device"
-  profile=$(ls "$out"/data/timm-ablate/profiles/*.json) && cp "$profile" "$out" &&
-    "$python" -m benchmarks.prediction_error --data "$data" --device "$device" --images "${IMAGES:-50000}" \
-      --device-profile "$profile" > "$out/prediction.md"
-  rm -rf "$out/data"
-  cat "$out/prediction.md"
+  "$python" -m benchmarks.limits "$out/verdicts.jsonl" --device "$device" | tee "$out/limits.md"
+  if [ "${CALIBRATE:-0}" != 0 ]; then
+    export XDG_DATA_HOME="$out/data"
+    "${budget_check[@]}" --calibrate --minutes "$CALIBRATE" --device "$device"
+    profile=$(ls "$out"/data/timm-ablate/profiles/*.json) && cp "$profile" "$out" &&
+      "$python" -m benchmarks.prediction_error --data "$data" --device "$device" --images "${IMAGES:-50000}" \
+        --device-profile "$profile" | tee "$out/prediction.md"
+    rm -rf "$out/data"
+  fi
 fi
 
-echo "== 3 $spec under $benchmark, $seeds seed(s), at most $minutes minutes"
-timeout --signal=INT --kill-after=30 "${minutes}m" \
-  "$python" -c 'from ablation.cli import main; raise SystemExit(main())' run "$spec" --benchmark "$benchmark" \
-  --data "$data" --seeds "$seeds" --out "$runs" --device "$device"
-[ "$runs" = "$out/runs" ] || cp "$runs"/*.jsonl "$runs"/*.md "$runs"/*.csv "$runs"/*.png "$out" 2>/dev/null
+# shellcheck disable=SC2086  # several models are several words
+step 3 "other people's training loops" &&
+  "$python" -m benchmarks.peers --data "$data" --device "$device" --nets $peer_models --images "${IMAGES:-50000}" \
+    ${TIMM_SCRIPT:+--timm-script "$TIMM_SCRIPT"} | tee "$out/peers.md"
+
+# shellcheck disable=SC2086
+step 4 "trainings side by side" &&
+  "$python" -m benchmarks.side_by_side $peer_models --benchmark "$benchmark" --data "$data" --device "$device" |
+  tee "$out/side_by_side.md"
+
+if step 5 "$* under $benchmark, $seeds seed(s), at most $minutes minutes"; then
+  end=$(($(date +%s) + 60 * minutes))
+  for spec in "$@"; do
+    left=$((end - $(date +%s)))
+    [ $left -gt 0 ] || break
+    # shellcheck disable=SC2086  # an option may follow the spec
+    timeout --signal=INT --kill-after=30 "$left" "${ablate[@]}" run $spec --benchmark "$benchmark" --data "$data" \
+      --seeds "$seeds" --out "$runs" --device "$device"
+  done
+  [ "$runs" = "$out/runs" ] || cp "$runs"/*.jsonl "$runs"/*.md "$runs"/*.csv "$runs"/*.png "$out" 2>/dev/null
+fi
 
 {
-  echo "# $spec under $benchmark, $seeds seed(s)"
-  echo; cat "$out/budget.md"; echo
-  cat "$runs/${benchmark}_${spec}.md" 2>/dev/null || echo "No run has ended yet; the same command goes on."
+  echo "# $benchmark, $seeds seed(s)"
+  for file in limits prediction peers side_by_side; do
+    [ -e "$out/$file.md" ] && echo && cat "$out/$file.md"
+  done
+  for table in "$runs/$benchmark"_*.md; do
+    echo
+    cat "$table" 2>/dev/null || echo "No run has ended yet; the same command goes on."
+  done
 } > "$out/summary.md"
-rm "$out/budget.md"
-cat "$out/summary.md"
+echo "written: $out/summary.md"

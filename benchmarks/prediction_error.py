@@ -17,11 +17,12 @@ import torch
 import benchmarks.preload  # noqa: F401  # no warnings of torch.jit
 from benchmarks.benchmark import BENCHMARKS, Benchmark
 from benchmarks.budget.calibrate import NETS
-from benchmarks.budget.check import device_name
 from benchmarks.budget.models import find_model
 from benchmarks.budget.profile import Profile, read_profile
 from benchmarks.budget.roofline import evaluation_work, predict, training_work
 from benchmarks.budget.throughput import measure_throughput
+from benchmarks.device import device_name
+from benchmarks.engine import take_environment
 from benchmarks.run import on_device
 from benchmarks.training.data import prepare
 from benchmarks.training.trainer import EVAL_BATCH, LabelledImages, TrainingStep, evaluate, train_epoch
@@ -101,7 +102,7 @@ def _by_profile(net: str, benchmark: Benchmark, profile: Profile, steps: int, te
 
 def _some(split: LabelledImages, size: int) -> LabelledImages:
     chosen = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[:size]
-    return LabelledImages(split.images[chosen], split.labels[chosen])
+    return split.take(chosen.to(split.labels.device))
 
 
 def _summary(errors: list[float]) -> str:
@@ -111,6 +112,7 @@ def _summary(errors: list[float]) -> str:
 
 def main() -> None:
     """Prints the table as Markdown."""
+    take_environment()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="as of ablate run: CIFAR-100")
     parser.add_argument("--images", type=int, default=50_000, help="of the training set, in an epoch")

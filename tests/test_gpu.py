@@ -13,15 +13,19 @@ from benchmarks.budget import sandbox
 from benchmarks.budget.file_check import check_file
 from benchmarks.budget.throughput import measure_throughput
 from benchmarks.progress import silent
+from benchmarks.side_by_side import measure
+from benchmarks.training.data import CachedData
+from benchmarks.training.execution import COMPILED, Execution
 from benchmarks.training.recipe import Recipe
-from benchmarks.training.trainer import Epoch, LabelledImages, make_deterministic, train
+from benchmarks.training.trainer import Epoch, LabelledImages, TrainingStep, make_deterministic, train
+from benchmarks.unit import Unit
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 
 SPEC = "resnet8+se+drop_path=0.2"
 
 
-def train_on_gpu(precision: str) -> tuple[list[Epoch], dict[str, torch.Tensor]]:
+def train_on_gpu(precision: str, execution: Execution = "eager") -> tuple[list[Epoch], dict[str, torch.Tensor]]:
     make_deterministic()
     torch.manual_seed(0)
     generator = torch.Generator("cuda").manual_seed(0)
@@ -29,7 +33,8 @@ def train_on_gpu(precision: str) -> tuple[list[Epoch], dict[str, torch.Tensor]]:
     labels = images.float().mean((1, 2, 3)).argsort().argsort() * 10 // 512
     split = LabelledImages(images, labels)
     model = build(parse(SPEC).variant(), 10).to("cuda")
-    curve, _ = train(model, split, split, Recipe(epochs=3, batch_size=64, warmup_epochs=1, precision=precision), seed=0)
+    recipe = Recipe(epochs=3, batch_size=64, warmup_epochs=1, precision=precision)
+    curve, _ = train(model, split, split, recipe, seed=0, execution=execution)
     return curve, {name: tensor.cpu() for name, tensor in model.state_dict().items()}
 
 
@@ -38,6 +43,37 @@ def test_same_seed_same_gpu_same_numbers(precision: str) -> None:
     curves, weights = zip(*(train_on_gpu(precision) for _ in range(2)), strict=True)
     assert [line.train_loss for line in curves[0]] == [line.train_loss for line in curves[1]]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+@pytest.mark.parametrize("execution", COMPILED["cuda"])
+def test_compiled_too_the_numbers_are_the_same_each_time(execution: Execution) -> None:
+    curves, weights = zip(*(train_on_gpu("fp16", execution) for _ in range(2)), strict=True)
+    assert [line.train_loss for line in curves[0]] == [line.train_loss for line in curves[1]]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    eager, _ = train_on_gpu("fp16")
+    assert curves[0][-1].train_loss == pytest.approx(eager[-1].train_loss, rel=0.2)
+
+
+def test_nothing_waits_for_the_gpu_inside_an_epoch() -> None:
+    recipe, generator = Recipe(epochs=2, batch_size=64, warmup_epochs=1), torch.Generator("cuda").manual_seed(0)
+    images = torch.randint(256, (512, 32, 32, 3), dtype=torch.uint8, device="cuda").permute(0, 3, 1, 2)
+    split = LabelledImages(images, torch.randint(10, (512,), device="cuda"))
+    step = TrainingStep(build(parse(SPEC).variant(), 10).to("cuda"), recipe, 8)
+    order = torch.randperm(512, device="cuda")
+    for mode in ("default", "error"):  # the first round makes what is made once
+        torch.cuda.set_sync_debug_mode(mode)
+        try:
+            for number, chosen in enumerate(order.split(64)):
+                batch = split.take(chosen)
+                step(batch.images, batch.labels, number, generator)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+
+def test_trainings_share_the_gpu(tmp_path: Path, digits: CachedData) -> None:
+    benchmark, spec = BENCHMARKS["digits"], "resnet8"
+    unit = Unit(spec, parse(spec).variant(), benchmark, 0, digits, "cuda", tmp_path, spec, 1, 1, 0.1)
+    assert measure(unit, 2, peak=2**20) > 0
 
 
 def test_mixed_precision_keeps_float32_weights_and_a_finite_loss() -> None:

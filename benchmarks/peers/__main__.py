@@ -1,0 +1,96 @@
+"""Times an epoch of each peer in turn, and prints medians and ratios as Markdown.
+
+    python -m benchmarks.peers --data DIR [--nets resnet8 resnet18] [--images 5000] [--timm-script train.py] > FILE.md
+
+timm's training script is not in its wheel: it is `train.py` in a clone of pytorch-image-models. It runs in the caller's
+own environment; the other peers share this process, and so profit from the one that trainings have.
+"""
+
+import argparse
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+import torch
+
+import benchmarks.preload  # noqa: F401  # no warnings of torch.jit
+from benchmarks.benchmark import BENCHMARKS
+from benchmarks.device import device_name
+from benchmarks.engine import take_environment
+from benchmarks.peers.airbench_style import airbench_style
+from benchmarks.peers.bare import bare
+from benchmarks.peers.dataloader import dataloader
+from benchmarks.peers.ours import ours
+from benchmarks.peers.timm_script import timm_script
+from benchmarks.peers.workload import Epoch, Workload
+from benchmarks.training.data import prepare
+from benchmarks.training.execution import COMPILED
+from benchmarks.versions import versions
+
+PEERS = {"bare": bare, "dataloader": dataloader, "airbench_style": airbench_style}
+
+
+def compare(workload: Workload, repeats: int, script: Path | None) -> dict[str, list[float]]:
+    """Seconds of each peer's epochs, taken by turns after one epoch that warms up."""
+    peers: dict[str, Callable[[Workload], Epoch]] = {"ours": ours}
+    peers |= {f"ours, {how}": partial(ours, execution=how) for how in COMPILED[workload.device.type]}
+    peers |= PEERS | ({"timm": partial(timm_script, script=script)} if script else {})
+    epochs = {name: prepared(workload) for name, prepared in peers.items()}
+    for name, epoch in epochs.items():
+        if name != "timm":  # warms up by itself
+            epoch()
+    seconds: dict[str, list[float]] = {name: [] for name in epochs}
+    for _ in range(repeats):
+        for name, epoch in epochs.items():
+            seconds[name].append(epoch())
+    return seconds
+
+
+def table(workload: Workload, seconds: dict[str, list[float]]) -> str:
+    """A line a peer; the ratios say how much of the peer's time ours takes, as medians over the turns."""
+    own = [name for name in seconds if name.startswith("ours")]
+    count = workload.steps * workload.recipe.batch_size
+    lines = [
+        f"\n## {workload.spec}, {count:,} images, batch {workload.recipe.batch_size}",
+        "| peer | s/epoch | from | to | img/s |" + "".join(f" {name} / peer |" for name in own),
+        "|:--|--:|--:|--:|--:|" + "--:|" * len(own),
+    ]
+    for name, found in seconds.items():
+        pairs = [zip(seconds[mine], found, strict=True) for mine in own]
+        ratios = " | ".join(f"{median(mine / theirs for mine, theirs in pair):.3f}" for pair in pairs)
+        spread = f"{median(found):.3f} | {min(found):.3f} | {max(found):.3f}"
+        lines.append(f"| {name} | {spread} | {count / median(found):,.0f} | {ratios} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Prints the tables."""
+    take_environment()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="as of ablate run: CIFAR-100")
+    parser.add_argument("--nets", nargs="+", default=["resnet8", "resnet18"])
+    parser.add_argument("--images", type=int, default=50_000, help="of the training set, in an epoch")
+    parser.add_argument("--batch-size", type=int, default=256)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--workers", type=int, default=min(8, os.cpu_count() or 1), help="of each DataLoader")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--timm-script", type=Path, help="train.py of a clone of pytorch-image-models")
+    options = parser.parse_args()
+    benchmark = BENCHMARKS["cifar100"]
+    train, _ = prepare(benchmark.data, options.data).load(benchmark.data, "test")
+    chosen = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[: options.images].numpy()
+    some = train.take(chosen)
+    recipe = replace(benchmark.recipe, batch_size=options.batch_size)
+    found = ", ".join(f"{name} {number}" for name, number in versions().items())
+    print(f"{device_name(options.device)}; {found}; n = {options.repeats}, {options.workers} workers a DataLoader")
+    for net in options.nets:
+        device = torch.device(options.device)
+        workload = Workload(net, some.images, some.labels, benchmark.data.num_classes, recipe, device, options.workers)
+        print(table(workload, compare(workload, options.repeats, options.timm_script)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
