@@ -77,7 +77,8 @@ class Study:
             display.say(f"{recorded} runs are recorded already, {len(missing)} to go")
         verdicts = self._check(list(dict.fromkeys(row for row, _ in missing)), display)
         units = [self._unit(row, seed, verdicts[row.spec]) for row, seed in missing]
-        side_by_side = self.side_by_side or best_number(units[0], verdicts[units[0].spec], len(units), display)
+        largest = max(units, key=lambda unit: _peak_memory(verdicts[unit.spec]))
+        side_by_side = self.side_by_side or best_number(largest, verdicts[largest.spec], len(units), display)
         if side_by_side > 1:
             display.say(f"{side_by_side} trainings share the device")
         arguments = [(replace(unit, side_by_side=side_by_side),) for unit in units]
@@ -128,6 +129,10 @@ class Study:
             predicted_hours=verdict.hours.predicted,
             execution=verdict.throughput.execution,
         )
+
+
+def _peak_memory(verdict: Verdict) -> int:
+    return (verdict.throughput.peak_memory or 0) if verdict.throughput else 0
 
 
 class _Overall:

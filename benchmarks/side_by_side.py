@@ -1,6 +1,7 @@
 """How many trainings share a GPU best: one small net does not fill a big one. Found by measuring; the parent's side."""
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +44,13 @@ def measure(unit: Unit, number: int, peak: int) -> float:
     """
     meeting = engine.CONTEXT.Barrier(number)
     arguments: list[tuple[Any, ...]] = [(unit, meeting, MEMORY_SHARE / number, peak)] * number
-    outcomes = engine.call_each("benchmarks.sharing:images_per_second", arguments, number, _ignore)
-    speeds = [outcome for _, outcome in outcomes]
-    return sum(speeds) if all(isinstance(speed, float) for speed in speeds) else 0.0
+    together = 0.0
+    for _, outcome in engine.call_each("benchmarks.sharing:images_per_second", arguments, number, _ignore):
+        if not isinstance(outcome, float):  # leaving ends the others, which would wait for it
+            print(f"{number} trainings side by side cannot run: {outcome}", file=sys.stderr)
+            return 0.0
+        together += outcome
+    return together
 
 
 def _ignore(number: int, progress: Progress) -> None:
@@ -70,7 +75,8 @@ def main() -> None:
         alone = measure(unit, 1, 0)
         for number in options.numbers:
             together = alone if number == 1 else measure(unit, number, 0)
-            print(f"| {spec} | {number} | {together:,.0f} | {together / alone:.2f} |", flush=True)
+            ratio = f"{together / alone:.2f}" if alone else ""
+            print(f"| {spec} | {number} | {together:,.0f} | {ratio} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -10,12 +10,14 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from benchmarks.benchmark import Benchmark, Budget, Data
+from benchmarks.engine import CHILD_ENVIRONMENT
 from benchmarks.training.data import CachedData, prepare
 from benchmarks.training.recipe import Recipe
 
 ROOT = Path(__file__).parent.parent
 
-os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # before torch is imported: small nets on a busy machine
+for variable, value in CHILD_ENVIRONMENT.items():  # read when torch is imported, so before that
+    os.environ.setdefault(variable, value)
 
 
 @pytest.fixture(scope="session", autouse=True)

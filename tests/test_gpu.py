@@ -20,7 +20,11 @@ from benchmarks.training.recipe import Recipe
 from benchmarks.training.trainer import Epoch, LabelledImages, TrainingStep, make_deterministic, train
 from benchmarks.unit import Unit
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+    pytest.mark.filterwarnings("default"),  # drivers and compilers warn of what no CPU knows
+]
 
 SPEC = "resnet8+se+drop_path=0.2"
 
@@ -68,6 +72,18 @@ def test_nothing_waits_for_the_gpu_inside_an_epoch() -> None:
                 step(batch.images, batch.labels, number, generator)
         finally:
             torch.cuda.set_sync_debug_mode("default")
+
+
+def test_a_first_step_that_the_scaler_skips_leaves_nothing_behind() -> None:
+    recipe = Recipe(epochs=2, batch_size=64, warmup_epochs=1)
+    step = TrainingStep(build(parse(SPEC).variant(), 10).to("cuda"), recipe, 8)
+    step.scaler = torch.amp.GradScaler(init_scale=2.0**120)
+    before = [parameter.detach().clone() for parameter in step.model.parameters()]
+    images = torch.randint(256, (64, 32, 32, 3), dtype=torch.uint8, device="cuda").permute(0, 3, 1, 2)
+    step(images, torch.randint(10, (64,), device="cuda"), 0, torch.Generator("cuda"))
+    for parameter, old in zip(step.model.parameters(), before, strict=True):
+        assert torch.equal(parameter, old)
+        assert not step.optimizer.state[parameter]["momentum_buffer"].any()
 
 
 def test_trainings_share_the_gpu(tmp_path: Path, digits: CachedData) -> None:

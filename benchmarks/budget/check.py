@@ -21,7 +21,7 @@ from benchmarks.budget.throughput import DoesNotFit, measure_throughput
 from benchmarks.budget.verdict import DISAGREEMENT, Cost, Hours, Throughput, Verdict, format_bytes, format_hours
 from benchmarks.device import device_name
 from benchmarks.progress import Progress, Report, silent
-from benchmarks.training.execution import COMPILED, Execution
+from benchmarks.training.execution import COMPILED, Execution, forget_compiled
 from benchmarks.training.trainer import EVAL_BATCH
 from benchmarks.versions import versions
 
@@ -211,41 +211,52 @@ def check_specs(
         for number, (verdict, found) in enumerate(zip(verdicts, known, strict=True)):
             report(Progress("timing a few training steps", number, len(specs), verdict.model))
             verdicts[number] = _timed(verdict, found, benchmark, device, counts)
+        for number, (verdict, found) in enumerate(zip(verdicts, known, strict=True)):
+            if verdict.throughput is None or found.throughput is not None:
+                continue
+            if _worth_compiling(verdict, benchmark):
+                report(Progress("trying compiled nets", number, len(specs), verdict.model))
+                verdicts[number] = _fastest(verdict, benchmark, device, counts)
+            found.throughput = verdicts[number].throughput
             found.write()
     return [advised(verdict, verdict.model, benchmark) for verdict in verdicts]
 
 
 def _timed(verdict: Verdict, known: Measurement, benchmark: Benchmark, device: str, counts: tuple[int, int]) -> Verdict:
-    """The verdict with the speed that is known, or else with that of the fastest way to execute the net."""
+    """The verdict with the speed that is known; where it is not, or was too slow, with what is measured now."""
     if known.throughput is not None:
         judged = judge_throughput(verdict, known.throughput, benchmark, counts)
         if judged.passed:
             return judged
-    builder = spec_builder(verdict.model, benchmark)
-    judged = add_timing(verdict, builder, benchmark, device, counts)
-    if judged.throughput is not None:
-        judged = _compiled(verdict, judged, builder, benchmark, device, counts)
-        known.throughput = judged.throughput
-    return judged
+        known.throughput = None
+    return add_timing(verdict, spec_builder(verdict.model, benchmark), benchmark, device, counts)
 
 
-def _compiled(
-    verdict: Verdict, eager: Verdict, builder: Builder, benchmark: Benchmark, device: str, counts: tuple[int, int]
-) -> Verdict:
-    """The fastest of `eager` and the same net compiled, where the training is long enough to be worth the trial."""
-    assert eager.hours is not None
-    assert eager.throughput is not None
+def _worth_compiling(eager: Verdict, benchmark: Benchmark) -> bool:
+    """Whether the training is long enough for the trial, and not hopelessly too long."""
+    if eager.throughput is None or eager.hours is None:
+        return False
     whole_batch = eager.throughput.batch_size == benchmark.recipe.batch_size
-    if eager.hours.predicted < WORTH_COMPILING or eager.hours.low > HOPELESS * benchmark.budget.max_hours:
-        return eager
-    found = [eager]
-    for execution in COMPILED[device.partition(":")[0]] if whole_batch else ():
+    return (
+        whole_batch
+        and eager.hours.predicted >= WORTH_COMPILING
+        and eager.hours.low <= HOPELESS * benchmark.budget.max_hours
+    )
+
+
+def _fastest(eager: Verdict, benchmark: Benchmark, device: str, counts: tuple[int, int]) -> Verdict:
+    """The fastest of `eager` and the same net compiled."""
+    untimed = replace(eager, throughput=None, hours=None, problems=())  # it was inside its parameters
+    builder, found = spec_builder(eager.model, benchmark), [eager]
+    for execution in COMPILED[device.partition(":")[0]]:
         try:
             throughput = _measure(builder, benchmark, device, execution)
         except Exception as error:  # no compiler, no memory left, or a layer that it cannot take
             found[0] = replace(found[0], notes=(*found[0].notes, f"{execution} it cannot run: {reason(error)}"))
         else:
-            found.append(judge_throughput(verdict, throughput, benchmark, counts))
+            found.append(judge_throughput(untimed, throughput, benchmark, counts))
+        finally:
+            forget_compiled()
     return min(found, key=lambda judged: judged.hours.predicted if judged.hours else math.inf)
 
 

@@ -8,6 +8,7 @@ own environment; the other peers share this process, and so profit from the one 
 
 import argparse
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -27,7 +28,7 @@ from benchmarks.peers.ours import ours
 from benchmarks.peers.timm_script import timm_script
 from benchmarks.peers.workload import Epoch, Workload
 from benchmarks.training.data import prepare
-from benchmarks.training.execution import COMPILED
+from benchmarks.training.execution import COMPILED, forget_compiled
 from benchmarks.versions import versions
 
 PEERS = {"bare": bare, "dataloader": dataloader, "airbench_style": airbench_style}
@@ -38,16 +39,22 @@ def compare(workload: Workload, repeats: int, script: Path | None) -> dict[str, 
     peers: dict[str, Callable[[Workload], Epoch]] = {"ours": ours}
     peers |= {f"ours, {how}": partial(ours, execution=how) for how in COMPILED[workload.device.type]}
     peers |= PEERS | ({"timm": partial(timm_script, script=script)} if script else {})
-    epochs = {name: prepared(workload) for name, prepared in peers.items()}
-    for name, epoch in epochs.items():
-        if name != "timm":  # warms up by itself
-            epoch()
+    epochs: dict[str, Epoch] = {}
+    for name, prepared in peers.items():
+        try:
+            epoch = prepared(workload)
+            epoch()  # warms up
+        except Exception as error:  # no compiler, no memory left, a script that fails: the others go on
+            print(f"{name} cannot run {workload.spec}: {error}", file=sys.stderr)
+        else:
+            epochs[name] = epoch
     seconds: dict[str, list[float]] = {name: [] for name in epochs}
     names = list(epochs)
     for turn in range(repeats):
         first = turn % len(names)
         for name in names[first:] + names[:first]:  # nobody always comes after the same one
             seconds[name].append(epochs[name]())
+    forget_compiled()
     return seconds
 
 

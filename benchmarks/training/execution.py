@@ -25,12 +25,15 @@ def executable(model: "nn.Module", execution: Execution) -> Callable[..., Any]:
     if execution == "eager":
         return model
     import torch
+    import torch._dynamo.config as dynamo
     import torch._inductor.config as inductor
     from tqdm import tqdm
 
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # a CUDA toolkit without a GPU is no trouble
     tqdm.set_lock(threading.RLock())  # the compiler's progress bar would leave a semaphore behind in a killed child
-    inductor.deterministic = True  # no kernel is chosen by timing it: a resumed run ends in the same numbers
+    if hasattr(inductor, "deterministic"):
+        inductor.deterministic = True  # no kernel is chosen by timing it: a resumed run ends in the same numbers
+    dynamo.fail_on_recompile_limit_hit = True  # otherwise it would run as written, without a word
     compiled: Callable[..., Any] = torch.compile(model, dynamic=False, mode=MODES[execution])
     return compiled
 
@@ -40,6 +43,18 @@ def end_compiling() -> None:
     from torch._inductor.async_compile import shutdown_compile_workers
 
     shutdown_compile_workers()
+
+
+def forget_compiled() -> None:
+    """Lets go of all that was compiled in this process: the compiler counts nets of one class as one, up to a limit."""
+    import gc
+
+    import torch
+
+    torch.compiler.reset()
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def next_step(execution: Execution) -> None:

@@ -91,6 +91,9 @@ class TrainingStep:
             weight_decay=recipe.weight_decay,
             fused=True,  # one kernel, and on a GPU no wait for the scaler's verdict
         )
+        if recipe.momentum:  # the fused update leaves it unwritten where the scaler skips the very first step
+            for parameter in model.parameters():
+                self.optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
         warmup = recipe.warmup_epochs * steps_per_epoch
         self.schedule = CosineLRScheduler(
             self.optimizer,
@@ -139,13 +142,12 @@ def evaluate(model: nn.Module, split: LabelledImages, recipe: Recipe) -> Evaluat
     model.eval()
     logits = torch.cat([_logits(model, images, recipe) for images in split.images.split(EVAL_BATCH)])
     top = logits.topk(min(5, logits.shape[1])).indices == split.labels[:, None]
-    right = top[:, 0].double()
-    classes = logits.shape[1]
+    right, classes = top[:, 0], logits.shape[1]
     count = torch.bincount(split.labels, minlength=classes)
-    per_class = torch.bincount(split.labels, weights=right, minlength=classes) / count
+    per_class = torch.bincount(split.labels[right], minlength=classes).double() / count
     return Evaluation(
         loss=F.cross_entropy(logits, split.labels).item(),
-        top1=100 * right.mean().item(),
+        top1=100 * right.double().mean().item(),
         top5=100 * top.any(1).double().mean().item(),
         per_class=tuple(100 * accuracy for accuracy in per_class.tolist()),
     )

@@ -44,9 +44,21 @@ def test_peers_take_turns_after_one_epoch_that_warms_up(
     monkeypatch.setattr(peers, "timm_script", peer("timm"))
     monkeypatch.setattr(peers, "PEERS", {"bare": peer("bare")})
     seconds = peers.compare(workload, 2, tmp_path)
-    names = ["ours", "ours compiled", "bare"]
-    assert turns == names + 2 * [*names, f"timm {tmp_path}"]
-    assert seconds == {"ours": [4.0, 8.0], "ours, compiled": [5.0, 9.0], "bare": [6.0, 10.0], "timm": [7.0, 11.0]}
+    names = ["ours", "ours compiled", "bare", f"timm {tmp_path}"]
+    assert turns == [*names, *names, *names[1:], names[0]]
+    assert seconds == {"ours": [5.0, 12.0], "ours, compiled": [6.0, 9.0], "bare": [7.0, 10.0], "timm": [8.0, 11.0]}
+
+
+def test_a_peer_that_cannot_run_is_left_out_with_its_reason(
+    workload: Workload, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(workload: Workload) -> Epoch:
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr(peers, "COMPILED", {"cpu": ()})
+    monkeypatch.setattr(peers, "PEERS", {"broken": broken, "bare": lambda _: lambda: 1.0})
+    assert list(peers.compare(workload, 1, None)) == ["ours", "bare"]
+    assert capsys.readouterr().err == f"broken cannot run {workload.spec}: no compiler\n"
 
 
 def test_without_a_script_timm_is_left_out(workload: Workload, monkeypatch: pytest.MonkeyPatch) -> None:
