@@ -8,8 +8,9 @@ own environment; the other peers share this process, and so profit from the one 
 
 import argparse
 import os
+import random
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -34,13 +35,16 @@ from benchmarks.versions import versions
 PEERS = {"bare": bare, "dataloader": dataloader, "airbench_style": airbench_style}
 
 
-def compare(workload: Workload, repeats: int, script: Path | None) -> dict[str, list[float]]:
-    """Seconds of each peer's epochs, taken by turns after one epoch that warms up."""
+def compare(workload: Workload, repeats: int, script: Path | None, only: Sequence[str] = ()) -> dict[str, list[float]]:
+    """Seconds of each peer's epochs, taken by turns after one epoch that warms up.
+
+    only: names of the peers to run, ours among them; none: all.
+    """
     peers: dict[str, Callable[[Workload], Epoch]] = {"ours": ours}
     peers |= {f"ours, {how}": partial(ours, execution=how) for how in COMPILED[workload.device.type]}
     peers |= PEERS | ({"timm": partial(timm_script, script=script)} if script else {})
     epochs: dict[str, Epoch] = {}
-    for name, prepared in peers.items():
+    for name, prepared in ((name, peers[name]) for name in peers if not only or name in only):
         try:
             epoch = prepared(workload)
             epoch()  # warms up
@@ -49,10 +53,9 @@ def compare(workload: Workload, repeats: int, script: Path | None) -> dict[str, 
         else:
             epochs[name] = epoch
     seconds: dict[str, list[float]] = {name: [] for name in epochs}
-    names = list(epochs)
-    for turn in range(repeats):
-        first = turn % len(names)
-        for name in names[first:] + names[:first]:  # nobody always comes after the same one
+    order = random.Random(0)
+    for _ in range(repeats):
+        for name in order.sample(list(epochs), len(epochs)):  # nobody always comes after the same one
             seconds[name].append(epochs[name]())
     forget_compiled()
     return seconds
@@ -87,6 +90,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=min(8, os.cpu_count() or 1), help="of each DataLoader")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--timm-script", type=Path, help="train.py of a clone of pytorch-image-models")
+    parser.add_argument("--only", nargs="+", default=[], help="ours, bare: two peers disturb each other least")
     options = parser.parse_args()
     benchmark = BENCHMARKS["cifar100"]
     train, _ = prepare(benchmark.data, options.data).load(benchmark.data, "test")
@@ -98,7 +102,7 @@ def main() -> None:
     for net in options.nets:
         device = torch.device(options.device)
         workload = Workload(net, some.images, some.labels, benchmark.data.num_classes, recipe, device, options.workers)
-        print(table(workload, compare(workload, options.repeats, options.timm_script)), flush=True)
+        print(table(workload, compare(workload, options.repeats, options.timm_script, options.only)), flush=True)
 
 
 if __name__ == "__main__":
