@@ -208,6 +208,7 @@ def check_specs(
         else:
             verdicts.append(judge_cost(spec, found.cost, benchmark, device))
     if all(verdict.passed for verdict in verdicts):
+        counted = tuple(verdicts)
         for number, (verdict, found) in enumerate(zip(verdicts, known, strict=True)):
             report(Progress("timing a few training steps", number, len(specs), verdict.model))
             verdicts[number] = _timed(verdict, found, benchmark, device, counts)
@@ -216,7 +217,7 @@ def check_specs(
                 continue
             if _worth_compiling(verdict, benchmark):
                 report(Progress("trying compiled nets", number, len(specs), verdict.model))
-                verdicts[number] = _fastest(verdict, benchmark, device, counts)
+                verdicts[number] = _fastest(counted[number], verdict, benchmark, device, counts)
             found.throughput = verdicts[number].throughput
             found.write()
     return [advised(verdict, verdict.model, benchmark) for verdict in verdicts]
@@ -244,9 +245,11 @@ def _worth_compiling(eager: Verdict, benchmark: Benchmark) -> bool:
     )
 
 
-def _fastest(eager: Verdict, benchmark: Benchmark, device: str, counts: tuple[int, int]) -> Verdict:
-    """The fastest of `eager` and the same net compiled."""
-    untimed = replace(eager, throughput=None, hours=None, problems=())  # it was inside its parameters
+def _fastest(counted: Verdict, eager: Verdict, benchmark: Benchmark, device: str, counts: tuple[int, int]) -> Verdict:
+    """The fastest of `eager` and the same net compiled.
+
+    counted: the verdict on the net before it was timed.
+    """
     builder, found = spec_builder(eager.model, benchmark), [eager]
     for execution in COMPILED[device.partition(":")[0]]:
         try:
@@ -254,7 +257,7 @@ def _fastest(eager: Verdict, benchmark: Benchmark, device: str, counts: tuple[in
         except Exception as error:  # no compiler, no memory left, or a layer that it cannot take
             found[0] = replace(found[0], notes=(*found[0].notes, f"{execution} it cannot run: {reason(error)}"))
         else:
-            found.append(judge_throughput(untimed, throughput, benchmark, counts))
+            found.append(judge_throughput(counted, throughput, benchmark, counts))
         finally:
             forget_compiled()
     return min(found, key=lambda judged: judged.hours.predicted if judged.hours else math.inf)
