@@ -117,5 +117,6 @@ def test_without_a_number_as_many_share_the_device_as_measuring_says(
     monkeypatch.setattr(Study, "_check", lambda *_: verdicts)
     monkeypatch.setattr(engine, "call_each", call_each)
     study(benchmark, tmp_path, None).carry_out(store(tmp_path), Quiet())
-    assert [(unit.spec, unit.seed, runs) for unit, runs in asked] == [("resnet8", 0, 4)]
+    peaks = {spec: verdict.throughput.peak_memory or 0 for spec, verdict in verdicts.items() if verdict.throughput}
+    assert [(unit.spec, unit.seed, runs) for unit, runs in asked] == [(max(peaks, key=peaks.__getitem__), 0, 4)]
     assert used == [(3, {3})]

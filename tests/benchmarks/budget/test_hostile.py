@@ -72,6 +72,8 @@ def check(capsys: pytest.CaptureFixture[str]) -> Iterator[Check]:
         code = main([str(path), "--benchmark", "digits", "--device", "cpu", "--no-timing", *limit, *options])
         assert time.monotonic() - started < seconds + 5
         out, err = capsys.readouterr()
+        told = ("counting parameters and MACs: ", "timing a few training steps: ")  # where it takes ten seconds
+        err = "".join(line for line in err.splitlines(keepends=True) if not line.startswith(told))
         assert not any(ord(letter) < 32 and letter != "\n" for letter in out + err)
         return code, " ".join(out.split()), err
 
