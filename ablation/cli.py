@@ -74,7 +74,7 @@ def run_command(
     store = Store(out)
     store.create()
     with store.lock(), Display() as display:
-        if len(store.results()) < seeds * len(rows):
+        if store.lines() < seeds * len(rows):
             engine.start()  # imports torch while the images are looked up
         cached = prepare(chosen.data, data, download, display)
         study = Study(spec, rows, seeds, chosen, cached, resolve_device(device), out, side_by_side)

@@ -101,6 +101,13 @@ class Store:
             file.flush()
             os.fsync(file.fileno())
 
+    def lines(self) -> int:
+        """How many lines the file has, whatever is in them; 0 where it cannot be read, which `results` will say."""
+        try:
+            return self.path.read_bytes().count(b"\n")
+        except OSError:
+            return 0
+
     def results(self) -> list[Result]:
         """All records, oldest first, one a unit; lines that cannot be read are listed in `damaged`."""
         adapter = strict_adapter(Result)

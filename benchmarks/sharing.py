@@ -9,7 +9,7 @@ import torch
 from arch.models import build
 from benchmarks.budget.memory import free_memory
 from benchmarks.progress import Report
-from benchmarks.training.trainer import LabelledImages, TrainingStep, make_deterministic, train_epoch
+from benchmarks.training.trainer import TrainingStep, make_deterministic, random_images, train_epoch
 from benchmarks.unit import Unit
 
 PATIENCE = 180.0  # seconds that all have to be ready within
@@ -46,10 +46,8 @@ def _prepared(unit: Unit) -> Callable[[], int]:
     data, recipe, device = unit.benchmark.data, unit.benchmark.recipe, torch.device(unit.device)
     model = build(unit.variant, data.num_classes, data.in_chans).to(device).to(memory_format=torch.channels_last)
     step = TrainingStep(model, recipe, 1000, unit.execution)
-    channels, height, width = data.input_shape
-    pixels = torch.randint(256, (STEPS * recipe.batch_size, height, width, channels), dtype=torch.uint8, device=device)
-    labels = torch.randint(data.num_classes, (len(pixels),), device=device)
-    split = LabelledImages(pixels.permute(0, 3, 1, 2), labels)
+    generator = torch.Generator(device).manual_seed(0)
+    split = random_images(STEPS * recipe.batch_size, data.input_shape, data.num_classes, generator)
 
     def train_once() -> int:
         return train_epoch(step, split, STEPS, seed=0, epoch=0)[2]

@@ -12,7 +12,7 @@ from benchmarks.budget.memory import PeakMemory
 from benchmarks.budget.verdict import Speed, Throughput
 from benchmarks.training.execution import Execution
 from benchmarks.training.recipe import Recipe
-from benchmarks.training.trainer import EVAL_BATCH, LabelledImages, TrainingStep, evaluate, train_epoch
+from benchmarks.training.trainer import EVAL_BATCH, LabelledImages, TrainingStep, evaluate, random_images, train_epoch
 
 REPEATS = 5  # timed windows; the median counts
 WINDOW = 0.5  # seconds a window lasts at least
@@ -48,16 +48,13 @@ def measure_throughput(
 def _measure(
     model: nn.Module, recipe: Recipe, num_classes: int, input_shape: tuple[int, int, int], execution: Execution
 ) -> Throughput:
-    device, (channels, height, width) = next(model.parameters()).device, input_shape
+    device = next(model.parameters()).device
     model.to(memory_format=torch.channels_last)
     step = TrainingStep(model, recipe, steps_per_epoch=1000, execution=execution)
     generator = torch.Generator(device).manual_seed(0)
 
-    def random_images(count: int) -> LabelledImages:
-        shape = (count, height, width, channels)
-        pixels = torch.randint(256, shape, dtype=torch.uint8, device=device, generator=generator)
-        labels = torch.randint(num_classes, (count,), device=device, generator=generator)
-        return LabelledImages(pixels.permute(0, 3, 1, 2), labels)
+    def noise(count: int) -> LabelledImages:
+        return random_images(count, input_shape, num_classes, generator)
 
     def train_once(split: LabelledImages) -> Callable[[], object]:
         model.train()
@@ -65,17 +62,17 @@ def _measure(
 
     memory, compile_seconds = PeakMemory(model, device), 0.0
     if execution == "eager":
-        expected, eval_split = _expected(train_once, random_images, recipe.batch_size, device)
+        expected, eval_split = _expected(train_once, noise, recipe.batch_size, device)
     else:  # for one shape only, whose time as written is known to be short
         expected = 0.0
-        compile_seconds = _timed(train_once(random_images(recipe.batch_size)), device)
+        compile_seconds = _timed(train_once(noise(recipe.batch_size)), device)
     if expected > PROBE_LIMIT:
         batch_size, seconds, peak = len(eval_split), [expected / recipe.batch_size], None
     else:
         batch_size = recipe.batch_size
-        seconds = _timed_epochs(step, train_once, random_images, device)
+        seconds = _timed_epochs(step, train_once, noise, device)
         peak = memory.bytes()
-        eval_split = random_images(min(EVAL_BATCH, 4 * batch_size))
+        eval_split = noise(min(EVAL_BATCH, 4 * batch_size))
     eval_seconds = _windows(lambda: evaluate(model, eval_split, recipe), device, repeats=3)
     return Throughput(
         training=_speed(seconds),
@@ -90,16 +87,16 @@ def _measure(
 def _timed_epochs(
     step: TrainingStep,
     train_once: Callable[[LabelledImages], Callable[[], object]],
-    random_images: Callable[[int], LabelledImages],
+    noise: Callable[[int], LabelledImages],
     device: torch.device,
 ) -> list[float]:
     """Seconds an image takes, from REPEATS short epochs."""
     batch_size = step.recipe.batch_size
-    once = train_once(random_images(batch_size))
+    once = train_once(noise(batch_size))
     for _ in range(WARM_UP):  # CUDA graphs are recorded in the second step
         once()
     steps = min(MAX_STEPS, math.ceil(WINDOW / _timed(once, device)))
-    split = random_images(steps * batch_size)
+    split = noise(steps * batch_size)
     return [
         _timed(lambda: train_epoch(step, split, steps, seed=0, epoch=0), device) / len(split)
         for _ in range(REPEATS + 1)
@@ -108,7 +105,7 @@ def _timed_epochs(
 
 def _expected(
     train_once: Callable[[LabelledImages], Callable[[], object]],
-    random_images: Callable[[int], LabelledImages],
+    noise: Callable[[int], LabelledImages],
     batch_size: int,
     device: torch.device,
 ) -> tuple[float, LabelledImages]:
@@ -116,7 +113,7 @@ def _expected(
 
     A deep net of thin layers takes nearly as long for few images as for many: the line through two probes is followed.
     """
-    small, large = (random_images(min(size, batch_size)) for size in PROBES)
+    small, large = (noise(min(size, batch_size)) for size in PROBES)
     first = _windows(train_once(small), device, repeats=1)[0]
     if first * len(large) / len(small) > PROBE_LIMIT or len(small) == len(large):
         return first * batch_size / len(small), small

@@ -67,6 +67,20 @@ class Epoch:
     eval_seconds: float
 
 
+def random_images(
+    count: int, input_shape: tuple[int, int, int], num_classes: int, generator: torch.Generator
+) -> LabelledImages:
+    """Noise to be timed on, on the generator's device.
+
+    input_shape: (channels, height, width).
+    """
+    (channels, height, width), device = input_shape, generator.device
+    shape = (count, height, width, channels)
+    pixels = torch.randint(256, shape, dtype=torch.uint8, device=device, generator=generator)
+    labels = torch.randint(num_classes, (count,), device=device, generator=generator)
+    return LabelledImages(pixels.permute(0, 3, 1, 2), labels)
+
+
 def derive_seed(seed: int, *words: object) -> int:
     """A seed for one purpose, a pure function of its arguments, so that a resumed run draws what it would have."""
     digest = hashlib.sha256("/".join(map(str, (seed, *words))).encode()).digest()

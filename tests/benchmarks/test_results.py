@@ -246,3 +246,11 @@ def test_what_is_not_recorded_lists_what_is(
 )
 def test_fields_that_differ_are_named(definitions: list[dict[str, Any]], expected: list[str]) -> None:
     assert differing_fields(definitions) == expected
+
+
+def test_lines_are_counted_whatever_is_in_them(store: Store, tmp_path: Path) -> None:
+    assert Store(tmp_path / "nowhere").lines() == 0
+    store.append(RESULT)
+    assert store.lines() == 1
+    write(store, b"no record\n\n")
+    assert store.lines() == store.path.read_bytes().count(b"\n") >= 2
