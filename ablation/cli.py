@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -14,7 +14,7 @@ from arch.bases import BASES
 from arch.errors import InputError
 from arch.parts import PARTS
 from arch.plans import PLANS
-from benchmarks.benchmark import BENCHMARKS, Benchmark, get_benchmark
+from benchmarks.benchmark import BENCHMARKS, Benchmark, get_benchmark, with_world_size
 from benchmarks.options import (
     DEFAULT_OUT,
     FAILED,
@@ -30,8 +30,8 @@ from benchmarks.options import (
 )
 
 if TYPE_CHECKING:
-    from ablation.study import Failure, OverBudget
-    from benchmarks.results import Result, Store
+    from ablation.study import OverBudget
+    from benchmarks.results import Failure, Result, Store
 
 app = new_app("Sequential ablation of image classifiers under a fixed recipe and budget.")
 
@@ -55,17 +55,48 @@ def run_command(
             "--side-by-side", metavar="N", min=1, max=64, help="Trainings that share the device  [default: measured]"
         ),
     ] = None,
+    time_limit: Annotated[
+        float | None,
+        typer.Option(
+            "--time-limit", metavar="HOURS", min=0, help="End a run that takes longer  [default: 5 times the predicted]"
+        ),
+    ] = None,
+    if_changed: Annotated[
+        Literal["resume", "restart", "stop"] | None,
+        typer.Option("--if-changed", help="With a training begun on other versions or another device  [default: ask]"),
+    ] = None,
+    world_size: Annotated[
+        int | None,
+        typer.Option(
+            "--world-size",
+            metavar="N",
+            min=1,
+            max=64,
+            help="Devices that share each batch of a run; a benchmark id of its own",
+        ),
+    ] = None,
+    engine_name: Annotated[
+        Literal["local", "ray"], typer.Option("--engine", help="Run here, or on a Ray cluster (docs/cluster.md)")
+    ] = "local",
+    ray_gpus: Annotated[
+        float | None,
+        typer.Option("--ray-gpus", metavar="N", min=0, help="GPUs Ray gives a run  [default: its devices]"),
+    ] = None,
+    ray_cpus: Annotated[float, typer.Option("--ray-cpus", metavar="N", min=0, help="CPUs Ray gives a run")] = 1,
     as_json: JsonOption = False,
 ) -> int:
     """Train each step of SPEC over several seeds and print the table.
 
     Runs that are recorded in --out are not trained again, and an interrupted one goes on.
     """
-    chosen = get_benchmark(benchmark)
+    chosen = with_world_size(get_benchmark(benchmark), world_size)
     rows = path(spec, chosen)[-1 if last else 0 :]
+
+    from contextlib import nullcontext
 
     from ablation.study import OverBudget, Study
     from benchmarks import engine
+    from benchmarks.cluster import Cluster
     from benchmarks.device import resolve_device
     from benchmarks.progress import Display
     from benchmarks.results import Store
@@ -73,19 +104,31 @@ def run_command(
 
     store = Store(out)
     store.create()
-    with store.lock(), Display() as display:
-        if store.lines() < seeds * len(rows):
+    cluster = Cluster(ray_gpus, ray_cpus) if engine_name == "ray" else None
+    with store.lock(), Display() as display, cluster or nullcontext():
+        if cluster is None and store.lines() < seeds * len(rows):
             engine.start()  # imports torch while the images are looked up
-        cached = prepare(chosen.data, data, download, display)
-        study = Study(spec, rows, seeds, chosen, cached, resolve_device(device), out, side_by_side)
+        study = Study(
+            plan=spec,
+            rows=rows,
+            seeds=seeds,
+            benchmark=chosen,
+            data=prepare(chosen.data, data, download, display),
+            device=cluster.choose_device(device, chosen.recipe.world_size) if cluster else resolve_device(device),
+            out=out,
+            side_by_side=side_by_side,
+            time_limit=None if time_limit is None else 3600 * time_limit,
+            if_changed=if_changed,
+            engine=cluster or engine,
+        )
         try:
-            failures = study.carry_out(store, display)
+            study.carry_out(store, display)
         except OverBudget as refused:
             _print_refusal(refused, as_json)
             return OVER_BUDGET
     results = [result for result in store.results() if result.benchmark_id == study.benchmark_id]
+    failures = _show(rows, results, store.failures(), study.benchmark_id, chosen, seeds, out, spec, as_json)
     _warn_damaged(store)
-    _show(rows, results, chosen, seeds, out, spec, as_json, failures)
     return FAILED if failures else 0
 
 
@@ -122,8 +165,32 @@ def table_command(
     if not any(result.key == row.variant.key() for result in results for row in rows):
         there = ", ".join(dict.fromkeys(result.spec for result in results))
         raise InputError(f"no records of {plan} under {asked.name}: recorded are {there}")
-    _show(rows, results, chosen, seeds, out, plan, as_json, [])
+    _show(rows, results, store.failures(), results[-1].benchmark_id, chosen, seeds, out, plan, as_json)
     return 0
+
+
+@app.command("doctor")
+def doctor_command(out: OutOption = DEFAULT_OUT, device: DeviceOption = "auto", as_json: JsonOption = False) -> int:
+    """Tell what is installed, the device and the free space, and train for a moment: all that a bug report needs."""
+    from benchmarks.doctor import examine, to_json
+    from benchmarks.progress import Display
+
+    console = new_console()
+    findings = []
+    with Display() as display:
+        for finding in examine(out, device, display):
+            findings.append(finding)
+            if not as_json:
+                problem = f"\n{'':12}PROBLEM: {finding.problem}" if finding.problem else ""
+                console.print(
+                    f"{finding.topic:12}{finding.text}{problem}", markup=False, highlight=False, soft_wrap=True
+                )
+    problems = sum(bool(finding.problem) for finding in findings)
+    if as_json:
+        print(json.dumps(to_json(findings), indent=2))
+    else:
+        console.print(f"{problems} problem(s)" if problems else "all is well")
+    return FAILED if problems else 0
 
 
 class Listing(StrEnum):
@@ -195,41 +262,54 @@ def _benchmarks() -> list[dict[str, Any]]:
 def _show(
     rows: Sequence[Row],
     results: "Sequence[Result]",
+    failures: "Sequence[Failure]",
+    benchmark_id: str,
     benchmark: Benchmark,
     seeds: int | None,
     out: Path,
     spec: str,
     as_json: bool,
-    failures: "Sequence[Failure]",
-) -> None:
-    """Prints the table and keeps it beside the records as Markdown and CSV, with the curves as PNG."""
-    from ablation.outputs import caption, write_outputs
+) -> "list[Failure]":
+    """Prints the table and keeps it beside the records as Markdown and CSV, with the curves as PNG.
+
+    Returns the failures of this benchmark id, among these rows and seeds, that nothing has made good.
+    """
+    from ablation.outputs import caption, failure_lines, unfinished, write_outputs
     from ablation.table import ablation_frame, to_terminal
 
-    frame = ablation_frame(rows, results, seeds)
-    text = caption(benchmark, results, seeds)
-    files = write_outputs(frame, rows, results, text, out / f"{benchmark.name}_{spec}", seeds)
+    of_this_table = [f for f in failures if f.benchmark_id == benchmark_id and (seeds is None or f.seed < seeds)]
+    lost = unfinished(rows, results, of_this_table)
+    frame = ablation_frame(rows, results, seeds, lost)
+    text, lines = caption(benchmark, results, seeds), failure_lines(rows, lost)
+    whole = "\n\n".join([text, *lines])
+    files = write_outputs(frame, rows, results, whole, out / f"{benchmark.name}_{spec}", seeds)
     if as_json:
-        lost = [{"step": f.row.label, "seed": f.seed, "reason": f.reason} for f in failures]
         content = {
             "benchmark": benchmark.name,
             "benchmark_id": results[0].benchmark_id if results else None,
             "caption": text,
             "rows": json.loads(frame.to_json(orient="records")),
+            "failures": [
+                {"step": row.label, "seed": failure.seed, "reason": failure.reason}
+                for failure in lost
+                for row in rows
+                if row.variant.key() == failure.key
+            ],
+            "files": [str(file) for file in files],
         }
-        print(json.dumps({**content, "failures": lost, "files": [str(file) for file in files]}, indent=2))
-        return
+        print(json.dumps(content, indent=2))
+        return lost
     console = new_console()
     console.print(to_terminal(frame, text))
-    for failure in failures:
-        console.print(f"{failure.row.label} seed {failure.seed} failed: {failure.reason}", markup=False)
+    for line in lines:
+        console.print(line, markup=False, soft_wrap=True)
     console.print("written: " + ", ".join(str(file) for file in files), markup=False, soft_wrap=True)
+    return lost
 
 
 def _warn_damaged(store: "Store") -> None:
-    if store.damaged:
-        lines = ", ".join(map(str, store.damaged))
-        print(f"warning: {store.path} has lines that cannot be read and are left out: {lines}", file=sys.stderr)
+    for file in store.damaged:
+        print(f"warning: lines that cannot be read are left out: {file}", file=sys.stderr)
 
 
 def _print_refusal(refused: "OverBudget", as_json: bool) -> None:

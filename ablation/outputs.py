@@ -7,9 +7,10 @@ import pandas as pd
 
 from ablation.plan import Row
 from ablation.table import to_markdown
-from arch.errors import InputError
+from arch.errors import InputError, printable
 from benchmarks.benchmark import Benchmark
-from benchmarks.results import Result
+from benchmarks.durable import replace_file
+from benchmarks.results import Failure, Result
 
 NAME_LIMIT = 100  # characters of a file's name before its suffix
 
@@ -22,8 +23,24 @@ def caption(benchmark: Benchmark, results: Sequence[Result], seeds: int | None) 
     used = {None: "all recorded seeds", 1: "seed 0"}.get(seeds, f"seeds 0 to {(seeds or 1) - 1}")
     shared = max((result.side_by_side for result in results), default=1)
     beside = f", times of up to {shared} trainings sharing the device" if shared > 1 else ""
+    changed = sum(bool(result.changed) for result in results)
+    across = f", {changed} run(s) went on under other versions or devices" if changed else ""
+    size = benchmark.recipe.world_size
+    together = f", {size} devices a run" if size > 1 else ""
     numbers = f"final epoch of {benchmark.recipe.epochs}, mean ± std over {used}"
-    return f"{benchmark.name} ({ids}), {devices}, {versions}{beside}; {numbers}"
+    return f"{benchmark.name} ({ids}), {devices}, {versions}{together}{beside}{across}; {numbers}"
+
+
+def unfinished(rows: Sequence[Row], results: Sequence[Result], failures: Sequence[Failure]) -> list[Failure]:
+    """The failures of runs of these rows that have no result to this day."""
+    there, wanted = {result.unit for result in results}, {row.variant.key() for row in rows}
+    return [failure for failure in failures if failure.key in wanted and failure.unit not in there]
+
+
+def failure_lines(rows: Sequence[Row], failures: Sequence[Failure]) -> list[str]:
+    """What each of them says, under the name that the table has for its row."""
+    labels = {row.variant.key(): row.label for row in rows}
+    return [f"{labels[failure.key]} seed {failure.seed} failed: {printable(failure.reason)}" for failure in failures]
 
 
 def write_outputs(
@@ -39,12 +56,12 @@ def write_outputs(
     content = to_markdown(frame, text)
     try:
         unchanged = figure.exists() and markdown.exists() and markdown.read_bytes() == content.encode()
-        markdown.write_bytes(content.encode())
-        frame.round(6).to_csv(csv, index=False, encoding="utf-8")
+        replace_file(markdown, lambda file: file.write_bytes(content.encode()))
+        replace_file(csv, lambda file: frame.round(6).to_csv(file, index=False, encoding="utf-8"))
         if not frame["n"].any():
             return [markdown, csv]
         if not unchanged:
-            plot_curves(rows, results, figure, text.partition(";")[0], seeds)
+            replace_file(figure, lambda file: plot_curves(rows, results, file, text.partition(";")[0], seeds))
     except OSError as error:
         raise InputError(f"cannot write to --out {stem.parent}: {error.strerror}") from error
     return [markdown, csv, figure]

@@ -43,5 +43,5 @@ def plot_curves(
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(title="final epoch, mean over seeds; band: worst to best seed", loc="lower right", frameon=False)
-    figure.savefig(path, dpi=150)
+    figure.savefig(path, dpi=150, format="png")
     plt.close(figure)

@@ -1,19 +1,28 @@
 """Carries a plan out: finds what is done already, refuses what is over budget, trains what remains."""
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from ablation.plan import Row
 from arch.errors import InputError
 from benchmarks import engine
 from benchmarks.benchmark import Benchmark, identify
 from benchmarks.budget.verdict import Verdict
+from benchmarks.engine import ChildFailed, Engine
 from benchmarks.progress import Display, Progress
-from benchmarks.results import Store, unit_id
+from benchmarks.results import Failure, Store, unit_id
 from benchmarks.side_by_side import best_number
 from benchmarks.training.data import CachedData
-from benchmarks.unit import Unit
+from benchmarks.unit import IfChanged, Unit, checkpoint_folder
+
+START_SECONDS = 600.0  # that any run may take to start, to compile, to wait for a disk
+PATIENCE = 5.0  # times the predicted hours, after which a run hangs
+
+CHOICES = ("resume", "restart", "stop")
 
 
 class OverBudget(Exception):
@@ -22,16 +31,6 @@ class OverBudget(Exception):
     def __init__(self, verdicts: list[Verdict]) -> None:
         super().__init__("; ".join(f"{v.model}: {', '.join(v.problems)}" for v in verdicts if not v.passed))
         self.verdicts = verdicts
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A run that ended without a result, and why."""
-
-    row: Row
-    seed: int
-    reason: str
-    details: str
 
 
 @dataclass(frozen=True)
@@ -46,6 +45,9 @@ class Study:
     device: str
     out: Path
     side_by_side: int | None = None  # trainings that share the device; None: as many as measuring says
+    time_limit: float | None = None  # seconds for one run; None: a multiple of what is predicted
+    if_changed: IfChanged | None = None  # with trainings begun on other versions or devices; None: a person is asked
+    engine: Engine = engine
 
     @property
     def benchmark_id(self) -> str:
@@ -64,39 +66,74 @@ class Study:
                     missing.append((row, seed))
         return missing
 
-    def carry_out(self, store: Store, display: Display) -> list[Failure]:
-        """Trains every missing run. Raises OverBudget before any training; a run that fails does not stop the rest."""
+    def carry_out(self, store: Store, display: Display) -> None:
+        """Trains every missing run and records how it ended; one that fails does not stop the rest.
+
+        Raises OverBudget before any training, InputError where a training was begun on other versions or devices and
+        nobody says what to do, and OSError where a record cannot be written.
+        """
+        for line in store.repair():
+            display.say(f"warning: {line}")
+        for result in store.results():  # a command may have been killed just after it recorded one
+            shutil.rmtree(checkpoint_folder(self.out, result.unit), ignore_errors=True)
         missing = self.missing(store)
         if not missing:
-            return []
-        engine.start()
+            return
         specs = ", ".join(row.spec for row in self.rows)
         display.say(f"{self.benchmark.name} ({self.benchmark_id}) on {self.device}, rows of our own bases: {specs}")
         recorded = self.seeds * len({row.variant for row in self.rows}) - len(missing)
         if recorded:
             display.say(f"{recorded} runs are recorded already, {len(missing)} to go")
         verdicts = self._check(list(dict.fromkeys(row for row, _ in missing)), display)
-        units = [self._unit(row, seed, verdicts[row.spec]) for row, seed in missing]
-        largest = max(units, key=lambda unit: _peak_memory(verdicts[unit.spec]))
-        side_by_side = self.side_by_side or best_number(largest, verdicts[largest.spec], len(units), display)
-        if side_by_side > 1:
-            display.say(f"{side_by_side} trainings share the device")
+        units = self._decided([self._unit(row, seed, verdicts[row.spec]) for row, seed in missing], display)
+        side_by_side = self._side_by_side(units, verdicts, display)
         arguments = [(replace(unit, side_by_side=side_by_side),) for unit in units]
-        failures: list[Failure] = []
         overall = _Overall(missing, self.benchmark.recipe.epochs, display)
-        ended = 0
-        for number, outcome in engine.call_each("benchmarks.run:run", arguments, side_by_side, overall):
-            (row, seed), ended = missing[number], ended + 1
-            if isinstance(outcome, InputError):
-                raise outcome
-            if isinstance(outcome, engine.ChildFailed):
-                failures.append(Failure(row, seed, str(outcome), outcome.details))
+        outcomes = self.engine.call_each(
+            "benchmarks.run:run", arguments, side_by_side, overall, self._time_limit(units, side_by_side)
+        )
+        for ended, (number, outcome) in enumerate(outcomes, 1):
+            (row, seed), unit = missing[number], units[number]
+            if isinstance(outcome, Exception):
+                store.append(_failure(unit, outcome))
                 display.say(f"{row.label} seed {seed} failed: {outcome}")
                 continue
             store.append(outcome)
-            units[number].checkpoint.unlink(missing_ok=True)
+            shutil.rmtree(unit.checkpoint, ignore_errors=True)
+            overall.end(number)
             display.say(f"{row.label} seed {seed}: top-1 {outcome.top1:.2f} ({ended} of {len(missing)} runs)")
-        return failures
+
+    def _decided(self, units: list[Unit], display: Display) -> list[Unit]:
+        """The units, told what to do with a training that was begun on other versions or devices."""
+        begun = [unit for unit in units if unit.checkpoint.exists()]
+        changes = dict(self.engine.call("benchmarks.run:changes", display, begun)) if begun else {}
+        if not changes:
+            return units
+        first = next(unit for unit in begun if unit.id in changes)
+        more = f" (and {len(changes) - 1} more)" if len(changes) > 1 else ""
+        what = f"the training of {first.spec} seed {first.seed}{more} was begun with {', '.join(changes[first.id])}"
+        choice: Any = self.if_changed or display.ask(f"{what}: go on with it all the same?", CHOICES)
+        if choice in (None, "stop"):
+            raise InputError(f"{what}: give --if-changed resume, and the record will say so, or --if-changed restart")
+        return [replace(unit, if_changed=choice) for unit in units]
+
+    def _side_by_side(self, units: list[Unit], verdicts: dict[str, Verdict], display: Display) -> int:
+        """How many trainings share the device: as asked for, or as measured for the largest."""
+        largest = max(units, key=lambda unit: _peak_memory(verdicts[unit.spec]))
+        number = self.side_by_side
+        if number is None:
+            here = self.engine is engine
+            number = best_number(largest, verdicts[largest.spec], len(units), display) if here else 1
+        if number > 1:
+            display.say(f"{number} trainings share the device")
+        return number
+
+    def _time_limit(self, units: list[Unit], side_by_side: int) -> float:
+        """Seconds after which a run is ended: as asked for, or what none takes that does not hang."""
+        if self.time_limit is not None:
+            return self.time_limit
+        longest = 3600 * max(unit.predicted_hours for unit in units)
+        return START_SECONDS + PATIENCE * longest * side_by_side
 
     def _check(self, rows: list[Row], display: Display) -> dict[str, Verdict]:
         """Judges the rows in one child; the verdicts by spec."""
@@ -104,7 +141,7 @@ class Study:
         if counts[0] < batch_size:
             raise InputError(f"{counts[0]} training images do not fill one batch of {batch_size}")
         specs = [row.spec for row in rows]
-        verdicts: list[Verdict] = engine.call(
+        verdicts: list[Verdict] = self.engine.call(
             "benchmarks.budget.check:check_specs", display, specs, self.benchmark, self.device, counts
         )
         if not all(verdict.passed for verdict in verdicts):
@@ -122,13 +159,26 @@ class Study:
             seed=seed,
             data=self.data,
             device=self.device,
-            out=self.out,
+            out=self.out.resolve(),
             plan=self.plan,
             params=verdict.cost.params,
             macs=verdict.cost.macs,
             predicted_hours=verdict.hours.predicted,
             execution=verdict.throughput.execution,
         )
+
+
+def _failure(unit: Unit, error: Exception) -> Failure:
+    return Failure(
+        spec=unit.spec,
+        key=unit.variant.key(),
+        seed=unit.seed,
+        benchmark_id=identify(unit.definition),
+        plan=unit.plan,
+        reason=str(error),
+        details=error.details if isinstance(error, ChildFailed) else "",
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
 
 
 def _peak_memory(verdict: Verdict) -> int:
@@ -143,7 +193,15 @@ class _Overall:
         self.done = [0] * len(missing)
 
     def __call__(self, number: int, progress: Progress) -> None:
-        self.done[number] = progress.done
         row, seed = self.missing[number]
-        task, total = f"{row.label} seed {seed} ({number + 1}/{len(self.missing)})", len(self.missing) * self.epochs
+        name = f"{row.label} seed {seed}"
+        if progress.warning:
+            self.display(replace(progress, task=name))
+            return
+        self.done[number] = progress.done
+        task, total = f"{name} ({number + 1}/{len(self.missing)})", len(self.missing) * self.epochs
         self.display(Progress(task, sum(self.done), total, progress.note))
+
+    def end(self, number: int) -> None:
+        """All epochs of a run are done, whether or not they were told of on the way."""
+        self.done[number] = self.epochs

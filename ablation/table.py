@@ -8,7 +8,7 @@ import pandas as pd
 
 from ablation.plan import Row
 from benchmarks.budget.verdict import format_hours
-from benchmarks.results import Result
+from benchmarks.results import Failure, Result
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -28,10 +28,13 @@ COLUMNS = {  # of the frame -> as people read them
 MEASURED = ("images_per_second", "hours", "top1", "top5")
 
 
-def ablation_frame(rows: Sequence[Row], results: Sequence[Result], seeds: int | None = None) -> pd.DataFrame:
+def ablation_frame(
+    rows: Sequence[Row], results: Sequence[Result], seeds: int | None = None, failures: Sequence[Failure] = ()
+) -> pd.DataFrame:
     """One line a row, in the order of the plan.
 
-    results: of one benchmark id only. seeds: use seeds 0 to seeds - 1; None: all there are.
+    results: of one benchmark id only. seeds: use seeds 0 to seeds - 1; None: all that any row has.
+    failures: of runs without a result; a row says how many of its seeds failed, and how many there should be.
     Raises ValueError where results of two benchmark ids would meet.
     Accuracies and their changes in percent and points; std is the sample standard deviation over the seeds;
     a change is the mean difference over the seeds that both rows have, empty where they share none.
@@ -42,8 +45,12 @@ def ablation_frame(rows: Sequence[Row], results: Sequence[Result], seeds: int | 
     runs = runs.astype(dict.fromkeys(MEASURED, float))
     if seeds is not None:
         runs = runs[runs["seed"] < seeds]
+    lost = [failure for failure in failures if seeds is None or failure.seed < seeds]
+    wanted = range(seeds) if seeds is not None else {*runs["seed"], *(failure.seed for failure in lost)}
     by_row = [runs[runs["key"] == row.variant.key()].set_index("seed") for row in rows]
     frame = pd.DataFrame([_line(row, own) for row, own in zip(rows, by_row, strict=True)])
+    frame["seeds"] = len(wanted)
+    frame["failed"] = [sum(failure.key == row.variant.key() for failure in lost) for row in rows]
     top1 = [own["top1"] for own in by_row]
     frame["change"] = [float("nan"), *((after - before).mean() for before, after in pairwise(top1))]
     frame["change_from_baseline"] = [float("nan"), *((own - top1[0]).mean() for own in top1[1:])]
@@ -75,7 +82,7 @@ def readable(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _texts(line: dict[Any, Any]) -> list[str]:
     if not line["n"]:
-        return [line["step"], "", "", "", "", "no result", "0", "", "", ""]
+        return [line["step"], "", "", "", "", "failed" if line["failed"] else "no result", _count(line), "", "", ""]
     std = f" ± {line['top1_std']:.2f}" if line["n"] > 1 else ""
     return [
         line["step"],
@@ -84,11 +91,17 @@ def _texts(line: dict[Any, Any]) -> list[str]:
         f"{line['images_per_second']:,.0f}",
         format_hours(line["hours"]),
         f"{line['top1_mean']:.2f}{std}",
-        str(line["n"]),
+        _count(line),
         f"{line['top5_mean']:.2f}",
         _change(line["change"]),
         _change(line["change_from_baseline"]),
     ]
+
+
+def _count(line: dict[Any, Any]) -> str:
+    """How many seeds a mean is of; where some are missing, of how many."""
+    of = f" of {line['seeds']}" if line["n"] < line["seeds"] else ""
+    return f"{line['n']}{of}" + (f" ({line['failed']} failed)" if line["failed"] else "")
 
 
 def _change(points: float) -> str:

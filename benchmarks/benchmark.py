@@ -5,10 +5,9 @@ A number can be compared with another only inside one benchmark, as its id says.
 
 import hashlib
 import json
-import re
 import tomllib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -16,6 +15,7 @@ from annotated_types import Ge, Gt, Le, Lt
 
 from arch.errors import InputError, unknown
 from arch.spec import parse
+from benchmarks.names import check_path, is_identifier
 from benchmarks.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -113,6 +113,16 @@ def get_benchmark(name: str) -> Benchmark:
     return BENCHMARKS[name]
 
 
+def with_world_size(benchmark: Benchmark, world_size: int | None) -> Benchmark:
+    """The same on another number of devices, whose numbers are not comparable. Raises InputError."""
+    if world_size is None:
+        return benchmark
+    try:
+        return replace(benchmark, recipe=replace(benchmark.recipe, world_size=world_size))
+    except ValueError as error:
+        raise InputError(f"--world-size {world_size}: {error}") from error
+
+
 def strict_adapter(whole: type, *sections: type) -> "TypeAdapter[Any]":
     """pydantic's reader of a dataclass and of those in it: no unknown key, no other type, no infinity."""
     from pydantic import ConfigDict, TypeAdapter
@@ -128,6 +138,7 @@ def load_benchmark(path: Path) -> Benchmark:
     """
     from pydantic import ValidationError
 
+    check_path("--benchmark", path)
     try:
         content = tomllib.loads(path.read_text())
     except OSError as error:
@@ -140,10 +151,9 @@ def load_benchmark(path: Path) -> Benchmark:
         )
     except ValidationError as error:
         raise InputError(f"{path}: {_worst_problem(error.errors())}") from error
-    if benchmark.name in BENCHMARKS or not re.fullmatch(r"[A-Za-z0-9_]{1,40}", benchmark.name):
-        raise InputError(
-            f"{path}: name {benchmark.name!r} must be up to 40 letters, digits and _, and not a built-in's"
-        )
+    if benchmark.name in BENCHMARKS or not is_identifier(benchmark.name):
+        shown = repr(benchmark.name[:60])
+        raise InputError(f"{path}: name {shown} must be up to 40 letters, digits and _, no built-in's and no device's")
     try:
         parse(benchmark.baseline)
     except InputError as error:

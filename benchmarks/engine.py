@@ -3,20 +3,27 @@
 On Linux the children are forked from a server that has imported torch already, so each starts in milliseconds.
 """
 
+import math
 import multiprocessing
 import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from datetime import timedelta
 from multiprocessing.connection import Connection, wait
 from pkgutil import resolve_name
-from typing import Any
+from typing import Any, Protocol
+
+import psutil
 
 from arch.errors import InputError
 from benchmarks.progress import Progress, Report
+from benchmarks.signals import STOP_SIGNALS, StopRequest
 
 CHILD_ENVIRONMENT = {  # read when the libraries load, so it must be set before the children start
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # deterministic matrix products on a GPU
@@ -26,6 +33,9 @@ CHILD_ENVIRONMENT = {  # read when the libraries load, so it must be set before 
     "MALLOC_MMAP_THRESHOLD_": str(2**32),
     "MALLOC_TRIM_THRESHOLD_": str(2**34),
 }
+
+STOP_SECONDS = 8.0  # that children have to keep their state once they are asked to stop
+CLOSING_SECONDS = 5.0  # that a child may take to end once it can say no more
 
 CONTEXT: Any = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
 
@@ -38,14 +48,37 @@ class ChildFailed(RuntimeError):
         self.details = details
 
 
+class Engine(Protocol):
+    """What runs work elsewhere: this module, or a cluster (`benchmarks.cluster`) with the same two functions."""
+
+    def call(self, function: str, report: Report, *args: Any) -> Any:
+        """See `benchmarks.engine.call`."""
+
+    def call_each(
+        self,
+        function: str,
+        arguments: Sequence[tuple[Any, ...]],
+        side_by_side: int,
+        report: Callable[[int, Progress], None],
+        time_limit: float | None = None,
+    ) -> Iterator[tuple[int, Any]]:
+        """See `benchmarks.engine.call_each`."""
+
+
 def start() -> None:
     """Lets torch be imported in the background; the first `call` then waits less."""
     _set_environment()
     if sys.platform == "linux":
         from multiprocessing.forkserver import ensure_running
+        from multiprocessing.resource_tracker import ensure_running as ensure_tracker
 
         CONTEXT.set_forkserver_preload(["benchmarks.preload"])
-        ensure_running()
+        ensure_tracker()  # otherwise started by the server's start, which would then unblock the signals
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+        try:
+            ensure_running()  # with them blocked: a signal to all our processes must not end the server of the children
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _set_environment() -> None:
@@ -64,11 +97,10 @@ def call(function: str, report: Report, *args: Any) -> Any:
     """Runs `function(report, *args)` in a child and returns what it returns; its progress arrives at `report` here.
 
     function: "package.module:name", so that the parent need not import what the child does.
-    Raises InputError where the child did, ChildFailed for anything else.
-    Ctrl-C ends the child and is raised here.
+    Raises InputError where the child did, ChildFailed for anything else, and KeyboardInterrupt or Terminated where
+    the command was asked to stop.
     """
-    outcomes = call_each(function, [args], 1, lambda _, progress: report(progress))
-    _, outcome = next(outcomes)
+    [(_, outcome)] = call_each(function, [args], 1, lambda _, progress: report(progress))
     if isinstance(outcome, Exception):
         raise outcome
     return outcome
@@ -79,37 +111,62 @@ def call_each(
     arguments: Sequence[tuple[Any, ...]],
     side_by_side: int,
     report: Callable[[int, Progress], None],
+    time_limit: float | None = None,
 ) -> Iterator[tuple[int, Any]]:
     """Runs `function(report, *arguments[i])` for each i, in children of which so many run at once.
 
     Yields (i, what it returned) in the order in which they end; an InputError or ChildFailed takes the place of what
-    was not returned. Progress arrives at `report` with its i. Ctrl-C, or leaving the iterator, ends all children.
+    was not returned. Progress arrives at `report` with its i. time_limit: seconds after which a child is killed.
+    Whatever a child has started dies with it, and leaving the iterator ends all children.
+    The first Ctrl-C or SIGTERM lets them end by themselves, for a few seconds, and what they still return is yielded;
+    then it is raised here, as KeyboardInterrupt or Terminated. The second one is raised at once.
     """
     start()
-    waiting, running = deque(enumerate(arguments)), list[tuple[int, _Child]]()
-    try:
-        while waiting or running:
-            while waiting and len(running) < side_by_side:
-                number, args = waiting.popleft()
-                running.append((number, _Child(function, args)))
-            ready = set(wait([source for _, child in running for source in child.sources()]))
-            for number, child in [pair for pair in running if ready.intersection(pair[1].sources())]:
-                kind, content = child.receive()
-                if kind == "progress":
-                    report(number, content)
-                    continue
-                running.remove((number, child))
+    waiting, running = deque(enumerate(arguments)), dict[int, _Child]()
+    with StopRequest(STOP_SIGNALS) as stop:
+        try:
+            while True:
+                while waiting and len(running) < side_by_side and not stop():
+                    number, args = waiting.popleft()
+                    running[number] = _Child(function, args, time_limit)
+                if not running:
+                    break
+                for number in _ready(running, stop):
+                    kind, content = running[number].receive()
+                    if kind == "progress":
+                        report(number, content)
+                        continue
+                    running.pop(number).end()
+                    if not (stop() and isinstance(content, Exception)):  # it only did as it was told
+                        yield number, content
+        finally:
+            for child in running.values():
                 child.end()
-                yield number, content
-    finally:
-        for _, child in running:
-            child.end()
+    if stop():
+        raise stop.error()
+
+
+def _ready(running: dict[int, "_Child"], stop: StopRequest) -> list[int]:
+    """Waits until a child has something to say, is gone or has had its time; passes a request to stop on."""
+    if stop():
+        for child in running.values():
+            child.ask_to_stop()
+    sources = {source: number for number, child in running.items() for source in child.sources()}
+    left = min(child.deadline for child in running.values()) - time.monotonic()
+    ready = wait([*sources, stop.receiver], max(0.0, left) if left < math.inf else None)
+    if stop.receiver in ready:
+        stop.drain()
+    late = [number for number, child in running.items() if time.monotonic() > child.deadline]
+    return list(dict.fromkeys([*(sources[source] for source in ready if source in sources), *late]))
 
 
 class _Child:
-    """One piece of work in a process of its own."""
+    """One piece of work in a process of its own, with at most `time_limit` seconds for it."""
 
-    def __init__(self, function: str, args: tuple[Any, ...]) -> None:
+    def __init__(self, function: str, args: tuple[Any, ...], time_limit: float | None = None) -> None:
+        self.time_limit = math.inf if time_limit is None else time_limit
+        self.deadline = time.monotonic() + self.time_limit
+        self.asked = False
         self.receiver, sender = CONTEXT.Pipe(duplex=False)
         self.process = CONTEXT.Process(target=_child, args=(sender, function, args), daemon=True)
         self.process.start()
@@ -121,20 +178,48 @@ class _Child:
 
     def receive(self) -> tuple[str, Any]:
         """("progress", a Progress) or ("outcome", what it returned or an exception), once the child is ready."""
+        late = time.monotonic() > self.deadline
         try:
             if self.receiver.poll():
                 kind, content = self.receiver.recv()
-                return ("progress", content) if kind == "progress" else ("outcome", _outcome(kind, content))
+                if kind != "progress":
+                    return "outcome", _outcome(kind, content)
+                if not late:
+                    return kind, content
         except EOFError:
             pass
-        self.process.join()
+        if late and self.asked:
+            return "outcome", ChildFailed("it was ended, as it did not stop when asked to")
+        if late:
+            return "outcome", ChildFailed(f"it was ended after its time limit of {_in_words(self.time_limit)}")
+        self.process.join(CLOSING_SECONDS)
         return "outcome", ChildFailed(_how_it_died(self.process.exitcode))
 
+    def ask_to_stop(self) -> None:
+        """Lets it keep its state and end, within `STOP_SECONDS`."""
+        if not self.asked:
+            self.asked = True
+            self.deadline = time.monotonic() + STOP_SECONDS
+            self.process.terminate()
+
     def end(self) -> None:
-        """Ends the process, whatever it is at."""
+        """Ends the process, whatever it is at, with all that it has started."""
+        started = []
+        with suppress(psutil.Error):  # those in a session of their own too, as torchrun's
+            started = psutil.Process(self.process.pid).children(recursive=True)
+        if hasattr(os, "killpg"):
+            with suppress(ProcessLookupError, PermissionError):  # not yet, or no longer, the head of its group
+                os.killpg(self.process.pid, signal.SIGKILL)
         self.process.kill()
+        for process in started:
+            with suppress(psutil.Error):
+                process.kill()
         self.process.join()
         self.receiver.close()
+
+
+def _in_words(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))
 
 
 def _outcome(kind: str, content: Any) -> Any:
@@ -147,12 +232,18 @@ def _how_it_died(code: int | None) -> str:
     if code is not None and code < 0:
         name = signal.Signals(-code).name
         return f"its process was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
+    if code is None:
+        return "its process went on, but could say no more"
     return f"its process ended with exit code {code}"
 
 
 def _child(sender: Connection, function: str, args: tuple[Any, ...]) -> None:
+    if hasattr(os, "setsid"):
+        os.setsid()  # the head of a group that is killed as one
     os.dup2(2, 1)  # standard output belongs to the command; what libraries and model files print goes to the other
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # which the server of the children holds back
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which asks by SIGTERM
     threading.Thread(target=_die_with_parent, daemon=True).start()
 
     def report(progress: Progress) -> None:
@@ -177,4 +268,6 @@ def _die_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])
+        if hasattr(os, "killpg"):
+            os.killpg(0, signal.SIGKILL)
         os._exit(1)

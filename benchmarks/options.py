@@ -1,5 +1,6 @@
 """The options that every command shares, with the same meaning everywhere, and how a command ends."""
 
+import errno
 import io
 import os
 import sys
@@ -11,6 +12,8 @@ import typer
 from arch.errors import InputError, printable
 from benchmarks.benchmark import BENCHMARKS
 from benchmarks.engine import ChildFailed
+from benchmarks.names import check_path
+from benchmarks.signals import Terminated, raising_terminated
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,12 +38,19 @@ DataOption = Annotated[
         "--data",
         metavar="DIR",
         help="Folder with train/<class>/ and test/<class>/, or that of torchvision's CIFAR files  [default: data/]",
+        callback=lambda path: path and check_path("--data", path),
         show_default=False,
     ),
 ]
 DownloadOption = Annotated[bool, typer.Option("--download", help="Download CIFAR where it is missing.")]
 OutOption = Annotated[
-    Path, typer.Option("--out", metavar="DIR", help="Where records, checkpoints, tables and plots are kept.")
+    Path,
+    typer.Option(
+        "--out",
+        metavar="DIR",
+        help="Where records, checkpoints, tables and plots are kept.",
+        callback=lambda path: check_path("--out", path),
+    ),
 ]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1...")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
@@ -49,6 +59,7 @@ DEFAULT_OUT = Path("runs")
 WIDE = 140  # columns where standard output is no terminal
 FAILED = 3  # exit code of what could not be done; 2 is bad input
 INTERRUPTED = 130  # exit code of a command stopped by Ctrl-C, as typer turns it into one
+TERMINATED = 75  # of one stopped by SIGTERM: "try again later" of sysexits.h, as schedulers read it
 
 
 def new_console() -> "Console":
@@ -70,9 +81,12 @@ def run_app(app: typer.Typer, name: str, argv: list[str] | None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal that has no ± still gets its table
     try:
-        code = app(args=argv, prog_name=name, standalone_mode=False)
+        with raising_terminated():
+            code = app(args=argv, prog_name=name, standalone_mode=False)
+    except Terminated:
+        code = TERMINATED
     except (InputError, ChildFailed, OSError) as error:
-        print(f"{name}: {printable(' '.join(str(error).splitlines()))}", file=sys.stderr)
+        print(f"{name}: {printable(' '.join(_what_happened(error).splitlines()))}", file=sys.stderr)
         return 2 if isinstance(error, InputError) else FAILED
     except typer.Abort:  # the end of standard input
         return FAILED
@@ -80,6 +94,13 @@ def run_app(app: typer.Typer, name: str, argv: list[str] | None) -> int:
         message = error.format_message()
         print(message if message.startswith("Usage:") else f"{name}: {message}", file=sys.stderr)
         return 2
-    if code == INTERRUPTED:
+    if code in (INTERRUPTED, TERMINATED):
         print(f"{name}: stopped; the same command goes on from here", file=sys.stderr)
     return code if isinstance(code, int) else 0
+
+
+def _what_happened(error: Exception) -> str:
+    if not isinstance(error, OSError) or error.filename or not error.strerror:
+        return str(error)
+    room = "; make room, and the same command goes on" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+    return error.strerror + room

@@ -25,7 +25,8 @@ from benchmarks.device import device_name
 from benchmarks.engine import take_environment
 from benchmarks.run import on_device
 from benchmarks.training.data import prepare
-from benchmarks.training.trainer import EVAL_BATCH, LabelledImages, TrainingStep, evaluate, train_epoch
+from benchmarks.training.step import LabelledImages, TrainingStep
+from benchmarks.training.trainer import EVAL_BATCH, evaluate, train_epoch
 from benchmarks.versions import versions
 
 HELD_OUT = (
@@ -72,7 +73,7 @@ def line(net: str, benchmark: Benchmark, train: LabelledImages, test: LabelledIm
     model = builder().to(device)
     model.to(memory_format=torch.channels_last)
     step = TrainingStep(model, recipe, steps)
-    train_epoch(step, LabelledImages(train.images[:512], train.labels[:512]), 2, seed=0, epoch=0)  # warms up
+    train_epoch(step, LabelledImages(train.images[:512], train.labels[:512]), 2)  # warms up
     return Line(
         net=net,
         params=sum(parameter.numel() for parameter in model.parameters()),
@@ -87,7 +88,7 @@ def line(net: str, benchmark: Benchmark, train: LabelledImages, test: LabelledIm
 def _epoch(step: TrainingStep, train: LabelledImages, test: LabelledImages) -> float:
     """Seconds of one, with its evaluation; reading the figures waits for the device."""
     started = time.perf_counter()
-    train_epoch(step, train, len(train) // step.recipe.batch_size, seed=0, epoch=0)
+    train_epoch(step, train, len(train) // step.recipe.batch_size)
     evaluate(step.model, test, step.recipe)
     return time.perf_counter() - started
 

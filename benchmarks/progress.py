@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from types import TracebackType
@@ -17,6 +17,7 @@ class Progress:
     done: int
     total: int
     note: str = ""
+    warning: str = ""  # a line that stays, and all that there is to say this time
 
 
 Report = Callable[[Progress], None]
@@ -67,7 +68,22 @@ class Display:
         """One line that stays."""
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
+    def ask(self, question: str, choices: Sequence[str]) -> str | None:
+        """One of the choices, from a person; None where nobody is there to answer."""
+        if not (self._console.is_terminal and sys.stdin is not None and sys.stdin.isatty()):
+            return None
+        from rich.prompt import Prompt
+
+        self._bars.stop()
+        try:
+            return Prompt.ask(question, choices=list(choices), console=self._console)
+        finally:
+            self._bars.start()
+
     def __call__(self, progress: Progress) -> None:
+        if progress.warning:
+            self.say(f"warning: {progress.task}: {progress.warning}")
+            return
         if progress.total != self._total:  # another piece of work, whose time left is told by its own pace
             self._total, self._first, self._started = progress.total, progress.done, time.monotonic()
         if self._console.is_terminal:

@@ -1,18 +1,17 @@
-"""Records: one finished run is one line of JSON, only ever appended. Knows no torch."""
+"""Records: one run is one line of JSON, only ever appended. Knows no torch."""
 
-import json
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 from annotated_types import MinLen
-from filelock import FileLock, Timeout
 
 from arch.errors import InputError
-from benchmarks.benchmark import Benchmark, Data, strict_adapter
+from benchmarks.benchmark import Benchmark, Data
+from benchmarks.json_lines import JsonLines
+from benchmarks.lock import FolderLock
 from benchmarks.training.recipe import Recipe
 
 
@@ -45,6 +44,7 @@ class Result:
     execution: str = "eager"  # of the net: see benchmarks.training.execution
     side_by_side: int = 1  # trainings that shared the device, and so its time
     peak_memory: int | None = None  # bytes on a GPU; of the whole process on a CPU
+    changed: list[str] = field(default_factory=list)  # what differed when the training went on, as "epoch 3: ..."
 
     @property
     def unit(self) -> str:
@@ -57,13 +57,39 @@ def unit_id(key: str, seed: int, benchmark_id: str) -> str:
     return f"{key}-{benchmark_id}-seed{seed}"
 
 
+@dataclass(frozen=True)
+class Failure:
+    """A run that ended without a result, and why. The same run may succeed later."""
+
+    spec: str
+    key: str
+    seed: int
+    benchmark_id: str
+    plan: str
+    reason: str
+    details: str  # the traceback, where there is one
+    finished: str  # UTC, ISO 8601
+
+    @property
+    def unit(self) -> str:
+        """Of the run that failed."""
+        return unit_id(self.key, self.seed, self.benchmark_id)
+
+
 class Store:
-    """The records of one output folder."""
+    """The records of one output folder: finished runs, and those that failed."""
 
     def __init__(self, out: Path) -> None:
         self.out = out
         self.path = out / "records.jsonl"
-        self.damaged: list[int] = []  # line numbers that could not be read
+        self._records, self._failures = JsonLines(self.path, Result), JsonLines(out / "failures.jsonl", Failure)
+        self._lock: FolderLock | None = None
+
+    @property
+    def damaged(self) -> list[str]:
+        """What the last reading could not read, as `file: line, line`."""
+        files = [file for file in (self._records, self._failures) if file.damaged]
+        return [f"{file.path}: {', '.join(map(str, file.damaged))}" for file in files]
 
     def create(self) -> None:
         """Makes the folder. Raises InputError where it cannot be written to."""
@@ -76,58 +102,43 @@ class Store:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Holds the folder for one command. Raises InputError where another has it; a killed one has it no more."""
-        lock = FileLock(self.out / ".lock")
-        try:
-            lock.acquire(blocking=False)
-        except Timeout as error:
-            raise InputError(f"another run is writing to {self.out}: wait for it, or give another --out") from error
-        except OSError as error:
-            raise InputError(f"cannot lock --out {self.out}: {error.strerror}") from error
-        try:
-            yield
-        finally:
-            lock.release()
+        """Holds the folder for one command. Raises InputError, naming the other, where another has it."""
+        with FolderLock(self.out) as self._lock:
+            try:
+                yield
+            finally:
+                self._lock = None
 
-    def append(self, result: Result) -> None:
-        """Adds one record; on return it is on the disk."""
-        line = json.dumps(asdict(result), allow_nan=False) + "\n"
-        with self.path.open("a+b") as file:
-            if file.tell():
-                file.seek(-1, os.SEEK_END)
-                if file.read(1) != b"\n":  # a write that was cut off: keep it from spoiling ours
-                    line = "\n" + line
-            file.write(line.encode())
-            file.flush()
-            os.fsync(file.fileno())
+    def append(self, record: Result | Failure) -> None:
+        """Adds one record; on return it is on the disk. Raises OSError naming the file; it is then as before."""
+        if self._lock is not None and not self._lock.is_ours():
+            raise InputError(f"another run has taken {self.out} over, as this one showed no life: it was not recorded")
+        if isinstance(record, Result):
+            self._records.append(record)
+        else:
+            self._failures.append(record)
+
+    def repair(self) -> list[str]:
+        """Removes what a killed command has half written; returns what was done, in words."""
+        return [line for file in (self._records, self._failures) if (line := file.repair())]
 
     def lines(self) -> int:
-        """How many lines the file has, whatever is in them; 0 where it cannot be read, which `results` will say."""
+        """How many lines the records have, whatever is in them; 0 where they cannot be read, as `results` will say."""
         try:
             return self.path.read_bytes().count(b"\n")
         except OSError:
             return 0
 
     def results(self) -> list[Result]:
-        """All records, oldest first, one a unit; lines that cannot be read are listed in `damaged`."""
-        adapter = strict_adapter(Result)
+        """All records, oldest first, one a unit; lines that cannot be read are in `damaged`."""
         found: dict[str, Result] = {}
-        self.damaged = []
-        try:
-            lines = self.path.read_bytes().splitlines()
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise InputError(f"cannot read {self.path}: {error.strerror}") from error
-        for number, line in enumerate(lines, 1):
-            try:
-                result = adapter.validate_json(line)
-            except ValueError:
-                if line.strip():
-                    self.damaged.append(number)
-                continue
+        for result in self._records.read():
             found.setdefault(result.unit, result)
         return list(found.values())
+
+    def failures(self) -> list[Failure]:
+        """The last failure of each run that has failed, whether or not it has succeeded since."""
+        return list({failure.unit: failure for failure in self._failures.read()}.values())
 
 
 def recorded_benchmark(result: Result) -> Benchmark:

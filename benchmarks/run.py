@@ -1,9 +1,9 @@
 """`run(variant, benchmark, seed) -> Result`: the one place where architecture, data, recipe and record meet."""
 
-import subprocess
+import signal
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,33 +12,52 @@ from arch.models import build
 from benchmarks.benchmark import identify
 from benchmarks.budget.memory import PeakMemory
 from benchmarks.device import device_name
-from benchmarks.progress import Report
+from benchmarks.distributed import run_together
+from benchmarks.progress import Progress, Report
 from benchmarks.results import Result
-from benchmarks.training.checkpoint import Checkpoint, saved_execution, write_tensors
+from benchmarks.signals import StopRequest
+from benchmarks.training.checkpoint import Checkpoint, newest, write_tensors
 from benchmarks.training.data import Images
-from benchmarks.training.trainer import LabelledImages, derive_seed, make_deterministic, train
-from benchmarks.unit import Unit
-from benchmarks.versions import versions
+from benchmarks.training.seeds import derive_seed
+from benchmarks.training.step import LabelledImages
+from benchmarks.training.trainer import TrainingFailed, make_deterministic, train
+from benchmarks.training.world import ALONE, World
+from benchmarks.unit import IfChanged, Unit
+from benchmarks.versions import commit, versions
 
 
 def run(report: Report, unit: Unit) -> Result:
     """Trains and evaluates one unit, going on from its checkpoint where there is one.
 
-    The final weights go to out/weights/<unit>.safetensors. Raises TrainingFailed.
+    The final weights go to out/weights/<unit>.safetensors. SIGTERM keeps the state and ends the training.
+    Raises TrainingFailed, Stopped, or OSError where the weights cannot be written.
     """
+    if unit.benchmark.recipe.world_size > 1:
+        return run_together(report, unit)
+    return train_unit(report, unit, unit.device, ALONE)
+
+
+def train_unit(report: Report, unit: Unit, device: str, world: World) -> Result:
+    """The same on this process's device, alone or as one of several that share each batch."""
+
+    def warn(line: str) -> None:
+        report(Progress("training", 0, 0, warning=line))
+
     make_deterministic()
     torch.manual_seed(derive_seed(unit.seed, "weights"))
     data = unit.benchmark.data
-    model = build(unit.variant, data.num_classes, data.in_chans).to(unit.device)
-    memory = PeakMemory(model, torch.device(unit.device))
-    train_split, eval_split = (on_device(images, unit.device) for images in unit.data.load(data, unit.split))
-    identity: dict[str, Any] = {"unit": unit.id, "device": device_name(unit.device), "versions": versions()}
-    execution = saved_execution(unit.checkpoint, identity) or unit.execution
-    identity["execution"] = execution
-    checkpoint = Checkpoint(unit.checkpoint, identity)
-    recipe = unit.benchmark.recipe
-    curve, final = train(model, train_split, eval_split, recipe, unit.seed, checkpoint, report, execution)
-    write_tensors(unit.out / "weights" / f"{unit.id}.safetensors", model.state_dict(), {"spec": unit.spec, **identity})
+    model = build(unit.variant, data.num_classes, data.in_chans).to(device)
+    memory = PeakMemory(model, torch.device(device))
+    train_split, eval_split = (on_device(images, device) for images in unit.data.load(data, unit.split))
+    with StopRequest([signal.SIGTERM] if world.size == 1 else []) as stop:
+        checkpoint = Checkpoint(unit.checkpoint, identity(unit), warn, stop)
+        changed = settle_changes(checkpoint, unit.if_changed)
+        execution = checkpoint.identity["execution"]
+        recipe = unit.benchmark.recipe
+        curve, final = train(model, train_split, eval_split, recipe, unit.seed, checkpoint, report, execution, world)
+    if world.rank == 0:
+        header = {"spec": unit.spec, **checkpoint.identity}
+        write_tensors(unit.out / "weights" / f"{unit.id}.safetensors", model.state_dict(), header)
     train_seconds = sum(epoch.train_seconds for epoch in curve)
     images_seen = sum(epoch.images_seen for epoch in curve)
     return Result(
@@ -62,27 +81,65 @@ def run(report: Report, unit: Unit) -> Result:
         curve=[asdict(epoch) for epoch in curve],
         device=device_name(unit.device),
         versions=versions(),
-        commit=_commit(),
+        commit=commit(),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
         execution=execution,
         side_by_side=unit.side_by_side,
         peak_memory=memory.bytes(),
+        changed=changed,
     )
+
+
+def identity(unit: Unit) -> dict[str, Any]:
+    """What a checkpoint is made with and for."""
+    return {
+        "unit": unit.id,
+        "device": device_name(unit.device),
+        "versions": versions(),
+        "execution": unit.execution if unit.benchmark.recipe.world_size == 1 else "eager",
+        "changed": [],
+    }
+
+
+def settle_changes(checkpoint: Checkpoint, if_changed: IfChanged) -> list[str]:
+    """Compares what the checkpoint was made with to what there is now, and does as asked where they differ.
+
+    A training goes on in the way in which it was executed: that gives the numbers of an unbroken one.
+    Returns what has changed in the course of the training. Raises TrainingFailed for "stop".
+    """
+    if checkpoint.loaded is None:
+        return []
+    header, now = checkpoint.loaded[1], checkpoint.identity
+    saved = header.get("identity")
+    if not isinstance(saved, dict) or saved.get("unit") != now["unit"]:
+        raise TrainingFailed(f"{checkpoint.folder} holds the state of another run: delete that folder")
+    differ = differences(saved, now)
+    if differ and if_changed == "stop":
+        raise TrainingFailed(f"it was begun with {', '.join(differ)}: --if-changed resume or restart decides")
+    if differ and if_changed == "restart":
+        checkpoint.loaded = None
+        return []
+    changed: list[str] = [*saved["changed"], *(f"epoch {header['epoch'] + 1}: {line}" for line in differ)]
+    checkpoint.identity = {**now, "execution": saved["execution"], "changed": changed}
+    return changed
+
+
+def differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """In device and versions, as "torch 2.10.0, now 2.11.0"."""
+    pairs = [("device", saved.get("device"), now["device"])]
+    pairs += [(name, saved.get("versions", {}).get(name), version) for name, version in now["versions"].items()]
+    return [f"{name} {before}, now {after}" for name, before, after in pairs if before != after]
+
+
+def changes(report: Report, units: Sequence[Unit]) -> list[tuple[str, list[str]]]:
+    """Which of these units' trainings were begun with something else than there is now: (id, what differs)."""
+    found = [(unit, newest(unit.checkpoint)) for unit in units]
+    saved = [(unit, loaded[1].get("identity")) for unit, loaded in found if loaded]
+    named = [(unit.id, differences(was, identity(unit))) for unit, was in saved if isinstance(was, dict)]
+    return [(name, differ) for name, differ in named if differ]
 
 
 def on_device(split: Images, device: str) -> LabelledImages:
     """A whole split on the device."""
     images = torch.from_numpy(split.images).to(device)
     return LabelledImages(images.permute(0, 3, 1, 2), torch.from_numpy(split.labels).to(device))
-
-
-def _commit() -> str:
-    """The commit of this program where it runs from a git checkout, with "+" for uncommitted changes; else ""."""
-    root = Path(__file__).parent.parent
-    if not (root / ".git").exists():  # installed: a repository around the environment is somebody else's
-        return ""
-    git = ["git", "-C", str(root), "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"]
-    try:
-        return subprocess.run(git, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return ""

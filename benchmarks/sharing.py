@@ -9,7 +9,8 @@ import torch
 from arch.models import build
 from benchmarks.budget.memory import free_memory
 from benchmarks.progress import Report
-from benchmarks.training.trainer import TrainingStep, make_deterministic, random_images, train_epoch
+from benchmarks.training.step import TrainingStep, random_images
+from benchmarks.training.trainer import make_deterministic, train_epoch
 from benchmarks.unit import Unit
 
 PATIENCE = 180.0  # seconds that all have to be ready within
@@ -50,7 +51,7 @@ def _prepared(unit: Unit) -> Callable[[], int]:
     split = random_images(STEPS * recipe.batch_size, data.input_shape, data.num_classes, generator)
 
     def train_once() -> int:
-        return train_epoch(step, split, STEPS, seed=0, epoch=0)[2]
+        return train_epoch(step, split, STEPS)[2]
 
     train_once()
     return train_once

@@ -2,13 +2,15 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from arch.variant import Variant
 from benchmarks.benchmark import Benchmark, Split, identify
 from benchmarks.results import unit_id
 from benchmarks.training.data import CachedData
 from benchmarks.training.execution import Execution
+
+IfChanged = Literal["stop", "resume", "restart"]  # what to do where a training was begun on other versions or devices
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Unit:
     execution: Execution = "eager"  # how the fastest of those measured runs the net
     side_by_side: int = 1  # how many units train on the device at once
     split: Split = "test"
+    if_changed: IfChanged = "stop"
 
     @property
     def definition(self) -> dict[str, Any]:
@@ -42,5 +45,10 @@ class Unit:
 
     @property
     def checkpoint(self) -> Path:
-        """Where an unfinished training goes on from."""
-        return self.out / "checkpoints" / f"{self.id}.safetensors"
+        """The folder from which an unfinished training goes on."""
+        return checkpoint_folder(self.out, self.id)
+
+
+def checkpoint_folder(out: Path, unit: str) -> Path:
+    """Of the unit with this id."""
+    return out / "checkpoints" / unit

@@ -1,5 +1,6 @@
 """What only a GPU can show."""
 
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,13 @@ from benchmarks.budget.file_check import check_file
 from benchmarks.budget.throughput import measure_throughput
 from benchmarks.progress import silent
 from benchmarks.side_by_side import measure
+from benchmarks.training.checkpoint import Checkpoint, Stopped
 from benchmarks.training.data import CachedData
 from benchmarks.training.execution import COMPILED, Execution
 from benchmarks.training.recipe import Recipe
-from benchmarks.training.trainer import Epoch, LabelledImages, TrainingStep, make_deterministic, train
+from benchmarks.training.state import Epoch
+from benchmarks.training.step import LabelledImages, TrainingStep
+from benchmarks.training.trainer import make_deterministic, train
 from benchmarks.unit import Unit
 
 pytestmark = [
@@ -29,7 +33,9 @@ pytestmark = [
 SPEC = "resnet8+se+drop_path=0.2"
 
 
-def train_on_gpu(precision: str, execution: Execution = "eager") -> tuple[list[Epoch], dict[str, torch.Tensor]]:
+def train_on_gpu(
+    precision: str, execution: Execution = "eager", checkpoint: Checkpoint | None = None
+) -> tuple[list[Epoch], dict[str, torch.Tensor]]:
     make_deterministic()
     torch.manual_seed(0)
     generator = torch.Generator("cuda").manual_seed(0)
@@ -38,7 +44,7 @@ def train_on_gpu(precision: str, execution: Execution = "eager") -> tuple[list[E
     split = LabelledImages(images, labels)
     model = build(parse(SPEC).variant(), 10).to("cuda")
     recipe = Recipe(epochs=3, batch_size=64, warmup_epochs=1, precision=precision)
-    curve, _ = train(model, split, split, recipe, seed=0, execution=execution)
+    curve, _ = train(model, split, split, recipe, seed=0, checkpoint=checkpoint, execution=execution)
     return curve, {name: tensor.cpu() for name, tensor in model.state_dict().items()}
 
 
@@ -56,6 +62,27 @@ def test_compiled_too_the_numbers_are_the_same_each_time(execution: Execution) -
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     eager, _ = train_on_gpu("fp16")
     assert curves[0][-1].train_loss == pytest.approx(eager[-1].train_loss, rel=0.2)
+
+
+@pytest.mark.parametrize("execution", ["eager", *COMPILED["cuda"]])
+def test_stopped_in_the_middle_of_an_epoch_it_ends_in_the_same_numbers(execution: Execution, tmp_path: Path) -> None:
+    curve, weights = train_on_gpu("fp16", execution)
+    asked = count(1)
+    with pytest.raises(Stopped):
+        train_on_gpu("fp16", execution, Checkpoint(tmp_path, {}, stopping=lambda: next(asked) > 22))
+    resumed = Checkpoint(tmp_path, {})
+    assert resumed.loaded is not None
+    assert 0 < resumed.loaded[1]["batch"] < 8
+    again, same = train_on_gpu("fp16", execution, resumed)
+    assert [line.train_loss for line in again] == [line.train_loss for line in curve]
+    assert all(torch.equal(weights[name], same[name]) for name in weights)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="one GPU")
+def test_two_gpus_share_each_batch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shared = ["--seeds", "1", "--out", str(tmp_path), "--device", "cuda", "--world-size", "2"]
+    assert main(["run", "baseline", *shared]) == 0
+    assert "2 devices a run" in capsys.readouterr().out
 
 
 def test_nothing_waits_for_the_gpu_inside_an_epoch() -> None:

@@ -12,7 +12,8 @@ from benchmarks.budget.memory import PeakMemory
 from benchmarks.budget.verdict import Speed, Throughput
 from benchmarks.training.execution import Execution
 from benchmarks.training.recipe import Recipe
-from benchmarks.training.trainer import EVAL_BATCH, LabelledImages, TrainingStep, evaluate, random_images, train_epoch
+from benchmarks.training.step import LabelledImages, TrainingStep, random_images
+from benchmarks.training.trainer import EVAL_BATCH, evaluate, train_epoch
 
 REPEATS = 5  # timed windows; the median counts
 WINDOW = 0.5  # seconds a window lasts at least
@@ -97,10 +98,9 @@ def _timed_epochs(
         once()
     steps = min(MAX_STEPS, math.ceil(WINDOW / _timed(once, device)))
     split = noise(steps * batch_size)
-    return [
-        _timed(lambda: train_epoch(step, split, steps, seed=0, epoch=0), device) / len(split)
-        for _ in range(REPEATS + 1)
-    ][1:]  # the first warms up
+    return [_timed(lambda: train_epoch(step, split, steps), device) / len(split) for _ in range(REPEATS + 1)][
+        1:
+    ]  # the first warms up
 
 
 def _expected(

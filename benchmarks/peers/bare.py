@@ -4,7 +4,7 @@ from torch.nn import functional as F
 
 from benchmarks.peers.workload import Epoch, Workload
 from benchmarks.training.augment import normalize
-from benchmarks.training.trainer import autocast
+from benchmarks.training.step import autocast
 
 
 def bare(workload: Workload) -> Epoch:

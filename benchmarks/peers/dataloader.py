@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from benchmarks.peers.workload import Epoch, Workload
-from benchmarks.training.trainer import autocast
+from benchmarks.training.step import autocast
 
 
 class PilImages(Dataset[Any]):

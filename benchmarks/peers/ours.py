@@ -2,7 +2,8 @@
 
 from benchmarks.peers.workload import Epoch, Workload
 from benchmarks.training.execution import Execution
-from benchmarks.training.trainer import LabelledImages, TrainingStep, make_deterministic, train_epoch
+from benchmarks.training.step import LabelledImages, TrainingStep
+from benchmarks.training.trainer import make_deterministic, train_epoch
 
 
 def ours(workload: Workload, execution: Execution = "eager") -> Epoch:
@@ -12,6 +13,6 @@ def ours(workload: Workload, execution: Execution = "eager") -> Epoch:
 
     def epoch() -> float:
         make_deterministic()
-        return workload.time_ours(lambda: train_epoch(step, split, workload.steps, seed=0, epoch=0))
+        return workload.time_ours(lambda: train_epoch(step, split, workload.steps))
 
     return epoch

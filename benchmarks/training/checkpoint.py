@@ -1,104 +1,167 @@
-"""A training's state on disk: weights and momenta as safetensors, the rest as JSON in the same file's header.
+"""A training's state on disk, in two generations, of which a kill at any moment leaves at least one whole.
 
-One file, written beside the old one and renamed over it: a kill at any moment leaves a whole checkpoint.
+A generation is one safetensors file, with weights, momenta and random states as tensors and the rest as JSON in its
+header, and beside it its sha256, in the format of `sha256sum --check`. It counts only where both agree.
 """
 
+import hashlib
 import json
-import os
 import time
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor, nn
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
 
-from benchmarks.training.execution import Execution
+from benchmarks.durable import naming, replace_file
 
-COST_SHARE = 20  # saving may take up to one part in this many of the time
+COST_SHARE = 50  # saving may take up to one part in this many of the time
+GENERATIONS = 2  # that are kept
+
+Loaded = tuple[dict[str, Tensor], dict[str, Any]]  # tensors, header
+
+
+class Stopped(Exception):
+    """The training was asked to end; its state is on the disk."""
 
 
 class Checkpoint:
-    """Where one training goes on from. `identity` is what must be equal for that to be right."""
+    """The folder in which one training's state is kept.
 
-    def __init__(self, path: Path, identity: dict[str, Any]) -> None:
-        self.path = path
-        self.identity = identity
+    identity: what the state was made with and for; it stands in every generation's header.
+    warn: is told of a generation that cannot be read or written.
+    stopping: whether the training has been asked to end.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        identity: dict[str, Any],
+        warn: Callable[[str], None] = lambda line: None,
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.folder, self.identity = folder, identity
+        self.warn, self.stopping = warn, stopping
+        # what the training goes on from, None: it starts anew; and what the next save replaces
+        self.loaded, self.damaged = _find(folder)
+        for path, error in self.damaged.items():
+            warn(f"the checkpoint {path} is damaged ({error}): going on from the one before, or anew")
         self._next_save = 0.0
 
     def due(self) -> bool:
-        """Whether enough time has passed since the last save for its cost to stay small."""
-        return time.monotonic() >= self._next_save
+        """Whether enough time has passed since the last save for its cost to stay small, or none is left."""
+        return time.monotonic() >= self._next_save or self.stopping()
 
-    def save(
-        self, model: nn.Module, optimizer: torch.optim.SGD, scaler: torch.amp.GradScaler, state: dict[str, Any]
-    ) -> None:
-        """Writes everything that the next epoch depends on; random draws depend on seed and epoch alone."""
+    def save(self, batches: int, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+        """Keeps the state after so many batches as the newest generation.
+
+        Where the disk refuses, the training goes on and the older generations stay. Raises Stopped, once it is
+        written, where the training has been asked to end.
+        """
+        if torch.cuda.is_initialized():
+            torch.cuda.synchronize()  # what the device is still at is no cost of saving
         started = time.monotonic()
-        tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
-        for name, parameter in model.named_parameters():
-            momentum = optimizer.state[parameter].get("momentum_buffer")
-            if momentum is not None:
-                tensors[f"momentum.{name}"] = momentum
-        header = {"identity": self.identity, "scaler": scaler.state_dict(), **state}
-        write_tensors(self.path, tensors, header)
-        self._next_save = time.monotonic() + COST_SHARE * (time.monotonic() - started)
-
-    def load(self, model: nn.Module, optimizer: torch.optim.SGD, scaler: torch.amp.GradScaler) -> dict[str, Any] | None:
-        """Restores model, optimizer and scaler in place and returns the saved state, or None to start anew."""
-        if not self.path.exists():
-            return None
         try:
-            tensors, header = read_tensors(self.path)
-        except (SafetensorError, ValueError):
-            return None  # damaged: the training starts anew
-        if header.get("identity") != self.identity:
-            return None
-        model.load_state_dict({n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")})
-        for name, parameter in model.named_parameters():
-            momentum = tensors.get(f"momentum.{name}")
-            if momentum is not None:  # in the parameter's own memory format, as training would have left it
-                optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter.detach()).copy_(momentum)
-        scaler.load_state_dict(header["scaler"])
-        return header
+            write_generation(self.folder, batches, tensors, {"identity": self.identity, **state}, self.damaged)
+        except OSError as error:
+            self.warn(f"{error.strerror}; the training goes on without this checkpoint")
+        self._next_save = time.monotonic() + COST_SHARE * (time.monotonic() - started)
+        if self.stopping():
+            raise Stopped
 
 
-def saved_execution(path: Path, identity: dict[str, Any]) -> Execution | None:
-    """How the training that left this checkpoint was executed, where it is otherwise the one of `identity`.
+def write_generation(
+    folder: Path, batches: int, tensors: dict[str, Tensor], header: dict[str, Any], damaged: Collection[Path] = ()
+) -> None:
+    """Adds a generation and removes those it makes superfluous. Raises OSError naming the file.
 
-    Going on in that way gives the numbers of an unbroken training.
+    damaged: generations that are worth nothing any more.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            saved = json.loads((file.metadata() or {})["header"])["identity"]
-        execution: Execution | None = saved.pop("execution")
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError):
-        return None
-    return execution if saved == identity else None
+    path, content = folder / f"{batches:09}.safetensors", _serialize(tensors, header)
+    _keep_only(folder, [old for old in _generations(folder) if _digest_file(old).exists()])  # makes room
+    with naming(path):
+        replace_file(path, lambda file: file.write_bytes(content))
+        replace_file(_digest_file(path), lambda file: file.write_text(_digest_line(path, content)))
+    older = [old for old in _generations(folder) if old < path and old not in damaged]
+    _keep_only(folder, [path, *older][:GENERATIONS])
+
+
+def _keep_only(folder: Path, generations: Collection[Path]) -> None:
+    """Removes every other file, also what a kill in the middle of writing has left, as far as that can be done."""
+    for file in folder.glob("*"):
+        if file.with_suffix(".safetensors") not in generations:
+            with suppress(OSError):
+                file.unlink(missing_ok=True)
+
+
+def newest(folder: Path, warn: Callable[[str], None] = lambda line: None) -> Loaded | None:
+    """The newest whole generation in a folder; `warn` is told of each newer one that is not."""
+    return Checkpoint(folder, {}, warn).loaded
+
+
+def _find(folder: Path) -> tuple[Loaded | None, dict[Path, Exception]]:
+    """The newest whole generation, and what is wrong with newer ones."""
+    damaged: dict[Path, Exception] = {}
+    for path in _generations(folder):
+        try:
+            return _read_generation(path), damaged
+        except FileNotFoundError:  # no digest: killed before this generation was whole
+            continue
+        except (OSError, ValueError) as error:
+            damaged[path] = error
+    return None, damaged
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
     """Writes a safetensors file with `header` as JSON under its metadata key "header", all or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    for left_over in path.parent.glob(f"{path.name}.*.tmp"):  # by a process that was killed while it wrote
+    content = _serialize(tensors, header)
+    for left_over in path.parent.glob(f".{path.name}.*.tmp"):  # by a process that was killed while it wrote
         left_over.unlink(missing_ok=True)
+    with naming(path):
+        replace_file(path, lambda file: file.write_bytes(content))
+
+
+def read_tensors(path: Path) -> Loaded:
+    """Reads what `write_tensors` wrote. Raises OSError, or ValueError where the file is not whole."""
+    return _parse(path.read_bytes())
+
+
+def _serialize(tensors: dict[str, Tensor], header: dict[str, Any]) -> bytes:
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    return save(contiguous, {"header": json.dumps(header, allow_nan=False)})
+
+
+def _parse(content: bytes) -> Loaded:
     try:
-        save_file(contiguous, temporary, {"header": json.dumps(header)})
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)  # safetensors makes it the owner's alone
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        tensors = load(content)
+    except SafetensorError as error:
+        raise ValueError(str(error)) from error
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(json.loads(content[8 : 8 + length]).get("__metadata__", {}).get("header", "null"))
+    if not isinstance(header, dict):
+        raise ValueError("not written by this program")
+    return tensors, header
 
 
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Reads what `write_tensors` wrote. Raises SafetensorError or ValueError where the file is not whole."""
-    with safe_open(path, framework="pt") as file:
-        header: dict[str, Any] = json.loads((file.metadata() or {}).get("header", "null"))
-        if not isinstance(header, dict):
-            raise ValueError(f"{path} was not written by this program")
-        return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118  # no mapping
+def _read_generation(path: Path) -> Loaded:
+    expected, content = _digest_file(path).read_bytes(), path.read_bytes()
+    if expected != _digest_line(path, content).encode():
+        raise ValueError("its sha256 is another")
+    return _parse(content)
+
+
+def _generations(folder: Path) -> list[Path]:
+    """Newest first."""
+    return sorted(folder.glob("[0-9]*.safetensors"), reverse=True)
+
+
+def _digest_file(path: Path) -> Path:
+    return path.with_suffix(".sha256")
+
+
+def _digest_line(path: Path, content: bytes) -> str:
+    return f"{hashlib.sha256(content).hexdigest()}  {path.name}\n"

@@ -30,12 +30,14 @@ class Recipe:
     mean: Annotated[float, Ge(0)] = 0.5  # subtracted from pixels in [0, 1], every channel
     std: Annotated[float, Gt(0)] = 0.5
     precision: str = "fp16"  # on a GPU: "fp16" with a gradient scaler, "bf16" or "fp32"
-    world_size: Annotated[int, Ge(1), Le(1)] = 1  # devices that share a batch; more than one are not supported yet
+    world_size: Annotated[int, Ge(1), Le(64)] = 1  # devices that share each batch, which stays as large as it is
 
     def __post_init__(self) -> None:
         if self.precision not in ("fp16", "bf16", "fp32"):
             raise ValueError("precision must be fp16, bf16 or fp32")
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs ({self.warmup_epochs}) must be fewer than epochs ({self.epochs})")
+        if self.batch_size % self.world_size:
+            raise ValueError(f"batch_size ({self.batch_size}) must be a multiple of world_size ({self.world_size})")
         if self.flip > 1:
             raise ValueError("flip is a probability: at most 1")

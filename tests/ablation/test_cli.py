@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from PIL import Image
 
 from ablation.cli import main
 from arch.plans import PLANS
+from benchmarks.benchmark import BENCHMARKS
+from benchmarks.results import Failure, Result, Store
 
 COMMAND = [sys.executable, "-c", "from ablation.cli import main; raise SystemExit(main())"]
 ROOT = Path(__file__).parent.parent.parent
@@ -65,19 +68,21 @@ def test_more_seeds_and_another_spelling_train_only_what_is_new(tiny: Path, tmp_
 
 
 @pytest.mark.slow
-def test_killed_in_the_middle_it_goes_on_to_the_same_numbers(tiny: Path, tmp_path: Path) -> None:
+def test_killed_or_stopped_in_the_middle_it_goes_on_to_the_same_numbers(tiny: Path, tmp_path: Path) -> None:
     tiny.write_text(tiny.read_text().replace("epochs = 3", "epochs = 30"))
     spec = "baseline+drop_path=0.2"
     shared = ["run", spec, "--benchmark", str(tiny), "--seeds", "1", "--device", "cpu"]
     assert subprocess.run([*COMMAND, *shared, "--out", str(tmp_path / "whole")], cwd=ROOT).returncode == 0
     broken = tmp_path / "broken"
-    kills = 0
-    for _ in range(3):
-        process = subprocess.Popen([*COMMAND, *shared, "--out", str(broken)], cwd=ROOT)
+    for number, code in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 75), (signal.SIGINT, 130)):
+        process = subprocess.Popen([*COMMAND, *shared, "--out", str(broken)], cwd=ROOT, stderr=subprocess.PIPE)
         wait_for_a_checkpoint_newer_than(time.time(), broken, process)
-        process.send_signal(signal.SIGKILL)
-        kills += process.wait() == -signal.SIGKILL
-    assert kills > 0
+        process.send_signal(number)
+        _, said = process.communicate()
+        assert process.returncode == code
+        assert said.endswith(b"ablate: stopped; the same command goes on from here\n") is (code > 0)
+        assert len(list(broken.glob("checkpoints/*/*.safetensors"))) > 0
+        assert (broken / ".holder.json").exists() is (code < 0)
     assert subprocess.run([*COMMAND, *shared, "--out", str(broken)], cwd=ROOT).returncode == 0
     assert [numbers(record) for record in records(broken)] == [
         numbers(record) for record in records(tmp_path / "whole")
@@ -86,7 +91,7 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_numbers(tiny: Path, tmp_pat
 
 def wait_for_a_checkpoint_newer_than(moment: float, out: Path, process: subprocess.Popen[bytes]) -> None:
     while process.poll() is None:
-        if any(file.suffix == ".safetensors" and file.stat().st_mtime > moment for file in out.glob("checkpoints/*")):
+        if any(file.suffix == ".safetensors" and file.stat().st_mtime > moment for file in out.glob("checkpoints/*/*")):
             return
         time.sleep(0.01)
 
@@ -155,7 +160,75 @@ def test_a_run_that_fails_is_reported_and_the_rest_goes_on(
     assert code == 3
     assert "baseline (resnet8) seed 0 failed: TrainingFailed: the loss is nan after epoch" in captured.out
     assert "+se seed 0 failed" in captured.out
-    assert captured.out.count("no result") == 2
+    assert captured.out.count("0 of 1 (1 failed)") == 2
+    assert "no result" not in captured.out
+    table = (tmp_path / "out" / "tiny_baseline+se.md").read_text()
+    assert "+se seed 0 failed: TrainingFailed: the loss is nan after epoch" in table
+
+
+@pytest.mark.slow
+def test_a_failure_stays_in_the_table_until_it_is_made_good(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    shared = ["--benchmark", str(tiny), "--out", str(out)]
+    assert main(["run", "baseline", "--seeds", "1", *shared]) == 0
+    done = Store(out).results()[0]
+    Store(out).append(
+        Failure(done.spec, done.key, 1, done.benchmark_id, "baseline", "its process was killed", "", "2026")
+    )
+    Store(out).append(Failure(done.spec, done.key, 2, "another", "baseline", "of another benchmark", "", "2026"))
+    capsys.readouterr()
+    assert main(["table", "--seeds", "2", "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "1 of 2 (1 failed)" in printed
+    assert "baseline (resnet8) seed 1 failed: its process was killed\n" in printed
+    assert "another" not in printed
+    assert main(["table", "--seeds", "2", "--json", "--out", str(out)]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["failures"] == [{"step": "baseline (resnet8)", "seed": 1, "reason": "its process was killed"}]
+    assert (content["rows"][0]["n"], content["rows"][0]["failed"], content["rows"][0]["seeds"]) == (1, 1, 2)
+    assert main(["run", "baseline", "--seeds", "2", *shared]) == 0
+    assert "failed" not in capsys.readouterr().out
+    assert [record["seed"] for record in records(out)] == [0, 1]
+    assert main(["table", "--seeds", "3", "--out", str(out)]) == 0
+    assert "2 of 3" in capsys.readouterr().out
+
+
+def test_a_damaged_record_is_named_and_left_out(
+    tmp_path: Path, make_result: Callable[..., Result], capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = Store(tmp_path)
+    store.create()
+    definition = BENCHMARKS["digits"].definition("images", "cpu")
+    for seed in (0, 1):
+        store.append(make_result(seed=seed, top1=50.0, definition=definition))
+    store.path.write_bytes(store.path.read_bytes().replace(b'"seed": 1', b'"seed": 3'))
+    assert main(["table", "--out", str(tmp_path), "--seeds", "2"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == f"warning: lines that cannot be read are left out: {store.path}: 2\n"
+    assert "1 of 2" in captured.out
+
+
+@pytest.mark.parametrize("spec", ["../x", "baseline+../x", "a\x00b", "\x1b[31mred", "x" * 600, "CON", "baseline+con"])
+def test_a_spec_that_no_file_could_be_named_after_is_refused_and_nothing_made(
+    spec: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = one_line_of(2, ["run", spec, "--out", str(tmp_path / "out")], capsys)
+    assert line[:-1].isprintable()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("option", ["--out", "--data", "--benchmark"])
+@pytest.mark.parametrize("name", ["a\x00b.toml", "\x1b[31m.toml", "x" * 600 + ".toml", "CON.toml"])
+def test_a_name_that_some_system_stumbles_over_is_one_clean_line_and_nothing_made(
+    option: str, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    line = one_line_of(2, ["run", "baseline", option, name], capsys)
+    assert option in line
+    assert line[:-1].isprintable()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
@@ -217,8 +290,8 @@ def one_line_of(code: int, arguments: list[str], capsys: pytest.CaptureFixture[s
         (["baseline", "--seeds", "0"], "--seeds"),
         (["baseline", "--seeds", "1001"], "--seeds"),
         (["baseline" + "+se-se" * 51], "more than 100 steps"),
-        (["baseline", "--benchmark", "no\npe.toml"], "no pe.toml"),
-        (["baseline", "--data", "x" * 300], "is not a folder"),
+        (["baseline", "--benchmark", "no\npe.toml"], r"'no\npe.toml' has a control character"),
+        (["baseline", "--data", "x" * 300], "has 300 bytes, over 255"),
         (["baseline", "--benchmark", "digit"], "unknown benchmark 'digit' (or a .toml file): did you mean 'digits'?"),
         (["baseline", "--benchmark", "nowhere.toml"], "cannot read benchmark nowhere.toml"),
         (["baseline", "--device", "gpu"], "unknown --device 'gpu'"),
@@ -275,13 +348,13 @@ def test_a_batch_that_the_images_do_not_fill_is_refused_at_once(
     assert "200 training images do not fill one batch of 500" in capsys.readouterr().err.splitlines()[-1]
 
 
-@pytest.mark.parametrize("out", ["x" * 300, "records.jsonl"])
+@pytest.mark.parametrize(("out", "words"), [("x" * 300, "has 300 bytes, over 255"), ("records.jsonl", "cannot read")])
 def test_a_table_from_what_is_no_folder_of_records_is_one_line(
-    out: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    out: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "records.jsonl" / "records.jsonl").mkdir(parents=True)
-    assert "cannot read" in one_line_of(2, ["table", "--out", out], capsys)
+    assert words in one_line_of(2, ["table", "--out", out], capsys)
 
 
 def test_an_output_folder_that_cannot_be_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,15 +1,17 @@
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from ablation.outputs import caption, write_outputs
+from ablation.outputs import caption, failure_lines, unfinished, write_outputs
 from ablation.plan import path
 from ablation.table import ablation_frame
 from arch.errors import InputError
 from benchmarks.benchmark import BENCHMARKS
-from benchmarks.results import Result
+from benchmarks.results import Failure, Result
 
 DIGITS = BENCHMARKS["digits"]
 ROWS = path("baseline+se", DIGITS)
@@ -62,3 +64,59 @@ def test_the_caption_says_where_trainings_shared_the_device(make_result: Make) -
     results = [make_result(), make_result(seed=1, side_by_side=4), make_result(seed=2, side_by_side=2)]
     assert "times of up to 4 trainings sharing the device" in caption(DIGITS, results, 3)
     assert "sharing" not in caption(DIGITS, results[:1], 3)
+
+
+def test_the_caption_says_that_a_training_went_on_with_something_else(make_result: Make) -> None:
+    results = [make_result(), make_result(seed=1, changed=["epoch 3: torch 2.9.0, now 2.10.0"])]
+    assert ", 1 run(s) went on under other versions or devices; " in caption(DIGITS, results, 2)
+    assert "went on" not in caption(DIGITS, results[:1], 2)
+
+
+def fail(row: int, seed: int, reason: str = "the loss is nan") -> Failure:
+    return Failure(ROWS[row].spec, ROWS[row].variant.key(), seed, "0123456789ab", "", reason, "", "2026")
+
+
+def test_a_failure_counts_until_its_run_succeeds_and_in_its_own_rows_alone(make_result: Make) -> None:
+    failures = [fail(0, 0), fail(0, 1), fail(1, 0)]
+    assert unfinished(ROWS, [make_result()], failures) == failures[1:]
+    assert unfinished(ROWS[:1], [], failures) == failures[:2]
+    assert unfinished(ROWS, [make_result(benchmark_id="another")], failures) == failures
+
+
+def test_a_failure_is_one_clean_line_under_the_name_of_its_row() -> None:
+    assert failure_lines(ROWS, [fail(0, 2), fail(1, 0, "no\x1b[31m\nway")]) == [
+        "baseline (resnet8) seed 2 failed: the loss is nan",
+        "+se seed 0 failed: no?[31m?way",
+    ]
+
+
+def test_without_a_result_no_figure_is_drawn(tmp_path: Path) -> None:
+    assert write([], tmp_path / "digits") == [tmp_path / "digits.md", tmp_path / "digits.csv"]
+    assert not (tmp_path / "digits.png").exists()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 1 MB, which the test fills."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True).returncode:
+        pytest.skip("mounting a file system is not permitted here")
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+def test_on_a_full_disk_the_table_of_before_stays_whole(make_result: Make, small_disk: Path) -> None:
+    files = write([make_result()], small_disk / "digits")
+    before, ballast = {file: file.read_bytes() for file in files}, small_disk / "ballast"
+    with ballast.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    with pytest.raises(InputError, match=f"cannot write to --out {small_disk}: No space left on device"):
+        write([make_result(top1=60.0)], small_disk / "digits")
+    assert {file: file.read_bytes() for file in files} == before
+    assert set(small_disk.iterdir()) == {*files, ballast}
+    ballast.unlink()
+    assert "60.00" in write([make_result(top1=60.0)], small_disk / "digits")[0].read_text()

@@ -1,14 +1,15 @@
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from ablation.plan import path
-from ablation.study import Study
+from ablation.study import PATIENCE, START_SECONDS, Study
 from benchmarks import engine
 from benchmarks.benchmark import Benchmark, get_benchmark
 from benchmarks.progress import Display, Progress
-from benchmarks.results import Result, Store
+from benchmarks.results import Failure, Result, Store
 from benchmarks.training.data import prepare
 from benchmarks.unit import Unit
 
@@ -57,7 +58,8 @@ def test_side_by_side_the_numbers_are_those_of_one_after_the_other(benchmark: Be
     found: list[dict[str, dict[str, object]]] = []
     for count in (1, 2):
         out, display = tmp_path / str(count), Quiet()
-        assert study(benchmark, out, count).carry_out(store(out), display) == []
+        study(benchmark, out, count).carry_out(store(out), display)
+        assert store(out).failures() == []
         results = store(out).results()
         assert {(result.spec, result.seed) for result in results} == {
             (spec, seed) for spec in ("resnet8", "resnet8+drop_path=0.2") for seed in (0, 1)
@@ -90,8 +92,10 @@ def test_the_progress_of_all_runs_is_one_bar(benchmark: Benchmark, tmp_path: Pat
 def test_one_of_two_side_by_side_that_fails_does_not_stop_the_other(benchmark: Benchmark, tmp_path: Path) -> None:
     recipe = replace(benchmark.recipe, lr=1e30, warmup_epochs=0)
     failing, display = replace(benchmark, recipe=recipe), Quiet()
-    failures = study(failing, tmp_path, 2, seeds=1).carry_out(store(tmp_path), display)
-    assert {failure.row.spec for failure in failures} == {"resnet8", "resnet8+drop_path=0.2"}
+    study(failing, tmp_path, 2, seeds=1).carry_out(store(tmp_path), display)
+    failures = store(tmp_path).failures()
+    assert {failure.spec for failure in failures} == {"resnet8", "resnet8+drop_path=0.2"}
+    assert sum(" seed 0 failed: " in line for line in display.said) == 2
     assert all("the loss is" in failure.reason and "Traceback" in failure.details for failure in failures)
     assert store(tmp_path).results() == []
 
@@ -108,7 +112,9 @@ def test_without_a_number_as_many_share_the_device_as_measuring_says(
 
     used: list[tuple[int, set[int]]] = []
 
-    def call_each(function: str, arguments: list[tuple[Unit]], side_by_side: int, report: object) -> object:
+    def call_each(
+        function: str, arguments: list[tuple[Unit]], side_by_side: int, report: object, time_limit: float
+    ) -> object:
         used.append((side_by_side, {unit.side_by_side for (unit,) in arguments}))
         return iter(())
 
@@ -120,3 +126,82 @@ def test_without_a_number_as_many_share_the_device_as_measuring_says(
     peaks = {spec: verdict.throughput.peak_memory or 0 for spec, verdict in verdicts.items() if verdict.throughput}
     assert [(unit.spec, unit.seed, runs) for unit, runs in asked] == [(max(peaks, key=peaks.__getitem__), 0, 4)]
     assert used == [(3, {3})]
+
+
+class Returning(Quiet):
+    """Brings a folder back as soon as a run has failed."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+
+    def let_go(self, *args: object) -> int:
+        """In place of what comes between the check and the first run."""
+        self.folder.rename(self.folder.with_suffix(".away"))
+        return 1
+
+    def say(self, line: str) -> None:
+        super().say(line)
+        if " failed: " in line:
+            self.folder.with_suffix(".away").rename(self.folder)
+
+
+@pytest.mark.slow
+def test_images_that_are_gone_in_the_middle_fail_their_row_alone_and_the_next_run_makes_it_good(
+    benchmark: Benchmark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    carried, records = study(benchmark, tmp_path / "out", 1, seeds=1), store(tmp_path / "out")
+    display = Returning(carried.data.folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(Study, "_side_by_side", display.let_go)
+        carried.carry_out(records, display)
+    [failure] = records.failures()
+    assert (failure.spec, failure.seed, failure.benchmark_id) == ("resnet8", 0, carried.benchmark_id)
+    assert f"the cached images in {carried.data.folder} are damaged" in failure.reason
+    assert [result.spec for result in records.results()] == ["resnet8+drop_path=0.2"]
+    carried.carry_out(records, Quiet())
+    assert failure.unit in {result.unit for result in records.results()}
+    assert carried.missing(records) == []
+
+
+@pytest.mark.slow
+def test_a_run_over_its_time_limit_is_a_failure(benchmark: Benchmark, tmp_path: Path) -> None:
+    hurried, display = replace(study(benchmark, tmp_path, 1, seeds=1), time_limit=0.0), Quiet()
+    hurried.carry_out(store(tmp_path), display)
+    failures = store(tmp_path).failures()
+    assert [failure.spec for failure in failures] == ["resnet8", "resnet8+drop_path=0.2"]
+    assert {failure.reason for failure in failures} == {"it was ended after its time limit of 0:00:00"}
+    assert store(tmp_path).results() == []
+
+
+def test_the_time_limit_follows_from_the_longest_prediction_and_from_what_shares_the_device(
+    benchmark: Benchmark, tmp_path: Path
+) -> None:
+    carried = study(benchmark, tmp_path, None)
+    row = carried.rows[0]
+    units = [
+        Unit(row.spec, row.variant, benchmark, 0, carried.data, "cpu", tmp_path, SPEC, 1, 1, hours)
+        for hours in (0.5, 2.0)
+    ]
+    assert carried._time_limit(units, 3) == START_SECONDS + PATIENCE * 2 * 3600 * 3
+    assert replace(carried, time_limit=7.0)._time_limit(units, 3) == 7.0
+
+
+def test_a_torn_line_is_told_of_before_anything_else_and_what_is_recorded_needs_no_training(
+    benchmark: Benchmark, tmp_path: Path, make_result: Callable[..., Result]
+) -> None:
+    carried, records, display = study(benchmark, tmp_path, 1, seeds=1), store(tmp_path), Quiet()
+    for row in carried.rows:
+        records.append(make_result(key=row.variant.key(), benchmark_id=carried.benchmark_id))
+    left = tmp_path / "checkpoints" / records.results()[0].unit
+    left.mkdir(parents=True)
+    failure = Failure("resnet8", "0", 0, "0", SPEC, "by nothing", "", "2026-01-01T00:00:00+00:00")
+    records.append(failure)
+    torn = tmp_path / "failures.jsonl"
+    torn.write_bytes(torn.read_bytes() + b'{"spec": "res')
+    carried.carry_out(records, display)
+    said = f"warning: the last line of {torn} was cut off in the middle of a write: its run goes on"
+    assert display.said == [said]
+    assert records.failures() == [failure]
+    assert not left.exists()

@@ -9,7 +9,7 @@ from rich.console import Console
 from ablation.plan import Row, path
 from ablation.table import ablation_frame, format_count, readable, to_markdown, to_terminal
 from benchmarks.benchmark import BENCHMARKS
-from benchmarks.results import Result
+from benchmarks.results import Failure, Result
 
 Make = Callable[..., Result]
 
@@ -66,6 +66,36 @@ def test_a_row_without_a_result_says_so_and_leaves_no_change(rows: list[Row], re
     assert readable(frame)["top-1 %"].tolist()[1] == "no result"
     assert readable(frame)["Δ before"].tolist() == ["", "", ""]
     assert readable(frame)["Δ first"].tolist() == ["", "", "+2.00"]
+
+
+def fail(row: Row, seed: int) -> Failure:
+    return Failure(row.spec, row.variant.key(), seed, "0123456789ab", "baseline+se", "the loss is nan", "", "2026")
+
+
+def test_failed_seeds_are_counted_in_their_row(rows: list[Row], results: list[Result]) -> None:
+    kept = [result for result in results if result.spec != "resnet8+se+cbam" and (result.spec, result.seed) != ROW_SEED]
+    failures = [fail(rows[1], 2), fail(rows[2], 0)]
+    frame = ablation_frame(rows, kept, 3, failures)
+    assert frame["failed"].tolist() == [0, 1, 1]
+    assert readable(frame)["n"].tolist() == ["3", "2 of 3 (1 failed)", "0 of 3 (1 failed)"]
+    assert readable(frame)["top-1 %"].tolist() == ["52.00 ± 2.00", "56.00 ± 1.41", "failed"]
+
+
+ROW_SEED = ("resnet8+se", 2)
+
+
+def test_fewer_seeds_than_asked_for_are_told(rows: list[Row], make_result: Make) -> None:
+    results = [make_result("baseline", 0), make_result("baseline", 1), make_result("baseline+se", 0)]
+    assert readable(ablation_frame(rows, results, seeds=2))["n"].tolist() == ["2", "1 of 2", "0 of 2"]
+    assert readable(ablation_frame(rows, results))["n"].tolist() == ["2", "1 of 2", "0 of 2"]
+    assert readable(ablation_frame(rows[:2], results, seeds=1))["n"].tolist() == ["1", "1"]
+
+
+def test_a_seed_that_failed_everywhere_is_lacking_everywhere(rows: list[Row], make_result: Make) -> None:
+    frame = ablation_frame(rows[:1], [make_result("baseline", 0)], None, [fail(rows[0], 1)])
+    assert readable(frame)["n"].tolist() == ["1 of 2 (1 failed)"]
+    beyond = ablation_frame(rows[:1], [make_result("baseline", 0)], 1, [fail(rows[0], 1)])
+    assert readable(beyond)["n"].tolist() == ["1"]
 
 
 def test_a_row_named_twice_shows_the_same_numbers_twice(results: list[Result]) -> None:

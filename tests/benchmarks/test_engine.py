@@ -9,12 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
+import psutil
 import pytest
 from filelock import FileLock
 
 from arch.errors import InputError
 from benchmarks import engine
 from benchmarks.progress import Progress, Report, silent
+from benchmarks.signals import StopRequest, Terminated
 
 HERE = Path(__file__).parent
 GONE = 30  # seconds a process may take to die
@@ -24,6 +26,22 @@ import sys
 from benchmarks import engine
 
 engine.call("test_engine:hold", lambda progress: print(progress.task, flush=True), sys.argv[1])
+"""
+
+GUARDIAN = """
+import sys
+from benchmarks import engine
+
+engine.CONTEXT.set_forkserver_preload = lambda names: None  # none of this needs torch
+
+def say(number, progress):
+    print(progress.task, progress.note, flush=True)
+
+try:
+    for number, outcome in engine.call_each("test_engine:" + sys.argv[1], [("",)] * int(sys.argv[2]), 2, say):
+        print("outcome", number, outcome, flush=True)
+except BaseException as error:
+    print(type(error).__name__, flush=True)
 """
 
 
@@ -106,6 +124,48 @@ def hold_unless_empty(report: Report, path: str) -> None:
         hold(report, path)
 
 
+def start_another(report: Report, then: str) -> str:
+    """Starts a process of its own and tells its pid."""
+    another = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"])
+    report(Progress("started", 0, 1, str(another.pid)))
+    if then == "hang":
+        time.sleep(300)
+    return then
+
+
+def end_when_asked(report: Report, path: str) -> str:
+    """Ends by itself on SIGTERM, a moment later."""
+    with StopRequest([signal.SIGTERM]) as stop:
+        report(Progress("ready", 0, 1))
+        while not stop():
+            time.sleep(0.01)
+        time.sleep(0.3)
+        return "its last word"
+
+
+def raise_when_asked(report: Report, path: str) -> None:
+    end_when_asked(report, path)
+    raise RuntimeError("stopped")
+
+
+def be_deaf(report: Report, path: str) -> None:
+    """Does not end on SIGTERM."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    report(Progress("ready", 0, 1))
+    time.sleep(300)
+
+
+def flood(report: Report) -> None:
+    while True:
+        report(Progress("flooding", 0, 1, "x" * 1000))
+
+
+def close_everything(report: Report) -> None:
+    """Cannot say anything any more, and does not end."""
+    os.closerange(3, 256)
+    time.sleep(300)
+
+
 # What follows runs here.
 
 
@@ -120,8 +180,8 @@ class Watched(engine._Child):
     all: ClassVar[list["Watched"]] = []
     alive = most = 0
 
-    def __init__(self, function: str, args: tuple[Any, ...]) -> None:
-        super().__init__(function, args)
+    def __init__(self, function: str, args: tuple[Any, ...], time_limit: float | None = None) -> None:
+        super().__init__(function, args, time_limit)
         Watched.all.append(self)
         Watched.alive += 1
         Watched.most = max(Watched.most, Watched.alive)
@@ -329,6 +389,153 @@ def test_an_interrupt_ends_all_children(tmp_path: Path, watched: type[Watched]) 
     for name in ("one", "two"):
         with FileLock(tmp_path / name, timeout=GONE):
             assert not (tmp_path / f"{name}.ended").exists()
+
+
+def assert_gone(pid: int) -> None:
+    """Waits until there is no such process, or only what nobody has asked for the end of."""
+    for _ in range(GONE * 20):
+        try:
+            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+                return
+        except psutil.NoSuchProcess:
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"process {pid} is still there")
+
+
+def test_a_child_that_hangs_is_ended_at_its_time_limit_and_the_rest_goes_on(watched: type[Watched]) -> None:
+    arguments = [("hang",), ("two",), ("three",)]
+    pids: dict[int, int] = {}
+
+    def note(number: int, progress: Progress) -> None:
+        pids[number] = int(progress.note)
+
+    call("give_back")  # the server has started, so that the limit is the work's alone
+    outcomes = dict(engine.call_each("test_engine:start_another", arguments, 1, note, time_limit=4.0))
+    assert isinstance(outcomes[0], engine.ChildFailed)
+    assert str(outcomes[0]) == "it was ended after its time limit of 0:00:04"
+    assert (outcomes[1], outcomes[2]) == ("two", "three")
+    for pid in pids.values():
+        assert_gone(pid)
+    assert [child.process.exitcode for child in watched.all if child.process.exitcode] == [-signal.SIGKILL]
+
+
+@pytest.mark.parametrize("work", ["flood", "close_everything"])
+def test_neither_a_flood_of_progress_nor_a_closed_pipe_outlives_the_time_limit(
+    work: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "CLOSING_SECONDS", 0.2)
+    call("give_back")
+    [(_, outcome)] = engine.call_each(f"test_engine:{work}", [()], 1, ignore, time_limit=0.5)
+    assert isinstance(outcome, engine.ChildFailed)
+
+
+def test_work_that_takes_less_than_its_time_limit_is_not_hindered() -> None:
+    assert list(engine.call_each("test_engine:give_back", [(1,)], 1, ignore, time_limit=3600)) == [(0, (1,))]
+
+
+def test_a_clock_that_is_set_ends_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.engine.time.time", lambda: 1e12)
+    assert list(engine.call_each("test_engine:give_back", [(1,)], 1, ignore, time_limit=3600)) == [(0, (1,))]
+
+
+def test_what_a_child_has_started_ends_with_it() -> None:
+    arrived: list[Progress] = []
+    assert call("start_another", "end", report=arrived.append) == "end"
+    assert_gone(int(arrived[0].note))
+
+
+def lines_until(parent: Any, word: str) -> list[str]:
+    """What it prints up to the line that begins with this word."""
+    lines = [parent.stdout.readline()]
+    while lines[-1] and not lines[-1].startswith(word):
+        lines.append(parent.stdout.readline())
+    return [line.strip() for line in lines]
+
+
+def test_what_a_child_has_started_ends_with_a_killed_parent(python: Callable[..., Any]) -> None:
+    script = GUARDIAN.replace('("",)', '("hang",)')
+    parent = python(script, "start_another", 1, path=HERE)
+    pid = int(lines_until(parent, "started")[-1].split()[1])
+    assert psutil.pid_exists(pid)
+    parent.kill()
+    parent.wait()
+    assert_gone(pid)
+
+
+def assert_no_orphan(children: list[psutil.Process]) -> None:
+    for child in children:
+        assert_gone(child.pid)
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [(signal.SIGTERM, "Terminated"), (signal.SIGINT, "KeyboardInterrupt"), (signal.SIGHUP, "Terminated")],
+)
+@pytest.mark.parametrize("whom", ["parent", "all"])
+def test_asked_to_stop_children_have_their_last_word_and_nothing_more_is_begun(
+    number: int, expected: str, whom: str, python: Callable[..., Any]
+) -> None:
+    parent = python(GUARDIAN, "end_when_asked", 4, path=HERE)
+    assert lines_until(parent, "ready") == ["ready"]
+    assert lines_until(parent, "ready") == ["ready"]
+    children = psutil.Process(parent.pid).children(recursive=True)
+    for process in [parent.pid, *(child.pid for child in children if whom == "all" and is_server(child))]:
+        os.kill(process, number)  # a terminal, `timeout` and schedulers tell it to the whole group
+    rest = parent.stdout.read().split("\n")
+    assert sorted(rest[:2]) == ["outcome 0 its last word", "outcome 1 its last word"]
+    assert rest[2:] == [expected, ""]
+    assert parent.wait() == 0
+    assert_no_orphan(children)
+
+
+def is_server(process: psutil.Process) -> bool:
+    """Whether it is none of the children, which have groups of their own."""
+    return os.getpgid(process.pid) != process.pid
+
+
+def test_a_failure_while_stopping_is_no_outcome(python: Callable[..., Any]) -> None:
+    parent = python(GUARDIAN, "raise_when_asked", 1, path=HERE)
+    assert lines_until(parent, "ready") == ["ready"]
+    parent.send_signal(signal.SIGTERM)
+    assert parent.stdout.read() == "Terminated\n"
+
+
+def test_a_child_that_does_not_stop_when_asked_to_is_killed(python: Callable[..., Any]) -> None:
+    script = GUARDIAN.replace("try:", "engine.STOP_SECONDS = 0.2\ntry:")
+    parent = python(script, "be_deaf", 3, path=HERE)
+    assert lines_until(parent, "ready") == ["ready"]
+    assert lines_until(parent, "ready") == ["ready"]
+    children = psutil.Process(parent.pid).children(recursive=True)
+    parent.send_signal(signal.SIGTERM)
+    assert parent.stdout.read() == "Terminated\n"
+    assert_no_orphan(children)
+
+
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
+def test_asked_twice_it_ends_at_once(second: int, python: Callable[..., Any]) -> None:
+    script = GUARDIAN.replace("try:", "engine.STOP_SECONDS = 1000.0\ntry:")
+    parent = python(script, "be_deaf", 2, path=HERE)
+    assert lines_until(parent, "ready") == ["ready"]
+    assert lines_until(parent, "ready") == ["ready"]
+    children = psutil.Process(parent.pid).children(recursive=True)
+    parent.send_signal(signal.SIGTERM)
+    time.sleep(0.2)  # two that arrive together are one
+    parent.send_signal(second)
+    assert parent.stdout.read() == "Terminated\n"
+    assert_no_orphan(children)
+
+
+def test_a_call_that_is_asked_to_stop_raises_and_the_handlers_are_as_before() -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+
+    def ask(progress: Progress) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Terminated):
+        call("raise_when_asked", "", report=ask)
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+    assert call("give_back", 1) == (1,)
 
 
 ANEW = """

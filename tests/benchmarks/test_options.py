@@ -1,3 +1,6 @@
+import errno
+import os
+import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -8,7 +11,9 @@ from arch.errors import InputError
 from benchmarks.benchmark import BENCHMARKS
 from benchmarks.options import (
     DEFAULT_OUT,
+    FAILED,
     INTERRUPTED,
+    TERMINATED,
     BenchmarkOption,
     DataOption,
     DeviceOption,
@@ -19,6 +24,7 @@ from benchmarks.options import (
     new_app,
     run_app,
 )
+from benchmarks.signals import Terminated
 
 Seen = tuple[str, Path | None, bool, Path, str, bool]
 
@@ -91,6 +97,73 @@ def test_a_wrong_command_line_is_one_line_and_two(argv: list[str], capsys: pytes
 def test_an_interrupt_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_app(app_that(KeyboardInterrupt()), "command", []) == INTERRUPTED == 130
     assert capsys.readouterr() == ("", "command: stopped; the same command goes on from here\n")
+
+
+def test_a_request_to_end_says_how_to_go_on_and_is_told_from_an_interrupt(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_app(app_that(Terminated()), "command", []) == TERMINATED == 75
+    assert capsys.readouterr() == ("", "command: stopped; the same command goes on from here\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_a_command_in_order(number: int, capsys: pytest.CaptureFixture[str]) -> None:
+    ended: list[str] = []
+    app = new_app("A command.")
+
+    @app.command()
+    def command() -> None:
+        try:
+            os.kill(os.getpid(), number)
+        finally:
+            ended.append("what was open is closed")
+
+    assert run_app(app, "command", []) == TERMINATED
+    assert ended
+    assert capsys.readouterr().err == "command: stopped; the same command goes on from here\n"
+    assert signal.getsignal(number) is signal.SIG_DFL
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (OSError(errno.ENOSPC, "cannot write runs/a: No space left"), "cannot write runs/a: No space left; make room,"),
+        (OSError(errno.EDQUOT, "cannot write runs/a: Quota"), "cannot write runs/a: Quota; make room, and the same"),
+        (OSError(errno.EIO, "cannot write runs/a: Input/output error"), "cannot write runs/a: Input/output error\n"),
+        (PermissionError(errno.EACCES, "Permission denied", "runs/a"), "Permission denied: 'runs/a'\n"),
+        (OSError("of no kind"), "of no kind\n"),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_one_line_and_three(
+    error: OSError, expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_app(app_that(error), "command", []) == FAILED == 3
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert expected in err
+
+
+@pytest.mark.parametrize("option", ["--out", "--data"])
+@pytest.mark.parametrize("path", ["a\x00b", "\x1b[31mred", "a\nb", "x" * 600, "runs/CON"])
+def test_a_path_that_some_system_stumbles_over_is_one_clean_line(
+    option: str, path: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    app = new_app("A command.")
+
+    @app.command()
+    def command(data: DataOption = None, out: OutOption = DEFAULT_OUT) -> None:
+        raise AssertionError("it was let in")
+
+    assert run_app(app, "command", [option, path]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith("command: ")
+    assert option in err
+    assert err[:-1].isprintable()
+    assert len(err) < 250
+
+
+@pytest.mark.parametrize("path", ["../runs", "a/../b", "with a space", "é"])
+def test_an_ordinary_path_is_let_in(path: str) -> None:
+    assert options("--out", path, "--data", path)[1:4:2] == (Path(path), Path(path))
 
 
 def test_an_error_of_ours_is_not_hidden() -> None:

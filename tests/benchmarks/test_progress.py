@@ -1,3 +1,5 @@
+import io
+
 import pytest
 
 from benchmarks import progress
@@ -115,3 +117,51 @@ def test_the_bar_goes_when_an_error_passes(capsys: pytest.CaptureFixture[str]) -
     with pytest.raises(ZeroDivisionError), display:
         raise ZeroDivisionError
     assert display._bars.live.is_started is False
+
+
+def test_a_warning_stays_and_moves_no_bar(capsys: pytest.CaptureFixture[str]) -> None:
+    show(Progress("row [se]", 0, 0, warning="the disk is full [again]"))
+    assert capsys.readouterr() == ("", "warning: row [se]: the disk is full [again]\n")
+
+
+def test_a_warning_leaves_the_time_left_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], often: None
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("benchmarks.progress.time.monotonic", lambda: now[0])
+    display = Display()
+    steps = [Progress("training", 0, 4), Progress("training", 0, 0, warning="careful"), Progress("training", 1, 4)]
+    for moment, step in zip((0.0, 50.0, 90.0), steps, strict=True):
+        now[0] = moment
+        display(step)
+    assert capsys.readouterr().err.splitlines()[-1] == "training: 1/4, about 0:04:30 left"
+
+
+def test_without_a_terminal_nobody_is_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    with Display() as display:
+        assert display.ask("go on?", ("yes", "no")) is None
+    assert capsys.readouterr() == ("", "")
+
+
+class Keyboard(io.StringIO):
+    """A person's answers."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.usefixtures("terminal")
+def test_a_person_at_a_terminal_is_asked_until_the_answer_is_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", Keyboard("perhaps\nno\n"))
+    with Display() as display:
+        assert display.ask("go on?", ("yes", "no")) == "no"
+        assert display._bars.live.is_started
+    assert capsys.readouterr().err.count("go on?") == 2
+
+
+@pytest.mark.usefixtures("terminal")
+def test_a_terminal_whose_input_is_closed_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    assert Display().ask("go on?", ("yes", "no")) is None

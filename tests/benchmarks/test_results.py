@@ -1,5 +1,7 @@
 import json
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -7,7 +9,7 @@ from typing import Any
 import pytest
 
 from arch.errors import InputError
-from benchmarks.results import Result, Store, differing_fields, of_one_benchmark, unit_id
+from benchmarks.results import Failure, Result, Store, differing_fields, of_one_benchmark, unit_id
 
 RESULT = Result(
     spec="resnet8+se",
@@ -31,6 +33,17 @@ RESULT = Result(
     device="cpu (2 threads)",
     versions={"torch": "2.10"},
     commit="",
+    finished="2025-01-01T00:00:00+00:00",
+)
+
+FAILURE = Failure(
+    spec="resnet8+se",
+    key="0123",
+    seed=0,
+    benchmark_id="abcd",
+    plan="baseline+se",
+    reason="the loss is nan after epoch 3",
+    details="Traceback ...",
     finished="2025-01-01T00:00:00+00:00",
 )
 
@@ -94,13 +107,29 @@ def test_of_two_records_of_one_unit_the_first_counts(store: Store) -> None:
     assert store.damaged == []
 
 
-def test_a_torn_last_line_spoils_neither_neighbour(store: Store) -> None:
+def test_a_torn_last_line_makes_room_for_the_next_record(store: Store) -> None:
     store.append(RESULT)
     write(store, json.dumps(asdict(replace(RESULT, seed=1))).encode()[:100])
+    assert seeds(store) == [0]
+    assert store.damaged == [f"{store.path}: 2"]
+    [said] = store.repair()
+    assert said == f"the last line of {store.path} was cut off in the middle of a write: its run goes on"
+    assert store.repair() == []
     store.append(replace(RESULT, seed=2))
-    store.append(replace(RESULT, seed=3))
-    assert seeds(store) == [0, 2, 3]
-    assert store.damaged == [2]
+    assert seeds(store) == [0, 2]
+    assert store.damaged == []
+    assert (store.out / "records.torn").read_bytes().startswith(b'{"spec": "resnet8+se"')
+
+
+def test_torn_lines_of_both_files_are_told_of(store: Store) -> None:
+    store.append(RESULT)
+    store.append(FAILURE)
+    for name in ("records.jsonl", "failures.jsonl"):
+        path = store.out / name
+        path.write_bytes(path.read_bytes()[:-20])
+    assert ["records.jsonl" in line or "failures.jsonl" in line for line in store.repair()] == [True, True]
+    assert (store.results(), store.failures()) == ([], [])
+    assert {file.name for file in store.out.glob("*.torn")} == {"records.torn", "failures.torn"}
 
 
 @pytest.mark.parametrize(
@@ -113,17 +142,17 @@ def test_a_torn_last_line_spoils_neither_neighbour(store: Store) -> None:
         b'"text"',
         b"\xff\xfe",
         b"\x00" * 50,
-        json.dumps({**asdict(RESULT), "unknown": 1}).encode(),
+        json.dumps(asdict(RESULT)).encode(),  # without its sha256
+        json.dumps({**asdict(RESULT), "sha256": "0" * 64}).encode(),
     ],
 )
 def test_a_line_that_is_no_record_is_numbered(store: Store, line: bytes) -> None:
     store.append(RESULT)
     write(store, line + b"\n")
     store.append(replace(RESULT, seed=1))
-    assert seeds(store) == [0, 1]
-    assert store.damaged == [2]
-    assert seeds(store) == [0, 1]
-    assert store.damaged == [2]  # not [2, 2]: each reading counts anew
+    for _ in range(2):  # each reading counts anew
+        assert seeds(store) == [0, 1]
+        assert store.damaged == [f"{store.path}: 2"]
 
 
 def test_an_empty_line_is_no_damage(store: Store) -> None:
@@ -161,7 +190,7 @@ def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path) -> None:
 def test_another_process_keeps_the_folder_until_it_is_killed(store: Store, python: Callable[..., Any]) -> None:
     holder = python(HOLD, store.out)
     assert holder.stdout.readline() == "held\n"
-    with pytest.raises(InputError, match="another run is writing to"), store.lock():
+    with pytest.raises(InputError, match=rf"another run \(pid {holder.pid} on .*\) is writing to"), store.lock():
         pass
     holder.kill()
     holder.wait()
@@ -175,6 +204,99 @@ def test_the_lock_is_free_again_after_an_error(store: Store) -> None:
         raise ZeroDivisionError
     with store.lock():
         pass
+
+
+def test_one_that_was_taken_over_records_nothing_more(store: Store) -> None:
+    store.append(RESULT)
+    before = store.path.read_bytes()
+    holder = store.out / ".holder.json"
+    with store.lock():
+        store.append(replace(RESULT, seed=1))
+        mine = holder.read_text()
+        holder.write_text(json.dumps({**json.loads(mine), "host": "elsewhere"}))
+        for record in (replace(RESULT, seed=2), FAILURE):
+            with pytest.raises(InputError, match=r"another run has taken .* over.*: it was not recorded"):
+                store.append(record)
+    assert seeds(store) == [0, 1]
+    assert store.path.read_bytes().startswith(before)
+    assert not (store.out / "failures.jsonl").exists()
+    assert "elsewhere" in holder.read_text()
+
+
+def test_the_last_failure_of_each_run_counts(store: Store) -> None:
+    assert store.failures() == []
+    again, other = replace(FAILURE, reason="its process was killed"), replace(FAILURE, seed=1)
+    for failure in (FAILURE, other, again):
+        store.append(failure)
+    assert store.failures() == [again, other]
+    assert store.results() == []
+    assert store.lines() == 0
+
+
+def test_a_run_that_failed_and_the_one_that_made_it_good_are_the_same_unit(store: Store) -> None:
+    store.append(FAILURE)
+    store.append(RESULT)
+    assert [failure.unit for failure in store.failures()] == [result.unit for result in store.results()]
+
+
+def test_a_damaged_failure_is_numbered_in_its_own_file(store: Store) -> None:
+    store.append(RESULT)
+    store.append(FAILURE)
+    path = store.out / "failures.jsonl"
+    path.write_bytes(path.read_bytes().replace(b"epoch 3", b"epoch 4"))
+    assert (store.results(), store.failures()) == ([RESULT], [])
+    assert store.damaged == [f"{path}: 1"]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 1 MB, which the test fills."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True).returncode:
+        pytest.skip("mounting a file system is not permitted here")
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+def fill(disk: Path) -> Path:
+    """Leaves no byte free; returns the file to delete for room."""
+    ballast = disk / "ballast"
+    with ballast.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    return ballast
+
+
+def test_a_full_disk_is_named_and_nothing_recorded_is_lost(small_disk: Path) -> None:
+    store = Store(small_disk)
+    store.create()
+    long = replace(RESULT, commit="c" * 5000)
+    with store.lock():
+        store.append(long)
+        before, ballast = store.path.read_bytes(), fill(small_disk)
+        for record, name in ((replace(long, seed=1), "records"), (FAILURE, "failures")):
+            with pytest.raises(OSError, match=f"cannot write {small_disk}/{name}.jsonl: No space left on device"):
+                store.append(record)
+        assert store.path.read_bytes() == before
+        assert (store.results(), store.failures(), store.damaged) == ([long], [], [])
+        ballast.unlink()
+        store.append(replace(long, seed=1))
+        store.append(FAILURE)
+    assert (seeds(store), store.failures()) == ([0, 1], [FAILURE])
+
+
+def test_a_folder_on_a_full_disk_cannot_be_held_and_with_room_it_can(small_disk: Path) -> None:
+    store, ballast = Store(small_disk), fill(small_disk)
+    with pytest.raises(InputError, match=rf"cannot write to --out {small_disk}: No space left"), store.lock():
+        pass
+    assert not (small_disk / ".holder.json").exists()
+    ballast.unlink()
+    with store.lock():
+        store.append(RESULT)
+    assert seeds(store) == [0]
 
 
 def with_lr(lr: float, benchmark_id: str) -> Result:

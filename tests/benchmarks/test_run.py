@@ -1,5 +1,7 @@
 import json
+import os
 import re
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,15 +15,18 @@ from torch import nn
 from arch.models import build
 from arch.spec import parse
 from benchmarks.benchmark import Benchmark, Split, identify
+from benchmarks.engine import call_each
 from benchmarks.progress import Progress, silent
 from benchmarks.results import Result, Store
-from benchmarks.run import on_device, run
+from benchmarks.run import changes, on_device, run
+from benchmarks.signals import Terminated
 from benchmarks.training import trainer
-from benchmarks.training.checkpoint import read_tensors
+from benchmarks.training.checkpoint import Stopped, newest, read_tensors
 from benchmarks.training.data import CachedData
 from benchmarks.training.execution import Execution
 from benchmarks.training.trainer import Evaluation, TrainingFailed, evaluate
-from benchmarks.unit import Unit
+from benchmarks.unit import IfChanged, Unit
+from benchmarks.versions import versions
 
 SPEC = "resnet8+width=0.5+drop_path=0.2"
 
@@ -31,6 +36,20 @@ def _as_before() -> Iterator[None]:
     """A run makes its process deterministic; the other tests' process is to stay as it was."""
     yield
     torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Nets so small are trained fastest by one, whatever else the machine does."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def saved_each_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.training.checkpoint.COST_SHARE", 0)
 
 
 @pytest.fixture
@@ -48,6 +67,13 @@ def numbers(result: Result) -> Result:
     """The result without times and memory."""
     curve = [{**epoch, "train_seconds": 0.0, "eval_seconds": 0.0} for epoch in result.curve]
     return replace(result, curve=curve, hours=0.0, images_per_second=0.0, finished="", peak_memory=None)
+
+
+def place(unit: Unit) -> tuple[int, int]:
+    """Epoch, counted from 0, and batches within it, of the unit's checkpoint."""
+    loaded = newest(unit.checkpoint)
+    assert loaded is not None
+    return loaded[1]["epoch"], loaded[1]["batch"]
 
 
 def interrupt(progress: Progress) -> None:
@@ -143,16 +169,84 @@ def test_another_seed_gives_another_result(unit: Unit) -> None:
     assert run(silent, unit).curve[-1]["loss"] != run(silent, replace(unit, seed=1)).curve[-1]["loss"]
 
 
+@pytest.mark.usefixtures("saved_each_batch")
 def test_an_interrupted_run_ends_in_the_same_result(unit: Unit, tmp_path: Path) -> None:
     broken = replace(unit, out=tmp_path / "broken")
     with pytest.raises(KeyboardInterrupt):
         run(interrupt, broken)
-    assert broken.checkpoint.exists()
+    assert newest(broken.checkpoint) is not None
     reports: list[Progress] = []
     result = run(reports.append, broken)
     assert [report.done for report in reports] == [1, 2]
     assert numbers(result) == numbers(run(silent, unit))
     assert weights(broken).read_bytes() == weights(unit).read_bytes()
+
+
+def at_epoch(epoch: int) -> Callable[[Progress], None]:
+    """SIGTERM arrives as this epoch, counted from 0, begins."""
+
+    def report(progress: Progress) -> None:
+        if progress.done == epoch:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    return report
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_asked_to_stop_a_run_keeps_the_batch_it_was_at_and_ends_in_the_same_result(
+    epoch: int, unit: Unit, tmp_path: Path
+) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    stopped = replace(unit, out=tmp_path / "stopped")
+    with pytest.raises(Stopped):
+        run(at_epoch(epoch), stopped)
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert not weights(stopped).exists()
+    assert place(stopped) == (epoch, 1)
+    result = run(silent, stopped)
+    assert numbers(result) == numbers(run(silent, unit))
+    assert weights(stopped).read_bytes() == weights(unit).read_bytes()
+
+
+def test_asked_to_stop_a_child_keeps_its_state(unit: Unit) -> None:
+    long = replace(unit, benchmark=replace(unit.benchmark, recipe=replace(unit.benchmark.recipe, epochs=10_000)))
+    outcomes: list[object] = []
+
+    def report(number: int, progress: Progress) -> None:
+        if progress.done == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Terminated):
+        outcomes.extend(call_each("benchmarks.run:run", [(long,)], 1, report))
+    assert outcomes == []
+    epoch, batch = place(long)
+    assert epoch >= 2
+    assert sorted(path.stem for path in long.checkpoint.glob("*.safetensors"))[-1] == f"{2 * epoch + batch:09}"
+    assert not list(long.checkpoint.glob(".*"))
+
+
+def test_a_damaged_checkpoint_is_told_and_costs_no_number(unit: Unit, tmp_path: Path) -> None:
+    broken = replace(unit, out=tmp_path / "broken")
+    with pytest.raises(Stopped):
+        run(at_epoch(1), broken)
+    damaged = max(broken.checkpoint.glob("*.safetensors"))
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    reports: list[Progress] = []
+    result = run(reports.append, broken)
+    assert [f"{damaged} is damaged" in report.warning for report in reports if report.warning] == [True]
+    assert numbers(result) == numbers(run(silent, unit))
+
+
+def test_weights_that_cannot_be_written_cost_no_training(unit: Unit) -> None:
+    unit.out.mkdir()
+    (unit.out / "weights").write_text("a file")
+    with pytest.raises(OSError, match=re.escape(str(weights(unit)))):
+        run(silent, unit)
+    (unit.out / "weights").unlink()
+    reports: list[Progress] = []
+    run(reports.append, unit)
+    assert [report.done for report in reports] == [2]  # all that was left was to write them
+    assert weights(unit).exists()
 
 
 def test_a_run_on_validation_does_not_open_the_test_images(unit: Unit, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,8 +293,9 @@ def executions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     train: Callable[..., Any] = trainer.train
 
     def note(*arguments: Any) -> Any:
-        found.append(arguments[-1])
-        return train(*arguments[:-1], "eager")
+        *before, execution, world = arguments
+        found.append(execution)
+        return train(*before, "eager", world)
 
     monkeypatch.setattr("benchmarks.run.train", note)
     return found
@@ -213,6 +308,7 @@ def test_a_run_is_executed_as_its_unit_says(unit: Unit, executions: list[str]) -
     assert read_tensors(weights(unit))[1]["execution"] == "compiled"
 
 
+@pytest.mark.usefixtures("saved_each_batch")
 @pytest.mark.parametrize("execution", ["eager", "compiled"])
 def test_a_run_goes_on_as_its_checkpoint_was_executed(execution: Execution, unit: Unit, executions: list[str]) -> None:
     other: Execution = "compiled" if execution == "eager" else "eager"
@@ -222,19 +318,129 @@ def test_a_run_goes_on_as_its_checkpoint_was_executed(execution: Execution, unit
     result = run(reports.append, replace(unit, execution=other))
     assert executions == [execution, execution]
     assert result.execution == execution
+    assert result.changed == []
     assert [report.done for report in reports] == [1, 2]  # it went on, and did not start anew
 
 
-def test_a_checkpoint_of_another_torch_does_not_say_how_to_go_on(
-    unit: Unit, executions: list[str], monkeypatch: pytest.MonkeyPatch
+# Other versions than a training was begun with.
+
+NOW = versions()
+DIFFERS = [f"torch 99.0, now {NOW['torch']}"]
+
+
+def begun_with(unit: Unit, found: dict[str, str], monkeypatch: pytest.MonkeyPatch, epoch: int = 1) -> None:
+    """Leaves the checkpoint of a run that was made with other versions and stopped after the epoch's first batch."""
+    with monkeypatch.context() as patch:
+        patch.setattr("benchmarks.run.versions", lambda: NOW | found)
+        with pytest.raises(Stopped):
+            run(at_epoch(epoch), unit)
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("found", "names"),
+    [
+        ({"torch": "99.0"}, f"torch 99.0, now {NOW['torch']}"),
+        ({"timm": "0.1", "python": "2.7"}, f"timm 0.1, now {NOW['timm']}, python 2.7, now {NOW['python']}"),
+    ],
+)
+def test_begun_with_other_versions_a_run_stops_and_names_them(
+    found: dict[str, str], names: str, unit: Unit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        run(interrupt, replace(unit, execution="compiled"))
-    monkeypatch.setattr("benchmarks.run.versions", lambda: {"torch": "99.0"})
+    begun_with(unit, found, monkeypatch)
+    before = files_in(unit.checkpoint)
+    with pytest.raises(TrainingFailed) as raised:
+        run(silent, unit)
+    assert str(raised.value) == f"it was begun with {names}: --if-changed resume or restart decides"
+    assert files_in(unit.checkpoint) == before
+    assert not weights(unit).exists()
+
+
+def test_begun_on_another_device_a_run_stops_and_names_it(unit: Unit, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("benchmarks.run.device_name", lambda device: "cpu (99 threads)")
+        with pytest.raises(Stopped):
+            run(at_epoch(1), unit)
+    with pytest.raises(TrainingFailed, match=r"^it was begun with device cpu \(99 threads\), now cpu \(\d+ threads\):"):
+        run(silent, unit)
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_begun_with_other_versions_a_run_may_go_on_and_says_so(
+    epoch: int, unit: Unit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun_with(unit, {"torch": "99.0"}, monkeypatch, epoch)
     reports: list[Progress] = []
-    run(reports.append, unit)
-    assert executions == ["compiled", "eager"]
+    result = run(reports.append, replace(unit, if_changed="resume"))
+    assert [report.done for report in reports] == [*range(epoch, 3)]
+    assert result.changed == [f"epoch {epoch + 1}: {DIFFERS[0]}"]
+    assert read_tensors(weights(unit))[1]["changed"] == result.changed
+    assert result.versions == NOW
+    beside = run(silent, replace(unit, out=tmp_path / "beside"))
+    assert numbers(result) == numbers(replace(beside, changed=result.changed))  # here nothing has changed in truth
+
+
+def test_all_changes_in_the_course_of_a_training_are_told(unit: Unit, monkeypatch: pytest.MonkeyPatch) -> None:
+    resuming = replace(unit, if_changed="resume")
+    begun_with(resuming, {"torch": "98.0"}, monkeypatch, epoch=0)
+    begun_with(resuming, {"torch": "99.0"}, monkeypatch, epoch=1)
+    result = run(silent, resuming)
+    assert result.changed == ["epoch 1: torch 98.0, now 99.0", f"epoch 2: {DIFFERS[0]}"]
+
+
+def test_once_gone_on_with_a_change_stops_a_run_no_more(unit: Unit, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun_with(unit, {"torch": "99.0"}, monkeypatch, epoch=0)
+    with pytest.raises(Stopped):
+        run(at_epoch(1), replace(unit, if_changed="resume"))
+    assert changes(silent, [unit]) == []
+    assert run(silent, unit).changed == [f"epoch 1: {DIFFERS[0]}"]
+
+
+def test_begun_with_other_versions_a_run_may_start_anew(
+    unit: Unit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun_with(unit, {"torch": "99.0"}, monkeypatch)
+    reports: list[Progress] = []
+    result = run(reports.append, replace(unit, if_changed="restart"))
     assert [report.done for report in reports] == [0, 1, 2]
+    assert result.changed == []
+    assert numbers(result) == numbers(run(silent, replace(unit, out=tmp_path / "beside")))
+
+
+def test_started_anew_and_stopped_nothing_is_left_of_the_other_training(
+    unit: Unit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun_with(unit, {"torch": "99.0"}, monkeypatch)
+    with pytest.raises(Stopped):
+        run(at_epoch(0), replace(unit, if_changed="restart"))
+    assert sorted(files_in(unit.checkpoint)) == ["000000001.safetensors", "000000001.sha256"]
+    assert changes(silent, [unit]) == []
+
+
+@pytest.mark.parametrize("if_changed", ["stop", "resume", "restart"])
+def test_where_nothing_has_changed_a_run_goes_on(if_changed: IfChanged, unit: Unit) -> None:
+    with pytest.raises(Stopped):
+        run(at_epoch(1), unit)
+    reports: list[Progress] = []
+    result = run(reports.append, replace(unit, if_changed=if_changed))
+    assert [report.done for report in reports] == [1, 2]
+    assert result.changed == []
+
+
+def test_changes_are_listed_for_each_unit_that_has_some(unit: Unit, monkeypatch: pytest.MonkeyPatch) -> None:
+    units = [replace(unit, seed=seed) for seed in range(4)]  # the last one has no checkpoint
+    begun_with(units[0], {}, monkeypatch)
+    begun_with(units[1], {"torch": "99.0"}, monkeypatch)
+    begun_with(units[2], {"timm": "0.1", "python": "2.7"}, monkeypatch)
+    before = [files_in(unit.checkpoint) for unit in units[:3]]
+    assert changes(silent, units) == [
+        (units[1].id, DIFFERS),
+        (units[2].id, [f"timm 0.1, now {NOW['timm']}", f"python 2.7, now {NOW['python']}"]),
+    ]
+    assert [files_in(unit.checkpoint) for unit in units[:3]] == before
 
 
 @pytest.mark.parametrize(("device", "split", "same"), [("cuda:1", "test", False), ("cpu", "val", False)])

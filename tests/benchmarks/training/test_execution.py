@@ -11,7 +11,8 @@ from arch.models import build
 from arch.spec import parse
 from benchmarks.training.execution import COMPILED, MODES, Execution, executable, next_step
 from benchmarks.training.recipe import Recipe
-from benchmarks.training.trainer import LabelledImages, TrainingStep, train
+from benchmarks.training.step import LabelledImages, TrainingStep
+from benchmarks.training.trainer import train
 
 RECIPE = Recipe(epochs=2, batch_size=16, lr=0.05, warmup_epochs=1, crop_padding=1)
 PLAIN = "resnet8+width=0.25"
@@ -106,7 +107,7 @@ def test_a_step_runs_what_was_compiled_and_keeps_the_net(monkeypatch: pytest.Mon
 
         return forward
 
-    monkeypatch.setattr("benchmarks.training.trainer.executable", instead)
+    monkeypatch.setattr("benchmarks.training.step.executable", instead)
     step = TrainingStep(model, RECIPE, steps_per_epoch=10, execution="compiled")
     batch = images(16)
     step(batch.images, batch.labels, 0, torch.Generator().manual_seed(0))
@@ -117,8 +118,8 @@ def test_a_step_runs_what_was_compiled_and_keeps_the_net(monkeypatch: pytest.Mon
 @pytest.mark.parametrize(("execution", "times"), [("eager", 0), ("compiled", 1)])
 def test_compiling_ends_with_the_first_step(execution: Execution, times: int, monkeypatch: pytest.MonkeyPatch) -> None:
     ended: list[None] = []
-    monkeypatch.setattr("benchmarks.training.trainer.executable", lambda model, execution: model)
-    monkeypatch.setattr("benchmarks.training.trainer.end_compiling", lambda: ended.append(None))
+    monkeypatch.setattr("benchmarks.training.step.executable", lambda model, execution: model)
+    monkeypatch.setattr("benchmarks.training.step.end_compiling", lambda: ended.append(None))
     step, batch = TrainingStep(net(PLAIN), RECIPE, 10, execution), images(16)
     assert ended == []
     for iteration in range(3):

@@ -11,7 +11,8 @@ from torch.nn import functional as F
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from benchmarks.training.recipe import Recipe
-from benchmarks.training.trainer import LabelledImages, TrainingStep, evaluate, train
+from benchmarks.training.step import LabelledImages, TrainingStep
+from benchmarks.training.trainer import evaluate, train
 
 RECIPE = Recipe(epochs=4, batch_size=8, warmup_epochs=1, crop_padding=0, flip=0.0)
 
@@ -79,6 +80,7 @@ def test_the_default_recipe_is_the_published_one() -> None:
     [
         ({"epochs": 5}, r"warmup_epochs \(5\) must be fewer than epochs \(5\)"),
         ({"flip": 1.1}, "flip is a probability: at most 1"),
+        ({"world_size": 3}, r"batch_size \(256\) must be a multiple of world_size \(3\)"),
         ({"precision": "fp8"}, "precision must be fp16, bf16 or fp32"),
     ],
 )

@@ -1,7 +1,11 @@
+import errno
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -10,23 +14,27 @@ from torch.nn import functional as F
 
 from arch.models import build
 from arch.spec import parse
+from benchmarks.durable import replace_file
 from benchmarks.progress import Progress, silent
 from benchmarks.training import trainer
-from benchmarks.training.checkpoint import Checkpoint
+from benchmarks.training.checkpoint import Checkpoint, Stopped, newest
 from benchmarks.training.recipe import Recipe
-from benchmarks.training.trainer import (
-    Epoch,
-    Evaluation,
-    LabelledImages,
-    TrainingFailed,
-    derive_seed,
-    evaluate,
-    train,
-)
+from benchmarks.training.state import Epoch
+from benchmarks.training.step import LabelledImages
+from benchmarks.training.trainer import Evaluation, TrainingFailed, evaluate, train
 
 RECIPE = Recipe(epochs=3, batch_size=16, lr=0.1, warmup_epochs=1, crop_padding=1)
 PLAIN = "resnet8+width=0.5"
 RANDOM = "resnet8+width=0.5+drop_path=0.3+dropout=0.3"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Nets so small are trained fastest by one, whatever else the machine does."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def images(count: int, seed: int = 0) -> LabelledImages:
@@ -51,17 +59,6 @@ def numbers(curve: list[Epoch]) -> list[Epoch]:
 def same_weights(first: nn.Module, second: nn.Module) -> bool:
     one, two = first.state_dict(), second.state_dict()
     return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
-
-
-@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-def test_what_is_taken_are_the_images_and_labels_at_these_places(memory_format: torch.memory_format) -> None:
-    pixels = torch.randint(256, (9, 3, 5, 4), dtype=torch.uint8)
-    split = LabelledImages(pixels.contiguous(memory_format=memory_format), torch.arange(9))
-    chosen = torch.tensor([7, 0, 7, 3])
-    taken = split.take(chosen)
-    assert torch.equal(taken.images, pixels[chosen])
-    assert torch.equal(taken.labels, chosen)
-    assert taken.images.is_contiguous(memory_format=torch.channels_last)
 
 
 class Given(nn.Module):
@@ -176,13 +173,6 @@ def test_another_seed_gives_another_curve() -> None:
     assert not same_weights(one, two)
 
 
-def test_seeds_are_told_apart_by_purpose() -> None:
-    seeds = [derive_seed(0), derive_seed(1), derive_seed(0, 1), derive_seed(0, 1, "images"), derive_seed(0, "layers")]
-    assert len(set(seeds)) == len(seeds)
-    assert all(0 <= seed < 2**63 for seed in seeds)
-    assert derive_seed(0, 1, "images") == derive_seed(0, 1, "images")
-
-
 def test_training_learns() -> None:
     curve, final = train(net(), TRAIN, TRAIN, replace(RECIPE, epochs=30, crop_padding=0, flip=0.0), seed=0)
     assert final.top1 > 80
@@ -215,7 +205,7 @@ def test_each_epoch_sees_other_images_in_another_order(monkeypatch: pytest.Monke
         seen.append(images[:, 0, 0, 0].tolist())
         return images
 
-    monkeypatch.setattr(trainer, "crop_and_flip", note)
+    monkeypatch.setattr("benchmarks.training.step.crop_and_flip", note)
     split = replace(painted(40), images=torch.arange(40, dtype=torch.uint8)[:, None, None, None].expand(-1, 1, 8, 8))
     train(net(), split, TEST, replace(RECIPE, epochs=2), seed=0)
     first, second = seen[0] + seen[1], seen[2] + seen[3]
@@ -251,10 +241,11 @@ def test_a_last_update_that_ruins_the_net_fails() -> None:
 
 
 def test_a_failed_epoch_is_not_kept(tmp_path: Path) -> None:
-    checkpoint = Checkpoint(tmp_path / "net.safetensors", {})
+    checkpoint = Checkpoint(tmp_path / "net", {})
     with pytest.raises(TrainingFailed):
         train(net(), TRAIN, TEST, replace(RECIPE, epochs=1, warmup_epochs=0, lr=1e30), 0, checkpoint)
-    assert not checkpoint.path.exists()
+    loaded = newest(checkpoint.folder)
+    assert loaded is None or loaded[1]["curve"] == []
 
 
 def test_too_few_images_for_a_batch_fail() -> None:
@@ -297,13 +288,224 @@ def test_the_last_epoch_is_saved_whether_it_is_due_or_not(tmp_path: Path, monkey
     assert (again, again_final) == (curve, final)
 
 
-def test_a_checkpoint_of_another_identity_is_not_gone_on_from(tmp_path: Path) -> None:
-    train(net(), TRAIN, TEST, RECIPE, 1, Checkpoint(tmp_path / "net", {"seed": 1}))
+def test_what_was_loaded_may_be_left_aside(tmp_path: Path) -> None:
+    train(net(), TRAIN, TEST, RECIPE, 1, Checkpoint(tmp_path / "net", {}))
     fresh, beside = net(), net()
-    curve, _ = train(fresh, TRAIN, TEST, RECIPE, 0, Checkpoint(tmp_path / "net", {"seed": 0}))
+    checkpoint = Checkpoint(tmp_path / "net", {})
+    checkpoint.loaded = None
+    curve, _ = train(fresh, TRAIN, TEST, RECIPE, 0, checkpoint)
     expected, _ = train(beside, TRAIN, TEST, RECIPE, 0, None, silent)
     assert numbers(curve) == numbers(expected)
     assert same_weights(fresh, beside)
+
+
+# Stopping in the middle: three epochs of three batches.
+
+MORE = images(56)
+SMALL = "resnet8+width=0.25+drop_path=0.3+dropout=0.3"
+Outcome = tuple[list[Epoch], Evaluation, dict[str, Tensor]]
+
+
+def outcome_of(checkpoint: Checkpoint | None, model: nn.Module | None = None) -> Outcome:
+    model = model or net(SMALL)
+    curve, final = train(model, MORE, TEST, RECIPE, 0, checkpoint)
+    return numbers(curve), final, model.state_dict()
+
+
+@pytest.fixture(scope="module")
+def unbroken() -> Outcome:
+    return outcome_of(None)
+
+
+def same(one: Outcome, two: Outcome) -> bool:
+    names = one[2].keys() | two[2].keys()
+    return one[:2] == two[:2] and all(torch.equal(one[2][name], two[2][name]) for name in names)
+
+
+def stopped_after(folder: Path, batches: int, evaluations: int = 0) -> None:
+    """Trains until so many batches and evaluations more have been done."""
+    done = {True: 0, False: 0}
+    model = net(SMALL)
+
+    def count(module: nn.Module, *_: object) -> None:
+        done[module.training] += 1
+
+    def stopping() -> bool:
+        return done[True] >= batches and done[False] >= evaluations
+
+    model.register_forward_hook(count)
+    with pytest.raises(Stopped):
+        outcome_of(Checkpoint(folder, {}, stopping=stopping), model=model)
+
+
+def generations(folder: Path) -> list[int]:
+    return sorted(int(path.stem) for path in folder.glob("*.safetensors"))
+
+
+def batches_in(folder: Path) -> int:
+    loaded = newest(folder)
+    assert loaded is not None
+    batches: int = loaded[1]["epoch"] * 3 + loaded[1]["batch"]
+    return batches
+
+
+@pytest.mark.parametrize("batches", range(1, 10))
+def test_stopped_after_any_batch_a_training_ends_in_the_same_numbers(
+    batches: int, unbroken: Outcome, tmp_path: Path
+) -> None:
+    stopped_after(tmp_path / "net", batches)
+    assert generations(tmp_path / "net")[-1] == batches_in(tmp_path / "net") == batches
+    torch.manual_seed(99)  # another process has other random states
+    assert same(outcome_of(Checkpoint(tmp_path / "net", {}), model=net(SMALL, seed=1)), unbroken)
+
+
+@pytest.mark.parametrize("epoch", [1, 2, 3])
+def test_stopped_while_it_is_evaluated_a_training_ends_in_the_same_numbers(
+    epoch: int, unbroken: Outcome, tmp_path: Path
+) -> None:
+    stopped_after(tmp_path / "net", 3 * epoch, evaluations=epoch)
+    loaded = newest(tmp_path / "net")
+    assert loaded is not None
+    assert (len(loaded[1]["curve"]), loaded[1]["epoch"], loaded[1]["batch"]) == (epoch, epoch, 0)
+    assert same(outcome_of(Checkpoint(tmp_path / "net", {}), model=net(SMALL, seed=1)), unbroken)
+
+
+def test_stopped_again_and_again_a_training_ends_in_the_same_numbers(unbroken: Outcome, tmp_path: Path) -> None:
+    for batch in range(1, 10):
+        stopped_after(tmp_path / "net", 1)
+        assert batches_in(tmp_path / "net") == batch
+    assert same(outcome_of(Checkpoint(tmp_path / "net", {})), unbroken)
+
+
+def test_killed_a_training_goes_on_from_the_generation_before_where_the_newest_is_damaged(
+    unbroken: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.training.checkpoint.COST_SHARE", 0)
+    stopped_after(tmp_path / "net", 5)
+    assert generations(tmp_path / "net") == [4, 5]
+    (tmp_path / "net" / "000000005.safetensors").write_bytes(b"")
+    warnings: list[str] = []
+    checkpoint = Checkpoint(tmp_path / "net", {}, warnings.append)
+    assert batches_in(tmp_path / "net") == 4
+    assert same(outcome_of(checkpoint), unbroken)
+    assert ["000000005.safetensors is damaged" in line for line in warnings] == [True]
+    assert generations(tmp_path / "net") == [8, 9]
+
+
+def other_layers(tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
+    tensors["random.layers"] = torch.Generator().manual_seed(5).get_state()
+
+
+def other_images(tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
+    tensors["random.images"] = torch.Generator().manual_seed(5).get_state()
+
+
+def layers_as_at_the_start(tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
+    del tensors["random.layers"]
+
+
+def no_loss(tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
+    tensors["epoch.loss_sum"].zero_()
+
+
+def none_right(tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
+    tensors["epoch.right"].sub_(1)
+
+
+def no_momenta(tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
+    for name in tensors:
+        if name.startswith("momentum."):
+            tensors[name] = torch.zeros_like(tensors[name])
+
+
+def another_batch(tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
+    header["batch"] += 1
+
+
+@pytest.mark.parametrize(
+    "change", [other_layers, other_images, layers_as_at_the_start, no_loss, none_right, no_momenta, another_batch]
+)
+def test_everything_that_is_kept_is_needed(
+    change: Callable[[dict[str, Tensor], dict[str, Any]], None], unbroken: Outcome, tmp_path: Path
+) -> None:
+    stopped_after(tmp_path / "net", 4)
+    checkpoint = Checkpoint(tmp_path / "net", {})
+    assert checkpoint.loaded is not None
+    change(*checkpoint.loaded)
+    assert not same(outcome_of(checkpoint), unbroken)
+
+
+def refuse_files(monkeypatch: pytest.MonkeyPatch, refused: Callable[[int], bool]) -> None:
+    """Lets the files of checkpoints, numbered from 0, fail to be written."""
+    count = itertools.count()
+
+    def replace_or_refuse(path: Path, write: Callable[[Path], object]) -> None:
+        if refused(next(count)):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace_file(path, write)
+
+    monkeypatch.setattr("benchmarks.training.checkpoint.COST_SHARE", 0)
+    monkeypatch.setattr("benchmarks.training.checkpoint.replace_file", replace_or_refuse)
+
+
+@pytest.mark.parametrize("n", [0, 1, 6, 7, 11, 23])
+def test_a_disk_that_refuses_once_changes_no_number(
+    n: int, unbroken: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warnings: list[str] = []
+
+    def warn(line: str) -> None:
+        warnings.append(line)
+        assert newest(tmp_path / "net") is not None or n < 2
+
+    refuse_files(monkeypatch, lambda number: number == n)
+    assert same(outcome_of(Checkpoint(tmp_path / "net", {}, warn)), unbroken)
+    assert ["No space left on device" in line for line in warnings] == [True]
+    assert same(outcome_of(Checkpoint(tmp_path / "net", {})), unbroken)
+
+
+def test_on_a_disk_that_refuses_for_good_the_last_generations_stay(
+    unbroken: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warnings: list[str] = []
+    with monkeypatch.context() as patch:
+        refuse_files(patch, lambda number: number >= 8)
+        assert same(outcome_of(Checkpoint(tmp_path / "net", {}, warnings.append)), unbroken)
+    assert len(warnings) == 12 - 4  # a save after each of 9 batches and 3 epochs
+    assert generations(tmp_path / "net") == [2, 3]
+    assert batches_in(tmp_path / "net") == 3
+    assert same(outcome_of(Checkpoint(tmp_path / "net", {})), unbroken)
+
+
+def test_saving_takes_none_of_trainings_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that only batches and saving move."""
+    now = [0.0]
+    clock = SimpleNamespace(perf_counter=lambda: now[0], monotonic=lambda: now[0])
+    monkeypatch.setattr("benchmarks.training.state.time", clock)
+
+    def save_slowly(*_: object) -> None:
+        now[0] += 100.0
+
+    monkeypatch.setattr("benchmarks.training.checkpoint.COST_SHARE", 0)
+    monkeypatch.setattr("benchmarks.training.checkpoint.write_generation", save_slowly)
+    model = net()
+
+    def take_a_second(module: nn.Module, *_: object) -> None:
+        now[0] += float(module.training)
+
+    model.register_forward_hook(take_a_second)
+    curve, _ = train(model, TRAIN, TEST, RECIPE, 0, Checkpoint(tmp_path / "net", {}))
+    assert now[0] == 6.0 + 100.0 * (6 + 3)  # after each of two batches an epoch, and after each epoch
+    assert [epoch.train_seconds for epoch in curve] == [2.0] * 3
+
+
+def test_the_time_of_a_stopped_epoch_is_kept(tmp_path: Path) -> None:
+    stopped_after(tmp_path / "net", 5)
+    checkpoint = Checkpoint(tmp_path / "net", {})
+    assert checkpoint.loaded is not None
+    checkpoint.loaded[1]["seconds"] += 1000.0
+    curve, _ = train(net(SMALL), MORE, TEST, RECIPE, 0, checkpoint)
+    assert [epoch.train_seconds >= 1000.0 for epoch in curve] == [False, True, False]
 
 
 def test_times_are_counted() -> None:

@@ -1,0 +1,138 @@
+"""The engine on a Ray cluster: one piece of work is one task, which runs in a child process of its own over there.
+
+Ray is only asked for what one computer has not: where there is room, and what a lost node had. It needs every node to
+see the same --out folder and the same cache (XDG_CACHE_HOME), as on a shared file system.
+"""
+
+import logging
+import os
+import re
+import socket
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from arch.errors import InputError
+from benchmarks import engine
+from benchmarks.engine import STOP_SECONDS, ChildFailed
+from benchmarks.progress import Progress, Report
+from benchmarks.signals import STOP_SIGNALS, StopRequest
+
+MAX_RETRIES = 20  # of a piece whose node is lost; work that fails by itself is not repeated
+TICK = 0.5  # seconds between two looks at whether to stop
+
+
+class Cluster:
+    """`call` and `call_each` of `benchmarks.engine`, on the Ray cluster that RAY_ADDRESS names or that runs here.
+
+    gpus, cpus: that Ray sets aside for one piece of work; several side by side share the GPUs of one.
+    """
+
+    def __init__(self, gpus: float | None = None, cpus: float = 1.0) -> None:
+        self.gpus, self.cpus = gpus, cpus
+
+    def __enter__(self) -> Self:
+        """Connects; nothing is started and no port is opened to others. Raises InputError in one line."""
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # read when ray is imported
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        try:
+            import ray
+        except ImportError as error:
+            raise InputError("--engine ray needs Ray: pip install 'timm-ablate[ray]'") from error
+        address = os.environ.get("RAY_ADDRESS", "auto")
+        try:
+            _reach(address)
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        except (OSError, RuntimeError, ValueError) as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise InputError(
+                f"--engine ray finds no cluster at {address} ({reason}): docs/cluster.md starts one"
+            ) from error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        import ray
+
+        ray.shutdown()
+
+    def choose_device(self, name: str, world_size: int) -> str:
+        """As `benchmarks.device.resolve_device`, of the cluster's; sets `gpus` where nobody has. Raises InputError."""
+        import ray
+
+        if not re.fullmatch(r"auto|cpu|cuda", name):
+            raise InputError(f"--device {name!r} with --engine ray: valid: auto, cpu, cuda; Ray chooses which GPU")
+        there = ray.cluster_resources().get("GPU", 0)
+        if name == "cuda" and not there:
+            raise InputError("--device cuda: no node of the Ray cluster has a GPU to give; cpu always works")
+        device = "cuda" if there and name != "cpu" else "cpu"
+        if self.gpus is None:
+            self.gpus = world_size if device == "cuda" else 0
+        return device
+
+    def call(self, function: str, report: Report, *args: Any) -> Any:
+        """See `benchmarks.engine.call`."""
+        [(_, outcome)] = self.call_each(function, [args], 1, lambda _, progress: report(progress))
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    def call_each(
+        self,
+        function: str,
+        arguments: Sequence[tuple[Any, ...]],
+        side_by_side: int,
+        report: Callable[[int, Progress], None],
+        time_limit: float | None = None,
+    ) -> Iterator[tuple[int, Any]]:
+        """See `benchmarks.engine.call_each`. side_by_side: how many share the GPUs set aside for one.
+
+        Progress stays on the node.
+        """
+        import ray
+
+        task = ray.remote(_work).options(
+            num_cpus=self.cpus, num_gpus=(self.gpus or 0) / side_by_side, max_retries=MAX_RETRIES, name=function
+        )
+        with StopRequest(STOP_SIGNALS) as stop:
+            pending = {task.remote(function, args, time_limit): number for number, args in enumerate(arguments)}
+            try:
+                while pending and not stop():
+                    for done in ray.wait(list(pending), num_returns=1, timeout=TICK)[0]:
+                        yield pending.pop(done), _outcome(done)
+            finally:
+                for running in pending:
+                    ray.cancel(running)  # as Ctrl-C over there: the child keeps its state
+                if pending:
+                    ray.wait(list(pending), num_returns=len(pending), timeout=STOP_SECONDS)
+        if stop():
+            raise stop.error()
+
+
+def _reach(address: str) -> None:
+    """Raises OSError where nobody listens at host:port; Ray would end this process."""
+    host, _, port = address.rpartition(":")
+    if re.fullmatch(r"[\w.-]+", host) and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=10).close()
+
+
+def _work(function: str, args: tuple[Any, ...], time_limit: float | None) -> Any:
+    """One piece of work, on the node that Ray has chosen."""
+    vars(sys.modules["__main__"]).pop("__file__", None)  # Ray's worker, which children would import: 0.7 s each
+    [(_, outcome)] = engine.call_each(function, [args], 1, _ignore, time_limit)
+    return outcome
+
+
+def _ignore(number: int, progress: Progress) -> None:
+    """Nobody is looking."""
+
+
+def _outcome(done: Any) -> Any:
+    import ray
+
+    try:
+        return ray.get(done)
+    except ray.exceptions.RayError as error:
+        return ChildFailed(f"Ray: {str(error).strip().splitlines()[0]}", str(error))

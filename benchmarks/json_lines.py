@@ -1,0 +1,99 @@
+"""A file of records, one a line as JSON, each with a sha256 of its own: what was not written so is not read."""
+
+import errno
+import hashlib
+import json
+import os
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from arch.errors import InputError
+from benchmarks.benchmark import strict_adapter
+from benchmarks.durable import naming, sync_folder
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+Record = TypeVar("Record")
+SEAL = b', "sha256": "%s"}'  # how each line ends; the hash is of the line without it
+
+
+class JsonLines(Generic[Record]):
+    """Records of one dataclass. They are only ever appended, by one process at a time."""
+
+    def __init__(self, path: Path, record: type[Record]) -> None:
+        self.path, self.record = path, record
+        self.damaged: list[int] = []  # line numbers that the last reading could not read
+
+    def append(self, record: Record) -> None:
+        """Adds one; on return it is on the disk. Raises OSError naming the file, which is then as before."""
+        line = _seal(json.dumps(asdict(record), allow_nan=False).encode())  # type: ignore[call-overload]  # a dataclass
+        self.repair()
+        with naming(self.path), self.path.open("ab", buffering=0) as file:
+            end = file.seek(0, os.SEEK_END)
+            try:
+                if file.write(line + b"\n") <= len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                os.fsync(file.fileno())
+            except OSError:
+                file.truncate(end)
+                raise
+        if end == 0:
+            sync_folder(self.path.parent)
+
+    def repair(self) -> str:
+        """Ends a last line that was cut off in the middle of a write; returns what was done, "" where nothing was."""
+        try:
+            content = self.path.read_bytes()
+        except FileNotFoundError:
+            return ""
+        if not content or content.endswith(b"\n"):
+            return ""
+        whole = content.rfind(b"\n") + 1
+        with naming(self.path), self.path.open("rb+") as file:
+            if self._parse(content[whole:]) is not None:  # only the end of the line is missing
+                file.seek(0, os.SEEK_END)
+                file.write(b"\n")
+                return ""
+            with self.path.with_suffix(".torn").open("ab") as kept:
+                kept.write(content[whole:] + b"\n")
+            file.truncate(whole)
+        return f"the last line of {self.path} was cut off in the middle of a write: its run goes on"
+
+    def read(self) -> list[Record]:
+        """All that is whole, oldest first. Raises InputError where the file cannot be read."""
+        self.damaged = []
+        try:
+            lines = self.path.read_bytes().split(b"\n")
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise InputError(f"cannot read {self.path}: {error.strerror}") from error
+        parsed = [(number, self._parse(line)) for number, line in enumerate(lines, 1) if line.strip()]
+        self.damaged = [number for number, record in parsed if record is None]
+        return [record for _, record in parsed if record is not None]
+
+    @cached_property
+    def _adapter(self) -> "TypeAdapter[Record]":
+        return strict_adapter(self.record)
+
+    def _parse(self, line: bytes) -> Record | None:
+        try:
+            record: Record = self._adapter.validate_json(_unseal(line))
+        except ValueError:
+            return None
+        return record
+
+
+def _seal(content: bytes) -> bytes:
+    return content[:-1] + SEAL % hashlib.sha256(content).hexdigest().encode()
+
+
+def _unseal(line: bytes) -> bytes:
+    """Raises ValueError where the line is not what `_seal` made."""
+    content = line[: -len(SEAL % (b"0" * 64))] + b"}"
+    if _seal(content) != line:
+        raise ValueError("its sha256 is another")
+    return content

@@ -1,0 +1,67 @@
+"""The doctor's hands: what has to be tried in a process that loads torch."""
+
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from arch.spec import parse
+from benchmarks.benchmark import Benchmark, Data
+from benchmarks.device import device_name
+from benchmarks.progress import Progress, Report, silent
+from benchmarks.results import Result
+from benchmarks.run import run
+from benchmarks.training.data import prepare
+from benchmarks.training.recipe import Recipe
+from benchmarks.unit import Unit
+
+SPEC = "resnet8+se+drop_path=0.1"
+TINY = Benchmark(
+    "self_test",
+    Data("digits", 10, image_size=8, in_chans=1, train_per_class=32, test_per_class=10),
+    "resnet8",
+    Recipe(epochs=3, batch_size=64, lr=0.1, warmup_epochs=1, crop_padding=1, flip=0.0),
+)
+
+
+class _Interrupted(Exception):
+    """The self-test's own crash."""
+
+
+def describe_device(report: Report, device: str) -> str:
+    """Its name, memory and driver."""
+    if not device.startswith("cuda"):
+        return f"{device_name(device)}, torch built for CUDA {torch.version.cuda}"
+    free, total = torch.cuda.mem_get_info(device)
+    capability = ".".join(map(str, torch.cuda.get_device_capability(device)))
+    memory = f"{free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
+    return f"{device_name(device)} (compute capability {capability}, {memory}), CUDA {torch.version.cuda}"
+
+
+def self_test(report: Report, device: str, folder: Path) -> str:
+    """Trains a tiny net on real digits, once unbroken and once interrupted and gone on.
+
+    Raises RuntimeError where the two do not end in the same numbers.
+    """
+    data = prepare(TINY.data, None)
+    unit = Unit(SPEC, parse(SPEC).variant(), TINY, 0, data, device, folder / "whole", SPEC, 0, 0, 0.0)
+    report(Progress("self-test", 0, 2))
+    whole = run(silent, unit)
+    report(Progress("self-test", 1, 2))
+    broken = replace(unit, out=folder / "broken")
+    with suppress(_Interrupted):
+        run(_interrupt, broken)
+    if _numbers(run(silent, broken)) != _numbers(whole):
+        raise RuntimeError("an interrupted training does not end in the numbers of an unbroken one on this device")
+    return f"trains {whole.images_per_second:,.0f} digits/s; interrupted and gone on, it ends in the same numbers"
+
+
+def _interrupt(progress: Progress) -> None:
+    if progress.done == 2:
+        raise _Interrupted
+
+
+def _numbers(result: Result) -> list[object]:
+    curve = [{name: value for name, value in line.items() if "seconds" not in name} for line in result.curve]
+    return [curve, result.per_class]

@@ -1,0 +1,140 @@
+from dataclasses import dataclass, field, replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from benchmarks.training.augment import crop_and_flip, normalize
+from benchmarks.training.recipe import Recipe
+from benchmarks.training.step import LabelledImages, TrainingStep, autocast, random_images
+from benchmarks.training.world import World
+
+RECIPE = Recipe(epochs=2, batch_size=8, lr=0.1, warmup_epochs=1, crop_padding=1)
+CPU = torch.device("cpu")
+
+
+def net() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 2 * 3, 5))
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_what_is_taken_are_the_images_and_labels_at_these_places(memory_format: torch.memory_format) -> None:
+    pixels = torch.randint(256, (9, 3, 5, 4), dtype=torch.uint8)
+    split = LabelledImages(pixels.contiguous(memory_format=memory_format), torch.arange(9))
+    chosen = torch.tensor([7, 0, 7, 3])
+    taken = split.take(chosen)
+    assert torch.equal(taken.images, pixels[chosen])
+    assert torch.equal(taken.labels, chosen)
+    assert taken.images.is_contiguous(memory_format=torch.channels_last)
+    assert (len(split), len(taken)) == (9, 4)
+
+
+def test_random_images_are_noise_of_the_shape_asked_for() -> None:
+    split = random_images(200, (3, 4, 5), 7, generator())
+    assert split.images.shape == (200, 3, 4, 5)
+    assert split.images.dtype == torch.uint8
+    assert split.images.is_contiguous(memory_format=torch.channels_last)
+    assert set(split.labels.tolist()) == set(range(7))
+    assert len(split.images.unique()) == 256
+
+
+def test_random_images_follow_from_the_generator() -> None:
+    one, same, other = (random_images(8, (3, 4, 5), 7, generator(seed)) for seed in (1, 1, 2))
+    assert torch.equal(one.images, same.images)
+    assert torch.equal(one.labels, same.labels)
+    assert not torch.equal(one.images, other.images)
+
+
+@dataclass(frozen=True)
+class Wrapping(World):
+    """Two processes' world without the other process."""
+
+    size: int = 2
+    wrapped: list[nn.Module] = field(default_factory=list)
+    seen: list[Tensor] = field(default_factory=list)
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        self.wrapped.append(model)
+        outer = nn.Sequential(model)
+        outer.register_forward_pre_hook(lambda _, inputs: self.seen.append(inputs[0]))
+        return outer
+
+
+def test_forward_goes_through_what_the_world_makes_of_the_model() -> None:
+    world, model, batch = Wrapping(), net(), random_images(8, (3, 4, 5), 5, generator())
+    step = TrainingStep(model, RECIPE, 3, world=world)
+    step(batch.images, batch.labels, 0, generator())
+    assert world.wrapped == [model]
+    assert step.model is model  # what is saved and evaluated
+    assert [len(seen) for seen in world.seen] == [8]
+
+
+def test_a_model_trains_on_images_cropped_flipped_and_normalized_by_the_generator() -> None:
+    world, batch = Wrapping(), random_images(8, (3, 4, 5), 5, generator())
+    step = TrainingStep(net(), RECIPE, 3, world=world)
+    step(batch.images, batch.labels, 0, generator(4))
+    expected = normalize(crop_and_flip(batch.images, 1, 0.5, generator(4)), 0.5, 0.5)
+    assert torch.equal(world.seen[0], expected)
+
+
+def test_momenta_are_there_before_the_first_update() -> None:
+    step = TrainingStep(net().to(memory_format=torch.channels_last), RECIPE, 3)
+    for parameter in step.model.parameters():
+        momentum = step.optimizer.state[parameter]["momentum_buffer"]
+        assert torch.equal(momentum, torch.zeros_like(parameter))
+        assert momentum.stride() == parameter.stride()
+    without = TrainingStep(net(), replace(RECIPE, momentum=0.0), 3)
+    assert dict(without.optimizer.state) == {}
+
+
+@pytest.mark.parametrize("nesterov", [True, False])
+def test_momenta_of_zero_change_no_update(nesterov: bool) -> None:
+    """torch makes them of the first gradient otherwise: the same numbers."""
+    recipe = replace(RECIPE, nesterov=nesterov)
+    batch, models = random_images(8, (3, 4, 5), 5, generator()), [net(), net()]
+    steps = [TrainingStep(model, recipe, 3) for model in models]
+    steps[1].optimizer.state.clear()
+    for step in steps:
+        for iteration in range(3):
+            step(batch.images, batch.labels, iteration, generator(iteration))
+    one, two = (model.state_dict() for model in models)
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_what_a_step_returns_holds_no_graph() -> None:
+    batch = random_images(8, (3, 4, 5), 5, generator())
+    loss, right = TrainingStep(net(), RECIPE, 3)(batch.images, batch.labels, 0, generator())
+    assert (loss.shape, right.shape) == ((), ())
+    assert not loss.requires_grad
+    assert 0 <= int(right) <= 8
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16", "fp32"])
+def test_a_cpu_trains_in_float32(precision: str) -> None:
+    recipe = replace(RECIPE, precision=precision)
+    assert not TrainingStep(net(), recipe, 3).scaler.is_enabled()
+    with autocast(recipe, CPU):
+        assert net()(torch.zeros(1, 3, 4, 5)).dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("precision", "enabled", "dtype"),
+    [("fp16", True, torch.float16), ("bf16", True, torch.bfloat16), ("fp32", False, None)],
+)
+def test_a_gpu_computes_in_the_precision_of_the_recipe(
+    precision: str, enabled: bool, dtype: torch.dtype | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, torch.dtype, bool]] = []
+
+    def note(kind: str, dtype: torch.dtype, enabled: bool) -> None:
+        asked.append((kind, dtype, enabled))
+
+    monkeypatch.setattr(torch, "autocast", note)
+    autocast(replace(RECIPE, precision=precision), torch.device("cuda"))
+    assert [(kind, on) for kind, _, on in asked] == [("cuda", enabled)]
+    assert dtype is None or asked[0][1] == dtype
