@@ -114,7 +114,9 @@ def run_command(
             seeds=seeds,
             benchmark=chosen,
             data=prepare(chosen.data, data, download, display),
-            device=cluster.choose_device(device, chosen.recipe.world_size) if cluster else resolve_device(device),
+            device=cluster.choose_device(device, chosen.recipe.world_size)
+            if cluster
+            else resolve_device(device, chosen.recipe.world_size),
             out=out,
             side_by_side=side_by_side,
             time_limit=None if time_limit is None else 3600 * time_limit,
@@ -155,6 +157,10 @@ def table_command(
     store = Store(out)
     recorded = store.results()
     _warn_damaged(store)
+    failed = store.failures()
+    if not recorded and failed:
+        last = failed[-1]
+        raise InputError(f"no run in {out} has a result: {len(failed)} failed, as {last.spec}, with {last.reason!r}")
     if not recorded:
         raise InputError(f"no records in {out}: ablate run makes them, --out names another folder")
     asked = recorded_benchmark(recorded[-1]) if benchmark is None else get_benchmark(benchmark)

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -89,19 +90,21 @@ class Study:
         side_by_side = self._side_by_side(units, verdicts, display)
         arguments = [(replace(unit, side_by_side=side_by_side),) for unit in units]
         overall = _Overall(missing, self.benchmark.recipe.epochs, display)
-        outcomes = self.engine.call_each(
-            "benchmarks.run:run", arguments, side_by_side, overall, self._time_limit(units, side_by_side)
-        )
-        for ended, (number, outcome) in enumerate(outcomes, 1):
-            (row, seed), unit = missing[number], units[number]
-            if isinstance(outcome, Exception):
-                store.append(_failure(unit, outcome))
-                display.say(f"{row.label} seed {seed} failed: {outcome}")
-                continue
-            store.append(outcome)
-            shutil.rmtree(unit.checkpoint, ignore_errors=True)
-            overall.end(number)
-            display.say(f"{row.label} seed {seed}: top-1 {outcome.top1:.2f} ({ended} of {len(missing)} runs)")
+        time_limit = self._time_limit(units, side_by_side)
+        # closed before the folder is given free and the cluster left: no run outlives what it needs
+        with closing(
+            self.engine.call_each("benchmarks.run:run", arguments, side_by_side, overall, time_limit)
+        ) as outcomes:
+            for ended, (number, outcome) in enumerate(outcomes, 1):
+                (row, seed), unit = missing[number], units[number]
+                if isinstance(outcome, Exception):
+                    store.append(_failure(unit, outcome))
+                    display.say(f"{row.label} seed {seed} failed: {outcome}")
+                    continue
+                store.append(outcome)
+                shutil.rmtree(unit.checkpoint, ignore_errors=True)
+                overall.end(number)
+                display.say(f"{row.label} seed {seed}: top-1 {outcome.top1:.2f} ({ended} of {len(missing)} runs)")
 
     def _decided(self, units: list[Unit], display: Display) -> list[Unit]:
         """The units, told what to do with a training that was begun on other versions or devices."""

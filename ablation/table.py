@@ -46,8 +46,9 @@ def ablation_frame(
     if seeds is not None:
         runs = runs[runs["seed"] < seeds]
     lost = [failure for failure in failures if seeds is None or failure.seed < seeds]
-    wanted = range(seeds) if seeds is not None else {*runs["seed"], *(failure.seed for failure in lost)}
     by_row = [runs[runs["key"] == row.variant.key()].set_index("seed") for row in rows]
+    recorded = {seed for own in by_row for seed in own.index} | {failure.seed for failure in lost}
+    wanted = range(seeds) if seeds is not None else recorded
     frame = pd.DataFrame([_line(row, own) for row, own in zip(rows, by_row, strict=True)])
     frame["seeds"] = len(wanted)
     frame["failed"] = [sum(failure.key == row.variant.key() for failure in lost) for row in rows]

@@ -7,15 +7,18 @@ see the same --out folder and the same cache (XDG_CACHE_HOME), as on a shared fi
 import logging
 import os
 import re
+import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Sequence
+from pkgutil import resolve_name
 from types import TracebackType
 from typing import Any, Self
 
 from arch.errors import InputError
 from benchmarks import engine
-from benchmarks.engine import STOP_SECONDS, ChildFailed
+from benchmarks.engine import STOP_SECONDS, ChildFailed, Outcomes
 from benchmarks.progress import Progress, Report
 from benchmarks.signals import STOP_SIGNALS, StopRequest
 
@@ -40,15 +43,17 @@ class Cluster:
             import ray
         except ImportError as error:
             raise InputError("--engine ray needs Ray: pip install 'timm-ablate[ray]'") from error
-        address = os.environ.get("RAY_ADDRESS", "auto")
+        address, before = os.environ.get("RAY_ADDRESS", "auto"), signal.getsignal(signal.SIGTERM)
         try:
             _reach(address)
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        except (OSError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
             reason = str(error).strip().partition("\n")[0]
             raise InputError(
                 f"--engine ray finds no cluster at {address} ({reason}): docs/cluster.md starts one"
             ) from error
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)  # which Ray has made its own
         return self
 
     def __exit__(
@@ -86,7 +91,7 @@ class Cluster:
         side_by_side: int,
         report: Callable[[int, Progress], None],
         time_limit: float | None = None,
-    ) -> Iterator[tuple[int, Any]]:
+    ) -> Outcomes:
         """See `benchmarks.engine.call_each`. side_by_side: how many share the GPUs set aside for one.
 
         Progress stays on the node.
@@ -102,13 +107,23 @@ class Cluster:
                 while pending and not stop():
                     for done in ray.wait(list(pending), num_returns=1, timeout=TICK)[0]:
                         yield pending.pop(done), _outcome(done)
+                for done in _end_soon(list(pending)):
+                    number, outcome = pending.pop(done), _outcome(done)
+                    if not isinstance(outcome, Exception):  # it only did as it was told
+                        yield number, outcome
             finally:
-                for running in pending:
-                    ray.cancel(running)  # as Ctrl-C over there: the child keeps its state
-                if pending:
-                    ray.wait(list(pending), num_returns=len(pending), timeout=STOP_SECONDS)
+                _end_soon(list(pending))
         if stop():
             raise stop.error()
+
+
+def _end_soon(running: list[Any]) -> list[Any]:
+    """Asks tasks to end, as Ctrl-C would over there, so that they keep their state. Returns those that have."""
+    import ray
+
+    for task in running:
+        ray.cancel(task)
+    return ray.wait(running, num_returns=len(running), timeout=STOP_SECONDS)[0] if running else []
 
 
 def _reach(address: str) -> None:
@@ -121,8 +136,18 @@ def _reach(address: str) -> None:
 def _work(function: str, args: tuple[Any, ...], time_limit: float | None) -> Any:
     """One piece of work, on the node that Ray has chosen."""
     vars(sys.modules["__main__"]).pop("__file__", None)  # Ray's worker, which children would import: 0.7 s each
-    [(_, outcome)] = engine.call_each(function, [args], 1, _ignore, time_limit)
+    devices = os.environ.get("CUDA_VISIBLE_DEVICES")  # of this task; the server of the children has that of its first
+    [(_, outcome)] = engine.call_each(
+        "benchmarks.cluster:on_devices", [(devices, function, args)], 1, _ignore, time_limit
+    )
     return outcome
+
+
+def on_devices(report: Report, devices: str | None, function: str, args: tuple[Any, ...]) -> Any:
+    """The work, in a child that has not looked for GPUs yet; `devices` are those it shall find."""
+    if devices is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = devices
+    return resolve_name(function)(report, *args)
 
 
 def _ignore(number: int, progress: Progress) -> None:

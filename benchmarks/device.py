@@ -11,15 +11,22 @@ from benchmarks.progress import Report, silent
 NVIDIA_DRIVER = (Path("/dev/nvidiactl"), Path("/dev/dxg"))  # on Linux and on WSL: without either there is no CUDA
 
 
-def resolve_device(name: str) -> str:
-    """`auto` becomes `cuda` where a GPU is usable and `cpu` elsewhere; others are checked. Raises InputError."""
+def resolve_device(name: str, world_size: int = 1) -> str:
+    """`auto` becomes `cuda` where a GPU is usable and `cpu` elsewhere; others are checked. Raises InputError.
+
+    world_size: GPUs that one run takes, from the first on.
+    """
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
         raise InputError(f"unknown --device {name!r}: valid: auto, cpu, cuda, cuda:0, cuda:1...")
     if name == "cpu" or (name == "auto" and sys.platform == "linux" and not any(p.exists() for p in NVIDIA_DRIVER)):
         return "cpu"
     count: int = engine.call("benchmarks.device:count_gpus", silent)
+    if name == "auto" and not count:
+        return "cpu"
+    if world_size > 1 and (world_size > count or ":" in name):
+        raise InputError(f"--world-size {world_size} takes cuda:0 to cuda:{world_size - 1}: torch sees {count} GPU(s)")
     if name == "auto":
-        return "cuda" if count else "cpu"
+        return "cuda"
     if int(name.partition(":")[2] or 0) >= count:
         raise InputError(f"--device {name} is not there: torch sees {count} GPU(s); cpu always works")
     return name

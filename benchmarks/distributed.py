@@ -41,7 +41,9 @@ def run_together(report: Report, unit: Unit) -> Result:
             assert process.stdout is not None
             said = [line for line in process.stdout if not _told(line, report)]
         if not answer.exists():
-            error = next((line for line in said if line.startswith("error: ")), "error: a process ended without a word")
+            error = next(
+                (line for line in said if line.startswith("error: ")), "error: a process ended without a word\n"
+            )
             raise TrainingTogetherFailed("".join([error.removeprefix("error: "), *said[-LAST_LINES:]]))
         result: Result = TypeAdapter(Result).validate_json(answer.read_bytes())
         return result
@@ -69,15 +71,15 @@ def main() -> None:
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     unit: Unit = TypeAdapter(Unit).validate_json(Path(sys.argv[1]).read_bytes())
     on_gpu = unit.device.startswith("cuda")
-    if on_gpu:
-        torch.cuda.set_device(rank)
-    dist.init_process_group("nccl" if on_gpu else "gloo")
 
     def report(progress: Progress) -> None:
         if rank == 0:
             print(json.dumps(asdict(progress)), flush=True)
 
     try:
+        if on_gpu:
+            torch.cuda.set_device(rank)
+        dist.init_process_group("nccl" if on_gpu else "gloo")
         result: Any = train_unit(report, unit, f"cuda:{rank}" if on_gpu else unit.device, World(rank, size))
     except Exception as error:
         print(f"error: {type(error).__name__}: {error}", flush=True)

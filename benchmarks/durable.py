@@ -1,10 +1,13 @@
 """Files that survive a crash: written beside the old one, flushed to the disk, renamed over it."""
 
+import glob
 import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import psutil
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
@@ -13,12 +16,16 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     Raises the OSError that hindered it; the old file is then as it was, and no temporary one is left.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{socket.gethostname()[:40]}.{os.getpid()}.tmp")
+    start = f".{path.name}.{socket.gethostname()[:40]}."
+    temporary = path.with_name(f"{start}{os.getpid()}.tmp")
+    for left_over in path.parent.glob(f"{glob.escape(start)}*.tmp"):  # by a process that was killed while it wrote
+        pid = left_over.name.removeprefix(start).removesuffix(".tmp")
+        if pid.isdigit() and not psutil.pid_exists(int(pid)):
+            left_over.unlink(missing_ok=True)
     try:
         write(temporary)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        temporary.chmod(0o644)  # some writers make it the owner's alone
         temporary.replace(path)
     finally:
         with suppress(OSError):

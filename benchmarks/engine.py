@@ -12,7 +12,7 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from multiprocessing.connection import Connection, wait
@@ -40,6 +40,9 @@ CLOSING_SECONDS = 5.0  # that a child may take to end once it can say no more
 CONTEXT: Any = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
 
 
+Outcomes = Generator[tuple[int, Any], None, None]  # of `call_each`; to be closed where it is not exhausted
+
+
 class ChildFailed(RuntimeError):
     """The work raised an error or its process died. `details` is the child's traceback."""
 
@@ -61,7 +64,7 @@ class Engine(Protocol):
         side_by_side: int,
         report: Callable[[int, Progress], None],
         time_limit: float | None = None,
-    ) -> Iterator[tuple[int, Any]]:
+    ) -> Outcomes:
         """See `benchmarks.engine.call_each`."""
 
 
@@ -112,7 +115,7 @@ def call_each(
     side_by_side: int,
     report: Callable[[int, Progress], None],
     time_limit: float | None = None,
-) -> Iterator[tuple[int, Any]]:
+) -> Outcomes:
     """Runs `function(report, *arguments[i])` for each i, in children of which so many run at once.
 
     Yields (i, what it returned) in the order in which they end; an InputError or ChildFailed takes the place of what
@@ -186,7 +189,7 @@ class _Child:
                     return "outcome", _outcome(kind, content)
                 if not late:
                     return kind, content
-        except EOFError:
+        except (EOFError, OSError):  # OSError: killed in the middle of a message
             pass
         if late and self.asked:
             return "outcome", ChildFailed("it was ended, as it did not stop when asked to")

@@ -6,6 +6,7 @@ reaches no further than one computer, the file beside it tells who holds the fol
 
 import json
 import os
+import signal
 import socket
 import threading
 import time
@@ -135,8 +136,11 @@ class FolderLock:
     def _beat(self) -> None:
         while not self._done.wait(BEAT):
             with suppress(OSError):
-                if self.is_ours():
-                    os.utime(self._path)  # works on a full disk too
+                seen = self._seen()
+                if seen is not None and seen[0] != self._me:  # taken over: two must not write here
+                    os.kill(os.getpid(), signal.SIGTERM)
+                    return
+                os.utime(self._path)  # works on a full disk too
 
 
 def holder_of(folder: Path) -> Holder | None:

@@ -49,7 +49,7 @@ def train_unit(report: Report, unit: Unit, device: str, world: World) -> Result:
     model = build(unit.variant, data.num_classes, data.in_chans).to(device)
     memory = PeakMemory(model, torch.device(device))
     train_split, eval_split = (on_device(images, device) for images in unit.data.load(data, unit.split))
-    with StopRequest([signal.SIGTERM] if world.size == 1 else []) as stop:
+    with StopRequest([signal.SIGTERM] if world.size == 1 else [], patient=True) as stop:
         checkpoint = Checkpoint(unit.checkpoint, identity(unit), warn, stop)
         changed = settle_changes(checkpoint, unit.if_changed)
         execution = checkpoint.identity["execution"]
@@ -79,7 +79,7 @@ def train_unit(report: Report, unit: Unit, device: str, world: World) -> Result:
         top5=final.top5,
         per_class=dict(zip(unit.data.classes, final.per_class, strict=True)),
         curve=[asdict(epoch) for epoch in curve],
-        device=device_name(unit.device),
+        device=_device(unit),
         versions=versions(),
         commit=commit(),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -94,11 +94,18 @@ def identity(unit: Unit) -> dict[str, Any]:
     """What a checkpoint is made with and for."""
     return {
         "unit": unit.id,
-        "device": device_name(unit.device),
+        "device": _device(unit),
+        "instructions": torch.backends.cpu.get_cpu_capability(),  # of the CPU, which choose its kernels
         "versions": versions(),
+        "commit": commit(),
         "execution": unit.execution if unit.benchmark.recipe.world_size == 1 else "eager",
         "changed": [],
     }
+
+
+def _device(unit: Unit) -> str:
+    size = unit.benchmark.recipe.world_size
+    return f"cpu ({size} processes)" if unit.device == "cpu" and size > 1 else device_name(unit.device)
 
 
 def settle_changes(checkpoint: Checkpoint, if_changed: IfChanged) -> list[str]:
@@ -125,8 +132,8 @@ def settle_changes(checkpoint: Checkpoint, if_changed: IfChanged) -> list[str]:
 
 
 def differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """In device and versions, as "torch 2.10.0, now 2.11.0"."""
-    pairs = [("device", saved.get("device"), now["device"])]
+    """In device, versions and commit, as "torch 2.10.0, now 2.11.0"."""
+    pairs = [(name, saved.get(name), now[name]) for name in ("device", "instructions", "commit")]
     pairs += [(name, saved.get("versions", {}).get(name), version) for name, version in now["versions"].items()]
     return [f"{name} {before}, now {after}" for name, before, after in pairs if before != after]
 

@@ -39,10 +39,11 @@ class StopRequest:
     """Within it the first of these signals is noted, and the second ends the work at once, as an exception.
 
     numbers: of the signals; those that the caller's caller has chosen to ignore, as `nohup` does, stay ignored.
+    patient: the second one is only noted too: for a child, which may be sent one by its parent and by a scheduler.
     """
 
-    def __init__(self, numbers: list[int]) -> None:
-        self.numbers = numbers
+    def __init__(self, numbers: list[int], patient: bool = False) -> None:
+        self.numbers, self.patient = numbers, patient
         self.received = 0
         self.receiver, self._sender = Pipe(duplex=False)  # to be waited for among other sources
         os.set_blocking(self._sender.fileno(), False)
@@ -81,6 +82,6 @@ class StopRequest:
         return KeyboardInterrupt() if self.received == signal.SIGINT else Terminated()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.received:
+        if self.received and not self.patient:
             raise self.error()
         self.received = number

@@ -12,7 +12,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
@@ -21,12 +20,13 @@ from benchmarks.durable import naming, replace_file
 
 COST_SHARE = 50  # saving may take up to one part in this many of the time
 GENERATIONS = 2  # that are kept
+RETRY_SECONDS = 60.0  # until a disk that refused is tried again
 
 Loaded = tuple[dict[str, Tensor], dict[str, Any]]  # tensors, header
 
 
 class Stopped(Exception):
-    """The training was asked to end; its state is on the disk."""
+    """The training was asked to end; its state is on the disk, unless a warning said otherwise."""
 
 
 class Checkpoint:
@@ -56,32 +56,32 @@ class Checkpoint:
         """Whether enough time has passed since the last save for its cost to stay small, or none is left."""
         return time.monotonic() >= self._next_save or self.stopping()
 
-    def save(self, batches: int, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-        """Keeps the state after so many batches as the newest generation.
+    def save(self, number: int, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+        """Keeps the state as the newest generation. number: rises with every state of the training.
 
-        Where the disk refuses, the training goes on and the older generations stay. Raises Stopped, once it is
-        written, where the training has been asked to end.
+        Where the disk refuses, the training goes on and the older generations stay. Raises Stopped, once it has
+        tried, where the training has been asked to end.
         """
-        if torch.cuda.is_initialized():
-            torch.cuda.synchronize()  # what the device is still at is no cost of saving
         started = time.monotonic()
+        pause = 0.0
         try:
-            write_generation(self.folder, batches, tensors, {"identity": self.identity, **state}, self.damaged)
+            write_generation(self.folder, number, tensors, {"identity": self.identity, **state}, self.damaged)
         except OSError as error:
+            pause = RETRY_SECONDS
             self.warn(f"{error.strerror}; the training goes on without this checkpoint")
-        self._next_save = time.monotonic() + COST_SHARE * (time.monotonic() - started)
+        self._next_save = time.monotonic() + max(pause, COST_SHARE * (time.monotonic() - started))
         if self.stopping():
             raise Stopped
 
 
 def write_generation(
-    folder: Path, batches: int, tensors: dict[str, Tensor], header: dict[str, Any], damaged: Collection[Path] = ()
+    folder: Path, number: int, tensors: dict[str, Tensor], header: dict[str, Any], damaged: Collection[Path] = ()
 ) -> None:
     """Adds a generation and removes those it makes superfluous. Raises OSError naming the file.
 
     damaged: generations that are worth nothing any more.
     """
-    path, content = folder / f"{batches:09}.safetensors", _serialize(tensors, header)
+    path, content = folder / f"{number:09}.safetensors", _serialize(tensors, header)
     _keep_only(folder, [old for old in _generations(folder) if _digest_file(old).exists()])  # makes room
     with naming(path):
         replace_file(path, lambda file: file.write_bytes(content))
@@ -119,8 +119,6 @@ def _find(folder: Path) -> tuple[Loaded | None, dict[Path, Exception]]:
 def write_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
     """Writes a safetensors file with `header` as JSON under its metadata key "header", all or nothing."""
     content = _serialize(tensors, header)
-    for left_over in path.parent.glob(f".{path.name}.*.tmp"):  # by a process that was killed while it wrote
-        left_over.unlink(missing_ok=True)
     with naming(path):
         replace_file(path, lambda file: file.write_bytes(content))
 

@@ -106,9 +106,9 @@ class TrainingState:
         """The next epoch, from its first batch."""
         self.epoch = RunningEpoch(self.seed, len(self.curve), self.images, self.step.device, self.step.world)
 
-    def batches(self, batches_per_epoch: int) -> int:
-        """Trained on so far."""
-        return len(self.curve) * batches_per_epoch + self.epoch.batches
+    def position(self, batches_per_epoch: int) -> int:
+        """Batches trained on and evaluations done so far: no two states of a training have the same."""
+        return len(self.curve) * (batches_per_epoch + 1) + self.epoch.batches
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything that is a tensor, by names that say whose it is."""
@@ -126,9 +126,12 @@ class TrainingState:
         }
 
     def restore(self, loaded: Loaded) -> None:
-        """Goes to where a checkpoint was made."""
+        """Goes to where a checkpoint was made. Raises KeyError, TypeError or ValueError where it is another net's."""
         tensors, header = loaded
         weights = {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
+        own = self.step.model.state_dict()
+        if {name: tensor.shape for name, tensor in weights.items()} != {n: t.shape for n, t in own.items()}:
+            raise ValueError("the weights are another net's")
         self.step.model.load_state_dict(weights)
         for name, momentum in self._momenta().items():  # in place: in the memory format that training gives it
             momentum.copy_(tensors[f"momentum.{name}"])

@@ -93,7 +93,7 @@ def train(
     if checkpoint and checkpoint.loaded:
         try:
             state.restore(checkpoint.loaded)
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:  # RuntimeError: of load_state_dict
+        except (KeyError, TypeError, ValueError) as error:
             problem = (
                 f"{checkpoint.folder} was written by another version, whose state does not fit: delete that folder"
             )
@@ -104,7 +104,7 @@ def train(
     def keep_if_due() -> None:
         if checkpoint and world.size == 1 and checkpoint.due():
             state.epoch.stop_clock()
-            checkpoint.save(state.batches(steps_per_epoch), state.tensors(), state.numbers())
+            checkpoint.save(state.position(steps_per_epoch), state.tensors(), state.numbers())
             state.epoch.start_clock()
 
     while len(state.curve) < recipe.epochs:
@@ -120,7 +120,7 @@ def train(
         state.curve.append(Epoch(done + 1, loss, top1, *accuracies, seen, state.epoch.seconds, seconds))
         state.begin_epoch()
         if checkpoint and world.rank == 0 and (checkpoint.due() or done + 1 == recipe.epochs):
-            checkpoint.save(state.batches(steps_per_epoch), state.tensors(), state.numbers())
+            checkpoint.save(state.position(steps_per_epoch), state.tensors(), state.numbers())
     report(Progress("training", recipe.epochs, recipe.epochs, f"top-1 {state.curve[-1].top1:.2f}"))
     return state.curve, evaluation or world.once(lambda: evaluate(model, eval_split, recipe))
 

@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 from ablation.cli import main
+from benchmarks import engine
 from benchmarks.cluster import Cluster
+from benchmarks.progress import Report, silent
 
 pytest.importorskip("ray")
 
@@ -62,6 +64,11 @@ for line in sys.stdin:
 cluster.shutdown()
 print("down", flush=True)
 """
+
+
+def visible_devices(report: Report) -> str | None:
+    """In a child, which imports this file as `test_cluster`."""
+    return os.environ.get("CUDA_VISIBLE_DEVICES")
 
 
 @pytest.fixture
@@ -157,3 +164,8 @@ def test_the_device_is_what_the_cluster_has(
     assert cluster.choose_device(name, world_size=2) == expected
     assert cluster.gpus == (2 if expected == "cuda" else 0)
     assert os.environ.get("CUDA_VISIBLE_DEVICES") is None
+
+
+def test_the_gpus_of_a_task_are_those_of_its_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    assert engine.call("benchmarks.cluster:on_devices", silent, "5,6", "test_cluster:visible_devices", ()) == "5,6"

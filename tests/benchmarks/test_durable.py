@@ -70,7 +70,7 @@ def test_where_writing_fails_the_old_file_stays_and_nothing_else(
     assert names(old.parent) == ["file.json"]
 
 
-@pytest.mark.parametrize("name", ["os.fsync", "pathlib.Path.chmod", "pathlib.Path.replace"])
+@pytest.mark.parametrize("name", ["os.fsync", "pathlib.Path.replace"])
 def test_where_putting_in_place_fails_the_old_file_stays_and_nothing_else(
     old: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,18 +98,6 @@ def test_a_file_in_the_place_of_the_folder_stays(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"(?i)exists|directory"):
         replace_file(tmp_path / "folder" / "file", lambda file: file.write_text("new"))
     assert (tmp_path / "folder").read_text() == "a file"
-
-
-@pytest.mark.skipif(os.name != "posix", reason="permissions are posix's")
-@pytest.mark.parametrize("made", [0o600, 0o666])
-def test_everybody_may_read_and_the_owner_write(made: int, old: Path) -> None:
-    def write(file: Path) -> None:
-        file.write_text("new")
-        file.chmod(made)
-
-    old.chmod(0o640)
-    replace_file(old, write)
-    assert stat.S_IMODE(old.stat().st_mode) == 0o644
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux's /proc")

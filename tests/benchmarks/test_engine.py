@@ -368,7 +368,7 @@ def test_leaving_early_ends_all_children(tmp_path: Path, watched: type[Watched])
     arguments = [(str(tmp_path / "lock"),), ("",), ("",)]
     outcomes = engine.call_each("test_engine:hold_unless_empty", arguments, 2, ignore)
     assert next(outcomes) == (1, None)
-    outcomes.close()  # type: ignore[attr-defined]  # it is a generator
+    outcomes.close()
     assert watched.all[0].process.exitcode == -signal.SIGKILL
     assert len(watched.all) == 2
     assert not (tmp_path / "lock.ended").exists()

@@ -221,7 +221,7 @@ def test_asked_to_stop_a_child_keeps_its_state(unit: Unit) -> None:
     assert outcomes == []
     epoch, batch = place(long)
     assert epoch >= 2
-    assert sorted(path.stem for path in long.checkpoint.glob("*.safetensors"))[-1] == f"{2 * epoch + batch:09}"
+    assert sorted(path.stem for path in long.checkpoint.glob("*.safetensors"))[-1] == f"{3 * epoch + batch:09}"
     assert not list(long.checkpoint.glob(".*"))
 
 

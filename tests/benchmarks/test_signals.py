@@ -70,3 +70,10 @@ def test_a_thread_gets_no_request_and_no_error() -> None:
     thread.start()
     thread.join()
     assert seen == [False]
+
+
+def test_a_patient_request_notes_the_second_signal_too() -> None:
+    with StopRequest([signal.SIGTERM], patient=True) as stop:
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert stop()

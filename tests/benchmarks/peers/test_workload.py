@@ -109,7 +109,7 @@ def test_our_epoch_is_executed_as_asked(workload: Workload, monkeypatch: pytest.
         found.append(execution)
         return model
 
-    monkeypatch.setattr("benchmarks.training.trainer.executable", executable)
+    monkeypatch.setattr("benchmarks.training.step.executable", executable)
     partial(ours, execution="compiled")(workload)
     ours(workload)
     assert found == ["compiled", "eager"]

@@ -19,6 +19,7 @@ from torch import Tensor
 from benchmarks.durable import replace_file
 from benchmarks.training.checkpoint import (
     COST_SHARE,
+    RETRY_SECONDS,
     Checkpoint,
     Loaded,
     Stopped,
@@ -626,3 +627,17 @@ def test_a_header_that_is_no_json_is_refused_before_anything_is_written(tmp_path
     with pytest.raises(ValueError, match="JSON compliant"):
         write_tensors(tmp_path / "file", {}, {"loss": float("nan")})
     assert names(tmp_path) == []
+
+
+def test_a_disk_that_refuses_is_not_asked_again_at_once(
+    folder: Path, warnings: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr("benchmarks.training.checkpoint.time", SimpleNamespace(monotonic=lambda: now[0]))
+    checkpoint = Checkpoint(folder, {}, warnings.append)
+    refusing(1, monkeypatch)
+    checkpoint.save(3, tensors(3), HEADER)
+    now[0] += RETRY_SECONDS - 1
+    assert not checkpoint.due()
+    now[0] += 1
+    assert checkpoint.due()

@@ -146,7 +146,7 @@ def test_a_state_comes_back_exactly(batches: int) -> None:
     assert same(loaded.step.model.state_dict(), saved.step.model.state_dict())
     assert loaded.numbers() == kept[1]
     assert loaded.curve == [LINE]
-    assert loaded.batches(2) == saved.batches(2) == 2 + batches
+    assert loaded.position(2) == saved.position(2) == 3 + batches
 
 
 def test_a_restored_state_trains_on_as_the_saved_one() -> None:
@@ -232,5 +232,5 @@ def another_shape(tensors: dict[str, Tensor]) -> None:
 def test_a_state_that_lacks_something_is_not_gone_on_from(lack: Callable[[dict[str, Tensor]], None]) -> None:
     kept = copied(trained(1))
     lack(kept[0])
-    with pytest.raises((KeyError, RuntimeError)):
+    with pytest.raises((KeyError, ValueError)):
         training(1).restore(kept)

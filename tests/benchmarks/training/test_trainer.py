@@ -354,7 +354,8 @@ def test_stopped_after_any_batch_a_training_ends_in_the_same_numbers(
     batches: int, unbroken: Outcome, tmp_path: Path
 ) -> None:
     stopped_after(tmp_path / "net", batches)
-    assert generations(tmp_path / "net")[-1] == batches_in(tmp_path / "net") == batches
+    assert batches_in(tmp_path / "net") == batches
+    assert generations(tmp_path / "net")[-1] == batches + (batches - 1) // 3  # each evaluation counts as well
     torch.manual_seed(99)  # another process has other random states
     assert same(outcome_of(Checkpoint(tmp_path / "net", {}), model=net(SMALL, seed=1)), unbroken)
 
@@ -382,14 +383,14 @@ def test_killed_a_training_goes_on_from_the_generation_before_where_the_newest_i
 ) -> None:
     monkeypatch.setattr("benchmarks.training.checkpoint.COST_SHARE", 0)
     stopped_after(tmp_path / "net", 5)
-    assert generations(tmp_path / "net") == [4, 5]
-    (tmp_path / "net" / "000000005.safetensors").write_bytes(b"")
+    assert generations(tmp_path / "net") == [5, 6]
+    (tmp_path / "net" / "000000006.safetensors").write_bytes(b"")
     warnings: list[str] = []
     checkpoint = Checkpoint(tmp_path / "net", {}, warnings.append)
     assert batches_in(tmp_path / "net") == 4
     assert same(outcome_of(checkpoint), unbroken)
-    assert ["000000005.safetensors is damaged" in line for line in warnings] == [True]
-    assert generations(tmp_path / "net") == [8, 9]
+    assert ["000000006.safetensors is damaged" in line for line in warnings] == [True]
+    assert generations(tmp_path / "net") == [11, 12]
 
 
 def other_layers(tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
@@ -468,11 +469,12 @@ def test_on_a_disk_that_refuses_for_good_the_last_generations_stay(
     unbroken: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     warnings: list[str] = []
+    monkeypatch.setattr("benchmarks.training.checkpoint.RETRY_SECONDS", 0)
     with monkeypatch.context() as patch:
         refuse_files(patch, lambda number: number >= 8)
         assert same(outcome_of(Checkpoint(tmp_path / "net", {}, warnings.append)), unbroken)
     assert len(warnings) == 12 - 4  # a save after each of 9 batches and 3 epochs
-    assert generations(tmp_path / "net") == [2, 3]
+    assert generations(tmp_path / "net") == [3, 4]
     assert batches_in(tmp_path / "net") == 3
     assert same(outcome_of(Checkpoint(tmp_path / "net", {})), unbroken)
 
