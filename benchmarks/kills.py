@@ -60,8 +60,7 @@ def _digest(unit: Unit, result: Result) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(name.encode() + tensor.numpy().tobytes())
-    history = [{name: value for name, value in line.items() if "seconds" not in name} for line in result.curve]
-    digest.update(json.dumps([history, result.top1, result.top5, result.per_class]).encode())
+    digest.update(json.dumps(result.numbers()).encode())
     return digest.hexdigest()
 
 

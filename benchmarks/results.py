@@ -51,6 +51,11 @@ class Result:
         """The run's identity: nothing with the same one is trained twice."""
         return unit_id(self.key, self.seed, self.benchmark_id)
 
+    def numbers(self) -> dict[str, Any]:
+        """What the same seed on the same device and versions gives again, to the bit: all but the times."""
+        curve = [{name: value for name, value in line.items() if not name.endswith("seconds")} for line in self.curve]
+        return {"top1": self.top1, "top5": self.top5, "per_class": self.per_class, "curve": curve}
+
 
 def unit_id(key: str, seed: int, benchmark_id: str) -> str:
     """Identity of a run: variant, seed and benchmark."""

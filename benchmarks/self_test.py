@@ -10,7 +10,6 @@ from arch.spec import parse
 from benchmarks.benchmark import Benchmark, Data
 from benchmarks.device import device_name
 from benchmarks.progress import Progress, Report, silent
-from benchmarks.results import Result
 from benchmarks.run import run
 from benchmarks.training.data import prepare
 from benchmarks.training.recipe import Recipe
@@ -52,7 +51,7 @@ def self_test(report: Report, device: str, folder: Path) -> str:
     broken = replace(unit, out=folder / "broken")
     with suppress(_Interrupted):
         run(_interrupt, broken)
-    if _numbers(run(silent, broken)) != _numbers(whole):
+    if run(silent, broken).numbers() != whole.numbers():
         raise RuntimeError("an interrupted training does not end in the numbers of an unbroken one on this device")
     return f"trains {whole.images_per_second:,.0f} digits/s; interrupted and gone on, it ends in the same numbers"
 
@@ -60,8 +59,3 @@ def self_test(report: Report, device: str, folder: Path) -> str:
 def _interrupt(progress: Progress) -> None:
     if progress.done == 2:
         raise _Interrupted
-
-
-def _numbers(result: Result) -> list[object]:
-    curve = [{name: value for name, value in line.items() if "seconds" not in name} for line in result.curve]
-    return [curve, result.per_class]

@@ -1,9 +1,11 @@
 """What all tests share: a cache of their own, a benchmark that trains in a second, other processes."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -41,6 +43,34 @@ def tiny() -> Benchmark:
 def digits(cache_home: Path, tiny: Benchmark) -> CachedData:
     """scikit-learn's digits, decoded."""
     return prepare(tiny.data, None)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MiB of its own."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("mounting a file system is not permitted here")
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+@pytest.fixture
+def fill(small_disk: Path) -> Callable[[], Path]:
+    """Leaves no byte of the small disk free; returns the file to delete for room."""
+
+    def filled() -> Path:
+        ballast = small_disk / "ballast"
+        with ballast.open("wb", buffering=0) as file, suppress(OSError):
+            while True:
+                file.write(bytes(4096))
+        return ballast
+
+    return filled
 
 
 @pytest.fixture

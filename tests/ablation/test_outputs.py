@@ -1,6 +1,4 @@
-import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -95,25 +93,11 @@ def test_without_a_result_no_figure_is_drawn(tmp_path: Path) -> None:
     assert not (tmp_path / "digits.png").exists()
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 1 MB, which the test fills."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True).returncode:
-        pytest.skip("mounting a file system is not permitted here")
-    try:
-        yield disk
-    finally:
-        subprocess.run(["umount", "--lazy", disk], check=True)
-
-
-def test_on_a_full_disk_the_table_of_before_stays_whole(make_result: Make, small_disk: Path) -> None:
+def test_on_a_full_disk_the_table_of_before_stays_whole(
+    make_result: Make, small_disk: Path, fill: Callable[[], Path]
+) -> None:
     files = write([make_result()], small_disk / "digits")
-    before, ballast = {file: file.read_bytes() for file in files}, small_disk / "ballast"
-    with ballast.open("wb", buffering=0) as file, suppress(OSError):
-        while True:
-            file.write(bytes(4096))
+    before, ballast = {file: file.read_bytes() for file in files}, fill()
     with pytest.raises(InputError, match=f"cannot write to --out {small_disk}: No space left on device"):
         write([make_result(top1=60.0)], small_disk / "digits")
     assert {file: file.read_bytes() for file in files} == before

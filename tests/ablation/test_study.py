@@ -47,12 +47,6 @@ def store(out: Path) -> Store:
     return records
 
 
-def numbers(result: Result) -> dict[str, object]:
-    """What does not depend on how fast it went."""
-    curve = [{name: value for name, value in line.items() if "seconds" not in name} for line in result.curve]
-    return {"top1": result.top1, "top5": result.top5, "per_class": result.per_class, "curve": curve}
-
-
 @pytest.mark.slow
 def test_side_by_side_the_numbers_are_those_of_one_after_the_other(benchmark: Benchmark, tmp_path: Path) -> None:
     found: list[dict[str, dict[str, object]]] = []
@@ -68,7 +62,7 @@ def test_side_by_side_the_numbers_are_those_of_one_after_the_other(benchmark: Be
         assert ("2 trainings share the device" in display.said) is (count == 2)
         assert [line.rpartition("(")[2] for line in display.said[-4:]] == [f"{n} of 4 runs)" for n in (1, 2, 3, 4)]
         assert list((out / "checkpoints").iterdir()) == []
-        found.append({result.unit: numbers(result) for result in results})
+        found.append({result.unit: result.numbers() for result in results})
     assert found[0] == found[1]
     assert len({str(line) for line in found[0].values()}) == 4
 

@@ -1,8 +1,6 @@
 import hashlib
 import json
-import subprocess
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -36,28 +34,6 @@ def written(lines: JsonLines[Note]) -> bytes:
     for note in NOTES:
         lines.append(note)
     return lines.path.read_bytes()
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 1 MB, which the test fills."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True).returncode:
-        pytest.skip("mounting a file system is not permitted here")
-    try:
-        yield disk
-    finally:
-        subprocess.run(["umount", "--lazy", disk], check=True)
-
-
-def fill(disk: Path) -> Path:
-    """Leaves no byte free; returns the file to delete for room."""
-    ballast = disk / "ballast"
-    with ballast.open("wb", buffering=0) as file, suppress(OSError):
-        while True:
-            file.write(bytes(4096))
-    return ballast
 
 
 def test_what_is_appended_comes_back_in_order(lines: JsonLines[Note], written: bytes) -> None:
@@ -187,11 +163,11 @@ def test_what_cannot_be_read_or_written_is_named(tmp_path: Path) -> None:
         JsonLines(nowhere, Note).append(NOTES[0])
 
 
-def test_on_a_full_disk_nothing_changes_and_with_room_it_goes_on(small_disk: Path) -> None:
+def test_on_a_full_disk_nothing_changes_and_with_room_it_goes_on(small_disk: Path, fill: Callable[[], Path]) -> None:
     lines = JsonLines(small_disk / "notes.jsonl", Note)
     long = Note("x" * 6000, 1, 1.0)  # of which the last page takes a part
     lines.append(long)
-    before, ballast = lines.path.read_bytes(), fill(small_disk)
+    before, ballast = lines.path.read_bytes(), fill()
     for _ in range(2):
         with pytest.raises(OSError, match=f"cannot write {lines.path}: No space left on device"):
             lines.append(long)
@@ -202,14 +178,14 @@ def test_on_a_full_disk_nothing_changes_and_with_room_it_goes_on(small_disk: Pat
     assert lines.read() == [long, NOTES[0]]
 
 
-def test_a_torn_line_on_a_full_disk_spoils_nothing(small_disk: Path) -> None:
+def test_a_torn_line_on_a_full_disk_spoils_nothing(small_disk: Path, fill: Callable[[], Path]) -> None:
     lines = JsonLines(small_disk / "notes.jsonl", Note)
     long = Note("x" * 6000, 1, 1.0)
     for _ in range(2):
         lines.append(long)
     lines.path.write_bytes(lines.path.read_bytes()[:-20])
     torn = lines.path.read_bytes()
-    ballast = fill(small_disk)
+    ballast = fill()
     with pytest.raises(OSError, match=r"notes\.jsonl: No space left on device"):  # it could not be kept
         lines.repair()
     assert lines.path.read_bytes() == torn

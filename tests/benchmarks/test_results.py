@@ -1,7 +1,5 @@
 import json
-import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -248,35 +246,13 @@ def test_a_damaged_failure_is_numbered_in_its_own_file(store: Store) -> None:
     assert store.damaged == [f"{path}: 1"]
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 1 MB, which the test fills."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True).returncode:
-        pytest.skip("mounting a file system is not permitted here")
-    try:
-        yield disk
-    finally:
-        subprocess.run(["umount", "--lazy", disk], check=True)
-
-
-def fill(disk: Path) -> Path:
-    """Leaves no byte free; returns the file to delete for room."""
-    ballast = disk / "ballast"
-    with ballast.open("wb", buffering=0) as file, suppress(OSError):
-        while True:
-            file.write(bytes(4096))
-    return ballast
-
-
-def test_a_full_disk_is_named_and_nothing_recorded_is_lost(small_disk: Path) -> None:
+def test_a_full_disk_is_named_and_nothing_recorded_is_lost(small_disk: Path, fill: Callable[[], Path]) -> None:
     store = Store(small_disk)
     store.create()
     long = replace(RESULT, commit="c" * 5000)
     with store.lock():
         store.append(long)
-        before, ballast = store.path.read_bytes(), fill(small_disk)
+        before, ballast = store.path.read_bytes(), fill()
         for record, name in ((replace(long, seed=1), "records"), (FAILURE, "failures")):
             with pytest.raises(OSError, match=f"cannot write {small_disk}/{name}.jsonl: No space left on device"):
                 store.append(record)
@@ -288,8 +264,10 @@ def test_a_full_disk_is_named_and_nothing_recorded_is_lost(small_disk: Path) -> 
     assert (seeds(store), store.failures()) == ([0, 1], [FAILURE])
 
 
-def test_a_folder_on_a_full_disk_cannot_be_held_and_with_room_it_can(small_disk: Path) -> None:
-    store, ballast = Store(small_disk), fill(small_disk)
+def test_a_folder_on_a_full_disk_cannot_be_held_and_with_room_it_can(
+    small_disk: Path, fill: Callable[[], Path]
+) -> None:
+    store, ballast = Store(small_disk), fill()
     with pytest.raises(InputError, match=rf"cannot write to --out {small_disk}: No space left"), store.lock():
         pass
     assert not (small_disk / ".holder.json").exists()

@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from shutil import copytree
 from types import SimpleNamespace
@@ -428,18 +428,6 @@ def test_a_file_in_the_folders_place_stops_no_training(tmp_path: Path, warnings:
     assert (tmp_path / "net").read_text() == "a file"
 
 
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 1 MiB of its own."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
-    if not shutil.which("mount") or subprocess.run(command, capture_output=True, check=False).returncode != 0:
-        pytest.skip("mounting is not permitted")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
-
-
 def weights(number: int) -> dict[str, Tensor]:
     """300 kB."""
     return {"model.weight": torch.full((75_000,), float(number))}
@@ -454,58 +442,58 @@ def held(folder: Path) -> float | None:
     return float(value)
 
 
-def leave_room(disk: Path, size: int) -> Path:
+def leave_room(small_disk: Path, size: int) -> Path:
     """Fills the disk up to so many bytes."""
-    state = os.statvfs(disk)
-    (disk / "filler").write_bytes(bytes(state.f_bavail * state.f_frsize - size))
-    return disk / "filler"
+    state = os.statvfs(small_disk)
+    (small_disk / "filler").write_bytes(bytes(state.f_bavail * state.f_frsize - size))
+    return small_disk / "filler"
 
 
-def test_a_full_disk_stops_no_training(disk: Path, warnings: list[str]) -> None:
-    checkpoint = Checkpoint(disk / "net", {}, warnings.append)
+def test_a_full_disk_stops_no_training(small_disk: Path, warnings: list[str]) -> None:
+    checkpoint = Checkpoint(small_disk / "net", {}, warnings.append)
     for number in (1, 2):
         checkpoint.save(number, weights(number), {})
-    filler = leave_room(disk, 100_000)
+    filler = leave_room(small_disk, 100_000)
     for number in (3, 4):
         checkpoint.save(number, weights(number), {})
-        path = of_number(disk / "net", number)
+        path = of_number(small_disk / "net", number)
         warning = f"cannot write {path}: No space left on device; the training goes on without this checkpoint"
         assert warnings.pop() == warning
-        assert names(disk / "net") == files_of(1, 2)
-        assert held(disk / "net") == 2
+        assert names(small_disk / "net") == files_of(1, 2)
+        assert held(small_disk / "net") == 2
     filler.unlink()
     checkpoint.save(5, weights(5), {})
-    assert names(disk / "net") == files_of(2, 5)
-    assert held(disk / "net") == 5
+    assert names(small_disk / "net") == files_of(2, 5)
+    assert held(small_disk / "net") == 5
     assert warnings == []
 
 
-def test_a_disk_without_room_for_the_digest_keeps_the_older_generations(disk: Path, warnings: list[str]) -> None:
-    checkpoint = Checkpoint(disk / "net", {}, warnings.append)
+def test_a_disk_without_room_for_the_digest_keeps_the_older_generations(small_disk: Path, warnings: list[str]) -> None:
+    checkpoint = Checkpoint(small_disk / "net", {}, warnings.append)
     for number in (1, 2):
         checkpoint.save(number, weights(number), {})
-    size = of_number(disk / "net", 2).stat().st_size
-    leave_room(disk, -(-size // PAGE) * PAGE)
+    size = of_number(small_disk / "net", 2).stat().st_size
+    leave_room(small_disk, -(-size // PAGE) * PAGE)
     checkpoint.save(3, weights(3), {})
     assert ["No space left on device" in line for line in warnings] == [True]
-    assert held(disk / "net") == 2
+    assert held(small_disk / "net") == 2
 
 
-def test_what_has_no_digest_takes_no_room_from_the_next_save(disk: Path, warnings: list[str]) -> None:
-    checkpoint = Checkpoint(disk / "net", {}, warnings.append)
+def test_what_has_no_digest_takes_no_room_from_the_next_save(small_disk: Path, warnings: list[str]) -> None:
+    checkpoint = Checkpoint(small_disk / "net", {}, warnings.append)
     for number in (1, 2):
         checkpoint.save(number, weights(number), {})
-    of_number(disk / "net", 3).write_bytes(of_number(disk / "net", 2).read_bytes())  # as a kill leaves it
-    (disk / "net" / ".000000004.safetensors.host.1.tmp").write_bytes(bytes(100_000))
+    of_number(small_disk / "net", 3).write_bytes(of_number(small_disk / "net", 2).read_bytes())  # as a kill leaves it
+    (small_disk / "net" / ".000000004.safetensors.host.1.tmp").write_bytes(bytes(100_000))
     checkpoint.save(4, weights(4), {})
     assert warnings == []
-    assert names(disk / "net") == files_of(2, 4)
+    assert names(small_disk / "net") == files_of(2, 4)
 
 
-def test_weights_on_a_full_disk_name_the_file_and_leave_the_old_one(disk: Path) -> None:
-    path = disk / "weights" / "net.safetensors"
+def test_weights_on_a_full_disk_name_the_file_and_leave_the_old_one(small_disk: Path) -> None:
+    path = small_disk / "weights" / "net.safetensors"
     write_tensors(path, weights(1), {"spec": "resnet8"})
-    filler = leave_room(disk, 100_000)
+    filler = leave_room(small_disk, 100_000)
     with pytest.raises(OSError, match="No space left on device") as raised:
         write_tensors(path, weights(2), {"spec": "resnet8"})
     assert raised.value.errno == errno.ENOSPC
@@ -517,17 +505,17 @@ def test_weights_on_a_full_disk_name_the_file_and_leave_the_old_one(disk: Path) 
     assert torch.equal(read_tensors(path)[0]["model.weight"], weights(2)["model.weight"])
 
 
-def test_on_a_read_only_disk_a_training_goes_on_without_saving(disk: Path, warnings: list[str]) -> None:
-    checkpoint = Checkpoint(disk / "net", {}, warnings.append)
+def test_on_a_read_only_disk_a_training_goes_on_without_saving(small_disk: Path, warnings: list[str]) -> None:
+    checkpoint = Checkpoint(small_disk / "net", {}, warnings.append)
     checkpoint.save(1, weights(1), {})
-    if subprocess.run(["mount", "-o", "remount,ro", str(disk)], capture_output=True, check=False).returncode != 0:
+    if subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], capture_output=True, check=False).returncode != 0:
         pytest.skip("remounting is not permitted")
     checkpoint.save(2, weights(2), {})
     assert ["Read-only file system" in line for line in warnings] == [True]
-    assert held(disk / "net") == 1
-    assert names(disk / "net") == files_of(1)
+    assert held(small_disk / "net") == 1
+    assert names(small_disk / "net") == files_of(1)
     with pytest.raises(OSError, match="Read-only file system"):
-        write_tensors(disk / "weights" / "net.safetensors", weights(1), {})
+        write_tensors(small_disk / "weights" / "net.safetensors", weights(1), {})
 
 
 # When to save, and when to stop.
