@@ -58,7 +58,10 @@ def run_command(
     time_limit: Annotated[
         float | None,
         typer.Option(
-            "--time-limit", metavar="HOURS", min=0, help="End a run that takes longer  [default: 5 times the predicted]"
+            "--time-limit",
+            metavar="HOURS",
+            min=0,
+            help="End a run that takes longer  [default: 10 minutes and 5 times the predicted]",
         ),
     ] = None,
     if_changed: Annotated[

@@ -36,7 +36,7 @@ class Cluster:
         self.gpus, self.cpus = gpus, cpus
 
     def __enter__(self) -> Self:
-        """Connects; nothing is started and no port is opened to others. Raises InputError in one line."""
+        """Connects; no Ray is started. Raises InputError in one line."""
         os.environ.setdefault("RAY_AUTH_MODE", "token")  # read when ray is imported
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         try:
