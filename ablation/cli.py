@@ -85,13 +85,19 @@ def run_command(
         float | None,
         typer.Option("--ray-gpus", metavar="N", min=0, help="GPUs Ray gives a run  [default: its devices]"),
     ] = None,
-    ray_cpus: Annotated[float, typer.Option("--ray-cpus", metavar="N", min=0, help="CPUs Ray gives a run")] = 1,
+    ray_cpus: Annotated[
+        float | None, typer.Option("--ray-cpus", metavar="N", min=0, help="CPUs Ray gives a run  [default: 1]")
+    ] = None,
     as_json: JsonOption = False,
 ) -> int:
     """Train each step of SPEC over several seeds and print the table.
 
     Runs that are recorded in --out are not trained again, and an interrupted one goes on.
     """
+    if time_limit == 0:
+        raise InputError("--time-limit 0 would end every run: give hours, such as 0.5")
+    if engine_name != "ray" and (ray_gpus, ray_cpus) != (None, None):
+        raise InputError("--ray-gpus and --ray-cpus need --engine ray")
     chosen = with_world_size(get_benchmark(benchmark), world_size)
     rows = path(spec, chosen)[-1 if last else 0 :]
 
@@ -107,7 +113,7 @@ def run_command(
 
     store = Store(out)
     store.create()
-    cluster = Cluster(ray_gpus, ray_cpus) if engine_name == "ray" else None
+    cluster = Cluster(ray_gpus, 1 if ray_cpus is None else ray_cpus) if engine_name == "ray" else None
     with store.lock(), Display() as display, cluster or nullcontext():
         if cluster is None and store.lines() < seeds * len(rows):
             engine.start()  # imports torch while the images are looked up
@@ -133,7 +139,6 @@ def run_command(
             return OVER_BUDGET
     results = [result for result in store.results() if result.benchmark_id == study.benchmark_id]
     failures = _show(rows, results, store.failures(), study.benchmark_id, chosen, seeds, out, spec, as_json)
-    _warn_damaged(store)
     return FAILED if failures else 0
 
 
@@ -163,7 +168,9 @@ def table_command(
     failed = store.failures()
     if not recorded and failed:
         last = failed[-1]
-        raise InputError(f"no run in {out} has a result: {len(failed)} failed, as {last.spec}, with {last.reason!r}")
+        raise InputError(
+            f"no run in {out} has a result: {len(failed)} failed, the last ({last.spec}) with {last.reason!r}"
+        )
     if not recorded:
         raise InputError(f"no records in {out}: ablate run makes them, --out names another folder")
     asked = recorded_benchmark(recorded[-1]) if benchmark is None else get_benchmark(benchmark)
@@ -289,9 +296,13 @@ def _show(
     of_this_table = [f for f in failures if f.benchmark_id == benchmark_id and (seeds is None or f.seed < seeds)]
     lost = unfinished(rows, results, of_this_table)
     frame = ablation_frame(rows, results, seeds, lost)
-    text, lines = caption(benchmark, results, seeds), failure_lines(rows, lost)
+    text, lines = caption(benchmark, results, seeds, benchmark_id), failure_lines(rows, lost)
     whole = "\n\n".join([text, *lines])
-    files = write_outputs(frame, rows, results, whole, out / f"{benchmark.name}_{spec}", seeds)
+    try:
+        files = write_outputs(frame, rows, results, whole, out / f"{benchmark.name}_{spec}", seeds)
+    except InputError as error:  # the table can still be read
+        print(f"warning: {error}", file=sys.stderr)
+        files = []
     if as_json:
         content = {
             "benchmark": benchmark.name,
@@ -312,6 +323,8 @@ def _show(
     console.print(to_terminal(frame, text))
     for line in lines:
         console.print(line, markup=False, soft_wrap=True)
+    if not files:
+        return lost
     console.print("written: " + ", ".join(str(file) for file in files), markup=False, soft_wrap=True)
     return lost
 

@@ -15,9 +15,8 @@ from benchmarks.results import Failure, Result
 NAME_LIMIT = 100  # characters of a file's name before its suffix
 
 
-def caption(benchmark: Benchmark, results: Sequence[Result], seeds: int | None) -> str:
+def caption(benchmark: Benchmark, results: Sequence[Result], seeds: int | None, benchmark_id: str) -> str:
     """One line that says what the numbers are and where they come from."""
-    ids = ", ".join(sorted({result.benchmark_id for result in results})) or "no records"
     devices = ", ".join(sorted({result.device for result in results}))
     versions = ", ".join(sorted({f"torch {result.versions.get('torch')}" for result in results}))
     used = {None: "all recorded seeds", 1: "seed 0"}.get(seeds, f"seeds 0 to {(seeds or 1) - 1}")
@@ -28,7 +27,8 @@ def caption(benchmark: Benchmark, results: Sequence[Result], seeds: int | None) 
     size = benchmark.recipe.world_size
     together = f", {size} devices a run" if size > 1 else ""
     numbers = f"final epoch of {benchmark.recipe.epochs}, mean ± std over {used}"
-    return f"{benchmark.name} ({ids}), {devices}, {versions}{together}{beside}{across}; {numbers}"
+    made = ", ".join([f"{benchmark.name} ({benchmark_id})", *([devices, versions] if results else ["no result"])])
+    return f"{made}{together}{beside}{across}; {numbers}"
 
 
 def unfinished(rows: Sequence[Row], results: Sequence[Result], failures: Sequence[Failure]) -> list[Failure]:
@@ -63,5 +63,5 @@ def write_outputs(
         if not unchanged:
             replace_file(figure, lambda file: plot_curves(rows, results, file, text.partition(";")[0], seeds))
     except OSError as error:
-        raise InputError(f"cannot write to --out {stem.parent}: {error.strerror}") from error
+        raise InputError(f"cannot write to --out {stem.parent}: {error.strerror or error}") from error
     return [markdown, csv, figure]

@@ -75,7 +75,10 @@ class Study:
         """
         for line in store.repair():
             display.say(f"warning: {line}")
-        for result in store.results():  # a command may have been killed just after it recorded one
+        recorded_results = store.results()
+        for file in store.damaged:
+            display.say(f"warning: lines that cannot be read are left out, and their runs made again: {file}")
+        for result in recorded_results:  # a command may have been killed just after it recorded one
             shutil.rmtree(checkpoint_folder(self.out, result.unit), ignore_errors=True)
         missing = self.missing(store)
         if not missing:

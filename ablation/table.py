@@ -50,6 +50,7 @@ def ablation_frame(
     recorded = {seed for own in by_row for seed in own.index} | {failure.seed for failure in lost}
     wanted = range(seeds) if seeds is not None else recorded
     frame = pd.DataFrame([_line(row, own) for row, own in zip(rows, by_row, strict=True)])
+    frame[["params", "macs"]] = frame[["params", "macs"]].astype("Int64")  # whole, where some row has none
     frame["seeds"] = len(wanted)
     frame["failed"] = [sum(failure.key == row.variant.key() for failure in lost) for row in rows]
     top1 = [own["top1"] for own in by_row]

@@ -142,7 +142,7 @@ def load_benchmark(path: Path) -> Benchmark:
     try:
         content = tomllib.loads(path.read_text())
     except OSError as error:
-        raise InputError(f"cannot read benchmark {path}: {error.strerror}") from error
+        raise InputError(f"cannot read benchmark {path}: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:  # ValueError: TOML, UTF-8, or a number of thousands of digits
         raise InputError(f"{path} is not TOML: {error}") from error
     try:

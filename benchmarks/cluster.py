@@ -50,7 +50,7 @@ class Cluster:
         except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
             reason = str(error).strip().partition("\n")[0]
             raise InputError(
-                f"--engine ray finds no cluster at {address} ({reason}): docs/cluster.md starts one"
+                f"--engine ray can join no cluster at {address} ({reason}): docs/cluster.md starts one"
             ) from error
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, before)  # which Ray has made its own
@@ -75,6 +75,10 @@ class Cluster:
         device = "cuda" if there and name != "cpu" else "cpu"
         if self.gpus is None:
             self.gpus = world_size if device == "cuda" else 0
+        wanted = {"CPU": self.cpus, "GPU": self.gpus}
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        if not any(all(node.get(name, 0) >= count for name, count in wanted.items()) for node in nodes):
+            raise InputError(f"no node of the Ray cluster has {self.cpus:g} CPUs and {self.gpus:g} GPUs for one run")
         return device
 
     def call(self, function: str, report: Report, *args: Any) -> Any:
@@ -160,4 +164,5 @@ def _outcome(done: Any) -> Any:
     try:
         return ray.get(done)
     except ray.exceptions.RayError as error:
-        return ChildFailed(f"Ray: {str(error).strip().splitlines()[0]}", str(error))
+        words = str(error).strip().splitlines() or [type(error).__name__]
+        return ChildFailed(f"Ray: {words[0]}", str(error))

@@ -15,7 +15,6 @@ from pydantic import TypeAdapter
 
 from benchmarks.progress import Progress, Report
 from benchmarks.results import Result
-from benchmarks.training.world import World
 from benchmarks.unit import Unit
 
 LAST_LINES = 20  # of what torchrun said, kept for the record of a failure
@@ -62,12 +61,13 @@ def _told(line: str, report: Report) -> bool:
 
 def main() -> None:
     """One of the processes: `torchrun ... -m benchmarks.distributed UNIT.json RESULT.json`."""
+    threading.Thread(target=_die_with_torchrun, args=[os.getppid()], daemon=True).start()  # before what takes seconds
     import torch
     import torch.distributed as dist
 
     from benchmarks.run import train_unit
+    from benchmarks.training.world import World
 
-    threading.Thread(target=_die_with_torchrun, args=[os.getppid()], daemon=True).start()
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     unit: Unit = TypeAdapter(Unit).validate_json(Path(sys.argv[1]).read_bytes())
     on_gpu = unit.device.startswith("cuda")

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any
 
 import psutil
@@ -69,8 +69,10 @@ def _folder(topic: str, folder: Path) -> Finding:
     there = next(place for place in [folder.absolute(), *folder.absolute().parents] if place.exists())
     free = shutil.disk_usage(there).free
     text = f"{folder}: {_gib(free)} free"
-    if not os.access(there, os.W_OK) or not there.is_dir():
-        return Finding(topic, text, f"{there} cannot be written to: choose another folder")
+    try:
+        TemporaryFile(dir=there).close()
+    except OSError as error:
+        return Finding(topic, text, f"{there} cannot be written to ({error.strerror or error}): choose another folder")
     if free < LEAST_SPACE:
         return Finding(topic, text, f"less than {_gib(LEAST_SPACE)} free: make room, or choose another folder")
     return Finding(topic, text)

@@ -34,6 +34,7 @@ CHILD_ENVIRONMENT = {  # read when the libraries load, so it must be set before 
     "MALLOC_TRIM_THRESHOLD_": str(2**34),
 }
 
+LONGEST_WAIT = 3600.0  # seconds; the system counts them in milliseconds, of which an int holds 24 days
 STOP_SECONDS = 8.0  # that children have to keep their state once they are asked to stop
 CLOSING_SECONDS = 5.0  # that a child may take to end once it can say no more
 
@@ -156,7 +157,7 @@ def _ready(running: dict[int, "_Child"], stop: StopRequest) -> list[int]:
             child.ask_to_stop()
     sources = {source: number for number, child in running.items() for source in child.sources()}
     left = min(child.deadline for child in running.values()) - time.monotonic()
-    ready = wait([*sources, stop.receiver], max(0.0, left) if left < math.inf else None)
+    ready = wait([*sources, stop.receiver], min(max(0.0, left), LONGEST_WAIT))
     if stop.receiver in ready:
         stop.drain()
     late = [number for number, child in running.items() if time.monotonic() > child.deadline]

@@ -1,5 +1,6 @@
 """A file of records, one a line as JSON, each with a sha256 of its own: what was not written so is not read."""
 
+import codecs
 import errno
 import hashlib
 import json
@@ -66,11 +67,12 @@ class JsonLines(Generic[Record]):
         """All that is whole, oldest first. Raises InputError where the file cannot be read."""
         self.damaged = []
         try:
-            lines = self.path.read_bytes().split(b"\n")
+            content = self.path.read_bytes().removeprefix(codecs.BOM_UTF8)  # an editor's doing
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise InputError(f"cannot read {self.path}: {error.strerror}") from error
+            raise InputError(f"cannot read {self.path}: {error.strerror or error}") from error
+        lines = [line.removesuffix(b"\r") for line in content.split(b"\n")]
         parsed = [(number, self._parse(line)) for number, line in enumerate(lines, 1) if line.strip()]
         self.damaged = [number for number, record in parsed if record is None]
         return [record for _, record in parsed if record is not None]

@@ -25,6 +25,7 @@ from arch.errors import InputError
 from benchmarks.durable import replace_file
 
 BEAT = 5.0  # seconds between two signs of life
+LONGEST_HOLDER = 4096  # bytes that its file may have
 PATIENCE = 3 * BEAT  # without one, after which a holder on another computer is taken for dead
 
 
@@ -75,7 +76,7 @@ class FolderLock:
         except Timeout as error:
             raise self._taken(self._seen()) from error
         except OSError as error:
-            raise InputError(f"cannot lock --out {self.folder}: {error.strerror}") from error
+            raise InputError(f"cannot lock --out {self.folder}: {error.strerror or error}") from error
         try:
             self._wait_until_gone()
             self._write()
@@ -120,8 +121,10 @@ class FolderLock:
     def _seen(self) -> tuple[Holder, int] | None:
         """The holder and its last sign of life, which is compared with another but never with a clock."""
         try:
+            if not self._path.is_file():  # a pipe would be waited for
+                return None
             with self._path.open("rb") as file:
-                holder: Holder = TypeAdapter(Holder).validate_json(file.read())
+                holder: Holder = TypeAdapter(Holder).validate_json(file.read(LONGEST_HOLDER))
                 return holder, os.fstat(file.fileno()).st_mtime_ns
         except (OSError, ValueError):
             return None
@@ -131,7 +134,7 @@ class FolderLock:
         try:
             replace_file(self._path, lambda file: file.write_text(content))
         except OSError as error:
-            raise InputError(f"cannot write to --out {self.folder}: {error.strerror}") from error
+            raise InputError(f"cannot write to --out {self.folder}: {error.strerror or error}") from error
 
     def _beat(self) -> None:
         while not self._done.wait(BEAT):
@@ -167,6 +170,6 @@ def _start_time(pid: int) -> str | None:
     with suppress(OSError):
         state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()  # man 5 proc
         return None if state in "ZX" else fields[18]
-    with suppress(psutil.Error):
+    with suppress(psutil.Error, ValueError, OverflowError):  # a pid that is none
         return str(psutil.Process(pid).create_time())
     return None

@@ -4,6 +4,7 @@ import errno
 import io
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -85,18 +86,26 @@ def run_app(app: typer.Typer, name: str, argv: list[str] | None) -> int:
             code = app(args=argv, prog_name=name, standalone_mode=False)
     except Terminated:
         code = TERMINATED
+    except SystemExit:  # nobody reads standard output any more
+        return FAILED
     except (InputError, ChildFailed, OSError) as error:
-        print(f"{name}: {printable(' '.join(_what_happened(error).splitlines()))}", file=sys.stderr)
+        _tell(f"{name}: {printable(' '.join(_what_happened(error).splitlines()))}")
         return 2 if isinstance(error, InputError) else FAILED
     except typer.Abort:  # the end of standard input
         return FAILED
     except typer.TyperException as error:
         message = error.format_message()
-        print(message if message.startswith("Usage:") else f"{name}: {message}", file=sys.stderr)
+        _tell(message if message.startswith("Usage:") else f"{name}: {message}")
         return 2
     if code in (INTERRUPTED, TERMINATED):
-        print(f"{name}: stopped; the same command goes on from here", file=sys.stderr)
+        _tell(f"{name}: stopped; the same command goes on from here")
     return code if isinstance(code, int) else 0
+
+
+def _tell(line: str) -> None:
+    """On standard error; where that cannot be written to, the exit code has to do."""
+    with suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
 
 
 def _what_happened(error: Exception) -> str:

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from types import TracebackType
@@ -65,8 +66,9 @@ class Display:
             self._bars.stop()
 
     def say(self, line: str) -> None:
-        """One line that stays."""
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        """One line that stays. What nobody can be told, such as on a full disk, ends no work."""
+        with suppress(OSError):
+            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def ask(self, question: str, choices: Sequence[str]) -> str | None:
         """One of the choices, from a person; None where nobody is there to answer."""
@@ -90,7 +92,8 @@ class Display:
             self._draw(progress)
         elif time.monotonic() - self._spoken >= PLAIN_EVERY:
             self._spoken = time.monotonic()
-            print(self._line(progress), file=sys.stderr, flush=True)
+            with suppress(OSError):
+                print(self._line(progress), file=sys.stderr, flush=True)
 
     def _draw(self, progress: Progress) -> None:
         if self._bar is None or self._bar[1] != progress.total:

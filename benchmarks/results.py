@@ -103,7 +103,7 @@ class Store:
             with self.path.open("ab"):
                 pass
         except OSError as error:
-            raise InputError(f"cannot write to --out {self.out}: {error.strerror}") from error
+            raise InputError(f"cannot write to --out {self.out}: {error.strerror or error}") from error
 
     @contextmanager
     def lock(self) -> Iterator[None]:

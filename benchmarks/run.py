@@ -29,8 +29,8 @@ from benchmarks.versions import commit, versions
 def run(report: Report, unit: Unit) -> Result:
     """Trains and evaluates one unit, going on from its checkpoint where there is one.
 
-    The final weights go to out/weights/<unit>.safetensors. SIGTERM keeps the state and ends the training.
-    Raises TrainingFailed, Stopped, or OSError where the weights cannot be written.
+    The final weights go to out/weights/<unit>.safetensors, where there is room. SIGTERM keeps the state and ends the
+    training. Raises TrainingFailed and Stopped.
     """
     if unit.benchmark.recipe.world_size > 1:
         return run_together(report, unit)
@@ -57,7 +57,10 @@ def train_unit(report: Report, unit: Unit, device: str, world: World) -> Result:
         curve, final = train(model, train_split, eval_split, recipe, unit.seed, checkpoint, report, execution, world)
     if world.rank == 0:
         header = {"spec": unit.spec, **checkpoint.identity}
-        write_tensors(unit.out / "weights" / f"{unit.id}.safetensors", model.state_dict(), header)
+        try:
+            write_tensors(unit.out / "weights" / f"{unit.id}.safetensors", model.state_dict(), header)
+        except OSError as error:  # the result is worth more than they are, and takes less room
+            warn(f"{error.strerror or error}; the result is recorded without its weights")
     train_seconds = sum(epoch.train_seconds for epoch in curve)
     images_seen = sum(epoch.images_seen for epoch in curve)
     return Result(
@@ -132,8 +135,8 @@ def settle_changes(checkpoint: Checkpoint, if_changed: IfChanged) -> list[str]:
 
 
 def differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """In device, versions and commit, as "torch 2.10.0, now 2.11.0"."""
-    pairs = [(name, saved.get(name), now[name]) for name in ("device", "instructions", "commit")]
+    """In device and versions, as "torch 2.10.0, now 2.11.0"."""
+    pairs = [(name, saved.get(name), now[name]) for name in ("device", "instructions")]
     pairs += [(name, saved.get("versions", {}).get(name), version) for name, version in now["versions"].items()]
     return [f"{name} {before}, now {after}" for name, before, after in pairs if before != after]
 

@@ -66,7 +66,7 @@ def read_profile(name: str) -> Profile:
     try:
         return parse_profile(path.read_bytes())
     except OSError as error:
-        raise InputError(f"cannot read device profile {path}: {error.strerror}") from error
+        raise InputError(f"cannot read device profile {path}: {error.strerror or error}") from error
     except ValueError as error:
         raise InputError(f"{path} is not a device profile: {error}") from error
 

@@ -6,6 +6,7 @@ header, and beside it its sha256, in the format of `sha256sum --check`. It count
 
 import hashlib
 import json
+import shutil
 import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
@@ -68,10 +69,14 @@ class Checkpoint:
             write_generation(self.folder, number, tensors, {"identity": self.identity, **state}, self.damaged)
         except OSError as error:
             pause = RETRY_SECONDS
-            self.warn(f"{error.strerror}; the training goes on without this checkpoint")
+            self.warn(f"{error.strerror or error}; the training goes on without this checkpoint")
         self._next_save = time.monotonic() + max(pause, COST_SHARE * (time.monotonic() - started))
         if self.stopping():
-            raise Stopped
+            raise Stopped("it was asked to end; the same command goes on from here")
+
+    def forget(self) -> None:
+        """Removes the state; the training would start anew."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def write_generation(

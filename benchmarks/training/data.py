@@ -76,17 +76,24 @@ class CachedData:
             opened = Images(images, labels)
             if opened.digest() == self.digests[split]:
                 return opened
-        except (OSError, ValueError):
+        except (OSError, ValueError, EOFError):
             pass
-        raise InputError(
-            f"the cached images in {self.folder} are damaged: delete that folder, and they are decoded anew"
+        raise self._damaged()
+
+    def _damaged(self) -> InputError:
+        there = "damaged" if self.folder.exists() else "gone"
+        return InputError(
+            f"the cached images in {self.folder} are {there}: delete that folder, and they are decoded anew"
         )
 
     def counts(self, data: Data) -> tuple[int, int]:
         """Images to train on and images to test on."""
         limits = {"train": data.train_per_class, "test": data.test_per_class}
-        labels = {split: np.load(self.folder / f"{split}_labels.npy") for split in limits}
-        train, test = (len(_first_of_each_class(labels[split], limit)) for split, limit in limits.items())
+        try:
+            labels = {split: np.load(self.folder / f"{split}_labels.npy") for split in limits}
+            train, test = (len(_first_of_each_class(labels[split], limit)) for split, limit in limits.items())
+        except (OSError, ValueError, EOFError, IndexError, TypeError) as error:
+            raise self._damaged() from error
         return train, test
 
     def load(self, data: Data, split: Split) -> tuple[Images, Images]:
@@ -180,7 +187,7 @@ def _cached(key: str, read: Callable[[], Decoded]) -> CachedData:
                 _write_cache(folder, *read())
     except OSError as error:
         raise InputError(
-            f"cannot keep decoded images in {root}: {error.strerror}; XDG_CACHE_HOME can move it"
+            f"cannot keep decoded images in {root}: {error.strerror or error}; XDG_CACHE_HOME can move it"
         ) from error
     meta = json.loads((folder / "meta.json").read_text())
     fingerprint = hashlib.sha256("".join(meta["digests"].values()).encode()).hexdigest()[:16]
@@ -190,8 +197,10 @@ def _cached(key: str, read: Callable[[], Decoded]) -> CachedData:
 def _is_whole(folder: Path) -> bool:
     names = [f"{split}_{kind}.npy" for split in ("train", "test") for kind in ("images", "labels")]
     try:
-        json.loads((folder / "meta.json").read_text())
-    except (OSError, ValueError):
+        meta = json.loads((folder / "meta.json").read_text())
+        if not meta.keys() >= {"classes", "digests", "input_shape"} or meta["digests"].keys() != {"train", "test"}:
+            return False
+    except (OSError, ValueError, AttributeError):
         return False
     return all((folder / name).exists() for name in names)
 
@@ -294,7 +303,7 @@ def _folder_key(root: Path, data: Data, files: FolderFiles) -> str:
             try:
                 status = path.stat()
             except OSError as error:
-                raise InputError(f"cannot read image {path}: {error.strerror}") from error
+                raise InputError(f"cannot read image {path}: {error.strerror or error}") from error
             stamp = f"{path} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"  # no copy can set the last
             digest.update(stamp.encode(errors="surrogateescape"))
     return f"folder-{digest.hexdigest()[:16]}"

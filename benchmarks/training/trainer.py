@@ -115,6 +115,8 @@ def train(
         evaluation = world.once(lambda: evaluate(model, eval_split, recipe))
         if not math.isfinite(loss) or not math.isfinite(evaluation.loss):
             wrong = evaluation.loss if math.isfinite(loss) else loss
+            if checkpoint and world.rank == 0:
+                checkpoint.forget()  # from such a state no other end can be reached
             raise TrainingFailed(f"the loss is {wrong} after epoch {done + 1}")
         accuracies, seconds = (evaluation.loss, evaluation.top1, evaluation.top5), time.perf_counter() - started
         state.curve.append(Epoch(done + 1, loss, top1, *accuracies, seen, state.epoch.seconds, seconds))

@@ -300,6 +300,10 @@ def one_line_of(code: int, arguments: list[str], capsys: pytest.CaptureFixture[s
         (["baseline", "--side-by-side", "0"], "--side-by-side"),
         (["baseline", "--side-by-side", "65"], "--side-by-side"),
         (["baseline", "--side-by-side", "x"], "--side-by-side"),
+        (["baseline", "--time-limit", "0"], "--time-limit 0 would end every run"),
+        (["baseline", "--ray-gpus", "1"], "--ray-gpus and --ray-cpus need --engine ray"),
+        (["baseline", "--ray-cpus", "2"], "--ray-gpus and --ray-cpus need --engine ray"),
+        (["baseline", "--world-size", "64"], "--world-size 64"),
         ([], "SPEC"),
     ],
 )

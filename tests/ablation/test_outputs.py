@@ -52,22 +52,22 @@ def test_a_folder_that_cannot_be_written_is_one_line(make_result: Make, tmp_path
 
 
 def test_the_caption_names_benchmark_device_versions_epoch_and_seeds(make_result: Make) -> None:
-    text = caption(DIGITS, [make_result()], 3)
+    text = caption(DIGITS, [make_result()], 3, "0123456789ab")
     for part in ("digits", "0123456789ab", "cpu", "torch 2.10.0", "final epoch of 40", "seeds 0 to 2"):
         assert part in text
-    assert caption(DIGITS, [make_result()], 1).endswith("over seed 0")
+    assert caption(DIGITS, [make_result()], 1, "0123456789ab").endswith("over seed 0")
 
 
 def test_the_caption_says_where_trainings_shared_the_device(make_result: Make) -> None:
     results = [make_result(), make_result(seed=1, side_by_side=4), make_result(seed=2, side_by_side=2)]
-    assert "times of up to 4 trainings sharing the device" in caption(DIGITS, results, 3)
-    assert "sharing" not in caption(DIGITS, results[:1], 3)
+    assert "times of up to 4 trainings sharing the device" in caption(DIGITS, results, 3, "0123456789ab")
+    assert "sharing" not in caption(DIGITS, results[:1], 3, "0123456789ab")
 
 
 def test_the_caption_says_that_a_training_went_on_with_something_else(make_result: Make) -> None:
     results = [make_result(), make_result(seed=1, changed=["epoch 3: torch 2.9.0, now 2.10.0"])]
-    assert ", 1 run(s) went on under other versions or devices; " in caption(DIGITS, results, 2)
-    assert "went on" not in caption(DIGITS, results[:1], 2)
+    assert ", 1 run(s) went on under other versions or devices; " in caption(DIGITS, results, 2, "0123456789ab")
+    assert "went on" not in caption(DIGITS, results[:1], 2, "0123456789ab")
 
 
 def fail(row: int, seed: int, reason: str = "the loss is nan") -> Failure:

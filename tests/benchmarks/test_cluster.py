@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from ablation.cli import main
+from arch.errors import InputError
 from benchmarks import engine
 from benchmarks.cluster import Cluster
 from benchmarks.progress import Report, silent
@@ -142,7 +143,7 @@ def test_without_a_cluster_it_says_how_to_get_one(
         monkeypatch.setenv(variable, os.environ.get(variable, "0" if "USAGE" in variable else "token"))
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     assert main(["run", "baseline", "--out", str(tmp_path / "out"), "--engine", "ray"]) == 2
-    assert "ablate: --engine ray finds no cluster at 127.0.0.1:1" in capsys.readouterr().err
+    assert "ablate: --engine ray can join no cluster at 127.0.0.1:1" in capsys.readouterr().err
 
 
 def test_without_ray_it_says_how_to_install_it(
@@ -160,6 +161,8 @@ def test_the_device_is_what_the_cluster_has(
     name: str, gpus: int, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 8.0, **({"GPU": gpus} if gpus else {})})
+    node = {"Alive": True, "Resources": {"CPU": 4.0, "GPU": 2.0}}
+    monkeypatch.setattr("ray.nodes", lambda: [node])
     cluster = Cluster()
     assert cluster.choose_device(name, world_size=2) == expected
     assert cluster.gpus == (2 if expected == "cuda" else 0)
@@ -169,3 +172,14 @@ def test_the_device_is_what_the_cluster_has(
 def test_the_gpus_of_a_task_are_those_of_its_child(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(Path(__file__).parent)
     assert engine.call("benchmarks.cluster:on_devices", silent, "5,6", "test_cluster:visible_devices", ()) == "5,6"
+
+
+@pytest.mark.parametrize(("gpus", "cpus"), [(4, 1), (1, 8)])
+def test_what_no_node_has_is_refused_before_it_is_waited_for(
+    gpus: float, cpus: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 8.0, "GPU": 4.0})
+    nodes = [{"Alive": True, "Resources": {"CPU": 4.0, "GPU": 2.0}}] * 2
+    monkeypatch.setattr("ray.nodes", lambda: [*nodes, {"Alive": False, "Resources": {"CPU": 64.0, "GPU": 8.0}}])
+    with pytest.raises(InputError, match=f"no node of the Ray cluster has {cpus:g} CPUs and {gpus:g} GPUs"):
+        Cluster(gpus, cpus).choose_device("auto", world_size=1)

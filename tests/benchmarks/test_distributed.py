@@ -75,7 +75,7 @@ def _is_ours(process: psutil.Process) -> bool:
         return False
 
 
-@pytest.mark.parametrize("world_size", [3, 0, 65])
+@pytest.mark.parametrize("world_size", [3, 0, 64, 65])
 def test_a_batch_that_cannot_be_shared_is_refused(
     world_size: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -571,3 +571,7 @@ def test_what_a_person_has_set_stays() -> None:
     *starts, found = output_anew(own)
     assert len(starts) == 2
     assert json.loads(found) == engine.CHILD_ENVIRONMENT | own
+
+
+def test_a_limit_of_many_years_is_one(watched: type[Watched]) -> None:
+    assert dict(engine.call_each("test_engine:give_back", [(1,)], 1, ignore, time_limit=1e9)) == {0: (1,)}

@@ -194,3 +194,9 @@ def test_a_torn_line_on_a_full_disk_spoils_nothing(small_disk: Path, fill: Calla
     assert "cut off" in lines.repair()
     lines.append(NOTES[0])
     assert lines.read() == [long, NOTES[0]]
+
+
+def test_the_marks_of_an_editor_are_no_damage(lines: JsonLines[Note], written: bytes) -> None:
+    lines.path.write_bytes(b"\xef\xbb\xbf" + written.replace(b"\n", b"\r\n"))
+    assert lines.read() == NOTES
+    assert lines.damaged == []

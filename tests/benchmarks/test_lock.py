@@ -249,3 +249,17 @@ def test_setting_the_clock_neither_ends_a_holder_nor_revives_it(tmp_path: Path, 
         process.wait()
     answers.append(subprocess.check_output(command, cwd=ROOT, text=True))
     assert answers == ["False\n", "True\n"]
+
+
+def test_a_pipe_in_the_place_of_the_holder_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / ".holder.json")
+    with FolderLock(tmp_path) as lock:
+        assert lock.is_ours()
+
+
+def test_a_holder_with_an_impossible_pid_is_gone(tmp_path: Path) -> None:
+    me = Holder.of_this_process()
+    for pid in (-1, 2**70):
+        (tmp_path / ".holder.json").write_text(json.dumps({**asdict(me), "pid": pid}))
+        with FolderLock(tmp_path) as lock:
+            assert lock.is_ours()

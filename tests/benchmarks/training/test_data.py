@@ -581,3 +581,24 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     with pytest.raises(InputError, match=r"^cannot keep decoded images in .*file.*; XDG_CACHE_HOME can move it$"):
         prepare(DIGITS, None)
+
+
+@pytest.mark.parametrize("damage", [b"", b"\x93NUMPY", b"garbage" * 50])
+def test_damaged_labels_are_named_before_anything_is_trained(damage: bytes, digits: CachedData, tmp_path: Path) -> None:
+    copy = replace(digits, folder=tmp_path / "copy")
+    shutil.copytree(digits.folder, copy.folder)
+    (copy.folder / "train_labels.npy").write_bytes(damage)
+    with pytest.raises(InputError, match=r"the cached images in .*copy are damaged: delete that folder"):
+        copy.counts(DIGITS)
+    with pytest.raises(InputError, match="are damaged"):
+        copy.load(DIGITS, "test")
+    shutil.rmtree(copy.folder)
+    with pytest.raises(InputError, match="are gone"):
+        copy.counts(DIGITS)
+
+
+@pytest.mark.parametrize("meta", ["{}", "[]", "null", '{"classes": [], "digests": {}, "input_shape": []}', "{"])
+def test_a_cache_without_its_description_is_made_anew(meta: str, cache: Path) -> None:
+    made = prepare(DIGITS, None)
+    (made.folder / "meta.json").write_text(meta)
+    assert prepare(DIGITS, None) == made
