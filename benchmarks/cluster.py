@@ -115,6 +115,7 @@ class Cluster:
                     number, outcome = pending.pop(done), _outcome(done)
                     if not isinstance(outcome, Exception):  # it only did as it was told
                         yield number, outcome
+                pending.clear()  # what is left has had its time
             finally:
                 _end_soon(list(pending))
         if stop():
