@@ -27,7 +27,7 @@ def caption(benchmark: Benchmark, results: Sequence[Result], seeds: int | None, 
     size = benchmark.recipe.world_size
     together = f", {size} devices a run" if size > 1 else ""
     numbers = f"final epoch of {benchmark.recipe.epochs}, mean ± std over {used}"
-    made = ", ".join([f"{benchmark.name} ({benchmark_id})", *([devices, versions] if results else ["no result"])])
+    made = ", ".join([f"{benchmark.name} ({benchmark_id})", *([devices, versions] if results else [])])
     return f"{made}{together}{beside}{across}; {numbers}"
 
 

@@ -81,9 +81,10 @@ class CachedData:
         raise self._damaged()
 
     def _damaged(self) -> InputError:
-        there = "damaged" if self.folder.exists() else "gone"
+        if not self.folder.exists():
+            return InputError(f"the cached images in {self.folder} are gone: the same command decodes them anew")
         return InputError(
-            f"the cached images in {self.folder} are {there}: delete that folder, and they are decoded anew"
+            f"the cached images in {self.folder} are damaged: delete that folder, and they are decoded anew"
         )
 
     def counts(self, data: Data) -> tuple[int, int]:
