@@ -1,5 +1,6 @@
 """Carries a plan out: finds what is done already, refuses what is over budget, trains what remains."""
 
+import errno
 import shutil
 from collections.abc import Sequence
 from contextlib import closing
@@ -15,7 +16,7 @@ from benchmarks.benchmark import Benchmark, identify
 from benchmarks.budget.verdict import Verdict
 from benchmarks.engine import ChildFailed, Engine
 from benchmarks.progress import Display, Progress
-from benchmarks.results import Failure, Store, unit_id
+from benchmarks.results import Failure, Result, Store, unit_id
 from benchmarks.side_by_side import best_number
 from benchmarks.training.data import CachedData
 from benchmarks.unit import IfChanged, Unit, checkpoint_folder
@@ -104,8 +105,7 @@ class Study:
                     store.append(_failure(unit, outcome))
                     display.say(f"{row.label} seed {seed} failed: {outcome}")
                     continue
-                store.append(outcome)
-                shutil.rmtree(unit.checkpoint, ignore_errors=True)
+                _record(store, outcome, unit)
                 overall.end(number)
                 display.say(f"{row.label} seed {seed}: top-1 {outcome.top1:.2f} ({ended} of {len(missing)} runs)")
 
@@ -172,6 +172,18 @@ class Study:
             predicted_hours=verdict.hours.predicted,
             execution=verdict.throughput.execution,
         )
+
+
+def _record(store: Store, result: Result, unit: Unit) -> None:
+    """Keeps a result, and then needs its training's state no more; on a full disk that makes the room."""
+    try:
+        store.append(result)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not unit.checkpoint.exists():
+            raise
+        shutil.rmtree(unit.checkpoint, ignore_errors=True)
+        store.append(result)
+    shutil.rmtree(unit.checkpoint, ignore_errors=True)
 
 
 def _failure(unit: Unit, error: Exception) -> Failure:

@@ -1,3 +1,4 @@
+import errno
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -5,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ablation.plan import path
-from ablation.study import PATIENCE, START_SECONDS, Study
+from ablation.study import PATIENCE, START_SECONDS, Study, _record
 from benchmarks import engine
 from benchmarks.benchmark import Benchmark, get_benchmark
 from benchmarks.progress import Display, Progress
@@ -199,3 +200,34 @@ def test_a_torn_line_is_told_of_before_anything_else_and_what_is_recorded_needs_
     assert display.said == [said]
     assert records.failures() == [failure]
     assert not left.exists()
+
+
+@pytest.mark.parametrize("refusals", [0, 1, 2])
+def test_on_a_full_disk_a_result_takes_the_room_of_its_checkpoint(
+    refusals: int,
+    benchmark: Benchmark,
+    tmp_path: Path,
+    make_result: Callable[..., Result],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    carried, records = study(benchmark, tmp_path, 1), store(tmp_path)
+    [row, _] = carried.rows
+    unit = Unit(row.spec, row.variant, benchmark, 0, carried.data, "cpu", tmp_path, SPEC, 1, 1, 0.1)
+    unit.checkpoint.mkdir(parents=True)
+    append, refused = Store.append, list[bool]()
+
+    def refuse_first(self: Store, record: Result) -> None:
+        if len(refused) < refusals:
+            refused.append(unit.checkpoint.exists())
+            raise OSError(errno.ENOSPC, "No space left on device")
+        append(self, record)
+
+    monkeypatch.setattr(Store, "append", refuse_first)
+    if refusals == 2:
+        with pytest.raises(OSError, match="No space left"):
+            _record(records, make_result(), unit)
+    else:
+        _record(records, make_result(), unit)
+        assert records.results() == [make_result()]
+    assert refused == [True, False][:refusals]
+    assert not unit.checkpoint.exists()
