@@ -98,7 +98,8 @@ def identity(unit: Unit) -> dict[str, Any]:
     return {
         "unit": unit.id,
         "device": _device(unit),
-        "instructions": torch.backends.cpu.get_cpu_capability(),  # of the CPU, which choose its kernels
+        # of a CPU, which choose its kernels
+        "instructions": torch.backends.cpu.get_cpu_capability() if unit.device == "cpu" else "",
         "versions": versions(),
         "commit": commit(),
         "execution": unit.execution if unit.benchmark.recipe.world_size == 1 else "eager",
