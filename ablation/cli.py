@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -101,8 +102,6 @@ def run_command(
     chosen = with_world_size(get_benchmark(benchmark), world_size)
     rows = path(spec, chosen)[-1 if last else 0 :]
 
-    from contextlib import nullcontext
-
     from ablation.study import OverBudget, Study
     from benchmarks import engine
     from benchmarks.cluster import Cluster
@@ -181,7 +180,7 @@ def table_command(
     if not any(result.key == row.variant.key() for result in results for row in rows):
         there = ", ".join(dict.fromkeys(result.spec for result in results))
         raise InputError(f"no records of {plan} under {asked.name}: recorded are {there}")
-    _show(rows, results, store.failures(), results[-1].benchmark_id, chosen, seeds, out, plan, as_json)
+    _show(rows, results, failed, results[-1].benchmark_id, chosen, seeds, out, plan, as_json)
     return 0
 
 

@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from ablation.plan import Row
 from arch.errors import InputError
@@ -23,8 +23,6 @@ from benchmarks.unit import IfChanged, Unit, checkpoint_folder
 
 START_SECONDS = 600.0  # that any run may take to start, to compile, to wait for a disk
 PATIENCE = 5.0  # times the predicted hours, after which a run hangs
-
-CHOICES = ("resume", "restart", "stop")
 
 
 class OverBudget(Exception):
@@ -118,7 +116,7 @@ class Study:
         first = next(unit for unit in begun if unit.id in changes)
         more = f" (and {len(changes) - 1} more)" if len(changes) > 1 else ""
         what = f"the training of {first.spec} seed {first.seed}{more} was begun with {', '.join(changes[first.id])}"
-        choice: Any = self.if_changed or display.ask(f"{what}: go on with it all the same?", CHOICES)
+        choice: Any = self.if_changed or display.ask(f"{what}: go on with it all the same?", get_args(IfChanged))
         if choice in (None, "stop"):
             raise InputError(f"{what}: give --if-changed resume, and the record will say so, or --if-changed restart")
         return [replace(unit, if_changed=choice) for unit in units]

@@ -46,12 +46,9 @@ class JsonLines(Generic[Record]):
 
     def repair(self) -> str:
         """Ends a last line that was cut off in the middle of a write; returns what was done, "" where nothing was."""
-        try:
-            content = self.path.read_bytes()
-        except FileNotFoundError:
+        if not self._is_open_ended():
             return ""
-        if not content or content.endswith(b"\n"):
-            return ""
+        content = self.path.read_bytes()
         whole = content.rfind(b"\n") + 1
         with naming(self.path), self.path.open("rb+") as file:
             if self._parse(content[whole:]) is not None:  # only the end of the line is missing
@@ -62,6 +59,17 @@ class JsonLines(Generic[Record]):
                 kept.write(content[whole:] + b"\n")
             file.truncate(whole)
         return f"the last line of {self.path} was cut off in the middle of a write: its run goes on"
+
+    def _is_open_ended(self) -> bool:
+        """Whether the last line has no end; looks at one byte, however long the file is."""
+        try:
+            with self.path.open("rb") as file:
+                if file.seek(0, os.SEEK_END) == 0:
+                    return False
+                file.seek(-1, os.SEEK_END)
+                return file.read(1) != b"\n"
+        except FileNotFoundError:
+            return False
 
     def read(self) -> list[Record]:
         """All that is whole, oldest first. Raises InputError where the file cannot be read."""

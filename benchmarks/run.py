@@ -82,9 +82,9 @@ def train_unit(report: Report, unit: Unit, device: str, world: World) -> Result:
         top5=final.top5,
         per_class=dict(zip(unit.data.classes, final.per_class, strict=True)),
         curve=[asdict(epoch) for epoch in curve],
-        device=_device(unit),
-        versions=versions(),
-        commit=commit(),
+        device=checkpoint.identity["device"],
+        versions=checkpoint.identity["versions"],
+        commit=checkpoint.identity["commit"],
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
         execution=execution,
         side_by_side=unit.side_by_side,
@@ -144,9 +144,10 @@ def differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 def changes(report: Report, units: Sequence[Unit]) -> list[tuple[str, list[str]]]:
     """Which of these units' trainings were begun with something else than there is now: (id, what differs)."""
-    found = [(unit, newest(unit.checkpoint)) for unit in units]
-    saved = [(unit, loaded[1].get("identity")) for unit, loaded in found if loaded]
-    named = [(unit.id, differences(was, identity(unit))) for unit, was in saved if isinstance(was, dict)]
+    now = identity(units[0])  # device and versions are the same for all
+    found = [(unit.id, newest(unit.checkpoint)) for unit in units]
+    saved = [(name, loaded[1].get("identity")) for name, loaded in found if loaded]
+    named = [(name, differences(was, now)) for name, was in saved if isinstance(was, dict)]
     return [(name, differ) for name, differ in named if differ]
 
 

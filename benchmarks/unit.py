@@ -10,7 +10,7 @@ from benchmarks.results import unit_id
 from benchmarks.training.data import CachedData
 from benchmarks.training.execution import Execution
 
-IfChanged = Literal["stop", "resume", "restart"]  # what to do where a training was begun on other versions or devices
+IfChanged = Literal["resume", "restart", "stop"]  # what to do where a training was begun on other versions or devices
 
 
 @dataclass(frozen=True)

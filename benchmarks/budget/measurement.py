@@ -15,6 +15,7 @@ from arch.variant import Variant
 from benchmarks.benchmark import Benchmark, strict_adapter
 from benchmarks.budget.verdict import Cost, Throughput
 from benchmarks.device import device_name
+from benchmarks.durable import replace_file
 from benchmarks.versions import versions
 
 FORMAT = 1  # raised when what is measured changes
@@ -56,8 +57,6 @@ class Measurement:
         """Keeps what is known now, whole or not at all; where nothing can be written it is measured again."""
         if self.cost is None:
             return
-        temporary = self.path.with_name(f"{self.path.name}.{os.getpid()}.tmp")
+        content = json.dumps(asdict(_Kept(self.cost, self.throughput)))
         with suppress(OSError):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(json.dumps(asdict(_Kept(self.cost, self.throughput))))
-            temporary.replace(self.path)
+            replace_file(self.path, lambda file: file.write_text(content))

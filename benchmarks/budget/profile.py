@@ -1,13 +1,13 @@
 """`Profile`: how fast a device trains, as a small JSON file that other machines can use. Plain data; knows no torch."""
 
 import json
-import os
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from arch.errors import InputError, unknown
 from benchmarks.benchmark import strict_adapter
+from benchmarks.durable import replace_file
 
 
 @dataclass(frozen=True)
@@ -46,10 +46,7 @@ def profile_name(device: str) -> str:
 def write_profile(profile: Profile) -> Path:
     """Writes a profile where `read_profile` finds it by its name, and returns the path."""
     path = own_profiles() / f"{profile_name(profile.device)}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(asdict(profile), indent=1) + "\n")
-    temporary.replace(path)
+    replace_file(path, lambda file: file.write_text(json.dumps(asdict(profile), indent=1) + "\n"))
     return path
 
 
