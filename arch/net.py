@@ -1,6 +1,7 @@
 """`ResidualNet`: a `Variant` as a module, with the interface of timm's own models."""
 
 import sys
+from dataclasses import replace
 from functools import partial
 from pkgutil import resolve_name
 from typing import Any
@@ -103,9 +104,10 @@ class ResidualNet(nn.Module):
         stages, info = nn.Sequential(), []
         for index, (widths, stride) in enumerate(zip(variant.block_widths(), variant.strides, strict=True)):
             stage = nn.Sequential()
+            here = replace(variant, attention=variant.attention_in(index + 1))
             for number, width in enumerate(widths):
                 block_stride = stride if number == 0 else 1
-                stage.append(create_block(variant, chs, width, block_stride, next(rates)))
+                stage.append(create_block(here, chs, width, block_stride, next(rates)))
                 chs = width * (EXPANSION if variant.block == "bottleneck" else 1)
             stages.append(stage)
             reduction *= stride

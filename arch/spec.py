@@ -34,7 +34,8 @@ class Step:
         takes = PARTS[self.part].value
         if self.value is None or (takes is not None and self.value == takes.default):
             return f"{self.sign}{self.part}"
-        return f"{self.sign}{self.part}={str(self.value).removesuffix('.0')}"
+        value = self.value if isinstance(self.value, str) else str(self.value).removesuffix(".0")
+        return f"{self.sign}{self.part}={value}"
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ class Variant:
     groups: int = 1  # groups of a bottleneck's 3x3 convolution (ResNeXt's cardinality)
     inner_ratio: float = 1.0  # channels of a bottleneck's 3x3 convolution, per channel of its width
     attention: tuple[str, ...] = ()  # at the end of each residual branch, composed in this order
+    attention_stages: tuple[int, ...] = ()  # the stages it stands in, counted from 1; empty: all
     act: str = "relu"  # a name timm.layers.get_act_layer knows
     blurpool: bool = False  # strided 3x3 convolutions become stride 1 and a blur
     drop_path: float = 0.0  # stochastic depth of the last block; rises linearly from 0
@@ -51,11 +52,21 @@ class Variant:
             raise ValueError("depths, widths and strides must name the same number of stages")
         if min(self.depths + self.widths + self.strides + (self.stem_width, self.groups)) < 1:
             raise ValueError("depths, widths, strides, stem width and groups must be at least 1")
+        if not set(self.attention_stages) <= set(range(1, len(self.depths) + 1)):
+            raise ValueError(f"attention_stages must be from 1 to {len(self.depths)}")
         if self.groups > 1 and self.block != "bottleneck":
             raise ValueError("groups need bottleneck blocks (resnet50, resnext50, pyramidnet272)")
-        for width in sum(self.block_widths(), ()):
-            if round(width * self.inner_ratio) % self.groups:
-                raise ValueError(f"{self.groups} groups do not divide {round(width * self.inner_ratio)} channels")
+        self._check_channels()
+
+    def _check_channels(self) -> None:
+        widths = sum(self.block_widths(), ())
+        for inner in (round(width * self.inner_ratio) for width in widths):
+            if inner % self.groups:
+                raise ValueError(f"{self.groups} groups do not divide {inner} channels")
+        expansion = EXPANSION if self.block == "bottleneck" else 1
+        channels = [self.stem_width, *(width * expansion for width in widths)]
+        if self.shortcut == "pad" and channels != sorted(channels):
+            raise ValueError("pad shortcuts cannot narrow a net: a stage has fewer channels than what is before it")
 
     def block_widths(self) -> tuple[tuple[int, ...], ...]:
         """The width of every block, a tuple a stage; they grow block by block where `growth` says so.
@@ -68,6 +79,10 @@ class Variant:
             stages.append(tuple(width + self.growth * (done + i + 1) // blocks for i in range(depth)))
             done += depth
         return tuple(stages)
+
+    def attention_in(self, stage: int) -> tuple[str, ...]:
+        """The attention layers in each block of a stage, counted from 1."""
+        return self.attention if not self.attention_stages or stage in self.attention_stages else ()
 
     def key(self) -> str:
         """A hash that is equal for equal architectures, on every machine and in every version.

@@ -170,7 +170,7 @@ def test_several_attention_layers_are_applied_one_after_the_other() -> None:
     torch.testing.assert_close(both(x), both[1](both[0](x)))
 
 
-@pytest.mark.parametrize("name", [name for name, part in PARTS.items() if part.apply.__qualname__[:9] == "attention"])
+@pytest.mark.parametrize("name", [name for name, part in PARTS.items() if part.group == "attention"])
 def test_every_attention_layer_keeps_the_shape_and_changes_the_values(name: str) -> None:
     layer = attention_layer((name,))
     assert layer is not None
@@ -178,6 +178,16 @@ def test_every_attention_layer_keeps_the_shape_and_changes_the_values(name: str)
     out = layer(32)(x)
     assert out.shape == x.shape
     assert not torch.allclose(out, x)
+
+
+@pytest.mark.parametrize("base", ["resnet18", "resnet18+preact", "resnet50+depth=0.1"])
+@pytest.mark.parametrize("stages", ["1", "34", "24", "1234"])
+def test_attention_is_built_in_its_stages_only(base: str, stages: str) -> None:
+    with torch.device("meta"):
+        net = net_of(f"{base}+se+cbam+attention_stages={stages}")
+    for number, stage in enumerate(net.stages, 1):
+        kinds = {type(module).__name__ for module in stage.modules()} & {"SEModule", "CbamModule"}
+        assert kinds == ({"SEModule", "CbamModule"} if str(number) in stages else set())
 
 
 def test_no_attention_is_no_layer() -> None:

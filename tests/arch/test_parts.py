@@ -9,6 +9,7 @@ from timm.layers import get_attn
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from arch.bases import BASES
 from arch.errors import InputError
 from arch.models import build
 from arch.net import attention_layer
@@ -23,10 +24,12 @@ TRUNKS = {
     "bottleneck": BOTTLENECK,
     "pre-basic": replace(BASIC, order="pre"),
     "pre-bottleneck": replace(BOTTLENECK, order="pre"),
-    "pyramid-basic": replace(BASIC, widths=(16, 16), order="pyramid", shortcut="pad", growth=30),
+    "pyramid-basic": replace(BASIC, widths=(16, 16), order="pyramid", shortcut="pad", growth=60),
     "pyramid-bottleneck": replace(BOTTLENECK, widths=(32, 32), order="pyramid", shortcut="pad", growth=64),
 }
-SAYS_WHAT_THE_BASE_HAS = {"relu", "avg_pool"}  # they undo a benchmark's choice, and change no base of our own
+FOUR_STAGES = Variant((1,) * 4, (32, 64, 128, 256), (1, 2, 2, 2), 32, block="bottleneck", attention=("eca",))
+SAYS_WHAT_IS_THERE = {"relu", "avg_pool", "block"}  # they undo another choice: these trunks have theirs already
+ONE_STAGE = [f"{name}{stage}" for name in ("depth", "width") for stage in (1, 2, 3, 4)]
 ATTENTION = [name for name, part in PARTS.items() if part.apply.__qualname__.startswith("attention.")]
 WITH_REDUCTION = [name for name in ATTENTION if PARTS[name].value]
 
@@ -54,16 +57,63 @@ def restored_parts() -> Iterator[None]:
 
 @pytest.mark.parametrize(
     ("trunk", "name"),
-    [(trunk, name) for trunk in TRUNKS for name in PARTS if "bottleneck" in trunk or name != "groups"],
+    [
+        (trunk, name)
+        for trunk in TRUNKS
+        for name in PARTS
+        if ("bottleneck" in trunk or name != "groups") and name not in ("depth3", "depth4", "width3", "width4")
+    ],
 )
 def test_every_part_trains_every_parameter_on_every_trunk(trunk: str, name: str) -> None:
     assert_trains(applied(name, TRUNKS[trunk]))
 
 
 def test_every_part_makes_an_architecture_of_its_own() -> None:
-    keys = {name: applied(name, BOTTLENECK).key() for name in PARTS}
-    assert {name for name, key in keys.items() if key == BOTTLENECK.key()} == SAYS_WHAT_THE_BASE_HAS
-    assert len(set(keys.values())) == len(PARTS) - len(SAYS_WHAT_THE_BASE_HAS) + 1
+    keys = {name: applied(name, FOUR_STAGES).key() for name in PARTS}
+    assert {name for name, key in keys.items() if key == FOUR_STAGES.key()} == SAYS_WHAT_IS_THERE
+    assert len(set(keys.values())) == len(PARTS) - len(SAYS_WHAT_IS_THERE) + 1
+
+
+@pytest.mark.parametrize("name", [name for name, part in PARTS.items() if part.value])
+def test_what_a_search_tries_is_read_back_from_a_spec_and_applies(name: str) -> None:
+    value = PARTS[name].value
+    assert value is not None
+    candidates = value.candidates()
+    assert len(set(candidates)) == len(candidates) > 0
+    for candidate in candidates:
+        read = value.read(str(candidate))
+        assert (read, type(read)) == (candidate, type(value.default))
+        spec = parse(f"resnet50+eca+{name}={candidate}" if name != "eca" else f"resnet50+eca={candidate}")
+        assert parse(str(spec)) == spec
+        assert spec.variant() == PARTS[name].apply(parse("resnet50+eca").variant(), candidate)
+
+
+def test_a_search_tries_the_grid_or_all_choices_or_the_default_alone() -> None:
+    assert Value(0.1, 0.0, 1.0).candidates() == (0.1,)
+    assert Value("b", choices=("a", "b")).candidates() == ("a", "b")
+    assert Value("b", choices=("a", "b", "c"), grid=("b", "c")).candidates() == ("b", "c")
+    assert Value(4, 1, 9, grid=(2, 8)).candidates() == (2, 8)
+
+
+def test_parts_that_take_each_others_place_are_one_group() -> None:
+    groups: dict[str, set[str]] = {}
+    for name, part in PARTS.items():
+        groups.setdefault(part.group, set()).add(name)
+    shared = {group: groups.pop(group) for group in ("attention", "act", "pool", "shortcut")}
+    assert shared["attention"] == set(ATTENTION)
+    assert {"relu", "silu"} < shared["act"]
+    assert {"avg_pool", "gem"} < shared["pool"]
+    assert shared["shortcut"] == {"avg_down", "pad_shortcut"}
+    assert groups == {name: {name} for name in PARTS if name not in set().union(*shared.values())}
+
+
+def test_the_registrys_order_is_one_in_which_parts_can_be_applied() -> None:
+    order = list(PARTS)
+    assert order[:2] == ["trunk", "block"]
+    steps = ["trunk", "block", "stem", "avg_down", "depth", "depth1", "groups", "se", "attention_stages", "silu", "gem"]
+    assert sorted(steps, key=order.index) == steps
+    assert max(map(order.index, ["width", *ONE_STAGE])) < order.index("groups")
+    assert max(map(order.index, ATTENTION)) < order.index("attention_stages")
 
 
 @pytest.mark.parametrize(("undone", "name"), [("gelu", "relu"), ("max_pool", "avg_pool")])
@@ -82,14 +132,14 @@ def test_every_part_is_registered_under_its_name_and_says_what_it_does_and_where
 
 @pytest.mark.parametrize("name", PARTS)
 def test_every_part_leaves_the_variant_it_was_given_alone(name: str) -> None:
-    given = replace(BOTTLENECK, attention=("eca",))
+    given = replace(FOUR_STAGES)
     applied(name, given)
-    assert given == replace(BOTTLENECK, attention=("eca",))
+    assert given == FOUR_STAGES
 
 
-@pytest.mark.parametrize("name", [name for name in PARTS if name not in {*ATTENTION, "width", "depth"}])
+@pytest.mark.parametrize("name", [name for name in PARTS if name not in {*ATTENTION, *ONE_STAGE, "width", "depth"}])
 def test_a_part_that_replaces_something_does_the_same_twice_as_once(name: str) -> None:
-    once = applied(name, BOTTLENECK)
+    once = applied(name, FOUR_STAGES)
     assert applied(name, once) == once
 
 
@@ -175,7 +225,7 @@ def test_every_stem_trains_on_every_order(trunk: str, kind: str) -> None:
 
 def test_width_multiplies_every_width() -> None:
     wide = applied("width", TRUNKS["pyramid-basic"], 3.0)
-    assert (wide.stem_width, wide.widths, wide.growth) == (48, (48, 48), 90)
+    assert (wide.stem_width, wide.widths, wide.growth) == (48, (48, 48), 180)
 
 
 @pytest.mark.parametrize("factor", [0.1, 0.3, 0.7, 1.1, 5.3])
@@ -200,6 +250,66 @@ def test_width_keeps_what_the_groups_divide(factor: float) -> None:
 @pytest.mark.parametrize(("factor", "depths"), [(0.1, (1, 1)), (0.5, (1, 2)), (2.0, (4, 8)), (1.0, (2, 4))])
 def test_depth_multiplies_the_blocks_and_leaves_one_in_each_stage(factor: float, depths: tuple[int, ...]) -> None:
     assert applied("depth", replace(BASIC, depths=(2, 4)), factor).depths == depths
+
+
+@pytest.mark.parametrize("name", ONE_STAGE)
+def test_a_part_for_one_stage_does_there_what_its_like_does_everywhere(name: str) -> None:
+    kind, index = name[:-1], int(name[-1]) - 1
+    field = f"{kind}s"
+    for factor in (0.1, 0.7, 1.0, 1.5, 2.0):  # the stem stays
+        grouped = replace(FOUR_STAGES, depths=(2, 3, 4, 5), groups=16, inner_ratio=2.0)
+        everywhere = getattr(applied(kind, grouped, factor), field)
+        expected = [everywhere[i] if i == index else old for i, old in enumerate(getattr(grouped, field))]
+        change: dict[str, Any] = {field: tuple(expected)}
+        assert applied(name, grouped, factor) == replace(grouped, **change)
+
+
+def test_stages_are_deepened_one_by_one() -> None:
+    assert parse("resnet18+depth2=2+depth3=2").variant().depths == (2, 4, 4, 2)
+
+
+def test_one_wider_stage_is_as_wide_as_it_says_in_the_net() -> None:
+    with torch.device("meta"):
+        net = build(parse("resnet18+width2=1.5+depth2=1.5").variant(), 10)
+    assert [info["num_chs"] for info in net.feature_info] == [64, 192, 256, 512]
+    assert [len(list(stage.children())) for stage in net.stages] == [2, 3, 2, 2]
+
+
+@pytest.mark.parametrize("name", ["depth3", "width3", "depth4", "width4"])
+def test_a_stage_that_is_not_there_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="there are 2 stages"):
+        applied(name, BASIC)
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_a_trunk_is_a_bases_whole_variant(base: str) -> None:
+    assert applied("trunk", TRUNKS["pyramid-bottleneck"], base) == BASES[base].variant
+
+
+def test_a_trunk_keeps_what_is_no_trunks_business() -> None:
+    parts = "+se+attention_stages=2+silu+blurpool+drop_path+dropout+gem"
+    assert parse(f"resnet8+depth=2{parts}+trunk=resnet50").variant() == parse(f"resnet50{parts}").variant()
+
+
+@pytest.mark.parametrize(("kind", "params"), [("basic", 11_220_132), ("bottleneck", 14_143_396)])
+def test_a_block_has_the_convolutions_of_its_kind(kind: str, params: int) -> None:
+    with torch.device("meta"):
+        net = build(applied("block", BASES["resnet18"].variant, kind), 100)
+    assert sum(parameter.numel() for parameter in net.parameters()) == params
+
+
+@pytest.mark.parametrize(("stages", "held"), [("1", (1,)), ("23", (2, 3)), ("1234", ()), ("234", (2, 3, 4))])
+def test_attention_stages_are_those_named_and_none_where_they_are_all(stages: str, held: tuple[int, ...]) -> None:
+    assert applied("attention_stages", FOUR_STAGES, stages).attention_stages == held
+    assert applied("attention_stages", replace(FOUR_STAGES, attention=()), stages).attention_stages == ()
+
+
+def test_attention_stages_beyond_the_net_are_ignored_unless_none_remains() -> None:
+    two = replace(BASIC, attention=("se",))
+    assert applied("attention_stages", two, "234").attention_stages == (2,)
+    assert applied("attention_stages", two, "123") == two
+    with pytest.raises(ValueError, match="there are 2 stages"):
+        applied("attention_stages", two, "34")
 
 
 def test_last_stride_changes_the_last_stage_only() -> None:

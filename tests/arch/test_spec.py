@@ -14,7 +14,7 @@ from arch.spec import Spec, Step, parse
 
 JUNK = "+-=._/ eE0123456789aszé\u00a0\u2028\u0661\uff18\n\r\t\0\x1b\x85😀\ud800"
 VALUES = ["", "0", "1", "2", "8", "16", "32", "0.1", "0.5", ".25", "1e-2", "1E1", "1e+0", "3e-1", "1e999"]
-VALUES += ["-1", "nan", "inf", "x", "1_6", "deep", "conv7_pool", "patch2"]
+VALUES += ["-1", "nan", "inf", "x", "1_6", "deep", "conv7_pool", "patch2", "34", "123", "wrn16_8", "basic"]
 
 
 def key(text: str, baseline: str | None = None) -> str:
@@ -113,6 +113,11 @@ def test_an_unknown_base_names_bases_and_plans() -> None:
         ("resnet8+stem=conv7", "resnet8+stem=conv7"),
         ("resnet50+groups=32", "resnet50+groups"),
         ("resnet8+se=16-se", "resnet8+se-se"),
+        ("resnet8+se+attention_stages=34", "resnet8+se+attention_stages"),
+        ("resnet8+se+attention_stages=12-se", "resnet8+se+attention_stages=12-se"),
+        ("resnet8+trunk=resnet18", "resnet8+trunk"),
+        ("resnet8+trunk=wrn16_8+depth2=2.0+width3=1.50-trunk", "resnet8+trunk=wrn16_8+depth2+width3=1.5-trunk"),
+        ("resnet8+block=bottleneck", "resnet8+block"),
     ],
 )
 def test_a_spec_prints_without_the_values_that_are_defaults(written: str, canonical: str) -> None:
@@ -140,6 +145,9 @@ def test_every_part_with_its_default_prints_as_its_name(name: str) -> None:
         ("resnet8+width=3", 3.0),
         ("resnet8+drop_path=0", 0.0),
         ("resnet8+stem=conv3_pool", "conv3_pool"),
+        ("resnet8+attention_stages=12", "12"),
+        ("resnet8+trunk=wrn16_8", "wrn16_8"),
+        ("resnet8+depth2=3", 3.0),
     ],
 )
 def test_values_are_read_as_whole_numbers_fractions_exponents_and_words(text: str, value: float | int | str) -> None:
@@ -174,6 +182,16 @@ def test_a_step_may_follow_an_exponent() -> None:
         ("resnet8+depth=3", "resnet20"),
         ("resnet18+preact", "preact_resnet18"),
         ("resnet50+preact", "preact_resnet50"),
+        ("resnet50+preact", "preact_resnet18+depth1=1.5+depth2=2+depth3=3+depth4=1.5+block"),
+        ("wrn16_8+preact", "resnet18+trunk=wrn16_8"),
+        ("resnet8+depth=2", "resnet8+depth1=2+depth2=2+depth3=2"),
+        ("resnet8+attention_stages=12", "resnet8"),
+        ("resnet8+se+attention_stages=123", "resnet8+se"),
+        ("resnet8+se+attention_stages=34", "resnet8+se+attention_stages=3"),
+        ("resnet8+se+attention_stages=12-se", "resnet8"),
+        ("resnet18+se+attention_stages=34+trunk=resnet8", "resnet8+se+attention_stages=3"),
+        ("resnet18+se+attention_stages=123+trunk=resnet8", "resnet8+se"),
+        ("resnet18+trunk=resnet8", "resnet8"),
     ],
 )
 def test_two_spellings_of_one_architecture_are_one_key(one: str, other: str) -> None:
@@ -238,6 +256,14 @@ def test_different_architectures_have_different_keys() -> None:
         ("resnet18+groups=2", ["'+groups=2'", "bottleneck"]),
         ("resnet50+groups=3", ["'+groups=3'", "3 groups do not divide 64 channels"]),
         ("resnet50+groups=64+width=0.5-groups+groups=128", ["'+groups=128'", "128 groups do not divide 32 channels"]),
+        ("resnet8+depth4", ["'+depth4'", "there are 3 stages"]),
+        ("resnet8+width4=0.5", ["'+width4=0.5'", "there are 3 stages"]),
+        ("resnet8+se+attention_stages=4", ["'+attention_stages=4'", "there are 3 stages"]),
+        ("resnet18+se+attention_stages=4+trunk=resnet8", ["'+trunk=resnet8'", "there are 3 stages"]),
+        ("resnet18+se+attention_stages=43", ["'attention_stages'", "'43'", "one of ", "34, "]),
+        ("resnet18+trunk=resnet19", ["'trunk'", "'resnet19'", "one of ", "wrn16_8"]),
+        ("resnext50+block=basic", ["'+block=basic'", "groups need bottleneck"]),
+        ("resnet18+pad_shortcut+width1=0.5", ["'+width1=0.5'", "cannot narrow"]),
         ("resnet18 +se", ["'+part' or '-part'", "character 9 "]),
         ("resnet18+se=8=9", ["'+part' or '-part'", "character 14 "]),
         ("resnet18+se \n", [r"unknown part 'se \n'", "did you mean 'se'?"]),

@@ -11,6 +11,7 @@ import pytest
 
 import arch
 from arch.bases import BASES
+from arch.spec import parse
 from arch.variant import Variant
 
 BASIC = Variant((1, 2), (16, 32), (1, 2), stem_width=16)
@@ -28,6 +29,7 @@ CHANGES: dict[str, Any] = {
     "groups": 2,
     "inner_ratio": 2.0,
     "attention": ("se",),
+    "attention_stages": (2,),
     "act": "silu",
     "blurpool": True,
     "drop_path": 0.1,
@@ -75,6 +77,11 @@ def test_pyramid_widths_keep_growing_where_a_new_stage_starts() -> None:
         ({"groups": 32}, "32 groups do not divide 16 channels"),
         ({"groups": 16, "growth": 2}, "16 groups do not divide"),
         ({"groups": 16, "inner_ratio": 0.5}, "16 groups do not divide 8 channels"),
+        ({"attention_stages": (3,)}, "attention_stages must be from 1 to 2"),
+        ({"attention_stages": (0, 1)}, "attention_stages must be from 1 to 2"),
+        ({"shortcut": "pad", "stem_width": 65}, "cannot narrow"),
+        ({"shortcut": "pad", "widths": (32, 16)}, "cannot narrow"),
+        ({"shortcut": "pad", "widths": (32, 32), "growth": -3}, "cannot narrow"),
     ],
 )
 def test_fields_that_contradict_each_other_raise(fields: dict[str, Any], says: str) -> None:
@@ -132,8 +139,30 @@ def test_equal_variants_have_equal_keys_when_one_was_given_an_int_for_a_float() 
     assert whole.key() == fraction.key()
 
 
-def test_the_key_of_resnet18_never_changes() -> None:
-    assert BASES["resnet18"].variant.key() == "91fd8697d974d977"
+@pytest.mark.parametrize(
+    ("spec", "key"),
+    [
+        ("resnet18", "91fd8697d974d977"),
+        ("resnet50", "1facc60c829833de"),
+        ("wrn16_8", "8f6f846db21cffc8"),
+        ("pyramidnet110", "05b33b3d6eb72434"),
+        ("resnext50+se=8+cbam", "6d324ab368a6f028"),
+        ("seresnet50d_s1", "612104b4296899a3"),
+        ("resnet20+width=1.5+depth=2+gem+drop_path", "303e44ec2f672311"),
+        ("wrn28_10+eca+blurpool+dropout+stem", "d479ea530d4e5cff"),
+        ("resnet50+width=0.7+groups=8+pad_shortcut", "4876eda7034f4122"),
+    ],
+)
+def test_a_key_never_changes(spec: str, key: str) -> None:
+    assert parse(spec).variant().key() == key
+
+
+@pytest.mark.parametrize(
+    ("stages", "layers"), [((), [("se",), ("se",)]), ((2,), [(), ("se",)]), ((1, 2), [("se",), ("se",)])]
+)
+def test_attention_stands_in_the_stages_named_or_in_all(stages: tuple[int, ...], layers: list[tuple[str, ...]]) -> None:
+    variant = replace(BASIC, attention=("se",), attention_stages=stages)
+    assert [variant.attention_in(stage) for stage in (1, 2)] == layers
 
 
 def test_keys_are_the_same_in_processes_with_another_hash_seed() -> None:
