@@ -162,7 +162,7 @@ def table_command(
     from benchmarks.training.data import prepare
 
     store = Store(out)
-    recorded = store.results()
+    recorded = [result for result in store.results() if result.definition.get("split") != "val"]
     _warn_damaged(store)
     failed = store.failures()
     if not recorded and failed:

@@ -1,11 +1,9 @@
 """Carries a plan out: finds what is done already, refuses what is over budget, trains what remains."""
 
-import errno
 import shutil
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
 
@@ -14,15 +12,12 @@ from arch.errors import InputError
 from benchmarks import engine
 from benchmarks.benchmark import Benchmark, identify
 from benchmarks.budget.verdict import Verdict
-from benchmarks.engine import ChildFailed, Engine
+from benchmarks.engine import Engine
 from benchmarks.progress import Display, Progress
-from benchmarks.results import Failure, Result, Store, unit_id
+from benchmarks.results import Store, unit_id
 from benchmarks.side_by_side import best_number
 from benchmarks.training.data import CachedData
-from benchmarks.unit import IfChanged, Unit, checkpoint_folder
-
-START_SECONDS = 600.0  # that any run may take to start, to compile, to wait for a disk
-PATIENCE = 5.0  # times the predicted hours, after which a run hangs
+from benchmarks.unit import IfChanged, Unit, checkpoint_folder, longest_time, record
 
 
 class OverBudget(Exception):
@@ -100,10 +95,10 @@ class Study:
             for ended, (number, outcome) in enumerate(outcomes, 1):
                 (row, seed), unit = missing[number], units[number]
                 if isinstance(outcome, Exception):
-                    store.append(_failure(unit, outcome))
+                    record(store, unit, outcome)
                     display.say(f"{row.label} seed {seed} failed: {outcome}")
                     continue
-                _record(store, outcome, unit)
+                record(store, unit, outcome)
                 overall.end(number)
                 display.say(f"{row.label} seed {seed}: top-1 {outcome.top1:.2f} ({ended} of {len(missing)} runs)")
 
@@ -136,8 +131,7 @@ class Study:
         """Seconds after which a run is ended: as asked for, or what none takes that does not hang."""
         if self.time_limit is not None:
             return self.time_limit
-        longest = 3600 * max(unit.predicted_hours for unit in units)
-        return START_SECONDS + PATIENCE * longest * side_by_side
+        return longest_time(max(unit.predicted_hours for unit in units), side_by_side)
 
     def _check(self, rows: list[Row], display: Display) -> dict[str, Verdict]:
         """Judges the rows in one child; the verdicts by spec."""
@@ -170,31 +164,6 @@ class Study:
             predicted_hours=verdict.hours.predicted,
             execution=verdict.throughput.execution,
         )
-
-
-def _record(store: Store, result: Result, unit: Unit) -> None:
-    """Keeps a result, and then needs its training's state no more; on a full disk that makes the room."""
-    try:
-        store.append(result)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not unit.checkpoint.exists():
-            raise
-        shutil.rmtree(unit.checkpoint, ignore_errors=True)
-        store.append(result)
-    shutil.rmtree(unit.checkpoint, ignore_errors=True)
-
-
-def _failure(unit: Unit, error: Exception) -> Failure:
-    return Failure(
-        spec=unit.spec,
-        key=unit.variant.key(),
-        seed=unit.seed,
-        benchmark_id=identify(unit.definition),
-        plan=unit.plan,
-        reason=str(error),
-        details=error.details if isinstance(error, ChildFailed) else "",
-        finished=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
 
 
 def _peak_memory(verdict: Verdict) -> int:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ablation.plan import Row
-from benchmarks.budget.verdict import format_hours
+from benchmarks.budget.verdict import format_count, format_hours
 from benchmarks.results import Failure, Result
 
 if TYPE_CHECKING:
@@ -108,14 +108,6 @@ def _count(line: dict[Any, Any]) -> str:
 
 def _change(points: float) -> str:
     return "" if pd.isna(points) else f"{points:+.2f}"
-
-
-def format_count(count: float) -> str:
-    """1,304,911,872 as 1.305 G."""
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if count >= size:
-            return f"{count / size:.3f} {unit}" if unit == "G" else f"{count / size:.1f} {unit}"
-    return f"{count:.0f}"
 
 
 def to_markdown(frame: pd.DataFrame, caption: str) -> str:

@@ -59,6 +59,15 @@ class Spec:
                 standing = [earlier for earlier in standing if earlier.part != step.part]
         return reduce(_apply, standing, BASES[self.base].variant)
 
+    def simplified(self) -> "Spec":
+        """The same architecture without the steps that change nothing where they stand."""
+        kept = Spec(self.base)
+        for step in self.steps:
+            longer = Spec(self.base, (*kept.steps, step))
+            if longer.variant() != kept.variant():
+                kept = longer
+        return kept
+
     def path(self) -> list["Spec"]:
         """The rows of the sequential ablation: the first row, then one more for each step."""
         lengths = range(self.start, len(self.steps) + 1)

@@ -3,6 +3,7 @@
 On Linux the children are forked from a server that has imported torch already, so each starts in milliseconds.
 """
 
+import itertools
 import math
 import multiprocessing
 import os
@@ -11,8 +12,7 @@ import sys
 import threading
 import time
 import traceback
-from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from multiprocessing.connection import Connection, wait
@@ -69,6 +69,23 @@ class Engine(Protocol):
         """See `benchmarks.engine.call_each`."""
 
 
+class StreamingEngine(Protocol):
+    """An engine whose work may depend on what it has yielded before: this module."""
+
+    def call(self, function: str, report: Report, *args: Any) -> Any:
+        """See `benchmarks.engine.call`."""
+
+    def call_each(
+        self,
+        function: str,
+        arguments: Iterable[tuple[Any, ...] | None],
+        side_by_side: int,
+        report: Callable[[int, Progress], None],
+        time_limit: float | Callable[[int], float] | None = None,
+    ) -> Outcomes:
+        """See `benchmarks.engine.call_each`."""
+
+
 def start() -> None:
     """Lets torch be imported in the background; the first `call` then waits less."""
     _set_environment()
@@ -112,27 +129,31 @@ def call(function: str, report: Report, *args: Any) -> Any:
 
 def call_each(
     function: str,
-    arguments: Sequence[tuple[Any, ...]],
+    arguments: Iterable[tuple[Any, ...] | None],
     side_by_side: int,
     report: Callable[[int, Progress], None],
-    time_limit: float | None = None,
+    time_limit: float | Callable[[int], float] | None = None,
 ) -> Outcomes:
     """Runs `function(report, *arguments[i])` for each i, in children of which so many run at once.
 
+    arguments: taken one by one as children become free, so that they may depend on what was yielded before; None
+    instead of some means that there is nothing to do before another child has ended, and all is done if none runs.
     Yields (i, what it returned) in the order in which they end; an InputError or ChildFailed takes the place of what
-    was not returned. Progress arrives at `report` with its i. time_limit: seconds after which a child is killed.
+    was not returned. Progress arrives at `report` with its i. time_limit: seconds after which a child is killed, for
+    all or by its i.
     Whatever a child has started dies with it, and leaving the iterator ends all children.
     The first Ctrl-C or SIGTERM lets them end by themselves, for a few seconds, and what they still return is yielded;
     then it is raised here, as KeyboardInterrupt or Terminated. The second one is raised at once.
     """
     start()
-    waiting, running = deque(enumerate(arguments)), dict[int, _Child]()
+    waiting, running, started = iter(arguments), dict[int, _Child](), itertools.count()
     with StopRequest(STOP_SIGNALS) as stop:
         try:
             while True:
-                while waiting and len(running) < side_by_side and not stop():
-                    number, args = waiting.popleft()
-                    running[number] = _Child(function, args, time_limit)
+                while len(running) < side_by_side and not stop() and (args := next(waiting, None)) is not None:
+                    number = next(started)
+                    limit = time_limit(number) if callable(time_limit) else time_limit
+                    running[number] = _Child(function, args, limit)
                 if not running:
                     break
                 for number in _ready(running, stop):

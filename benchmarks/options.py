@@ -5,13 +5,14 @@ import io
 import os
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from arch.errors import InputError, printable
-from benchmarks.benchmark import BENCHMARKS
+from benchmarks.benchmark import BENCHMARKS, Benchmark, Budget
 from benchmarks.engine import ChildFailed
 from benchmarks.names import check_path
 from benchmarks.signals import Terminated, raising_terminated
@@ -61,6 +62,31 @@ WIDE = 140  # columns where standard output is no terminal
 FAILED = 3  # exit code of what could not be done; 2 is bad input
 INTERRUPTED = 130  # exit code of a command stopped by Ctrl-C, as typer turns it into one
 TERMINATED = 75  # of one stopped by SIGTERM: "try again later" of sysexits.h, as schedulers read it
+
+
+SCALES = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9}
+
+
+def limited(benchmark: Benchmark, max_params: str | None, max_hours: float | None) -> Benchmark:
+    """The same with another budget, as far as one was asked for. Raises InputError."""
+    budget = Budget(
+        benchmark.budget.max_params if max_params is None else _count(max_params),
+        benchmark.budget.max_hours if max_hours is None else max_hours,
+    )
+    if budget.max_params < 1 or not 0 < budget.max_hours < float("inf"):
+        raise InputError("the limits of parameters and hours must be above 0")
+    return replace(benchmark, budget=budget)
+
+
+def _count(text: str) -> int:
+    """`30M` as 30,000,000."""
+    number, scale = text.strip().upper(), ""
+    if number and number[-1] in SCALES:
+        number, scale = number[:-1], number[-1]
+    try:
+        return round(float(number.replace(",", "")) * SCALES[scale])
+    except (ValueError, OverflowError) as error:
+        raise InputError(f"--max-params {text!r} is no number: valid are 30M, 1.5M, 800K, 30000000") from error
 
 
 def new_console() -> "Console":

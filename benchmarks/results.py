@@ -172,6 +172,7 @@ def of_one_benchmark(
         result
         for result in results
         if result.benchmark == name
+        and result.definition.get("split") != "val"  # what searches select by has no table
         and benchmark_id in (None, result.benchmark_id)
         and fingerprint in (None, result.definition.get("data", {}).get("fingerprint"))
         and kind in (None, result.definition.get("device"))

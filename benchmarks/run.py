@@ -29,8 +29,8 @@ from benchmarks.versions import commit, versions
 def run(report: Report, unit: Unit) -> Result:
     """Trains and evaluates one unit, going on from its checkpoint where there is one.
 
-    The final weights go to out/weights/<unit>.safetensors, where there is room. SIGTERM keeps the state and ends the
-    training. Raises TrainingFailed and Stopped.
+    The final weights go to out/weights/<unit>.safetensors, where they are wanted and there is room. SIGTERM keeps the
+    state and ends the training. Raises TrainingFailed and Stopped.
     """
     if unit.benchmark.recipe.world_size > 1:
         return run_together(report, unit)
@@ -55,7 +55,7 @@ def train_unit(report: Report, unit: Unit, device: str, world: World) -> Result:
         execution = checkpoint.identity["execution"]
         recipe = unit.benchmark.recipe
         curve, final = train(model, train_split, eval_split, recipe, unit.seed, checkpoint, report, execution, world)
-    if world.rank == 0:
+    if world.rank == 0 and unit.keep_weights:
         header = {"spec": unit.spec, **checkpoint.identity}
         try:
             write_tensors(unit.out / "weights" / f"{unit.id}.safetensors", model.state_dict(), header)

@@ -1,14 +1,21 @@
-"""`Unit`: one run to do, as data that can be sent to a child process. Knows no torch."""
+"""`Unit`: one run to do, as data that can be sent to a child process; how its end is recorded. Knows no torch."""
 
+import errno
+import shutil
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from arch.variant import Variant
 from benchmarks.benchmark import Benchmark, Split, identify
-from benchmarks.results import unit_id
+from benchmarks.engine import ChildFailed
+from benchmarks.results import Failure, Result, Store, unit_id
 from benchmarks.training.data import CachedData
 from benchmarks.training.execution import Execution
+
+START_SECONDS = 600.0  # that any run may take to start, to compile, to wait for a disk
+PATIENCE = 5.0  # times the predicted hours, after which a run hangs
 
 IfChanged = Literal["resume", "restart", "stop"]  # what to do where a training was begun on other versions or devices
 
@@ -32,6 +39,7 @@ class Unit:
     side_by_side: int = 1  # how many units train on the device at once
     split: Split = "test"
     if_changed: IfChanged = "stop"
+    keep_weights: bool = True
 
     @property
     def definition(self) -> dict[str, Any]:
@@ -52,3 +60,39 @@ class Unit:
 def checkpoint_folder(out: Path, unit: str) -> Path:
     """Of the unit with this id."""
     return out / "checkpoints" / unit
+
+
+def longest_time(predicted_hours: float, side_by_side: int) -> float:
+    """Seconds that no run takes that does not hang."""
+    return START_SECONDS + PATIENCE * 3600 * predicted_hours * side_by_side
+
+
+def record(store: Store, unit: Unit, outcome: Result | Exception) -> None:
+    """Keeps how a run ended. With a result its training's state is needed no more; on a full disk that makes the room.
+
+    Raises OSError where it cannot be written.
+    """
+    if isinstance(outcome, Exception):
+        store.append(_failure(unit, outcome))
+        return
+    try:
+        store.append(outcome)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not unit.checkpoint.exists():
+            raise
+        shutil.rmtree(unit.checkpoint, ignore_errors=True)
+        store.append(outcome)
+    shutil.rmtree(unit.checkpoint, ignore_errors=True)
+
+
+def _failure(unit: Unit, error: Exception) -> Failure:
+    return Failure(
+        spec=unit.spec,
+        key=unit.variant.key(),
+        seed=unit.seed,
+        benchmark_id=identify(unit.definition),
+        plan=unit.plan,
+        reason=str(error),
+        details=error.details if isinstance(error, ChildFailed) else "",
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+    )

@@ -2,14 +2,13 @@
 
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from arch.errors import InputError, printable
-from benchmarks.benchmark import Benchmark, Budget, get_benchmark
+from benchmarks.benchmark import Benchmark, get_benchmark
 from benchmarks.budget.kind import kind_of
 from benchmarks.budget.profile import Profile, read_profile, write_profile
 from benchmarks.budget.verdict import Verdict
@@ -20,6 +19,7 @@ from benchmarks.options import (
     DeviceOption,
     DownloadOption,
     JsonOption,
+    limited,
     new_app,
     new_console,
     run_app,
@@ -28,8 +28,6 @@ from benchmarks.progress import Report
 
 WITHIN, OVER, REFUSED = 0, 1, 4  # exit codes; 2 is bad input, FAILED what could not be judged
 LAST_LINES = 10  # of what a file printed that are shown
-
-SCALES = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9}
 
 app = new_app("Parameters, MACs, training speed and predicted hours of a model against a benchmark's budget.")
 
@@ -84,7 +82,7 @@ def budget_check(
     A file is judged in a sandbox.
     Exit codes: 0 within, 1 over, 2 bad usage, 3 could not be judged, 4 refused as unsafe.
     """
-    chosen = _limited(get_benchmark(benchmark), max_params, max_hours)
+    chosen = limited(get_benchmark(benchmark), max_params, max_hours)
     if calibrate:
         return _calibrate(device, chosen, minutes)
     if not model:
@@ -147,28 +145,6 @@ def _calibrate(device: str, benchmark: Benchmark, minutes: float) -> int:
         f"Use it with --device-profile {path.stem}"
     )
     return WITHIN
-
-
-def _limited(benchmark: Benchmark, max_params: str | None, max_hours: float | None) -> Benchmark:
-    budget = benchmark.budget
-    budget = Budget(
-        budget.max_params if max_params is None else _count(max_params),
-        budget.max_hours if max_hours is None else max_hours,
-    )
-    if budget.max_params < 1 or not 0 < budget.max_hours < float("inf"):
-        raise InputError("--max-params and --max-hours must be above 0")
-    return replace(benchmark, budget=budget)
-
-
-def _count(text: str) -> int:
-    """`30M` as 30,000,000."""
-    number, scale = text.strip().upper(), ""
-    if number and number[-1] in SCALES:
-        number, scale = number[:-1], number[-1]
-    try:
-        return round(float(number.replace(",", "")) * SCALES[scale])
-    except (ValueError, OverflowError) as error:
-        raise InputError(f"--max-params {text!r} is no number: valid are 30M, 1.5M, 800K, 30000000") from error
 
 
 def _image_counts(benchmark: Benchmark, data: Path | None, download: bool, report: Report) -> tuple[int, int]:

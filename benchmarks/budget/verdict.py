@@ -150,3 +150,11 @@ def format_hours(hours: float) -> str:
 def format_bytes(count: int) -> str:
     """Bytes with a unit that suits them."""
     return f"{count / 2**30:,.1f} GiB" if count >= 2**30 else f"{count / 2**20:,.0f} MiB"
+
+
+def format_count(count: float) -> str:
+    """1,304,911,872 as 1.305 G."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if count >= size:
+            return f"{count / size:.3f} {unit}" if unit == "G" else f"{count / size:.1f} {unit}"
+    return f"{count:.0f}"

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from ablation.plan import path
-from ablation.study import PATIENCE, START_SECONDS, Study, _record
+from ablation.study import Study
 from benchmarks import engine
 from benchmarks.benchmark import Benchmark, get_benchmark
 from benchmarks.progress import Display, Progress
 from benchmarks.results import Failure, Result, Store
 from benchmarks.training.data import prepare
-from benchmarks.unit import Unit
+from benchmarks.unit import PATIENCE, START_SECONDS, Unit, record
 
 SPEC = "baseline+drop_path=0.2"
 
@@ -225,9 +225,9 @@ def test_on_a_full_disk_a_result_takes_the_room_of_its_checkpoint(
     monkeypatch.setattr(Store, "append", refuse_first)
     if refusals == 2:
         with pytest.raises(OSError, match="No space left"):
-            _record(records, make_result(), unit)
+            record(records, unit, make_result())
     else:
-        _record(records, make_result(), unit)
+        record(records, unit, make_result())
         assert records.results() == [make_result()]
     assert refused == [True, False][:refusals]
     assert not unit.checkpoint.exists()

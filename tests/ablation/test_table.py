@@ -7,8 +7,9 @@ import pytest
 from rich.console import Console
 
 from ablation.plan import Row, path
-from ablation.table import ablation_frame, format_count, readable, to_markdown, to_terminal
+from ablation.table import ablation_frame, readable, to_markdown, to_terminal
 from benchmarks.benchmark import BENCHMARKS
+from benchmarks.budget.verdict import format_count
 from benchmarks.results import Failure, Result
 
 Make = Callable[..., Result]

@@ -360,3 +360,17 @@ def test_specs_are_read_without_torch() -> None:
     root = Path(arch.__file__).parents[1]
     out = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("text", "simple"),
+    [
+        ("resnet8+relu+se", "resnet8+se"),
+        ("resnet8+attention_stages=34+se", "resnet8+se"),
+        ("resnet8+se+cbam-se", "resnet8+se+cbam-se"),
+        ("resnet8", "resnet8"),
+    ],
+)
+def test_steps_that_change_nothing_can_be_left_out(text: str, simple: str) -> None:
+    assert str(parse(text).simplified()) == simple
+    assert parse(text).simplified().variant() == parse(text).variant()

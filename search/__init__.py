@@ -1,0 +1,1 @@
+"""Searches architectures inside a budget: what may vary, who proposes, how much training each proposal is worth."""

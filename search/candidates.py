@@ -1,0 +1,88 @@
+"""What is known of a candidate before it is trained: its architecture, what it costs, whether it is inside the budget.
+
+Counting takes milliseconds and no memory; nothing is timed unless it decides.
+"""
+
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
+
+from arch.errors import InputError
+from arch.spec import parse
+from arch.variant import Variant
+from benchmarks.benchmark import Benchmark, Data
+from benchmarks.budget.verdict import Cost, format_hours
+
+DOUBT = 4.0  # times that nets of equal MACs may differ in speed from those that were timed
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A spec and its cost. `problem`, where there is one, is why it is not trained, and `excess` by how much."""
+
+    spec: str
+    variant: Variant | None = None
+    params: int = 0
+    macs: int = 0
+    hours: float = 0.0  # of the whole training, predicted
+    problem: str = ""
+    excess: float = 0.0  # over the limit, as a share of it
+
+    @property
+    def key(self) -> str:
+        """Of the architecture; "" for a spec that is none."""
+        return self.variant.key() if self.variant else ""
+
+
+@dataclass
+class Hours:
+    """Predicts the hours of a net from its MACs and those that were timed here, as widely as MACs can mislead."""
+
+    rates: list[float] = field(default_factory=list)  # hours a MAC, of whole trainings
+
+    def learn(self, macs: int, hours: float) -> None:
+        """A net's training took so long."""
+        if macs > 0 and hours > 0:
+            self.rates.append(hours / macs)
+
+    def expected(self, macs: int) -> float:
+        """Hours, by the median rate; 0 while nothing is known."""
+        return macs * sorted(self.rates)[len(self.rates) // 2] if self.rates else 0.0
+
+    def surely_over(self, macs: int, limit: float) -> bool:
+        """Whether even at DOUBT times the best speed seen it would take longer."""
+        return bool(self.rates) and macs * min(self.rates) / DOUBT > limit
+
+    def surely_within(self, macs: int, limit: float) -> bool:
+        """Whether even at a DOUBT-th of the worst speed seen it would not."""
+        return bool(self.rates) and macs * max(self.rates) * DOUBT <= limit
+
+
+@lru_cache(maxsize=10_000)
+def _count(variant: Variant, data: Data) -> Cost:
+    """Without a byte of memory. Loads torch, and uses no device."""
+    import benchmarks.preload  # noqa: F401  # as children have it: without the warnings of libraries
+    from arch.models import build
+    from benchmarks.budget.cost import count_on_meta
+
+    return count_on_meta(partial(build, variant, data.num_classes, data.in_chans), data.input_shape)
+
+
+def screen(spec: str, benchmark: Benchmark, hours: Hours) -> Candidate:
+    """Counts a candidate and judges what can be judged without timing it."""
+    budget = benchmark.budget
+    try:
+        parsed = parse(spec, benchmark.baseline).simplified()
+        variant = parsed.variant()
+        cost = _count(variant, benchmark.data)
+    except (InputError, ValueError, RuntimeError) as error:  # steps that fit no net, or no image of this size
+        return Candidate(spec, problem=f"it cannot be built: {error}", excess=1.0)
+    macs = cost.macs or 0
+    found = partial(Candidate, str(parsed), variant, cost.params, macs, hours.expected(macs))
+    if cost.params > budget.max_params:
+        excess = cost.params / budget.max_params - 1
+        return found(problem=f"{cost.params:,} parameters > {budget.max_params:,}", excess=excess)
+    if hours.surely_over(macs, budget.max_hours):
+        expected = hours.expected(macs)
+        problem = f"about {format_hours(expected)} by its {macs:,} MACs > {format_hours(budget.max_hours)}"
+        return found(problem=problem, excess=max(expected / budget.max_hours - 1, 0.01))
+    return found()

@@ -1,0 +1,222 @@
+"""`search`: finds an architecture inside a budget, and says what it is worth."""
+
+import json
+import math
+import os
+import re
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from arch.errors import InputError
+from benchmarks.benchmark import get_benchmark
+from benchmarks.options import (
+    DEFAULT_OUT,
+    BenchmarkOption,
+    DataOption,
+    DeviceOption,
+    DownloadOption,
+    JsonOption,
+    OutOption,
+    limited,
+    new_app,
+    new_console,
+    run_app,
+)
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+    from benchmarks.progress import Display
+    from benchmarks.results import Store
+    from search.finale import Finalist
+    from search.settings import Search
+
+app = new_app("Search image classifiers under a fixed recipe and budget.")
+
+OVER_BUDGET = 1  # exit code: nothing fits
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+SAMPLER_NAMES = Literal["thompson", "tpe", "gp", "nsga2", "evolution", "random"]
+
+
+def read_duration(text: str) -> float:
+    """Seconds of `90s`, `45m`, `1.5h`, `2d`. Raises InputError."""
+    match = re.fullmatch(r"([0-9]*\.?[0-9]+)([smhd])", text.strip())
+    if match is None or not float(match[1]):
+        raise InputError(f"--timeout {text!r}: give a number and a unit, such as 90s, 45m, 3h or 1d")
+    return float(match[1]) * UNITS[match[2]]
+
+
+@app.command()
+def search_command(
+    budget_hours: Annotated[
+        float | None,
+        typer.Option(
+            "--budget-hours",
+            metavar="H",
+            help="Hours that the benchmark's whole recipe may take each candidate to train: a limit on the "
+            "architecture, not on the search  [default: the benchmark's]",
+        ),
+    ] = None,
+    max_params: Annotated[
+        str | None, typer.Option("--max-params", metavar="N", help="Parameters of each candidate: 30M, 500K.")
+    ] = None,
+    trials: Annotated[int, typer.Option("--trials", metavar="N", min=1, max=10**6, help="Candidates to train.")] = 64,
+    timeout: Annotated[
+        str | None,
+        typer.Option(
+            "--timeout",
+            metavar="TIME",
+            help="Time for the whole search, by the wall clock, finalists and test included: 90s, 45m, 3h.",
+        ),
+    ] = None,
+    benchmark: BenchmarkOption = "digits",
+    data: DataOption = None,
+    download: DownloadOption = False,
+    space: Annotated[
+        str | None,
+        typer.Option(
+            "--space", metavar="FILE", help="Your own: FILE.toml, or FILE.py:FUNCTION  [default: every registered part]"
+        ),
+    ] = None,
+    objective: Annotated[
+        Literal["accuracy", "pareto"],
+        typer.Option("--objective", help="Accuracy, or accuracy against hours and parameters."),
+    ] = "accuracy",
+    sampler: Annotated[SAMPLER_NAMES, typer.Option("--sampler", help="Who proposes candidates.")] = "thompson",
+    workers: Annotated[int, typer.Option("--workers", metavar="K", min=1, max=64, help="Trainings at once.")] = 1,
+    finalists: Annotated[
+        int,
+        typer.Option(
+            "--finalists", metavar="N", min=0, max=100, help="Trained wholly before one is chosen; 0: only search."
+        ),
+    ] = 3,
+    seeds: Annotated[int, typer.Option("--seeds", metavar="N", min=1, max=1000, help="Of the finalists.")] = 3,
+    storage: Annotated[
+        str | None,
+        typer.Option("--storage", metavar="URL", help="Where the study is kept  [default: search.db in --out]"),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the study that is there, or join it.")] = False,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the sampler.")] = 0,
+    time_limit: Annotated[
+        float | None,
+        typer.Option(
+            "--time-limit", metavar="HOURS", help="End a training that takes longer  [default: by prediction]"
+        ),
+    ] = None,
+    out: OutOption = DEFAULT_OUT,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> int:
+    """Search for the best architecture whose whole training stays inside --budget-hours and --max-params.
+
+    Candidates are trained for a fraction of the recipe, on a validation split of the training images; the best go on
+    for longer; finalists are trained wholly over several seeds, and the test images are read once, for the winner.
+    --budget-hours limits what a candidate may cost, --timeout how long you wait. Exit codes: 0, 1 nothing fits the
+    budget, 2 bad usage, 3 failed.
+    """
+    started = time.monotonic()
+    chosen = limited(get_benchmark(benchmark), max_params, budget_hours)
+    seconds = None if timeout is None else read_duration(timeout)
+    if time_limit is not None and time_limit <= 0:
+        raise InputError("--time-limit must be above 0 hours")
+    if sampler == "evolution" and objective == "pareto":
+        raise InputError("--sampler evolution knows one objective: take thompson, tpe, gp, nsga2 or random for pareto")
+
+    from benchmarks import engine
+    from benchmarks.device import resolve_device
+    from benchmarks.progress import Display
+    from benchmarks.results import Store
+    from benchmarks.training.data import prepare
+    from search.rungs import Rungs
+    from search.settings import Search
+    from search.space import load_space, of_all_parts
+
+    own = load_space(space, chosen.baseline) if space else of_all_parts()
+    store = Store(out)
+    store.create()
+    with store.lock(), Display() as display:
+        engine.start()  # imports torch while the images are looked up
+        search = Search(
+            benchmark=chosen,
+            data=prepare(chosen.data, data, download, display),
+            device=resolve_device(device),
+            out=out,
+            space=own,
+            rungs=Rungs.of(chosen),
+            objective=objective,
+            trials=trials,
+            timeout=seconds,
+            workers=workers,
+            finalists=finalists,
+            seeds=seeds,
+            time_limit=None if time_limit is None else 3600 * time_limit,
+        )
+        return _search(search, store, display, started, storage, resume, sampler, seed, as_json)
+
+
+def _search(
+    search: "Search",
+    store: "Store",
+    display: "Display",
+    started: float,
+    storage: str | None,
+    resume: bool,
+    sampler: str,
+    seed: int,
+    as_json: bool,
+) -> int:
+    from search import trials as of_trial
+    from search.finale import Finale
+    from search.samplers import SAMPLERS, halving
+    from search.settings import DIRECTIONS
+    from search.storage import naming_the_storage, open_storage, open_study
+    from search.study import Candidates, NothingFits, describe_plan
+
+    url = storage or f"sqlite:///{search.out.resolve() / 'search.db'}"
+    deadline = math.inf if search.timeout is None else started + search.timeout
+    with naming_the_storage(url):
+        pruner = halving(search.rungs.reduction)
+        study = open_study(open_storage(url), search.name, DIRECTIONS[search.objective], pruner, resume)
+        study.sampler = SAMPLERS[sampler](seed + (os.getpid() if resume else 0))  # who joins draws otherwise
+        display.say(describe_plan(search))
+        try:
+            Candidates(search, study, store, display, deadline).carry_out()
+        except NothingFits as nothing:
+            print(f"search: {nothing}", file=sys.stderr)
+            return OVER_BUDGET
+        everything = study.get_trials(deepcopy=False)
+    leaders = of_trial.ranked(everything)
+    finalists = Finale(search, store, display, deadline).carry_out(leaders) if search.finalists else []
+    _show(search, everything, finalists, display, time.monotonic() - started, as_json)
+    return 0
+
+
+def _show(
+    search: "Search",
+    everything: "Sequence[FrozenTrial]",
+    finalists: "Sequence[Finalist]",
+    display: "Display",
+    seconds: float,
+    as_json: bool,
+) -> None:
+    """Writes what the search has found, and prints it."""
+    from search.outputs import conclude, finalists_frame, to_terminal
+
+    found = conclude(search, everything, finalists, seconds, display)
+    if as_json:
+        print(json.dumps(found.to_json(), indent=2))
+        return
+    console = new_console()
+    if len(finalists) > 1:
+        console.print(to_terminal(finalists_frame(finalists), f"finalists, validation split ({search.benchmark_id})"))
+    for line in found.lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of `search`."""
+    return run_app(app, "search", argv)

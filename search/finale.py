@@ -1,0 +1,169 @@
+"""The end of a search: the finalists are trained wholly over several seeds, one is chosen, and only then is it tested.
+
+What chooses sees the validation split alone. The winner's last trainings are those of `ablate run`: on all training
+images, evaluated on the test split, under the benchmark's own id.
+"""
+
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from statistics import mean
+
+from optuna.trial import FrozenTrial
+
+from arch.spec import parse
+from arch.variant import Variant
+from benchmarks.benchmark import Split
+from benchmarks.budget.verdict import Verdict
+from benchmarks.engine import ChildFailed
+from benchmarks.progress import Display, Progress
+from benchmarks.results import Result, Store
+from benchmarks.unit import Unit, longest_time, record
+from search import trials
+from search.rungs import SPLIT
+from search.settings import OVERHEAD_SECONDS, Search
+
+
+@dataclass(frozen=True)
+class Finalist:
+    """A candidate inside the budget by the check that `ablate run` makes, and its whole trainings, one a seed."""
+
+    spec: str
+    variant: Variant
+    verdict: Verdict
+    validation: tuple[Result, ...] = ()
+    test: tuple[Result, ...] = ()  # of the winner alone
+
+    @property
+    def seconds(self) -> float:
+        """That one whole training takes, as predicted."""
+        return OVERHEAD_SECONDS + (3600 * self.verdict.hours.predicted if self.verdict.hours else 0.0)
+
+
+class Finale:
+    """Chooses the winner of a search among the best of its trials, and tests it."""
+
+    def __init__(self, search: Search, store: Store, display: Display, deadline: float) -> None:
+        """deadline: by the monotonic clock; it makes finalists and seeds fewer, but never none."""
+        self.search, self.store, self.display, self.deadline = search, store, display, deadline
+        self.known = {result.unit: result for result in store.results()}
+
+    def carry_out(self, found: Sequence[FrozenTrial]) -> list[Finalist]:
+        """found: trained trials, the best first. Returns the finalists, the winner first, with its test results.
+
+        Raises ChildFailed where the winner cannot be trained, and OSError where a record cannot be written.
+        """
+        finalists = self._checked(found)
+        number, seeds = self._affordable(finalists)
+        finalists = finalists[:number]
+        if number > 1:
+            finalists = [replace(f, validation=v) for f, v in self._trained(finalists, seeds, SPLIT)]
+            finalists.sort(key=lambda f: (-len(f.validation), -mean_top1(f.validation)))  # a failed seed counts
+        winner = finalists[0]
+        [(_, test)] = self._trained([winner], seeds, "test")
+        if not test:
+            raise ChildFailed(
+                f"the winner {winner.spec} could not be trained: failures.jsonl in {self.search.out} says why"
+            )
+        return [replace(winner, test=test), *finalists[1:]]
+
+    def _checked(self, found: Sequence[FrozenTrial]) -> list[Finalist]:
+        """The first of them that are inside the budget, timed."""
+        search, finalists = self.search, list[Finalist]()
+        counts = search.data.counts(search.benchmark.data)
+        for trial in found:
+            spec = trial.user_attrs[trials.SPEC]
+            verdict: Verdict = search.engine.call(
+                "search.work:time_spec", self.display, spec, search.benchmark, search.device, counts
+            )
+            if verdict.passed and not verdict.unjudged:
+                finalists.append(Finalist(spec, parse(spec, search.benchmark.baseline).variant(), verdict))
+            else:
+                self.display.say(f"{spec} is no finalist: {verdict.conclusion}")
+            if len(finalists) == max(1, search.finalists):
+                break
+        if not finalists:
+            raise ChildFailed("no candidate is inside the budget when it is timed: give more, or search longer")
+        return finalists
+
+    def _affordable(self, finalists: Sequence[Finalist]) -> tuple[int, int]:
+        """(finalists, seeds): as many as the time that is left holds; a single finalist needs no validation."""
+        search, left = self.search, self.deadline - time.monotonic()
+        for seeds in range(search.seeds, 0, -1):
+            for number in range(len(finalists), 1, -1):
+                needed = replace(search, seeds=seeds, finalists=number)
+                if needed.finale_seconds(max(f.seconds for f in finalists[:number])) <= left:
+                    return number, seeds
+        for seeds in range(search.seeds, 0, -1):
+            if seeds * finalists[0].seconds / search.workers <= left:
+                return 1, seeds
+        return 1, 1
+
+    def _trained(
+        self, finalists: Sequence[Finalist], seeds: int, split: Split
+    ) -> list[tuple[Finalist, tuple[Result, ...]]]:
+        """Each of them with its results; what is recorded is not trained again."""
+        units = [self._unit(finalist, seed, split) for seed in range(seeds) for finalist in finalists]
+        missing = [unit for unit in units if unit.id not in self.known]
+        what = f"{'testing' if split == 'test' else 'finalists'}: {len(missing)} whole trainings"
+        longest = max((longest_time(u.predicted_hours, self.search.workers) for u in missing), default=0.0)
+        progress = _Overall(what, len(missing), self.search.benchmark.recipe.epochs, self.display)
+        outcomes = self.search.engine.call_each(
+            "benchmarks.run:run",
+            [(unit,) for unit in missing],
+            self.search.workers,
+            progress,
+            self.search.time_limit or longest,
+        )
+        with closing(outcomes):
+            for number, outcome in outcomes:
+                record(self.store, missing[number], outcome)
+                if isinstance(outcome, Exception):
+                    self.display.say(f"{missing[number].spec} seed {missing[number].seed} failed: {outcome}")
+                else:
+                    self.known[outcome.unit] = outcome
+        of_each = [[self.known.get(self._unit(f, seed, split).id) for seed in range(seeds)] for f in finalists]
+        return [(f, tuple(result for result in own if result)) for f, own in zip(finalists, of_each, strict=True)]
+
+    def _unit(self, finalist: Finalist, seed: int, split: Split) -> Unit:
+        search, verdict = self.search, finalist.verdict
+        assert verdict.cost.macs is not None  # our own models can be counted
+        return Unit(
+            spec=finalist.spec,
+            variant=finalist.variant,
+            benchmark=search.benchmark,
+            seed=seed,
+            data=search.data,
+            device=search.device,
+            out=search.out.resolve(),
+            plan=finalist.spec,
+            params=verdict.cost.params,
+            macs=verdict.cost.macs,
+            predicted_hours=verdict.hours.predicted if verdict.hours else 0.0,
+            execution=verdict.throughput.execution if verdict.throughput else "eager",
+            side_by_side=search.workers,
+            split=split,
+            if_changed="restart",
+            keep_weights=split == "test",
+        )
+
+
+def mean_top1(results: Sequence[Result]) -> float:
+    """Over the seeds; -1 without any."""
+    return mean(result.top1 for result in results) if results else -1.0
+
+
+class _Overall:
+    """The progress of all trainings as one, in epochs."""
+
+    def __init__(self, what: str, number: int, epochs: int, display: Display) -> None:
+        self.what, self.total, self.display = what, number * epochs, display
+        self.done = [0] * number
+
+    def __call__(self, number: int, progress: Progress) -> None:
+        if progress.warning:
+            self.display(progress)
+            return
+        self.done[number] = progress.done
+        self.display(Progress(self.what, sum(self.done), self.total, progress.note))

@@ -1,0 +1,90 @@
+"""Where a study is kept: a file of SQLite, or a server's database for several computers."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, Literal
+
+import optuna
+from filelock import FileLock
+from optuna.exceptions import DuplicatedStudyError, StorageInternalError
+from optuna.pruners import BasePruner
+from optuna.storages import RDBStorage
+from sqlalchemy import event
+from sqlalchemy.exc import SQLAlchemyError
+
+from arch.errors import InputError
+
+BUSY_SECONDS = 60  # that one worker waits while another writes
+
+
+def open_storage(url: str) -> RDBStorage:
+    """url: `sqlite:///file.db`, `postgresql+psycopg://user@host/database`. Raises InputError in one line."""
+    file = Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None
+    if file and not file.parent.is_dir():
+        raise InputError(f"cannot open --storage {url}: there is no folder {file.parent}")
+    try:
+        # the tables are made by one worker, while the others wait
+        with FileLock(f"{file}.lock") if file else nullcontext():
+            storage = RDBStorage(url, engine_kwargs={"connect_args": {"timeout": BUSY_SECONDS}} if file else None)
+    except ImportError as error:
+        raise InputError(f"--storage {url}: {_line(error)} (pip install 'timm-ablate[postgresql]')") from error
+    except (SQLAlchemyError, OSError, ValueError, RuntimeError) as error:
+        raise InputError(f"cannot open --storage {url}: {_line(error)}") from error
+    if file:
+        _begin_immediately(storage)
+    return storage
+
+
+def _begin_immediately(storage: RDBStorage) -> None:
+    """Takes SQLite's write lock at the start of each transaction: two workers that have both read before either
+    writes would otherwise take the same waiting trial, or lose one.
+    """
+    event.listen(storage.engine, "connect", _leave_transactions_to_us)
+    event.listen(storage.engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+    storage.engine.dispose()  # connections from before
+
+
+def _leave_transactions_to_us(connection: Any, _: object) -> None:
+    """Sets a fresh connection up. A log ahead of the file is safe without waiting for the disk at each transaction."""
+    connection.isolation_level = None
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = NORMAL")
+
+
+def open_study(
+    storage: RDBStorage, name: str, directions: list[Literal["maximize", "minimize"]], pruner: BasePruner, resume: bool
+) -> optuna.Study:
+    """A new study, or with `resume` the one of that name. Raises InputError where it is there, or is not."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    names = optuna.get_all_study_names(storage)
+    if resume and name not in names:
+        there = f"there are {', '.join(names)}" if names else "there is none at all"
+        what = "another space, benchmark, budget or objective is another search"
+        raise InputError(f"--resume: there is no search {name} to go on with: {there} ({what})")
+    if name in names and not resume:
+        raise InputError(f"the search {name} is there already: --resume goes on with it, another --out starts anew")
+    try:
+        return optuna.create_study(
+            storage=storage,
+            study_name=name,
+            directions=directions,
+            pruner=pruner,
+            load_if_exists=resume,
+        )
+    except DuplicatedStudyError as error:  # by another command, a moment ago
+        raise InputError(f"the search {name} has just been started by another command: --resume joins it") from error
+
+
+@contextmanager
+def naming_the_storage(url: str) -> Iterator[None]:
+    """Lets an error of the database be one line, as an OSError."""
+    try:
+        yield
+    except (StorageInternalError, SQLAlchemyError) as error:
+        cause = error.__cause__ or error
+        raise OSError(None, f"the search's storage {url} fails: {_line(cause)}; --resume goes on from there") from error
+
+
+def _line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,285 @@
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import optuna
+import pytest
+from optuna.distributions import CategoricalDistribution
+from optuna.study import Study
+from optuna.trial import FrozenTrial
+
+from arch.spec import parse
+from benchmarks.benchmark import Benchmark, identify
+from benchmarks.budget.verdict import Cost, Hours, Verdict
+from benchmarks.engine import ChildFailed, Outcomes
+from benchmarks.progress import Display, Progress, Report
+from benchmarks.results import Result, Store
+from benchmarks.training.data import CachedData
+from benchmarks.unit import Unit
+from search import trials
+from search.rungs import Rungs
+from search.samplers import halving
+from search.settings import DIRECTIONS, Objective, Search
+from search.space import Choices
+from search.storage import open_storage, open_study
+from search.workers import REASON
+
+SPACE = Choices(
+    {
+        "attention": ("", "+se", "+cbam", "+eca"),
+        "act": ("", "+silu", "+gelu", "+relu"),  # relu is there already: two ways to say one architecture
+        "width": ("", "+width=0.5", "+width=1.5"),
+    }
+)
+
+
+class Quiet(Display):
+    """Remembers what it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.said.append(line)
+
+    def __call__(self, progress: Progress) -> None:
+        """Nothing of it is kept."""
+
+
+def result_of(unit: Unit, top1: float, hours: float) -> Result:
+    line = {"epoch": 1, "train_loss": 2.0, "train_top1": 20.0, "loss": 2.0, "top1": top1, "top5": 100.0}
+    return Result(
+        spec=unit.spec,
+        key=unit.variant.key(),
+        seed=unit.seed,
+        benchmark=unit.benchmark.name,
+        benchmark_id=identify(unit.definition),
+        definition=unit.definition,
+        baseline=unit.benchmark.baseline,
+        plan=unit.plan,
+        params=unit.params,
+        macs=unit.macs,
+        predicted_hours=unit.predicted_hours,
+        hours=hours,
+        images_per_second=1000.0,
+        images_seen=100,
+        top1=top1,
+        top5=100.0,
+        per_class={},
+        curve=[line],
+        device="cpu (1 thread)",
+        versions={"torch": "2.15.0"},
+        commit="",
+        finished="2026-01-01T00:00:00+00:00",
+    )
+
+
+@dataclass
+class MadeUpEngine:
+    """Says at once what trainings would have ended in."""
+
+    accuracy: Callable[[Unit], float] = lambda unit: 50.0
+    hours: Callable[[str], float] = lambda spec: 0.01  # of a whole training
+    trained: list[Unit] = field(default_factory=list)
+    timed: list[str] = field(default_factory=list)
+    limits: list[float] = field(default_factory=list)
+
+    def call(self, function: str, report: Report, *args: Any) -> Any:
+        assert function in ("search.work:time_spec", "search.export:export")
+        return self._time(args[0], args[1]) if function == "search.work:time_spec" else []
+
+    def call_each(
+        self,
+        function: str,
+        arguments: Iterable[tuple[Any, ...] | None],
+        side_by_side: int,
+        report: Callable[[int, Progress], None],
+        time_limit: float | Callable[[int], float] | None = None,
+    ) -> Outcomes:
+        for number, args in enumerate(arguments):
+            if args is None:
+                return
+            self.limits.append(time_limit(number) if callable(time_limit) else time_limit or 0.0)
+            report(number, Progress("training", 0, 1))
+            yield number, self._outcome(args)
+
+    def _outcome(self, args: tuple[Any, ...]) -> Verdict | Result | ChildFailed:
+        if args[0] == "time":
+            return self._time(args[1], args[2])
+        unit: Unit = args[-1]
+        self.trained.append(unit)
+        try:
+            top1 = self.accuracy(unit)
+        except ChildFailed as error:
+            return error
+        return result_of(unit, top1, self.hours(unit.spec) * unit.benchmark.recipe.epochs / 40)
+
+    def _time(self, spec: str, benchmark: Benchmark) -> Verdict:
+        self.timed.append(spec)
+        hours, limit = self.hours(spec), benchmark.budget.max_hours
+        cost = Cost(1000, 1000, macs_torch=10**6)
+        problems = (f"{hours} h > {limit} h",) if hours > limit else ()
+        return Verdict(
+            spec, benchmark.name, benchmark.budget, 8, 64, cost, hours=Hours(hours, hours, hours), problems=problems
+        )
+
+
+@pytest.fixture
+def display() -> Quiet:
+    return Quiet()
+
+
+@pytest.fixture
+def make_search(tmp_path: Path, digits: CachedData) -> Callable[..., Search]:
+    """A search of `SPACE` on the digits, in 1 + 4 + 16 epochs, with an engine that trains nothing."""
+    from benchmarks.benchmark import BENCHMARKS
+
+    def make(**fields: Any) -> Search:
+        benchmark = fields.pop("benchmark", BENCHMARKS["digits"])
+        given = {"benchmark": benchmark, "data": digits, "device": "cpu", "out": tmp_path, "space": SPACE}
+        given |= {"rungs": Rungs.of(benchmark), "engine": MadeUpEngine(), "trials": 20}
+        return Search(**{**given, **fields})
+
+    return make
+
+
+@pytest.fixture
+def make_study(tmp_path: Path) -> Callable[..., optuna.Study]:
+    """The study of a search in a file of SQLite, as the command makes it."""
+
+    def make(search: Search, sampler: optuna.samplers.BaseSampler | None = None, resume: bool = False) -> optuna.Study:
+        storage = open_storage(f"sqlite:///{tmp_path / 'search.db'}")
+        study = open_study(storage, search.name, DIRECTIONS[search.objective], halving(search.rungs.reduction), resume)
+        study.sampler = sampler or optuna.samplers.RandomSampler(seed=0)
+        return study
+
+    return make
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    records = Store(tmp_path)
+    records.create()
+    return records
+
+
+@pytest.fixture
+def postgresql() -> Iterator[str]:
+    """A server of its own, from the system's packages; the URL of an empty database."""
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    if not programs:
+        pytest.skip("PostgreSQL is not installed")
+    user: dict[str, Any] = {"user": "postgres"} if os.geteuid() == 0 else {}  # it refuses to run as root
+    with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        if user:
+            shutil.chown(folder, "postgres")
+        data, port = Path(folder) / "data", free_port()
+        initialise: list[str | Path] = [programs[-1] / "initdb", "-D", data, "-A", "trust", "-U", "ablate"]
+        subprocess.run(initialise, check=True, capture_output=True, **user)
+        command: list[str | Path] = [
+            programs[-1] / "postgres",
+            "-D",
+            data,
+            "-p",
+            str(port),
+            "-h",
+            "127.0.0.1",
+            "-k",
+            "",
+        ]
+        server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **user)
+        try:
+            wait_for(port)
+            yield f"postgresql+psycopg://ablate@127.0.0.1:{port}/postgres"
+        finally:
+            server.send_signal(signal.SIGINT)  # the fast shutdown, which waits for nobody
+            server.wait()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(port: int) -> None:
+    import psycopg
+
+    for _ in range(300):
+        try:
+            psycopg.connect(f"host=127.0.0.1 port={port} user=ablate dbname=postgres").close()
+        except psycopg.OperationalError:
+            time.sleep(0.1)
+        else:
+            return
+    raise TimeoutError("PostgreSQL does not answer")
+
+
+def key_of(spec: str) -> str:
+    return parse(spec, "resnet8").variant().key()
+
+
+def soon() -> float:
+    """A deadline an hour from now."""
+    return time.monotonic() + 3600
+
+
+@pytest.fixture
+def new_study() -> Callable[..., Study]:
+    """A study in memory, with trials that are there already."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+    def new(
+        found: Sequence[FrozenTrial] = (),
+        objective: Objective = "accuracy",
+        sampler: optuna.samplers.BaseSampler | None = None,
+    ) -> Study:
+        study = optuna.create_study(directions=DIRECTIONS[objective], sampler=sampler)
+        study.add_trials(found)
+        return study
+
+    return new
+
+
+@pytest.fixture
+def make_trial() -> Callable[..., FrozenTrial]:
+    """A trained trial of `SPACE`, as a search leaves it: its accuracies after each rung, and its cost."""
+
+    def make(*chosen: str, top1: Sequence[float] = (90.0,), **attributes: object) -> FrozenTrial:
+        params = dict(zip(SPACE.choices, (*chosen, "", "", ""), strict=False))
+        spec = "resnet8" + "".join(params.values())
+        told = {trials.SPEC: spec, trials.KEY: key_of(spec), trials.FEASIBLE: True, trials.ACCURACIES: list(top1)}
+        told |= {trials.PARAMS: 77_754, trials.MACS: 774_500, trials.HOURS: 0.02}
+        return optuna.trial.create_trial(
+            params=params,
+            distributions={name: CategoricalDistribution(values) for name, values in SPACE.choices.items()},
+            value=top1[-1] if top1 else trials.NOTHING,
+            user_attrs={**told, **attributes},
+        )
+
+    return make
+
+
+@pytest.fixture
+def search(make_search: Callable[..., Search]) -> Search:
+    return make_search()
+
+
+@pytest.fixture
+def failed() -> FrozenTrial:
+    """A trial whose training failed."""
+    return optuna.trial.create_trial(state=optuna.trial.TrialState.FAIL, user_attrs={REASON: "the loss is nan"})
+
+
+@pytest.fixture
+def make_result() -> Callable[[Unit, float, float], Result]:
+    return result_of

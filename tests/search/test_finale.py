@@ -1,0 +1,140 @@
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import optuna
+import pytest
+
+from benchmarks.engine import ChildFailed
+from benchmarks.results import Store
+from benchmarks.unit import Unit
+from search import trials
+from search.finale import Finale, Finalist
+from search.settings import Search
+from search.study import Candidates
+
+Make = Callable[..., Any]
+Carry = Callable[..., list[Finalist]]
+
+
+def width_decides(unit: Unit) -> float:
+    return 50.0 + unit.variant.widths[0] / 8 + unit.seed / 100
+
+
+@pytest.fixture
+def carry_out(make_study: Make, store: Store, display: Any) -> Carry:
+    """Carries a search out to its end; what was trained before its finale is forgotten by the engine."""
+
+    def carry(search: Search, seconds: float = math.inf) -> list[Finalist]:
+        study: optuna.Study = make_study(search)
+        Candidates(search, study, store, display, math.inf).carry_out()
+        search.engine.trained.clear()  # type: ignore[attr-defined]
+        found = trials.ranked(study.get_trials(deepcopy=False))
+        return Finale(search, store, display, time.monotonic() + seconds).carry_out(found)
+
+    return carry
+
+
+def test_finalists_are_trained_wholly_over_all_seeds_and_the_best_mean_wins(
+    make_search: Make, carry_out: Carry
+) -> None:
+    search = make_search(trials=20, finalists=3, seeds=2)
+    search.engine.accuracy = width_decides
+    finalists = carry_out(search)
+    assert len(finalists) == 3
+    assert all(len(finalist.validation) == 2 for finalist in finalists)
+    assert {r.benchmark_id for f in finalists for r in f.validation} == {search.benchmark_id}
+    means = [sum(result.top1 for result in finalist.validation) for finalist in finalists]
+    assert means == sorted(means, reverse=True)
+
+
+def test_the_test_split_is_read_for_the_winner_alone_and_last(make_search: Make, carry_out: Carry) -> None:
+    search = make_search(trials=20, finalists=3, seeds=2)
+    search.engine.accuracy = width_decides
+    winner, *others = carry_out(search)
+    splits = [unit.split for unit in search.engine.trained]
+    assert splits == sorted(splits, reverse=True), "val before test"
+    tested = [unit for unit in search.engine.trained if unit.split == "test"]
+    assert {unit.variant for unit in tested} == {winner.variant}
+    assert [unit.seed for unit in tested] == [0, 1]
+    assert {result.benchmark_id for result in winner.test} == {search.test_id}
+    assert not any(finalist.test for finalist in others)
+
+
+def test_only_the_winner_keeps_its_weights(make_search: Make, carry_out: Carry) -> None:
+    search = make_search(trials=10, finalists=2)
+    carry_out(search)
+    assert {unit.split for unit in search.engine.trained if unit.keep_weights} == {"test"}
+
+
+def test_what_the_last_rung_has_trained_is_not_trained_again(make_search: Make, carry_out: Carry) -> None:
+    search = make_search(trials=30, finalists=3, seeds=1)
+    search.engine.accuracy = lambda unit: width_decides(unit) + unit.benchmark.recipe.epochs
+    finalists = carry_out(search)
+    again = [unit for unit in search.engine.trained if unit.split == "val"]
+    assert len(again) < 3 or all(len(f.validation) == 1 for f in finalists)
+    assert all(len(finalist.validation) == 1 for finalist in finalists)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "finalists", "seeds"), [(math.inf, 3, 3), (400, 2, 3), (250, 2, 2), (140, 2, 1), (90, 1, 2), (1, 1, 1)]
+)
+def test_less_time_means_fewer_finalists_and_seeds_but_never_none(
+    make_search: Make, carry_out: Carry, seconds: float, finalists: int, seeds: int
+) -> None:
+    search = make_search(trials=6, finalists=3, seeds=3)
+    search.engine.hours = lambda spec: 0.01  # 36 s and 2 s more
+    found = carry_out(search, seconds)
+    assert len(found) == finalists
+    assert len(found[0].test) == seeds
+    assert all(len(f.validation) == (seeds if finalists > 1 else 0) for f in found)
+
+
+def test_a_finalist_over_the_budget_when_it_is_timed_gives_way_to_the_next(
+    make_search: Make, carry_out: Carry, display: Any
+) -> None:
+    search = make_search(trials=12, finalists=1)
+    search.engine.accuracy = width_decides
+    search.engine.hours = lambda spec: 0.001
+    make = search.engine._time
+
+    def slow_when_wide(spec: str, benchmark: Any) -> Any:
+        search.engine.hours = lambda _: 9.0 if "width=1.5" in spec else 0.001
+        return make(spec, benchmark)
+
+    object.__setattr__(search.engine, "_time", slow_when_wide)
+    [winner] = carry_out(search)
+    assert "width=1.5" not in winner.spec
+    assert any("is no finalist" in line for line in display.said)
+
+
+def test_a_finalist_whose_seed_fails_is_behind_those_that_have_all(
+    make_search: Make, carry_out: Carry, store: Store
+) -> None:
+    search = make_search(trials=20, finalists=3, seeds=3)
+
+    def widest_fails_at_seed_1(unit: Unit) -> float:
+        if unit.seed == 1 and unit.split == "val" and unit.variant.widths[0] == 24:
+            raise ChildFailed("the loss is nan")
+        return width_decides(unit)
+
+    search.engine.accuracy = widest_fails_at_seed_1
+    finalists = carry_out(search)
+    complete = [len(finalist.validation) for finalist in finalists]
+    assert complete == sorted(complete, reverse=True)
+    assert min(complete) == 2
+    assert {failure.reason for failure in store.failures()} == {"the loss is nan"}
+
+
+def test_a_winner_that_cannot_be_trained_is_an_error_that_says_so(make_search: Make, carry_out: Carry) -> None:
+    search = make_search(trials=6, finalists=2)
+
+    def no_test(unit: Unit) -> float:
+        if unit.split == "test":
+            raise ChildFailed("out of memory")
+        return 50.0
+
+    search.engine.accuracy = no_test
+    with pytest.raises(ChildFailed, match=r"the winner .* could not be trained"):
+        carry_out(search)

@@ -1,0 +1,256 @@
+import math
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from arch.errors import InputError
+from arch.spec import parse
+from benchmarks.benchmark import BENCHMARKS, Budget, identify
+from benchmarks.engine import ChildFailed
+from benchmarks.results import Store
+from benchmarks.unit import Unit
+from search import trials
+from search.settings import Search
+from search.space import Choices
+from search.study import Candidates, NothingFits
+from search.workers import REASON, RETRIES
+
+Make = Callable[..., Any]
+
+
+@pytest.fixture
+def carry_out(make_study: Make, store: Store, display: Any) -> Callable[..., optuna.Study]:
+    """Carries a search out and returns its study."""
+
+    def carry(search: Search, resume: bool = False, seconds: float = math.inf, **how: Any) -> optuna.Study:
+        study: optuna.Study = make_study(search, resume=resume, **how)
+        Candidates(search, study, store, display, time.monotonic() + seconds).carry_out()
+        return study
+
+    return carry
+
+
+def width_decides(unit: Unit) -> float:
+    """Accuracy that grows with the width, and with the epochs."""
+    return 50.0 + unit.variant.widths[0] / 8 + unit.benchmark.recipe.epochs / 10
+
+
+def finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
+    return [trial for trial in study.trials if trials.is_trained(trial)]
+
+
+def test_the_base_is_tried_first(make_search: Make, carry_out: Make) -> None:
+    search = make_search(trials=3)
+    assert carry_out(search).trials[0].user_attrs[trials.SPEC] == "resnet8"
+
+
+def test_as_many_candidates_as_asked_for_are_trained_and_no_architecture_twice(
+    make_search: Make, carry_out: Make
+) -> None:
+    search = make_search(trials=20)
+    study = carry_out(search)
+    assert len(finished(study)) == 20
+    units = Counter((unit.variant.key(), identify(unit.definition)) for unit in search.engine.trained)
+    assert set(units.values()) == {1}
+    assert {unit.seed for unit in search.engine.trained} == {0}
+
+
+def test_all_trainings_of_a_rung_share_one_benchmark_id_on_the_validation_split(
+    make_search: Make, carry_out: Make
+) -> None:
+    search = make_search(trials=25)
+    search.engine.accuracy = width_decides
+    carry_out(search)
+    ids = {(unit.benchmark.recipe.epochs, identify(unit.definition)) for unit in search.engine.trained}
+    of_rungs = {(rung.recipe.epochs, search.rung_id(place)) for place, rung in enumerate(search.rungs.benchmarks)}
+    assert len(ids) > 1
+    assert ids <= of_rungs
+    assert {unit.split for unit in search.engine.trained} == {"val"}
+    for unit in search.engine.trained:
+        whole = replace(unit.benchmark.recipe, epochs=40, warmup_epochs=2)
+        assert whole == BENCHMARKS["digits"].recipe
+
+
+def test_the_best_of_a_rung_go_on_to_the_next(make_search: Make, carry_out: Make) -> None:
+    search = make_search(trials=30)
+    search.engine.accuracy = width_decides
+    study = carry_out(search)
+    told = Counter(len(trials.accuracies(trial)) for trial in finished(study))
+    assert told[1] > told[2] > 0
+    first = [trials.accuracies(trial)[0] for trial in finished(study) if len(trials.accuracies(trial)) > 1]
+    assert min(first) >= sorted(trials.accuracies(trial)[0] for trial in finished(study))[len(told) // 2]
+
+
+def test_a_candidate_over_the_parameters_is_told_to_the_sampler_and_not_trained(
+    make_search: Make, carry_out: Make
+) -> None:
+    benchmark = replace(BENCHMARKS["digits"], budget=Budget(max_params=80_000, max_hours=1.0))
+    search = make_search(benchmark=benchmark, trials=8)
+    study = carry_out(search)
+    refused = [trial for trial in study.trials if trials.is_refused(trial)]
+    assert refused
+    for trial in refused:
+        assert trial.state == TrialState.COMPLETE
+        assert trial.values == [0.0]
+        assert trial.constraints["budget"] > 0
+        assert "parameters > 80,000" in trial.user_attrs[REASON]
+    assert all(unit.params <= 80_000 for unit in search.engine.trained)
+
+
+def test_a_candidate_over_the_hours_is_timed_once_and_not_trained(make_search: Make, carry_out: Make) -> None:
+    search = make_search(trials=8)
+    search.engine.hours = lambda spec: 0.3 if "cbam" in spec else 0.2
+    study = carry_out(search)
+    over = [trial for trial in study.trials if "cbam" in trial.user_attrs.get(trials.SPEC, "")]
+    assert over
+    assert all(trials.is_refused(trial) or trials.DUPLICATE_OF in trial.user_attrs for trial in over)
+    epochs = {unit.benchmark.recipe.epochs for unit in search.engine.trained if "cbam" in unit.spec}
+    assert epochs <= {2}, "at most the first rung, of one that seemed far inside by its MACs"
+    assert max(Counter(search.engine.timed).values()) == 1
+
+
+def test_nets_far_inside_the_hours_are_not_timed(make_search: Make, carry_out: Make) -> None:
+    search = make_search(trials=12)
+    search.engine.hours = lambda spec: 0.001
+    carry_out(search)
+    assert search.engine.timed == ["resnet8"]
+
+
+def test_nothing_that_fits_is_reported_and_not_spun_in(make_search: Make, carry_out: Make) -> None:
+    search = make_search(benchmark=replace(BENCHMARKS["digits"], budget=Budget(max_params=100, max_hours=1.0)))
+    with pytest.raises(NothingFits, match=r"none of \d+ candidates is inside the budget; the last: .* > 100"):
+        carry_out(search)
+
+
+def test_an_exhausted_space_ends_the_search(make_search: Make, carry_out: Make, display: Any) -> None:
+    search = make_search(space=Choices({"attention": ("", "+se"), "act": ("", "+relu")}), trials=50)
+    study = carry_out(search)
+    assert sorted(trial.user_attrs[trials.SPEC] for trial in finished(study)) == ["resnet8", "resnet8+se"]
+    assert any("the search ends" in line for line in display.said)
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "reason"),
+    [
+        (lambda: float("nan"), "its accuracy is nan"),
+        (lambda: float("inf"), "its accuracy is inf"),
+        (lambda: _raise("OutOfMemoryError: CUDA out of memory"), "out of memory"),
+        (lambda: _raise("its process was killed by SIGKILL (out of memory?)"), "SIGKILL"),
+        (lambda: _raise("TrainingFailed: the loss is nan after epoch 1"), "the loss is nan"),
+    ],
+)
+def test_a_candidate_that_fails_says_why_and_the_search_goes_on(
+    make_search: Make, carry_out: Make, accuracy: Callable[[], float], reason: str
+) -> None:
+    search = make_search(trials=10)
+    search.engine.accuracy = lambda unit: accuracy() if "se" in unit.spec else 50.0
+    study = carry_out(search)
+    failed = [trial for trial in study.trials if trial.state == TrialState.FAIL and "se" in trial.user_attrs["spec"]]
+    assert failed
+    assert all(reason in trial.user_attrs[REASON] for trial in failed)
+    assert len(finished(study)) == 10
+    assert not any("se" in trial.user_attrs[trials.SPEC] for trial in finished(study))
+
+
+def _raise(reason: str) -> float:
+    raise ChildFailed(reason)
+
+
+def test_a_stopped_search_goes_on_without_losing_or_repeating_a_candidate(
+    make_search: Make, carry_out: Make, store: Store
+) -> None:
+    search = make_search(trials=20)
+
+    def stop_at_the_seventh(unit: Unit) -> float:
+        if len(search.engine.trained) == 7:
+            raise KeyboardInterrupt
+        return width_decides(unit)
+
+    search.engine.accuracy = stop_at_the_seventh
+    with pytest.raises(KeyboardInterrupt):
+        carry_out(search)
+    stopped = search.engine.trained.pop()
+    search.engine.accuracy = width_decides
+    study = carry_out(search, resume=True)
+    assert len(finished(study)) == 20
+    assert not [trial for trial in study.trials if trial.state == TrialState.RUNNING]
+    units = Counter((unit.variant.key(), identify(unit.definition)) for unit in search.engine.trained)
+    assert set(units.values()) == {1}
+    assert stopped.variant.key() in {trial.user_attrs[trials.KEY] for trial in finished(study)}
+
+
+def test_stopping_again_and_again_never_drops_a_candidate(make_search: Make, carry_out: Make) -> None:
+    search = make_search(trials=2)
+
+    def always_stop(unit: Unit) -> float:
+        raise KeyboardInterrupt
+
+    search.engine.accuracy = always_stop
+    for attempt in range(5):
+        with pytest.raises(KeyboardInterrupt):
+            carry_out(search, resume=attempt > 0)
+    search.engine.accuracy = lambda unit: 50.0
+    study = carry_out(search, resume=True)
+    assert "resnet8" in {trial.user_attrs[trials.SPEC] for trial in finished(study)}
+    assert all(trial.user_attrs.get(RETRIES, 0) == 0 for trial in study.trials)
+
+
+def test_what_is_recorded_is_not_trained_again(make_search: Make, carry_out: Make, tmp_path: Path) -> None:
+    search = make_search(trials=15)
+    search.engine.accuracy = width_decides
+    before = carry_out(search)
+    (tmp_path / "search.db").unlink()
+    count = len(search.engine.trained)
+    after = carry_out(search)
+    assert [trial.values for trial in before.trials] == [trial.values for trial in after.trials]
+    assert len(search.engine.trained) == count
+
+
+def test_no_candidate_is_started_that_would_not_end_in_time(make_search: Make, carry_out: Make) -> None:
+    search = make_search(trials=20, timeout=400.0)
+    search.engine.hours = lambda spec: 0.05  # 180 s, so that half of the time is kept for the finalists
+    study = carry_out(search, seconds=400.0 - 210.0)
+    assert 0 < len(finished(study)) < 20
+    assert study.trials[0].user_attrs[trials.SPEC] == "resnet8"
+
+
+def test_a_timeout_that_holds_no_training_is_refused_in_one_line(make_search: Make, carry_out: Make) -> None:
+    search = make_search(timeout=60.0)
+    search.engine.hours = lambda spec: 0.2
+    with pytest.raises(InputError, match=r"one whole training of resnet8 takes 12.0 min; give more time"):
+        carry_out(search, seconds=60.0)
+
+
+def test_several_objectives_keep_the_front(make_search: Make, carry_out: Make) -> None:
+    search = make_search(trials=24, objective="pareto")
+    search.engine.accuracy = width_decides
+    study = carry_out(search)
+    assert len(finished(study)) == 24
+    for trial in finished(study):
+        assert trial.values[1:] == [trial.user_attrs[trials.HOURS], trial.user_attrs[trials.PARAMS]]
+    narrow = [t for t in finished(study) if parse(t.user_attrs[trials.SPEC]).variant().widths[0] == 8]
+    assert max(len(trials.accuracies(trial)) for trial in narrow) == 3, "small nets are on the front too"
+
+
+def test_each_training_has_a_limit_of_its_own(make_search: Make, carry_out: Make) -> None:
+    search = make_search(trials=4, time_limit=12.5)
+    carry_out(search)
+    assert set(search.engine.limits) == {12.5}
+    generous = make_search(trials=4, space=Choices({"act": ("", "+silu", "+gelu", "+mish", "+elu")}))
+    carry_out(generous)
+    assert min(generous.engine.limits) >= 600
+
+
+def test_a_space_that_says_nonsense_is_refused_trial_by_trial(make_search: Make, carry_out: Make) -> None:
+    search = make_search(space=Choices({"attention": ("", "+se"), "width": ("", "+width4=2")}), trials=2)
+    study = carry_out(search)
+    refused = [trial for trial in study.trials if trials.is_refused(trial)]
+    assert all("there are 3 stages" in trial.user_attrs[REASON] for trial in refused)
+    assert len(finished(study)) == 2
