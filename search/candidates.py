@@ -10,7 +10,7 @@ from arch.errors import InputError
 from arch.spec import parse
 from arch.variant import Variant
 from benchmarks.benchmark import Benchmark, Data
-from benchmarks.budget.verdict import Cost, format_hours
+from benchmarks.budget.verdict import format_hours
 
 DOUBT = 4.0  # times that nets of equal MACs may differ in speed from those that were timed
 
@@ -58,13 +58,20 @@ class Hours:
 
 
 @lru_cache(maxsize=10_000)
-def _count(variant: Variant, data: Data) -> Cost:
-    """Without a byte of memory. Loads torch, and uses no device."""
+def _count(variant: Variant, data: Data, max_params: int) -> tuple[int, int]:
+    """(parameters, MACs), without a byte of memory; MACs are 0 where there are too many parameters. Loads torch."""
+    from torch import device
+
     import benchmarks.preload  # noqa: F401  # as children have it: without the warnings of libraries
     from arch.models import build
-    from benchmarks.budget.cost import count_on_meta
+    from benchmarks.budget.cost import count_on_meta, registered_parameters
 
-    return count_on_meta(partial(build, variant, data.num_classes, data.in_chans), data.input_shape)
+    with device("meta"):
+        model = build(variant, data.num_classes, data.in_chans)
+    params = sum(parameter.numel() for parameter in registered_parameters(model).values())
+    if params > max_params:
+        return params, 0
+    return params, count_on_meta(lambda: model, data.input_shape).macs or 0
 
 
 def screen(spec: str, benchmark: Benchmark, hours: Hours) -> Candidate:
@@ -73,14 +80,13 @@ def screen(spec: str, benchmark: Benchmark, hours: Hours) -> Candidate:
     try:
         parsed = parse(spec, benchmark.baseline).simplified()
         variant = parsed.variant()
-        cost = _count(variant, benchmark.data)
+        params, macs = _count(variant, benchmark.data, budget.max_params)
     except (InputError, ValueError, RuntimeError) as error:  # steps that fit no net, or no image of this size
         return Candidate(spec, problem=f"it cannot be built: {error}", excess=1.0)
-    macs = cost.macs or 0
-    found = partial(Candidate, str(parsed), variant, cost.params, macs, hours.expected(macs))
-    if cost.params > budget.max_params:
-        excess = cost.params / budget.max_params - 1
-        return found(problem=f"{cost.params:,} parameters > {budget.max_params:,}", excess=excess)
+    found = partial(Candidate, str(parsed), variant, params, macs, hours.expected(macs))
+    if params > budget.max_params:
+        excess = params / budget.max_params - 1
+        return found(problem=f"{params:,} parameters > {budget.max_params:,}", excess=excess)
     if hours.surely_over(macs, budget.max_hours):
         expected = hours.expected(macs)
         problem = f"about {format_hours(expected)} by its {macs:,} MACs > {format_hours(budget.max_hours)}"

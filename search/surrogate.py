@@ -13,7 +13,7 @@ Floats = NDArray[np.float64]
 DECAYS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # tried: how fast two candidates forget each other, a choice that differs
 NOISES = (1e-3, 0.01, 0.05, 0.15, 0.4)  # tried: the variance of a measurement, as a share of all
 TUNED_ON = 256  # observations at most that decay and noise are chosen by
-KEPT = 600  # observations at most that are fitted: the best half and a draw from the rest
+KEPT = 500  # observations at most that are fitted: the best half and a draw from the rest
 RELEVANCE_FLOOR = 0.3  # of the mean: no choice is ever taken for wholly irrelevant
 
 
@@ -78,10 +78,15 @@ def relevance(codes: Codes, values: Floats) -> Floats:
 
 def _distance(left: Codes, right: Codes, weights: Floats) -> Floats:
     """(left, right): the weighted number of choices in which two candidates differ."""
-    out = np.zeros((len(left), len(right)))
-    for column, weight in enumerate(weights):
-        out += weight * (left[:, column, None] != right[None, :, column])
-    return out
+    sizes = np.maximum(left.max(0), right.max(0)) + 1
+    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+
+    def one_hot(codes: Codes) -> Floats:
+        rows = np.zeros((len(codes), int(sizes.sum())))
+        rows[np.arange(len(codes))[:, None], codes + starts] = np.sqrt(weights)
+        return rows
+
+    return np.asarray(np.maximum(weights.sum() - one_hot(left) @ one_hot(right).T, 0.0))
 
 
 def _most_likely(distance: Floats, values: Floats) -> tuple[float, float, float]:

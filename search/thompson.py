@@ -10,11 +10,13 @@ from optuna.search_space import IntersectionSearchSpace
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from search.space import ABSENT
 from search.surrogate import Codes, Floats, Surrogate, normal_scores
 from search.workers import AT_FAULT
 
 FIRST = 12  # trials drawn at random before a surrogate is fitted
-POOL = 2000  # unseen candidates, drawn at random, among which one is chosen
+POOL = 1000  # unseen candidates, drawn at random, among which one is chosen
+ABSENT_SHARE = 0.6  # of random candidates that go without a part, where a choice may add none
 PARENTS = 10  # of the best so far, whose neighbours are in the pool too
 NEIGHBOURS = 20  # of each of them
 REFIT = 0.02  # share of new observations from which on the surrogate is fitted anew
@@ -54,7 +56,7 @@ class ThompsonSampler(BaseSampler):
             return {}
         codes = np.array([code for _, code in told])
         observed = observations([t for t, _ in told], study.directions, rng)
-        pool = _pool(codes, observed, [len(v) for v in choices.values()], rng)
+        pool = _pool(codes, observed, list(choices.values()), rng)
         unseen = np.array([code for code in pool if tuple(code) not in seen])
         if not len(unseen):
             return {}
@@ -72,6 +74,10 @@ class ThompsonSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         """At random: for the first trials, and for choices that are not always made."""
+        if isinstance(param_distribution, CategoricalDistribution) and ABSENT in param_distribution.choices:
+            rng = np.random.default_rng([self.seed, trial.number, *param_name.encode()])
+            if rng.random() < ABSENT_SHARE:  # all parts at once make a net that no budget holds
+                return ABSENT
         return self._random.sample_independent(study, trial, param_name, param_distribution)
 
 
@@ -132,11 +138,14 @@ def _code(params: dict[str, Any], choices: dict[str, dict[Any, int]]) -> tuple[i
         return None
 
 
-def _pool(codes: Codes, values: Floats, sizes: Sequence[int], rng: np.random.Generator) -> Codes:
+def _pool(codes: Codes, values: Floats, choices: Sequence[dict[Any, int]], rng: np.random.Generator) -> Codes:
     """Candidates drawn at random, and neighbours of the best: one or two choices made otherwise."""
+    sizes = np.array([len(values) for values in choices])
+    absent = np.array([values.get(ABSENT, -1) for values in choices])
     drawn = rng.integers(0, sizes, (POOL, len(sizes)))
+    drawn = np.where((absent >= 0) & (rng.random(drawn.shape) < ABSENT_SHARE), absent, drawn)
     parents = codes[np.argsort(-values)[:PARENTS]].repeat(NEIGHBOURS, 0)
     for _ in range(2):
         column = rng.integers(0, len(sizes), len(parents))
-        parents[np.arange(len(parents)), column] = rng.integers(0, np.array(sizes)[column])
+        parents[np.arange(len(parents)), column] = rng.integers(0, sizes[column])
     return np.unique(np.concatenate([drawn, parents]), axis=0)

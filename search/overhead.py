@@ -1,0 +1,160 @@
+"""What a search costs beside training: seconds a trial with many finished ones in the study.
+
+    python -m search.overhead --finished 1000 --trials 50 --sampler thompson
+
+The engine is made up: it answers at once. What is left is proposing, counting, judging, storing and recording.
+"""
+
+import argparse
+import math
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from benchmarks.benchmark import BENCHMARKS, identify
+from benchmarks.budget.verdict import Cost, Hours, Verdict
+from benchmarks.engine import Outcomes
+from benchmarks.progress import Display, Progress, Report
+from benchmarks.results import Result, Store
+from benchmarks.training.data import prepare
+from benchmarks.unit import Unit
+from search import trials
+from search.rungs import Rungs
+from search.samplers import SAMPLERS, halving
+from search.settings import DIRECTIONS, Search
+from search.space import Choices, of_all_parts
+from search.storage import open_storage, open_study
+from search.study import Candidates
+
+
+class Instant:
+    """An engine that trains nothing and takes no time."""
+
+    def call(self, function: str, report: Report, *args: Any) -> Any:
+        """See `benchmarks.engine.call`; nothing here asks for it."""
+        raise NotImplementedError
+
+    def call_each(
+        self,
+        function: str,
+        arguments: Iterable[tuple[Any, ...] | None],
+        side_by_side: int,
+        report: Callable[[int, Progress], None],
+        time_limit: float | Callable[[int], float] | None = None,
+    ) -> Outcomes:
+        """See `benchmarks.engine.call_each`."""
+        for number, args in enumerate(arguments):
+            if args is None:
+                return
+            report(number, Progress("training", 0, 1))
+            yield number, _timed(args) if args[0] == "time" else _trained(args[1])
+
+
+def _timed(args: tuple[Any, ...]) -> Verdict:
+    benchmark, hours = args[2], 1e-4
+    cost = Cost(1, 1, macs_torch=1_000_000)
+    return Verdict(args[1], benchmark.name, benchmark.budget, 8, 64, cost, hours=Hours(hours, hours, hours))
+
+
+def _trained(unit: Unit) -> Result:
+    line = {"epoch": 1, "train_loss": 1.0, "train_top1": 50.0, "loss": 1.0, "top1": 50.0, "top5": 99.0}
+    return Result(
+        spec=unit.spec,
+        key=unit.variant.key(),
+        seed=unit.seed,
+        benchmark=unit.benchmark.name,
+        benchmark_id=identify(unit.definition),
+        definition=unit.definition,
+        baseline=unit.benchmark.baseline,
+        plan=unit.plan,
+        params=unit.params,
+        macs=unit.macs,
+        predicted_hours=unit.predicted_hours,
+        hours=1e-4,
+        images_per_second=1e4,
+        images_seen=1,
+        top1=50.0 + int(unit.variant.key(), 16) % 4000 / 100,
+        top5=99.0,
+        per_class={},
+        curve=[line],
+        device="none",
+        versions={},
+        commit="",
+        finished="2026-01-01T00:00:00+00:00",
+    )
+
+
+def fill(study: optuna.Study, space: Choices, number: int) -> None:
+    """Gives a study so many finished trials, as a search leaves them."""
+    sampler = optuna.samplers.RandomSampler(seed=0)
+    drawn = optuna.create_study(sampler=sampler)
+    for count in range(number):
+        trial = drawn.ask()
+        space.suggest(trial)
+        attributes = {trials.SPEC: "resnet8", trials.KEY: f"made up {count}", trials.PARAMS: 1000, trials.MACS: 10**6}
+        attributes |= {trials.HOURS: 1e-4, trials.FEASIBLE: True, trials.ACCURACIES: [50.0 + count % 40]}
+        study.add_trial(
+            optuna.create_trial(
+                params=trial.params,
+                distributions=trial.distributions,
+                value=50.0 + count % 40,
+                intermediate_values={1: 50.0 + count % 40},
+                user_attrs=attributes,
+                system_attrs={"completed_rung_0": 50.0 + count % 40},
+            )
+        )
+
+
+def main() -> int:
+    """Prints the seconds a trial."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--finished", type=int, default=1000)
+    parser.add_argument("--trials", type=int, default=50)
+    parser.add_argument("--sampler", choices=SAMPLERS, default="thompson")
+    options = parser.parse_args()
+    benchmark = BENCHMARKS["digits"]
+    with tempfile.TemporaryDirectory() as folder, Display() as display:
+        space, out = of_all_parts(), Path(folder)
+        search = Search(
+            benchmark=benchmark,
+            data=prepare(benchmark.data, None),
+            device="cpu",
+            out=out,
+            space=space,
+            rungs=Rungs.of(benchmark),
+            trials=options.finished + options.trials,
+            engine=Instant(),
+        )
+        storage = open_storage(f"sqlite:///{out / 'search.db'}")
+        study = open_study(storage, search.name, DIRECTIONS["accuracy"], halving(search.rungs.reduction), resume=False)
+        study.sampler = SAMPLERS[options.sampler](0)
+        fill(study, space, options.finished)
+        store = Store(out)
+        store.create()
+        candidates = Candidates(search, study, store, display, math.inf)
+        _screen_once()
+        started = time.perf_counter()
+        candidates.carry_out()
+        seconds = time.perf_counter() - started
+        rows = len(study.get_trials(deepcopy=False)) - options.finished
+        storage.engine.dispose()
+    each = seconds / rows
+    print(f"{options.sampler}: {each:.3f} s a trial ({rows} trials, of which {options.trials} were trained)")
+    return 0
+
+
+def _screen_once() -> None:
+    """Imports what the first candidate would import."""
+    from search.candidates import Hours as Known
+    from search.candidates import screen
+
+    screen("resnet8", BENCHMARKS["digits"], Known())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
