@@ -3,7 +3,7 @@
 Counting takes milliseconds and no memory; nothing is timed unless it decides.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 
 from arch.errors import InputError
@@ -11,7 +11,9 @@ from arch.spec import parse
 from arch.variant import Variant
 from benchmarks.benchmark import Benchmark, Data
 from benchmarks.budget.verdict import format_hours
+from search.space import ABSENT, Choices
 
+HOPELESS = 4.0  # times the parameters' limit: what no narrower width makes up for
 DOUBT = 4.0  # times that nets of equal MACs may differ in speed from those that were timed
 
 
@@ -92,3 +94,35 @@ def screen(spec: str, benchmark: Benchmark, hours: Hours) -> Candidate:
         problem = f"about {format_hours(expected)} by its {macs:,} MACs > {format_hours(budget.max_hours)}"
         return found(problem=problem, excess=max(expected / budget.max_hours - 1, 0.01))
     return found()
+
+
+def worthwhile(space: Choices, benchmark: Benchmark) -> Choices:
+    """The space without fragments that never change anything, or that alone make a net of HOPELESS times the budget.
+
+    In it, a fragment that does not fit those before it adds nothing. A fragment is kept that changes the base by itself,
+    or after one that is kept and comes before it.
+    """
+    kept: dict[str, tuple[str, ...]] = {}
+    before = [ABSENT]
+    for name, fragments in space.choices.items():
+        useful = [f for f in fragments if f and any(_changes(space.base + first, f, benchmark) for first in before)]
+        able = [f for f in useful if not _is_hopeless(space.base + f, benchmark)]
+        if able:
+            kept[name] = (*(f for f in fragments if not f), *able)
+            before += able
+    return replace(space, choices=kept, lenient_with=benchmark.baseline)
+
+
+def _changes(spec: str, fragment: str, benchmark: Benchmark) -> bool:
+    try:
+        return parse(spec + fragment, benchmark.baseline).variant() != parse(spec, benchmark.baseline).variant()
+    except InputError:
+        return False
+
+
+def _is_hopeless(spec: str, benchmark: Benchmark) -> bool:
+    try:
+        variant = parse(spec, benchmark.baseline).variant()
+        return _count(variant, benchmark.data, 0)[0] > HOPELESS * benchmark.budget.max_params
+    except (InputError, ValueError, RuntimeError):  # it needs another fragment
+        return False

@@ -131,15 +131,16 @@ def search_command(
     from benchmarks.progress import Display
     from benchmarks.results import Store
     from benchmarks.training.data import prepare
+    from search.candidates import worthwhile
     from search.rungs import Rungs
     from search.settings import Search
     from search.space import load_space, of_all_parts
 
-    own = load_space(space, chosen.baseline) if space else of_all_parts()
     store = Store(out)
     store.create()
     with store.lock(), Display() as display:
         engine.start()  # imports torch while the images are looked up
+        own = load_space(space, chosen.baseline) if space else worthwhile(of_all_parts(), chosen)
         search = Search(
             benchmark=chosen,
             data=prepare(chosen.data, data, download, display),
@@ -190,6 +191,8 @@ def _search(
             return OVER_BUDGET
         everything = study.get_trials(deepcopy=False)
     leaders = of_trial.ranked(everything)
+    if search.objective == "pareto":
+        leaders = of_trial.front(leaders)
     finalists = Finale(search, store, display, deadline).carry_out(leaders) if search.finalists else []
     _show(search, everything, finalists, display, time.monotonic() - started, as_json)
     return 0
@@ -211,6 +214,9 @@ def _show(
         print(json.dumps(found.to_json(), indent=2))
         return
     console = new_console()
+    if search.objective == "pareto":
+        title = f"Pareto front of accuracy, hours and parameters, validation split ({search.rung_id(0)})"
+        console.print(to_terminal(found.front, title))
     if len(finalists) > 1:
         console.print(to_terminal(finalists_frame(finalists), f"finalists, validation split ({search.benchmark_id})"))
     for line in found.lines:

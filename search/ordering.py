@@ -8,7 +8,7 @@ from optuna.trial import FrozenTrial
 from arch.errors import InputError
 from arch.spec import parse
 from search import trials
-from search.space import ABSENT, Choices, Space
+from search.space import Choices, Space
 from search.surrogate import Surrogate, normal_scores
 
 FEW = 5  # trials, below which nothing can be said about gains
@@ -25,7 +25,7 @@ def by_gain(spec: str, space: Space, found: Sequence[FrozenTrial], baseline: str
     chosen = next((t.params for t in found if t.user_attrs.get(trials.SPEC) == spec), None)
     if chosen is None:
         return spec
-    remaining = {name: chosen[name] for name in space.choices if chosen[name] != ABSENT}
+    remaining = space.fragments(chosen)
     target = _key(space, remaining, baseline)
     for name in list(remaining):
         fewer = {other: fragment for other, fragment in remaining.items() if other != name}

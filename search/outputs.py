@@ -54,6 +54,22 @@ def finalists_frame(finalists: Sequence[Finalist]) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=COLUMNS)
 
 
+def front_frame(found: Sequence[FrozenTrial], epochs: int) -> pd.DataFrame:
+    """One line a candidate of the Pareto front, as text, the cheapest first; accuracies after `epochs` epochs."""
+    front = sorted(trials.front(found), key=lambda trial: trial.user_attrs[trials.HOURS])
+    lines = [
+        [
+            trial.user_attrs[trials.SPEC],
+            f"{trial.user_attrs[trials.PARAMS]:,}",
+            format_count(trial.user_attrs[trials.MACS]),
+            format_hours(trial.user_attrs[trials.HOURS]),
+            f"{trials.accuracies(trial)[0]:.2f}",
+        ]
+        for trial in front
+    ]
+    return pd.DataFrame(lines, columns=[*COLUMNS[:4], f"val top-1 % after {epochs} epochs"])
+
+
 def trials_frame(everything: Sequence[FrozenTrial], search: Search) -> pd.DataFrame:
     """One line a trial, with what was chosen, what it costs, and its accuracy after each rung, each of its own id."""
     epochs = [rung.recipe.epochs for rung in search.rungs.benchmarks]
@@ -106,16 +122,20 @@ def write_outputs(
     text: str,
     folder: Path,
 ) -> list[Path]:
-    """Writes finalists.md, trials.csv, importance.json and the figures; returns their paths. Raises InputError."""
+    """Writes finalists.md, front.md, trials.csv, importance.json and the figures; returns their paths.
+
+    Raises InputError where that cannot be done.
+    """
     from search.plots import plot_front, plot_importance
 
     found = trials.ranked(everything)
     shares = importance(found)
     title, epochs = f"{search.name}: {len(found)} candidates", search.rungs.benchmarks[0].recipe.epochs
-    frame = finalists_frame(finalists).replace(r"\|", r"\\|", regex=True)  # a bar in a name stays text
-    table = f"{frame.to_markdown(index=False, disable_numparse=True)}\n\n{text}\n"
+    table = _to_markdown(finalists_frame(finalists), text)
+    front = _to_markdown(front_frame(found, epochs), f"benchmark id {search.rung_id(0)}, validation split")
     files: dict[Path, Callable[[Path], object]] = {
         folder / "finalists.md": lambda file: file.write_text(table, encoding="utf-8"),
+        folder / "front.md": lambda file: file.write_text(front, encoding="utf-8"),
         folder / "trials.csv": lambda file: trials_frame(everything, search).to_csv(file, index=False),
         folder / "importance.json": lambda file: file.write_text(json.dumps(shares, indent=2)),
         folder / "front.png": lambda file: plot_front(found, winner, epochs, title, file),
@@ -130,6 +150,12 @@ def write_outputs(
     return list(files)
 
 
+def _to_markdown(frame: pd.DataFrame, text: str) -> str:
+    """A bar in a name stays text."""
+    escaped = frame.replace(r"\|", r"\\|", regex=True)
+    return f"{escaped.to_markdown(index=False, disable_numparse=True)}\n\n{text}\n"
+
+
 @dataclass(frozen=True)
 class Conclusion:
     """What a search has found, and the files that say so."""
@@ -139,6 +165,7 @@ class Conclusion:
     summary: str
     path: str  # the winner's spec, its steps in the order of their expected gains
     files: Sequence[Path]
+    front: pd.DataFrame  # of accuracy at the first rung, hours and parameters
 
     @property
     def lines(self) -> list[str]:
@@ -180,6 +207,7 @@ class Conclusion:
                 }
                 for f in self.finalists
             ],
+            "front": self.front["spec"].tolist(),
             "files": [str(file) for file in self.files],
         }
 
@@ -196,7 +224,8 @@ def conclude(
     files = write_outputs(search, everything, finalists, best, summary, folder)
     if finalists:
         files += export_winner(search, finalists[0], folder, display)
-    return Conclusion(search, finalists, summary, path, files)
+    front = front_frame(found, search.rungs.benchmarks[0].recipe.epochs)
+    return Conclusion(search, finalists, summary, path, files, front)
 
 
 def export_winner(search: Search, winner: Finalist, folder: Path, display: Display) -> list[Path]:

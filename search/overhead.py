@@ -24,6 +24,7 @@ from benchmarks.results import Result, Store
 from benchmarks.training.data import prepare
 from benchmarks.unit import Unit
 from search import trials
+from search.candidates import worthwhile
 from search.rungs import Rungs
 from search.samplers import SAMPLERS, halving
 from search.settings import DIRECTIONS, Search
@@ -119,7 +120,7 @@ def main() -> int:
     options = parser.parse_args()
     benchmark = BENCHMARKS["digits"]
     with tempfile.TemporaryDirectory() as folder, Display() as display:
-        space, out = of_all_parts(), Path(folder)
+        space, out = worthwhile(of_all_parts(), benchmark), Path(folder)
         search = Search(
             benchmark=benchmark,
             data=prepare(benchmark.data, None),

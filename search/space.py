@@ -47,6 +47,7 @@ class Choices:
 
     choices: Mapping[str, tuple[str, ...]]
     base: str = "baseline"
+    lenient_with: str = ""  # what `baseline` stands for; where it is said, a fragment that does not fit adds nothing
     _distributions: dict[str, CategoricalDistribution] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -55,16 +56,32 @@ class Choices:
 
     @property
     def id(self) -> str:
-        return _hash([self.base, {name: list(values) for name, values in self.choices.items()}])
+        return _hash([self.base, self.lenient_with, {name: list(values) for name, values in self.choices.items()}])
 
     @property
     def size(self) -> int:
         """How many combinations there are."""
         return reduce(mul, map(len, self.choices.values()), 1)
 
+    def fragments(self, chosen: Mapping[str, str]) -> dict[str, str]:
+        """Those that a candidate with these choices is made of, in the order of the space."""
+        made: dict[str, str] = {}
+        for name in self.choices:
+            fragment = chosen.get(name, ABSENT)
+            if fragment != ABSENT and (not self.lenient_with or self._fits("".join(made.values()) + fragment)):
+                made[name] = fragment
+        return made
+
+    def _fits(self, fragments: str) -> bool:
+        try:
+            parse(self.base + fragments, self.lenient_with)
+        except InputError:
+            return False
+        return True
+
     def spec(self, chosen: Mapping[str, str]) -> str:
-        """The candidate with these fragments, in the order of the choices; what is not chosen adds nothing."""
-        return self.base + "".join(chosen.get(name, ABSENT) for name in self.choices)
+        """The candidate with these choices; what is not chosen adds nothing."""
+        return self.base + "".join(self.fragments(chosen).values())
 
     def suggest(self, trial: Trial) -> str:
         return self.spec({name: trial.suggest_categorical(name, d.choices) for name, d in self._distributions.items()})  # type: ignore[misc]  # all are words

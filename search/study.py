@@ -10,7 +10,7 @@ from typing import Any
 
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.study import Study
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, Trial
 
 from arch.errors import InputError
 from benchmarks.budget.verdict import Verdict, format_hours
@@ -23,8 +23,9 @@ from search.candidates import Candidate, Hours
 from search.proposals import Proposals
 from search.rungs import SPLIT
 from search.settings import OVERHEAD_SECONDS, Search
-from search.workers import REASON, RETRIES, Undertaker, Worker
+from search.workers import RETRIES, Undertaker, Worker
 
+FAILURES = 20  # in a row, after which it is not the candidates that fail
 SCREENING_SECONDS = 2.0  # at a time: trainings at work have to be looked after
 
 Work = tuple[Any, ...]  # the name of what `search.work` is to do, and its arguments
@@ -65,6 +66,7 @@ class Candidates:
         self.started = 0  # pieces of work, as the engine counts them
         self.proposals = Proposals(search, study, self.hours)
         self.closed = False  # no new candidate is started
+        self.failed: list[str] = []  # why, in a row
         self.bury = Undertaker(study)
         for trial in self.trials():
             if trials.HOURS in trial.user_attrs:
@@ -75,7 +77,9 @@ class Candidates:
         return self.study.get_trials(deepcopy=False)
 
     def carry_out(self) -> None:
-        """Raises NothingFits where not one candidate could be trained, and what the store raises."""
+        """Raises NothingFits where not one candidate is inside the budget, ChildFailed where none could be trained,
+        and what the store raises.
+        """
         with Worker(self.study) as self.worker:
             self._say(self.bury())
             self.proposals.enqueue_base()
@@ -87,11 +91,13 @@ class Candidates:
             finally:  # at work only where the command was asked to stop, or could not go on
                 for job in [*self.jobs.values(), *self.waiting]:
                     self._hand_back(job)
-        if not any(trials.is_trained(trial) for trial in self.trials()):
-            self._explain_nothing()
-        if self.proposals.exhausted:
+        if len(self.failed) >= FAILURES:
+            self.display.say(f"{len(self.failed)} trainings in a row failed: the search ends")
+        elif self.proposals.exhausted:
             last = self.proposals.patience
             self.display.say(f"the last {last} proposals were over the budget or known: the search ends")
+        if not any(trials.is_trained(trial) for trial in self.trials()):
+            self._explain_nothing()
 
     def _outcomes(self) -> Outcomes:
         self.started = 0
@@ -153,7 +159,7 @@ class Candidates:
             if sum(map(trials.counts, self.trials())) >= self.search.trials or self._is_late(self._typical_seconds()):
                 self.closed = not self.jobs  # one at work may fail yet, and its place be free
                 return None
-            if self.proposals.exhausted:
+            if self.proposals.exhausted or len(self.failed) >= FAILURES:
                 self.closed = not self.jobs
                 return None
             if (asked := self.proposals.ask(self.worker.name)) is None:
@@ -206,12 +212,14 @@ class Candidates:
                 self.display.say(f"trial {job.trial.number} ({job.candidate.spec}) failed: {outcome}")
                 if job.inside:
                     record(self.store, self._unit(job), outcome)
+                self.failed.append(str(outcome))
                 trials.fail(self.study, job.trial, str(outcome))
             elif isinstance(outcome, Verdict):
                 self._timed(job, outcome)
             else:
                 record(self.store, self._unit(job), outcome)
                 self.known[outcome.unit] = outcome
+                self.failed.clear()
                 if self._learn(job, outcome) and (next_job := self._go_on(job)):
                     self.waiting.append(next_job)
         except UpdateFinishedTrialError:
@@ -270,11 +278,13 @@ class Candidates:
             trials.fail(self.study, job.trial, "the search was stopped while it was at work", at_fault=False)
 
     def _explain_nothing(self) -> None:
+        if self.failed:
+            raise ChildFailed(f"no candidate could be trained: {self.failed[-1]}")
         if not self.proposals.refusals:
-            failed = [t.user_attrs.get(REASON, "") for t in self.trials() if t.state == TrialState.FAIL]
-            raise NothingFits(f"no candidate could be trained: {failed[-1] if failed else 'there was no time for one'}")
+            raise NothingFits("there was no time for a single candidate: give a longer --timeout")
         most = max(set(self.proposals.refusals), key=self.proposals.refusals.count)
-        raise NothingFits(f"none of {len(self.proposals.refusals)} candidates is inside the budget; the last: {most}")
+        number = len(self.proposals.refusals)
+        raise NothingFits(f"none of {number} candidates is inside the budget; most often: {most}")
 
     # what is said
 

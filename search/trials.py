@@ -92,6 +92,11 @@ def on_front(points: Sequence[Sequence[float]]) -> list[bool]:
     return [not beaten(point) for point in points]
 
 
+def front(found: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Those of the trained trials that no other beats in accuracy at the first rung, hours and parameters at once."""
+    return [trial for trial, good in zip(found, on_front([costs(t, 0) for t in found]), strict=True) if good]
+
+
 def costs(trial: FrozenTrial, rung: int) -> tuple[float, float, float]:
     """(minus accuracy at this rung, hours, params): smaller is better in each."""
     hours = trial.user_attrs.get(HOURS, math.inf)

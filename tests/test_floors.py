@@ -63,6 +63,10 @@ def test_there_is_something_to_look_at() -> None:
         "benchmarks.training.execution",
         "benchmarks.unit",
         "benchmarks.versions",
+        "search.cli",
+        "search.outputs",
+        "search.samplers",
+        "search.study",
     ],
 )
 def test_what_the_parent_process_imports_loads_no_torch(module: str) -> None:
@@ -70,6 +74,8 @@ def test_what_the_parent_process_imports_loads_no_torch(module: str) -> None:
     assert subprocess.run([sys.executable, "-c", program], cwd=ROOT).returncode == 0
 
 
-def test_help_imports_neither_pandas_nor_numpy() -> None:
-    program = "import sys, ablation.cli; raise SystemExit(bool({'pandas', 'numpy', 'matplotlib'} & sys.modules.keys()))"
+@pytest.mark.parametrize("command", ["ablation.cli", "benchmarks.budget.cli", "search.cli"])
+def test_help_imports_neither_pandas_nor_numpy(command: str) -> None:
+    late = {"pandas", "numpy", "matplotlib", "optuna"}
+    program = f"import sys, {command}; raise SystemExit(bool({late} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", program], cwd=ROOT).returncode == 0

@@ -1,13 +1,15 @@
 from dataclasses import replace
 from functools import partial
 
+import optuna
 import pytest
 
 from arch.models import build
 from arch.spec import parse
 from benchmarks.benchmark import BENCHMARKS, Benchmark, Budget
 from benchmarks.budget.cost import count_on_meta
-from search.candidates import DOUBT, Hours, screen
+from search.candidates import DOUBT, Hours, screen, worthwhile
+from search.space import of_all_parts
 
 DIGITS = BENCHMARKS["digits"]
 
@@ -62,7 +64,7 @@ def test_what_cannot_be_built_says_why_and_is_far_over(spec: str, said: str) -> 
 
 
 def test_images_that_are_too_small_are_found_before_the_training() -> None:
-    small = replace(DIGITS, data=replace(DIGITS.data, image_size=4))
+    small = replace(DIGITS, data=replace(DIGITS.data, image_size=4), budget=Budget())
     assert screen("baseline", small, Hours()).problem == ""
     found = screen("resnet50+stem=conv7_pool+coord+blurpool", small, Hours())
     assert found.problem.startswith("it cannot be built: ")
@@ -106,3 +108,24 @@ def test_the_slowest_and_the_fastest_that_were_timed_decide_what_is_sure() -> No
     assert hours.surely_within(100, 2.0 * DOUBT)
     assert not hours.surely_within(100, 1.99 * DOUBT)
     assert not any(hours.surely_over(100, limit) and hours.surely_within(100, limit) for limit in (0.1, 1, 2, 9))
+
+
+def test_the_default_space_has_only_what_can_be_of_use() -> None:
+    space = worthwhile(of_all_parts(), DIGITS)
+    words = [fragment for fragments in space.choices.values() for fragment in fragments]
+    assert "+relu" not in words, "it is there already"
+    assert "+depth4=2.0" not in words, "there are 3 stages"
+    assert not any("wrn28_10" in word for word in words), "over any budget here"
+    assert {"+se=16", "+width=1.5", "+trunk=resnet20"} <= set(words)
+    assert "+attention_stages=34" in words, "of use after an attention"
+    assert "+groups=4" in words, "of use after block=bottleneck"
+    large = worthwhile(of_all_parts(), BENCHMARKS["cifar100"])
+    assert {"depth4", "width4", "trunk"} <= large.choices.keys()
+    assert worthwhile(space, DIGITS) == space
+
+
+def test_most_random_candidates_of_the_default_space_can_be_built() -> None:
+    space = worthwhile(of_all_parts(), DIGITS)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    found = [screen(space.suggest(study.ask()), DIGITS, Hours()) for _ in range(60)]
+    assert sum(not candidate.problem for candidate in found) >= 12

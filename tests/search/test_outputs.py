@@ -133,12 +133,13 @@ def test_all_files_are_written_and_can_be_read(
     search: Search, everything: list[FrozenTrial], make_finalist: Callable[..., Finalist], tmp_path: Path
 ) -> None:
     files = write(search, everything, [make_finalist("resnet8+se", (98.0, 99.0))], tmp_path / "new")
-    names = ["finalists.md", "trials.csv", "importance.json", "front.png", "importance.png"]
+    names = ["finalists.md", "front.md", "trials.csv", "importance.json", "front.png", "importance.png"]
     assert [file.name for file in files] == names
     assert {file.name for file in (tmp_path / "new").iterdir()} == set(names)
-    markdown, csv, shares, *pictures = files
+    markdown, front, csv, shares, *pictures = files
     assert "98.50 ± 0.71" in markdown.read_text()
     assert markdown.read_text().endswith("a summary\n")
+    assert "resnet8" in front.read_text()
     assert pd.read_csv(csv)["trial"].tolist() == list(range(len(everything)))
     assert json.loads(shares.read_text()).keys() == search.space.choices.keys()  # type: ignore[attr-defined]
     assert all(picture.read_bytes().startswith(b"\x89PNG") for picture in pictures)

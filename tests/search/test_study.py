@@ -17,9 +17,10 @@ from benchmarks.engine import ChildFailed
 from benchmarks.results import Store
 from benchmarks.unit import Unit
 from search import trials
+from search.candidates import worthwhile
 from search.settings import Search
-from search.space import Choices
-from search.study import Candidates, NothingFits
+from search.space import Choices, of_all_parts
+from search.study import FAILURES, Candidates, NothingFits
 from search.workers import REASON, RETRIES
 
 Make = Callable[..., Any]
@@ -125,7 +126,7 @@ def test_nets_far_inside_the_hours_are_not_timed(make_search: Make, carry_out: M
 
 def test_nothing_that_fits_is_reported_and_not_spun_in(make_search: Make, carry_out: Make) -> None:
     search = make_search(benchmark=replace(BENCHMARKS["digits"], budget=Budget(max_params=100, max_hours=1.0)))
-    with pytest.raises(NothingFits, match=r"none of \d+ candidates is inside the budget; the last: .* > 100"):
+    with pytest.raises(NothingFits, match=r"none of \d+ candidates is inside the budget; most often: .* > 100"):
         carry_out(search)
 
 
@@ -161,6 +162,15 @@ def test_a_candidate_that_fails_says_why_and_the_search_goes_on(
 
 def _raise(reason: str) -> float:
     raise ChildFailed(reason)
+
+
+def test_where_everything_fails_it_ends_and_says_why(make_search: Make, carry_out: Make, display: Any) -> None:
+    search = make_search(trials=60, space=worthwhile(of_all_parts(), BENCHMARKS["digits"]))
+    search.engine.accuracy = lambda unit: _raise("the driver is gone")
+    with pytest.raises(ChildFailed, match="no candidate could be trained: the driver is gone"):
+        carry_out(search)
+    assert len(search.engine.trained) == FAILURES
+    assert any("in a row failed" in line for line in display.said)
 
 
 def test_a_stopped_search_goes_on_without_losing_or_repeating_a_candidate(
