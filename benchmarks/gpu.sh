@@ -13,8 +13,9 @@
 #
 # 1 the tests marked gpu   2 what the device can do at most; speed and predicted hours of the usual nets, and the share of
 # the limit that they reach   3 other people's training loops   4 trainings side by side   5 the ablations
+# 6 a search, where STEPS asks for it: SEARCH_TIME (default 30m) and SEARCH_TRIALS (64) are its limits
 #
-# Variables: STEPS, which of 1 to 5 to do (default "1 2 3 4 5"); STEP_SECONDS, what each command of steps 1 to 4 may take
+# Variables: STEPS, which of 1 to 6 to do (default "1 2 3 4 5"); STEP_SECONDS, what each command of steps 1 to 4 may take
 # (default 240); PYTHON, the interpreter with the dependencies; RUNS, where records, checkpoints, weights and caches are
 # kept (default OUT/runs; they must stay for a training to go on); MODELS for step 2 and PEER_MODELS for steps 3 and 4;
 # TIMM_SCRIPT, train.py of a clone of pytorch-image-models; CALIBRATE=MINUTES for the device's profile in step 2, and how
@@ -38,6 +39,7 @@ cd "$(dirname "$0")/.." || exit
 exec > >(tee -a "$out/log.txt") 2>&1
 
 ablate=("$python" -c 'from ablation.cli import main; raise SystemExit(main())')
+search=("$python" -c 'from search.cli import main; raise SystemExit(main())')
 budget_check=("$python" -c 'from benchmarks.budget.cli import main; raise SystemExit(main())')
 
 limited() { timeout --signal=INT --kill-after=15 "${STEP_SECONDS:-240}" "$@"; }
@@ -112,6 +114,17 @@ if step 5 "$* under $benchmark, $seeds seed(s), at most $minutes minutes"; then
     summarise
   done
   [ "$runs" = "$out/runs" ] || cp "$runs"/*.jsonl "$runs"/*.md "$runs"/*.csv "$runs"/*.png "$out" 2>/dev/null
+fi
+
+if [[ $steps == *" 6 "* ]]; then
+  echo "== 6 a search under $benchmark, within ${SEARCH_TIME:-30m}"
+  resume=()
+  [ -e "$runs/search.db" ] && resume=(--resume)
+  "${search[@]}" --benchmark "$benchmark" --data "$data" --device "$device" --timeout "${SEARCH_TIME:-30m}" \
+    --trials "${SEARCH_TRIALS:-64}" --seeds "$seeds" --out "$runs" "${resume[@]}"
+  for folder in "$runs/$benchmark"-*/; do
+    [ -d "$folder" ] && mkdir -p "$out/search" && cp -r "$folder" "$out/search" 2>/dev/null
+  done
 fi
 
 summarise

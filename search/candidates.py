@@ -99,8 +99,8 @@ def screen(spec: str, benchmark: Benchmark, hours: Hours) -> Candidate:
 def worthwhile(space: Choices, benchmark: Benchmark) -> Choices:
     """The space without fragments that never change anything, or that alone make a net of HOPELESS times the budget.
 
-    In it, a fragment that does not fit those before it adds nothing. A fragment is kept that changes the base by itself,
-    or after one that is kept and comes before it.
+    In it, a fragment that does not fit those before it adds nothing. One is kept that changes the base by itself, or
+    after another that is kept and comes before it.
     """
     kept: dict[str, tuple[str, ...]] = {}
     before = [ABSENT]
