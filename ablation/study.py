@@ -17,7 +17,7 @@ from benchmarks.progress import Display, Progress
 from benchmarks.results import Store, unit_id
 from benchmarks.side_by_side import best_number
 from benchmarks.training.data import CachedData
-from benchmarks.unit import IfChanged, Unit, checkpoint_folder, longest_time, record
+from benchmarks.unit import IfChanged, Unit, checkpoint_folder, known_cost, longest_time, record
 
 
 class OverBudget(Exception):
@@ -147,9 +147,6 @@ class Study:
         return dict(zip(specs, verdicts, strict=True))
 
     def _unit(self, row: Row, seed: int, verdict: Verdict) -> Unit:
-        assert verdict.hours is not None  # the image counts are known, so a passing verdict has been timed
-        assert verdict.throughput is not None
-        assert verdict.cost.macs is not None  # and our own models can always be counted
         return Unit(
             spec=row.spec,
             variant=row.variant,
@@ -159,10 +156,7 @@ class Study:
             device=self.device,
             out=self.out.resolve(),
             plan=self.plan,
-            params=verdict.cost.params,
-            macs=verdict.cost.macs,
-            predicted_hours=verdict.hours.predicted,
-            execution=verdict.throughput.execution,
+            **known_cost(verdict),
         )
 
 

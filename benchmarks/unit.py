@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from arch.variant import Variant
 from benchmarks.benchmark import Benchmark, Split, identify
+from benchmarks.budget.verdict import Verdict
 from benchmarks.engine import ChildFailed
 from benchmarks.results import Failure, Result, Store, unit_id
 from benchmarks.training.data import CachedData
@@ -55,6 +56,18 @@ class Unit:
     def checkpoint(self) -> Path:
         """The folder from which an unfinished training goes on."""
         return checkpoint_folder(self.out, self.id)
+
+
+def known_cost(verdict: Verdict) -> dict[str, Any]:
+    """The fields of a unit that a verdict knows: of a spec of ours that is inside its budget, and was timed."""
+    assert verdict.hours is not None  # the image counts are known, so a passing verdict has been timed
+    assert verdict.cost.macs is not None  # and our own models can always be counted
+    return {
+        "params": verdict.cost.params,
+        "macs": verdict.cost.macs,
+        "predicted_hours": verdict.hours.predicted,
+        "execution": verdict.throughput.execution if verdict.throughput else "eager",
+    }
 
 
 def checkpoint_folder(out: Path, unit: str) -> Path:

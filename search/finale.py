@@ -19,7 +19,7 @@ from benchmarks.budget.verdict import Verdict
 from benchmarks.engine import ChildFailed
 from benchmarks.progress import Display, Progress
 from benchmarks.results import Result, Store
-from benchmarks.unit import Unit, longest_time, record
+from benchmarks.unit import Unit, known_cost, longest_time, record
 from search import trials
 from search.rungs import SPLIT
 from search.settings import OVERHEAD_SECONDS, Search
@@ -127,8 +127,7 @@ class Finale:
         return [(f, tuple(result for result in own if result)) for f, own in zip(finalists, of_each, strict=True)]
 
     def _unit(self, finalist: Finalist, seed: int, split: Split) -> Unit:
-        search, verdict = self.search, finalist.verdict
-        assert verdict.cost.macs is not None  # our own models can be counted
+        search = self.search
         return Unit(
             spec=finalist.spec,
             variant=finalist.variant,
@@ -138,10 +137,7 @@ class Finale:
             device=search.device,
             out=search.out.resolve(),
             plan=finalist.spec,
-            params=verdict.cost.params,
-            macs=verdict.cost.macs,
-            predicted_hours=verdict.hours.predicted if verdict.hours else 0.0,
-            execution=verdict.throughput.execution if verdict.throughput else "eager",
+            **known_cost(finalist.verdict),
             side_by_side=search.workers,
             split=split,
             if_changed="restart",

@@ -16,7 +16,7 @@ from typing import Any
 
 import optuna
 
-from benchmarks.benchmark import BENCHMARKS, identify
+from benchmarks.benchmark import BENCHMARKS, Benchmark, identify
 from benchmarks.budget.verdict import Cost, Hours, Verdict
 from benchmarks.engine import Outcomes
 from benchmarks.progress import Display, Progress, Report
@@ -52,18 +52,30 @@ class Instant:
         for number, args in enumerate(arguments):
             if args is None:
                 return
+            if callable(time_limit):
+                time_limit(number)
             report(number, Progress("training", 0, 1))
-            yield number, _timed(args) if args[0] == "time" else _trained(args[1])
+            yield number, self.outcome(args)
+
+    def outcome(self, args: tuple[Any, ...]) -> Verdict | Result | Exception:
+        """Of one piece of work, as `search.work` gets it."""
+        if args[0] == "time":
+            return made_up_verdict(args[1], args[2], hours=1e-4)
+        unit: Unit = args[1]
+        return made_up_result(unit, top1=50.0 + int(unit.variant.key(), 16) % 4000 / 100, hours=1e-4)
 
 
-def _timed(args: tuple[Any, ...]) -> Verdict:
-    benchmark, hours = args[2], 1e-4
-    cost = Cost(1, 1, macs_torch=1_000_000)
-    return Verdict(args[1], benchmark.name, benchmark.budget, 8, 64, cost, hours=Hours(hours, hours, hours))
+def made_up_verdict(spec: str, benchmark: Benchmark, hours: float) -> Verdict:
+    """On a net of a million MACs whose whole training takes so many hours."""
+    limit = benchmark.budget.max_hours
+    problems = (f"{hours} h > {limit} h",) if hours > limit else ()
+    cost, told = Cost(1000, 1000, macs_torch=10**6), Hours(hours, hours, hours)
+    return Verdict(spec, benchmark.name, benchmark.budget, 8, 64, cost, hours=told, problems=problems)
 
 
-def _trained(unit: Unit) -> Result:
-    line = {"epoch": 1, "train_loss": 1.0, "train_top1": 50.0, "loss": 1.0, "top1": 50.0, "top5": 99.0}
+def made_up_result(unit: Unit, top1: float, hours: float) -> Result:
+    """What this unit's training might have ended in."""
+    line = {"epoch": 1, "train_loss": 2.0, "train_top1": 20.0, "loss": 2.0, "top1": top1, "top5": 100.0}
     return Result(
         spec=unit.spec,
         key=unit.variant.key(),
@@ -76,11 +88,11 @@ def _trained(unit: Unit) -> Result:
         params=unit.params,
         macs=unit.macs,
         predicted_hours=unit.predicted_hours,
-        hours=1e-4,
-        images_per_second=1e4,
-        images_seen=1,
-        top1=50.0 + int(unit.variant.key(), 16) % 4000 / 100,
-        top5=99.0,
+        hours=hours,
+        images_per_second=1000.0,
+        images_seen=100,
+        top1=top1,
+        top5=100.0,
         per_class={},
         curve=[line],
         device="none",

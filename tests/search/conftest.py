@@ -17,14 +17,15 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from arch.spec import parse
-from benchmarks.benchmark import Benchmark, identify
-from benchmarks.budget.verdict import Cost, Hours, Verdict
+from benchmarks.benchmark import Benchmark
+from benchmarks.budget.verdict import Verdict
 from benchmarks.engine import ChildFailed, Outcomes
 from benchmarks.progress import Display, Progress, Report
 from benchmarks.results import Result, Store
 from benchmarks.training.data import CachedData
 from benchmarks.unit import Unit
 from search import trials
+from search.overhead import Instant, made_up_result, made_up_verdict
 from search.rungs import Rungs
 from search.samplers import halving
 from search.settings import DIRECTIONS, Objective, Search
@@ -55,36 +56,8 @@ class Quiet(Display):
         """Nothing of it is kept."""
 
 
-def result_of(unit: Unit, top1: float, hours: float) -> Result:
-    line = {"epoch": 1, "train_loss": 2.0, "train_top1": 20.0, "loss": 2.0, "top1": top1, "top5": 100.0}
-    return Result(
-        spec=unit.spec,
-        key=unit.variant.key(),
-        seed=unit.seed,
-        benchmark=unit.benchmark.name,
-        benchmark_id=identify(unit.definition),
-        definition=unit.definition,
-        baseline=unit.benchmark.baseline,
-        plan=unit.plan,
-        params=unit.params,
-        macs=unit.macs,
-        predicted_hours=unit.predicted_hours,
-        hours=hours,
-        images_per_second=1000.0,
-        images_seen=100,
-        top1=top1,
-        top5=100.0,
-        per_class={},
-        curve=[line],
-        device="cpu (1 thread)",
-        versions={"torch": "2.15.0"},
-        commit="",
-        finished="2026-01-01T00:00:00+00:00",
-    )
-
-
 @dataclass
-class MadeUpEngine:
+class MadeUpEngine(Instant):
     """Says at once what trainings would have ended in."""
 
     accuracy: Callable[[Unit], float] = lambda unit: 50.0
@@ -95,7 +68,7 @@ class MadeUpEngine:
 
     def call(self, function: str, report: Report, *args: Any) -> Any:
         assert function in ("search.work:time_spec", "search.export:export")
-        return self._time(args[0], args[1]) if function == "search.work:time_spec" else []
+        return self.time(args[0], args[1]) if function == "search.work:time_spec" else []
 
     def call_each(
         self,
@@ -105,32 +78,26 @@ class MadeUpEngine:
         report: Callable[[int, Progress], None],
         time_limit: float | Callable[[int], float] | None = None,
     ) -> Outcomes:
-        for number, args in enumerate(arguments):
-            if args is None:
-                return
+        def limit(number: int) -> float:
             self.limits.append(time_limit(number) if callable(time_limit) else time_limit or 0.0)
-            report(number, Progress("training", 0, 1))
-            yield number, self._outcome(args)
+            return self.limits[-1]
 
-    def _outcome(self, args: tuple[Any, ...]) -> Verdict | Result | ChildFailed:
+        yield from super().call_each(function, arguments, side_by_side, report, limit)
+
+    def outcome(self, args: tuple[Any, ...]) -> Verdict | Result | Exception:
         if args[0] == "time":
-            return self._time(args[1], args[2])
+            return self.time(args[1], args[2])
         unit: Unit = args[-1]
         self.trained.append(unit)
         try:
             top1 = self.accuracy(unit)
         except ChildFailed as error:
             return error
-        return result_of(unit, top1, self.hours(unit.spec) * unit.benchmark.recipe.epochs / 40)
+        return made_up_result(unit, top1, self.hours(unit.spec) * unit.benchmark.recipe.epochs / 40)
 
-    def _time(self, spec: str, benchmark: Benchmark) -> Verdict:
+    def time(self, spec: str, benchmark: Benchmark) -> Verdict:
         self.timed.append(spec)
-        hours, limit = self.hours(spec), benchmark.budget.max_hours
-        cost = Cost(1000, 1000, macs_torch=10**6)
-        problems = (f"{hours} h > {limit} h",) if hours > limit else ()
-        return Verdict(
-            spec, benchmark.name, benchmark.budget, 8, 64, cost, hours=Hours(hours, hours, hours), problems=problems
-        )
+        return made_up_verdict(spec, benchmark, self.hours(spec))
 
 
 @pytest.fixture
@@ -282,4 +249,4 @@ def failed() -> FrozenTrial:
 
 @pytest.fixture
 def make_result() -> Callable[[Unit, float, float], Result]:
-    return result_of
+    return made_up_result

@@ -97,13 +97,13 @@ def test_a_finalist_over_the_budget_when_it_is_timed_gives_way_to_the_next(
     search = make_search(trials=12, finalists=1)
     search.engine.accuracy = width_decides
     search.engine.hours = lambda spec: 0.001
-    make = search.engine._time
+    make = search.engine.time
 
     def slow_when_wide(spec: str, benchmark: Any) -> Any:
         search.engine.hours = lambda _: 9.0 if "width=1.5" in spec else 0.001
         return make(spec, benchmark)
 
-    object.__setattr__(search.engine, "_time", slow_when_wide)
+    search.engine.time = slow_when_wide
     [winner] = carry_out(search)
     assert "width=1.5" not in winner.spec
     assert any("is no finalist" in line for line in display.said)
