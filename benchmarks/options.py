@@ -101,8 +101,11 @@ def new_app(help_text: str) -> typer.Typer:
     return typer.Typer(help=help_text, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
-def run_app(app: typer.Typer, name: str, argv: list[str] | None) -> int:
-    """Runs a command line and returns its exit code. Bad input is one line on standard error and code 2."""
+def run_app(app: typer.Typer, name: str, argv: list[str] | None, to_go_on: str = "the same command") -> int:
+    """Runs a command line and returns its exit code. Bad input is one line on standard error and code 2.
+
+    to_go_on: what goes on where it was stopped.
+    """
     if sys.stderr is None:  # closed by the caller; print would take standard output instead
         sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115  # for as long as the process lives
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -124,7 +127,7 @@ def run_app(app: typer.Typer, name: str, argv: list[str] | None) -> int:
         _tell(message if message.startswith("Usage:") else f"{name}: {message}")
         return 2
     if code in (INTERRUPTED, TERMINATED):
-        _tell(f"{name}: stopped; the same command goes on from here")
+        _tell(f"{name}: stopped; {to_go_on} goes on from here")
     return code if isinstance(code, int) else 0
 
 

@@ -99,7 +99,10 @@ def search_command(
         str | None,
         typer.Option("--storage", metavar="URL", help="Where the study is kept  [default: search.db in --out]"),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the study that is there, or join it.")] = False,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on with the study that is there, or join it; start it where there is none."),
+    ] = False,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the sampler.")] = 0,
     time_limit: Annotated[
         float | None,
@@ -155,6 +158,7 @@ def search_command(
             finalists=finalists,
             seeds=seeds,
             time_limit=None if time_limit is None else 3600 * time_limit,
+            named=f"--benchmark {benchmark}" + (f" --data {data}" if data else ""),
         )
         return _search(search, store, display, started, storage, resume, sampler, seed, as_json)
 
@@ -225,4 +229,4 @@ def _show(
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point of `search`."""
-    return run_app(app, "search", argv)
+    return run_app(app, "search", argv, to_go_on="the same command with --resume")

@@ -21,7 +21,7 @@ MODULE = '''"""{title}
 
     import timm, {name}
     timm.create_model("{name}")                               # fresh weights
-    timm.create_model("local-dir:{folder}", pretrained=True)  # those of the search, once arch.models is imported
+    timm.create_model("local-dir:PATH/{folder}", pretrained=True)  # the search's: PATH is where this file lies
 """
 
 from typing import Any

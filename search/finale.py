@@ -34,6 +34,7 @@ class Finalist:
     verdict: Verdict
     validation: tuple[Result, ...] = ()
     test: tuple[Result, ...] = ()  # of the winner alone
+    seeds: int = 0  # that it was trained with on the validation split
 
     @property
     def seconds(self) -> float:
@@ -56,9 +57,14 @@ class Finale:
         """
         finalists = self._checked(found)
         number, seeds = self._affordable(finalists)
+        asked = min(len(finalists), max(1, self.search.finalists))
+        if (number, seeds) != (asked, self.search.seeds):
+            self.display.say(
+                f"--timeout leaves time for {number} of {asked} finalists, {seeds} of {self.search.seeds} seeds"
+            )
         finalists = finalists[:number]
         if number > 1:
-            finalists = [replace(f, validation=v) for f, v in self._trained(finalists, seeds, SPLIT)]
+            finalists = [replace(f, validation=v, seeds=seeds) for f, v in self._trained(finalists, seeds, SPLIT)]
             finalists.sort(key=lambda f: (-len(f.validation), -mean_top1(f.validation)))  # a failed seed counts
         winner = finalists[0]
         [(_, test)] = self._trained([winner], seeds, "test")
@@ -106,7 +112,7 @@ class Finale:
         """Each of them with its results; what is recorded is not trained again."""
         units = [self._unit(finalist, seed, split) for seed in range(seeds) for finalist in finalists]
         missing = [unit for unit in units if unit.id not in self.known]
-        what = f"{'testing' if split == 'test' else 'finalists'}: {len(missing)} whole trainings"
+        what = f"{'testing the winner' if split == 'test' else 'finalists'}, {len(missing)} whole trainings, epochs"
         longest = max((longest_time(u.predicted_hours, self.search.workers) for u in missing), default=0.0)
         progress = _Overall(what, len(missing), self.search.benchmark.recipe.epochs, self.display)
         outcomes = self.search.engine.call_each(

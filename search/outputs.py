@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import optuna
 import pandas as pd
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from arch.errors import InputError
 from benchmarks.budget.verdict import format_count, format_hours
@@ -48,10 +48,16 @@ def finalists_frame(finalists: Sequence[Finalist]) -> pd.DataFrame:
             format_count(verdict.cost.macs or 0),
             time,
             accuracy(results),
-            str(len(results)),
+            _count(finalist),
         ]
         lines.append([finalist.spec, *cells])
     return pd.DataFrame(lines, columns=COLUMNS)
+
+
+def _count(finalist: Finalist) -> str:
+    """How many seeds the mean is of; where one has failed, of how many."""
+    count = len(finalist.validation)
+    return str(count) if count == finalist.seeds else f"{count} of {finalist.seeds}"
 
 
 def front_frame(found: Sequence[FrozenTrial], epochs: int) -> pd.DataFrame:
@@ -80,8 +86,9 @@ def trials_frame(everything: Sequence[FrozenTrial], search: Search) -> pd.DataFr
         line: dict[str, Any] = {"trial": trial.number, "state": trial.state.name}
         line |= {name: trial.user_attrs.get(name) for name in names}
         line |= {f"val_top1_epoch{e}": told[rung] if rung < len(told) else None for rung, e in enumerate(epochs)}
+        line[trials.MACS] = line[trials.MACS] or None  # of nets with too many parameters they are not counted
         lines.append(line)
-    return pd.DataFrame(lines)
+    return pd.DataFrame(lines).astype({trials.MACS: "Int64", trials.DUPLICATE_OF: "Int64"})
 
 
 def importance(found: Sequence[FrozenTrial]) -> dict[str, float]:
@@ -105,12 +112,11 @@ def importance(found: Sequence[FrozenTrial]) -> dict[str, float]:
 def tally(everything: Sequence[FrozenTrial]) -> str:
     """How the trials ended, in words."""
     trained, refused = sum(map(trials.is_trained, everything)), sum(map(trials.is_refused, everything))
-    failed = [t.user_attrs.get(REASON, "") for t in everything if t.state == TrialState.FAIL]
+    failed = [t.user_attrs.get(REASON, "") for t in everything if trials.is_at_fault(t)]
     asked = trained + refused
     text = f"{trained} candidates trained, {refused} of {asked} ({100 * refused / max(asked, 1):.0f}%) over the budget"
     if failed:
-        reason, count = Counter(failed).most_common(1)[0]
-        text += f", {len(failed)} failed ({count} times: {reason})"
+        text += f", {len(failed)} failed (most often: {Counter(failed).most_common(1)[0][0]})"
     return text
 
 
@@ -174,17 +180,20 @@ class Conclusion:
             return [self.summary, f"written: {', '.join(map(str, self.files))}"]
         winner, search = self.finalists[0], self.search
         chosen = f" (chosen on the validation split among {len(self.finalists)})" if len(self.finalists) > 1 else ""
-        command = (
-            f"ablate run {self.path} --benchmark {search.benchmark.name} --out {search.out} --seeds {len(winner.test)}"
-        )
         return [
             self.summary,
             f"winner: {winner.spec}{chosen}",
             f"test top-1 {accuracy(winner.test)} (n = {len(winner.test)}), final epoch of"
-            f" {search.benchmark.recipe.epochs}, benchmark id {search.test_id}: read once, by nothing that chooses",
-            f"its steps one by one, the most promising first: {command}",
+            f" {search.benchmark.recipe.epochs}, benchmark id {search.test_id}: test images were read for this alone",
+            f"against the baseline, step by step, the most promising first: {self.command}",
             f"written: {', '.join(map(str, self.files))}",
         ]
+
+    @property
+    def command(self) -> str:
+        """What goes from the baseline to the winner."""
+        search = self.search
+        return f"ablate run {self.path} {search.named} --out {search.out} --seeds {len(self.finalists[0].test)}"
 
     def to_json(self) -> dict[str, Any]:
         """For programs."""
@@ -196,6 +205,7 @@ class Conclusion:
             "test_id": search.test_id,
             "winner": self.finalists[0].spec if self.finalists else None,
             "path": self.path,
+            "command": self.command if self.finalists else None,
             "test_top1": [result.top1 for f in self.finalists[:1] for result in f.test],
             "finalists": [
                 {

@@ -27,7 +27,7 @@ def plot_front(found: Sequence[FrozenTrial], winner: str, epochs: int, title: st
     figure, both = plt.subplots(1, 2, figsize=(11, 4.5), layout="constrained", sharey=True)
     points = [trials.costs(trial, 0) for trial in found]
     names = [trial.user_attrs[trials.SPEC] for trial in found]
-    titles = (("time of the whole training, predicted", format_hours), ("parameters", format_count))
+    titles = (("time of the whole training, predicted", _short_time), ("parameters", format_count))
     for cost, (axes, (label, text)) in enumerate(zip(both, titles, strict=True), 1):
         _front(axes, [(point[0], point[cost]) for point in points], [name == winner for name in names])
         axes.set(xlabel=label, xscale="log")
@@ -42,6 +42,10 @@ def plot_front(found: Sequence[FrozenTrial], winner: str, epochs: int, title: st
     figure.suptitle(title, parse_math=False, x=0.01, ha="left", fontsize=11)
     figure.savefig(path, dpi=150, format="png")
     plt.close(figure)
+
+
+def _short_time(hours: float) -> str:
+    return f"{3600 * hours:.3g} s" if hours < 1 / 60 else format_hours(hours)
 
 
 def _front(axes: Axes, points: list[tuple[float, float]], is_winner: list[bool]) -> None:

@@ -40,6 +40,7 @@ class Search:
     finalists: int = 3  # candidates that are trained wholly, over all seeds, before one of them is chosen
     seeds: int = 3
     time_limit: float | None = None  # seconds for one training; None: a multiple of what is predicted
+    named: str = ""  # the options that choose benchmark and images, as they were given
     engine: StreamingEngine = engine
 
     def finale_seconds(self, training: float) -> float:

@@ -55,13 +55,15 @@ def _leave_transactions_to_us(connection: Any, _: object) -> None:
 def open_study(
     storage: RDBStorage, name: str, directions: list[Literal["maximize", "minimize"]], pruner: BasePruner, resume: bool
 ) -> optuna.Study:
-    """A new study, or with `resume` the one of that name. Raises InputError where it is there, or is not."""
+    """A new study, or with `resume` the one of that name.
+
+    Raises InputError where it is there and not asked for, or where it is asked for and only others are there.
+    """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     names = optuna.get_all_study_names(storage)
-    if resume and name not in names:
-        there = f"there are {', '.join(names)}" if names else "there is none at all"
-        what = "another space, benchmark, budget or objective is another search"
-        raise InputError(f"--resume: there is no search {name} to go on with: {there} ({what})")
+    if resume and names and name not in names:
+        what = "another benchmark, space (or version of its parts), budget or objective is another search"
+        raise InputError(f"--resume: there is no search {name} to go on with, but {', '.join(names)}: {what}")
     if name in names and not resume:
         raise InputError(f"the search {name} is there already: --resume goes on with it, another --out starts anew")
     try:

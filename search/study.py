@@ -93,6 +93,9 @@ class Candidates:
                     self._hand_back(job)
         if len(self.failed) >= FAILURES:
             self.display.say(f"{len(self.failed)} trainings in a row failed: the search ends")
+        elif self._is_late(self._typical_seconds()):
+            trained = sum(map(trials.is_trained, self.trials()))
+            self.display.say(f"--timeout: no further candidate would end in time, {trained} are trained")
         elif self.proposals.exhausted:
             last = self.proposals.patience
             self.display.say(f"the last {last} proposals were over the budget or known: the search ends")
@@ -298,10 +301,11 @@ class Candidates:
         everything = self.trials()
         done = [trial for trial in everything if trials.is_trained(trial)]
         refused = sum(map(trials.is_refused, everything))
-        note = f"{refused} of {len(done) + refused} over the budget"
+        note = f"{refused} of {len(done) + refused} proposals over the budget" if refused else ""
         with suppress(IndexError):
-            best = trials.ranked(done)[0]
-            note = f"best {trials.accuracies(best)[-1]:.2f} (rung {len(trials.accuracies(best))}), {note}"
+            told = trials.accuracies(trials.ranked(done)[0])
+            epochs = self.search.rungs.benchmarks[len(told) - 1].recipe.epochs
+            note = f"best {told[-1]:.2f} after {epochs} epoch(s){', ' * bool(note)}{note}"
         self.display(Progress("candidates", len(done), self.search.trials, note))
 
 
@@ -310,4 +314,6 @@ def describe_plan(search: Search) -> str:
     budget = search.benchmark.budget
     epochs = ", ".join(str(rung.recipe.epochs) for rung in search.rungs.benchmarks)
     limits = f"{budget.max_params:,} parameters and {format_hours(budget.max_hours)} each"
-    return f"{search.name} on {search.device}: {search.trials} candidates within {limits}, trained for {epochs} epochs"
+    text = f"{search.name} on {search.device}: {search.trials} candidates within {limits}, trained for {epochs} epochs"
+    first = 2 * search.rungs.reduction
+    return text + (f"; the first {first} stop at the first of these" if len(search.rungs) > 1 else "")

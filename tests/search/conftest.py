@@ -31,7 +31,7 @@ from search.samplers import halving
 from search.settings import DIRECTIONS, Objective, Search
 from search.space import Choices
 from search.storage import open_storage, open_study
-from search.workers import REASON
+from search.workers import AT_FAULT, REASON
 
 SPACE = Choices(
     {
@@ -112,7 +112,14 @@ def make_search(tmp_path: Path, digits: CachedData) -> Callable[..., Search]:
 
     def make(**fields: Any) -> Search:
         benchmark = fields.pop("benchmark", BENCHMARKS["digits"])
-        given = {"benchmark": benchmark, "data": digits, "device": "cpu", "out": tmp_path, "space": SPACE}
+        given = {
+            "benchmark": benchmark,
+            "data": digits,
+            "device": "cpu",
+            "out": tmp_path,
+            "space": SPACE,
+            "named": "--benchmark digits",
+        }
         given |= {"rungs": Rungs.of(benchmark), "engine": MadeUpEngine(), "trials": 20}
         return Search(**{**given, **fields})
 
@@ -244,7 +251,9 @@ def search(make_search: Callable[..., Search]) -> Search:
 @pytest.fixture
 def failed() -> FrozenTrial:
     """A trial whose training failed."""
-    return optuna.trial.create_trial(state=optuna.trial.TrialState.FAIL, user_attrs={REASON: "the loss is nan"})
+    return optuna.trial.create_trial(
+        state=optuna.trial.TrialState.FAIL, user_attrs={REASON: "the loss is nan", AT_FAULT: True}
+    )
 
 
 @pytest.fixture

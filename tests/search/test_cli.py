@@ -204,7 +204,6 @@ def test_a_hung_candidate_is_ended_at_its_limit_and_the_search_goes_on(files: li
         (["--sampler", "evolution", "--objective", "pareto"], "knows one objective"),
         (["--benchmark", "digitz"], "did you mean 'digits'"),
         (["--storage", "nonsense"], "cannot open --storage nonsense"),
-        (["--resume"], "there is no search digits-"),
         (["--sampler", "best"], "thompson"),
         (["--trials", "0"], "--trials"),
     ],

@@ -56,7 +56,7 @@ def make_finalist(search: Search, make_result: Callable[[Unit, float, float], Re
                 make_result(replace(unit, seed=seed), top1, 0.25 + 0.5 * seed) for seed, top1 in enumerate(accuracies)
             )
 
-        return Finalist(spec, variant, verdict, results(validation, "val"), results(test, "test"))
+        return Finalist(spec, variant, verdict, results(validation, "val"), results(test, "test"), len(validation))
 
     return make
 
@@ -105,7 +105,7 @@ def test_every_trial_has_a_line_with_its_accuracy_after_each_rung(
 
 
 def test_how_the_trials_ended_is_told_in_words(everything: list[FrozenTrial]) -> None:
-    expected = "13 candidates trained, 1 of 14 (7%) over the budget, 2 failed (2 times: the loss is nan)"
+    expected = "13 candidates trained, 1 of 14 (7%) over the budget, 2 failed (most often: the loss is nan)"
     assert tally(everything) == expected
     assert tally(everything[:2]) == "2 candidates trained, 0 of 2 (0%) over the budget"
     assert tally([]) == "0 candidates trained, 0 of 0 (0%) over the budget"
@@ -218,3 +218,8 @@ def test_a_winner_whose_weights_found_no_room_is_not_exported(
     (line,) = display.said
     assert line.startswith("warning: ")
     assert f"{winner.test[0].unit}.safetensors is not there" in line
+
+
+def test_a_finalist_whose_seed_failed_says_of_how_many_its_mean_is(make_finalist: Callable[..., Finalist]) -> None:
+    frame = finalists_frame([replace(make_finalist("resnet8+se", (98.0, 99.0)), seeds=3)])
+    assert frame["n"].tolist() == ["2 of 3"]

@@ -78,10 +78,8 @@ def test_a_study_that_is_there_is_gone_on_with_only_when_asked(tmp_path: Path) -
 
 
 def test_another_search_is_not_taken_for_the_one_that_is_there(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no search digits-1 to go on with: there is none at all"):
-        open_it(tmp_path / "search.db", resume=True)
-    open_it(tmp_path / "search.db")
-    with pytest.raises(InputError, match=r"no search digits-2 .* there are digits-1"):
+    open_it(tmp_path / "search.db", resume=True)  # stopped before it began
+    with pytest.raises(InputError, match=r"no search digits-2 to go on with, but digits-1: another benchmark"):
         open_it(tmp_path / "search.db", resume=True, name="digits-2")
 
 
