@@ -67,14 +67,16 @@ TERMINATED = 75  # of one stopped by SIGTERM: "try again later" of sysexits.h, a
 SCALES = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9}
 
 
-def limited(benchmark: Benchmark, max_params: str | None, max_hours: float | None) -> Benchmark:
+def limited(
+    benchmark: Benchmark, max_params: str | None, max_hours: float | None, hours_option: str = "--max-hours"
+) -> Benchmark:
     """The same with another budget, as far as one was asked for. Raises InputError."""
     budget = Budget(
         benchmark.budget.max_params if max_params is None else _count(max_params),
         benchmark.budget.max_hours if max_hours is None else max_hours,
     )
     if budget.max_params < 1 or not 0 < budget.max_hours < float("inf"):
-        raise InputError("the limits of parameters and hours must be above 0")
+        raise InputError(f"--max-params and {hours_option} must be above 0")
     return replace(benchmark, budget=budget)
 
 

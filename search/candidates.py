@@ -5,6 +5,7 @@ Counting takes milliseconds and no memory; nothing is timed unless it decides.
 
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
+from statistics import median
 
 from arch.errors import InputError
 from arch.spec import parse
@@ -39,24 +40,28 @@ class Candidate:
 class Hours:
     """Predicts the hours of a net from its MACs and those that were timed here, as widely as MACs can mislead."""
 
-    rates: list[float] = field(default_factory=list)  # hours a MAC, of whole trainings
+    known: list[tuple[int, float]] = field(default_factory=list)  # (MACs, hours a MAC) of whole trainings
 
     def learn(self, macs: int, hours: float) -> None:
         """A net's training took so long."""
         if macs > 0 and hours > 0:
-            self.rates.append(hours / macs)
+            self.known.append((macs, hours / macs))
 
     def expected(self, macs: int) -> float:
         """Hours, by the median rate; 0 while nothing is known."""
-        return macs * sorted(self.rates)[len(self.rates) // 2] if self.rates else 0.0
+        return macs * median(rate for _, rate in self.known) if self.known else 0.0
 
     def surely_over(self, macs: int, limit: float) -> bool:
-        """Whether even at DOUBT times the best speed seen it would take longer."""
-        return bool(self.rates) and macs * min(self.rates) / DOUBT > limit
+        """Whether even at DOUBT times the best speed seen it would take longer.
+
+        Nets of less than half its MACs say nothing: on a GPU these wait for the next kernel most of the time.
+        """
+        rates = [rate for size, rate in self.known if 2 * size >= macs]
+        return bool(rates) and macs * min(rates) / DOUBT > limit
 
     def surely_within(self, macs: int, limit: float) -> bool:
         """Whether even at a DOUBT-th of the worst speed seen it would not."""
-        return bool(self.rates) and macs * max(self.rates) * DOUBT <= limit
+        return bool(self.known) and macs * max(rate for _, rate in self.known) * DOUBT <= limit
 
 
 @lru_cache(maxsize=10_000)
@@ -83,7 +88,7 @@ def screen(spec: str, benchmark: Benchmark, hours: Hours) -> Candidate:
         parsed = parse(spec, benchmark.baseline).simplified()
         variant = parsed.variant()
         params, macs = _count(variant, benchmark.data, budget.max_params)
-    except (InputError, ValueError, RuntimeError) as error:  # steps that fit no net, or no image of this size
+    except Exception as error:  # steps that fit no net, no image of this size, or a user's part that raises anything
         return Candidate(spec, problem=f"it cannot be built: {error}", excess=1.0)
     found = partial(Candidate, str(parsed), variant, params, macs, hours.expected(macs))
     if params > budget.max_params:
@@ -124,5 +129,5 @@ def _is_hopeless(spec: str, benchmark: Benchmark) -> bool:
     try:
         variant = parse(spec, benchmark.baseline).variant()
         return _count(variant, benchmark.data, 0)[0] > HOPELESS * benchmark.budget.max_params
-    except (InputError, ValueError, RuntimeError):  # it needs another fragment
+    except Exception:  # it needs another fragment, or a user's part raises
         return False

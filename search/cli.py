@@ -2,8 +2,8 @@
 
 import json
 import math
-import os
 import re
+import secrets
 import sys
 import time
 from collections.abc import Sequence
@@ -122,7 +122,7 @@ def search_command(
     budget, 2 bad usage, 3 failed.
     """
     started = time.monotonic()
-    chosen = limited(get_benchmark(benchmark), max_params, budget_hours)
+    chosen = limited(get_benchmark(benchmark), max_params, budget_hours, "--budget-hours")
     seconds = None if timeout is None else read_duration(timeout)
     if time_limit is not None and time_limit <= 0:
         raise InputError("--time-limit must be above 0 hours")
@@ -174,6 +174,7 @@ def _search(
     seed: int,
     as_json: bool,
 ) -> int:
+    from benchmarks.engine import ChildFailed
     from search import trials as of_trial
     from search.finale import Finale
     from search.samplers import SAMPLERS, halving
@@ -186,7 +187,7 @@ def _search(
     with naming_the_storage(url):
         pruner = halving(search.rungs.reduction)
         study = open_study(open_storage(url), search.name, DIRECTIONS[search.objective], pruner, resume)
-        study.sampler = SAMPLERS[sampler](seed + (os.getpid() if resume else 0))  # who joins draws otherwise
+        study.sampler = SAMPLERS[sampler](secrets.randbelow(2**31) if resume else seed)  # who joins draws otherwise
         display.say(describe_plan(search))
         try:
             Candidates(search, study, store, display, deadline).carry_out()
@@ -197,7 +198,11 @@ def _search(
     leaders = of_trial.ranked(everything)
     if search.objective == "pareto":
         leaders = of_trial.front(leaders)
-    finalists = Finale(search, store, display, deadline).carry_out(leaders) if search.finalists else []
+    try:
+        finalists = Finale(search, store, display, deadline).carry_out(leaders) if search.finalists else []
+    except ChildFailed:  # what was found is shown all the same
+        _show(search, everything, [], display, time.monotonic() - started, as_json)
+        raise
     _show(search, everything, finalists, display, time.monotonic() - started, as_json)
     return 0
 

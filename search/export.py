@@ -3,9 +3,7 @@
 import json
 import keyword
 import re
-import shutil
 import tempfile
-from functools import partial
 from pathlib import Path
 
 from timm import create_model
@@ -13,7 +11,7 @@ from timm.models import save_for_hf
 
 import arch.models  # registers cifar_net
 from benchmarks.benchmark import Benchmark
-from benchmarks.durable import replace_file
+from benchmarks.durable import replace_file, sync_folder
 from benchmarks.progress import Report
 from benchmarks.training.checkpoint import read_tensors
 
@@ -44,13 +42,13 @@ def {name}(pretrained: bool = False, num_classes: int = {classes}, in_chans: int
 def export(
     report: Report, spec: str, name: str, title: str, benchmark: Benchmark, weights: Path, folder: Path
 ) -> list[Path]:
-    """Writes folder/NAME.py, and folder/timm/ with config.json and model.safetensors; returns what was written.
+    """Writes folder/NAME.py, and folder/NAME_timm/ with config.json and model.safetensors; returns what was written.
 
     weights: as `benchmarks.run` leaves them. Raises OSError, and ValueError where they are not whole.
     """
     if not name.isidentifier() or keyword.iskeyword(name):
         raise ValueError(f"{name!r} cannot be the name of a function")
-    data, model_folder = benchmark.data, folder / "timm"
+    data, model_folder = benchmark.data, folder / f"{name}_timm"
     model = create_model(arch.models.GENERIC, spec=spec, num_classes=data.num_classes, in_chans=data.in_chans)
     model.load_state_dict(read_tensors(weights)[0])
     recipe = benchmark.recipe
@@ -60,17 +58,19 @@ def export(
         "std": (recipe.std,) * data.in_chans,
     }
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as temporary:  # the old model stays whole until the new one is
+    with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as temporary:
+        whole = Path(temporary) / "new"
         save_for_hf(
             model,
-            temporary,
+            str(whole),
             model_args={"spec": spec, "in_chans": data.in_chans},
             safe_serialization=True,
             data_config=reads,
         )
-        model_folder.mkdir(exist_ok=True)
-        for file in Path(temporary).iterdir():
-            replace_file(model_folder / file.name, partial(shutil.copyfile, file))
+        if model_folder.exists():  # config and weights belong together: they change together
+            model_folder.rename(Path(temporary) / "old")
+        whole.rename(model_folder)
+    sync_folder(folder)
     module = folder / f"{name}.py"
     text = MODULE.format(
         title=re.sub(r'["\\]', "'", title),

@@ -53,9 +53,12 @@ class Finale:
     def carry_out(self, found: Sequence[FrozenTrial]) -> list[Finalist]:
         """found: trained trials, the best first. Returns the finalists, the winner first, with its test results.
 
-        Raises ChildFailed where the winner cannot be trained, and OSError where a record cannot be written.
+        Raises ChildFailed where none can be trained, and OSError where a record cannot be written.
         """
         finalists = self._checked(found)
+        left = self.deadline - time.monotonic()
+        if finalists[0].seconds > left:  # there must be a winner: the best of those for which there is time
+            finalists.sort(key=lambda f: max(f.seconds, left))
         number, seeds = self._affordable(finalists)
         asked = min(len(finalists), max(1, self.search.finalists))
         if (number, seeds) != (asked, self.search.seeds):
@@ -66,32 +69,49 @@ class Finale:
         if number > 1:
             finalists = [replace(f, validation=v, seeds=seeds) for f, v in self._trained(finalists, seeds, SPLIT)]
             finalists.sort(key=lambda f: (-len(f.validation), -mean_top1(f.validation)))  # a failed seed counts
-        winner = finalists[0]
-        [(_, test)] = self._trained([winner], seeds, "test")
-        if not test:
-            raise ChildFailed(
-                f"the winner {winner.spec} could not be trained: failures.jsonl in {self.search.out} says why"
-            )
-        return [replace(winner, test=test), *finalists[1:]]
+        return self._tested(finalists, seeds)
+
+    def _tested(self, finalists: list[Finalist], seeds: int) -> list[Finalist]:
+        """The finalists with the first one that can be trained on all images in front, tested."""
+        for place, finalist in enumerate(finalists):
+            [(_, test)] = self._trained([finalist], seeds, "test")
+            if test:
+                return [replace(finalist, test=test), *finalists[:place], *finalists[place + 1 :]]
+        raise ChildFailed(f"no finalist could be trained: failures.jsonl in {self.search.out} says why")
 
     def _checked(self, found: Sequence[FrozenTrial]) -> list[Finalist]:
-        """The first of them that are inside the budget, timed."""
-        search, finalists = self.search, list[Finalist]()
-        counts = search.data.counts(search.benchmark.data)
+        """The first of them that are inside the budget, timed; each architecture once."""
+        finalists: dict[str, Finalist] = {}
         for trial in found:
             spec = trial.user_attrs[trials.SPEC]
-            verdict: Verdict = search.engine.call(
-                "search.work:time_spec", self.display, spec, search.benchmark, search.device, counts
-            )
-            if verdict.passed and not verdict.unjudged:
-                finalists.append(Finalist(spec, parse(spec, search.benchmark.baseline).variant(), verdict))
+            variant = parse(spec, self.search.benchmark.baseline).variant()
+            if variant.key() in finalists:
+                continue
+            verdict = self._timed(spec)
+            if isinstance(verdict, Verdict) and verdict.passed and not verdict.unjudged:
+                finalists[variant.key()] = Finalist(spec, variant, verdict)
             else:
-                self.display.say(f"{spec} is no finalist: {verdict.conclusion}")
-            if len(finalists) == max(1, search.finalists):
+                why = verdict.conclusion if isinstance(verdict, Verdict) else verdict
+                self.display.say(f"{spec} is no finalist: {why}")
+            if len(finalists) == max(1, self.search.finalists):
                 break
         if not finalists:
             raise ChildFailed("no candidate is inside the budget when it is timed: give more, or search longer")
-        return finalists
+        return list(finalists.values())
+
+    def _timed(self, spec: str) -> Verdict | Exception:
+        """What `ablate run` would judge, or why that cannot be said."""
+        search = self.search
+        counts = search.data.counts(search.benchmark.data)
+        work = [("time", spec, search.benchmark, search.device, counts)]
+        limit = self.search.time_limit or longest_time(0.0, 1)
+        with closing(search.engine.call_each("search.work:work", work, 1, self._say_nothing, limit)) as outcomes:
+            [(_, outcome)] = outcomes
+        verdict: Verdict | Exception = outcome
+        return verdict
+
+    def _say_nothing(self, number: int, progress: Progress) -> None:
+        """Timing takes some seconds."""
 
     def _affordable(self, finalists: Sequence[Finalist]) -> tuple[int, int]:
         """(finalists, seeds): as many as the time that is left holds; a single finalist needs no validation."""
@@ -102,7 +122,7 @@ class Finale:
                 if needed.finale_seconds(max(f.seconds for f in finalists[:number])) <= left:
                     return number, seeds
         for seeds in range(search.seeds, 0, -1):
-            if seeds * finalists[0].seconds / search.workers <= left:
+            if seeds * finalists[0].seconds <= left:
                 return 1, seeds
         return 1, 1
 

@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial
 from arch.errors import InputError
 from benchmarks.budget.verdict import format_count, format_hours
 from benchmarks.durable import replace_file
+from benchmarks.engine import ChildFailed
 from benchmarks.progress import Display
 from benchmarks.results import Result
 from search import trials
@@ -248,9 +249,12 @@ def export_winner(search: Search, winner: Finalist, folder: Path, display: Displ
     if not weights.exists():
         display.say(f"warning: {weights} is not there: the winner is not exported")
         return []
-    files: list[Path] = search.engine.call(
-        "search.export:export", display, winner.spec, name, title, search.benchmark, weights, folder
-    )
+    arguments = winner.spec, name, title, search.benchmark, weights, folder
+    try:
+        files: list[Path] = search.engine.call("search.export:export", display, *arguments)
+    except ChildFailed as error:
+        display.say(f"warning: the winner is not exported: {error}")
+        return []
     return files
 
 

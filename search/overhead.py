@@ -6,6 +6,7 @@ The engine is made up: it answers at once. What is left is proposing, counting, 
 """
 
 import argparse
+import itertools
 import math
 import sys
 import tempfile
@@ -36,6 +37,8 @@ from search.study import Candidates
 class Instant:
     """An engine that trains nothing and takes no time."""
 
+    at_work = 0  # pieces, while one of them is asked for its outcome
+
     def call(self, function: str, report: Report, *args: Any) -> Any:
         """See `benchmarks.engine.call`; nothing here asks for it."""
         raise NotImplementedError
@@ -49,13 +52,20 @@ class Instant:
         time_limit: float | Callable[[int], float] | None = None,
     ) -> Outcomes:
         """See `benchmarks.engine.call_each`."""
-        for number, args in enumerate(arguments):
-            if args is None:
+        waiting, started = iter(arguments), itertools.count()
+        running: dict[int, tuple[Any, ...]] = {}
+        while True:
+            while len(running) < side_by_side and (args := next(waiting, None)) is not None:
+                number = next(started)
+                running[number] = args
+                if callable(time_limit):
+                    time_limit(number)
+                report(number, Progress("training", 0, 1))
+            if not running:
                 return
-            if callable(time_limit):
-                time_limit(number)
-            report(number, Progress("training", 0, 1))
-            yield number, self.outcome(args)
+            self.at_work = len(running)
+            number = min(running)
+            yield number, self.outcome(running.pop(number))
 
     def outcome(self, args: tuple[Any, ...]) -> Verdict | Result | Exception:
         """Of one piece of work, as `search.work` gets it."""

@@ -1,6 +1,7 @@
 """From a sampler's proposals to candidates that are worth training: the rest is ended at once, and learnt from."""
 
 import random
+import time
 from contextlib import suppress
 
 from optuna.study import Study
@@ -15,6 +16,7 @@ from search.space import ABSENT, Choices
 from search.workers import REASON, WORKER
 
 GIVE_UP = 200  # proposals in a row that come to nothing, after which there is no more to find
+UNSAID_SECONDS = 5.0  # that a trial is waited for to say what it tries
 NEIGHBOURS = 50  # of a candidate that is known, among which one that is not is looked for
 
 
@@ -45,9 +47,12 @@ class Proposals:
         trial = self.study.ask()
         trial.set_user_attr(WORKER, worker)
         try:
-            candidate = screen(self.search.space.suggest(trial), self.search.benchmark, self.hours)
-        except InputError as error:
-            candidate = Candidate("", problem=str(error), excess=1.0)
+            spec = self.search.space.suggest(trial)
+        except InputError as error:  # with some of its choices unmade, it must not be taken for a whole trial
+            self.refusals.append(str(error))
+            trials.fail(self.study, trial, str(error))
+            return None
+        candidate = screen(spec, self.search.benchmark, self.hours)
         trials.describe(trial, candidate)
         if candidate.problem:
             self.refuse(trial, candidate.problem, candidate.excess)
@@ -69,12 +74,22 @@ class Proposals:
 
     def _twin(self, trial: Trial, candidate: Candidate) -> FrozenTrial | None:
         """A trial of the same architecture, whose outcome this one's would be."""
+        self._wait_for_older_ones(trial)
         same = [other for other in self._others(trial.number) if other.user_attrs.get(trials.KEY) == candidate.key]
         for other in same:
             at_work = other.state == TrialState.RUNNING and other.number < trial.number
             if at_work or trials.is_trained(other) or trials.is_refused(other) or trials.is_at_fault(other):
                 return other
         return None
+
+    def _wait_for_older_ones(self, trial: Trial) -> None:
+        """Until the trials of others that have lower numbers have said what they try: the younger twin gives way."""
+        until = time.monotonic() + UNSAID_SECONDS
+        while time.monotonic() < until:
+            older = [t for t in self._others(trial.number) if t.number < trial.number]
+            if not any(t.state == TrialState.RUNNING and trials.KEY not in t.user_attrs for t in older):
+                return
+            time.sleep(0.05)
 
     def _end_as(self, twin: FrozenTrial, trial: Trial) -> None:
         """Ends a trial as its twin has ended, and queues an unseen neighbour in its place."""

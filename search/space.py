@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from optuna.distributions import CategoricalDistribution
-from optuna.exceptions import OptunaError
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.trial import Trial
 
 from arch.errors import InputError, unknown
@@ -102,7 +102,7 @@ class Function:
     def suggest(self, trial: Trial) -> str:
         try:
             spec = self.function(trial)
-        except (InputError, OptunaError):
+        except (InputError, StorageInternalError, UpdateFinishedTrialError):
             raise
         except Exception as error:
             raise InputError(f"--space: {self.function.__name__}: {_line(error)}") from error

@@ -1,5 +1,6 @@
 """Where a study is kept: a file of SQLite, or a server's database for several computers."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -10,30 +11,53 @@ from filelock import FileLock
 from optuna.exceptions import DuplicatedStudyError, StorageInternalError
 from optuna.pruners import BasePruner
 from optuna.storages import RDBStorage
-from sqlalchemy import event
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import event, make_url
+from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
 from arch.errors import InputError
 
+ATTEMPTS = 3  # at connecting to an empty database
 BUSY_SECONDS = 60  # that one worker waits while another writes
 
 
 def open_storage(url: str) -> RDBStorage:
     """url: `sqlite:///file.db`, `postgresql+psycopg://user@host/database`. Raises InputError in one line."""
-    file = Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None
-    if file and not file.parent.is_dir():
-        raise InputError(f"cannot open --storage {url}: there is no folder {file.parent}")
+    shown = without_password(url)
     try:
+        parsed = make_url(url)
+        file = Path(parsed.database) if parsed.get_backend_name() == "sqlite" and parsed.database else None
+        if file and not file.parent.is_dir():
+            raise InputError(f"cannot open --storage {shown}: there is no folder {file.parent}")
         # the tables are made by one worker, while the others wait
         with FileLock(f"{file}.lock") if file else nullcontext():
-            storage = RDBStorage(url, engine_kwargs={"connect_args": {"timeout": BUSY_SECONDS}} if file else None)
+            storage = _connect(url, {"connect_args": {"timeout": BUSY_SECONDS}} if file else {"pool_pre_ping": True})
     except ImportError as error:
-        raise InputError(f"--storage {url}: {_line(error)} (pip install 'timm-ablate[postgresql]')") from error
+        raise InputError(f"--storage {shown}: {_line(error)} (pip install 'timm-ablate[postgresql]')") from error
     except (SQLAlchemyError, OSError, ValueError, RuntimeError) as error:
-        raise InputError(f"cannot open --storage {url}: {_line(error)}") from error
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"cannot open --storage {shown}: {_line(error)}") from error
     if file:
         _begin_immediately(storage)
     return storage
+
+
+def _connect(url: str, options: dict[str, Any]) -> RDBStorage:
+    """Tries again where another worker makes the tables at the same moment."""
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return RDBStorage(url, engine_kwargs=options)
+        except (IntegrityError, ProgrammingError):
+            time.sleep(1)
+    return RDBStorage(url, engine_kwargs=options)
+
+
+def without_password(url: str) -> str:
+    """Fit for a log."""
+    try:
+        return make_url(url).render_as_string(hide_password=True)
+    except SQLAlchemyError:
+        return url
 
 
 def _begin_immediately(storage: RDBStorage) -> None:
@@ -81,11 +105,14 @@ def open_study(
 @contextmanager
 def naming_the_storage(url: str) -> Iterator[None]:
     """Lets an error of the database be one line, as an OSError."""
+    shown = without_password(url)
     try:
         yield
     except (StorageInternalError, SQLAlchemyError) as error:
         cause = error.__cause__ or error
-        raise OSError(None, f"the search's storage {url} fails: {_line(cause)}; --resume goes on from there") from error
+        raise OSError(
+            None, f"the search's storage {shown} fails: {_line(cause)}; --resume goes on from there"
+        ) from error
 
 
 def _line(error: BaseException) -> str:

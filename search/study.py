@@ -10,7 +10,7 @@ from typing import Any
 
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.study import Study
-from optuna.trial import FrozenTrial, Trial
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from arch.errors import InputError
 from benchmarks.budget.verdict import Verdict, format_hours
@@ -26,6 +26,7 @@ from search.settings import OVERHEAD_SECONDS, Search
 from search.workers import RETRIES, Undertaker, Worker
 
 FAILURES = 20  # in a row, after which it is not the candidates that fail
+WAIT_SECONDS = 0.5  # between two looks at what other workers are at
 SCREENING_SECONDS = 2.0  # at a time: trainings at work have to be looked after
 
 Work = tuple[Any, ...]  # the name of what `search.work` is to do, and its arguments
@@ -67,6 +68,7 @@ class Candidates:
         self.proposals = Proposals(search, study, self.hours)
         self.closed = False  # no new candidate is started
         self.failed: list[str] = []  # why, in a row
+        self.too_long: list[str] = []  # for the time that is left
         self.bury = Undertaker(study)
         for trial in self.trials():
             if trials.HOURS in trial.user_attrs:
@@ -77,8 +79,8 @@ class Candidates:
         return self.study.get_trials(deepcopy=False)
 
     def carry_out(self) -> None:
-        """Raises NothingFits where not one candidate is inside the budget, ChildFailed where none could be trained,
-        and what the store raises.
+        """Raises NothingFits where not one candidate is inside the budget, InputError where there is no time for one,
+        ChildFailed where none could be trained, and what the store raises.
         """
         with Worker(self.study) as self.worker:
             self._say(self.bury())
@@ -87,7 +89,8 @@ class Candidates:
                 while not self.closed or self.waiting:
                     with closing(self._outcomes()) as outcomes:
                         for number, outcome in outcomes:
-                            self._ended(self.jobs.pop(number), outcome)
+                            self._ended(self.jobs[number], outcome)
+                            del self.jobs[number]  # only now: what hinders us here leaves it to be handed back
             finally:  # at work only where the command was asked to stop, or could not go on
                 for job in [*self.jobs.values(), *self.waiting]:
                     self._hand_back(job)
@@ -117,7 +120,11 @@ class Candidates:
     def _pieces(self) -> Iterator[Work | None]:
         """The next piece of work each time one is asked for; None while there is nothing to do."""
         while True:
-            job = self.waiting.popleft() if self.waiting else self._new()
+            alone = any(not job.inside for job in self.jobs.values())  # one is timed, and nothing must run beside it
+            job = None if alone else self.waiting.popleft() if self.waiting else self._new()
+            if job is not None and not job.inside and self.jobs:
+                self.waiting.append(job)
+                job = None
             if job is None:
                 yield None
                 continue
@@ -159,19 +166,50 @@ class Candidates:
         began = time.monotonic()
         while not self.closed and time.monotonic() - began < SCREENING_SECONDS:
             self._say(self.bury())
-            if sum(map(trials.counts, self.trials())) >= self.search.trials or self._is_late(self._typical_seconds()):
-                self.closed = not self.jobs  # one at work may fail yet, and its place be free
+            if self._is_over():
+                self.closed = not self.jobs and not self._others_at_work()
                 return None
-            if self.proposals.exhausted or len(self.failed) >= FAILURES:
-                self.closed = not self.jobs
-                return None
-            if (asked := self.proposals.ask(self.worker.name)) is None:
+            try:
+                if job := self._ask():
+                    return job
+            except UpdateFinishedTrialError:  # by another worker, which took this one for dead
                 continue
-            trial, candidate = asked
-            inside = self.hours.surely_within(candidate.macs, self.search.benchmark.budget.max_hours)
-            if job := self._go_on(Job(trial, candidate, inside)):
-                return job
         return None
+
+    def _is_over(self) -> bool:
+        """Whether no new candidate is to be started; one that is at work may still fail, and its place be free."""
+        enough = sum(map(trials.counts, self.trials())) >= self.search.trials
+        in_vain = self.proposals.exhausted or max(len(self.failed), len(self.too_long)) >= FAILURES
+        return enough or in_vain or self._is_late(self._typical_seconds())
+
+    def _others_at_work(self) -> bool:
+        """Whether other workers' trials are: they end by themselves, or are buried, as long as there is time."""
+        running = [t for t in self.trials() if t.state == TrialState.RUNNING]
+        if not running or self._is_late(self._typical_seconds()):
+            return False
+        time.sleep(WAIT_SECONDS)
+        return True
+
+    def _ask(self) -> Job | None:
+        """Asks for one candidate; None where it is not to be trained, or has been."""
+        asked = self.proposals.ask(self.worker.name)
+        if asked is None:
+            return None
+        trial, candidate = asked
+        inside = self.hours.surely_within(candidate.macs, self.search.benchmark.budget.max_hours)
+        job = self._go_on(Job(trial, candidate, inside))
+        return job if job and self._has_time(job) else None
+
+    def _has_time(self, job: Job) -> bool:
+        """Whether its next rung would end in time, and its whole training if it were to win; ends its trial if not."""
+        hours = job.candidate.hours
+        whole = 3600 * hours if self.search.finalists else 0.0
+        in_time = time.monotonic() + OVERHEAD_SECONDS + whole <= self.deadline
+        if in_time and not self._is_late(OVERHEAD_SECONDS + 3600 * hours * self.search.rungs.share(job.rung)):
+            return True
+        self.too_long.append(f"one whole training of {job.candidate.spec} takes {format_hours(hours)}")
+        trials.fail(self.study, job.trial, "it would not have ended before --timeout", at_fault=False)
+        return False
 
     def _is_late(self, seconds: float) -> bool:
         """Whether a training of so many seconds would not end in time."""
@@ -202,10 +240,9 @@ class Candidates:
     def _limit(self, number: int) -> float:
         """Seconds after which a piece of work hangs."""
         job = self.jobs[number]
-        if self.search.time_limit is not None:
-            return self.search.time_limit
         predicted = job.candidate.hours * self.search.rungs.share(job.rung) if job.inside else 0.0
-        return longest_time(predicted, self.search.workers)
+        limit = self.search.time_limit or longest_time(predicted, self.search.workers)
+        return max(1.0, min(limit, self.deadline - time.monotonic()))
 
     def _ended(self, job: Job, outcome: Verdict | Result | Exception) -> None:
         if isinstance(outcome, Result) and not math.isfinite(outcome.top1):
@@ -215,8 +252,9 @@ class Candidates:
                 self.display.say(f"trial {job.trial.number} ({job.candidate.spec}) failed: {outcome}")
                 if job.inside:
                     record(self.store, self._unit(job), outcome)
-                self.failed.append(str(outcome))
-                trials.fail(self.study, job.trial, str(outcome))
+                in_time = time.monotonic() < self.deadline
+                self.failed += [str(outcome)] * in_time
+                trials.fail(self.study, job.trial, str(outcome), at_fault=in_time)
             elif isinstance(outcome, Verdict):
                 self._timed(job, outcome)
             else:
@@ -225,7 +263,7 @@ class Candidates:
                 self.failed.clear()
                 if self._learn(job, outcome) and (next_job := self._go_on(job)):
                     self.waiting.append(next_job)
-        except UpdateFinishedTrialError:
+        except (UpdateFinishedTrialError, ValueError):  # the latter by `tell`
             self.display.say(f"trial {job.trial.number} was ended by another worker, which took this one for dead")
 
     def _timed(self, job: Job, verdict: Verdict) -> None:
@@ -238,18 +276,15 @@ class Candidates:
             self.proposals.refuse(job.trial, verdict.conclusion, excess)
             return
         job.candidate = replace(job.candidate, hours=hours)
-        if not any(map(trials.is_trained, self.trials())) and time.monotonic() + 3600 * hours > self.deadline:
-            whole = f"one whole training of {job.candidate.spec} takes {format_hours(hours)}"
-            raise InputError(f"--timeout leaves no time for a winner: {whole}; give more time, or --finalists 0")
         job.inside = job.timed = True
         job.execution = verdict.throughput.execution if verdict.throughput else "eager"
-        if next_job := self._go_on(job):
+        if (next_job := self._go_on(job)) and self._has_time(next_job):
             self.waiting.append(next_job)
 
     def _learn(self, job: Job, result: Result) -> bool:
         """Puts a rung's accuracy on the trial; returns whether it goes on to the next, and ends it where not."""
         trial, rung, rungs = job.trial, job.rung, self.search.rungs
-        hours = result.hours / rungs.share(rung)
+        hours = job.candidate.hours if job.timed else result.hours / rungs.share(rung)
         self.hours.learn(job.candidate.macs, hours)
         job.candidate = replace(job.candidate, hours=hours)
         if hours > self.search.benchmark.budget.max_hours and not job.timed:
@@ -277,12 +312,15 @@ class Candidates:
     def _hand_back(self, job: Job) -> None:
         """Ends a trial that was not finished, and queues its candidate: it goes on from its records and checkpoint."""
         with suppress(UpdateFinishedTrialError, OSError, StorageInternalError):
-            self.study.enqueue_trial(job.trial.params, user_attrs={RETRIES: job.trial.user_attrs.get(RETRIES, 0)})
             trials.fail(self.study, job.trial, "the search was stopped while it was at work", at_fault=False)
+            self.study.enqueue_trial(job.trial.params, user_attrs={RETRIES: job.trial.user_attrs.get(RETRIES, 0)})
 
     def _explain_nothing(self) -> None:
         if self.failed:
             raise ChildFailed(f"no candidate could be trained: {self.failed[-1]}")
+        if self.too_long:
+            what = f"--timeout leaves no time for a winner: {self.too_long[0]}"
+            raise InputError(f"{what}; give more time, or --finalists 0")
         if not self.proposals.refusals:
             raise NothingFits("there was no time for a single candidate: give a longer --timeout")
         most = max(set(self.proposals.refusals), key=self.proposals.refusals.count)
@@ -298,7 +336,10 @@ class Candidates:
         if progress.warning:
             self.display(replace(progress, task=job.candidate.spec))
             return
-        everything = self.trials()
+        try:
+            everything = self.trials()
+        except StorageInternalError:  # a line of progress is not worth an end
+            return
         done = [trial for trial in everything if trials.is_trained(trial)]
         refused = sum(map(trials.is_refused, everything))
         note = f"{refused} of {len(done) + refused} proposals over the budget" if refused else ""

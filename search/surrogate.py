@@ -12,8 +12,8 @@ Floats = NDArray[np.float64]
 
 DECAYS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # tried: how fast two candidates forget each other, a choice that differs
 NOISES = (1e-3, 0.01, 0.05, 0.15, 0.4)  # tried: the variance of a measurement, as a share of all
-TUNED_ON = 256  # observations at most that decay and noise are chosen by
-KEPT = 500  # observations at most that are fitted: the best half and a draw from the rest
+TUNED_ON = 128  # observations at most that decay and noise are chosen by
+KEPT = 300  # observations at most that are fitted: the best half and a draw from the rest
 RELEVANCE_FLOOR = 0.3  # of the mean: no choice is ever taken for wholly irrelevant
 
 

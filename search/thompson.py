@@ -12,10 +12,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.space import ABSENT
 from search.surrogate import Codes, Floats, Surrogate, normal_scores
+from search.trials import DUPLICATE_OF
 from search.workers import AT_FAULT
 
 FIRST = 12  # trials drawn at random before a surrogate is fitted
-POOL = 1000  # unseen candidates, drawn at random, among which one is chosen
+POOL = 500  # unseen candidates, drawn at random, among which one is chosen
 ABSENT_SHARE = 0.6  # of random candidates that go without a part, where a choice may add none
 PARENTS = 10  # of the best so far, whose neighbours are in the pool too
 NEIGHBOURS = 20  # of each of them
@@ -119,7 +120,9 @@ def _values(distribution: BaseDistribution) -> dict[Any, int]:
 
 
 def _tells(trial: FrozenTrial) -> bool:
-    """Whether its end says something about its candidate: a worker's death, or a stop of the search, does not."""
+    """Whether its end says something that others do not: a worker's death, a stop or a twin's outcome does not."""
+    if DUPLICATE_OF in trial.user_attrs:
+        return False
     return trial.state == TrialState.COMPLETE or (
         trial.state == TrialState.FAIL and trial.user_attrs.get(AT_FAULT, True)
     )

@@ -87,16 +87,19 @@ class Undertaker:
     def _end(self, trial: FrozenTrial) -> str:
         """One of several undertakers gets to end a trial, and that one queues its candidate again."""
         retries = trial.user_attrs.get(RETRIES, 0)
+        params = {**trial.system_attrs.get("fixed_params", {}), **trial.params}  # it may have died while choosing
+        again = retries < MAX_RETRIES and bool(params)
         try:
             handle = Trial(self.study, trial._trial_id)
             handle.set_user_attr(REASON, GONE)
-            handle.set_user_attr(AT_FAULT, False)
+            handle.set_user_attr(AT_FAULT, retries >= MAX_RETRIES)
             self.study.tell(trial.number, state=TrialState.FAIL)
         except (UpdateFinishedTrialError, ValueError):  # ended by another, or by itself after all
             return ""
-        if retries < MAX_RETRIES and trial.params:
-            self.study.enqueue_trial(trial.params, user_attrs={RETRIES: retries + 1})
-        return f"trial {trial.number} was left behind by a worker that is gone: it is tried again"
+        if again:
+            self.study.enqueue_trial(params, user_attrs={RETRIES: retries + 1})
+        what = "its candidate is tried again" if again else "it is not tried again"
+        return f"trial {trial.number} was left behind by a worker that is gone: {what}"
 
 
 def _holder(sign: dict[str, Any]) -> Holder:

@@ -94,7 +94,7 @@ def test_where_nothing_is_known_nothing_is_sure() -> None:
     hours = Hours()
     hours.learn(0, 1.0)
     hours.learn(100, 0.0)
-    assert hours.rates == []
+    assert hours.known == []
     assert not hours.surely_over(10**15, 1e-9)
     assert not hours.surely_within(1, 1e9)
 
@@ -129,3 +129,10 @@ def test_most_random_candidates_of_the_default_space_can_be_built() -> None:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     found = [screen(space.suggest(study.ask()), DIGITS, Hours()) for _ in range(60)]
     assert sum(not candidate.problem for candidate in found) >= 12
+
+
+def test_a_small_nets_speed_makes_no_large_net_impossible() -> None:
+    hours = Hours()
+    hours.learn(100, 1.0)
+    assert hours.surely_over(200, 0.1)
+    assert not hours.surely_over(201, 0.1)

@@ -54,7 +54,7 @@ import json, sys
 import timm, torch
 sys.path.insert(0, sys.argv[1])
 __import__(sys.argv[2])
-trained = timm.create_model("local-dir:" + sys.argv[1] + "/timm", pretrained=True).eval()
+trained = timm.create_model("local-dir:" + sys.argv[1] + "/" + sys.argv[2] + "_timm", pretrained=True).eval()
 fresh = timm.create_model(sys.argv[2]).eval()
 fresh.load_state_dict(trained.state_dict())
 images = torch.linspace(-1, 1, 3 * 64).reshape(3, 1, 8, 8)

@@ -29,7 +29,7 @@ from safetensors.torch import load_file, save_file
 given = load_file(sys.argv[3])
 fresh = timm.create_model(sys.argv[2])
 fresh.load_state_dict({name: tensor for name, tensor in given.items() if name != "images"})
-trained = timm.create_model("local-dir:" + sys.argv[1] + "/timm", pretrained=True)
+trained = timm.create_model("local-dir:" + sys.argv[1] + "/" + sys.argv[2] + "_timm", pretrained=True)
 answers = {
     "fresh": fresh.eval()(given["images"]).detach(),
     "trained": trained.eval()(given["images"]).detach(),
@@ -64,7 +64,8 @@ def test_a_new_process_gets_the_same_net_by_its_name_and_with_its_weights(
 ) -> None:
     model, out = trained_net(), tmp_path / "out"
     files = exported(tiny, kept(model, tmp_path / "weights.safetensors"), out)
-    assert files == [out / f"{NAME}.py", out / "timm" / "config.json", out / "timm" / "model.safetensors"]
+    of_timm = out / f"{NAME}_timm"
+    assert files == [out / f"{NAME}.py", of_timm / "config.json", of_timm / "model.safetensors"]
     images = torch.randn(4, 1, 8, 8)
     save_file({**model.state_dict(), "images": images}, tmp_path / "given.safetensors")
     answers = tmp_path / "answers.safetensors"
@@ -80,7 +81,7 @@ def test_a_new_process_gets_the_same_net_by_its_name_and_with_its_weights(
 
 def test_the_config_says_what_the_net_reads(tiny: Benchmark, tmp_path: Path) -> None:
     exported(tiny, kept(trained_net(), tmp_path / "weights.safetensors"), tmp_path)
-    config = json.loads((tmp_path / "timm" / "config.json").read_text())
+    config = json.loads((tmp_path / f"{NAME}_timm" / "config.json").read_text())
     assert config["architecture"] == "cifar_net"
     assert config["num_classes"] == 10
     assert config["model_args"].items() >= {"spec": SPEC, "in_chans": 1}.items()
@@ -134,6 +135,7 @@ def test_a_disk_that_fails_while_the_new_one_is_written_leaves_the_old_one_and_n
     tiny: Benchmark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(model: nn.Module, folder: str, **kw: object) -> None:
+        Path(folder).mkdir()
         (Path(folder) / "config.json").write_text("{")  # half of it
         raise OSError(28, "No space left on device")
 

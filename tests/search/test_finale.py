@@ -127,7 +127,7 @@ def test_a_finalist_whose_seed_fails_is_behind_those_that_have_all(
     assert {failure.reason for failure in store.failures()} == {"the loss is nan"}
 
 
-def test_a_winner_that_cannot_be_trained_is_an_error_that_says_so(make_search: Make, carry_out: Carry) -> None:
+def test_where_no_finalist_can_be_trained_for_the_test_it_says_so(make_search: Make, carry_out: Carry) -> None:
     search = make_search(trials=6, finalists=2)
 
     def no_test(unit: Unit) -> float:
@@ -136,5 +136,33 @@ def test_a_winner_that_cannot_be_trained_is_an_error_that_says_so(make_search: M
         return 50.0
 
     search.engine.accuracy = no_test
-    with pytest.raises(ChildFailed, match=r"the winner .* could not be trained"):
+    with pytest.raises(ChildFailed, match="no finalist could be trained"):
         carry_out(search)
+
+
+def test_a_winner_that_cannot_be_trained_gives_way_to_the_next(make_search: Make, carry_out: Carry) -> None:
+    search = make_search(trials=20, finalists=3)
+    tested: list[str] = []
+
+    def first_has_no_memory(unit: Unit) -> float:
+        if unit.split == "test":
+            tested.append(unit.variant.key())
+            if unit.variant.key() == tested[0]:
+                raise ChildFailed("out of memory")
+        return width_decides(unit)
+
+    search.engine.accuracy = first_has_no_memory
+    winner, *others = carry_out(search)
+    assert winner.test
+    assert winner.variant.key() == tested[-1] != tested[0]
+    assert others[0].variant.key() == tested[0]
+
+
+def test_with_time_for_none_the_quickest_finalist_wins(make_search: Make, carry_out: Carry) -> None:
+    search = make_search(trials=12, finalists=3)
+    search.engine.accuracy = width_decides
+    search.engine.hours = lambda spec: 0.02 if "width=1.5" in spec else 0.01
+    winner, *_ = carry_out(search, 20.0)
+    assert winner.verdict.hours is not None
+    assert winner.verdict.hours.predicted <= 0.02
+    assert len(winner.test) == 1

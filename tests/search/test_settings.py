@@ -47,7 +47,7 @@ def test_what_changes_no_number_leaves_the_name(search: Search) -> None:
 
 @pytest.mark.parametrize(
     ("finalists", "seeds", "workers", "trainings"),
-    [(3, 3, 1, 12), (1, 3, 1, 3), (2, 1, 1, 3), (0, 2, 1, 2), (3, 3, 4, 3)],
+    [(3, 3, 1, 12), (1, 3, 1, 3), (2, 1, 1, 3), (0, 2, 1, 2), (3, 3, 4, 12)],
 )
 def test_a_finale_is_every_seed_of_every_finalist_and_of_the_winner_again(
     search: Search, finalists: int, seeds: int, workers: int, trainings: int

@@ -19,7 +19,7 @@ from benchmarks.unit import Unit
 from search import trials
 from search.candidates import worthwhile
 from search.settings import Search
-from search.space import Choices, of_all_parts
+from search.space import Choices, Function, of_all_parts
 from search.study import FAILURES, Candidates, NothingFits
 from search.workers import REASON, RETRIES
 
@@ -264,3 +264,48 @@ def test_a_space_that_says_nonsense_is_refused_trial_by_trial(make_search: Make,
     refused = [trial for trial in study.trials if trials.is_refused(trial)]
     assert all("there are 3 stages" in trial.user_attrs[REASON] for trial in refused)
     assert len(finished(study)) == 2
+
+
+def test_one_candidate_for_which_there_is_no_time_does_not_end_the_search(make_search: Make, carry_out: Make) -> None:
+    search = make_search(trials=6, timeout=600.0)
+    search.engine.hours = lambda spec: 0.2 if "width=1.5" in spec else 0.005
+    study = carry_out(search, seconds=600.0)
+    assert len(finished(study)) == 6
+    assert not any("width=1.5" in unit.spec for unit in search.engine.trained)
+
+
+def test_a_training_has_no_more_time_than_the_search(make_search: Make, carry_out: Make) -> None:
+    search = make_search(trials=4, timeout=120.0)
+    search.engine.hours = lambda spec: 0.001
+    carry_out(search, seconds=120.0)
+    assert max(search.engine.limits) <= 120
+
+
+def test_with_several_workers_nets_are_timed_alone(make_search: Make, carry_out: Make) -> None:
+    search = make_search(trials=12, workers=3)
+    search.engine.hours = lambda spec: 0.1  # too near to the limit to go untimed
+    beside: list[int] = []
+    play = search.engine.outcome
+
+    def look(args: tuple[Any, ...]) -> Any:
+        if args[0] == "time":
+            beside.append(search.engine.at_work)
+        return play(args)
+
+    search.engine.outcome = look
+    carry_out(search)
+    assert beside
+    assert set(beside) == {1}
+
+
+def test_a_space_that_raises_before_it_has_chosen_blinds_no_sampler(make_search: Make, carry_out: Make) -> None:
+    def half(trial: optuna.Trial) -> str:
+        attention = trial.suggest_categorical("attention", ["", "+se", "+eca"])
+        if attention == "+eca":
+            raise ZeroDivisionError("nothing left")
+        return "baseline" + attention + trial.suggest_categorical("act", ["", "+silu", "+gelu", "+mish"])
+
+    study = carry_out(make_search(space=Function(half, ""), trials=6))
+    raised = [t for t in study.trials if t.state == TrialState.FAIL and "nothing left" in t.user_attrs[REASON]]
+    assert raised
+    assert optuna.search_space.IntersectionSearchSpace().calculate(study).keys() == {"attention", "act"}

@@ -93,7 +93,9 @@ def test_the_trials_of_a_worker_that_has_signed_off_are_ended_at_once(study: opt
     with Worker(study) as worker:
         number = left_behind(study, worker.name)
         assert Undertaker(study)() == []
-    assert Undertaker(study)() == [f"trial {number} was left behind by a worker that is gone: it is tried again"]
+    assert Undertaker(study)() == [
+        f"trial {number} was left behind by a worker that is gone: its candidate is tried again"
+    ]
     assert [trial.state for trial in study.trials] == [TrialState.FAIL, TrialState.WAITING]
 
 
@@ -162,3 +164,11 @@ def test_a_worker_that_hangs_gives_no_sign_of_life(study: optuna.Study, monkeypa
         before = beats(worker)
         time.sleep(0.5)
         assert beats(worker) == before
+
+
+def test_a_trial_whose_worker_died_while_choosing_is_tried_again_as_it_was_queued(study: optuna.Study) -> None:
+    study.enqueue_trial({"x": 7})
+    with Worker(study) as worker:
+        study.ask().set_user_attr(WORKER, worker.name)
+    Undertaker(study)()
+    assert study.ask().suggest_int("x", 0, 9) == 7
