@@ -26,6 +26,7 @@ from search.settings import OVERHEAD_SECONDS, Search
 from search.workers import RETRIES, Undertaker, Worker
 
 FAILURES = 20  # in a row, after which it is not the candidates that fail
+TIE = 1e-4  # points by which a net that takes all of the budget's hours is behind one that takes none
 WAIT_SECONDS = 0.5  # between two looks at what other workers are at
 SCREENING_SECONDS = 2.0  # at a time: trainings at work have to be looked after
 
@@ -303,7 +304,8 @@ class Candidates:
         """By Optuna's pruner; with several objectives, which pruners do not know: while it is on its rung's front."""
         step, last = self.search.rungs.step(rung), rung + 1 == len(self.search.rungs)
         if len(self.study.directions) == 1:
-            job.trial.report(job.accuracies[-1], step)
+            cost = job.candidate.hours / self.search.benchmark.budget.max_hours
+            job.trial.report(job.accuracies[-1] - TIE * cost, step)  # of equals, only the cheapest go on
             return not last and not job.trial.should_prune()
         others = [t for t in self.trials() if len(trials.accuracies(t)) > rung and t.number != job.trial.number]
         mine = (-job.accuracies[-1], job.candidate.hours, float(job.candidate.params))

@@ -78,9 +78,11 @@ def is_refused(trial: FrozenTrial) -> bool:
 
 
 def ranked(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """The trained ones, the best first: by the last rung they have finished, and by their accuracy there."""
+    """The trained ones, the best first: by the last rung they have finished, their accuracy there, and their hours."""
     trained = [trial for trial in trials if is_trained(trial)]
-    return sorted(trained, key=lambda t: (-len(accuracies(t)), -accuracies(t)[-1], t.number))
+    return sorted(
+        trained, key=lambda t: (-len(accuracies(t)), -accuracies(t)[-1], t.user_attrs.get(HOURS, math.inf), t.number)
+    )
 
 
 def on_front(points: Sequence[Sequence[float]]) -> list[bool]:
