@@ -97,7 +97,7 @@ class Candidates:
                     self._hand_back(job)
         if len(self.failed) >= FAILURES:
             self.display.say(f"{len(self.failed)} trainings in a row failed: the search ends")
-        elif self._is_late(self._typical_seconds()):
+        elif self._time_is_up():
             trained = sum(map(trials.is_trained, self.trials()))
             self.display.say(f"--timeout: no further candidate would end in time, {trained} are trained")
         elif self.proposals.exhausted:
@@ -181,12 +181,12 @@ class Candidates:
         """Whether no new candidate is to be started; one that is at work may still fail, and its place be free."""
         enough = sum(map(trials.counts, self.trials())) >= self.search.trials
         in_vain = self.proposals.exhausted or max(len(self.failed), len(self.too_long)) >= FAILURES
-        return enough or in_vain or self._is_late(self._typical_seconds())
+        return enough or in_vain or self._time_is_up()
 
     def _others_at_work(self) -> bool:
         """Whether other workers' trials are: they end by themselves, or are buried, as long as there is time."""
         running = [t for t in self.trials() if t.state == TrialState.RUNNING]
-        if not running or self._is_late(self._typical_seconds()):
+        if not running or self._time_is_up():
             return False
         time.sleep(WAIT_SECONDS)
         return True
@@ -211,6 +211,10 @@ class Candidates:
         self.too_long.append(f"one whole training of {job.candidate.spec} takes {format_hours(hours)}")
         trials.fail(self.study, job.trial, "it would not have ended before --timeout", at_fault=False)
         return False
+
+    def _time_is_up(self) -> bool:
+        """Whether no further candidate would end in time; without a deadline nothing has to be read for that."""
+        return self.deadline < math.inf and self._is_late(self._typical_seconds())
 
     def _is_late(self, seconds: float) -> bool:
         """Whether a training of so many seconds would not end in time."""
