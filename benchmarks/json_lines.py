@@ -5,10 +5,11 @@ import errno
 import hashlib
 import json
 import os
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, fields, make_dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from arch.errors import InputError
 from benchmarks.benchmark import strict_adapter
@@ -30,7 +31,7 @@ class JsonLines(Generic[Record]):
 
     def append(self, record: Record) -> None:
         """Adds one; on return it is on the disk. Raises OSError naming the file, which is then as before."""
-        line = _seal(json.dumps(asdict(record), allow_nan=False).encode())  # type: ignore[call-overload]  # a dataclass
+        line = seal(asdict(record))  # type: ignore[call-overload]  # a dataclass
         self.repair()
         with naming(self.path), self.path.open("ab", buffering=0) as file:
             end = file.seek(0, os.SEEK_END)
@@ -71,8 +72,11 @@ class JsonLines(Generic[Record]):
         except FileNotFoundError:
             return False
 
-    def read(self) -> list[Record]:
-        """All that is whole, oldest first. Raises InputError where the file cannot be read."""
+    def read(self, without: str = "") -> list[Record]:
+        """All that is whole, oldest first. Raises InputError where the file cannot be read.
+
+        without: a list that may take long to read and is left empty.
+        """
         self.damaged = []
         try:
             content = self.path.read_bytes().removeprefix(codecs.BOM_UTF8)  # an editor's doing
@@ -81,7 +85,8 @@ class JsonLines(Generic[Record]):
         except OSError as error:
             raise InputError(f"cannot read {self.path}: {error.strerror or error}") from error
         lines = [line.removesuffix(b"\r") for line in content.split(b"\n")]
-        parsed = [(number, self._parse(line)) for number, line in enumerate(lines, 1) if line.strip()]
+        parse = self._parser_without(without) if without else self._parse
+        parsed = [(number, parse(line)) for number, line in enumerate(lines, 1) if line.strip()]
         self.damaged = [number for number, record in parsed if record is None]
         return [record for _, record in parsed if record is not None]
 
@@ -96,14 +101,44 @@ class JsonLines(Generic[Record]):
             return None
         return record
 
+    def _parser_without(self, name: str) -> Callable[[bytes], Record | None]:
+        """Reads a line but for this field, a list of flat objects, whose content is not looked at."""
+        from pydantic import ConfigDict, TypeAdapter
 
-def _seal(content: bytes) -> bytes:
+        kept: list[Any] = [(f.name, f.type, f) for f in fields(self.record) if f.name != name]  # type: ignore[arg-type]
+        config = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False)
+        adapter: TypeAdapter[Any] = TypeAdapter(make_dataclass("Lean", kept, namespace={"__pydantic_config__": config}))
+
+        def parse(line: bytes) -> Record | None:
+            try:
+                return self.record(
+                    **vars(adapter.validate_json(_cut(_unseal(line), b'"%s": [' % name.encode()))), **{name: []}
+                )
+            except ValueError:
+                return None
+
+        return parse
+
+
+def seal(record: dict[str, Any]) -> bytes:
+    """The line of a record, without its end."""
+    return _sealed(json.dumps(record, allow_nan=False).encode())
+
+
+def _sealed(content: bytes) -> bytes:
     return content[:-1] + SEAL % hashlib.sha256(content).hexdigest().encode()
 
 
+def _cut(content: bytes, begin: bytes) -> bytes:
+    """Takes the list that begins so out; a text within the content cannot begin so, as its quotes are escaped."""
+    start = content.find(begin)
+    end = content.find(b"]", start) + 1
+    return content if start < 0 or not end else content[:start] + content[end:].removeprefix(b", ")
+
+
 def _unseal(line: bytes) -> bytes:
-    """Raises ValueError where the line is not what `_seal` made."""
+    """Raises ValueError where the line is not what `seal` made."""
     content = line[: -len(SEAL % (b"0" * 64))] + b"}"
-    if _seal(content) != line:
+    if _sealed(content) != line:
         raise ValueError("its sha256 is another")
     return content

@@ -56,7 +56,7 @@ def _digest(unit: Unit, result: Result) -> str:
     """Of the final weights and of the history without its times."""
     from benchmarks.training.checkpoint import read_tensors
 
-    tensors, _ = read_tensors(unit.out / "weights" / f"{unit.id}.safetensors")
+    tensors, _ = read_tensors(unit.kept("weights"))
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(name.encode() + tensor.numpy().tobytes())

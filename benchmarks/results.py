@@ -45,6 +45,7 @@ class Result:
     side_by_side: int = 1  # trainings that shared the device, and so its time
     peak_memory: int | None = None  # bytes on a GPU; of the whole process on a CPU
     changed: list[str] = field(default_factory=list)  # what differed when the training went on, as "epoch 3: ..."
+    architecture: list[dict[str, Any]] = field(default_factory=list)  # of the built net, as arch.describe.Section
 
     @property
     def unit(self) -> str:
@@ -134,10 +135,13 @@ class Store:
         except OSError:
             return 0
 
-    def results(self) -> list[Result]:
-        """All records, oldest first, one a unit; lines that cannot be read are in `damaged`."""
+    def results(self, curves: bool = True) -> list[Result]:
+        """All records, oldest first, one a unit; lines that cannot be read are in `damaged`.
+
+        curves: False leaves them empty, which is several times quicker.
+        """
         found: dict[str, Result] = {}
-        for result in self._records.read():
+        for result in self._records.read(without="" if curves else "curve"):
             found.setdefault(result.unit, result)
         return list(found.values())
 
@@ -189,12 +193,12 @@ def of_one_benchmark(
 
 
 def differing_fields(definitions: Sequence[dict[str, Any]], prefix: str = "") -> list[str]:
-    """The fields, as `recipe.epochs`, in which benchmark definitions are not all equal."""
+    """The fields, as `recipe.epochs (40, 15)`, in which benchmark definitions are not all equal."""
     names = []
     for name in sorted({name for definition in definitions for name in definition}):
         values = [definition.get(name) for definition in definitions]
         if all(isinstance(value, dict) for value in values):
             names += differing_fields([value for value in values if isinstance(value, dict)], f"{prefix}{name}.")
         elif any(value != values[0] for value in values):
-            names.append(prefix + name)
+            names.append(f"{prefix}{name} ({', '.join(map(str, values))})")
     return names

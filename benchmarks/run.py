@@ -1,5 +1,6 @@
 """`run(variant, benchmark, seed) -> Result`: the one place where architecture, data, recipe and record meet."""
 
+import json
 import signal
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -8,6 +9,7 @@ from typing import Any
 
 import torch
 
+from arch.describe import describe
 from arch.models import build
 from benchmarks.benchmark import identify
 from benchmarks.budget.memory import PeakMemory
@@ -57,10 +59,13 @@ def train_unit(report: Report, unit: Unit, device: str, world: World) -> Result:
         curve, final = train(model, train_split, eval_split, recipe, unit.seed, checkpoint, report, execution, world)
     if world.rank == 0 and unit.keep_weights:
         header = {"spec": unit.spec, **checkpoint.identity}
+        small = data.num_classes <= torch.iinfo(torch.int16).max
+        predictions = {"classes": torch.tensor(final.predictions, dtype=torch.int16 if small else torch.int32)}
         try:
-            write_tensors(unit.out / "weights" / f"{unit.id}.safetensors", model.state_dict(), header)
+            write_tensors(unit.kept("weights"), model.state_dict(), header)
+            write_tensors(unit.kept("predictions"), predictions, header)
         except OSError as error:  # the result is worth more than they are, and takes less room
-            warn(f"{error.strerror or error}; the result is recorded without its weights")
+            warn(f"{error.strerror or error}; the result is recorded without its weights or predictions")
     train_seconds = sum(epoch.train_seconds for epoch in curve)
     images_seen = sum(epoch.images_seen for epoch in curve)
     return Result(
@@ -90,6 +95,7 @@ def train_unit(report: Report, unit: Unit, device: str, world: World) -> Result:
         side_by_side=unit.side_by_side,
         peak_memory=memory.bytes(),
         changed=changed,
+        architecture=json.loads(json.dumps([asdict(s) for s in describe(model, data.input_shape)])),  # as it is read
     )
 
 

@@ -57,6 +57,10 @@ class Unit:
         """The folder from which an unfinished training goes on."""
         return checkpoint_folder(self.out, self.id)
 
+    def kept(self, what: Literal["weights", "predictions"]) -> Path:
+        """The file with what the final epoch leaves beside its record."""
+        return kept_file(self.out, what, self.id)
+
 
 def known_cost(verdict: Verdict) -> dict[str, Any]:
     """The fields of a unit that a verdict knows: of a spec of ours that is inside its budget, and was timed."""
@@ -73,6 +77,11 @@ def known_cost(verdict: Verdict) -> dict[str, Any]:
 def checkpoint_folder(out: Path, unit: str) -> Path:
     """Of the unit with this id."""
     return out / "checkpoints" / unit
+
+
+def kept_file(out: Path, what: Literal["weights", "predictions"], unit: str) -> Path:
+    """The final weights, or what they take each test image for, of the unit with this id."""
+    return out / what / f"{unit}.safetensors"
 
 
 def longest_time(predicted_hours: float, side_by_side: int) -> float:

@@ -18,6 +18,7 @@ from benchmarks.durable import replace_file
 from benchmarks.engine import ChildFailed
 from benchmarks.progress import Display
 from benchmarks.results import Result
+from benchmarks.unit import kept_file
 from search import trials
 from search.finale import Finalist
 from search.ordering import by_gain
@@ -245,7 +246,7 @@ def export_winner(search: Search, winner: Finalist, folder: Path, display: Displ
     name = f"search_{search.benchmark.name}_{result.key[:8]}"
     reached = f"{accuracy(winner.test)} top-1 on {search.benchmark.name}'s test split (n = {len(winner.test)})"
     title = f"{winner.spec}: {reached}."
-    weights = search.out / "weights" / f"{result.unit}.safetensors"
+    weights = kept_file(search.out, "weights", result.unit)
     if not weights.exists():
         display.say(f"warning: {weights} is not there: the winner is not exported")
         return []

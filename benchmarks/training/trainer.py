@@ -27,12 +27,13 @@ class TrainingFailed(RuntimeError):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Loss, accuracies in percent, and the accuracy within each class."""
+    """Loss, accuracies in percent, the accuracy within each class, and the class each image was taken for."""
 
     loss: float
     top1: float
     top5: float
     per_class: tuple[float, ...]
+    predictions: tuple[int, ...]
 
 
 @torch.no_grad()
@@ -40,7 +41,8 @@ def evaluate(model: nn.Module, split: LabelledImages, recipe: Recipe) -> Evaluat
     """One view of every image, plain cross-entropy. Leaves the model in evaluation mode."""
     model.eval()
     logits = torch.cat([_logits(model, images, recipe) for images in split.images.split(EVAL_BATCH)])
-    top = logits.topk(min(5, logits.shape[1])).indices == split.labels[:, None]
+    best = logits.topk(min(5, logits.shape[1])).indices
+    top = best == split.labels[:, None]
     right, classes = top[:, 0], logits.shape[1]
     count = torch.bincount(split.labels, minlength=classes)
     per_class = torch.bincount(split.labels[right], minlength=classes).double() / count
@@ -49,6 +51,7 @@ def evaluate(model: nn.Module, split: LabelledImages, recipe: Recipe) -> Evaluat
         top1=100 * right.double().mean().item(),
         top5=100 * top.any(1).double().mean().item(),
         per_class=tuple(100 * accuracy for accuracy in per_class.tolist()),
+        predictions=tuple(best[:, 0].tolist()),
     )
 
 

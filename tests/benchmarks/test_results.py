@@ -288,7 +288,9 @@ def test_results_of_other_benchmarks_are_left_out() -> None:
 
 def test_several_ids_of_one_name_are_told_apart_by_their_fields() -> None:
     results = [with_lr(0.1, "first"), with_lr(0.2, "second")]
-    with pytest.raises(InputError, match=r"several ids \(first, second\) that differ in recipe\.lr: .*--id"):
+    with pytest.raises(
+        InputError, match=r"several ids \(first, second\) that differ in recipe\.lr \(0.1, 0.2\): .*--id"
+    ):
         of_one_benchmark(results, "digits")
 
 
@@ -336,12 +338,12 @@ def test_what_is_not_recorded_lists_what_is(
     ("definitions", "expected"),
     [
         ([{"a": 1}, {"a": 1}], []),
-        ([{"a": 1, "b": 1}, {"a": 2, "b": 1}], ["a"]),
-        ([{"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}}], ["a.c"]),
-        ([{"a": 1}, {"a": 1, "b": 2}], ["b"]),
-        ([{"a": {"b": 1}}, {"a": 1}], ["a"]),
-        ([{"a": 1}, {"a": 1}, {"a": 2}], ["a"]),
-        ([{"a": {"b": {"c": 1}}}, {"a": {"b": {"c": 2}}}], ["a.b.c"]),
+        ([{"a": 1, "b": 1}, {"a": 2, "b": 1}], ["a (1, 2)"]),
+        ([{"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}}], ["a.c (2, 3)"]),
+        ([{"a": 1}, {"a": 1, "b": 2}], ["b (None, 2)"]),
+        ([{"a": {"b": 1}}, {"a": 1}], ["a ({'b': 1}, 1)"]),
+        ([{"a": 1}, {"a": 1}, {"a": 2}], ["a (1, 1, 2)"]),
+        ([{"a": {"b": {"c": 1}}}, {"a": {"b": {"c": 2}}}], ["a.b.c (1, 2)"]),
     ],
 )
 def test_fields_that_differ_are_named(definitions: list[dict[str, Any]], expected: list[str]) -> None:

@@ -141,7 +141,7 @@ def test_the_last_epoch_counts_not_the_best(unit: Unit, monkeypatch: pytest.Monk
 
     def evaluate(*_: object) -> Evaluation:
         score = next(scores)
-        return Evaluation(1.0, score, score + 5, (score,) * 10)
+        return Evaluation(1.0, score, score + 5, (score,) * 10, (0,))
 
     monkeypatch.setattr("benchmarks.training.trainer.evaluate", evaluate)
     result = run(silent, unit)

@@ -216,7 +216,7 @@ def test_each_epoch_sees_other_images_in_another_order(monkeypatch: pytest.Monke
 
 def test_the_last_epoch_counts_not_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
     scores = iter([50.0, 90.0, 60.0])
-    monkeypatch.setattr(trainer, "evaluate", lambda *_: Evaluation(1.0, next(scores), 95.0, (1.0,) * 10))
+    monkeypatch.setattr(trainer, "evaluate", lambda *_: Evaluation(1.0, next(scores), 95.0, (1.0,) * 10, ()))
     curve, final = train(net(), TRAIN, TEST, RECIPE, seed=0)
     assert [epoch.top1 for epoch in curve] == [50.0, 90.0, 60.0]
     assert final.top1 == 60.0

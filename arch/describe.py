@@ -1,0 +1,98 @@
+"""What a built net is made of, section by section, as plain data that a drawing can be made from."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from timm.layers import BlurPool2d, SelectAdaptivePool2d
+from torch import Tensor, nn
+
+from arch.blocks import GeM, PadShortcut
+from arch.net import ResidualNet
+
+SHORTCUTS = ("downsample", "shortcut")  # what timm's blocks and ours call the way around a branch
+ATTENTION = ("se", "attn")  # what they call the attention layers
+
+
+@dataclass(frozen=True)
+class Section:
+    """Stem, one stage, or head: its equal blocks, what the first of them holds, and what comes out for one image."""
+
+    name: str
+    blocks: int
+    block: str  # the class of its blocks; "" for stem and head
+    branch: tuple[str, ...]  # layers in the order of the module, such as "3x3 conv 64 /2"; no norms, no activations
+    attention: tuple[str, ...]  # classes
+    shortcut: tuple[str, ...]  # layers; () where it is the identity
+    output: tuple[int, ...]  # (channels, height, width), or (classes,)
+    params: int
+
+
+@torch.no_grad()
+def describe(model: ResidualNet, input_shape: tuple[int, ...]) -> list[Section]:
+    """The sections of a net for images of `input_shape` (channels, height, width). Leaves it in evaluation mode."""
+    sections: dict[str, nn.Module] = {"stem": model.stem}
+    sections |= {f"stage {number}": stage for number, stage in enumerate(model.stages, 1)}
+    sections["head"] = model.head
+    outputs: dict[str, tuple[int, ...]] = {}
+
+    def keep(name: str) -> Any:
+        def hook(module: nn.Module, args: Any, output: Tensor) -> None:
+            outputs[name] = tuple(output.shape[1:])
+
+        return hook
+
+    handles = [module.register_forward_hook(keep(name)) for name, module in sections.items()]
+    try:
+        model.eval()(torch.zeros(1, *input_shape, device=next(model.parameters()).device))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return [_section(name, module, outputs[name]) for name, module in sections.items()]
+
+
+def _section(name: str, module: nn.Module, output: tuple[int, ...]) -> Section:
+    is_stage = name.startswith("stage")
+    block: nn.Module = next(module.children()) if is_stage else module
+    named = dict(block.named_children())
+    attention = next((named[name] for name in ATTENTION if is_stage and name in named), None)
+    around = [layer for part in SHORTCUTS if is_stage and part in named for layer in _layers(named[part])]
+    inside = [block] if not is_stage else [m for n, m in named.items() if n not in (*SHORTCUTS, *ATTENTION)]
+    return Section(
+        name=name,
+        blocks=len(list(module.children())) if is_stage else 1,
+        block=type(block).__name__ if is_stage else "",
+        branch=tuple(layer for part in inside for layer in _layers(part)),
+        attention=tuple(type(layer).__name__ for layer in _members(attention)),
+        shortcut=tuple(around),
+        output=output,
+        params=sum(parameter.numel() for parameter in module.parameters()),
+    )
+
+
+def _members(module: nn.Module | None) -> list[nn.Module]:
+    if module is None or isinstance(module, nn.Identity):
+        return []
+    return list(module) if isinstance(module, nn.Sequential) else [module]
+
+
+def _layers(module: nn.Module) -> Iterator[str]:
+    """Convolutions, poolings, linear layers and padding of channels at any depth, in words."""
+    if isinstance(module, nn.Conv2d):
+        size, groups = (
+            "x".join(map(str, module.kernel_size)),
+            f" in {module.groups} groups" if module.groups > 1 else "",
+        )
+        yield f"{size} conv {module.out_channels}{groups}" + (f" /{module.stride[0]}" if module.stride[0] > 1 else "")
+    elif isinstance(module, nn.Linear):
+        yield f"linear {module.out_features}"
+    elif isinstance(module, SelectAdaptivePool2d):
+        yield f"{module.pool_type} pool"
+    elif isinstance(module, GeM | nn.MaxPool2d | nn.AvgPool2d | BlurPool2d):
+        yield type(module).__name__
+    else:
+        for child in module.children():
+            yield from _layers(child)
+        if isinstance(module, PadShortcut) and module.missing:
+            yield f"{module.missing} zero channels"
