@@ -1,67 +1,109 @@
-"""The files a table leaves beside its records: Markdown, CSV and the curves as PNG."""
+"""A table as it is shown and kept: on standard output, and beside its records with the curves."""
 
-from collections.abc import Sequence
+import json
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
-import pandas as pd
-
-from ablation.plan import Row
-from ablation.table import to_markdown
-from arch.errors import InputError, printable
-from benchmarks.benchmark import Benchmark
+from ablation.plan import Pairing
+from ablation.records import Recorded
+from ablation.table import Table, make_table
+from ablation.views import to_csv, to_html, to_json, to_latex, to_markdown, to_terminal
+from arch.errors import InputError
 from benchmarks.durable import replace_file
-from benchmarks.results import Failure, Result
+from benchmarks.options import new_console
+from benchmarks.results import Result
 
 NAME_LIMIT = 100  # characters of a file's name before its suffix
 
-
-def caption(benchmark: Benchmark, results: Sequence[Result], seeds: int | None, benchmark_id: str) -> str:
-    """One line that says what the numbers are and where they come from."""
-    devices = ", ".join(sorted({result.device for result in results}))
-    versions = ", ".join(sorted({f"torch {result.versions.get('torch')}" for result in results}))
-    used = {None: "all recorded seeds", 1: "seed 0"}.get(seeds, f"seeds 0 to {(seeds or 1) - 1}")
-    shared = max((result.side_by_side for result in results), default=1)
-    beside = f", times of up to {shared} trainings sharing the device" if shared > 1 else ""
-    changed = sum(bool(result.changed) for result in results)
-    across = f", {changed} run(s) went on under other versions or devices" if changed else ""
-    size = benchmark.recipe.world_size
-    together = f", {size} devices a run" if size > 1 else ""
-    numbers = f"final epoch of {benchmark.recipe.epochs}, mean ± std over {used}"
-    made = ", ".join([f"{benchmark.name} ({benchmark_id})", *([devices, versions] if results else [])])
-    return f"{made}{together}{beside}{across}; {numbers}"
+Form = Literal["terminal", "markdown", "latex", "html", "csv"]
+FORMS: dict[Form, Callable[[Table], str]] = {
+    "markdown": to_markdown,
+    "latex": to_latex,
+    "html": to_html,
+    "csv": to_csv,
+}
 
 
-def unfinished(rows: Sequence[Row], results: Sequence[Result], failures: Sequence[Failure]) -> list[Failure]:
-    """The failures of runs of these rows that have no result to this day."""
-    there, wanted = {result.unit for result in results}, {row.variant.key() for row in rows}
-    return [failure for failure in failures if failure.key in wanted and failure.unit not in there]
+def stem_of(recorded: Recorded, out: Path) -> Path:
+    """What the files of a plan are called, before their suffix."""
+    name = f"{recorded.benchmark.name}_{recorded.plan}".replace(":", "_")
+    if len(name) > NAME_LIMIT:
+        name = f"{name[:NAME_LIMIT]}_{recorded.rows[-1].variant.key()}"
+    return out / name
 
 
-def failure_lines(rows: Sequence[Row], failures: Sequence[Failure]) -> list[str]:
-    """What each of them says, under the name that the table has for its row."""
-    labels = {row.variant.key(): row.label for row in rows}
-    return [f"{labels[failure.key]} seed {failure.seed} failed: {printable(failure.reason)}" for failure in failures]
+def show(
+    recorded: Recorded,
+    out: Path,
+    load: Callable[[], list[Result]],
+    seeds: int | None = None,
+    pairing: Pairing = "unpaired",
+    picked_from: int | None = None,
+    form: Form = "terminal",
+    as_json: bool = False,
+) -> None:
+    """Prints the table and keeps it beside the records. load: reads the results with their curves."""
+    table = make_table(
+        recorded.rows, recorded.results, recorded.benchmark, seeds, recorded.failures, pairing, picked_from
+    )
+    try:
+        files = write_outputs(table, recorded, load, stem_of(recorded, out), seeds)
+    except InputError as error:  # the table can still be read
+        print(f"warning: {error}", file=sys.stderr)
+        files = []
+    if as_json:
+        print(json.dumps(_content(table, recorded, seeds, pairing, files), indent=2))
+        return
+    if form != "terminal":
+        print(FORMS[form](table), end="")
+        return
+    console = new_console()
+    console.print(to_terminal(table, console.width))
+    for line in table.notes:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    if files:
+        console.print("written: " + ", ".join(str(file) for file in files), markup=False, soft_wrap=True)
+
+
+def _content(
+    table: Table, recorded: Recorded, seeds: int | None, pairing: Pairing, files: list[Path]
+) -> dict[str, object]:
+    labels = {row.variant.key(): row.label for row in recorded.rows}
+    return {
+        "benchmark": recorded.benchmark.name,
+        "benchmark_id": recorded.benchmark_id,
+        "plan": recorded.plan,
+        "pairing": pairing,
+        **to_json(table),
+        "failures": [
+            {"step": labels[failure.key], "seed": failure.seed, "reason": failure.reason}
+            for failure in recorded.failures
+            if seeds is None or failure.seed < seeds
+        ],
+        "files": [str(file) for file in files],
+    }
 
 
 def write_outputs(
-    frame: pd.DataFrame, rows: Sequence[Row], results: Sequence[Result], text: str, stem: Path, seeds: int | None
+    table: Table, recorded: Recorded, load: Callable[[], list[Result]], stem: Path, seeds: int | None
 ) -> list[Path]:
     """Writes stem.md, stem.csv and stem.png and returns their paths; a figure that is up to date is kept,
     and none is drawn without results."""
-    from ablation.plots import plot_curves
-
-    if len(stem.name) > NAME_LIMIT:
-        stem = stem.with_name(f"{stem.name[:NAME_LIMIT]}_{rows[-1].variant.key()}")
     markdown, csv, figure = (stem.with_name(stem.name + suffix) for suffix in (".md", ".csv", ".png"))
-    content = to_markdown(frame, text)
+    content = to_markdown(table).encode()
     try:
-        unchanged = figure.exists() and markdown.exists() and markdown.read_bytes() == content.encode()
-        replace_file(markdown, lambda file: file.write_bytes(content.encode()))
-        replace_file(csv, lambda file: frame.round(6).to_csv(file, index=False, encoding="utf-8"))
-        if not frame["n"].any():
+        unchanged = figure.exists() and markdown.exists() and markdown.read_bytes() == content
+        replace_file(markdown, lambda file: file.write_bytes(content))
+        replace_file(csv, lambda file: file.write_bytes(to_csv(table).encode()))
+        if not table.frame["n"].any():
             return [markdown, csv]
         if not unchanged:
-            replace_file(figure, lambda file: plot_curves(rows, results, file, text.partition(";")[0], seeds))
+            from ablation.figures import plot_curves
+
+            title, results = table.caption.partition(";")[0], load()
+            replace_file(figure, lambda file: plot_curves(recorded.rows, results, file, title, seeds))
     except OSError as error:
         raise InputError(f"cannot write to --out {stem.parent}: {error.strerror or error}") from error
     return [markdown, csv, figure]

@@ -1,37 +1,149 @@
-"""From a spec to the rows of an ablation table. Knows no torch."""
+"""From a plan to the rows of an ablation table. Knows no torch.
 
+    plan        = [ kind, ":" ], spec with alternatives
+    kind        = path | leave-one-out | pairs | reordered
+    alternative = "~", part, [ "=", value ]     stands behind a step, in its place, in a row of its own
+
+`baseline+se~eca+cbam` has the rows baseline, +se, ~eca (baseline+eca) and +cbam (baseline+se+cbam).
+"""
+
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import combinations
+from typing import Literal
 
-from arch.errors import InputError
-from arch.spec import Spec, parse
+from arch.errors import InputError, unknown
+from arch.spec import Spec, Step, parse
 from arch.variant import Variant
 from benchmarks.benchmark import Benchmark
+
+Cost = Literal["params", "macs", "hours"]  # in which a control is as large as the step that it stands beside
+
+Pairing = Literal["unpaired", "paired"]  # how a change is judged: see ablation.statistics
+
+KIND = re.compile(r"(?P<kind>[A-Za-z-]*):(?P<spec>.*)", re.DOTALL)
+ALTERNATIVE = re.compile(r"~(?P<part>[^+\-=~]*(?:=(?:[0-9.]+[eE][+-]?[0-9]+|[^+\-=~]*))?)")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row: what it is called in the table, its whole spec, and its architecture."""
+    """One row: what it is called in the table, its whole spec, its architecture, and what it is compared with."""
 
     label: str
     spec: str
     variant: Variant
+    against: tuple[tuple[int, int], ...] = ()  # (row, weight): ((2, -1),) is a step taken from row 2
+
+    @property
+    def is_interaction(self) -> bool:
+        """Whether the change is that of two parts together beyond the sum of each alone."""
+        return len(self.against) > 1
+
+
+def read_plan(text: str, benchmark: Benchmark) -> list[Row]:
+    """The rows of a plan. Raises InputError for one that cannot be read, or a step that changes nothing."""
+    match = KIND.fullmatch(text)
+    kind, spec = (match["kind"], match["spec"]) if match else ("path", text)
+    if kind not in PLAN_KINDS:
+        raise unknown("kind of plan", kind, PLAN_KINDS, f" in {text!r}")
+    if kind != "path" and "~" in spec:
+        raise InputError(f"'~' in {text!r}: alternatives stand in a path, not in {kind}")
+    return PLAN_KINDS[kind](spec, benchmark)
 
 
 def path(text: str, benchmark: Benchmark) -> list[Row]:
-    """The sequential ablation that a spec describes: its first row, then one more for each step.
-
-    Raises InputError for a spec that cannot be read, or a step that changes nothing.
-    """
-    specs = parse(text, benchmark.baseline).path()
-    rows = [Row(_first_label(specs[0], benchmark), str(specs[0]), specs[0].variant())]
+    """The sequential ablation that a spec describes: its first row, then one more for each step and alternative."""
+    specs = parse(ALTERNATIVE.sub("", text), benchmark.baseline).path()
+    alternatives = _alternatives(text, benchmark)
+    rows = [_first(specs[0], benchmark)]
+    last = 0
     for spec in specs[1:]:
-        step, variant = str(spec.steps[-1]), spec.variant()
-        if variant == rows[-1].variant:
-            raise InputError(f"{step!r} changes nothing: {rows[-1].spec} is so already")
-        rows.append(Row(step, str(spec), variant))
+        rows.append(_after(rows, last, str(spec.steps[-1]), spec))
+        before, last = last, len(rows) - 1
+        for step, alternative in alternatives.get(len(spec.steps), []):
+            rows.append(_after(rows, before, f"~{str(step)[1:]}", alternative))
     return rows
 
 
-def _first_label(spec: Spec, benchmark: Benchmark) -> str:
+def _alternatives(text: str, benchmark: Benchmark) -> dict[int, list[tuple[Step, Spec]]]:
+    """The number of steps after which each alternative stands -> its step and its spec."""
+    found: dict[int, list[tuple[Step, Spec]]] = {}
+    for match in ALTERNATIVE.finditer(text):
+        path = parse(ALTERNATIVE.sub("", text[: match.start()]), benchmark.baseline)
+        if len(path.steps) <= path.start:
+            raise InputError(f"{match[0]!r} stands in no step's place: write it behind one, as in baseline+se~eca")
+        part = match["part"].partition("=")[0]
+        kept = tuple(earlier for earlier in path.steps[:-1] if earlier.part != part)  # its new value counts
+        spec = parse(f"{Spec(path.base, kept)}+{match['part']}")
+        step = spec.steps[-1]
+        if spec.variant() == path.variant():
+            raise InputError(f"{match[0]!r} is what it stands beside: {path}")
+        found.setdefault(len(path.steps), []).append((step, spec))
+    return found
+
+
+def leave_one_out(text: str, benchmark: Benchmark) -> list[Row]:
+    """The whole proposal first, then it without each of its steps: what each is worth beside all others."""
+    whole = parse(text, benchmark.baseline)
+    start, steps = _standing(whole, text)
+    rows = [Row(str(whole), str(whole), whole.variant())]
+    for step in steps:
+        kept = tuple(other for other in steps if other != step)
+        rows.append(_after(rows, 0, f"-{str(step)[1:]}", Spec(whole.base, start + kept)))
+    return rows
+
+
+def pairs(text: str, benchmark: Benchmark) -> list[Row]:
+    """The base, each step alone, and each two of them: a pair's change is what it has beyond the sum of both."""
+    whole = parse(text, benchmark.baseline)
+    start, steps = _standing(whole, text)
+    rows = [_first(Spec(whole.base, start, len(start)), benchmark)]
+    for step in steps:
+        rows.append(_after(rows, 0, str(step), Spec(whole.base, (*start, step))))
+    for (i, one), (j, other) in combinations(enumerate(steps, 1), 2):
+        spec = Spec(whole.base, (*start, one, other))
+        rows.append(Row(f"{one}{other}", str(spec), spec.variant(), ((i, -1), (j, -1), (0, 1))))
+    return rows
+
+
+def reordered(text: str, benchmark: Benchmark) -> list[Row]:
+    """The path, and once more from the same base with the steps in the opposite order."""
+    whole = parse(text, benchmark.baseline)
+    start, steps = _standing(whole, text)
+    rows, last = path(text, benchmark), 0
+    for count in range(1, len(steps) + 1):
+        taken = steps[::-1][:count]
+        before, last = last, len(rows)
+        rows.append(_after(rows, before, f"{taken[-1]} (reordered)", Spec(whole.base, start + taken)))
+    return rows
+
+
+PLAN_KINDS: dict[str, Callable[[str, Benchmark], list[Row]]] = {
+    "path": path,
+    "leave-one-out": leave_one_out,
+    "pairs": pairs,
+    "reordered": reordered,
+}
+
+
+def _standing(spec: Spec, text: str) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
+    """(the base's own steps, those that were added and not taken back); raises InputError for less than two."""
+    steps = tuple(step for step in spec.steps[spec.start :] if step.sign == "+")
+    if len(steps) < 2 or len(steps) < len(spec.steps) - spec.start:
+        raise InputError(f"{text!r} must have two steps or more, all of them additions: baseline+se+cbam")
+    return spec.steps[: spec.start], steps
+
+
+def _after(rows: list[Row], before: int, label: str, spec: Spec) -> Row:
+    """The row that `spec` makes, compared with an earlier one. Raises InputError where they are the same."""
+    variant = spec.variant()
+    if variant == rows[before].variant:
+        raise InputError(f"{label!r} changes nothing: {rows[before].spec} is so already")
+    return Row(label, str(spec), variant, ((before, -1),))
+
+
+def _first(spec: Spec, benchmark: Benchmark) -> Row:
     is_baseline = spec.variant() == parse(benchmark.baseline).variant()
-    return f"baseline ({spec})" if is_baseline else str(spec)
+    label = f"baseline ({spec})" if is_baseline else str(spec)
+    return Row(label, str(spec), spec.variant())

@@ -1,132 +1,212 @@
-"""Records to one DataFrame, and that frame as terminal table, Markdown and CSV."""
+"""Records to one table: a DataFrame with a line a row, what it is of, and what has to be said about it."""
 
-from collections.abc import Sequence
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from ablation.plan import Row
-from benchmarks.budget.verdict import format_count, format_hours
+from ablation.plan import Pairing, Row
+from ablation.statistics import (
+    ALPHA,
+    FEWEST,
+    MOST,
+    change,
+    fewest_seeds,
+    holm,
+    luck,
+    smallest_p,
+    verdict,
+)
+from arch.errors import printable
+from benchmarks.benchmark import Benchmark
 from benchmarks.results import Failure, Result
 
-if TYPE_CHECKING:
-    from rich.table import Table
 
-COLUMNS = {  # of the frame -> as people read them
-    "step": "step",
-    "params": "params",
-    "macs": "MACs",
-    "images_per_second": "img/s",
-    "hours": "time",
-    "top1": "top-1 %",
-    "n": "n",
-    "top5": "top-5 %",
-    "change": "Δ before",
-    "change_from_baseline": "Δ first",
-}
-MEASURED = ("images_per_second", "hours", "top1", "top5")
+@dataclass(frozen=True)
+class Table:
+    """An ablation as people and programs read it; `ablation.views` has its forms.
+
+    frame: see `ablation_frame`. notes: lines that belong below it, such as what it cannot claim.
+    """
+
+    frame: pd.DataFrame
+    caption: str
+    notes: tuple[str, ...] = ()
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        from ablation.views import to_html
+
+        return to_html(self)
+
+
+def make_table(
+    rows: Sequence[Row],
+    results: Sequence[Result],
+    benchmark: Benchmark,
+    seeds: int | None = None,
+    failures: Sequence[Failure] = (),
+    pairing: Pairing = "unpaired",
+    picked_from: int | None = None,
+) -> Table:
+    """The table of these rows.
+
+    results: of one benchmark id only, other rows' too. seeds: use seeds 0 to seeds - 1; None: all that any row has.
+    failures: of runs of these rows without a result. picked_from: how many architectures the best row was picked
+    from; None: as many as have results.
+    Raises ValueError where results of two benchmark ids would meet.
+    """
+    used = [result for result in results if seeds is None or result.seed < seeds]
+    lost = [failure for failure in failures if seeds is None or failure.seed < seeds]
+    frame = ablation_frame(rows, results, seeds, failures, pairing)
+    notes = [*failure_lines(rows, lost), *_too_few_seeds(frame, rows, pairing)]
+    notes += _best_of_many(frame, picked_from or len({result.key for result in used}))
+    keys = {row.variant.key() for row in rows}
+    return Table(frame, caption(benchmark, [r for r in used if r.key in keys], seeds, pairing), tuple(notes))
 
 
 def ablation_frame(
-    rows: Sequence[Row], results: Sequence[Result], seeds: int | None = None, failures: Sequence[Failure] = ()
+    rows: Sequence[Row],
+    results: Sequence[Result],
+    seeds: int | None = None,
+    failures: Sequence[Failure] = (),
+    pairing: Pairing = "unpaired",
 ) -> pd.DataFrame:
     """One line a row, in the order of the plan.
 
-    results: of one benchmark id only. seeds: use seeds 0 to seeds - 1; None: all that any row has.
-    failures: of runs without a result; a row says how many of its seeds failed, and how many there should be.
-    Raises ValueError where results of two benchmark ids would meet.
-    Accuracies and their changes in percent and points; std is the sample standard deviation over the seeds;
-    a change is the mean difference over the seeds that both rows have, empty where they share none.
+    Accuracies and their changes in percent and points; top1_std is the sample standard deviation over the seeds.
+    change, change_low, change_high, p: from what the row is compared with, the 95% interval and the p-value, as
+    `ablation.statistics.change` has them; p_holm: corrected for the number of rows. change_from_first: in the mean.
+    seeds, n, failed: runs there should be, have results, and have failed.
     """
     if len({result.benchmark_id for result in results}) > 1:
         raise ValueError("results of different benchmarks cannot share a table")
-    runs = pd.DataFrame([vars(result) for result in results], columns=list(Result.__dataclass_fields__))
-    runs = runs.astype(dict.fromkeys(MEASURED, float))
-    if seeds is not None:
-        runs = runs[runs["seed"] < seeds]
-    lost = [failure for failure in failures if seeds is None or failure.seed < seeds]
-    by_row = [runs[runs["key"] == row.variant.key()].set_index("seed") for row in rows]
-    recorded = {seed for own in by_row for seed in own.index} | {failure.seed for failure in lost}
-    wanted = range(seeds) if seeds is not None else recorded
-    frame = pd.DataFrame([_line(row, own) for row, own in zip(rows, by_row, strict=True)])
+    failures = [failure for failure in failures if seeds is None or failure.seed < seeds]
+    runs: dict[str, dict[int, Result]] = {row.variant.key(): {} for row in rows}
+    for result in results:
+        if result.key in runs and (seeds is None or result.seed < seeds):
+            runs[result.key][result.seed] = result
+    of_rows = [runs[row.variant.key()] for row in rows]
+    wanted = {seed for own in of_rows for seed in own} | {failure.seed for failure in failures}
+    frame = pd.DataFrame([_line(row, list(own.values())) for row, own in zip(rows, of_rows, strict=True)])
     frame[["params", "macs"]] = frame[["params", "macs"]].astype("Int64")  # whole, where some row has none
-    frame["seeds"] = len(wanted)
-    frame["failed"] = [sum(failure.key == row.variant.key() for failure in lost) for row in rows]
-    top1 = [own["top1"] for own in by_row]
-    frame["change"] = [float("nan"), *((after - before).mean() for before, after in pairwise(top1))]
-    frame["change_from_baseline"] = [float("nan"), *((own - top1[0]).mean() for own in top1[1:])]
+    frame["seeds"] = len(wanted) if seeds is None else seeds
+    frame["failed"] = [sum(failure.key == row.variant.key() for failure in failures) for row in rows]
+    top1 = [{seed: result.top1 for seed, result in own.items()} for own in of_rows]
+    found = [change(own, [(top1[i], weight) for i, weight in row.against], pairing) if row.against else None
+             for row, own in zip(rows, top1, strict=True)]  # fmt: skip
+    frame["change"] = [c.points if c else math.nan for c in found]
+    frame["change_low"] = [c.low if c else math.nan for c in found]
+    frame["change_high"] = [c.high if c else math.nan for c in found]
+    frame["p"] = [c.p if c else math.nan for c in found]
+    frame["p_holm"] = holm(frame["p"].tolist())
+    frame["verdict"] = [verdict(points, p) for points, p in zip(frame["change"], frame["p_holm"], strict=True)]
+    frame["change_from_first"] = [math.nan, *(frame["top1_mean"] - frame["top1_mean"].iloc[0])[1:]]
     return frame
 
 
-def _line(row: Row, runs: pd.DataFrame) -> dict[str, Any]:
-    first: Any = runs.iloc[0] if len(runs) else {}
+def _line(row: Row, runs: Sequence[Result]) -> dict[str, Any]:
+    first = runs[0] if runs else None
+
+    def mean(name: str) -> float:
+        return float(np.mean([getattr(run, name) for run in runs])) if runs else math.nan
+
     return {
         "step": row.label,
         "spec": row.spec,
-        "params": first.get("params"),
-        "macs": first.get("macs"),
-        "images_per_second": runs["images_per_second"].mean(),
-        "hours": runs["hours"].mean(),
-        "top1_mean": runs["top1"].mean(),
-        "top1_std": runs["top1"].std(),
+        "params": first and first.params,
+        "macs": first and first.macs,
+        "images_per_second": mean("images_per_second"),
+        "hours": mean("hours"),
+        "top1_mean": mean("top1"),
+        "top1_std": float(np.std([run.top1 for run in runs], ddof=1)) if len(runs) > 1 else math.nan,
         "n": len(runs),
-        "top5_mean": runs["top5"].mean(),
-        "benchmark_id": first.get("benchmark_id"),
-        "device": first.get("device"),
+        "top5_mean": mean("top5"),
+        "benchmark_id": first and first.benchmark_id,
+        "device": first and first.device,
     }
 
 
-def readable(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame as text, with the units and precision that people read."""
-    return pd.DataFrame([_texts(line) for line in frame.to_dict("records")], columns=list(COLUMNS.values()))
+def spread(frame: pd.DataFrame) -> float:
+    """The standard deviation over seeds, in points, pooled over the rows; NaN where no row has two seeds."""
+    several = frame[frame["n"] > 1]
+    degrees = several["n"] - 1
+    return float(np.sqrt((several["top1_std"] ** 2 * degrees).sum() / degrees.sum())) if len(several) else math.nan
 
 
-def _texts(line: dict[Any, Any]) -> list[str]:
-    if not line["n"]:
-        return [line["step"], "", "", "", "", "failed" if line["failed"] else "no result", _count(line), "", "", ""]
-    std = f" ± {line['top1_std']:.2f}" if line["n"] > 1 else ""
-    return [
-        line["step"],
-        f"{int(line['params']):,}",
-        format_count(line["macs"]),
-        f"{line['images_per_second']:,.0f}",
-        format_hours(line["hours"]),
-        f"{line['top1_mean']:.2f}{std}",
-        _count(line),
-        f"{line['top5_mean']:.2f}",
-        _change(line["change"]),
-        _change(line["change_from_baseline"]),
-    ]
-
-
-def _count(line: dict[Any, Any]) -> str:
-    """How many seeds a mean is of; where some are missing, of how many."""
-    of = f" of {line['seeds']}" if line["n"] < line["seeds"] else ""
-    return f"{line['n']}{of}" + (f" ({line['failed']} failed)" if line["failed"] else "")
-
-
-def _change(points: float) -> str:
-    return "" if pd.isna(points) else f"{points:+.2f}"
-
-
-def to_markdown(frame: pd.DataFrame, caption: str) -> str:
-    """A Markdown table with its caption below; a bar in a name stays text."""
-    text = readable(frame).replace(r"\|", r"\\|", regex=True)
-    return f"{text.to_markdown(index=False, disable_numparse=True)}\n\n{caption}\n"
-
-
-def to_terminal(frame: pd.DataFrame, caption: str) -> "Table":
-    """The table for rich's console."""
-    from rich import box
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(
-        caption=escape(caption), caption_justify="left", header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
+def caption(
+    benchmark: Benchmark, results: Sequence[Result], seeds: int | None = None, pairing: Pairing = "unpaired"
+) -> str:
+    """Says what the numbers are and where they come from. What they are of stands before the first semicolon."""
+    ids = {f"{benchmark.name} ({result.benchmark_id})" for result in results} or {benchmark.name}
+    devices = {printable(result.device) for result in results}
+    versions = {f"torch {printable(result.versions.get('torch', '?'))}" for result in results}
+    made = [*sorted(ids), *sorted(devices), *sorted(versions)]
+    if benchmark.recipe.world_size > 1:
+        made.append(f"{benchmark.recipe.world_size} devices a run")
+    shared = max((result.side_by_side for result in results), default=1)
+    if shared > 1:
+        made.append(f"times of up to {shared} trainings sharing the device")
+    changed = sum(bool(result.changed) for result in results)
+    if changed:
+        made.append(f"{changed} run(s) went on under other versions or devices")
+    used = {None: "all recorded seeds", 1: "seed 0"}.get(seeds, f"seeds 0 to {(seeds or 1) - 1}")
+    how = "paired by seed, p by sign flips" if pairing == "paired" else "unpaired, p by permutation"
+    return (
+        f"{', '.join(made)}; final epoch of {benchmark.recipe.epochs}, mean ± std over {used}; "
+        f"change with its 95% interval ({how}, Holm's correction over the rows)"
     )
-    for position, name in enumerate(COLUMNS.values()):
-        table.add_column(name, justify="left" if position == 0 else "right", overflow="fold", no_wrap=position == 0)
-    for line in readable(frame).itertuples(index=False):
-        table.add_row(*(escape(text) for text in line))
-    return table
+
+
+def unfinished(rows: Sequence[Row], results: Sequence[Result], failures: Sequence[Failure]) -> list[Failure]:
+    """The failures of runs of these rows that have no result to this day."""
+    there, wanted = {result.unit for result in results}, {row.variant.key() for row in rows}
+    return [failure for failure in failures if failure.key in wanted and failure.unit not in there]
+
+
+def failure_lines(rows: Sequence[Row], failures: Sequence[Failure]) -> list[str]:
+    """What each of them says, under the name that the table has for its row."""
+    labels = {row.variant.key(): row.label for row in rows}
+    return [printable(f"{labels[failure.key]} seed {failure.seed} failed: {failure.reason}") for failure in failures]
+
+
+def _too_few_seeds(frame: pd.DataFrame, rows: Sequence[Row], pairing: Pairing) -> list[str]:
+    """What no outcome could have shown with the seeds there are."""
+    compared = [(row, n) for row, n in zip(rows, frame["n"], strict=True) if row.against and n]
+    if not compared:
+        return []
+    lines = []
+    changes = len(compared)
+    used: Mapping[bool, Pairing] = {True: "paired", False: pairing}  # an interaction is always taken by seed
+    best = min(changes * smallest_p(n, used[row.is_interaction]) for row, n in compared)
+    seeds = max(n for _, n in compared)
+    if best > ALPHA:
+        kind: Pairing = used[all(row.is_interaction for row, _ in compared)]
+        lines.append(
+            f"{seeds} seed{'s' * (seeds > 1)} can show no change among {changes}, however large: "
+            f"from {fewest_seeds(changes, kind)} a row on one can be called real"
+        )
+    enough = FEWEST if pairing == "paired" else FEWEST // 2
+    if 1 < seeds < enough:
+        lines.append(f"intervals are Student's: to bootstrap them takes {enough} seeds")
+    elif seeds > MOST:
+        lines.append(f"intervals and p are Student's: beyond {MOST} seeds that makes no difference")
+    return lines
+
+
+def _best_of_many(frame: pd.DataFrame, picked_from: int) -> list[str]:
+    """By how much the best row is above its equals through luck alone."""
+    wide = spread(frame)
+    if picked_from < 3 or math.isnan(wide):  # the first row and one other: nothing was picked
+        return []
+    gain, step, n = max(zip(frame["change_from_first"].fillna(0.0), frame["step"], frame["n"], strict=True))
+    if gain <= 0:
+        return []
+    by_luck = luck(picked_from - 1, wide, n)  # the first row is not among those that are picked
+    return [
+        f"{printable(step)} as the best of {picked_from - 1} would be {by_luck:.2f} points up by luck alone "
+        f"(spread {wide:.2f}, n = {n}): {gain - by_luck:+.2f} of its {gain:+.2f} over the first row remain"
+    ]

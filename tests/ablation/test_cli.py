@@ -304,7 +304,7 @@ def one_line_of(code: int, arguments: list[str], capsys: pytest.CaptureFixture[s
         (["baseline", "--ray-gpus", "1"], "--ray-gpus and --ray-cpus need --engine ray"),
         (["baseline", "--ray-cpus", "2"], "--ray-gpus and --ray-cpus need --engine ray"),
         (["baseline", "--world-size", "64"], "--world-size 64"),
-        ([], "SPEC"),
+        ([], "PLAN"),
     ],
 )
 def test_bad_input_is_one_line(

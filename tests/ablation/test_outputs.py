@@ -4,20 +4,25 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from ablation.outputs import caption, failure_lines, unfinished, write_outputs
-from ablation.plan import path
-from ablation.table import ablation_frame
+from ablation.outputs import stem_of, write_outputs
+from ablation.plan import read_plan
+from ablation.records import Recorded
+from ablation.table import make_table
 from arch.errors import InputError
 from benchmarks.benchmark import BENCHMARKS
-from benchmarks.results import Failure, Result
+from benchmarks.results import Result
 
 DIGITS = BENCHMARKS["digits"]
-ROWS = path("baseline+se", DIGITS)
 Make = Callable[..., Result]
 
 
+def recorded(results: list[Result], plan: str = "baseline+se") -> Recorded:
+    return Recorded(plan, read_plan(plan, DIGITS), DIGITS, "0123456789ab", results, [])
+
+
 def write(results: list[Result], stem: Path) -> list[Path]:
-    return write_outputs(ablation_frame(ROWS, results), ROWS, results, "caption", stem, None)
+    found = recorded(results)
+    return write_outputs(make_table(found.rows, results, DIGITS), found, lambda: results, stem, None)
 
 
 def test_the_three_files_hold_the_table_and_the_curves(make_result: Make, tmp_path: Path) -> None:
@@ -39,9 +44,11 @@ def test_an_unchanged_figure_is_not_drawn_again_and_a_changed_one_is(make_result
     assert figure.read_bytes() != b"marked"
 
 
-def test_a_spec_longer_than_a_file_name_still_gets_files(make_result: Make, tmp_path: Path) -> None:
-    files = write([make_result()], tmp_path / ("digits_baseline" + "+se-se" * 100))
-    assert all(file.exists() for file in files)
+def test_a_plan_longer_than_a_file_name_still_gets_one(tmp_path: Path) -> None:
+    long = [stem_of(recorded([], "baseline" + "+se-se" * 40 + last), tmp_path).name for last in ("+se", "+eca")]
+    assert all(len(name) < 130 for name in long)
+    assert long[0] != long[1]
+    assert stem_of(recorded([], "pairs:baseline+se+eca"), tmp_path).name == "digits_pairs_baseline+se+eca"
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(make_result: Make, tmp_path: Path) -> None:
@@ -49,43 +56,6 @@ def test_a_folder_that_cannot_be_written_is_one_line(make_result: Make, tmp_path
     with pytest.raises(InputError, match="cannot write to --out") as error:
         write([make_result()], tmp_path / "file" / "digits")
     assert "\n" not in str(error.value)
-
-
-def test_the_caption_names_benchmark_device_versions_epoch_and_seeds(make_result: Make) -> None:
-    text = caption(DIGITS, [make_result()], 3, "0123456789ab")
-    for part in ("digits", "0123456789ab", "cpu", "torch 2.10.0", "final epoch of 40", "seeds 0 to 2"):
-        assert part in text
-    assert caption(DIGITS, [make_result()], 1, "0123456789ab").endswith("over seed 0")
-
-
-def test_the_caption_says_where_trainings_shared_the_device(make_result: Make) -> None:
-    results = [make_result(), make_result(seed=1, side_by_side=4), make_result(seed=2, side_by_side=2)]
-    assert "times of up to 4 trainings sharing the device" in caption(DIGITS, results, 3, "0123456789ab")
-    assert "sharing" not in caption(DIGITS, results[:1], 3, "0123456789ab")
-
-
-def test_the_caption_says_that_a_training_went_on_with_something_else(make_result: Make) -> None:
-    results = [make_result(), make_result(seed=1, changed=["epoch 3: torch 2.9.0, now 2.10.0"])]
-    assert ", 1 run(s) went on under other versions or devices; " in caption(DIGITS, results, 2, "0123456789ab")
-    assert "went on" not in caption(DIGITS, results[:1], 2, "0123456789ab")
-
-
-def fail(row: int, seed: int, reason: str = "the loss is nan") -> Failure:
-    return Failure(ROWS[row].spec, ROWS[row].variant.key(), seed, "0123456789ab", "", reason, "", "2026")
-
-
-def test_a_failure_counts_until_its_run_succeeds_and_in_its_own_rows_alone(make_result: Make) -> None:
-    failures = [fail(0, 0), fail(0, 1), fail(1, 0)]
-    assert unfinished(ROWS, [make_result()], failures) == failures[1:]
-    assert unfinished(ROWS[:1], [], failures) == failures[:2]
-    assert unfinished(ROWS, [make_result(benchmark_id="another")], failures) == failures
-
-
-def test_a_failure_is_one_clean_line_under_the_name_of_its_row() -> None:
-    assert failure_lines(ROWS, [fail(0, 2), fail(1, 0, "no\x1b[31m\nway")]) == [
-        "baseline (resnet8) seed 2 failed: the loss is nan",
-        "+se seed 0 failed: no?[31m?way",
-    ]
 
 
 def test_without_a_result_no_figure_is_drawn(tmp_path: Path) -> None:

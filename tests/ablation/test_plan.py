@@ -1,6 +1,6 @@
 import pytest
 
-from ablation.plan import path
+from ablation.plan import path, read_plan
 from arch.errors import InputError
 from arch.plans import PLANS
 from benchmarks.benchmark import BENCHMARKS, Benchmark, Data
@@ -48,3 +48,81 @@ def test_a_plan_from_another_base_than_the_benchmarks_is_not_called_the_baseline
 def test_a_step_that_changes_nothing_is_refused(spec: str) -> None:
     with pytest.raises(InputError, match="changes nothing"):
         path(spec, DIGITS)
+
+
+def rows_of(plan: str) -> list[tuple[str, str, tuple[tuple[int, int], ...]]]:
+    return [(row.label, row.spec, row.against) for row in read_plan(plan, DIGITS)]
+
+
+def test_each_row_of_a_path_is_compared_with_the_one_before() -> None:
+    assert [against for *_, against in rows_of("baseline+se+cbam")] == [(), ((0, -1),), ((1, -1),)]
+    assert rows_of("path:baseline+se+cbam") == rows_of("baseline+se+cbam")
+
+
+def test_an_alternative_stands_in_its_steps_place_and_is_not_carried_on() -> None:
+    assert rows_of("baseline+se~eca~width=1.5+cbam") == [
+        ("baseline (resnet8)", "resnet8", ()),
+        ("+se", "resnet8+se", ((0, -1),)),
+        ("~eca", "resnet8+eca", ((0, -1),)),
+        ("~width=1.5", "resnet8+width=1.5", ((0, -1),)),
+        ("+cbam", "resnet8+se+cbam", ((1, -1),)),
+    ]
+
+
+def test_an_alternative_gives_a_part_that_is_there_another_value() -> None:
+    assert rows_of("baseline+width=2+se~width=2.5")[-1] == ("~width=2.5", "resnet8+width=2.5", ((1, -1),))
+    assert rows_of("baseline+drop_path=1e-1~drop_path=2e-1")[-1][1] == "resnet8+drop_path=0.2"
+
+
+def test_leave_one_out_is_the_whole_and_each_step_missing() -> None:
+    assert rows_of("leave-one-out:baseline+se+cbam+silu") == [
+        ("resnet8+se+cbam+silu", "resnet8+se+cbam+silu", ()),
+        ("-se", "resnet8+cbam+silu", ((0, -1),)),
+        ("-cbam", "resnet8+se+silu", ((0, -1),)),
+        ("-silu", "resnet8+se+cbam", ((0, -1),)),
+    ]
+
+
+def test_pairs_are_the_base_each_step_and_each_two_of_them() -> None:
+    found = rows_of("pairs:baseline+se+cbam+silu")
+    assert [label for label, *_ in found[1:]] == ["+se", "+cbam", "+silu", "+se+cbam", "+se+silu", "+cbam+silu"]
+    assert found[5] == ("+se+silu", "resnet8+se+silu", ((1, -1), (3, -1), (0, 1)))
+
+
+def test_reordered_is_the_path_and_the_path_backwards() -> None:
+    assert rows_of("reordered:baseline+se+silu")[3:] == [
+        ("+silu (reordered)", "resnet8+silu", ((0, -1),)),
+        ("+se (reordered)", "resnet8+silu+se", ((3, -1),)),
+    ]
+
+
+def test_the_benchmarks_own_steps_are_left_alone() -> None:
+    benchmark = Benchmark("mine", Data("digits", 10), baseline="resnet8+silu")
+    assert [row.spec for row in read_plan("leave-one-out:baseline+se+cbam", benchmark)] == [
+        "resnet8+silu+se+cbam",
+        "resnet8+silu+cbam",
+        "resnet8+silu+se",
+    ]
+    assert read_plan("pairs:baseline+se+cbam", benchmark)[0].label == "baseline (resnet8+silu)"
+
+
+@pytest.mark.parametrize(
+    ("plan", "words"),
+    [
+        ("leave-out:baseline+se", "unknown kind of plan 'leave-out'"),
+        ("pairs:baseline+se", "two steps or more"),
+        ("pairs:baseline+se+cbam-se", "all of them additions"),
+        ("reordered:baseline+se~eca+cbam", "alternatives stand in a path, not in reordered"),
+        ("baseline~se", "stands in no step's place"),
+        ("baseline+se~se", "is what it stands beside"),
+        ("baseline+se~relu", "changes nothing"),
+        ("baseline+se~bogus", "unknown part 'bogus'"),
+        ("baseline+se~", "a part's name is missing"),
+        ("baseline+se~width=x", "'x' is not a number"),
+        (":baseline+se", "unknown kind of plan ''"),
+    ],
+)
+def test_a_plan_that_cannot_be_read_is_one_line(plan: str, words: str) -> None:
+    with pytest.raises(InputError, match=words) as error:
+        read_plan(plan, DIGITS)
+    assert "\n" not in str(error.value)

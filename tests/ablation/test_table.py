@@ -1,17 +1,16 @@
-import io
-import json
+import math
 from collections.abc import Callable
 
 import pandas as pd
 import pytest
-from rich.console import Console
 
-from ablation.plan import Row, path
-from ablation.table import ablation_frame, readable, to_markdown, to_terminal
+from ablation.plan import Pairing, Row, path, read_plan
+from ablation.table import ablation_frame, caption, failure_lines, make_table, spread, unfinished
+from ablation.views import readable
 from benchmarks.benchmark import BENCHMARKS
-from benchmarks.budget.verdict import format_count
 from benchmarks.results import Failure, Result
 
+DIGITS = BENCHMARKS["digits"]
 Make = Callable[..., Result]
 
 
@@ -36,8 +35,8 @@ def test_means_deviations_and_changes_are_those_of_the_seeds(rows: list[Row], re
     assert frame["top1_std"].tolist() == [2.0, 2.0, 0.0]  # the sample's: sqrt(((-2)^2 + 0 + 2^2) / 2)
     assert frame["n"].tolist() == [3, 3, 3]
     assert frame["change"].tolist()[1:] == [5.0, -3.0]
-    assert frame["change_from_baseline"].tolist()[1:] == [5.0, 2.0]
-    assert frame[["change", "change_from_baseline"]].iloc[0].isna().all()
+    assert frame["change_from_first"].tolist()[1:] == [5.0, 2.0]
+    assert frame[["change", "change_from_first"]].iloc[0].isna().all()
 
 
 def test_the_order_of_the_records_does_not_matter(rows: list[Row], results: list[Result]) -> None:
@@ -53,19 +52,49 @@ def test_one_seed_has_no_deviation(rows: list[Row], results: list[Result]) -> No
     assert text["top-1 %"].tolist() == ["50.00", "55.00", "54.00"]
 
 
-def test_a_change_is_taken_over_the_seeds_that_both_rows_have(rows: list[Row], make_result: Make) -> None:
+def test_unpaired_a_change_is_that_of_the_means_and_paired_that_of_the_seeds_both_have(
+    rows: list[Row], make_result: Make
+) -> None:
     results = [make_result("baseline", 0, 50.0), make_result("baseline", 1, 60.0), make_result("baseline+se", 0, 51.0)]
-    frame = ablation_frame(rows[:2], results)
-    assert frame["top1_mean"].tolist() == [55.0, 51.0]
-    assert frame["change"].tolist()[1] == 1.0
-    alone = ablation_frame(rows[:2], [results[1], results[2]])
+    assert ablation_frame(rows[:2], results)["change"].tolist()[1] == -4.0
+    assert ablation_frame(rows[:2], results, pairing="paired")["change"].tolist()[1] == 1.0
+    alone = ablation_frame(rows[:2], [results[1], results[2]], pairing="paired")
     assert alone["change"].isna().all()
+
+
+@pytest.mark.parametrize("pairing", ["unpaired", "paired"])
+def test_a_clear_step_is_real_and_its_reverse_worse(rows: list[Row], make_result: Make, pairing: Pairing) -> None:
+    noise = (0.1, -0.1, 0.2, 0.0, -0.2, 0.15, -0.05, 0.05)
+    levels = {"baseline": 50.0, "baseline+se": 52.0, "baseline+se+cbam": 49.0}
+    results = [make_result(s, seed, level + noise[(seed * (place + 1)) % 8])
+               for place, (s, level) in enumerate(levels.items()) for seed in range(8)]  # fmt: skip
+    frame = ablation_frame(rows, results, pairing=pairing)
+    assert frame["verdict"].tolist() == ["", "real", "worse"]
+    assert frame["change_low"][1] < frame["change"][1] < frame["change_high"][1]
+    assert frame["p"][1] < frame["p_holm"][1] <= 0.05
+    assert math.isnan(frame["p"][0])
+
+
+def test_leave_one_out_compares_each_row_with_the_whole(make_result: Make) -> None:
+    rows = read_plan("leave-one-out:baseline+se+cbam", DIGITS)
+    levels = {"baseline+se+cbam": 60.0, "baseline+cbam": 58.0, "baseline+se": 59.0}
+    frame = ablation_frame(rows, [make_result(spec, 0, top1) for spec, top1 in levels.items()])
+    assert frame["step"].tolist() == ["resnet8+se+cbam", "-se", "-cbam"]
+    assert frame["change"].tolist()[1:] == [-2.0, -1.0]
+
+
+def test_a_pair_has_what_is_beyond_the_sum_of_its_parts(make_result: Make) -> None:
+    rows = read_plan("pairs:baseline+se+silu", DIGITS)
+    levels = {"baseline": 50.0, "baseline+se": 51.0, "baseline+silu": 52.0, "baseline+se+silu": 55.0}
+    frame = ablation_frame(rows, [make_result(spec, 0, top1) for spec, top1 in levels.items()])
+    assert frame["change"].tolist()[1:] == [1.0, 2.0, 2.0]  # 55 - 51 - 52 + 50
+    assert frame["change_from_first"].tolist()[1:] == [1.0, 2.0, 5.0]
 
 
 def test_a_row_without_a_result_says_so_and_leaves_no_change(rows: list[Row], results: list[Result]) -> None:
     frame = ablation_frame(rows, [result for result in results if result.spec != "resnet8+se"])
     assert readable(frame)["top-1 %"].tolist()[1] == "no result"
-    assert readable(frame)["Δ before"].tolist() == ["", "", ""]
+    assert readable(frame)["change"].tolist() == ["", "", ""]
     assert readable(frame)["Δ first"].tolist() == ["", "", "+2.00"]
 
 
@@ -113,25 +142,68 @@ def test_no_results_at_all_make_a_table_of_rows(rows: list[Row]) -> None:
     assert readable(ablation_frame(rows, []))["top-1 %"].tolist() == ["no result"] * 3
 
 
-def test_every_view_holds_every_row(rows: list[Row], results: list[Result]) -> None:
-    frame = ablation_frame(rows, results)
-    stream = io.StringIO()
-    Console(file=stream, width=140).print(to_terminal(frame, "the caption"))
-    for text in (stream.getvalue(), to_markdown(frame, "the caption")):
-        assert "the caption" in text
-        for cell in ("baseline (resnet8)", "+se", "+cbam", "52.00 ± 2.00", "+5.00", "-3.00", "77,754", "774.5 k"):
-            assert cell in text
-    assert [line["step"] for line in json.loads(frame.to_json(orient="records"))] == frame["step"].tolist()
+def test_the_spread_is_pooled_over_rows(rows: list[Row], results: list[Result]) -> None:
+    assert spread(ablation_frame(rows, results)) == pytest.approx(math.sqrt(8 / 3))  # variances 4, 4, 0
+    assert math.isnan(spread(ablation_frame(rows, results, 1)))
 
 
-def test_a_bar_in_a_name_stays_text_in_markdown(results: list[Result]) -> None:
-    row = path("baseline", BENCHMARKS["digits"])[0]
-    lines = to_markdown(ablation_frame([Row("a|b", row.spec, row.variant)], results), "").splitlines()
-    assert r"a\|b" in lines[2]
+def notes(rows: list[Row], results: list[Result], seeds: int | None = None, picked_from: int | None = None) -> str:
+    return "\n".join(make_table(rows, results, DIGITS, seeds, picked_from=picked_from).notes)
 
 
-@pytest.mark.parametrize(
-    ("count", "text"), [(999, "999"), (774_500, "774.5 k"), (12_700_000, "12.7 M"), (1_304_911_872, "1.305 G")]
-)
-def test_counts_are_written_with_their_unit(count: int, text: str) -> None:
-    assert format_count(count) == text
+def test_too_few_seeds_are_told_with_how_many_would_do(rows: list[Row], results: list[Result]) -> None:
+    assert "3 seeds can show no change among 2, however large: from 5 a row on" in notes(rows, results)
+    assert "1 seed can show no change" in notes(rows, results, seeds=1)
+    assert "intervals are Student's: to bootstrap them takes 4 seeds" in notes(rows, results)
+
+
+def test_enough_seeds_need_no_word(rows: list[Row], make_result: Make) -> None:
+    results = [make_result(s, seed, 50 + seed % 3) for s in ("baseline", "baseline+se") for seed in range(6)]
+    assert notes(rows[:2], results) == ""
+
+
+def test_the_best_of_many_is_told_what_luck_alone_gives(rows: list[Row], results: list[Result]) -> None:
+    # the expected largest of 2 normal draws is 1 / sqrt(pi), times 1.63 / sqrt(3)
+    assert "+se as the best of 2 would be 0.53 points up by luck alone (spread 1.63, n = 3)" in notes(rows, results)
+    assert "+4.47 of its +5.00 over the first row remain" in notes(rows, results)
+    assert "as the best of 99" in notes(rows, results, picked_from=100)
+    assert "luck" not in notes(rows[:2], [r for r in results if "cbam" not in r.spec])
+
+
+def test_nothing_was_picked_where_the_first_row_is_best(rows: list[Row], make_result: Make) -> None:
+    levels = {"baseline": 60.0, "baseline+se": 50.0, "baseline+se+cbam": 50.0}
+    results = [make_result(spec, seed, top1 + seed) for spec, top1 in levels.items() for seed in range(3)]
+    assert "luck" not in notes(rows, results)
+
+
+def test_the_caption_names_benchmark_device_versions_epoch_seeds_and_test(make_result: Make) -> None:
+    text = caption(DIGITS, [make_result()], 3)
+    for part in ("digits (0123456789ab)", "cpu", "torch 2.10.0", "final epoch of 40", "seeds 0 to 2", "unpaired"):
+        assert part in text
+    assert "over seed 0;" in caption(DIGITS, [make_result()], 1)
+    assert "paired by seed, p by sign flips" in caption(DIGITS, [make_result()], 1, "paired")
+
+
+def test_the_caption_says_where_trainings_shared_the_device(make_result: Make) -> None:
+    results = [make_result(), make_result(seed=1, side_by_side=4), make_result(seed=2, side_by_side=2)]
+    assert "times of up to 4 trainings sharing the device" in caption(DIGITS, results)
+    assert "sharing" not in caption(DIGITS, results[:1])
+
+
+def test_the_caption_says_that_a_training_went_on_with_something_else(make_result: Make) -> None:
+    results = [make_result(), make_result(seed=1, changed=["epoch 3: torch 2.9.0, now 2.10.0"])]
+    assert ", 1 run(s) went on under other versions or devices; " in caption(DIGITS, results)
+    assert "went on" not in caption(DIGITS, results[:1])
+
+
+def test_a_failure_counts_until_its_run_succeeds_and_in_its_own_rows_alone(rows: list[Row], make_result: Make) -> None:
+    failures = [fail(rows[0], 0), fail(rows[0], 1), fail(rows[1], 0)]
+    assert unfinished(rows, [make_result()], failures) == failures[1:]
+    assert unfinished(rows[:1], [], failures) == failures[:2]
+    assert unfinished(rows, [make_result(benchmark_id="another")], failures) == failures
+
+
+def test_a_failure_is_one_clean_line_under_the_name_of_its_row(rows: list[Row]) -> None:
+    dirty = fail(rows[1], 0)
+    lines = failure_lines(rows, [fail(rows[0], 2), Failure(**{**vars(dirty), "reason": "no\x1b[31m\nway"})])
+    assert lines == ["baseline (resnet8) seed 2 failed: the loss is nan", "+se seed 0 failed: no?[31m?way"]

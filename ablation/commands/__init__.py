@@ -1,0 +1,1 @@
+"""The commands of `ablate`, one a file, named as what one types."""

@@ -1,0 +1,74 @@
+"""`ablate report`."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ablation.commands.options import (
+    IdOption,
+    PairedOption,
+    PickedFromOption,
+    RecordedBenchmark,
+    RecordedData,
+    RecordedDevice,
+    RecordedSeeds,
+    RecordedSpec,
+    pairing,
+)
+from arch.errors import InputError
+from benchmarks.names import check_path
+from benchmarks.options import DEFAULT_OUT, JsonOption, OutOption
+
+
+def report(
+    spec: RecordedSpec = None,
+    figures: Annotated[
+        Path | None,
+        typer.Option(
+            "--figures",
+            metavar="DIR",
+            help="Also the figures alone, large, for slides: PNG and SVG.",
+            callback=lambda path: path and check_path("--figures", path),
+        ),
+    ] = None,
+    benchmark: RecordedBenchmark = None,
+    benchmark_id: IdOption = None,
+    data: RecordedData = None,
+    seeds: RecordedSeeds = None,
+    out: OutOption = DEFAULT_OUT,
+    device: RecordedDevice = None,
+    paired: PairedOption = False,
+    picked_from: PickedFromOption = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Write the table, the findings and the figures as one A4 page, beside the records."""
+    from ablation.figures import write_figures
+    from ablation.outputs import stem_of
+    from ablation.records import Choice, find, with_curves
+    from ablation.report import write_report
+    from ablation.table import make_table
+    from benchmarks.results import Store
+
+    store = Store(out)
+    recorded = find(store, Choice(spec, benchmark, benchmark_id, data, device))
+    for file in store.damaged:
+        print(f"warning: lines that cannot be read are left out: {file}", file=sys.stderr)
+    results, how = with_curves(store, recorded), pairing(paired)
+    table = make_table(recorded.rows, recorded.results, recorded.benchmark, seeds, recorded.failures, how, picked_from)
+    stem = stem_of(recorded, out)
+    page = stem.with_name(stem.name + ".pdf")
+    try:
+        files = [write_report(table, recorded.rows, results, recorded.benchmark, page, how, seeds)]
+        files.append(page.with_suffix(".json"))
+        if figures is not None:
+            files += write_figures(recorded.rows, table, results, figures, seeds)
+    except OSError as error:
+        raise InputError(f"cannot write {error.filename or page}: {error.strerror or error}") from error
+    if as_json:
+        print(json.dumps({"benchmark_id": recorded.benchmark_id, "files": [str(file) for file in files]}, indent=2))
+    else:
+        print("written: " + ", ".join(str(file) for file in files))
+    return 0

@@ -1,0 +1,51 @@
+"""`ablate table`."""
+
+import sys
+from typing import Annotated, Literal
+
+import typer
+
+from ablation.commands.options import (
+    IdOption,
+    PairedOption,
+    PickedFromOption,
+    RecordedBenchmark,
+    RecordedData,
+    RecordedDevice,
+    RecordedSeeds,
+    RecordedSpec,
+    pairing,
+)
+from benchmarks.options import DEFAULT_OUT, JsonOption, OutOption
+
+
+def table(
+    spec: RecordedSpec = None,
+    benchmark: RecordedBenchmark = None,
+    benchmark_id: IdOption = None,
+    data: RecordedData = None,
+    seeds: RecordedSeeds = None,
+    out: OutOption = DEFAULT_OUT,
+    device: RecordedDevice = None,
+    paired: PairedOption = False,
+    picked_from: PickedFromOption = None,
+    form: Annotated[
+        Literal["terminal", "markdown", "latex", "html", "csv"], typer.Option("--format", help="How to print it.")
+    ] = "terminal",
+    as_json: JsonOption = False,
+) -> int:
+    """Print the table of what is recorded; trains nothing.
+
+    Records of several benchmark ids never share a table: --id, --data and --device choose among them.
+    """
+    from ablation.outputs import show
+    from ablation.records import Choice, find, with_curves
+    from benchmarks.results import Store
+
+    store = Store(out)
+    recorded = find(store, Choice(spec, benchmark, benchmark_id, data, device))
+    for file in store.damaged:
+        print(f"warning: lines that cannot be read are left out: {file}", file=sys.stderr)
+    load = lambda: with_curves(store, recorded)  # noqa: E731  # read only where the figure is drawn
+    show(recorded, out, load, seeds, pairing(paired), picked_from, form, as_json)
+    return 0

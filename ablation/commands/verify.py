@@ -1,0 +1,75 @@
+"""`ablate verify`."""
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ablation.commands.options import IdOption, RecordedBenchmark, RecordedSpec
+from arch.errors import InputError
+from benchmarks.options import DEFAULT_OUT, DataOption, DeviceOption, JsonOption, OutOption, new_console
+
+if TYPE_CHECKING:
+    from benchmarks.results import Result
+
+DIFFERS = 1  # exit code
+
+
+def verify(
+    spec: RecordedSpec = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Default: the first that is recorded.")] = None,
+    benchmark: RecordedBenchmark = None,
+    benchmark_id: IdOption = None,
+    data: DataOption = None,
+    out: OutOption = DEFAULT_OUT,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> int:
+    """Train the last row of PLAN once more and compare with its record; records nothing.
+
+    The same seed on the same device and versions gives the same numbers to the bit: exit code 0. Exit code 1: others.
+    """
+    from ablation.records import Choice, find, with_curves
+    from ablation.verify import compare, train_again
+    from benchmarks.progress import Display
+    from benchmarks.results import Store
+
+    store = Store(out)
+    recorded = find(store, Choice(spec, benchmark, benchmark_id))
+    row = recorded.rows[-1]
+    there = {r.seed: r for r in with_curves(store, recorded) if r.key == row.variant.key()}
+    if not there or (seed is not None and seed not in there):
+        with_seed, seeds = "" if seed is None else f" with seed {seed}", ", ".join(map(str, sorted(there)))
+        raise InputError(f"no record of {row.spec}{with_seed}" + (f": recorded are seeds {seeds}" if seeds else ""))
+    before = there[min(there) if seed is None else seed]
+    with Display() as display:
+        again = train_again(before, row.variant, recorded.benchmark, data, device, display)
+    differ = compare(before, again)
+    if as_json:
+        print(json.dumps(_content(before, again, differ), indent=2))
+    else:
+        _print(before, again, differ)
+    return DIFFERS if again.numbers() != before.numbers() else 0
+
+
+def _content(before: "Result", again: "Result", differ: list[str]) -> dict[str, Any]:
+    return {
+        "spec": before.spec,
+        "seed": before.seed,
+        "benchmark_id": before.benchmark_id,
+        "same": again.numbers() == before.numbers(),
+        "top1": [before.top1, again.top1],
+        "top5": [before.top5, again.top5],
+        "hours": [before.hours, again.hours],
+        "differ": differ,
+    }
+
+
+def _print(before: "Result", again: "Result", differ: list[str]) -> None:
+    same = again.numbers() == before.numbers()
+    head = f"{before.spec} seed {before.seed} ({before.benchmark_id}): top-1 {before.top1:.2f} recorded"
+    lines = [f"{head}, {again.top1:.2f} now: {'the same to the bit' if same else 'not the same'}"]
+    if not same or differ:
+        lines.append(f"made with: {'; '.join(differ) or 'the same device, versions and commit'}")
+    for line in lines:
+        new_console().print(line, markup=False, highlight=False, soft_wrap=True)

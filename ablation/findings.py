@@ -1,0 +1,151 @@
+"""What a table says, as drafted sentences: plain text, and no number that its records do not give."""
+
+import math
+import unicodedata
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+from ablation.plan import Pairing, Row
+from ablation.statistics import ALPHA, change
+from ablation.table import Table
+from arch.errors import printable
+from benchmarks.budget.verdict import format_count, format_hours
+from benchmarks.results import Result
+
+LONGEST = 30  # characters of a name
+
+
+def short(text: str, longest: int = LONGEST) -> str:
+    """A name that fits: nothing unprintable, two combining signs a letter, and its middle left out if it is long."""
+    runs = groupby(printable(text), lambda letter: bool(unicodedata.combining(letter)))
+    kept = "".join("".join(letters)[:2] if combining else "".join(letters) for combining, letters in runs)
+    return kept if len(kept) <= longest else f"{kept[: longest // 2]}…{kept[-((longest - 1) // 2) :]}"
+
+
+def runs_of(row: Row, results: Sequence[Result], seeds: int | None = None) -> dict[int, Result]:
+    """The row's results by seed; of seeds 0 to seeds - 1 only, where that is said."""
+    key = row.variant.key()
+    found = {result.seed: result for result in results if result.key == key and (seeds is None or result.seed < seeds)}
+    return dict(sorted(found.items()))
+
+
+def findings(
+    rows: Sequence[Row], table: Table, results: Sequence[Result], pairing: Pairing, seeds: int | None = None
+) -> list[str]:
+    """One sentence for each row that is compared with another, and one for all steps together and the best row.
+
+    results, pairing, seeds: those that the table was made with.
+    """
+    lines = table.frame.to_dict("records")
+    top1 = [{seed: run.top1 for seed, run in runs_of(row, results, seeds).items()} for row in rows]
+    if len(lines) != len(rows) or any(line["n"] != len(own) for line, own in zip(lines, top1, strict=True)):
+        raise ValueError("the table was made of other rows or results")
+    told = [_of_row(place, rows, lines, top1, pairing) for place, row in enumerate(rows) if row.against]
+    return [*told, *_of_all(rows, lines, top1, pairing)]
+
+
+def _of_row(
+    place: int,
+    rows: Sequence[Row],
+    lines: Sequence[Mapping[Any, Any]],
+    top1: Sequence[Mapping[int, float]],
+    pairing: Pairing,
+) -> str:
+    row, line = rows[place], lines[place]
+    subject = _subject(row, rows)
+    if not line["n"]:
+        failed = f", {line['failed']} of {line['seeds']} runs failed" if line["failed"] else ""
+        return f"{subject}: no result{failed}."
+    if math.isnan(line["change"]):
+        empty = [short(rows[i].label) for i, _ in row.against if not lines[i]["n"]]
+        why = (
+            f"{' and '.join(empty)} {'has' if len(empty) == 1 else 'have'} no result" if empty else "no seed is common"
+        )
+        return f"{subject}: nothing to compare with, {why}."
+    beyond = " beyond the sum of both" if row.is_interaction else ""
+    n = _seeds(top1[place], [top1[i] for i, _ in row.against], "paired" if row.is_interaction else pairing)
+    low, high = line["change_low"], line["change_high"]
+    if n < 2:
+        return f"{subject}: one seed shows nothing, {line['change']:+.2f} points{beyond} (n = {n})."
+    if line["verdict"] == "not shown":
+        corrected = " after correction" if line["p"] <= ALPHA else ""
+        amount = f"{line['change']:+.2f} {_interval(low, high)} points"
+        return f"{subject}: no change is shown{corrected}{beyond}, {amount} (n = {n})."
+    if line["verdict"] == "real":
+        return f"{subject} raises top-1 by {line['change']:.2f} {_interval(low, high)} points{beyond} (n = {n})."
+    return f"{subject} lowers top-1 by {-line['change']:.2f} {_interval(-high, -low)} points{beyond} (n = {n})."
+
+
+def _seeds(own: Mapping[int, float], others: Sequence[Mapping[int, float]], pairing: Pairing) -> int:
+    """The seeds that a change is of: those in common, or unpaired as many as the row with fewest has."""
+    if pairing == "paired":
+        return len([seed for seed in own if all(seed in other for other in others)])
+    return min(len(own), *map(len, others))
+
+
+def _subject(row: Row, rows: Sequence[Row]) -> str:
+    """What was done, as the subject of a sentence, under the name that the table has for it."""
+    label = short(row.label)
+    if row.label.startswith("~"):
+        step = next((other for other in rows if other.against == row.against and other.label[:1] != "~"), None)
+        return f"In place of {short(step.label)}, {label}" if step else label
+    return f"Leaving {label[1:]} out" if _is_left_out(row) else label
+
+
+def is_step(row: Row) -> bool:
+    """Whether the row is on the way to the proposal, and no alternative and no whole without a part."""
+    return not row.label.startswith("~") and not _is_left_out(row)
+
+
+def _is_left_out(row: Row) -> bool:
+    """Whether the row is the whole without a step; one that a path takes back stands at the end of its spec."""
+    return row.label.startswith("-") and not row.spec.endswith(row.label)
+
+
+def _of_all(
+    rows: Sequence[Row],
+    lines: Sequence[Mapping[Any, Any]],
+    top1: Sequence[Mapping[int, float]],
+    pairing: Pairing,
+) -> list[str]:
+    """From the first row to the last that is no alternative, and what the best one has and costs."""
+    best = best_line(lines)
+    if best is None:
+        return ["No run has a result yet."]
+    sentences = []
+    last = max((i for i, row in enumerate(rows) if top1[i] and is_step(row)), default=0)
+    pairs = sum(row.is_interaction for row in rows)  # of several none is the whole
+    if top1[0] and last and pairs < 2 and rows[last].against != ((0, -1),):  # else the row's own sentence has said it
+        total = change(top1[last], [(top1[0], -1)], pairing)
+        if not math.isnan(total.points):
+            known = f" {_interval(total.low, total.high)}" if total.n > 1 else ""
+            alone = "; one seed shows nothing" if total.n == 1 else ""
+            names = f"{short(rows[0].label)} to {short(rows[last].label)}"
+            sentences.append(f"In all, {names}: {total.points:+.2f}{known} points (n = {total.n}{alone}).")
+    cost = f"{int(best['params']):,} params, {with_unit(2 * best['macs'], 'FLOPs')} (= 2 MACs)"
+    means = f"top-1 {spread(best, 'top1')}, top-5 {best['top5_mean']:.2f} (n = {best['n']})"
+    name = short(best["step"])
+    sentences.append(f"Highest mean top-1: {name} with {means}, {cost}, {format_hours(best['hours'])}.")
+    return sentences
+
+
+def best_line(lines: Sequence[Mapping[Any, Any]]) -> Mapping[Any, Any] | None:
+    """The line of the frame with the highest mean top-1."""
+    return max((line for line in lines if line["n"]), key=lambda line: line["top1_mean"], default=None)
+
+
+def spread(line: Mapping[Any, Any], name: str) -> str:
+    """The mean, and where there are two seeds or more its standard deviation."""
+    std = f" ± {line[f'{name}_std']:.2f}" if line["n"] > 1 else ""
+    return f"{line[f'{name}_mean']:.2f}{std}"
+
+
+def with_unit(count: float, unit: str) -> str:
+    """2,609,823,744 FLOPs as 2.610 GFLOPs."""
+    text = format_count(count)
+    return text + unit if text[-1:].isalpha() else f"{text} {unit}"
+
+
+def _interval(low: float, high: float) -> str:
+    return f"[{low:.2f}, {high:.2f}]"

@@ -1,0 +1,155 @@
+"""What the report's page says: plain data for its template, made from a table and the records behind it."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ablation.findings import best_line, runs_of, short, spread, with_unit
+from ablation.plan import Row
+from ablation.table import Table
+from ablation.views import readable
+from benchmarks.benchmark import Benchmark
+from benchmarks.budget.verdict import format_hours
+from benchmarks.results import Result
+
+MOST_ROWS, MOST_NOTES = 12, 5
+LEFT_COLUMNS = ("step", "verdict")
+NOT_PRINTED = ("Δ first",)  # the findings tell it
+LONGEST_NOTE, LONGEST_LINE = 170, 300  # characters of a note, and of a sentence or the caption
+
+
+def chosen(rows: Sequence[Row], lines: Sequence[Mapping[Any, Any]]) -> list[int]:
+    """The places of the rows that are printed: all, or the first, last and best, and the largest changes."""
+    if len(rows) <= MOST_ROWS:
+        return list(range(len(rows)))
+
+    def told(place: int) -> tuple[bool, bool, float]:
+        line = lines[place]
+        return line["n"] > 0, line["verdict"] in ("real", "worse"), abs(float(np.nan_to_num(line["change"])))
+
+    best = best_line(lines)
+    kept = {0, len(rows) - 1} | {place for place, line in enumerate(lines) if line is best}
+    others = sorted(set(range(len(rows))) - kept, key=told, reverse=True)
+    return sorted([*kept, *others[: MOST_ROWS - len(kept)]])
+
+
+def page_data(
+    table: Table,
+    rows: Sequence[Row],
+    results: Sequence[Result],
+    benchmark: Benchmark,
+    sentences: Sequence[str],
+    seeds: int | None = None,
+) -> dict[str, Any]:
+    """All that the page says, as plain data for the template."""
+    lines = table.frame.to_dict("records")
+    places = chosen(rows, lines)
+    compared = [place for place, row in enumerate(rows) if row.against]
+    told = [sentences[i] for i, place in enumerate(compared) if place in places] + [*sentences[len(compared) :]]
+    notes = [*table.notes[:MOST_NOTES]]
+    if len(table.notes) > MOST_NOTES:
+        notes.append(f"{len(table.notes) - MOST_NOTES} more notes are in the .json beside this page")
+    if len(places) < len(rows):
+        left_out = [short(row.label) for place, row in enumerate(rows) if place not in places]
+        names = short(", ".join(left_out), 90)
+        notes.insert(0, f"{len(left_out)} of {len(rows)} rows are left out here and in the figures: {names}")
+    return {
+        "title": f"Ablation on {short(benchmark.name, 60)}",
+        "subtitle": short(_proposal(rows), 220),
+        "notes": [_line(table.caption), *(_line(line, LONGEST_NOTE) for line in notes)],
+        "findings": [_line(line) for line in told],
+        "places": places,
+        "nothing": "No run has a result yet.",
+        **_best(rows, results, lines, seeds),
+        **_cells(table, places),
+        "footer": _footer(table, rows, results, benchmark, seeds),
+    }
+
+
+def _proposal(rows: Sequence[Row]) -> str:
+    """What the rows are of: the spec with all steps, or where they are pairs the steps and what they are added to."""
+    if sum(row.is_interaction for row in rows) > 1:
+        steps = ", ".join(row.label for row in rows[1:] if not row.is_interaction)
+        return f"{rows[0].spec} with {steps} and pairs of them"
+    return max((row.spec for row in rows), key=len)
+
+
+def _line(text: str, longest: int = LONGEST_LINE) -> str:
+    """A sentence: cut if it is long, with real minus signs, and its numbers kept in one line."""
+    text = short(text.strip(), longest).removesuffix(".") + "."
+    text = re.sub(r"(?<=[\[ ])-(?=\d+\.\d\d[\], ])", "\u2212", text)
+    joined = re.compile(r"\[[^\[\]]{0,20}\]( points)?|\([n=] [^()]{0,12}\)|(?<=\d) (h|min|s)\b|\u00b1 \d")
+    return joined.sub(lambda found: found[0].replace(" ", "\u00a0"), text)
+
+
+def _cells(table: Table, places: Sequence[int]) -> dict[str, Any]:
+    """The printed table: the change and its interval in columns of their own, so that digits stand below digits."""
+    text = readable(table.frame.iloc[list(places)])
+    kept = [name for name in text.columns if name not in NOT_PRINTED]
+    columns, cells = [], []
+    for name in kept:
+        values = [short(value, 60) for value in text[name]]
+        if name == "change":
+            columns += ["change", "95% interval"]
+            cells += [[value.partition(" ")[0] for value in values], [value.partition(" ")[2] for value in values]]
+        else:
+            columns.append(name)
+            cells.append(values)
+    signed = [[value if i == 0 else _minus(value) for value in column] for i, column in enumerate(cells)]
+    return {
+        "columns": columns,
+        "align": ["left" if name in LEFT_COLUMNS else "right" for name in columns],
+        "verdict": columns.index("verdict") if "verdict" in columns else -1,
+        "rows": [list(line) for line in zip(*signed, strict=True)],
+    }
+
+
+def _minus(text: str) -> str:
+    return re.sub(r"-(?=\d)", "−", text)
+
+
+def _best(
+    rows: Sequence[Row], results: Sequence[Result], lines: Sequence[Mapping[Any, Any]], seeds: int | None
+) -> dict[str, Any]:
+    """The row with the highest mean top-1, in numbers: (number, what it is)."""
+    line = best_line(lines)
+    if line is None:
+        return {"best": [], "best_of": ""}
+    row = rows[next(place for place, other in enumerate(lines) if other is line)]
+    top5 = [run.top5 for run in runs_of(row, results, seeds).values()]
+    std = f" ± {np.std(top5, ddof=1):.2f}" if len(top5) > 1 else ""
+    numbers = [
+        (f"{spread(line, 'top1')} %", "top-1"),
+        (f"{line['top5_mean']:.2f}{std} %", "top-5"),
+        (f"{int(line['params']):,}", "params"),
+        (with_unit(2 * line["macs"], "FLOPs"), f"an image = {with_unit(line['macs'], 'MACs')}"),
+        (f"{line['images_per_second']:,.0f} img/s", "in training"),
+        (format_hours(line["hours"]), "training and evaluation"),
+    ]
+    return {"best": numbers, "best_of": f"highest mean top-1: {short(row.label, 60)}, n = {line['n']}"}
+
+
+def _footer(
+    table: Table, rows: Sequence[Row], results: Sequence[Result], benchmark: Benchmark, seeds: int | None
+) -> str:
+    runs = [run for row in rows for run in runs_of(row, results, seeds).values()]
+    ids = sorted({run.benchmark_id for run in runs})
+    versions = sorted({f"{name} {version}" for run in runs for name, version in run.versions.items()})
+    commits = sorted({run.commit for run in runs if run.commit})
+    used = sorted({run.seed for run in runs})
+    parts = [
+        f"benchmark {benchmark.name} {', '.join(ids)}".rstrip(),
+        _few("device", sorted({run.device for run in runs})),
+        ", ".join(versions[:8]),
+        _few("commit", commits),
+        _few("seed", [str(seed) for seed in used]),
+        "the runs behind each number are named in the .json beside this page",
+    ]
+    return " · ".join(short(part, 160) for part in parts if part)
+
+
+def _few(name: str, values: Sequence[str]) -> str:
+    more = f" and {len(values) - 12} more" if len(values) > 12 else ""
+    return f"{name}{'s' * (len(values) > 1)} {', '.join(values[:12])}{more}" if values else ""

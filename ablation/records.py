@@ -1,0 +1,78 @@
+"""What is recorded of one plan, under one benchmark id."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ablation.plan import Row, read_plan
+from ablation.table import unfinished
+from arch.errors import InputError
+from benchmarks.benchmark import Benchmark, get_benchmark
+from benchmarks.results import Failure, Result, Store, of_one_benchmark, recorded_benchmark
+
+FEW = 12  # recorded specs that a message names
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """The rows of a plan; all results of their benchmark id; the failures of these rows that nothing has made good."""
+
+    plan: str
+    rows: Sequence[Row]
+    benchmark: Benchmark
+    benchmark_id: str
+    results: Sequence[Result]
+    failures: Sequence[Failure]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which records are asked for; None: those of the run that was recorded last."""
+
+    plan: str | None = None
+    benchmark: str | None = None  # name or file
+    benchmark_id: str | None = None
+    data: Path | None = None
+    device: str | None = None
+
+
+def collect(store: Store, plan: str, rows: Sequence[Row], benchmark: Benchmark, benchmark_id: str) -> Recorded:
+    """What there is of these rows under this id, curves left out."""
+    results = [result for result in store.results(curves=False) if result.benchmark_id == benchmark_id]
+    failures = [failure for failure in store.failures() if failure.benchmark_id == benchmark_id]
+    return Recorded(plan, rows, benchmark, benchmark_id, results, unfinished(rows, results, failures))
+
+
+def find(store: Store, choice: Choice) -> Recorded:
+    """The records that are asked for, curves left out.
+
+    Raises InputError where there are none, or those of several ids, with the fields in which these differ.
+    """
+    from benchmarks.training.data import prepare
+
+    recorded = [result for result in store.results(curves=False) if result.definition.get("split") != "val"]
+    failed = store.failures()
+    if not recorded and failed:
+        last = failed[-1]
+        raise InputError(
+            f"no run in {store.out} has a result: {len(failed)} failed, the last ({last.spec}) with {last.reason!r}"
+        )
+    if not recorded:
+        raise InputError(f"no records in {store.out}: ablate run makes them, --out names another folder")
+    asked = recorded_benchmark(recorded[-1]) if choice.benchmark is None else get_benchmark(choice.benchmark)
+    fingerprint = prepare(asked.data, choice.data).fingerprint if choice.data else None
+    results = of_one_benchmark(recorded, asked.name, choice.benchmark_id, fingerprint, choice.device)
+    benchmark, plan = recorded_benchmark(results[-1]), choice.plan or results[-1].plan
+    rows, benchmark_id = read_plan(plan, benchmark), results[-1].benchmark_id
+    if not any(result.key == row.variant.key() for result in results for row in rows):
+        specs = list(dict.fromkeys(result.spec for result in results))
+        more = f" and {len(specs) - FEW} more" if len(specs) > FEW else ""
+        raise InputError(f"no records of {plan} under {asked.name}: recorded are {', '.join(specs[:FEW])}{more}")
+    failures = [failure for failure in failed if failure.benchmark_id == benchmark_id]
+    return Recorded(plan, rows, benchmark, benchmark_id, results, unfinished(rows, results, failures))
+
+
+def with_curves(store: Store, recorded: Recorded) -> list[Result]:
+    """The results of the plan's rows, whole."""
+    keys = {row.variant.key() for row in recorded.rows}
+    return [r for r in store.results() if r.benchmark_id == recorded.benchmark_id and r.key in keys]
