@@ -3,7 +3,7 @@
 #
 #   usage: benchmarks/gpu.sh OUT DATA [MINUTES] [BENCHMARK] [SEEDS] [SPEC...]
 #
-#   OUT        folder for what is left behind: summary.md, log.txt, verdicts.jsonl, records, tables and curves
+#   OUT        folder for what is left behind: summary.md, log.txt, verdicts.jsonl, records, tables, curves, report
 #   DATA       folder with train/<class>/ and test/<class>/ (CIFAR-100), or that of torchvision's files
 #   MINUTES    whole minutes for the training in step 5, all specs together; default 8
 #   BENCHMARK  default cifar100
@@ -111,9 +111,10 @@ if step 5 "$* under $benchmark, $seeds seed(s), at most $minutes minutes"; then
     # shellcheck disable=SC2086  # an option may follow the spec
     timeout --signal=INT --kill-after=30 "$left" "${ablate[@]}" run $spec --benchmark "$benchmark" --data "$data" \
       --seeds "$seeds" --out "$runs" --device "$device"
+    "${ablate[@]}" report "${spec%% *}" --benchmark "$benchmark" --out "$runs" # the page, as far as it has come
     summarise
   done
-  [ "$runs" = "$out/runs" ] || cp "$runs"/*.jsonl "$runs"/*.md "$runs"/*.csv "$runs"/*.png "$out" 2>/dev/null
+  [ "$runs" = "$out/runs" ] || cp "$runs"/*.{jsonl,md,csv,png,pdf} "$out" 2>/dev/null
 fi
 
 if [[ $steps == *" 6 "* ]]; then

@@ -63,6 +63,10 @@ def weights(unit: Unit) -> Path:
     return unit.out / "weights" / f"{unit.id}.safetensors"
 
 
+def predictions(unit: Unit) -> Path:
+    return unit.out / "predictions" / f"{unit.id}.safetensors"
+
+
 def numbers(result: Result) -> Result:
     """The result without times and memory."""
     curve = [{**epoch, "train_seconds": 0.0, "eval_seconds": 0.0} for epoch in result.curve]
@@ -130,6 +134,77 @@ def test_the_weights_reach_the_accuracy_again(unit: Unit) -> None:
     assert (header["spec"], header["unit"]) == (SPEC, unit.id)
 
 
+def test_the_predictions_reach_the_accuracy_again(unit: Unit) -> None:
+    result = run(silent, unit)
+    tensors, header = read_tensors(predictions(unit))
+    assert list(tensors) == ["classes"]
+    taken = tensors["classes"]
+    assert taken.dtype == torch.int16
+    labels = torch.from_numpy(unit.data.load(unit.benchmark.data, "test")[1].labels)
+    right = (taken == labels).double()
+    assert 100 * right.mean().item() == result.top1
+    assert [100 * right[labels == place].mean().item() for place in range(10)] == list(result.per_class.values())
+    assert len(set(taken.tolist())) > 1
+    assert (header["spec"], header["unit"]) == (SPEC, unit.id)
+
+
+def test_the_predictions_are_those_of_the_weights(unit: Unit) -> None:
+    run(silent, unit)
+    model = build(unit.variant, 10, 1)
+    model.load_state_dict(read_tensors(weights(unit))[0])
+    split = on_device(unit.data.load(unit.benchmark.data, "test")[1], "cpu")
+    expected = evaluate(model, split, unit.benchmark.recipe).predictions
+    assert tuple(read_tensors(predictions(unit))[0]["classes"].tolist()) == expected
+
+
+def test_predictions_that_cannot_be_written_cost_no_training(unit: Unit) -> None:
+    unit.out.mkdir()
+    (unit.out / "predictions").write_text("a file")
+    reports: list[Progress] = []
+    result = run(reports.append, unit)
+    [warning] = [report.warning for report in reports if report.warning]
+    assert str(predictions(unit)) in warning
+    assert warning.endswith("the result is recorded without its weights or predictions")
+    assert result.top1 == result.curve[-1]["top1"]
+    assert weights(unit).exists()
+
+
+def test_where_no_weights_are_wanted_no_predictions_are_kept(unit: Unit) -> None:
+    run(silent, replace(unit, keep_weights=False))
+    assert not predictions(unit).exists()
+    assert not weights(unit).exists()
+
+
+def test_more_classes_than_16_bits_hold_are_kept_in_32(unit: Unit, monkeypatch: pytest.MonkeyPatch) -> None:
+    many, last = 2**15 + 1, 2**15
+    data = replace(unit.benchmark.data, num_classes=many)
+    names = tuple(map(str, range(many)))
+    evaluation = Evaluation(1.0, 60.0, 65.0, (60.0,) * many, (last,) * 50)
+    monkeypatch.setattr("benchmarks.training.trainer.evaluate", lambda *_: evaluation)
+    large = replace(
+        unit, benchmark=replace(unit.benchmark, data=data), data=replace(unit.data, classes=names), keep_weights=True
+    )
+    run(silent, large)
+    assert set(read_tensors(predictions(large))[0]["classes"].tolist()) == {last}
+
+
+def test_a_result_tells_what_its_net_is_made_of(unit: Unit) -> None:
+    unit = replace(unit, spec="resnet8+se", variant=parse("resnet8+se").variant())
+    result = run(silent, unit)
+    net = build(unit.variant, 10, 1)
+    names = [section["name"] for section in result.architecture]
+    assert names == ["stem", "stage 1", "stage 2", "stage 3", "head"]
+    assert sum(section["params"] for section in result.architecture) == sum(p.numel() for p in net.parameters())
+    assert result.architecture[1]["attention"] == ["SEModule"]
+    assert (result.architecture[0]["output"], result.architecture[-1]["output"]) == ([16, 8, 8], [10])
+    store = Store(unit.out)
+    store.create()
+    store.append(result)
+    for curves in (True, False):
+        [again] = store.results(curves=curves)
+        assert again.architecture == result.architecture
+
+
 def test_a_seed_gives_one_result(unit: Unit, tmp_path: Path) -> None:
     again = replace(unit, out=tmp_path / "again")
     assert numbers(run(silent, unit)) == numbers(run(silent, again))
@@ -141,12 +216,13 @@ def test_the_last_epoch_counts_not_the_best(unit: Unit, monkeypatch: pytest.Monk
 
     def evaluate(*_: object) -> Evaluation:
         score = next(scores)
-        return Evaluation(1.0, score, score + 5, (score,) * 10, (0,))
+        return Evaluation(1.0, score, score + 5, (score,) * 10, (int(score) // 10,) * 50)
 
     monkeypatch.setattr("benchmarks.training.trainer.evaluate", evaluate)
     result = run(silent, unit)
     assert [epoch["top1"] for epoch in result.curve] == [90.0, 60.0]
     assert (result.top1, result.top5, result.per_class["3"]) == (60.0, 65.0, 60.0)
+    assert set(read_tensors(predictions(unit))[0]["classes"].tolist()) == {6}
 
 
 def test_the_first_weights_follow_from_the_seed(unit: Unit, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,7 +320,7 @@ def test_weights_that_cannot_be_written_cost_no_training(unit: Unit) -> None:
     result = run(reports.append, unit)
     [warning] = [report.warning for report in reports if report.warning]
     assert str(weights(unit)) in warning
-    assert warning.endswith("the result is recorded without its weights")
+    assert warning.endswith("the result is recorded without its weights or predictions")
     (unit.out / "weights").unlink()
     assert numbers(run(silent, unit)) == numbers(result)
     assert weights(unit).exists()
