@@ -85,7 +85,10 @@ def _measure(by: Cost, benchmark: Benchmark, device: str, counts: tuple[int, int
 
 
 def _nearest(before: Spec, cost: Callable[[str], float], target: float, probes: int) -> float | None:
-    """Bisection over the width; costs rise with it, in jumps of 8 channels."""
+    """Bisection over the width; costs rise with it, in jumps of 8 channels.
+
+    None where no width comes more than half of the way from the row before to the target.
+    """
     own = next((step for step in reversed(before.steps) if step.part == PART), None)
     now = float(own.value or 1) if own and own.sign == "+" else 1.0
     costs = {now: cost(str(before))}
@@ -104,8 +107,9 @@ def _nearest(before: Spec, cost: Callable[[str], float], target: float, probes: 
         except InputError:  # a width that another part of the row does not allow
             costs[middle] = inf
         low, high = (middle, high) if costs[middle] < target else (low, middle)
-    best = min(costs, key=lambda factor: (abs(costs[factor] / target - 1), factor))
-    return None if best == now or _widened(before, best).variant() == before.variant() else best
+    best = min(costs, key=lambda factor: (abs(costs[factor] - target), factor))
+    is_near = abs(costs[best] - target) <= abs(costs[now] - target) / 2
+    return best if is_near and _widened(before, best).variant() != before.variant() else None
 
 
 def _widened(spec: Spec, factor: float) -> Spec:

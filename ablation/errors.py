@@ -102,10 +102,10 @@ def confusions(errors: Errors, most: int = 10) -> pd.DataFrame:
 
 def find_duplicates(data: CachedData, definition: Data, device: str, out: Path, display: Display) -> "NearDuplicates":
     """The near-duplicates of these images; found once, and kept in `out`."""
-    from benchmarks.near_duplicates import NearDuplicate, NearDuplicates
+    from benchmarks.near_duplicates import THRESHOLD, NearDuplicate, NearDuplicates
 
     subset = f"{definition.train_per_class or 'all'}_{definition.test_per_class or 'all'}"
-    file = out / "near_duplicates" / f"{data.fingerprint}_{subset}.json"
+    file = out / "near_duplicates" / f"{data.fingerprint}_{subset}_{THRESHOLD}.json"
     try:
         kept = json.loads(file.read_text())
         again = NearDuplicates(tuple(NearDuplicate(**one) for one in kept["found"]), kept["test_images"])

@@ -130,10 +130,10 @@ def _sealed(content: bytes) -> bytes:
 
 
 def _cut(content: bytes, begin: bytes) -> bytes:
-    """Takes the list that begins so out; a text within the content cannot begin so, as its quotes are escaped."""
+    """Empties the list that begins so; a text within the content cannot begin so, as its quotes are escaped."""
     start = content.find(begin)
-    end = content.find(b"]", start) + 1
-    return content if start < 0 or not end else content[:start] + content[end:].removeprefix(b", ")
+    end = content.find(b"]", start)
+    return content if start < 0 or end < 0 else content[: start + len(begin)] + content[end:]
 
 
 def _unseal(line: bytes) -> bytes:

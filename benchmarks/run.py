@@ -49,6 +49,7 @@ def train_unit(report: Report, unit: Unit, device: str, world: World) -> Result:
     torch.manual_seed(derive_seed(unit.seed, "weights"))
     data = unit.benchmark.data
     model = build(unit.variant, data.num_classes, data.in_chans).to(device)
+    architecture = describe(model, data.input_shape)  # before the training, which a layer that fails here would waste
     memory = PeakMemory(model, torch.device(device))
     train_split, eval_split = (on_device(images, device) for images in unit.data.load(data, unit.split))
     with StopRequest([signal.SIGTERM] if world.size == 1 else [], patient=True) as stop:
@@ -95,7 +96,7 @@ def train_unit(report: Report, unit: Unit, device: str, world: World) -> Result:
         side_by_side=unit.side_by_side,
         peak_memory=memory.bytes(),
         changed=changed,
-        architecture=json.loads(json.dumps([asdict(s) for s in describe(model, data.input_shape)])),  # as it is read
+        architecture=json.loads(json.dumps([asdict(section) for section in architecture])),  # as it is read
     )
 
 

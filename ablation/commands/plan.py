@@ -62,6 +62,8 @@ def plan(
 
     known, where = (spread, "as given") if spread is not None else _recorded_spread(out, chosen)
     how = pairing(paired)
+    if any(row.is_interaction for row in rows):  # taken by seed, and of four runs where a step is of two
+        known, where, how = known * 2**0.5, f"of interactions: sqrt(2) times the rows', {where}", "paired"
     try:
         needed = seeds_needed(effect, known, wanted, changes, how)
     except ValueError as error:
@@ -134,10 +136,9 @@ def _hours(rows: list[Row], benchmark: Benchmark, data: Path | None, download: b
             resolve_device(device, benchmark.recipe.world_size),
             counts,
         )
-    for verdict in verdicts:
-        if verdict.hours is None:
-            over = next((v for v in verdicts if not v.passed), verdict)
-            raise InputError(f"{over.line()}; --no-timing plans all the same")
+    refused = next((verdict for verdict in verdicts if not verdict.passed or verdict.hours is None), None)
+    if refused is not None:
+        raise InputError(f"{refused.line()}; --no-timing plans all the same")
     return sum(verdict.hours.predicted for verdict in verdicts if verdict.hours)
 
 

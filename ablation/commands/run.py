@@ -94,8 +94,8 @@ def run(
         raise InputError("--ray-gpus and --ray-cpus need --engine ray")
     chosen = with_world_size(get_benchmark(benchmark), world_size)
     rows = read_plan(spec, chosen)
-    if last and ":" in spec:
-        raise InputError(f"--last trains the last row of a path, which {spec!r} is not")
+    if last and (":" in spec or "~" in spec or control is not None):
+        raise InputError("--last trains the last row of a plain path: no kind of plan, alternative or --control")
 
     from ablation.outputs import show
     from ablation.records import collect, with_curves

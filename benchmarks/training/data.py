@@ -271,6 +271,9 @@ def list_folder(root: Path, data: Data) -> FolderFiles:
     for split in ("train", "test"):
         folders = sorted(f for f in (root / split).iterdir() if f.is_dir() and not f.name.startswith("."))
         files[split] = {folder.name: _images_in(folder) for folder in folders}
+        unreadable = next((folder for folder in folders if not _is_text(folder.name)), None)
+        if unreadable is not None:
+            raise InputError(f"the class folder {unreadable.name!r} in {root / split} has a name that is not UTF-8")
         if len(folders) < 2:
             raise InputError(f"{root / split} has {len(folders)} class folder(s): at least 2 are needed")
         empty = [name for name, paths in files[split].items() if not paths]
@@ -283,6 +286,14 @@ def list_folder(root: Path, data: Data) -> FolderFiles:
     if len(files["train"]) != data.num_classes:
         raise InputError(f"{root} has {len(files['train'])} classes, but this benchmark has {data.num_classes}")
     return files
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _images_in(folder: Path) -> list[Path]:

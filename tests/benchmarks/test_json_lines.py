@@ -200,3 +200,27 @@ def test_the_marks_of_an_editor_are_no_damage(lines: JsonLines[Note], written: b
     lines.path.write_bytes(b"\xef\xbb\xbf" + written.replace(b"\n", b"\r\n"))
     assert lines.read() == NOTES
     assert lines.damaged == []
+
+
+@dataclass(frozen=True)
+class Long:
+    """A record with a list that one may do without."""
+
+    word: str
+    curve: list[dict[str, float]]
+    rest: list[int] = field(default_factory=list)
+
+
+LONG = [Long('"curve": [1]', [{"a": 1.0}, {"b": 2.0}], [3]), Long("x", [], []), Long('\\", "curve": [', [{"a": 0.5}])]
+
+
+def test_what_is_not_wanted_is_not_read_and_all_else_is(tmp_path: Path) -> None:
+    lines = JsonLines(tmp_path / "long.jsonl", Long)
+    for record in LONG:
+        lines.append(record)
+    assert lines.read() == LONG
+    assert lines.read(without="curve") == [Long(record.word, [], record.rest) for record in LONG]
+    assert lines.read(without="rest") == [Long(record.word, record.curve, []) for record in LONG]
+    lines.path.write_bytes(lines.path.read_bytes().replace(b"2.0", b"3.0"))
+    assert [record.word for record in lines.read(without="curve")] == [LONG[1].word, LONG[2].word]
+    assert lines.damaged == [1]

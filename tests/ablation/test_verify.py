@@ -1,0 +1,105 @@
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ablation.verify import compare, train_again
+from arch.errors import InputError
+from arch.spec import parse
+from benchmarks import engine
+from benchmarks.benchmark import Benchmark, get_benchmark, identify
+from benchmarks.progress import Display
+from benchmarks.results import Result
+from benchmarks.training.data import prepare
+from benchmarks.unit import Unit
+
+Make = Callable[..., Result]
+
+
+@pytest.fixture
+def benchmark(tiny: Path) -> Benchmark:
+    return get_benchmark(str(tiny))
+
+
+@pytest.fixture
+def record(benchmark: Benchmark, make_result: Make) -> Result:
+    definition = benchmark.definition(prepare(benchmark.data, None).fingerprint, "cpu")
+    made = {"benchmark": "tiny", "benchmark_id": identify(definition), "definition": definition}
+    return make_result("baseline+se", 3, execution="compiled", predicted_hours=0.25, **made)
+
+
+@pytest.fixture
+def trained(record: Result, monkeypatch: pytest.MonkeyPatch) -> list[Unit]:
+    """The units that were given to a child, which has trained none of them."""
+    found: list[Unit] = []
+
+    def call(function: str, report: object, unit: Unit) -> Result:
+        assert function == "benchmarks.run:run"
+        assert unit.out.is_dir()
+        (unit.out / "weights").mkdir()
+        found.append(unit)
+        return record
+
+    monkeypatch.setattr(engine, "call", call)
+    return found
+
+
+def again(record: Result, benchmark: Benchmark, device: str = "cpu") -> Result:
+    return train_again(record, parse(record.spec).variant(), benchmark, None, device, Display())
+
+
+def test_a_run_is_trained_as_it_was_recorded_in_a_folder_that_is_gone_afterwards(
+    record: Result, benchmark: Benchmark, trained: list[Unit]
+) -> None:
+    again(record, benchmark)
+    [unit] = trained
+    assert (unit.id, unit.seed, unit.spec) == (record.unit, 3, "resnet8+se")
+    assert (unit.execution, unit.params, unit.macs) == ("compiled", record.params, record.macs)
+    assert (unit.split, unit.device) == ("test", "cpu")
+    assert not unit.out.exists()
+
+
+def test_the_folder_is_gone_where_the_training_fails(
+    record: Result, benchmark: Benchmark, trained: list[Unit], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = engine.call
+
+    def fail(*arguments: Any) -> None:
+        call(*arguments)
+        raise RuntimeError
+
+    monkeypatch.setattr(engine, "call", fail)
+    with pytest.raises(RuntimeError):
+        again(record, benchmark)
+    assert not trained[0].out.exists()
+
+
+@pytest.mark.parametrize(
+    ("section", "field", "value", "words"),
+    [
+        ("data", "fingerprint", "another", r"data\.fingerprint \(another, [0-9a-f]+\)"),
+        ("", "device", "cuda", r"device \(cuda, cpu\)"),
+        ("", "protocol", 1, r"protocol \(1, \d+\)"),
+        ("", "split", "val", r"split \(val, test\)"),
+        ("recipe", "lr", 9.0, r"recipe\.lr \(9\.0, 0\.05\)"),
+    ],
+)
+def test_what_would_have_another_id_is_refused_untrained(
+    section: str, field: str, value: object, words: str, record: Result, benchmark: Benchmark, trained: list[Unit]
+) -> None:
+    old = record.definition
+    definition = {**old, section: {**old[section], field: value}} if section else {**old, field: value}
+    other = replace(record, definition=definition, benchmark_id=identify(definition))
+    with pytest.raises(InputError, match=rf"^this would be another benchmark id than the record's \w+: {words}$"):
+        again(other, benchmark)
+    assert trained == []
+
+
+def test_what_two_runs_were_made_with_is_compared(make_result: Make) -> None:
+    before = make_result(versions={"torch": "2.9.0", "timm": "1.0"}, device="cpu (2 threads)", commit="")
+    assert compare(before, before) == []
+    now = replace(before, versions={"torch": "2.10.0", "timm": "1.0", "python": "3.11"}, commit="abc", top1=1.0)
+    assert compare(before, now) == ["commit unknown, now abc", "python None, now 3.11", "torch 2.9.0, now 2.10.0"]
+    assert compare(before, replace(before, device="cpu (4 threads)")) == ["device cpu (2 threads), now cpu (4 threads)"]
