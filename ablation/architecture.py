@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
 from ablation.figures import Size, heading
-from ablation.findings import is_step, runs_of, short
+from ablation.findings import runs_of, short
 from ablation.labels import fitted, quiet, text_width
-from ablation.plan import Row
+from ablation.plan import Row, is_step
 from benchmarks.budget.verdict import format_count
 from benchmarks.results import Result
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from arch.errors import printable
 
 LONGEST = 24  # characters of a class name
+LEAST = 10.0  # percent wrong at which the colours end at least: few errors are to look like few
 FEW = 20  # classes, up to which each cell has its number
 
 
@@ -28,7 +29,7 @@ def plot_confusion(counts: NDArray[np.int64], classes: Sequence[str], title: str
     figure = Figure(figsize=(size + 1, size), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    drawn = axes.imshow(wrong, cmap="magma_r", vmin=0, vmax=max(1.0, wrong.max()))
+    drawn = axes.imshow(wrong, cmap="magma_r", vmin=0, vmax=max(LEAST, wrong.max()))
     figure.colorbar(drawn, ax=axes, shrink=0.7, label="wrong, % of the class")
     names = [printable(name)[:LONGEST] for name in classes]
     letters = 9 if number <= FEW else max(4, min(9, 900 // number))
@@ -39,7 +40,7 @@ def plot_confusion(counts: NDArray[np.int64], classes: Sequence[str], title: str
     if number <= FEW:
         for i, j in np.ndindex(number, number):
             if counts[i, j]:
-                dark = wrong[i, j] > 0.5 * max(1.0, wrong.max())
-                axes.text(j, i, f"{shares[i, j]:.0f}", ha="center", va="center", fontsize=8, color="w" if dark else "k")
+                dark = wrong[i, j] > 0.5 * max(LEAST, wrong.max())
+                axes.text(j, i, f"{shares[i, j]:.3g}", ha="center", va="center", fontsize=8, color="w" if dark else "k")
     with warnings.catch_warnings(action="ignore", category=UserWarning):  # signs that the font does not have
         figure.savefig(path, dpi=130, format="png")

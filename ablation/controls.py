@@ -44,7 +44,9 @@ def with_controls(
     for after, factor in zip(specs[1:], factors, strict=True):
         plan += str(after.steps[-1])
         if factor is None:
-            display.say(f"{after.steps[-1]}: no width has the same {by}, or the row before has it already: no control")
+            display.say(
+                f"{after.steps[-1]} has no control: its {by} are within {NEAR:.0%} of those before, or no width is near"
+            )
         else:
             plan += f"~{PART}={factor:g}"
     return plan

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from ablation.plan import Row
+from ablation.plan import Row, is_step
 from arch.errors import printable
 from benchmarks import engine
 from benchmarks.benchmark import Data
@@ -45,13 +45,14 @@ class Errors:
 
 
 def analyse(rows: Sequence[Row], results: Sequence[Result], labels: Counts, out: Path) -> Errors:
-    """Of the last row that has results. labels: of the test images, in their order.
+    """Of the last step that has results. labels: of the test images, in their order.
 
     Raises ValueError where no row has any.
     """
-    row = next((row for row in reversed(rows) if _runs(row, results)), None)
-    if row is None:
+    there = [row for row in rows if _runs(row, results)]
+    if not there:
         raise ValueError("no row has a result")
+    row = [*there, *filter(is_step, there)][-1]
     runs, first = _runs(row, results), _runs(rows[0], results)
     classes = list(runs[0].per_class)
     per_class = pd.DataFrame({"class": classes, "images": np.bincount(labels, minlength=len(classes))})
@@ -59,12 +60,12 @@ def analyse(rows: Sequence[Row], results: Sequence[Result], labels: Counts, out:
     per_class["top1_first"] = _mean_per_class(first, classes)
     per_class["change"] = per_class["top1"] - per_class["top1_first"]
     kept = {run.seed: predictions(run, labels, out) for run in runs}
-    there = [taken for taken in kept.values() if taken is not None]
+    known = [taken for taken in kept.values() if taken is not None]
     confusion = np.zeros((len(classes), len(classes)), np.int64)
-    for taken in there:
+    for taken in known:
         np.add.at(confusion, (labels, taken), 1)
     lacking = tuple(seed for seed, taken in kept.items() if taken is None)
-    return Errors(row, tuple(kept), per_class, confusion if there else None, lacking)
+    return Errors(row, tuple(kept), per_class, confusion if known else None, lacking)
 
 
 def _runs(row: Row, results: Sequence[Result]) -> list[Result]:
@@ -100,8 +101,10 @@ def confusions(errors: Errors, most: int = 10) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=["class", "taken_for", "percent"])
 
 
-def find_duplicates(data: CachedData, definition: Data, device: str, out: Path, display: Display) -> "NearDuplicates":
-    """The near-duplicates of these images; found once, and kept in `out`."""
+def find_duplicates(
+    data: CachedData, definition: Data, images: int, device: str, out: Path, display: Display
+) -> "NearDuplicates":
+    """The near-duplicates of these images; found once, and kept in `out`. images: how many there are to test on."""
     from benchmarks.near_duplicates import THRESHOLD, NearDuplicate, NearDuplicates
 
     subset = f"{definition.train_per_class or 'all'}_{definition.test_per_class or 'all'}"
@@ -109,7 +112,7 @@ def find_duplicates(data: CachedData, definition: Data, device: str, out: Path, 
     try:
         kept = json.loads(file.read_text())
         again = NearDuplicates(tuple(NearDuplicate(**one) for one in kept["found"]), kept["test_images"])
-        if all(0 <= one.test < again.test_images for one in again.found):
+        if again.test_images == images and all(one.test in range(images) for one in again.found):
             return again
     except (OSError, ValueError, TypeError, KeyError):
         pass

@@ -73,7 +73,7 @@ def curves(
         axes.fill_between(epochs, top1.min(0), top1.max(0), color=colour, alpha=0.13, linewidth=0)
         final = float(top1[:, -1].mean())
         drawn.append((f"{names[place]} {final:.2f}", colour, style, final))
-        lowest.append(top1.min(0)[int(LATER * len(epochs)) if len(epochs) >= MANY else 0])
+        lowest.append(top1[:, int(LATER * len(epochs)) if len(epochs) >= MANY else 0 :].min())
         last = max(last, epochs[-1])
     axes.set(xlabel="epoch", ylabel="test top-1 (%)")
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from ablation.plan import Pairing, Row
+from ablation.plan import Pairing, Row, is_left_out, is_step
 from ablation.statistics import ALPHA, change
 from ablation.table import Table
 from arch.errors import printable
@@ -88,19 +88,8 @@ def _subject(row: Row, rows: Sequence[Row]) -> str:
     """What was done, as the subject of a sentence, under the name that the table has for it."""
     label = short(row.label)
     if row.label.startswith("~"):
-        step = next((other for other in rows if other.against == row.against and other.label[:1] != "~"), None)
-        return f"In place of {short(step.label)}, {label}" if step else label
-    return f"Leaving {label[1:]} out" if _is_left_out(row) else label
-
-
-def is_step(row: Row) -> bool:
-    """Whether the row is on the way to the proposal, and no alternative and no whole without a part."""
-    return not row.label.startswith("~") and not _is_left_out(row)
-
-
-def _is_left_out(row: Row) -> bool:
-    """Whether the row is the whole without a step; one that a path takes back stands at the end of its spec."""
-    return row.label.startswith("-") and not row.spec.endswith(row.label)
+        return f"In place of {short(rows[row.against[0][0]].label)}, {label}"
+    return f"Leaving {label[1:]} out" if is_left_out(row) else label
 
 
 def _of_all(
@@ -116,14 +105,16 @@ def _of_all(
     sentences = []
     last = max((i for i, row in enumerate(rows) if top1[i] and is_step(row)), default=0)
     pairs = sum(row.is_interaction for row in rows)  # of several none is the whole
-    if top1[0] and last and pairs < 2 and rows[last].against != ((0, -1),):  # else the row's own sentence has said it
+    if (
+        top1[0] and last and pairs < 2 and rows[last].against != ((0, -1),) and rows[last].variant != rows[0].variant
+    ):  # else the row's own sentence has said it
         total = change(top1[last], [(top1[0], -1)], pairing)
         if not math.isnan(total.points):
             known = f" {_interval(total.low, total.high)}" if total.n > 1 else ""
             alone = "; one seed shows nothing" if total.n == 1 else ""
             names = f"{short(rows[0].label)} to {short(rows[last].label)}"
             sentences.append(f"In all, {names}: {total.points:+.2f}{known} points (n = {total.n}{alone}).")
-    cost = f"{int(best['params']):,} params, {with_unit(2 * best['macs'], 'FLOPs')} (= 2 MACs)"
+    cost = f"{int(best['params']):,} params, {with_unit(2 * best['macs'], 'FLOPs')} (1 MAC = 2 FLOPs)"
     means = f"top-1 {spread(best, 'top1')}, top-5 {best['top5_mean']:.2f} (n = {best['n']})"
     name = short(best["step"])
     sentences.append(f"Highest mean top-1: {name} with {means}, {cost}, {format_hours(best['hours'])}.")

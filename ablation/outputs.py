@@ -1,19 +1,18 @@
-"""A table as it is shown and kept: on standard output, and beside its records with the curves."""
+"""A table as it is shown, and as `ablate run` keeps it beside its records, with the curves."""
 
 import json
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
 from ablation.plan import Pairing
 from ablation.records import Recorded
-from ablation.table import Table, make_table
+from ablation.table import Table
 from ablation.views import to_csv, to_html, to_json, to_latex, to_markdown, to_terminal
 from arch.errors import InputError
 from benchmarks.durable import replace_file
 from benchmarks.options import new_console
-from benchmarks.results import Result
 
 NAME_LIMIT = 100  # characters of a file's name before its suffix
 
@@ -30,31 +29,21 @@ def stem_of(recorded: Recorded, out: Path) -> Path:
     """What the files of a plan are called, before their suffix."""
     name = f"{recorded.benchmark.name}_{recorded.plan}".replace(":", "_")
     if len(name) > NAME_LIMIT:
-        name = f"{name[:NAME_LIMIT]}_{recorded.rows[-1].variant.key()}"
+        name = f"{name[:NAME_LIMIT]}_{sha256(name.encode()).hexdigest()[:12]}"
     return out / name
 
 
 def show(
+    table: Table,
     recorded: Recorded,
-    out: Path,
-    load: Callable[[], list[Result]],
-    seeds: int | None = None,
-    pairing: Pairing = "unpaired",
-    picked_from: int | None = None,
+    pairing: Pairing,
+    files: Sequence[Path],
     form: Form = "terminal",
     as_json: bool = False,
 ) -> None:
-    """Prints the table and keeps it beside the records. load: reads the results with their curves."""
-    table = make_table(
-        recorded.rows, recorded.results, recorded.benchmark, seeds, recorded.failures, pairing, picked_from
-    )
-    try:
-        files = write_outputs(table, recorded, load, stem_of(recorded, out), seeds)
-    except InputError as error:  # the table can still be read
-        print(f"warning: {error}", file=sys.stderr)
-        files = []
+    """Prints the table, and which files it was written to."""
     if as_json:
-        print(json.dumps(_content(table, recorded, seeds, pairing, files), indent=2))
+        print(json.dumps(_content(table, recorded, pairing, files), indent=2))
         return
     if form != "terminal":
         print(FORMS[form](table), end="")
@@ -64,12 +53,10 @@ def show(
     for line in table.notes:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     if files:
-        console.print("written: " + ", ".join(str(file) for file in files), markup=False, soft_wrap=True)
+        console.print("written: " + ", ".join(map(str, files)), markup=False, highlight=False, soft_wrap=True)
 
 
-def _content(
-    table: Table, recorded: Recorded, seeds: int | None, pairing: Pairing, files: list[Path]
-) -> dict[str, object]:
+def _content(table: Table, recorded: Recorded, pairing: Pairing, files: Sequence[Path]) -> dict[str, object]:
     labels = {row.variant.key(): row.label for row in recorded.rows}
     return {
         "benchmark": recorded.benchmark.name,
@@ -80,17 +67,17 @@ def _content(
         "failures": [
             {"step": labels[failure.key], "seed": failure.seed, "reason": failure.reason}
             for failure in recorded.failures
-            if seeds is None or failure.seed < seeds
         ],
         "files": [str(file) for file in files],
     }
 
 
-def write_outputs(
-    table: Table, recorded: Recorded, load: Callable[[], list[Result]], stem: Path, seeds: int | None
-) -> list[Path]:
+def write_outputs(table: Table, recorded: Recorded, stem: Path, seeds: int | None = None) -> list[Path]:
     """Writes stem.md, stem.csv and stem.png and returns their paths; a figure that is up to date is kept,
-    and none is drawn without results."""
+    and none is drawn without results.
+
+    recorded: with its curves. Raises InputError where nothing can be written.
+    """
     markdown, csv, figure = (stem.with_name(stem.name + suffix) for suffix in (".md", ".csv", ".png"))
     content = to_markdown(table).encode()
     try:
@@ -102,8 +89,8 @@ def write_outputs(
         if not unchanged:
             from ablation.figures import plot_curves
 
-            title, results = table.caption.partition(";")[0], load()
-            replace_file(figure, lambda file: plot_curves(recorded.rows, results, file, title, seeds))
+            title = table.caption.partition(";")[0]
+            replace_file(figure, lambda file: plot_curves(recorded.rows, recorded.results, file, title, seeds))
     except OSError as error:
         raise InputError(f"cannot write to --out {stem.parent}: {error.strerror or error}") from error
     return [markdown, csv, figure]

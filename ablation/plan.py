@@ -4,12 +4,13 @@
     kind        = path | leave-one-out | pairs | reordered
     alternative = "~", part, [ "=", value ]     stands behind a step, in its place, in a row of its own
 
-`baseline+se~eca+cbam` has the rows baseline, +se, ~eca (baseline+eca) and +cbam (baseline+se+cbam).
+`baseline+se~eca+cbam` has the rows baseline, +se, ~eca (baseline+eca) and +cbam (baseline+se+cbam). A step is compared
+with the row before it, an alternative with the step in whose place it stands.
 """
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Literal
 
@@ -22,7 +23,7 @@ Cost = Literal["params", "macs", "hours"]  # in which a control is as large as t
 
 Pairing = Literal["unpaired", "paired"]  # how a change is judged: see ablation.statistics
 
-KIND = re.compile(r"(?P<kind>[A-Za-z-]*):(?P<spec>.*)", re.DOTALL)
+KIND = re.compile(r"(?P<kind>[A-Za-z_-]*):(?P<spec>.*)", re.DOTALL)
 ALTERNATIVE = re.compile(r"~(?P<part>[^+\-=~]*(?:=(?:[0-9.]+[eE][+-]?[0-9]+|[^+\-=~]*))?)")
 
 
@@ -39,6 +40,16 @@ class Row:
     def is_interaction(self) -> bool:
         """Whether the change is that of two parts together beyond the sum of each alone."""
         return len(self.against) > 1
+
+
+def is_step(row: Row) -> bool:
+    """Whether the row is on the way to the proposal, and no alternative and no whole without a part."""
+    return not row.label.startswith("~") and not is_left_out(row)
+
+
+def is_left_out(row: Row) -> bool:
+    """Whether the row is the whole without a step; one that a path takes back stands at the end of its spec."""
+    return row.label.startswith("-") and not row.spec.endswith(row.label)
 
 
 def read_plan(text: str, benchmark: Benchmark) -> list[Row]:
@@ -62,7 +73,8 @@ def path(text: str, benchmark: Benchmark) -> list[Row]:
         rows.append(_after(rows, last, str(spec.steps[-1]), spec))
         before, last = last, len(rows) - 1
         for step, alternative in alternatives.get(len(spec.steps), []):
-            rows.append(_after(rows, before, f"~{str(step)[1:]}", alternative))
+            row = _after(rows, before, f"~{str(step)[1:]}", alternative)
+            rows.append(replace(row, against=((last, -1),)))  # is it better than what it stands beside?
     return rows
 
 
@@ -74,11 +86,19 @@ def _alternatives(text: str, benchmark: Benchmark) -> dict[int, list[tuple[Step,
         if len(path.steps) <= path.start:
             raise InputError(f"{match[0]!r} stands in no step's place: write it behind one, as in baseline+se~eca")
         part = match["part"].partition("=")[0]
-        kept = tuple(earlier for earlier in path.steps[:-1] if earlier.part != part)  # its new value counts
-        spec = parse(f"{Spec(path.base, kept)}+{match['part']}")
-        step = spec.steps[-1]
+        before = path.steps[:-1]
+        place = next((i for i in reversed(range(len(before))) if str(before[i]).startswith(f"+{part}")
+                      and before[i].part == part), None)  # fmt: skip
+        if place is None or any(later.part == part for later in before[place + 1 :]):
+            spec = parse(f"{Spec(path.base, before)}+{match['part']}")
+            step = spec.steps[-1]
+        else:  # it is there already: its new value counts, where it stands
+            step = parse(f"{Spec(path.base, before[:place])}+{match['part']}").steps[-1]
+            spec = Spec(path.base, (*before[:place], step, *before[place + 1 :]))
         if spec.variant() == path.variant():
             raise InputError(f"{match[0]!r} is what it stands beside: {path}")
+        if any(spec.variant() == other.variant() for _, other in found.get(len(path.steps), [])):
+            raise InputError(f"{match[0]!r} stands in that step's place already")
         found.setdefault(len(path.steps), []).append((step, spec))
     return found
 
@@ -103,6 +123,8 @@ def pairs(text: str, benchmark: Benchmark) -> list[Row]:
         rows.append(_after(rows, 0, str(step), Spec(whole.base, (*start, step))))
     for (i, one), (j, other) in combinations(enumerate(steps, 1), 2):
         spec = Spec(whole.base, (*start, one, other))
+        if any(spec.variant() == rows[alone].variant for alone in (i, j)):
+            raise InputError(f"{one} and {other} take each other's place: they have no interaction")
         rows.append(Row(f"{one}{other}", str(spec), spec.variant(), ((i, -1), (j, -1), (0, 1))))
     return rows
 

@@ -37,20 +37,20 @@ class Choice:
 
 
 def collect(store: Store, plan: str, rows: Sequence[Row], benchmark: Benchmark, benchmark_id: str) -> Recorded:
-    """What there is of these rows under this id, curves left out."""
-    results = [result for result in store.results(curves=False) if result.benchmark_id == benchmark_id]
+    """What there is of these rows under this id."""
+    results = [result for result in store.results() if result.benchmark_id == benchmark_id]
     failures = [failure for failure in store.failures() if failure.benchmark_id == benchmark_id]
     return Recorded(plan, rows, benchmark, benchmark_id, results, unfinished(rows, results, failures))
 
 
-def find(store: Store, choice: Choice) -> Recorded:
-    """The records that are asked for, curves left out.
+def find(store: Store, choice: Choice, curves: bool = False) -> Recorded:
+    """The records that are asked for. curves: see `Store.results`.
 
     Raises InputError where there are none, or those of several ids, with the fields in which these differ.
     """
     from benchmarks.training.data import prepare
 
-    recorded = [result for result in store.results(curves=False) if result.definition.get("split") != "val"]
+    recorded = [result for result in store.results(curves) if result.definition.get("split") != "val"]
     failed = store.failures()
     if not recorded and failed:
         last = failed[-1]
@@ -70,9 +70,3 @@ def find(store: Store, choice: Choice) -> Recorded:
         raise InputError(f"no records of {plan} under {asked.name}: recorded are {', '.join(specs[:FEW])}{more}")
     failures = [failure for failure in failed if failure.benchmark_id == benchmark_id]
     return Recorded(plan, rows, benchmark, benchmark_id, results, unfinished(rows, results, failures))
-
-
-def with_curves(store: Store, recorded: Recorded) -> list[Result]:
-    """The results of the plan's rows, whole."""
-    keys = {row.variant.key() for row in recorded.rows}
-    return [r for r in store.results() if r.benchmark_id == recorded.benchmark_id and r.key in keys]

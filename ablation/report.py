@@ -46,8 +46,8 @@ def write_report(
     origin = {**traced(table, rows, results, benchmark, seeds), "findings": sentences}
     text = json.dumps(origin, indent=1) + "\n"
     content = _pdf(page, table, rows, results, seeds)
-    replace_file(path.with_suffix(".json"), lambda file: file.write_text(text, encoding="utf-8"))
     replace_file(path, lambda file: file.write_bytes(content))
+    replace_file(path.with_suffix(".json"), lambda file: file.write_text(text, encoding="utf-8"))
     return path
 
 

@@ -22,6 +22,7 @@ ALPHA = 0.05  # how often a change that is none may be called one, over all rows
 FEWEST = 8  # values that tell enough to be resampled: 4 seeds of two rows, or 8 differences
 MOST = 30  # seeds, beyond which Student's interval and p are the same
 RESAMPLES = 9_999
+DIGITS = 9  # of a change: arrangements that are equally far apart must not differ by the computer's rounding
 MOST_SEEDS = 10_000  # that planning looks at
 
 
@@ -34,6 +35,7 @@ class Change:
     high: float = nan
     p: float = nan  # two-sided
     n: int = 0  # seeds, of the row that has fewest
+    least_p: float = nan  # the smallest p that so many seeds can give
 
 
 def change(own: Mapping[int, float], others: Sequence[tuple[Mapping[int, float], int]], pairing: Pairing) -> Change:
@@ -57,11 +59,11 @@ def _values(accuracies: Mapping[int, float], seeds: Iterable[int]) -> Values:
 
 
 def _mean(values: Values, axis: int = -1) -> Any:
-    return values.mean(axis=axis)
+    return values.mean(axis=axis).round(DIGITS)
 
 
 def _difference(own: Values, before: Values, axis: int = -1) -> Any:
-    return own.mean(axis=axis) - before.mean(axis=axis)
+    return (own.mean(axis=axis) - before.mean(axis=axis)).round(DIGITS)
 
 
 def _judged(*samples: Values) -> Change:
@@ -69,22 +71,24 @@ def _judged(*samples: Values) -> Change:
     n = min(map(len, samples))
     if n == 0:
         return Change(nan)
+    exact = 2.0 ** (1 - n) if len(samples) == 1 else 2 / comb(sum(map(len, samples)), n)
+    least = _reachable(exact, n)
     statistic: Callable[..., Any] = _mean if len(samples) == 1 else _difference
     points = float(statistic(*samples))
     if n == 1:
-        return Change(points, n=n)
+        return Change(points, n=n, least_p=least)
     from scipy import stats
 
     with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # of values that are all equal
         welch = len(samples) == 2
         student = stats.ttest_ind(*samples, equal_var=False) if welch else stats.ttest_1samp(samples[0], 0)
         if all(np.ptp(sample) == 0 for sample in samples):
-            return Change(points, points, points, _permuted(samples, statistic), n)
+            return Change(points, p=_permuted(samples, statistic), n=n, least_p=least)  # no spread to make one of
         if n > MOST:
             interval, p = student.confidence_interval(1 - ALPHA), float(student.pvalue)
         else:
             interval, p = _bootstrapped(samples, statistic, student, n), _permuted(samples, statistic)
-    return Change(points, float(interval.low), float(interval.high), p, n)
+    return Change(points, float(interval.low), float(interval.high), p, n, least)
 
 
 def _drawn() -> dict[str, Any]:
@@ -109,7 +113,7 @@ def _bootstrapped(samples: tuple[Values, ...], statistic: Callable[..., Any], st
     """
     from scipy import stats
 
-    if sum(map(len, samples)) >= FEWEST:
+    if n * len(samples) >= FEWEST:
         reach = stats.t.isf(ALPHA / 2, student.df) * sqrt(n / (n - 1))
         level = 1 - 2 * stats.norm.sf(reach)
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -143,9 +147,14 @@ def verdict(points: float, p: float) -> str:
 
 def smallest_p(seeds: int, pairing: Pairing) -> float:
     """The smallest two-sided p-value that so many seeds a row can give, whatever they are."""
+    return _reachable(2.0 ** (1 - seeds) if pairing == "paired" else 2 / comb(2 * seeds, seeds), seeds)
+
+
+def _reachable(exact: float, seeds: int) -> float:
+    """The same where arrangements are drawn and not all counted."""
     if seeds < 2:
         return 1.0
-    return 2.0 ** (1 - seeds) if pairing == "paired" else 2 / comb(2 * seeds, seeds)
+    return max(exact, 2 / (RESAMPLES + 1)) if seeds <= MOST else 0.0
 
 
 def fewest_seeds(changes: int, pairing: Pairing) -> int:
@@ -167,9 +176,26 @@ def power(effect: float, spread: float, seeds: int, changes: int = 1, pairing: P
     shift = abs(effect) / (spread * sqrt(2 / seeds))
     critical = stats.t.isf(ALPHA / max(1, changes) / 2, degrees)
     found = float(stats.nct.sf(critical, degrees, shift))
-    if pairing == "paired" and 2 * max(1, changes) * smallest_p(seeds, pairing) > ALPHA:
-        return min(found, float(stats.norm.cdf(abs(effect) / spread / sqrt(2)) ** seeds))  # all signs must be alike
+    if 2 * max(1, changes) * smallest_p(seeds, pairing) > ALPHA:  # only the outermost arrangement can show anything
+        return min(found, _separated(abs(effect) / spread, seeds, pairing))
     return found
+
+
+def _separated(effect: float, seeds: int, pairing: Pairing) -> float:
+    """How probably all differences have the sign of the effect; unpaired, all of one row lie above all of the other.
+
+    effect: in standard deviations.
+    """
+    from scipy import integrate, stats
+
+    if pairing == "paired":
+        return float(stats.norm.cdf(effect / sqrt(2)) ** seeds)
+
+    def highest_at(x: float) -> float:  # density of the lower row's best, times the other row being above it
+        density = seeds * stats.norm.pdf(x) * stats.norm.cdf(x) ** (seeds - 1)
+        return float(density * stats.norm.sf(x - effect) ** seeds)
+
+    return float(integrate.quad(highest_at, -8, 8)[0])
 
 
 def seeds_needed(effect: float, spread: float, wanted: float, changes: int = 1, pairing: Pairing = "unpaired") -> int:
@@ -197,7 +223,8 @@ def luck(picked_from: int, spread: float, seeds: int) -> float:
         return 0.0
     from scipy import integrate, stats
 
+    peak = float(stats.norm.isf(1 / picked_from))
     expected, _ = integrate.quad(
-        lambda x: x * picked_from * stats.norm.pdf(x) * stats.norm.cdf(x) ** (picked_from - 1), -8, 8
+        lambda x: x * picked_from * stats.norm.pdf(x) * stats.norm.cdf(x) ** (picked_from - 1), peak - 5, peak + 5
     )
     return float(expected * spread / sqrt(seeds))

@@ -1,7 +1,7 @@
 """Records to one table: a DataFrame with a line a row, what it is of, and what has to be said about it."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +12,10 @@ from ablation.plan import Pairing, Row
 from ablation.statistics import (
     ALPHA,
     FEWEST,
-    MOST,
     change,
     fewest_seeds,
     holm,
     luck,
-    smallest_p,
     verdict,
 )
 from arch.errors import printable
@@ -62,10 +60,12 @@ def make_table(
     used = [result for result in results if seeds is None or result.seed < seeds]
     lost = [failure for failure in failures if seeds is None or failure.seed < seeds]
     frame = ablation_frame(rows, results, seeds, failures, pairing)
-    notes = [*failure_lines(rows, lost), *_too_few_seeds(frame, rows, pairing)]
-    notes += _best_of_many(frame, picked_from or len({result.key for result in used}))
+    too_few = _too_few_seeds(frame, rows, pairing)
+    notes = [*failure_lines(rows, lost), *too_few, *_at_odds(frame)]
+    if not any("however large" in line for line in too_few):
+        notes += _best_of_many(frame, picked_from or len({result.key for result in used}))
     keys = {row.variant.key() for row in rows}
-    return Table(frame, caption(benchmark, [r for r in used if r.key in keys], seeds, pairing), tuple(notes))
+    return Table(frame, caption(benchmark, rows, [r for r in used if r.key in keys], seeds, pairing), tuple(notes))
 
 
 def ablation_frame(
@@ -79,7 +79,8 @@ def ablation_frame(
 
     Accuracies and their changes in percent and points; top1_std is the sample standard deviation over the seeds.
     change, change_low, change_high, p: from what the row is compared with, the 95% interval and the p-value, as
-    `ablation.statistics.change` has them; p_holm: corrected for the number of rows. change_from_first: in the mean.
+    `ablation.statistics.change` has them; p_holm: corrected for the number of rows; least_p: the
+    smallest p that there can be. change_from_first: in the mean.
     seeds, n, failed: runs there should be, have results, and have failed.
     """
     if len({result.benchmark_id for result in results}) > 1:
@@ -102,6 +103,7 @@ def ablation_frame(
     frame["change_low"] = [c.low if c else math.nan for c in found]
     frame["change_high"] = [c.high if c else math.nan for c in found]
     frame["p"] = [c.p if c else math.nan for c in found]
+    frame["least_p"] = [c.least_p if c else math.nan for c in found]
     frame["p_holm"] = holm(frame["p"].tolist())
     frame["verdict"] = [verdict(points, p) for points, p in zip(frame["change"], frame["p_holm"], strict=True)]
     frame["change_from_first"] = [math.nan, *(frame["top1_mean"] - frame["top1_mean"].iloc[0])[1:]]
@@ -138,10 +140,14 @@ def spread(frame: pd.DataFrame) -> float:
 
 
 def caption(
-    benchmark: Benchmark, results: Sequence[Result], seeds: int | None = None, pairing: Pairing = "unpaired"
+    benchmark: Benchmark,
+    rows: Sequence[Row],
+    results: Sequence[Result],
+    seeds: int | None = None,
+    pairing: Pairing = "unpaired",
 ) -> str:
     """Says what the numbers are and where they come from. What they are of stands before the first semicolon."""
-    ids = {f"{benchmark.name} ({result.benchmark_id})" for result in results} or {benchmark.name}
+    ids = {printable(f"{benchmark.name} ({result.benchmark_id})") for result in results} or {benchmark.name}
     devices = {printable(result.device) for result in results}
     versions = {f"torch {printable(result.versions.get('torch', '?'))}" for result in results}
     made = [*sorted(ids), *sorted(devices), *sorted(versions)]
@@ -157,8 +163,20 @@ def caption(
     how = "paired by seed, p by sign flips" if pairing == "paired" else "unpaired, p by permutation"
     return (
         f"{', '.join(made)}; final epoch of {benchmark.recipe.epochs}, mean ± std over {used}; "
-        f"change with its 95% interval ({how}, Holm's correction over the rows)"
+        f"change from {_compared(rows)} with its 95% interval ({how}, Holm's correction over the rows); "
+        "not shown is not the same as none"
     )
+
+
+def _compared(rows: Sequence[Row]) -> str:
+    """What the changes are taken from, in words."""
+    steps = [(place, row) for place, row in enumerate(rows) if row.against and not row.is_interaction]
+    steps = [(place, row) for place, row in steps if not row.label.startswith("~")]
+    from_first = len(steps) > 1 and all(row.against[0][0] == 0 for _, row in steps)
+    words = "the first row" if from_first else "the row before"
+    if any(row.label.startswith("~") for row in rows):
+        words += ", of ~ from the step in whose place it stands,"
+    return words + (", of two parts beyond the sum of both," if any(row.is_interaction for row in rows) else "")
 
 
 def unfinished(rows: Sequence[Row], results: Sequence[Result], failures: Sequence[Failure]) -> list[Failure]:
@@ -175,26 +193,38 @@ def failure_lines(rows: Sequence[Row], failures: Sequence[Failure]) -> list[str]
 
 def _too_few_seeds(frame: pd.DataFrame, rows: Sequence[Row], pairing: Pairing) -> list[str]:
     """What no outcome could have shown with the seeds there are."""
-    compared = [(row, n) for row, n in zip(rows, frame["n"], strict=True) if row.against and n]
-    if not compared:
+    compared = [(row, line) for row, line in zip(rows, frame.to_dict("records"), strict=True) if row.against]
+    there = [(row, line) for row, line in compared if not math.isnan(line["least_p"])]
+    if not there:
         return []
+    family = sum(not math.isnan(line["p"]) for _, line in there) or len(there)  # those that Holm's correction knows
+    silent = [row for row, line in there if family * line["least_p"] > ALPHA]
+    seeds = int(frame["n"].max())
     lines = []
-    changes = len(compared)
-    used: Mapping[bool, Pairing] = {True: "paired", False: pairing}  # an interaction is always taken by seed
-    best = min(changes * smallest_p(n, used[row.is_interaction]) for row, n in compared)
-    seeds = max(n for _, n in compared)
-    if best > ALPHA:
-        kind: Pairing = used[all(row.is_interaction for row, _ in compared)]
+    if len(silent) == len(there):
+        kind: Pairing = "paired" if all(row.is_interaction for row in silent) else pairing
         lines.append(
-            f"{seeds} seed{'s' * (seeds > 1)} can show no change among {changes}, however large: "
-            f"from {fewest_seeds(changes, kind)} a row on one can be called real"
+            f"{seeds} seed{'s' * (seeds > 1)} can show no change among {family}, however large: "
+            f"from {fewest_seeds(family, kind)} a row on (--seeds) one can be called real"
         )
+    elif silent:
+        lines.append(f"too few seeds to show any change, however large: {', '.join(row.label for row in silent)}")
     enough = FEWEST if pairing == "paired" else FEWEST // 2
     if 1 < seeds < enough:
-        lines.append(f"intervals are Student's: to bootstrap them takes {enough} seeds")
-    elif seeds > MOST:
-        lines.append(f"intervals and p are Student's: beyond {MOST} seeds that makes no difference")
-    return lines
+        lines.append(f"of so few seeds the intervals are those of Student's t: a bootstrap takes {enough}")
+    return [printable(line) for line in lines]
+
+
+def _at_odds(frame: pd.DataFrame) -> list[str]:
+    """Why an interval without zero can stand beside a change that is not shown."""
+    without_zero = (frame["change_low"] > 0) | (frame["change_high"] < 0)
+    steps = frame.loc[without_zero & (frame["verdict"] == "not shown"), "step"]
+    if steps.empty:
+        return []
+    return [
+        f"{', '.join(map(printable, steps))}: the interval leaves zero out and yet nothing is shown, as the verdict "
+        "asks the exact test, which few seeds hardly pass, and corrects it for the number of rows"
+    ]
 
 
 def _best_of_many(frame: pd.DataFrame, picked_from: int) -> list[str]:

@@ -47,6 +47,15 @@ def train_again(
 
 def compare(before: Result, now: Result) -> list[str]:
     """What the two were made with, where it differs, as `torch 2.10.0, now 2.11.0`."""
-    made = [{**r.versions, "device": r.device, "commit": r.commit or "unknown"} for r in (before, now)]
+    made = [
+        {
+            **result.versions,
+            "device": result.device,
+            "commit": result.commit or "unknown",
+            "execution": result.execution,
+            "changes on the way": "; ".join(result.changed) or "none",
+        }
+        for result in (before, now)
+    ]
     names = sorted(made[0].keys() | made[1].keys())
     return [f"{n} {made[0].get(n)}, now {made[1].get(n)}" for n in names if made[0].get(n) != made[1].get(n)]

@@ -20,8 +20,8 @@ COLUMNS = ("step", "params", "MACs", "img/s", "time", "top-1 %", "n", "top-5 %",
 BY_IMPORTANCE = (
     "step",
     "top-1 %",
-    "change",
     "verdict",
+    "change",
     "n",
     "p",
     "time",
@@ -84,8 +84,8 @@ def format_p(p: float) -> str:
 def to_terminal(table: Table, width: int) -> "RichTable":
     """For rich's console of so many columns; what does not fit is left out, the least important first."""
     from rich import box
-    from rich.markup import escape
     from rich.table import Table as RichTable
+    from rich.text import Text
 
     text = readable(table.frame)
     shown: list[str] = []
@@ -96,12 +96,12 @@ def to_terminal(table: Table, width: int) -> "RichTable":
     left_out = [name for name in COLUMNS if name not in shown]
     words = table.caption + (f"\nleft out for want of room: {', '.join(left_out)}" if left_out else "")
     drawn = RichTable(
-        caption=escape(words), caption_justify="left", header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
+        caption=Text(words), caption_justify="left", header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
     )
     for name in (name for name in COLUMNS if name in shown):
         drawn.add_column(name, justify="left" if name in ("step", "verdict") else "right", overflow="fold")
     for _, line in text.iterrows():
-        drawn.add_row(*(escape(line[name]) for name in COLUMNS if name in shown))
+        drawn.add_row(*(Text(line[name]) for name in COLUMNS if name in shown))
     return drawn
 
 
@@ -114,7 +114,7 @@ def to_markdown(table: Table) -> str:
 
 
 def _markdown(text: str) -> str:
-    return re.sub(r"([\\`*<|])", r"\\\1", text)
+    return re.sub(r"([\\`*<|~&]|\[(?!-?\d))", r"\\\1", text)
 
 
 def to_latex(table: Table) -> str:
@@ -124,7 +124,8 @@ def to_latex(table: Table) -> str:
     body = tabulate(rows, COLUMNS, tablefmt="latex_booktabs", disable_numparse=True)
     body = re.sub(r"\\begin\{tabular\}\{\w+\}", rf"\\begin{{tabular}}{{{columns}}}", body)
     words = " ".join(_latex(f"{line}.") for line in (table.caption, *table.notes))
-    lines = [r"\begin{table}", r"\centering", rf"\caption{{{words}}}", _signs(body), r"\end{table}"]
+    caption = rf"\caption{{{words}}}\label{{tab:ablation}}"
+    lines = [r"\begin{table}", r"\centering", caption, _signs(body), r"\end{table}"]
     return "% \\usepackage{booktabs}\n" + "\n".join(lines) + "\n"
 
 
@@ -133,7 +134,7 @@ def _latex(text: str) -> str:
 
 
 def _signs(text: str) -> str:
-    return text.replace("±", r"$\pm$").replace("Δ", r"$\Delta$")
+    return re.sub(r"(?<![\w-])-(?=\d)", "$-$", text).replace("±", r"$\pm$").replace("Δ", r"$\Delta$")
 
 
 def to_html(table: Table) -> str:
@@ -146,8 +147,7 @@ def to_html(table: Table) -> str:
 def to_csv(table: Table) -> str:
     """All columns of the frame. A text that a spreadsheet would take for a formula gets an apostrophe in front."""
     frame = table.frame.round(6)
-    for name in ("step", "spec", "device"):
-        frame[name] = frame[name].map(lambda text: guarded(text) if isinstance(text, str) else text)
+    frame = frame.map(lambda value: guarded(value) if isinstance(value, str) else value)
     return frame.to_csv(index=False, lineterminator="\n")
 
 

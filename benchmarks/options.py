@@ -95,7 +95,8 @@ def new_console() -> "Console":
     """Standard output; wide where it is no terminal, so that nothing is folded that need not be."""
     from rich.console import Console
 
-    return Console(width=None if sys.stdout is not None and sys.stdout.isatty() else WIDE)
+    told = (sys.stdout is not None and sys.stdout.isatty()) or "COLUMNS" in os.environ
+    return Console(width=None if told else WIDE)
 
 
 def new_app(help_text: str) -> typer.Typer:

@@ -39,6 +39,7 @@ def errors(
 
     from ablation.errors import analyse, find_duplicates, without
     from ablation.outputs import stem_of
+    from ablation.plan import is_step
     from ablation.records import Choice, find
     from benchmarks.device import resolve_device
     from benchmarks.progress import Display
@@ -55,7 +56,7 @@ def errors(
         labels = np.asarray(images.load(definition, "test")[1].labels)
         found = None
         if duplicates:
-            found = find_duplicates(images, definition, resolve_device(device), out, display)
+            found = find_duplicates(images, definition, len(labels), resolve_device(device), out, display)
     try:
         errors = analyse(recorded.rows, results, labels, out)
     except ValueError as error:
@@ -67,9 +68,9 @@ def errors(
     if as_json:
         print(json.dumps(_content(errors, found, table, files), indent=2))
     else:
-        if errors.row != recorded.rows[-1]:
-            line = f"has no result: this is of {errors.row.spec}, the last row that has one"
-            _say(new_console(), f"{recorded.rows[-1].spec} {line}")
+        last = [row for row in recorded.rows if is_step(row)][-1]
+        if errors.row != last:
+            _say(new_console(), f"{last.spec} has no result: this is of {errors.row.spec}, the last row that has one")
         _print(errors, found, table, files)
     return 0
 
@@ -139,7 +140,7 @@ def _print(errors: "Errors", found: "NearDuplicates | None", table: "pd.DataFram
     title = f"{errors.row.spec}, mean over {len(errors.seeds)} seed(s): the classes that it knows least"
     _table(console, title, ("class", "images", "top-1 %", "Δ first row"), lines)
     if errors.confusion is None:
-        _say(console, "no predictions are kept of these runs, so that there is no confusion matrix: train them again")
+        _say(console, "no predictions are kept of these runs, so that there is no confusion matrix")
     else:
         pairs = [
             (printable(line["class"]), printable(line["taken_for"]), f"{line['percent']:.1f}")
@@ -156,6 +157,9 @@ def _print(errors: "Errors", found: "NearDuplicates | None", table: "pd.DataFram
         ]
         words = f"{len(found.found)} of {found.test_images} test images ({share:.1f}%) are near-duplicates"
         _table(console, f"{words} of training images", ("step", "n", "top-1 %", "without them", "on them alone"), rows)
+        _say(
+            console, "found by pixels: things that look alike are among them, which most tiny images do, such as digits"
+        )
     _say(console, "written: " + ", ".join(files))
 
 

@@ -20,15 +20,16 @@ def export(
     device: RecordedDevice = None,
 ) -> int:
     """Hand the records of PLAN to an experiment tracker, offline, in a folder beside them."""
-    from ablation.records import Choice, find, with_curves
+    from ablation.records import Choice, find
     from ablation.trackers import export as export_runs
     from benchmarks.results import Store
 
     store = Store(out)
-    recorded = find(store, Choice(spec, benchmark, benchmark_id, data, device))
+    recorded = find(store, Choice(spec, benchmark, benchmark_id, data, device), curves=True)
     for file in store.damaged:
         print(f"warning: lines that cannot be read are left out: {file}", file=sys.stderr)
-    results = [result for result in with_curves(store, recorded) if seeds is None or result.seed < seeds]
+    keys = {row.variant.key() for row in recorded.rows}
+    results = [r for r in recorded.results if r.key in keys and (seeds is None or r.seed < seeds)]
     line = export_runs(tracker, results, out / "trackers")
     print(f"{len(results)} runs: {line}")
     return 0

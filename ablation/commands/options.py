@@ -29,6 +29,7 @@ PickedFromOption = Annotated[
         "--picked-from",
         metavar="K",
         min=1,
+        max=1_000_000,
         help="Architectures that the best row was picked from  [default: all recorded]",
     ),
 ]

@@ -58,7 +58,7 @@ def plan(
     changes = sum(bool(row.against) for row in rows)
     if not changes:
         raise InputError(f"{spec!r} has one row and no change: give it a step, as in baseline+se")
-    from ablation.statistics import power, seeds_needed
+    from ablation.statistics import fewest_seeds, power, seeds_needed
 
     known, where = (spread, "as given") if spread is not None else _recorded_spread(out, chosen)
     how = pairing(paired)
@@ -77,7 +77,7 @@ def plan(
             "power": power(effect, known, seeds, changes, how),
             "smallest_effect": _smallest_effect(known, seeds, wanted, changes, how),
         }
-        for seeds in sorted({*SEEDS, needed})
+        for seeds in sorted({*SEEDS, needed, fewest_seeds(changes, how)})
     ]
     content: dict[str, Any] = {
         "plan": spec,
@@ -177,7 +177,7 @@ def _print(content: dict[str, Any]) -> None:
     console.print(table)
     console.print(
         f"{content['seeds']} seeds a row show a change of {content['effect']:g} points with probability "
-        f"{content['power']:g} (spread {content['spread']:.2f}, {content['spread_from']}; {content['changes']} "
+        f"{content['power']:g} or more (spread {content['spread']:.2f}, {content['spread_from']}; {content['changes']} "
         f"change(s), {content['pairing']})",
         markup=False,
         highlight=False,

@@ -47,19 +47,19 @@ def report(
     """Write the table, the findings and the figures as one A4 page, beside the records."""
     from ablation.figures import write_figures
     from ablation.outputs import stem_of
-    from ablation.records import Choice, find, with_curves
+    from ablation.records import Choice, find
     from ablation.report import write_report
     from ablation.table import make_table
     from benchmarks.results import Store
 
     store = Store(out)
-    recorded = find(store, Choice(spec, benchmark, benchmark_id, data, device))
+    recorded = find(store, Choice(spec, benchmark, benchmark_id, data, device), curves=True)
     for file in store.damaged:
         print(f"warning: lines that cannot be read are left out: {file}", file=sys.stderr)
-    results, how = with_curves(store, recorded), pairing(paired)
-    table = make_table(recorded.rows, recorded.results, recorded.benchmark, seeds, recorded.failures, how, picked_from)
+    results, how = recorded.results, pairing(paired)
+    table = make_table(recorded.rows, results, recorded.benchmark, seeds, recorded.failures, how, picked_from)
     stem = stem_of(recorded, out)
-    page = stem.with_name(stem.name + ".pdf")
+    page = stem.with_name(stem.name + "_report.pdf")
     try:
         files = [write_report(table, recorded.rows, results, recorded.benchmark, page, how, seeds)]
         files.append(page.with_suffix(".json"))

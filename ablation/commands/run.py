@@ -97,9 +97,10 @@ def run(
     if last and (":" in spec or "~" in spec or control is not None):
         raise InputError("--last trains the last row of a plain path: no kind of plan, alternative or --control")
 
-    from ablation.outputs import show
-    from ablation.records import collect, with_curves
+    from ablation.outputs import show, stem_of, write_outputs
+    from ablation.records import collect
     from ablation.study import OverBudget, Study
+    from ablation.table import make_table
     from benchmarks import engine
     from benchmarks.cluster import Cluster
     from benchmarks.device import resolve_device
@@ -140,8 +141,14 @@ def run(
         except OverBudget as refused:
             _print_refusal(refused, as_json)
             return OVER_BUDGET
-    recorded = collect(store, spec, rows, chosen, study.benchmark_id)
-    show(recorded, out, lambda: with_curves(store, recorded), seeds, pairing(paired), as_json=as_json)
+    recorded, how = collect(store, spec, rows, chosen, study.benchmark_id), pairing(paired)
+    table = make_table(rows, recorded.results, chosen, seeds, recorded.failures, how)
+    try:
+        files = write_outputs(table, recorded, stem_of(recorded, out), seeds)
+    except InputError as error:  # the table can still be read
+        print(f"warning: {error}", file=sys.stderr)
+        files = []
+    show(table, recorded, how, files, as_json=as_json)
     return FAILED if any(failure.seed < seeds for failure in recorded.failures) else 0
 
 

@@ -39,13 +39,15 @@ def table(
     Records of several benchmark ids never share a table: --id, --data and --device choose among them.
     """
     from ablation.outputs import show
-    from ablation.records import Choice, find, with_curves
+    from ablation.records import Choice, find
+    from ablation.table import make_table
     from benchmarks.results import Store
 
     store = Store(out)
     recorded = find(store, Choice(spec, benchmark, benchmark_id, data, device))
     for file in store.damaged:
         print(f"warning: lines that cannot be read are left out: {file}", file=sys.stderr)
-    load = lambda: with_curves(store, recorded)  # noqa: E731  # read only where the figure is drawn
-    show(recorded, out, load, seeds, pairing(paired), picked_from, form, as_json)
+    how = pairing(paired)
+    shown = make_table(recorded.rows, recorded.results, recorded.benchmark, seeds, recorded.failures, how, picked_from)
+    show(shown, recorded, how, [], form, as_json)
     return 0

@@ -29,15 +29,16 @@ def verify(
 
     The same seed on the same device and versions gives the same numbers to the bit: exit code 0. Exit code 1: others.
     """
-    from ablation.records import Choice, find, with_curves
+    from ablation.plan import is_step
+    from ablation.records import Choice, find
     from ablation.verify import compare, train_again
     from benchmarks.progress import Display
     from benchmarks.results import Store
 
     store = Store(out)
-    recorded = find(store, Choice(spec, benchmark, benchmark_id))
-    row = recorded.rows[-1]
-    there = {r.seed: r for r in with_curves(store, recorded) if r.key == row.variant.key()}
+    recorded = find(store, Choice(spec, benchmark, benchmark_id), curves=True)
+    row = [row for row in recorded.rows if is_step(row)][-1]  # not an alternative to it
+    there = {r.seed: r for r in recorded.results if r.key == row.variant.key()}
     if not there or (seed is not None and seed not in there):
         with_seed, seeds = "" if seed is None else f" with seed {seed}", ", ".join(map(str, sorted(there)))
         raise InputError(f"no record of {row.spec}{with_seed}" + (f": recorded are seeds {seeds}" if seeds else ""))

@@ -170,7 +170,8 @@ def _fitting(data: Data, cached: CachedData) -> CachedData:
     if (len(cached.classes), *cached.input_shape) != (data.num_classes, *data.input_shape):
         channels, size, _ = cached.input_shape
         there = f"num_classes = {len(cached.classes)}, image_size = {size} and in_chans = {channels}"
-        raise InputError(f"{data.source} has {there}; other sizes can be had from an image folder")
+        asked = f"{data.num_classes}, {data.image_size} and {data.in_chans}"
+        raise InputError(f"{data.source} has {there}, not {asked}; other sizes can be had from an image folder")
     return cached
 
 

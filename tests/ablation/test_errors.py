@@ -221,7 +221,7 @@ def search(monkeypatch: pytest.MonkeyPatch) -> Search:
 
 def duplicates(out: Path, definition: Data = DIGITS.data) -> NearDuplicates:
     data = CachedData(out / "cache", ("a", "b", "c"), "fingerprint", (1, 8, 8), {})
-    return find_duplicates(data, definition, "cpu", out, Display())
+    return find_duplicates(data, definition, len(LABELS), "cpu", out, Display())
 
 
 def test_near_duplicates_are_looked_for_once(search: Search, tmp_path: Path) -> None:

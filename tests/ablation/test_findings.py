@@ -68,7 +68,7 @@ def test_one_seed_claims_nothing(tell: Callable[..., list[str]]) -> None:
 
 def test_an_alternative_is_told_of_in_its_steps_place(tell: Callable[..., list[str]]) -> None:
     sentences = tell("baseline+se~eca+silu", (50.0, 52.0, 54.0, 53.0))
-    assert sentences[1].startswith("In place of +se, ~eca raises top-1 by 4.00 [")
+    assert sentences[1].startswith("In place of +se, ~eca raises top-1 by 2.00 [")
     assert sentences[3].startswith("In all, baseline (resnet8) to +silu: +3.00 [")
 
 
@@ -115,8 +115,8 @@ def test_paired_rows_without_a_common_seed_have_nothing_to_compare(make_result: 
 
 def test_the_last_sentence_is_the_best_row_and_what_it_costs(tell: Callable[..., list[str]]) -> None:
     assert tell("baseline+se+silu", (50.0, 52.0, 51.0))[-1] == (
-        "Highest mean top-1: +se with top-1 52.00 ± 0.24, top-5 95.00 (n = 6), 77,754 params, 1.5 MFLOPs (= 2 MACs), "
-        "1.2 min."
+        "Highest mean top-1: +se with top-1 52.00 ± 0.24, top-5 95.00 (n = 6), 77,754 params, "
+        "1.5 MFLOPs (1 MAC = 2 FLOPs), 1.2 min."
     )
 
 

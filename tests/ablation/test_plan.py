@@ -63,15 +63,19 @@ def test_an_alternative_stands_in_its_steps_place_and_is_not_carried_on() -> Non
     assert rows_of("baseline+se~eca~width=1.5+cbam") == [
         ("baseline (resnet8)", "resnet8", ()),
         ("+se", "resnet8+se", ((0, -1),)),
-        ("~eca", "resnet8+eca", ((0, -1),)),
-        ("~width=1.5", "resnet8+width=1.5", ((0, -1),)),
+        ("~eca", "resnet8+eca", ((1, -1),)),
+        ("~width=1.5", "resnet8+width=1.5", ((1, -1),)),
         ("+cbam", "resnet8+se+cbam", ((1, -1),)),
     ]
 
 
 def test_an_alternative_gives_a_part_that_is_there_another_value() -> None:
-    assert rows_of("baseline+width=2+se~width=2.5")[-1] == ("~width=2.5", "resnet8+width=2.5", ((1, -1),))
+    assert rows_of("baseline+width=2+se~width=2.5")[-1] == ("~width=2.5", "resnet8+width=2.5", ((2, -1),))
     assert rows_of("baseline+drop_path=1e-1~drop_path=2e-1")[-1][1] == "resnet8+drop_path=0.2"
+
+
+def test_an_alternative_stands_where_its_part_stood_and_loses_no_later_step() -> None:
+    assert rows_of("baseline+se+attention_stages=3+cbam~se=8")[-1][1] == "resnet8+se=8+attention_stages=3"
 
 
 def test_leave_one_out_is_the_whole_and_each_step_missing() -> None:
@@ -116,6 +120,9 @@ def test_the_benchmarks_own_steps_are_left_alone() -> None:
         ("baseline~se", "stands in no step's place"),
         ("baseline+se~se", "is what it stands beside"),
         ("baseline+se~relu", "changes nothing"),
+        ("baseline+se~eca~eca", "stands in that step's place already"),
+        ("pairs:baseline+silu+gelu", r"\+silu and \+gelu take each other's place"),
+        ("leave_one_out:baseline+se+cbam", "unknown kind of plan 'leave_one_out'.*did you mean 'leave-one-out'"),
         ("baseline+se~bogus", "unknown part 'bogus'"),
         ("baseline+se~", "a part's name is missing"),
         ("baseline+se~width=x", "'x' is not a number"),

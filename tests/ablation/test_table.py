@@ -11,6 +11,7 @@ from benchmarks.benchmark import BENCHMARKS
 from benchmarks.results import Failure, Result
 
 DIGITS = BENCHMARKS["digits"]
+ROWS = path("baseline+se+cbam", DIGITS)
 Make = Callable[..., Result]
 
 
@@ -152,9 +153,9 @@ def notes(rows: list[Row], results: list[Result], seeds: int | None = None, pick
 
 
 def test_too_few_seeds_are_told_with_how_many_would_do(rows: list[Row], results: list[Result]) -> None:
-    assert "3 seeds can show no change among 2, however large: from 5 a row on" in notes(rows, results)
+    assert "3 seeds can show no change among 2, however large: from 5 a row on (--seeds) one" in notes(rows, results)
     assert "1 seed can show no change" in notes(rows, results, seeds=1)
-    assert "intervals are Student's: to bootstrap them takes 4 seeds" in notes(rows, results)
+    assert "of so few seeds the intervals are those of Student's t: a bootstrap takes 4" in notes(rows, results)
 
 
 def test_enough_seeds_need_no_word(rows: list[Row], make_result: Make) -> None:
@@ -162,38 +163,81 @@ def test_enough_seeds_need_no_word(rows: list[Row], make_result: Make) -> None:
     assert notes(rows[:2], results) == ""
 
 
-def test_the_best_of_many_is_told_what_luck_alone_gives(rows: list[Row], results: list[Result]) -> None:
-    # the expected largest of 2 normal draws is 1 / sqrt(pi), times 1.63 / sqrt(3)
-    assert "+se as the best of 2 would be 0.53 points up by luck alone (spread 1.63, n = 3)" in notes(rows, results)
-    assert "+4.47 of its +5.00 over the first row remain" in notes(rows, results)
+def test_the_best_of_many_is_told_what_luck_alone_gives(rows: list[Row], make_result: Make) -> None:
+    levels = {"baseline": 50.0, "baseline+se": 55.0, "baseline+se+cbam": 54.0}
+    results = [make_result(spec, seed, top1 + seed % 2) for spec, top1 in levels.items() for seed in range(6)]
+    # the expected largest of 2 normal draws is 1 / sqrt(pi), times 0.548 / sqrt(6)
+    assert "+se as the best of 2 would be 0.13 points up by luck alone (spread 0.55, n = 6)" in notes(rows, results)
+    assert "+4.87 of its +5.00 over the first row remain" in notes(rows, results)
     assert "as the best of 99" in notes(rows, results, picked_from=100)
     assert "luck" not in notes(rows[:2], [r for r in results if "cbam" not in r.spec])
+    assert "luck" not in notes(rows, results, seeds=3)  # where nothing can be shown there is no gain to speak of
+
+
+@pytest.mark.parametrize(("seeds", "told"), [((20, 3), False), ((4, 4), False), ((3, 3), True), ((1, 6), True)])
+def test_what_can_be_shown_is_asked_of_the_seeds_of_both_rows(
+    seeds: tuple[int, int], told: bool, rows: list[Row], make_result: Make
+) -> None:
+    levels = zip(("baseline", "baseline+se"), seeds, (50.0, 90.0), strict=True)
+    results = [make_result(s, seed, level + 0.1 * seed) for s, number, level in levels for seed in range(number)]
+    table = make_table(rows[:2], results, DIGITS)
+    assert (table.frame["verdict"][1] == "not shown") is told
+    assert any("can show no change" in line for line in table.notes) is told
+
+
+def test_a_row_of_one_seed_is_not_among_those_that_holm_corrects_for(rows: list[Row], make_result: Make) -> None:
+    levels = {"baseline": (50.0, 4), "baseline+se": (60.0, 4), "baseline+se+cbam": (60.0, 1)}
+    results = [make_result(s, seed, top1 + 0.1 * seed) for s, (top1, n) in levels.items() for seed in range(n)]
+    table = make_table(rows, results, DIGITS)
+    assert table.frame["verdict"].tolist() == ["", "real", "not shown"]
+    assert "too few seeds to show any change, however large: +cbam" in table.notes
+
+
+def test_an_interval_without_zero_beside_not_shown_is_explained(rows: list[Row], make_result: Make) -> None:
+    accuracies = {"baseline": (50.0, 50.2, 50.4, 50.6), "baseline+se": (50.5, 50.9, 51.0, 51.2)}
+    results = [make_result(s, seed, top1) for s, line in accuracies.items() for seed, top1 in enumerate(line)]
+    table = make_table(rows[:2], results, DIGITS)
+    assert (table.frame["verdict"][1], table.frame["change_low"][1] > 0) == ("not shown", True)
+    assert any(line.startswith("+se: the interval leaves zero out and yet nothing is shown") for line in table.notes)
+
+
+@pytest.mark.parametrize(
+    ("plan", "words"),
+    [
+        ("baseline+se+cbam", "change from the row before with"),
+        ("baseline+se~eca", "change from the row before, of ~ from the step in whose place it stands, with"),
+        ("leave-one-out:baseline+se+cbam", "change from the first row with"),
+        ("pairs:baseline+se+silu", "change from the first row, of two parts beyond the sum of both, with"),
+    ],
+)
+def test_the_caption_says_what_a_change_is_from(plan: str, words: str, make_result: Make) -> None:
+    assert words in caption(DIGITS, read_plan(plan, DIGITS), [make_result()])
 
 
 def test_nothing_was_picked_where_the_first_row_is_best(rows: list[Row], make_result: Make) -> None:
     levels = {"baseline": 60.0, "baseline+se": 50.0, "baseline+se+cbam": 50.0}
-    results = [make_result(spec, seed, top1 + seed) for spec, top1 in levels.items() for seed in range(3)]
+    results = [make_result(spec, seed, top1 + seed) for spec, top1 in levels.items() for seed in range(6)]
     assert "luck" not in notes(rows, results)
 
 
 def test_the_caption_names_benchmark_device_versions_epoch_seeds_and_test(make_result: Make) -> None:
-    text = caption(DIGITS, [make_result()], 3)
+    text = caption(DIGITS, ROWS, [make_result()], 3)
     for part in ("digits (0123456789ab)", "cpu", "torch 2.10.0", "final epoch of 40", "seeds 0 to 2", "unpaired"):
         assert part in text
-    assert "over seed 0;" in caption(DIGITS, [make_result()], 1)
-    assert "paired by seed, p by sign flips" in caption(DIGITS, [make_result()], 1, "paired")
+    assert "over seed 0;" in caption(DIGITS, ROWS, [make_result()], 1)
+    assert "paired by seed, p by sign flips" in caption(DIGITS, ROWS, [make_result()], 1, "paired")
 
 
 def test_the_caption_says_where_trainings_shared_the_device(make_result: Make) -> None:
     results = [make_result(), make_result(seed=1, side_by_side=4), make_result(seed=2, side_by_side=2)]
-    assert "times of up to 4 trainings sharing the device" in caption(DIGITS, results)
-    assert "sharing" not in caption(DIGITS, results[:1])
+    assert "times of up to 4 trainings sharing the device" in caption(DIGITS, ROWS, results)
+    assert "sharing" not in caption(DIGITS, ROWS, results[:1])
 
 
 def test_the_caption_says_that_a_training_went_on_with_something_else(make_result: Make) -> None:
     results = [make_result(), make_result(seed=1, changed=["epoch 3: torch 2.9.0, now 2.10.0"])]
-    assert ", 1 run(s) went on under other versions or devices; " in caption(DIGITS, results)
-    assert "went on" not in caption(DIGITS, results[:1])
+    assert ", 1 run(s) went on under other versions or devices; " in caption(DIGITS, ROWS, results)
+    assert "went on" not in caption(DIGITS, ROWS, results[:1])
 
 
 def test_a_failure_counts_until_its_run_succeeds_and_in_its_own_rows_alone(rows: list[Row], make_result: Make) -> None:

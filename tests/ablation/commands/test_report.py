@@ -10,7 +10,7 @@ def test_the_page_and_the_origin_of_its_numbers_lie_beside_the_records(
     recorded: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["report", "--out", str(recorded)]) == 0
-    page = recorded / "digits_baseline+se.pdf"
+    page = recorded / "digits_baseline+se_report.pdf"
     assert page.read_bytes().startswith(b"%PDF")
     origin = json.loads(page.with_suffix(".json").read_text())
     assert [len(row["units"]) for row in origin["rows"]] == [6, 6]
@@ -18,7 +18,7 @@ def test_the_page_and_the_origin_of_its_numbers_lie_beside_the_records(
 
 
 def test_twice_the_same_bytes_and_other_records_others(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    page = recorded / "digits_baseline+se.pdf"
+    page = recorded / "digits_baseline+se_report.pdf"
     content = []
     for arguments in ([], [], ["--seeds", "5"]):
         assert main(["report", "--out", str(recorded), *arguments]) == 0

@@ -24,7 +24,7 @@ def test_the_default_is_the_plan_recorded_last_with_its_verdict(
     out = printed(["--out", str(recorded)], capsys)
     for cell in ("baseline (resnet8)", "+se", "+2.00 [", "0.002", "real", "unpaired"):
         assert cell in out
-    assert {file.name for file in recorded.iterdir()} >= {f"digits_baseline+se{end}" for end in (".md", ".csv", ".png")}
+    assert [file.name for file in recorded.iterdir()] == ["records.jsonl"]  # what `ablate run` wrote is left as it is
 
 
 def test_paired_judges_by_the_seeds(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -32,7 +32,7 @@ def test_paired_judges_by_the_seeds(recorded: Path, capsys: pytest.CaptureFixtur
     assert "0.031" in out
     assert "paired by seed" in " ".join(out.split())
     content = json.loads(printed(["--out", str(recorded), "--paired", "--json"], capsys))
-    assert (content["pairing"], content["rows"][1]["change_low"]) == ("paired", pytest.approx(2.0))
+    assert (content["pairing"], content["rows"][1]["p"]) == ("paired", 2.0**-5)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_another_plan_of_the_same_records(recorded: Path, capsys: pytest.Capture
     out = printed(["baseline+eca~se", "--out", str(recorded)], capsys)
     assert "no result" in out
     assert "~se" in out
-    assert "real" in out
+    assert "92.25" in out
 
 
 def test_two_ids_never_meet_and_what_differs_is_told(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
