@@ -152,7 +152,7 @@ def write_wandb(runs: Sequence[Run], folder: Path) -> None:
     for run in runs:
         for old in folder.glob(f"wandb/offline-run-????????_??????-{run.id}"):
             shutil.rmtree(old)
-        names = {"project": run.benchmark, "group": run.spec, "name": run.name, "id": run.id}
+        names: dict[str, Any] = {"project": run.benchmark, "group": run.spec, "name": run.name, "id": run.id}
         with wandb.init(**names, config=run.config, mode="offline", dir=str(folder), settings=settings) as live:
             for step, figures in run.curve:
                 live.log({"epoch": step, **figures}, step=step)
@@ -194,14 +194,14 @@ def write_trackio(runs: Sequence[Run], folder: Path) -> None:
     os.environ["TRACKIO_DIR"] = str(folder)  # read at import
     import trackio
 
-    quiet = {"embed": False, "auto_log_cpu": False, "auto_log_gpu": False}
+    quiet: dict[str, Any] = {"embed": False, "auto_log_cpu": False, "auto_log_gpu": False}
     with warnings.catch_warnings(record=True) as said:  # all that it does where it could not write
         warnings.simplefilter("always", UserWarning)
         for run in runs:
             for old in trackio.Api().runs(run.benchmark) if any(folder.glob(f"{run.benchmark}.db")) else ():
                 if (old.config or {}).get("unit") == run.id:
                     old.delete()
-            live = trackio.init(run.benchmark, run.name, run.spec, config=run.config, **quiet)
+            live: Any = trackio.init(run.benchmark, run.name, run.spec, config=run.config, **quiet)
             for step, figures in run.curve[:-1]:
                 live.log(figures, step)
             live.log(run.curve[-1][1] | run.summary, run.curve[-1][0])
