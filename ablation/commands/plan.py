@@ -136,9 +136,9 @@ def _hours(rows: list[Row], benchmark: Benchmark, data: Path | None, download: b
             resolve_device(device, benchmark.recipe.world_size),
             counts,
         )
-    refused = next((verdict for verdict in verdicts if not verdict.passed or verdict.hours is None), None)
-    if refused is not None:
-        raise InputError(f"{refused.line()}; --no-timing plans all the same")
+    over = [verdict for verdict in verdicts if not verdict.passed] or [v for v in verdicts if v.hours is None]
+    if over:
+        raise InputError(f"{over[0].line()}; --no-timing plans all the same")
     return sum(verdict.hours.predicted for verdict in verdicts if verdict.hours)
 
 
