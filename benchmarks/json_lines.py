@@ -5,7 +5,7 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields, make_dataclass
 from functools import cached_property
 from pathlib import Path
@@ -72,10 +72,10 @@ class JsonLines(Generic[Record]):
         except FileNotFoundError:
             return False
 
-    def read(self, without: str = "") -> list[Record]:
+    def read(self, without: Sequence[str] = ()) -> list[Record]:
         """All that is whole, oldest first. Raises InputError where the file cannot be read.
 
-        without: a list that may take long to read and is left empty.
+        without: lists that are left empty, as they take long to read; the first one is of flat objects.
         """
         self.damaged = []
         try:
@@ -101,21 +101,22 @@ class JsonLines(Generic[Record]):
             return None
         return record
 
-    def _parser_without(self, name: str) -> Callable[[bytes], Record | None]:
-        """Reads a line but for this field, a list of flat objects, whose content is not looked at."""
+    def _parser_without(self, names: Sequence[str]) -> Callable[[bytes], Record | None]:
+        """Reads a line but for these fields; the first one's content, a list of flat objects, is not even looked at."""
         from pydantic import ConfigDict, TypeAdapter
 
-        kept: list[Any] = [(f.name, f.type, f) for f in fields(self.record) if f.name != name]  # type: ignore[arg-type]
+        every: Any = fields(self.record)  # type: ignore[arg-type]  # a dataclass
+        kept: list[Any] = [(field.name, field.type, field) for field in every if field.name not in names]
+        begin = b'"%s": [' % names[0].encode()
         config = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False)
         adapter: TypeAdapter[Any] = TypeAdapter(make_dataclass("Lean", kept, namespace={"__pydantic_config__": config}))
 
         def parse(line: bytes) -> Record | None:
             try:
-                return self.record(
-                    **vars(adapter.validate_json(_cut(_unseal(line), b'"%s": [' % name.encode()))), **{name: []}
-                )
+                read = vars(adapter.validate_json(_cut(_unseal(line), begin)))
             except ValueError:
                 return None
+            return self.record(**read, **{name: [] for name in names})
 
         return parse
 

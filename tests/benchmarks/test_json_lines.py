@@ -219,8 +219,9 @@ def test_what_is_not_wanted_is_not_read_and_all_else_is(tmp_path: Path) -> None:
     for record in LONG:
         lines.append(record)
     assert lines.read() == LONG
-    assert lines.read(without="curve") == [Long(record.word, [], record.rest) for record in LONG]
-    assert lines.read(without="rest") == [Long(record.word, record.curve, []) for record in LONG]
+    assert lines.read(without=["curve"]) == [Long(record.word, [], record.rest) for record in LONG]
+    assert lines.read(without=["curve", "rest"]) == [Long(record.word, [], []) for record in LONG]
+    assert lines.read(without=["rest"]) == [Long(record.word, record.curve, []) for record in LONG]
     lines.path.write_bytes(lines.path.read_bytes().replace(b"2.0", b"3.0"))
-    assert [record.word for record in lines.read(without="curve")] == [LONG[1].word, LONG[2].word]
+    assert [record.word for record in lines.read(without=["curve"])] == [LONG[1].word, LONG[2].word]
     assert lines.damaged == [1]
