@@ -75,7 +75,7 @@ class JsonLines(Generic[Record]):
     def read(self, without: Sequence[str] = ()) -> list[Record]:
         """All that is whole, oldest first. Raises InputError where the file cannot be read.
 
-        without: lists that are left empty, as they take long to read; the first one is of flat objects.
+        without: lists that are left empty, as they take long to read; those but the record's last are of flat objects.
         """
         self.damaged = []
         try:
@@ -102,18 +102,21 @@ class JsonLines(Generic[Record]):
         return record
 
     def _parser_without(self, names: Sequence[str]) -> Callable[[bytes], Record | None]:
-        """Reads a line but for these fields; the first one's content, a list of flat objects, is not even looked at."""
+        """Reads a line but for these fields, whose content is not even looked at."""
         from pydantic import ConfigDict, TypeAdapter
 
         every: Any = fields(self.record)  # type: ignore[arg-type]  # a dataclass
         kept: list[Any] = [(field.name, field.type, field) for field in every if field.name not in names]
-        begin = b'"%s": [' % names[0].encode()
+        begins = [(b'"%s": [' % name.encode(), name == every[-1].name) for name in names]
         config = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False)
         adapter: TypeAdapter[Any] = TypeAdapter(make_dataclass("Lean", kept, namespace={"__pydantic_config__": config}))
 
         def parse(line: bytes) -> Record | None:
             try:
-                read = vars(adapter.validate_json(_cut(_unseal(line), begin)))
+                content = _unseal(line)
+                for begin, is_last in begins:
+                    content = _cut(content, begin, is_last)
+                read = vars(adapter.validate_json(content))
             except ValueError:
                 return None
             return self.record(**read, **{name: [] for name in names})
@@ -130,10 +133,13 @@ def _sealed(content: bytes) -> bytes:
     return content[:-1] + SEAL % hashlib.sha256(content).hexdigest().encode()
 
 
-def _cut(content: bytes, begin: bytes) -> bytes:
-    """Empties the list that begins so; a text within the content cannot begin so, as its quotes are escaped."""
+def _cut(content: bytes, begin: bytes, is_last: bool) -> bytes:
+    """Empties the list that begins so; a text within the content cannot begin so, as its quotes are escaped.
+
+    is_last: whether nothing but the end of the record follows it; otherwise it must hold no other list.
+    """
     start = content.find(begin)
-    end = content.find(b"]", start)
+    end = len(content) - 2 if is_last else content.find(b"]", start)
     return content if start < 0 or end < 0 else content[: start + len(begin)] + content[end:]
 
 

@@ -208,10 +208,14 @@ class Long:
 
     word: str
     curve: list[dict[str, float]]
-    rest: list[int] = field(default_factory=list)
+    rest: list[list[int]] = field(default_factory=list)
 
 
-LONG = [Long('"curve": [1]', [{"a": 1.0}, {"b": 2.0}], [3]), Long("x", [], []), Long('\\", "curve": [', [{"a": 0.5}])]
+LONG = [
+    Long('"curve": [1]', [{"a": 1.0}, {"b": 2.0}], [[3], [], [4]]),
+    Long("x", [], []),
+    Long('\\", "curve": [', [{"a": 0.5}]),
+]
 
 
 def test_what_is_not_wanted_is_not_read_and_all_else_is(tmp_path: Path) -> None:
