@@ -147,10 +147,10 @@ def caption(
     pairing: Pairing = "unpaired",
 ) -> str:
     """Says what the numbers are and where they come from. What they are of stands before the first semicolon."""
-    ids = {printable(f"{benchmark.name} ({result.benchmark_id})") for result in results} or {benchmark.name}
-    devices = {printable(result.device) for result in results}
-    versions = {f"torch {printable(result.versions.get('torch', '?'))}" for result in results}
-    made = [*sorted(ids), *sorted(devices), *sorted(versions)]
+    ids = {f"{benchmark.name} ({result.benchmark_id})" for result in results} or {benchmark.name}
+    devices = {result.device for result in results}
+    versions = {f"torch {result.versions.get('torch', '?')}" for result in results}
+    made = [*map(printable, (*sorted(ids), *sorted(devices), *sorted(versions)))]
     if benchmark.recipe.world_size > 1:
         made.append(f"{benchmark.recipe.world_size} devices a run")
     shared = max((result.side_by_side for result in results), default=1)
