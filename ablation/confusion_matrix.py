@@ -1,6 +1,5 @@
 """The confusion matrix as a picture."""
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from ablation.labels import quiet
 from arch.errors import printable
 
 LONGEST = 24  # characters of a class name
@@ -42,5 +42,5 @@ def plot_confusion(counts: NDArray[np.int64], classes: Sequence[str], title: str
             if counts[i, j]:
                 dark = wrong[i, j] > 0.5 * max(LEAST, wrong.max())
                 axes.text(j, i, f"{shares[i, j]:.3g}", ha="center", va="center", fontsize=8, color="w" if dark else "k")
-    with warnings.catch_warnings(action="ignore", category=UserWarning):  # signs that the font does not have
+    with quiet():
         figure.savefig(path, dpi=130, format="png")

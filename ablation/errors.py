@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from ablation.findings import runs_of
 from ablation.plan import Row, is_step
 from arch.errors import printable
 from benchmarks import engine
@@ -49,11 +50,11 @@ def analyse(rows: Sequence[Row], results: Sequence[Result], labels: Counts, out:
 
     Raises ValueError where no row has any.
     """
-    there = [row for row in rows if _runs(row, results)]
+    there = [row for row in rows if runs_of(row, results)]
     if not there:
         raise ValueError("no row has a result")
     row = [*there, *filter(is_step, there)][-1]
-    runs, first = _runs(row, results), _runs(rows[0], results)
+    runs, first = (list(runs_of(one, results).values()) for one in (row, rows[0]))
     classes = list(runs[0].per_class)
     per_class = pd.DataFrame({"class": classes, "images": np.bincount(labels, minlength=len(classes))})
     per_class["top1"] = _mean_per_class(runs, classes)
@@ -66,10 +67,6 @@ def analyse(rows: Sequence[Row], results: Sequence[Result], labels: Counts, out:
         np.add.at(confusion, (labels, taken), 1)
     lacking = tuple(seed for seed, taken in kept.items() if taken is None)
     return Errors(row, tuple(kept), per_class, confusion if known else None, lacking)
-
-
-def _runs(row: Row, results: Sequence[Result]) -> list[Result]:
-    return sorted((r for r in results if r.key == row.variant.key()), key=lambda run: run.seed)
 
 
 def _mean_per_class(runs: Sequence[Result], classes: Sequence[str]) -> list[float]:
@@ -129,7 +126,9 @@ def without(
     is_double[list(duplicates)] = True
     lines: list[dict[str, Any]] = []
     for row in rows:
-        there = [taken for run in _runs(row, results) if (taken := predictions(run, labels, out)) is not None]
+        there = [
+            taken for run in runs_of(row, results).values() if (taken := predictions(run, labels, out)) is not None
+        ]
         right = np.array([taken == labels for taken in there]).reshape(len(there), len(labels))
         parts = {"top1": right, "top1_without": right[:, ~is_double], "top1_duplicates": right[:, is_double]}
         means = {name: 100 * float(part.mean()) if part.size else float("nan") for name, part in parts.items()}

@@ -12,7 +12,7 @@ from ablation.table import Table
 from ablation.views import to_csv, to_html, to_json, to_latex, to_markdown, to_terminal
 from arch.errors import InputError
 from benchmarks.durable import replace_file
-from benchmarks.options import new_console
+from benchmarks.options import new_console, say
 
 NAME_LIMIT = 100  # characters of a file's name before its suffix
 
@@ -51,9 +51,9 @@ def show(
     console = new_console()
     console.print(to_terminal(table, console.width))
     for line in table.notes:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        say(line)
     if files:
-        console.print("written: " + ", ".join(map(str, files)), markup=False, highlight=False, soft_wrap=True)
+        say("written: " + ", ".join(map(str, files)))
 
 
 def _content(table: Table, recorded: Recorded, pairing: Pairing, files: Sequence[Path]) -> dict[str, object]:

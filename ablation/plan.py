@@ -87,8 +87,8 @@ def _alternatives(text: str, benchmark: Benchmark) -> dict[int, list[tuple[Step,
             raise InputError(f"{match[0]!r} stands in no step's place: write it behind one, as in baseline+se~eca")
         part = match["part"].partition("=")[0]
         before = path.steps[:-1]
-        place = next((i for i in reversed(range(len(before))) if str(before[i]).startswith(f"+{part}")
-                      and before[i].part == part), None)  # fmt: skip
+        standing = [i for i, earlier in enumerate(before) if (earlier.sign, earlier.part) == ("+", part)]
+        place = max(standing, default=None)
         if place is None or any(later.part == part for later in before[place + 1 :]):
             spec = parse(f"{Spec(path.base, before)}+{match['part']}")
             step = spec.steps[-1]

@@ -99,6 +99,11 @@ def new_console() -> "Console":
     return Console(width=None if told else WIDE)
 
 
+def say(line: str) -> None:
+    """One line on standard output, as it is: no name in it is markup."""
+    new_console().print(line, markup=False, highlight=False, soft_wrap=True)
+
+
 def new_app(help_text: str) -> typer.Typer:
     """A typer application that leaves errors to `run_app`."""
     return typer.Typer(help=help_text, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)

@@ -9,11 +9,10 @@ import typer
 
 from ablation.commands.options import IdOption, RecordedBenchmark, RecordedSeeds, RecordedSpec
 from arch.errors import InputError, printable
-from benchmarks.options import DEFAULT_OUT, DataOption, DeviceOption, JsonOption, OutOption, new_console
+from benchmarks.options import DEFAULT_OUT, DataOption, DeviceOption, JsonOption, OutOption, new_console, say
 
 if TYPE_CHECKING:
     import pandas as pd
-    from rich.console import Console
 
     from ablation.errors import Errors
     from benchmarks.near_duplicates import NearDuplicates
@@ -70,7 +69,7 @@ def errors(
     else:
         last = [row for row in recorded.rows if is_step(row)][-1]
         if errors.row != last:
-            _say(new_console(), f"{last.spec} has no result: this is of {errors.row.spec}, the last row that has one")
+            say(f"{last.spec} has no result: this is of {errors.row.spec}, the last row that has one")
         _print(errors, found, table, files)
     return 0
 
@@ -131,24 +130,23 @@ def _csv(frame: "pd.DataFrame") -> bytes:
 def _print(errors: "Errors", found: "NearDuplicates | None", table: "pd.DataFrame | None", files: list[str]) -> None:
     from ablation.errors import confusions
 
-    console = new_console()
     worst = errors.per_class.sort_values(["top1", "class"]).head(WORST)
     lines = [
         (printable(line["class"]), str(line["images"]), f"{line['top1']:.2f}", _number(line["change"], "+.2f"))
         for line in worst.to_dict("records")
     ]
     title = f"{errors.row.spec}, mean over {len(errors.seeds)} seed(s): the classes that it knows least"
-    _table(console, title, ("class", "images", "top-1 %", "Δ first row"), lines)
+    _table(title, ("class", "images", "top-1 %", "Δ first row"), lines)
     if errors.confusion is None:
-        _say(console, "no predictions are kept of these runs, so that there is no confusion matrix")
+        say("no predictions are kept of these runs, so that there is no confusion matrix")
     else:
         pairs = [
             (printable(line["class"]), printable(line["taken_for"]), f"{line['percent']:.1f}")
             for line in confusions(errors, WORST).to_dict("records")
         ]
-        _table(console, "what is taken for what", ("class", "taken for", "% of its images"), pairs)
+        _table("what is taken for what", ("class", "taken for", "% of its images"), pairs)
     if errors.lacking and errors.confusion is not None:
-        _say(console, f"no predictions are kept of seeds {', '.join(map(str, errors.lacking))}: left out of the matrix")
+        say(f"no predictions are kept of seeds {', '.join(map(str, errors.lacking))}: left out of the matrix")
     if found is not None and table is not None:
         share = 100 * len(found.found) / found.test_images
         rows = [
@@ -156,30 +154,24 @@ def _print(errors: "Errors", found: "NearDuplicates | None", table: "pd.DataFram
             for line in table.to_dict("records")
         ]
         words = f"{len(found.found)} of {found.test_images} test images ({share:.1f}%) are near-duplicates"
-        _table(console, f"{words} of training images", ("step", "n", "top-1 %", "without them", "on them alone"), rows)
-        _say(
-            console, "found by pixels: things that look alike are among them, which most tiny images do, such as digits"
-        )
-    _say(console, "written: " + ", ".join(files))
+        _table(f"{words} of training images", ("step", "n", "top-1 %", "without them", "on them alone"), rows)
+        say("found by pixels: things that look alike are among them, which most tiny images do, such as digits")
+    say("written: " + ", ".join(files))
 
 
 def _number(value: float, form: str) -> str:
     return "" if isnan(value) else f"{value:{form}}"
 
 
-def _say(console: "Console", line: str) -> None:
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def _table(console: "Console", title: str, columns: tuple[str, ...], lines: Sequence[tuple[str, ...]]) -> None:
+def _table(title: str, columns: tuple[str, ...], lines: Sequence[tuple[str, ...]]) -> None:
     from rich import box
     from rich.table import Table
     from rich.text import Text  # as which a name is no markup and no emoji
 
-    _say(console, title)
+    say(title)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     for place, name in enumerate(columns):
         table.add_column(name, justify="left" if place == 0 or name == "taken for" else "right", overflow="fold")
     for line in lines:
         table.add_row(*map(Text, line))
-    console.print(table)
+    new_console().print(table)

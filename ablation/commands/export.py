@@ -1,11 +1,17 @@
 """`ablate export`."""
 
-import sys
 from typing import Annotated
 
 import typer
 
-from ablation.commands.options import IdOption, RecordedBenchmark, RecordedData, RecordedDevice, RecordedSeeds
+from ablation.commands.options import (
+    IdOption,
+    RecordedBenchmark,
+    RecordedData,
+    RecordedDevice,
+    RecordedSeeds,
+    warn_damaged,
+)
 from benchmarks.options import DEFAULT_OUT, OutOption
 
 
@@ -26,8 +32,7 @@ def export(
 
     store = Store(out)
     recorded = find(store, Choice(spec, benchmark, benchmark_id, data, device), curves=True)
-    for file in store.damaged:
-        print(f"warning: lines that cannot be read are left out: {file}", file=sys.stderr)
+    warn_damaged(store)
     keys = {row.variant.key() for row in recorded.rows}
     results = [r for r in recorded.results if r.key in keys and (seeds is None or r.seed < seeds)]
     line = export_runs(tracker, results, out / "trackers")

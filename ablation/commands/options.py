@@ -1,11 +1,15 @@
 """Options that several commands of `ablate` share."""
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ablation.plan import Pairing
+
+if TYPE_CHECKING:
+    from benchmarks.results import Store
 
 SpecArgument = Annotated[
     str,
@@ -33,6 +37,12 @@ PickedFromOption = Annotated[
         help="Architectures that the best row was picked from  [default: all recorded]",
     ),
 ]
+
+
+def warn_damaged(store: "Store") -> None:
+    """Names the lines that its last reading could not read."""
+    for file in store.damaged:
+        print(f"warning: lines that cannot be read are left out: {file}", file=sys.stderr)
 
 
 def pairing(paired: bool) -> Pairing:

@@ -1,7 +1,6 @@
 """`ablate report`."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +16,7 @@ from ablation.commands.options import (
     RecordedSeeds,
     RecordedSpec,
     pairing,
+    warn_damaged,
 )
 from arch.errors import InputError
 from benchmarks.names import check_path
@@ -54,8 +54,7 @@ def report(
 
     store = Store(out)
     recorded = find(store, Choice(spec, benchmark, benchmark_id, data, device), curves=True)
-    for file in store.damaged:
-        print(f"warning: lines that cannot be read are left out: {file}", file=sys.stderr)
+    warn_damaged(store)
     results, how = recorded.results, pairing(paired)
     table = make_table(recorded.rows, results, recorded.benchmark, seeds, recorded.failures, how, picked_from)
     stem = stem_of(recorded, out)

@@ -1,6 +1,5 @@
 """`ablate table`."""
 
-import sys
 from typing import Annotated, Literal
 
 import typer
@@ -15,6 +14,7 @@ from ablation.commands.options import (
     RecordedSeeds,
     RecordedSpec,
     pairing,
+    warn_damaged,
 )
 from benchmarks.options import DEFAULT_OUT, JsonOption, OutOption
 
@@ -45,8 +45,7 @@ def table(
 
     store = Store(out)
     recorded = find(store, Choice(spec, benchmark, benchmark_id, data, device))
-    for file in store.damaged:
-        print(f"warning: lines that cannot be read are left out: {file}", file=sys.stderr)
+    warn_damaged(store)
     how = pairing(paired)
     shown = make_table(recorded.rows, recorded.results, recorded.benchmark, seeds, recorded.failures, how, picked_from)
     show(shown, recorded, how, [], form, as_json)

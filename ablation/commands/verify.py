@@ -7,7 +7,7 @@ import typer
 
 from ablation.commands.options import IdOption, RecordedBenchmark, RecordedSpec
 from arch.errors import InputError
-from benchmarks.options import DEFAULT_OUT, DataOption, DeviceOption, JsonOption, OutOption, new_console
+from benchmarks.options import DEFAULT_OUT, DataOption, DeviceOption, JsonOption, OutOption, say
 
 if TYPE_CHECKING:
     from benchmarks.results import Result
@@ -45,20 +45,20 @@ def verify(
     before = there[min(there) if seed is None else seed]
     with Display() as display:
         again = train_again(before, row.variant, recorded.benchmark, data, device, display)
-    differ = compare(before, again)
+    same, differ = again.numbers() == before.numbers(), compare(before, again)
     if as_json:
-        print(json.dumps(_content(before, again, differ), indent=2))
+        print(json.dumps(_content(before, again, same, differ), indent=2))
     else:
-        _print(before, again, differ)
-    return DIFFERS if again.numbers() != before.numbers() else 0
+        _print(before, again, same, differ)
+    return 0 if same else DIFFERS
 
 
-def _content(before: "Result", again: "Result", differ: list[str]) -> dict[str, Any]:
+def _content(before: "Result", again: "Result", same: bool, differ: list[str]) -> dict[str, Any]:
     return {
         "spec": before.spec,
         "seed": before.seed,
         "benchmark_id": before.benchmark_id,
-        "same": again.numbers() == before.numbers(),
+        "same": same,
         "top1": [before.top1, again.top1],
         "top5": [before.top5, again.top5],
         "hours": [before.hours, again.hours],
@@ -66,11 +66,10 @@ def _content(before: "Result", again: "Result", differ: list[str]) -> dict[str, 
     }
 
 
-def _print(before: "Result", again: "Result", differ: list[str]) -> None:
-    same = again.numbers() == before.numbers()
+def _print(before: "Result", again: "Result", same: bool, differ: list[str]) -> None:
     head = f"{before.spec} seed {before.seed} ({before.benchmark_id}): top-1 {before.top1:.2f} recorded"
     lines = [f"{head}, {again.top1:.2f} now: {'the same to the bit' if same else 'not the same'}"]
     if not same or differ:
         lines.append(f"made with: {'; '.join(differ) or 'the same device, versions and commit'}")
     for line in lines:
-        new_console().print(line, markup=False, highlight=False, soft_wrap=True)
+        say(line)
