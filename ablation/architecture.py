@@ -11,7 +11,7 @@ from matplotlib.patches import FancyBboxPatch
 from ablation.figures import Size, heading
 from ablation.findings import runs_of, short
 from ablation.labels import fitted, quiet, text_width
-from ablation.plan import Row, is_step
+from ablation.row import Row, is_step
 from benchmarks.budget.verdict import format_count
 from benchmarks.results import Result
 
@@ -30,7 +30,7 @@ class Column:
 
     header: tuple[str, str]
     cells: tuple[tuple[tuple[str, ...], bool], ...]  # (lines, whether it is attention)
-    shortcut: tuple[str, ...] | None  # lines; None for stem and head
+    shortcut: tuple[str, ...] | None  # lines; None for stem, head and a plain stage
     footer: tuple[str, str]
     width: float
 
@@ -109,7 +109,8 @@ def _columns(sections: Sequence[Mapping[str, Any]], width: float) -> list[Column
 
 def _column(section: Mapping[str, Any], width: float) -> Column:
     is_stage = bool(section["block"])
-    inner = width - (LEFT + RIGHT if is_stage else 2 * RIGHT) - 2 * PAD
+    has_shortcut = is_stage and not section.get("plain", False)  # which older records do not say
+    inner = width - (LEFT + RIGHT if has_shortcut else 2 * RIGHT) - 2 * PAD
     layers = [(layer, False) for layer in section["branch"]] + [(name, True) for name in section["attention"]]
     if len(layers) > MOST:
         layers = [*layers[: MOST - 1], (f"… {len(layers) - MOST + 1} more", False)]
@@ -123,7 +124,7 @@ def _column(section: Mapping[str, Any], width: float) -> Column:
     return Column(
         header=(fitted(section["name"], width), fitted(f"{blocks}{section['block']}", width) if is_stage else ""),
         cells=tuple((wrapped(str(layer), inner), accent) for layer, accent in layers),
-        shortcut=tuple(around) if is_stage else None,
+        shortcut=tuple(around) if has_shortcut else None,
         footer=(
             fitted(" × ".join(map(str, section["output"])), width + GAP / 2),
             fitted(f"{format_count(section['params'])} params".replace("  ", " "), width + GAP / 2),
@@ -145,15 +146,15 @@ def _draw(axes: Axes, column: Column, left: float, top: float, height: float, fo
     write(top + 1.0, column.header[1])
     write(top - height - 1.1, column.footer[0])
     write(top - height - 2.4, column.footer[1], color="0.35")
-    is_stage = column.shortcut is not None
-    inset = (LEFT, RIGHT) if is_stage else (RIGHT, RIGHT)
+    has_shortcut = column.shortcut is not None
+    inset = (LEFT, RIGHT) if has_shortcut else (RIGHT, RIGHT)
     centre = left + inset[0] + (column.width - sum(inset)) / 2
-    y = top - BETWEEN - (0 if is_stage else (height - column.height) / 2)
+    y = top - BETWEEN - (0 if has_shortcut else (height - column.height) / 2)
     start = y
-    y -= BETWEEN if is_stage else 0
+    y -= BETWEEN if has_shortcut else 0
     for number, (lines, accent) in enumerate(column.cells):
         tall = len(lines) * LINE + 2 * PAD
-        if number or is_stage:
+        if number or has_shortcut:
             axes.plot((centre, centre), (y, y + BETWEEN), color="0.35", linewidth=font / 9, zorder=1)
         fill, edge = (ACCENT_FILL, ACCENT) if accent else (FILL, EDGE)
         _box(axes, left + inset[0], y - tall, column.width - sum(inset), tall, fill, edge, font)

@@ -12,7 +12,8 @@ import pandas as pd
 import typer
 from tabulate import tabulate
 
-from ablation.plan import Pairing, Row, path
+from ablation.plan import path
+from ablation.row import Pairing, Row
 from ablation.statistics import power
 from ablation.table import ablation_frame
 from benchmarks.benchmark import BENCHMARKS
@@ -45,7 +46,7 @@ def make_records(
 def _record(row: Row, seed: int, top1: float) -> Result:
     return Result(
         spec=row.spec,
-        key=row.variant.key(),
+        key=row.key,
         seed=seed,
         benchmark="cifar100",
         benchmark_id="simulated",

@@ -2,9 +2,12 @@
 
 from collections.abc import Callable
 
+from ablation.commands.datasize import datasize
+from ablation.commands.distill import distill
 from ablation.commands.doctor import doctor
 from ablation.commands.errors import errors
 from ablation.commands.export import export
+from ablation.commands.finetune import finetune
 from ablation.commands.list import list_names
 from ablation.commands.plan import plan
 from ablation.commands.report import report
@@ -17,6 +20,9 @@ app = new_app("Sequential ablation of image classifiers under a fixed recipe and
 COMMANDS: dict[str, Callable[..., int]] = {
     "plan": plan,
     "run": run,
+    "distill": distill,
+    "datasize": datasize,
+    "finetune": finetune,
     "table": table,
     "report": report,
     "errors": errors,

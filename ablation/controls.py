@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from math import inf, isinf
 
-from ablation.plan import ALTERNATIVE, Cost
+from ablation.plan import ALTERNATIVE
+from ablation.row import Cost
 from arch.errors import InputError
 from arch.parts import PARTS
 from arch.spec import Spec, Step, parse
@@ -35,8 +36,10 @@ def with_controls(
 
     counts: training and test images, for the hours. Raises InputError where the plan is no path or has alternatives.
     """
-    if ":" in text or ALTERNATIVE.search(text):
-        raise InputError(f"--control stands beside the steps of a path, and {text!r} is not one, or has its own")
+    if ":" in text or "@" in text or ALTERNATIVE.search(text):
+        raise InputError(
+            f"--control stands beside the steps of a path, and {text!r} is not one, or has its own or settings"
+        )
     specs = parse(text, benchmark.baseline).path()
     pairs = [(str(before), str(after)) for before, after in pairwise(specs)]
     factors = engine.call("ablation.controls:match", display, pairs, benchmark, by, device, counts)

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from ablation.findings import runs_of
-from ablation.plan import Row, is_step
+from ablation.row import Row, is_step
 from arch.errors import printable
 from benchmarks import engine
 from benchmarks.benchmark import Data

@@ -15,7 +15,7 @@ from pandas import DataFrame
 
 from ablation.findings import runs_of, short
 from ablation.labels import fitted, place_around, quiet, spread_out, text_width
-from ablation.plan import Row
+from ablation.row import Row
 from ablation.table import Table
 from benchmarks.results import Result
 
@@ -57,7 +57,7 @@ def curves(
     with quiet():
         names = [fitted(_name(row), 0.4 * 72 * size.width / size.font - 2.5) for row in rows]
         widest = max((text_width(f"{name} 88.88") for name in names), default=0.0)
-    figure, axes = _empty(size, title, "mean over seeds; band: from the worst seed to the best", right=2.0 + widest)
+    figure, axes = empty(size, title, "mean over seeds; band: from the worst seed to the best", right=2.0 + widest)
     drawn: list[tuple[str, str, str, float]] = []
     lowest = []
     last = 1.0
@@ -111,7 +111,7 @@ def accuracy_against(cost: Cost, rows: Sequence[Row], frame: DataFrame, size: Si
     """Final top-1, with one standard deviation over seeds each way, against a cost, and the Pareto front."""
     most = float(frame[cost].max()) if frame["n"].any() else 0.0
     words, unit = next((axis for axis in COSTS[cost] if most >= axis[1]), COSTS[cost][-1])
-    figure, axes = _empty(size, title, "mean ± standard deviation over seeds; dashed: Pareto front", right=0.8)
+    figure, axes = empty(size, title, "mean ± standard deviation over seeds; dashed: Pareto front", right=0.8)
     axes.set(xlabel=words, ylabel="test top-1 (%)")
     found = [(i, line) for i, line in enumerate(frame.to_dict("records")) if line["n"]]
     points = [(float(line[cost]) / unit, float(line["top1_mean"])) for _, line in found]
@@ -159,7 +159,7 @@ def _limits(axes: Axes, xs: Sequence[float], low: Sequence[float], high: Sequenc
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
 
 
-def _empty(size: Size, title: str, words: str, right: float) -> tuple[Figure, Axes]:
+def empty(size: Size, title: str, words: str, right: float) -> tuple[Figure, Axes]:
     """Axes with margins of so many letters' heights; what a layout engine finds out takes many times the time."""
     figure = Figure((size.width, size.height))
     across, up = 72 * size.width / size.font, 72 * size.height / size.font

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from ablation.plan import Pairing, Row, is_left_out, is_step
+from ablation.row import Pairing, Row, is_left_out, is_step
 from ablation.statistics import ALPHA, change
 from ablation.table import Table
 from arch.errors import printable
@@ -25,7 +25,7 @@ def short(text: str, longest: int = LONGEST) -> str:
 
 def runs_of(row: Row, results: Sequence[Result], seeds: int | None = None) -> dict[int, Result]:
     """The row's results by seed; of seeds 0 to seeds - 1 only, where that is said."""
-    key = row.variant.key()
+    key = row.key
     found = {result.seed: result for result in results if result.key == key and (seeds is None or result.seed < seeds)}
     return dict(sorted(found.items()))
 
@@ -106,7 +106,7 @@ def _of_all(
     last = max((i for i, row in enumerate(rows) if top1[i] and is_step(row)), default=0)
     pairs = sum(row.is_interaction for row in rows)  # of several none is the whole
     if (
-        top1[0] and last and pairs < 2 and rows[last].against != ((0, -1),) and rows[last].variant != rows[0].variant
+        top1[0] and last and pairs < 2 and rows[last].key != rows[0].key and _leads_on(rows, last)
     ):  # else the row's own sentence has said it
         total = change(top1[last], [(top1[0], -1)], pairing)
         if not math.isnan(total.points):
@@ -119,6 +119,14 @@ def _of_all(
     name = short(best["step"])
     sentences.append(f"Highest mean top-1: {name} with {means}, {cost}, {format_hours(best['hours'])}.")
     return sentences
+
+
+def _leads_on(rows: Sequence[Row], last: int) -> bool:
+    """Whether several steps, each from the one before, lead from the first row to this."""
+    place, steps = last, 0
+    while rows[place].against:
+        place, steps = rows[place].against[0][0], steps + 1
+    return place == 0 and steps > 1
 
 
 def best_line(lines: Sequence[Mapping[Any, Any]]) -> Mapping[Any, Any] | None:

@@ -1,19 +1,26 @@
 """A table as it is shown, and as `ablate run` keeps it beside its records, with the curves."""
 
 import json
+import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
-from ablation.plan import Pairing
+from ablation.datasize_findings import datasize_findings
+from ablation.datasize_series import series_of
 from ablation.records import Recorded
-from ablation.table import Table
+from ablation.row import Pairing
+from ablation.scaling import Series
+from ablation.sizes import explain_sizes
+from ablation.table import Table, make_table
 from ablation.views import to_csv, to_html, to_json, to_latex, to_markdown, to_terminal
 from arch.errors import InputError
 from benchmarks.durable import replace_file
 from benchmarks.options import new_console, say
 
+UNFIT = re.compile(r"[^A-Za-z0-9_.+~=-]")  # what some file system or shell does not take in a name
 NAME_LIMIT = 100  # characters of a file's name before its suffix
 
 Form = Literal["terminal", "markdown", "latex", "html", "csv"]
@@ -27,10 +34,30 @@ FORMS: dict[Form, Callable[[Table], str]] = {
 
 def stem_of(recorded: Recorded, out: Path) -> Path:
     """What the files of a plan are called, before their suffix."""
-    name = f"{recorded.benchmark.name}_{recorded.plan}".replace(":", "_")
+    name = UNFIT.sub("_", f"{recorded.benchmark.name}_{recorded.plan}")
     if len(name) > NAME_LIMIT:
         name = f"{name[:NAME_LIMIT]}_{sha256(name.encode()).hexdigest()[:12]}"
     return out / name
+
+
+def table_of(
+    recorded: Recorded,
+    seeds: int | None = None,
+    pairing: Pairing = "unpaired",
+    picked_from: int | None = None,
+    findings: bool = True,
+) -> Table:
+    """The table of what is recorded, with what has to be said of its study. recorded: with its curves, for that.
+
+    findings: those of a study of data size too. The other arguments: see `ablation.table.make_table`.
+    """
+    rows, results = recorded.rows, recorded.results
+    table = make_table(rows, results, recorded.benchmark, seeds, recorded.failures, pairing, picked_from)
+    series = series_of(rows, results, seeds)
+    more = [] if series else explain_sizes(rows, results)
+    if findings:
+        more += datasize_findings(series)
+    return replace(table, notes=(*table.notes, *more))
 
 
 def show(
@@ -57,7 +84,7 @@ def show(
 
 
 def _content(table: Table, recorded: Recorded, pairing: Pairing, files: Sequence[Path]) -> dict[str, object]:
-    labels = {row.variant.key(): row.label for row in recorded.rows}
+    labels = {row.key: row.label for row in recorded.rows}
     return {
         "benchmark": recorded.benchmark.name,
         "benchmark_id": recorded.benchmark_id,
@@ -86,11 +113,24 @@ def write_outputs(table: Table, recorded: Recorded, stem: Path, seeds: int | Non
         replace_file(csv, lambda file: file.write_bytes(to_csv(table).encode()))
         if not table.frame["n"].any():
             return [markdown, csv]
+        title = table.caption.partition(";")[0]
         if not unchanged:
             from ablation.figures import plot_curves
 
-            title = table.caption.partition(";")[0]
             replace_file(figure, lambda file: plot_curves(recorded.rows, recorded.results, file, title, seeds))
+        sizes = _write_sizes(series_of(recorded.rows, recorded.results, seeds), stem, title)
     except OSError as error:
         raise InputError(f"cannot write to --out {stem.parent}: {error.strerror or error}") from error
-    return [markdown, csv, figure]
+    return [markdown, csv, figure, *sizes]
+
+
+def _write_sizes(series: Sequence[Series], stem: Path, title: str) -> list[Path]:
+    """stem_sizes.png, of a study of data size."""
+    if not series:
+        return []
+    from ablation.datasize_figure import against_images
+    from ablation.figures import SLIDE, save
+
+    figure = stem.with_name(stem.name + "_sizes.png")
+    replace_file(figure, lambda file: save(against_images(series, SLIDE, title), file, "png"))
+    return [figure]

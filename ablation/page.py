@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ablation.findings import best_line, runs_of, short, spread, with_unit
-from ablation.plan import Row
+from ablation.row import Row
 from ablation.table import Table
 from ablation.views import readable
 from benchmarks.benchmark import Benchmark
@@ -42,21 +42,26 @@ def page_data(
     benchmark: Benchmark,
     sentences: Sequence[str],
     seeds: int | None = None,
+    by_row: bool = True,
 ) -> dict[str, Any]:
-    """All that the page says, as plain data for the template."""
+    """All that the page says, as plain data for the template.
+
+    by_row: whether the first sentences are of the rows that are compared, one each.
+    """
     lines = table.frame.to_dict("records")
     places = chosen(rows, lines)
     compared = [place for place, row in enumerate(rows) if row.against]
-    told = [sentences[i] for i, place in enumerate(compared) if place in places] + [*sentences[len(compared) :]]
+    left_out = [i for i, place in enumerate(compared) if place not in places] if by_row else []
+    told = [sentence for i, sentence in enumerate(sentences) if i not in left_out]
     notes = [*table.notes[:MOST_NOTES]]
     if len(table.notes) > MOST_NOTES:
         notes.append(f"{len(table.notes) - MOST_NOTES} more notes are in the .json beside this page")
     if len(places) < len(rows):
-        left_out = [short(row.label) for place, row in enumerate(rows) if place not in places]
-        names = short(", ".join(left_out), 90)
-        notes.insert(0, f"{len(left_out)} of {len(rows)} rows are left out here and in the figures: {names}")
+        labels = [short(row.label) for place, row in enumerate(rows) if place not in places]
+        names = short(", ".join(labels), 90)
+        notes.insert(0, f"{len(labels)} of {len(rows)} rows are left out here and in the figures: {names}")
     return {
-        "title": f"Ablation on {short(benchmark.name, 60)}",
+        "title": f"{_kind(rows)} on {short(benchmark.name, 60)}",
         "subtitle": short(_proposal(rows), 220),
         "notes": [_line(table.caption), *(_line(line, LONGEST_NOTE) for line in notes)],
         "findings": [_line(line) for line in told],
@@ -68,8 +73,18 @@ def page_data(
     }
 
 
+def _kind(rows: Sequence[Row]) -> str:
+    """What kind of study the rows are."""
+    if any(row.treatment.teacher for row in rows):
+        return "Distillation"
+    return "Data size" if len({row.treatment.fraction for row in rows}) > 1 else "Ablation"
+
+
 def _proposal(rows: Sequence[Row]) -> str:
-    """What the rows are of: the spec with all steps, or where they are pairs the steps and what they are added to."""
+    """What the rows are of: the spec with all steps, or where they are pairs the steps and what they are added to; of
+    nets that are treated otherwise the nets."""
+    if len({row.treatment for row in rows}) > 1:
+        return ", ".join(dict.fromkeys(row.spec.partition("@")[0] for row in rows))
     if sum(row.is_interaction for row in rows) > 1:
         steps = ", ".join(row.label for row in rows[1:] if not row.is_interaction)
         return f"{rows[0].spec} with {steps} and pairs of them"

@@ -1,8 +1,12 @@
 """From a plan to the rows of an ablation table. Knows no torch.
 
-    plan        = [ kind, ":" ], spec with alternatives
+    plan        = [ kind, ":" ], spec with alternatives, { "@", setting }
+                | "compare:", setup, { ",", setup }
+                | "distill", [ "(", settings, ")" ], ":", setup, ">", setup      see ablation.distill
+                | "datasize(", fractions, ")", ":", setup, { ",", setup }        see ablation.datasize
     kind        = path | leave-one-out | pairs | reordered
     alternative = "~", part, [ "=", value ]     stands behind a step, in its place, in a row of its own
+    setup       see benchmarks.treatment; a path's settings are those of all its rows
 
 `baseline+se~eca+cbam` has the rows baseline, +se, ~eca (baseline+eca) and +cbam (baseline+se+cbam). A step is compared
 with the row before it, an alternative with the step in whose place it stands.
@@ -10,57 +14,36 @@ with the row before it, an alternative with the step in whose place it stands.
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import combinations
-from typing import Literal
 
+from ablation.datasize import datasize_rows
+from ablation.distill import distill_rows
+from ablation.row import Row
 from arch.errors import InputError, unknown
 from arch.spec import Spec, Step, parse
-from arch.variant import Variant
 from benchmarks.benchmark import Benchmark
+from benchmarks.treatment import read_setup, read_treatment, split_outside, split_settings
 
-Cost = Literal["params", "macs", "hours"]  # in which a control is as large as the step that it stands beside
-
-Pairing = Literal["unpaired", "paired"]  # how a change is judged: see ablation.statistics
-
-KIND = re.compile(r"(?P<kind>[A-Za-z_-]*):(?P<spec>.*)", re.DOTALL)
+KIND = re.compile(r"(?P<kind>[A-Za-z_-]*)(?:\((?P<arguments>[^()]*)\))?:(?P<spec>.*)", re.DOTALL)
 ALTERNATIVE = re.compile(r"~(?P<part>[^+\-=~]*(?:=(?:[0-9.]+[eE][+-]?[0-9]+|[^+\-=~]*))?)")
-
-
-@dataclass(frozen=True)
-class Row:
-    """One row: what it is called in the table, its whole spec, its architecture, and what it is compared with."""
-
-    label: str
-    spec: str
-    variant: Variant
-    against: tuple[tuple[int, int], ...] = ()  # (row, weight): ((2, -1),) is a step taken from row 2
-
-    @property
-    def is_interaction(self) -> bool:
-        """Whether the change is that of two parts together beyond the sum of each alone."""
-        return len(self.against) > 1
-
-
-def is_step(row: Row) -> bool:
-    """Whether the row is on the way to the proposal, and no alternative and no whole without a part."""
-    return not row.label.startswith("~") and not is_left_out(row)
-
-
-def is_left_out(row: Row) -> bool:
-    """Whether the row is the whole without a step; one that a path takes back stands at the end of its spec."""
-    return row.label.startswith("-") and not row.spec.endswith(row.label)
 
 
 def read_plan(text: str, benchmark: Benchmark) -> list[Row]:
     """The rows of a plan. Raises InputError for one that cannot be read, or a step that changes nothing."""
     match = KIND.fullmatch(text)
-    kind, spec = (match["kind"], match["spec"]) if match else ("path", text)
-    if kind not in PLAN_KINDS:
-        raise unknown("kind of plan", kind, PLAN_KINDS, f" in {text!r}")
-    if kind != "path" and "~" in spec:
+    kind, body, arguments = (match["kind"], match["spec"], match["arguments"]) if match else ("path", text, None)
+    if kind not in (*PLAN_KINDS, *STUDIES):
+        raise unknown("kind of plan", kind, (*PLAN_KINDS, *STUDIES), f" in {text!r}")
+    if kind != "path" and "~" in body:
         raise InputError(f"'~' in {text!r}: alternatives stand in a path, not in {kind}")
-    return PLAN_KINDS[kind](spec, benchmark)
+    if kind in STUDIES:
+        return STUDIES[kind](body, [word.strip() for word in (arguments or "").split(",") if word.strip()], benchmark)
+    if arguments is not None:
+        raise InputError(f"{kind!r} in {text!r} takes nothing in brackets")
+    spec, settings = split_settings(body)
+    rows, treatment = PLAN_KINDS[kind](spec, benchmark), read_treatment(settings, benchmark.baseline)
+    return [replace(row, spec=f"{row.spec}{treatment}", treatment=treatment) for row in rows] if settings else rows
 
 
 def path(text: str, benchmark: Benchmark) -> list[Row]:
@@ -141,11 +124,27 @@ def reordered(text: str, benchmark: Benchmark) -> list[Row]:
     return rows
 
 
+def compare(text: str, arguments: list[str], benchmark: Benchmark) -> list[Row]:
+    """Any setups, each compared with the first."""
+    if arguments:
+        raise InputError("'compare' takes nothing in brackets")
+    setups = [read_setup(word.strip(), benchmark.baseline) for word in split_outside(text, ",")]
+    keys = [setup.key for setup in setups]
+    if twice := [str(setup) for place, setup in enumerate(setups) if setup.key in keys[:place]]:
+        raise InputError(f"{twice[0]!r} stands twice in {'compare:' + text!r}")
+    return [Row.of(setup, against=((0, -1),) if place else ()) for place, setup in enumerate(setups)]
+
+
 PLAN_KINDS: dict[str, Callable[[str, Benchmark], list[Row]]] = {
     "path": path,
     "leave-one-out": leave_one_out,
     "pairs": pairs,
     "reordered": reordered,
+}
+STUDIES: dict[str, Callable[[str, list[str], Benchmark], list[Row]]] = {
+    "compare": compare,
+    "distill": distill_rows,
+    "datasize": datasize_rows,
 }
 
 
@@ -166,6 +165,6 @@ def _after(rows: list[Row], before: int, label: str, spec: Spec) -> Row:
 
 
 def _first(spec: Spec, benchmark: Benchmark) -> Row:
-    is_baseline = spec.variant() == parse(benchmark.baseline).variant()
+    is_baseline = spec.architecture == parse(benchmark.baseline).architecture
     label = f"baseline ({spec})" if is_baseline else str(spec)
-    return Row(label, str(spec), spec.variant())
+    return Row(label, str(spec), spec.architecture)

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ablation.plan import Row, read_plan
+from ablation.plan import read_plan
+from ablation.row import Row
 from ablation.table import unfinished
+from ablation.weights import with_weights
 from arch.errors import InputError
 from benchmarks.benchmark import Benchmark, get_benchmark
 from benchmarks.results import Failure, Result, Store, of_one_benchmark, recorded_benchmark
@@ -62,11 +64,13 @@ def find(store: Store, choice: Choice, curves: bool = False) -> Recorded:
     asked = recorded_benchmark(recorded[-1]) if choice.benchmark is None else get_benchmark(choice.benchmark)
     fingerprint = prepare(asked.data, choice.data).fingerprint if choice.data else None
     results = of_one_benchmark(recorded, asked.name, choice.benchmark_id, fingerprint, choice.device)
-    benchmark, plan = recorded_benchmark(results[-1]), choice.plan or results[-1].plan
+    benchmark, plan = recorded_benchmark(results[-1]), with_weights(choice.plan or results[-1].plan, None)
     rows, benchmark_id = read_plan(plan, benchmark), results[-1].benchmark_id
-    if not any(result.key == row.variant.key() for result in results for row in rows):
+    if not any(result.key == row.key for result in results for row in rows):
         specs = list(dict.fromkeys(result.spec for result in results))
         more = f" and {len(specs) - FEW} more" if len(specs) > FEW else ""
         raise InputError(f"no records of {plan} under {asked.name}: recorded are {', '.join(specs[:FEW])}{more}")
     failures = [failure for failure in failed if failure.benchmark_id == benchmark_id]
+    if not curves and len({row.treatment.fraction for row in rows}) > 1:  # a study of data size, which looks at them
+        results = [result for result in store.results() if result.benchmark_id == benchmark_id]
     return Recorded(plan, rows, benchmark, benchmark_id, results, unfinished(rows, results, failures))

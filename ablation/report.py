@@ -12,10 +12,13 @@ import matplotlib as mpl
 import typst
 
 from ablation.architecture import band, draw_architecture, last_architecture
+from ablation.datasize_figure import SIGNS, against_images
+from ablation.datasize_findings import datasize_findings
+from ablation.datasize_series import series_of
 from ablation.figures import Size, accuracy_against, curves, save
 from ablation.findings import findings, runs_of, short
 from ablation.page import page_data
-from ablation.plan import Pairing, Row
+from ablation.row import Pairing, Row
 from ablation.table import Table
 from ablation.views import to_json
 from arch.errors import printable
@@ -25,6 +28,8 @@ from benchmarks.results import Result
 
 WIDTH, BETWEEN = 180.0, 5.0  # mm: of what is printed on the page, and between two figures
 FONT, LINE = 7.5, 0.9  # points, in figures: nothing on the page is smaller
+COST_WORDS = "Final top-1 (mean ± std) against training time; dashed: Pareto front."
+SIZE_WORDS = f"Top-1 of test (solid) and training (dashed) against training images; {SIGNS}."
 FONTS = (10.0, 9.5, 9.0, 8.5, 8.0, 7.5)  # points of the text: the first with which all fits
 
 
@@ -41,8 +46,10 @@ def write_report(
 
     results, pairing, seeds: those that the table was made with. The same input gives the same bytes.
     """
-    sentences = findings(rows, table, results, pairing, seeds)
-    page = page_data(table, rows, results, benchmark, sentences, seeds)
+    sentences, series = findings(rows, table, results, pairing, seeds), series_of(rows, results, seeds)
+    if series:
+        sentences = [*datasize_findings(series), sentences[-1]]
+    page = page_data(table, rows, results, benchmark, sentences, seeds, by_row=not series)
     origin = {**traced(table, rows, results, benchmark, seeds), "findings": sentences}
     text = json.dumps(origin, indent=1) + "\n"
     content = _pdf(page, table, rows, results, seeds)
@@ -128,10 +135,12 @@ def _draw(
     drawn = [rows[place] for place in places]
     frame = table.frame.iloc[list(places)]
     has_results = bool(frame["n"].any())
+    series = series_of(rows, results, seeds)
     size = Size((WIDTH - BETWEEN) / 2 / 25.4, max(57.0, 92 - 2.9 * len(places)) / 25.4, FONT, LINE)
     if has_results:
         save(curves(drawn, results, size, seeds=seeds), folder / "curves.svg", "svg", text=True)
-        save(accuracy_against("hours", drawn, frame, size), folder / "cost.svg", "svg", text=True)
+        beside = against_images(series, size) if series else accuracy_against("hours", drawn, frame, size)
+        save(beside, folder / "cost.svg", "svg", text=True)
     row, sections = last_architecture(rows, results, seeds)
     if sections:
         banded = band(sections, WIDTH / 25.4, FONT)
@@ -146,7 +155,7 @@ def _draw(
         "figures": has_results,
         "between": BETWEEN,
         "curves_words": "Test top-1 against epoch: mean over seeds, band from worst to best.",
-        "cost_words": "Final top-1 (mean ± std) against training time; dashed: Pareto front.",
+        "cost_words": SIZE_WORDS if series else COST_WORDS,
         "drawn": bool(sections),
         "architecture_words": (
             f"{words}: layers of each stage's first block, attention in orange, its shortcut in italics; below each, "

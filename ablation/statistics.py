@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ablation.plan import Pairing
+from ablation.row import Pairing
 
 Values = NDArray[np.float64]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from ablation.plan import Row
+from ablation.row import Row
 from arch.errors import InputError
 from benchmarks import engine
 from benchmarks.benchmark import Benchmark, identify
@@ -17,7 +17,8 @@ from benchmarks.progress import Display, Progress
 from benchmarks.results import Store, unit_id
 from benchmarks.side_by_side import best_number
 from benchmarks.training.data import CachedData
-from benchmarks.unit import IfChanged, Unit, checkpoint_folder, known_cost, longest_time, record
+from benchmarks.training.recipe import Recipe
+from benchmarks.unit import IfChanged, Unit, checkpoint_folder, kept_file, known_cost, longest_time, record
 
 
 class OverBudget(Exception):
@@ -50,12 +51,15 @@ class Study:
         return identify(self.benchmark.definition(self.data.fingerprint, self.device.partition(":")[0]))
 
     def missing(self, store: Store) -> list[tuple[Row, int]]:
-        """The runs that no record holds yet, each architecture once, all rows of one seed before the next seed."""
+        """The runs that no record holds yet, each once, a teacher's before its student's.
+
+        Otherwise all rows of one seed stand before the next seed.
+        """
         known = {result.unit for result in store.results()}
         missing = []
         for seed in range(self.seeds):
-            for row in self.rows:
-                unit = unit_id(row.variant.key(), seed, self.benchmark_id)
+            for row in with_teachers(self.rows):
+                unit = unit_id(row.key, seed, self.benchmark_id)
                 if unit not in known:
                     known.add(unit)
                     missing.append((row, seed))
@@ -78,29 +82,61 @@ class Study:
         if not missing:
             return
         specs = ", ".join(row.spec for row in self.rows)
-        display.say(f"{self.benchmark.name} ({self.benchmark_id}) on {self.device}, rows of our own bases: {specs}")
-        recorded = self.seeds * len({row.variant for row in self.rows}) - len(missing)
+        display.say(f"{self.benchmark.name} ({self.benchmark_id}) on {self.device}, rows: {specs}")
+        recorded = self.seeds * len({row.key for row in with_teachers(self.rows)}) - len(missing)
         if recorded:
             display.say(f"{recorded} runs are recorded already, {len(missing)} to go")
+        self._check_teachers(missing)
         verdicts = self._check(list(dict.fromkeys(row for row, _ in missing)), display)
         units = self._decided([self._unit(row, seed, verdicts[row.spec]) for row, seed in missing], display)
         side_by_side = self._side_by_side(units, verdicts, display)
         arguments = [(replace(unit, side_by_side=side_by_side),) for unit in units]
-        overall = _Overall(missing, self.benchmark.recipe.epochs, display)
+        overall = _Overall(missing, self.benchmark.recipe, display)
         time_limit = self._time_limit(units, side_by_side)
+        generations = [row.generation for row, _ in missing]
+        for generation in sorted(set(generations)):  # a teacher's weights are there before its students start
+            chosen = [number for number, own in enumerate(generations) if own == generation]
+            self._train(store, display, overall, chosen, [arguments[number] for number in chosen], time_limit)
+
+    def _train(
+        self,
+        store: Store,
+        display: Display,
+        overall: "_Overall",
+        numbers: Sequence[int],
+        arguments: Sequence[tuple[Unit]],
+        time_limit: float,
+    ) -> None:
+        """Trains these of the missing runs. numbers: their places among them."""
+
+        def report(place: int, progress: Progress) -> None:
+            overall(numbers[place], progress)
+
+        side_by_side = arguments[0][0].side_by_side
         # closed before the folder is given free and the cluster left: no run outlives what it needs
         with closing(
-            self.engine.call_each("benchmarks.run:run", arguments, side_by_side, overall, time_limit)
+            self.engine.call_each("benchmarks.run:run", arguments, side_by_side, report, time_limit)
         ) as outcomes:
-            for ended, (number, outcome) in enumerate(outcomes, 1):
-                (row, seed), unit = missing[number], units[number]
+            for place, outcome in outcomes:
+                row, seed = overall.missing[numbers[place]]
+                record(store, arguments[place][0], outcome)
+                overall.end(numbers[place])
                 if isinstance(outcome, Exception):
-                    record(store, unit, outcome)
                     display.say(f"{row.label} seed {seed} failed: {outcome}")
                     continue
-                record(store, unit, outcome)
-                overall.end(number)
-                display.say(f"{row.label} seed {seed}: top-1 {outcome.top1:.2f} ({ended} of {len(missing)} runs)")
+                ended = f"{overall.ended} of {len(overall.missing)} runs"
+                display.say(f"{row.label} seed {seed}: top-1 {outcome.top1:.2f} ({ended})")
+
+    def _check_teachers(self, missing: Sequence[tuple[Row, int]]) -> None:
+        """Raises InputError where a run that is recorded should teach, and its weights are gone."""
+        to_come = {(row.key, seed) for row, seed in missing}
+        for row, seed in missing:
+            teacher = row.treatment.teacher
+            if teacher is None or not teacher.is_trained or (teacher.key, seed) in to_come:
+                continue
+            weights = kept_file(self.out, "weights", unit_id(teacher.key, seed, self.benchmark_id))
+            if not weights.exists():
+                raise InputError(f"{row.label}: the weights of its teacher {teacher} seed {seed} are gone: {weights}")
 
     def _decided(self, units: list[Unit], display: Display) -> list[Unit]:
         """The units, told what to do with a training that was begun on other versions or devices."""
@@ -136,8 +172,13 @@ class Study:
     def _check(self, rows: list[Row], display: Display) -> dict[str, Verdict]:
         """Judges the rows in one child; the verdicts by spec."""
         counts, batch_size = self.data.counts(self.benchmark.data), self.benchmark.recipe.batch_size
-        if counts[0] < batch_size:
-            raise InputError(f"{counts[0]} training images do not fill one batch of {batch_size}")
+        for row in rows:
+            images, _ = self.data.counts(self.benchmark.data, row.treatment.fraction)
+            if images < batch_size:
+                which = "" if row.treatment.fraction == 1 else f"{row.label}: "
+                raise InputError(f"{which}{images} training images do not fill one batch of {batch_size}")
+        if starts := [(row.variant, row.treatment) for row in rows if row.treatment.needs_looking]:
+            self.engine.call("benchmarks.nets:check_starts", display, starts, self.benchmark, self.out.resolve())
         specs = [row.spec for row in rows]
         verdicts: list[Verdict] = self.engine.call(
             "benchmarks.budget.check:check_specs", display, specs, self.benchmark, self.device, counts
@@ -150,6 +191,7 @@ class Study:
         return Unit(
             spec=row.spec,
             variant=row.variant,
+            treatment=row.treatment,
             benchmark=self.benchmark,
             seed=seed,
             data=self.data,
@@ -164,12 +206,25 @@ def _peak_memory(verdict: Verdict) -> int:
     return (verdict.throughput.peak_memory or 0) if verdict.throughput else 0
 
 
+def with_teachers(rows: Sequence[Row]) -> list[Row]:
+    """The rows, and before each the teachers that it needs and that are no rows themselves."""
+    all_rows: list[Row] = []
+    for row in rows:
+        teacher = row.treatment.teacher
+        before = with_teachers([Row.of(teacher)]) if teacher is not None and teacher.is_trained else []
+        all_rows += [other for other in before if all(other.key != known.key for known in (*all_rows, *rows))]
+        all_rows.append(row)
+    return all_rows
+
+
 class _Overall:
     """The progress of all runs as one, in epochs."""
 
-    def __init__(self, missing: Sequence[tuple[Row, int]], epochs: int, display: Display) -> None:
-        self.missing, self.epochs, self.display = missing, epochs, display
+    def __init__(self, missing: Sequence[tuple[Row, int]], recipe: Recipe, display: Display) -> None:
+        self.missing, self.display = missing, display
+        self.epochs = [row.treatment.recipe(recipe).epochs for row, _ in missing]
         self.done = [0] * len(missing)
+        self.ended = 0
 
     def __call__(self, number: int, progress: Progress) -> None:
         row, seed = self.missing[number]
@@ -178,9 +233,10 @@ class _Overall:
             self.display(replace(progress, task=name))
             return
         self.done[number] = progress.done
-        task, total = f"{name} ({number + 1}/{len(self.missing)})", len(self.missing) * self.epochs
+        task, total = f"{name} ({number + 1}/{len(self.missing)})", sum(self.epochs)
         self.display(Progress(task, sum(self.done), total, progress.note))
 
     def end(self, number: int) -> None:
-        """All epochs of a run are done, whether or not they were told of on the way."""
-        self.done[number] = self.epochs
+        """A run has ended, and its epochs are done, whether or not they were told of on the way."""
+        self.done[number] = self.epochs[number]
+        self.ended += 1

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ablation.plan import Pairing, Row
+from ablation.row import Pairing, Row
 from ablation.statistics import (
     ALPHA,
     FEWEST,
@@ -64,7 +64,7 @@ def make_table(
     notes = [*failure_lines(rows, lost), *too_few, *_at_odds(frame)]
     if not any("however large" in line for line in too_few):
         notes += _best_of_many(frame, picked_from or len({result.key for result in used}))
-    keys = {row.variant.key() for row in rows}
+    keys = {row.key for row in rows}
     return Table(frame, caption(benchmark, rows, [r for r in used if r.key in keys], seeds, pairing), tuple(notes))
 
 
@@ -86,16 +86,16 @@ def ablation_frame(
     if len({result.benchmark_id for result in results}) > 1:
         raise ValueError("results of different benchmarks cannot share a table")
     failures = [failure for failure in failures if seeds is None or failure.seed < seeds]
-    runs: dict[str, dict[int, Result]] = {row.variant.key(): {} for row in rows}
+    runs: dict[str, dict[int, Result]] = {row.key: {} for row in rows}
     for result in results:
         if result.key in runs and (seeds is None or result.seed < seeds):
             runs[result.key][result.seed] = result
-    of_rows = [runs[row.variant.key()] for row in rows]
+    of_rows = [runs[row.key] for row in rows]
     wanted = {seed for own in of_rows for seed in own} | {failure.seed for failure in failures}
     frame = pd.DataFrame([_line(row, list(own.values())) for row, own in zip(rows, of_rows, strict=True)])
     frame[["params", "macs"]] = frame[["params", "macs"]].astype("Int64")  # whole, where some row has none
     frame["seeds"] = len(wanted) if seeds is None else seeds
-    frame["failed"] = [sum(failure.key == row.variant.key() for failure in failures) for row in rows]
+    frame["failed"] = [sum(failure.key == row.key for failure in failures) for row in rows]
     top1 = [{seed: result.top1 for seed, result in own.items()} for own in of_rows]
     found = [change(own, [(top1[i], weight) for i, weight in row.against], pairing) if row.against else None
              for row, own in zip(rows, top1, strict=True)]  # fmt: skip
@@ -160,9 +160,10 @@ def caption(
     if changed:
         made.append(f"{changed} run(s) went on under other versions or devices")
     used = {None: "all recorded seeds", 1: "seed 0"}.get(seeds, f"seeds 0 to {(seeds or 1) - 1}")
+    others = " (times epochs=)" if any(row.treatment.epochs != 1 for row in rows) else ""
     how = "paired by seed, p by sign flips" if pairing == "paired" else "unpaired, p by permutation"
     return (
-        f"{', '.join(made)}; final epoch of {benchmark.recipe.epochs}, mean ± std over {used}; "
+        f"{', '.join(made)}; final epoch of {benchmark.recipe.epochs}{others}, mean ± std over {used}; "
         f"change from {_compared(rows)} with its 95% interval ({how}, Holm's correction over the rows); "
         "not shown is not the same as none"
     )
@@ -171,9 +172,15 @@ def caption(
 def _compared(rows: Sequence[Row]) -> str:
     """What the changes are taken from, in words."""
     steps = [(place, row) for place, row in enumerate(rows) if row.against and not row.is_interaction]
-    steps = [(place, row) for place, row in steps if not row.label.startswith("~")]
-    from_first = len(steps) > 1 and all(row.against[0][0] == 0 for _, row in steps)
-    words = "the first row" if from_first else "the row before"
+    others = [(place, row.against[0][0]) for place, row in steps if not row.label.startswith("~")]
+    if len(others) > 1 and all(other == 0 for _, other in others):
+        words = "the first row"
+    elif any(row.treatment.distillation for _, row in steps):
+        words = "the same net trained alone"
+    elif len({row.treatment.fraction for row in rows}) > 1:
+        words = "the first net, or of pretrained weights from fresh ones, on as many images"
+    else:
+        words = "the row before"
     if any(row.label.startswith("~") for row in rows):
         words += ", of ~ from the step in whose place it stands,"
     return words + (", of two parts beyond the sum of both," if any(row.is_interaction for row in rows) else "")
@@ -181,13 +188,13 @@ def _compared(rows: Sequence[Row]) -> str:
 
 def unfinished(rows: Sequence[Row], results: Sequence[Result], failures: Sequence[Failure]) -> list[Failure]:
     """The failures of runs of these rows that have no result to this day."""
-    there, wanted = {result.unit for result in results}, {row.variant.key() for row in rows}
+    there, wanted = {result.unit for result in results}, {row.key for row in rows}
     return [failure for failure in failures if failure.key in wanted and failure.unit not in there]
 
 
 def failure_lines(rows: Sequence[Row], failures: Sequence[Failure]) -> list[str]:
     """What each of them says, under the name that the table has for its row."""
-    labels = {row.variant.key(): row.label for row in rows}
+    labels = {row.key: row.label for row in rows}
     return [printable(f"{labels[failure.key]} seed {failure.seed} failed: {failure.reason}") for failure in failures]
 
 

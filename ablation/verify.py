@@ -4,8 +4,8 @@ import tempfile
 from pathlib import Path
 from typing import cast
 
+from ablation.row import Row
 from arch.errors import InputError
-from arch.variant import Variant
 from benchmarks import engine
 from benchmarks.benchmark import Benchmark, identify
 from benchmarks.device import resolve_device
@@ -17,16 +17,18 @@ from benchmarks.unit import Unit
 
 
 def train_again(
-    record: Result, variant: Variant, benchmark: Benchmark, data: Path | None, device: str, display: Display
+    record: Result, row: Row, benchmark: Benchmark, data: Path | None, out: Path, device: str, display: Display
 ) -> Result:
     """Trains a recorded run once more, in a folder that is gone afterwards.
 
-    Raises InputError where the images or the kind of device are others, and so the benchmark id.
+    out: where what it starts from and its teacher lie. Raises InputError where they are gone, and where the images or
+    the kind of device are others, and so the benchmark id.
     """
     with tempfile.TemporaryDirectory(prefix="ablate-verify-") as folder:
         unit = Unit(
             spec=record.spec,
-            variant=variant,
+            variant=row.variant,
+            treatment=row.treatment,
             benchmark=benchmark,
             seed=record.seed,
             data=prepare(benchmark.data, data, report=display),
@@ -41,6 +43,12 @@ def train_again(
         if identify(unit.definition) != record.benchmark_id:
             differ = ", ".join(differing_fields([record.definition, unit.definition]))
             raise InputError(f"this would be another benchmark id than the record's {record.benchmark_id}: {differ}")
+        for file in unit.needed:
+            kept = out.resolve() / file.relative_to(folder)
+            if not kept.exists():
+                raise InputError(f"the weights that {record.spec} starts from or learns from are gone: {kept}")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.symlink_to(kept)
         again: Result = engine.call("benchmarks.run:run", display, unit)
         return again
 

@@ -17,6 +17,7 @@ RESNET = "He et al. 2016, arXiv:1512.03385"
 PREACT = "He et al. 2016, arXiv:1603.05027"
 RESNEXT = "Xie et al. 2017, arXiv:1611.05431"
 WRN = "Zagoruyko & Komodakis 2016, arXiv:1605.07146"
+CRD = "Tian et al. 2020, arXiv:1910.10699"
 PYRAMID = "Han et al. 2017, arXiv:1610.02915"
 
 
@@ -28,6 +29,38 @@ def _resnet(block: str, *depths: int) -> Variant:
 def _cifar_resnet(layers: int) -> Variant:
     """The 6n+2-layer nets of He et al. section 4.2, with projection shortcuts."""
     return Variant(((layers - 2) // 6,) * 3, (16, 32, 64), (1, 2, 2), stem_width=16)
+
+
+def _cifar_resnet_x4(layers: int) -> Variant:
+    """The same with four times the channels, twice in the stem: a usual teacher and its student (section 4.1)."""
+    return replace(_cifar_resnet(layers), widths=(64, 128, 256), stem_width=32)
+
+
+def _narrow_resnet(layers: int) -> Variant:
+    """He et al.'s scheme at twice its widths. With 122 layers it has 7,680,042 parameters for 10 classes.
+
+    The course that compares a deep narrow residual net of 7.7M parameters with `wide_cnn` has not published its layout.
+    This one is chosen for that count, and for being He et al.'s own scheme; other layouts have it too.
+    """
+    return replace(_cifar_resnet(layers), widths=(32, 64, 128), stem_width=32)
+
+
+def _wide_cnn() -> Variant:
+    """3x3 convolutions of 64, 3 x 128 and 4 x 256 channels, without shortcuts: 2,440,266 parameters for 10 classes.
+
+    The course's count is 2.44M. It needs an averaging head with one linear layer (a flattened 4x4 map gives 2.48M), and
+    leaves open whether there are norms: with biases in their place it is 2,438,794. Norms are ours, as in He et al.'s
+    plain nets, and so are the two max poolings, before the first 128 and the first 256: pooling has no parameters.
+    """
+    return Variant((3, 4), (128, 256), (2, 2), stem_width=64, block="conv")
+
+
+def _basic_max(*depths: int) -> Variant:
+    """Basic blocks at widths of 32 to 256 under a max-pooling head: a course's net for CIFAR-100.
+
+    From memory: its shape has not been checked against the course.
+    """
+    return Variant(depths, (32, 64, 128, 256), (1, 2, 2, 2), stem_width=32, pool="max")
 
 
 def _wide_resnet(layers: int, k: int) -> Variant:
@@ -46,12 +79,19 @@ BASES: dict[str, Base] = {
     "resnet8": Base(_cifar_resnet(8), RESNET),
     "resnet20": Base(_cifar_resnet(20), RESNET),
     "resnet56": Base(_cifar_resnet(56), RESNET),
+    "narrow_resnet122": Base(_narrow_resnet(122), f"{RESNET}, section 4.2, at twice its widths"),
+    "resnet26_max": Base(_basic_max(2, 4, 4, 2), RESNET),
+    "wide_cnn": Base(_wide_cnn(), f"plain net of {RESNET}, section 4.1"),
     "resnet18": Base(_resnet("basic", 2, 2, 2, 2), RESNET),
     "resnet34": Base(_resnet("basic", 3, 4, 6, 3), RESNET),
     "resnet50": Base(_resnet("bottleneck", 3, 4, 6, 3), RESNET),
     "resnext50": Base(replace(_resnet("bottleneck", 3, 4, 6, 3), groups=32, inner_ratio=2.0), RESNEXT),
     "preact_resnet18": Base(replace(_resnet("basic", 2, 2, 2, 2), order="pre"), PREACT),
     "preact_resnet50": Base(replace(_resnet("bottleneck", 3, 4, 6, 3), order="pre"), PREACT),
+    "resnet8x4": Base(_cifar_resnet_x4(8), CRD),
+    "resnet32x4": Base(_cifar_resnet_x4(32), CRD),
+    "wrn16_2": Base(_wide_resnet(16, 2), WRN),
+    "wrn40_2": Base(_wide_resnet(40, 2), WRN),
     "wrn16_8": Base(_wide_resnet(16, 8), WRN),
     "wrn22_8": Base(_wide_resnet(22, 8), WRN),
     "wrn28_8": Base(_wide_resnet(28, 8), WRN),

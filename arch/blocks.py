@@ -1,4 +1,4 @@
-"""The layers timm lacks: stems for small images, pre-activation and pyramid blocks with attention, GeM."""
+"""The layers timm lacks: stems for small images, pre-activation, pyramid and plain blocks with attention, GeM."""
 
 from collections.abc import Callable
 
@@ -107,6 +107,36 @@ class PreActBlock(nn.Module):
         shortcut = self.shortcut(x if self.shortcut_from_input else activated)
         residual = self.drop_path(self.attn(self.branch(activated)))
         out: Tensor = residual + shortcut
+        return out
+
+
+class PlainBlock(nn.Module):
+    """One unit of a net without shortcuts (section 4.1 of arXiv:1512.03385): 3x3 convolution, norm, activation.
+
+    A stride is a 3x3 max pooling before the convolution, followed by the blur where there is one (arXiv:1904.11486,
+    equation 3). Attention stands after the activation, as SE does in such nets (arXiv:1709.01507, section 3.3).
+    """
+
+    def __init__(
+        self,
+        in_chs: int,
+        out_chs: int,
+        stride: int,
+        act_layer: Layer,
+        attn_layer: Layer | None,
+        aa_layer: Layer | None,
+    ) -> None:
+        super().__init__()
+        self.pool = nn.Sequential()
+        if stride > 1:
+            self.pool.append(nn.MaxPool2d(3, 1 if aa_layer is not None else stride, padding=1))
+            if aa_layer is not None:
+                self.pool.append(aa_layer(channels=in_chs, stride=stride))
+        self.branch = nn.Sequential(conv(in_chs, out_chs, 3), nn.BatchNorm2d(out_chs), act_layer(inplace=True))
+        self.attn = attn_layer(out_chs) if attn_layer is not None else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.attn(self.branch(self.pool(x)))
         return out
 
 

@@ -8,8 +8,10 @@ import torch
 from timm.layers import BlurPool2d, SelectAdaptivePool2d
 from torch import Tensor, nn
 
-from arch.blocks import GeM, PadShortcut
+from arch.blocks import GeM, PadShortcut, PlainBlock
 from arch.net import ResidualNet
+from arch.timm_describe import blocks_of, is_plain, timm_sections
+from arch.timm_net import TimmNet
 
 SHORTCUTS = ("downsample", "shortcut")  # what timm's blocks and ours call the way around a branch
 ATTENTION = ("se", "attn")  # what they call the attention layers
@@ -24,50 +26,60 @@ class Section:
     block: str  # the class of its blocks; "" for stem and head
     branch: tuple[str, ...]  # layers in the order of the module, such as "3x3 conv 64 /2"; no norms, no activations
     attention: tuple[str, ...]  # classes
-    shortcut: tuple[str, ...]  # layers; () where it is the identity
+    shortcut: tuple[str, ...]  # layers; () where it is the identity, or `plain`
     output: tuple[int, ...]  # (channels, height, width), or (classes,)
     params: int
+    plain: bool = False  # a stage without shortcuts
 
 
 @torch.no_grad()
-def describe(model: ResidualNet, input_shape: tuple[int, ...]) -> list[Section]:
+def describe(model: ResidualNet | TimmNet, input_shape: tuple[int, ...]) -> list[Section]:
     """The sections of a net for images of `input_shape` (channels, height, width). Leaves it in evaluation mode."""
-    sections: dict[str, nn.Module] = {"stem": model.stem}
-    sections |= {f"stage {number}": stage for number, stage in enumerate(model.stages, 1)}
-    sections["head"] = model.head
+    sections = timm_sections(model) if isinstance(model, TimmNet) else _sections(model)
     outputs: dict[str, tuple[int, ...]] = {}
 
     def keep(name: str) -> Any:
-        def hook(module: nn.Module, args: Any, output: Tensor) -> None:
-            outputs[name] = tuple(output.shape[1:])
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            if isinstance(
+                output, Tensor
+            ):  # the last one that a section puts out is kept: a list is never called itself
+                outputs[name] = tuple(output.shape[1:])
 
         return hook
 
-    handles = [module.register_forward_hook(keep(name)) for name, module in sections.items()]
+    parts = [(name, part) for name, module in sections.items() for part in module.modules()]
+    handles = [part.register_forward_hook(keep(name)) for name, part in parts]
     try:
         model.eval()(torch.zeros(1, *input_shape, device=next(model.parameters()).device))
     finally:
         for handle in handles:
             handle.remove()
-    return [_section(name, module, outputs[name]) for name, module in sections.items()]
+    return [_section(name, module, outputs.get(name, ())) for name, module in sections.items()]
+
+
+def _sections(model: ResidualNet) -> dict[str, nn.Module]:
+    stages = {f"stage {number}": stage for number, stage in enumerate(model.stages, 1)}
+    return {"stem": model.stem, **stages, "head": model.head}
 
 
 def _section(name: str, module: nn.Module, output: tuple[int, ...]) -> Section:
     is_stage = name.startswith("stage")
-    block: nn.Module = next(module.children()) if is_stage else module
+    blocks = blocks_of(module) if is_stage else [module]
+    block = blocks[0]
     named = dict(block.named_children())
     attention = next((named[name] for name in ATTENTION if is_stage and name in named), None)
     around = [layer for part in SHORTCUTS if is_stage and part in named for layer in _layers(named[part])]
     inside = [block] if not is_stage else [m for n, m in named.items() if n not in (*SHORTCUTS, *ATTENTION)]
     return Section(
         name=name,
-        blocks=len(list(module.children())) if is_stage else 1,
+        blocks=len(blocks),
         block=type(block).__name__ if is_stage else "",
         branch=tuple(layer for part in inside for layer in _layers(part)),
         attention=tuple(type(layer).__name__ for layer in _members(attention)),
         shortcut=tuple(around),
         output=output,
         params=sum(parameter.numel() for parameter in module.parameters()),
+        plain=is_stage and (isinstance(block, PlainBlock) or is_plain(blocks)),
     )
 
 

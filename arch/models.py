@@ -4,7 +4,7 @@ Importing this module registers them: `timm.create_model("cifar_net", spec="resn
 """
 
 from functools import partial
-from typing import Any
+from typing import Any, overload
 
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from torch import nn
@@ -12,7 +12,9 @@ from torch import nn
 from arch.bases import BASES
 from arch.net import ResidualNet
 from arch.plans import PLANS
-from arch.spec import parse
+from arch.spec import Architecture, parse
+from arch.timm_model import TimmModel
+from arch.timm_net import TimmNet, build_timm
 from arch.variant import Variant
 
 PREFIX = "cifar_"  # shadows none of timm's own names
@@ -41,7 +43,8 @@ OUR_TIMM_NAMES = (GENERIC, *(PREFIX + name for name in (*BASES, *PLANS)))
 default_cfgs = generate_default_cfgs({name: _cfg() for name in OUR_TIMM_NAMES})
 
 
-def _create(name: str, variant: Variant, pretrained: bool, **kwargs: Any) -> nn.Module:
+def _create(name: str, spec: str, pretrained: bool, **kwargs: Any) -> nn.Module:
+    variant = parse(spec).variant()
     features = {"feature_cls": "getter", "out_indices": tuple(range(len(variant.depths)))}
     model: nn.Module = build_model_with_cfg(
         partial(ResidualNet, variant), name, pretrained, feature_cfg=features, **kwargs
@@ -49,20 +52,47 @@ def _create(name: str, variant: Variant, pretrained: bool, **kwargs: Any) -> nn.
     return model
 
 
-def build(variant: Variant, num_classes: int, in_chans: int = 3) -> ResidualNet:
-    """Builds a variant's net with fresh weights."""
-    return ResidualNet(variant, num_classes, in_chans)
+@overload
+def build(architecture: Variant, num_classes: int, in_chans: int = 3) -> ResidualNet: ...
+
+
+@overload
+def build(
+    architecture: Architecture,
+    num_classes: int,
+    in_chans: int = 3,
+    image_size: int | None = None,
+    mean: float = 0.5,
+    std: float = 0.5,
+) -> ResidualNet | TimmNet: ...
+
+
+def build(
+    architecture: Architecture,
+    num_classes: int,
+    in_chans: int = 3,
+    image_size: int | None = None,
+    mean: float = 0.5,
+    std: float = 0.5,
+) -> ResidualNet | TimmNet:
+    """Builds a net with fresh weights. image_size, mean, std: of the images that come, for a model of timm's.
+
+    Raises InputError where timm has no such model, or not for this size.
+    """
+    if isinstance(architecture, TimmModel):
+        return build_timm(architecture, num_classes, in_chans, image_size, mean, std)
+    return ResidualNet(architecture, num_classes, in_chans)
 
 
 @register_model
 def cifar_net(pretrained: bool = False, spec: str = "resnet18", **kwargs: Any) -> nn.Module:
     """Any spec: `timm.create_model("cifar_net", spec="resnet50+se+avg_down")`."""
-    return _create(GENERIC, parse(spec).variant(), pretrained, **kwargs)
+    return _create(GENERIC, spec, pretrained, **kwargs)
 
 
 def _register(name: str, about: str) -> None:
     def entry(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-        return _create(PREFIX + name, parse(name).variant(), pretrained, **kwargs)
+        return _create(PREFIX + name, name, pretrained, **kwargs)
 
     entry.__name__ = entry.__qualname__ = PREFIX + name
     entry.__doc__ = f"{name} for small images. {about}"

@@ -12,7 +12,7 @@ from timm.models._features import feature_take_indices
 from timm.models.resnet import BasicBlock, Bottleneck, downsample_avg, downsample_conv
 from torch import Tensor, nn
 
-from arch.blocks import GeM, Layer, PadShortcut, PreActBlock, branch_convs, create_stem, stem_stride
+from arch.blocks import GeM, Layer, PadShortcut, PlainBlock, PreActBlock, branch_convs, create_stem, stem_stride
 from arch.errors import InputError
 from arch.parts import PARTS, Part
 from arch.variant import EXPANSION, POOLS, Variant
@@ -50,7 +50,7 @@ def attention_layer(attention: tuple[str, ...]) -> Layer | None:
 
 
 class ResidualNet(nn.Module):
-    """The net that a `Variant` describes: stem, stages of residual blocks, final norm, classifier head.
+    """The net that a `Variant` describes: stem, stages of blocks, final norm, classifier head.
 
     (batch, in_chans, height, width) -> (batch, num_classes), or features where num_classes is 0.
     """
@@ -97,9 +97,8 @@ class ResidualNet(nn.Module):
                 module.zero_init_last()
 
     def _create_stages(self, drop_path_rate: float | None) -> tuple[nn.Sequential, list[dict[str, Any]]]:
-        variant = self.variant
-        drop_path = variant.drop_path if drop_path_rate is None else drop_path_rate
-        rates: Any = iter(calculate_drop_path_rates(drop_path, sum(variant.depths)))
+        variant = self.variant if drop_path_rate is None else replace(self.variant, drop_path=drop_path_rate)
+        rates: Any = iter(calculate_drop_path_rates(variant.drop_path, sum(variant.depths)))
         chs, reduction = variant.stem_width, stem_stride(variant.stem)
         stages, info = nn.Sequential(), []
         for index, (widths, stride) in enumerate(zip(variant.block_widths(), variant.strides, strict=True)):
@@ -194,14 +193,16 @@ class ResidualNet(nn.Module):
 
 
 def create_block(variant: Variant, in_chs: int, width: int, stride: int, drop_path: float) -> nn.Module:
-    """One residual block of `variant`: timm's own for post-activation, ours for the orders timm lacks."""
-    out_chs = width * (EXPANSION if variant.block == "bottleneck" else 1)
-    shortcut = _create_shortcut(variant, in_chs, out_chs, stride) if stride > 1 or in_chs != out_chs else None
+    """One block of `variant`: timm's own for post-activation with a shortcut, ours for what timm lacks."""
     layers: dict[str, Any] = {
         "act_layer": get_act_layer(variant.act),
         "attn_layer": attention_layer(variant.attention),
         "aa_layer": BlurPool2d if variant.blurpool else None,
     }
+    if variant.block == "conv":
+        return PlainBlock(in_chs, width, stride, **layers)
+    out_chs = width * (EXPANSION if variant.block == "bottleneck" else 1)
+    shortcut = _create_shortcut(variant, in_chs, out_chs, stride) if stride > 1 or in_chs != out_chs else None
     inner = round(width * variant.inner_ratio)
     if variant.order != "post":
         convs = branch_convs(

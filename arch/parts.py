@@ -92,7 +92,7 @@ def part(
 
 
 def attention(name: str, paper: str, *, reduction: int | None = None, layer: str = "") -> None:
-    """Registers an attention layer, put at the end of each residual branch after those that are there.
+    """Registers an attention layer, put at the end of each residual branch or plain block, after those there are.
 
     name: as `timm.layers.get_attn` knows it, unless `layer` says "package.module:Class", built as `Class(channels)`.
     reduction: the layer's default reduction ratio r where `name=r` may set it: r times fewer hidden channels.
@@ -186,7 +186,7 @@ def trunk(variant: Variant, base: str) -> Variant:
 
 @part("He et al. 2016, arXiv:1512.03385", Value("bottleneck", choices=BLOCKS))
 def block(variant: Variant, kind: str) -> Variant:
-    """the residual block: two 3x3 convolutions, or one 3x3 between two 1x1"""
+    """the block: two 3x3 convolutions, one 3x3 between two 1x1, or one 3x3 without a shortcut (conv)"""
     return replace(variant, block=kind)
 
 

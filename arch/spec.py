@@ -1,7 +1,8 @@
 """The spec language: `baseline+se-se+cbam` to steps, rows and variants. Knows no torch.
 
     spec  = base, { ("+" | "-"), part, [ "=", value ] }
-    base  = a name of BASES; or one of PLANS, which stands for its own base and steps
+    base  = a name of BASES; or one of PLANS, which stands for its own base and steps;
+            or "timm/", a name of timm's, [ "/", pixels ], which takes no parts
     part  = a name of PARTS; "-part" takes back an earlier "+part"
 
 Each row of an ablation is the row before with one step applied.
@@ -15,10 +16,15 @@ from arch.bases import BASES
 from arch.errors import InputError, unknown
 from arch.parts import PARTS
 from arch.plans import PLANS
+from arch.timm_model import TimmModel
 from arch.variant import Variant
+
+Architecture = Variant | TimmModel
 
 MAX_STEPS = 100
 WORD = re.compile(r"[A-Za-z0-9_./]*")
+TIMM = re.compile(r"timm/(?P<name>[A-Za-z0-9_.]+)(?:/(?P<size>[0-9]{1,4}))?")
+SIZES = (16, 1024)  # pixels that a timm model's input may have
 STEP = re.compile(r"(?P<sign>[+-])(?P<part>[^+\-=]*)(?:=(?P<value>[0-9.]+[eE][+-]?[0-9]+|[^+\-=]*))?")
 
 
@@ -49,8 +55,16 @@ class Spec:
     def __str__(self) -> str:
         return self.base + "".join(map(str, self.steps))
 
+    @property
+    def architecture(self) -> Architecture:
+        """What it describes: a model of timm's, or a variant of one of our bases. Raises InputError as `variant`."""
+        timm = TIMM.fullmatch(self.base)
+        return TimmModel(timm["name"], int(timm["size"] or 0)) if timm else self.variant()
+
     def variant(self) -> Variant:
-        """The architecture after all steps. Raises InputError where a step does not fit the base."""
+        """The architecture after all steps. Raises InputError where a step does not fit the base, or that is timm's."""
+        if self.base not in BASES:
+            raise InputError(f"{self.base!r} takes no parts: they can be added to our own bases ({', '.join(BASES)})")
         standing: list[Step] = []
         for step in self.steps:
             if step.sign == "+":
@@ -100,7 +114,7 @@ def parse(text: str, baseline: str | None = None) -> Spec:
     elif word in BASES:
         spec = Spec(word)
     elif word.startswith("timm/"):
-        raise InputError(f"{word!r} is a timm model: specs start from our own bases ({', '.join(BASES)})")
+        spec = _read_timm(word)
     else:
         names = [*BASES, *PLANS, *(["baseline"] if baseline is not None else [])]
         raise unknown("base", word, names, f" at character 1 of {text!r}")
@@ -114,6 +128,17 @@ def parse(text: str, baseline: str | None = None) -> Spec:
         spec.variant()
         place = end
     return spec
+
+
+def _read_timm(word: str) -> Spec:
+    """A model of timm's, whose name is looked up when it is built: that takes seconds."""
+    match = TIMM.fullmatch(word)
+    if match is None:
+        raise InputError(f"{word!r} is not timm/NAME or timm/NAME/PIXELS, such as timm/resnet18/224")
+    least, most = SIZES
+    if match["size"] and not least <= int(match["size"]) <= most:
+        raise InputError(f"{word!r}: the input size must be from {least} to {most} pixels")
+    return Spec(word)
 
 
 def _read_step(text: str, place: int) -> tuple[Step, int]:

@@ -4,7 +4,7 @@ import hashlib
 import json
 from dataclasses import dataclass, fields
 
-BLOCKS = ("basic", "bottleneck")
+BLOCKS = ("basic", "bottleneck", "conv")
 ORDERS = ("post", "pre", "pyramid")
 SHORTCUTS = ("conv", "avg", "pad")
 STEMS = ("conv3", "conv3_pool", "conv7", "conv7_pool", "deep", "patch2")
@@ -14,23 +14,23 @@ EXPANSION = 4  # output channels of a bottleneck block, as a multiple of its sta
 
 @dataclass(frozen=True)
 class Variant:
-    """A residual image classifier. Two equal variants are one architecture and share one row.
+    """An image classifier of stages of equal blocks. Two equal variants are one architecture and share one row.
 
     Raises ValueError when the fields contradict each other.
     """
 
-    depths: tuple[int, ...]  # residual blocks in each stage
+    depths: tuple[int, ...]  # blocks in each stage
     widths: tuple[int, ...]  # channels of each stage, before a bottleneck's expansion
     strides: tuple[int, ...]  # stride of each stage's first block
     stem_width: int  # channels the stem puts out
-    block: str = "basic"  # one of BLOCKS
+    block: str = "basic"  # one of BLOCKS: two residual kinds, and one 3x3 convolution without a shortcut
     order: str = "post"  # where norm and activation stand: one of ORDERS
     shortcut: str = "conv"  # how a shortcut changes shape: one of SHORTCUTS
     stem: str = "conv3"  # one of STEMS
     growth: int = 0  # channels added evenly over all blocks (PyramidNet's alpha)
     groups: int = 1  # groups of a bottleneck's 3x3 convolution (ResNeXt's cardinality)
     inner_ratio: float = 1.0  # channels of a bottleneck's 3x3 convolution, per channel of its width
-    attention: tuple[str, ...] = ()  # at the end of each residual branch, composed in this order
+    attention: tuple[str, ...] = ()  # at the end of each residual branch or plain block, in this order
     attention_stages: tuple[int, ...] = ()  # the stages it stands in, counted from 1; empty: all
     act: str = "relu"  # a name timm.layers.get_act_layer knows
     blurpool: bool = False  # strided 3x3 convolutions become stride 1 and a blur
@@ -56,7 +56,16 @@ class Variant:
             raise ValueError(f"attention_stages must be from 1 to {len(self.depths)}")
         if self.groups > 1 and self.block != "bottleneck":
             raise ValueError("groups need bottleneck blocks (resnet50, resnext50, pyramidnet272)")
+        if self.block == "conv":
+            self._check_plain()
         self._check_channels()
+
+    def _check_plain(self) -> None:
+        """One convolution has no shortcut, around which it would be a linear layer (He et al. 2016, section 3.2)."""
+        for name in ("order", "shortcut", "drop_path"):
+            value = getattr(self, name)
+            if value != getattr(Variant, name):
+                raise ValueError(f"{name} {value} needs residual blocks (basic, bottleneck): conv has no shortcut")
 
     def _check_channels(self) -> None:
         widths = sum(self.block_widths(), ())

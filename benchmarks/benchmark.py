@@ -81,11 +81,40 @@ def identify(definition: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()[:12]
 
 
+# Of the courses that train `wide_cnn` (86.7% on CIFAR-10 in 20 epochs, 43.7% on Tiny ImageNet in 10) and a deep narrow
+# residual net (83.9%). They say batch, learning rate and momentum; no schedule, decay, crop or flip, so here are none.
+COURSE = Recipe(
+    epochs=20,
+    batch_size=256,
+    lr=0.01,
+    momentum=0.9,
+    nesterov=False,
+    weight_decay=0.0,
+    warmup_epochs=0,
+    min_lr=0.01,  # the cosine ends where it starts: the learning rate is constant
+    label_smoothing=0.0,
+    crop_padding=0,
+    flip=0.0,
+)
+
 BENCHMARKS: dict[str, Benchmark] = {
     benchmark.name: benchmark
     for benchmark in (
         Benchmark("cifar100", Data("cifar100", 100), baseline="resnet50"),
-        Benchmark("cifar10", Data("cifar10", 10), baseline="resnet50"),
+        Benchmark(
+            "cifar10",
+            Data("cifar10", 10),
+            baseline="wide_cnn",
+            recipe=COURSE,
+            budget=Budget(max_params=10_000_000, max_hours=0.5),
+        ),
+        Benchmark(
+            "tinyimagenet",  # 200 classes at 64 px, 100,000 images to train on; its val/ has the 10,000 to test on
+            Data("folder", 200, image_size=64),
+            baseline="wide_cnn",
+            recipe=replace(COURSE, epochs=10),
+            budget=Budget(max_params=10_000_000, max_hours=1.0),
+        ),
         Benchmark(
             "cifar100_small",  # real images at a CPU's pace: 10,000 to train on, a few minutes a run
             Data("cifar100", 100, train_per_class=100, test_per_class=20),

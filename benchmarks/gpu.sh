@@ -5,7 +5,7 @@
 #
 #   OUT        folder for what is left behind: summary.md, log.txt, verdicts.jsonl, records, tables, curves, report
 #   DATA       folder with train/<class>/ and test/<class>/ (CIFAR-100), or that of torchvision's files
-#   MINUTES    whole minutes for the training in step 5, all specs together; default 8
+#   MINUTES    whole minutes for each of the steps 5 and 7, all plans together; default 8
 #   BENCHMARK  default cifar100
 #   SEEDS      default 1
 #   SPEC       the ablations to train, one after the other; default: the proposal's last row, baseline+se+cbam, and then
@@ -13,9 +13,10 @@
 #
 # 1 the tests marked gpu   2 what the device can do at most; speed and predicted hours of the usual nets, and the share of
 # the limit that they reach   3 other people's training loops   4 trainings side by side   5 the ablations
-# 6 a search, where STEPS asks for it: SEARCH_TIME (default 30m) and SEARCH_TRIALS (64) are its limits
+# Where STEPS asks for them: 6 a search, whose limits are SEARCH_TIME (default 30m) and SEARCH_TRIALS (64)   7 studies:
+# STUDIES, plans separated by spaces (default: known teachers and students, then ResNet-18 and 50 on parts of the images)
 #
-# Variables: STEPS, which of 1 to 6 to do (default "1 2 3 4 5"); STEP_SECONDS, what each command of steps 1 to 4 may take
+# Variables: STEPS, which of 1 to 7 to do (default "1 2 3 4 5"); STEP_SECONDS, what each command of steps 1 to 4 may take
 # (default 240); PYTHON, the interpreter with the dependencies; RUNS, where records, checkpoints, weights and caches are
 # kept (default OUT/runs; they must stay for a training to go on); MODELS for step 2 and PEER_MODELS for steps 3 and 4;
 # TIMM_SCRIPT, train.py of a clone of pytorch-image-models; CALIBRATE=MINUTES for the device's profile in step 2, and how
@@ -52,7 +53,7 @@ summarise() {
     for file in limits prediction peers side_by_side; do
       [ -s "$out/$file.md" ] && echo && cat "$out/$file.md"
     done
-    for table in "$runs/$benchmark"_*.md; do
+    for table in "$runs"/*.md; do
       echo
       cat "$table" 2>/dev/null || echo "No run has ended yet; the same command goes on."
     done
@@ -103,18 +104,22 @@ if step 4 "trainings side by side"; then
   summarise
 fi
 
-if step 5 "$* under $benchmark, $seeds seed(s), at most $minutes minutes"; then
-  end=$(($(date +%s) + 60 * minutes))
-  for spec in "$@"; do
+train() { # plans, in the order given, as far as the minutes go
+  local end=$(($(date +%s) + 60 * minutes)) plan left
+  for plan in "$@"; do
     left=$((end - $(date +%s)))
     [ $left -gt 0 ] || break
-    # shellcheck disable=SC2086  # an option may follow the spec
-    timeout --signal=INT --kill-after=30 "$left" "${ablate[@]}" run $spec --benchmark "$benchmark" --data "$data" \
+    # shellcheck disable=SC2086  # an option may follow the plan
+    timeout --signal=INT --kill-after=30 "$left" "${ablate[@]}" run $plan --benchmark "$benchmark" --data "$data" \
       --seeds "$seeds" --out "$runs" --device "$device"
-    "${ablate[@]}" report "${spec%% *}" --benchmark "$benchmark" --out "$runs" # the page, as far as it has come
+    "${ablate[@]}" report "${plan%% *}" --benchmark "$benchmark" --out "$runs" # the page, as far as it has come
     summarise
   done
   [ "$runs" = "$out/runs" ] || cp "$runs"/*.{jsonl,md,csv,png,pdf} "$out" 2>/dev/null
+}
+
+if step 5 "$* under $benchmark, $seeds seed(s), at most $minutes minutes"; then
+  train "$@"
 fi
 
 if [[ $steps == *" 6 "* ]]; then
@@ -126,6 +131,12 @@ if [[ $steps == *" 6 "* ]]; then
   for folder in "$runs/$benchmark"-*/; do
     [ -d "$folder" ] && mkdir -p "$out/search" && cp -r "$folder" "$out/search" 2>/dev/null
   done
+fi
+
+if step 7 "studies under $benchmark, $seeds seed(s), at most $minutes minutes"; then
+  read -ra studies <<< "${STUDIES:-distill:resnet56>resnet20 distill:wrn40_2>wrn16_2 distill:resnet32x4>resnet8x4 \
+datasize(1/16,1/2,1):resnet18,resnet50}"
+  train "${studies[@]}"
 fi
 
 summarise

@@ -20,7 +20,7 @@ class Result:
     """Everything there is to know of one run. Accuracies in percent, of the final epoch."""
 
     spec: str
-    key: str  # of the variant
+    key: str  # of what was trained: see benchmarks.treatment.setup_key
     seed: int
     benchmark: str
     benchmark_id: str
@@ -45,6 +45,9 @@ class Result:
     side_by_side: int = 1  # trainings that shared the device, and so its time
     peak_memory: int | None = None  # bytes on a GPU; of the whole process on a CPU
     changed: list[str] = field(default_factory=list)  # what differed when the training went on, as "epoch 3: ..."
+    train_images: int = 0  # that it learned from; 0 in records of before they were counted
+    train_digest: str = ""  # hash of these images and their labels
+    treatment: dict[str, Any] = field(default_factory=dict)  # beside the architecture, and what the teacher was
     architecture: list[dict[str, Any]] = field(default_factory=list)  # of the built net, as arch.describe.Section
 
     @property
@@ -59,7 +62,7 @@ class Result:
 
 
 def unit_id(key: str, seed: int, benchmark_id: str) -> str:
-    """Identity of a run: variant, seed and benchmark."""
+    """Identity of a run: what is trained, seed and benchmark."""
     return f"{key}-{benchmark_id}-seed{seed}"
 
 

@@ -10,16 +10,17 @@ from typing import Any
 import torch
 
 from arch.describe import describe
-from arch.models import build
 from benchmarks.benchmark import identify
 from benchmarks.budget.memory import PeakMemory
 from benchmarks.device import device_name
 from benchmarks.distributed import run_together
+from benchmarks.nets import starting_net, teaching_of
 from benchmarks.progress import Progress, Report
 from benchmarks.results import Result
 from benchmarks.signals import StopRequest
 from benchmarks.training.checkpoint import Checkpoint, newest, write_tensors
 from benchmarks.training.data import Images
+from benchmarks.training.distillation import weights_digest
 from benchmarks.training.seeds import derive_seed
 from benchmarks.training.step import LabelledImages
 from benchmarks.training.trainer import TrainingFailed, make_deterministic, train
@@ -48,16 +49,31 @@ def train_unit(report: Report, unit: Unit, device: str, world: World) -> Result:
     make_deterministic()
     torch.manual_seed(derive_seed(unit.seed, "weights"))
     data = unit.benchmark.data
-    model = build(unit.variant, data.num_classes, data.in_chans).to(device)
+    model = starting_net(unit.variant, unit.treatment, unit.benchmark, unit.out).to(device)
+    teaching = teaching_of(unit, device)
+    teacher = weights_digest(teaching.teacher) if teaching and teaching.teacher else ""
     architecture = describe(model, data.input_shape)  # before the training, which a layer that fails here would waste
     memory = PeakMemory(model, torch.device(device))
-    train_split, eval_split = (on_device(images, device) for images in unit.data.load(data, unit.split))
+    images = unit.data.load(data, unit.split, unit.treatment.fraction)
+    train_split, eval_split = (on_device(split, device) for split in images)
     with StopRequest([signal.SIGTERM] if world.size == 1 else [], patient=True) as stop:
         checkpoint = Checkpoint(unit.checkpoint, identity(unit), warn, stop)
         changed = settle_changes(checkpoint, unit.if_changed)
         execution = checkpoint.identity["execution"]
-        recipe = unit.benchmark.recipe
-        curve, final = train(model, train_split, eval_split, recipe, unit.seed, checkpoint, report, execution, world)
+        curve, final = train(
+            model,
+            train_split,
+            eval_split,
+            unit.treatment.recipe(unit.benchmark.recipe),
+            unit.seed,
+            checkpoint,
+            report,
+            execution,
+            world,
+            teaching,
+        )
+    if teaching and teaching.teacher and unit.treatment.teacher and weights_digest(teaching.teacher) != teacher:
+        raise TrainingFailed("the teacher's weights have changed in the course of the training")
     if world.rank == 0 and unit.keep_weights:
         header = {"spec": unit.spec, **checkpoint.identity}
         small = data.num_classes <= torch.iinfo(torch.int16).max
@@ -71,7 +87,7 @@ def train_unit(report: Report, unit: Unit, device: str, world: World) -> Result:
     images_seen = sum(epoch.images_seen for epoch in curve)
     return Result(
         spec=unit.spec,
-        key=unit.variant.key(),
+        key=unit.key,
         seed=unit.seed,
         benchmark=unit.benchmark.name,
         benchmark_id=identify(unit.definition),
@@ -96,8 +112,19 @@ def train_unit(report: Report, unit: Unit, device: str, world: World) -> Result:
         side_by_side=unit.side_by_side,
         peak_memory=memory.bytes(),
         changed=changed,
+        train_images=len(images[0]),
+        train_digest=images[0].digest(),
+        treatment=_treatment(unit, teacher),
         architecture=json.loads(json.dumps([asdict(section) for section in architecture])),  # as it is read
     )
+
+
+def _treatment(unit: Unit, teacher: str) -> dict[str, Any]:
+    """What a record tells of the treatment, beside its words in the spec. teacher: the digest of its weights."""
+    setup = unit.treatment.teacher
+    if setup is None:
+        return {}
+    return {"teacher": str(setup), "teacher_key": setup.key, "teacher_weights": teacher}
 
 
 def identity(unit: Unit) -> dict[str, Any]:

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from arch.models import build
 from benchmarks.budget.memory import free_memory
+from benchmarks.nets import fresh_net, lesson_to_time
 from benchmarks.progress import Report
 from benchmarks.training.step import TrainingStep, random_images
 from benchmarks.training.trainer import make_deterministic, train_epoch
@@ -45,8 +45,9 @@ def _prepared(unit: Unit) -> Callable[[], int]:
     """Trains on a few batches, waits for the device, and returns the number of images; warmed up."""
     make_deterministic()
     data, recipe, device = unit.benchmark.data, unit.benchmark.recipe, torch.device(unit.device)
-    model = build(unit.variant, data.num_classes, data.in_chans).to(device).to(memory_format=torch.channels_last)
-    step = TrainingStep(model, recipe, 1000, unit.execution)
+    model = fresh_net(unit.variant, unit.benchmark).to(device).to(memory_format=torch.channels_last)
+    teaching = lesson_to_time(unit.variant, unit.treatment, unit.benchmark, device)
+    step = TrainingStep(model, recipe, 1000, unit.execution, teaching=teaching)
     generator = torch.Generator(device).manual_seed(0)
     split = random_images(STEPS * recipe.batch_size, data.input_shape, data.num_classes, generator)
 

@@ -7,13 +7,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from arch.variant import Variant
+from arch.spec import Architecture
 from benchmarks.benchmark import Benchmark, Split, identify
 from benchmarks.budget.verdict import Verdict
 from benchmarks.engine import ChildFailed
 from benchmarks.results import Failure, Result, Store, unit_id
 from benchmarks.training.data import CachedData
 from benchmarks.training.execution import Execution
+from benchmarks.treatment import PLAIN, Setup, Treatment, setup_key
 
 START_SECONDS = 600.0  # that any run may take to start, to compile, to wait for a disk
 PATIENCE = 5.0  # times the predicted hours, after which a run hangs
@@ -25,8 +26,8 @@ IfChanged = Literal["resume", "restart", "stop"]  # what to do where a training 
 class Unit:
     """One run to do: a variant under a benchmark with a seed, and what is known of it already."""
 
-    spec: str
-    variant: Variant
+    spec: str  # with its treatment
+    variant: Architecture
     benchmark: Benchmark
     seed: int
     data: CachedData
@@ -41,6 +42,7 @@ class Unit:
     split: Split = "test"
     if_changed: IfChanged = "stop"
     keep_weights: bool = True
+    treatment: Treatment = PLAIN
 
     @property
     def definition(self) -> dict[str, Any]:
@@ -50,7 +52,25 @@ class Unit:
     @property
     def id(self) -> str:
         """See `benchmarks.results.unit_id`."""
-        return unit_id(self.variant.key(), self.seed, identify(self.definition))
+        return unit_id(self.key, self.seed, identify(self.definition))
+
+    @property
+    def key(self) -> str:
+        """See `benchmarks.treatment.setup_key`."""
+        return setup_key(self.variant, self.treatment)
+
+    def weights_of(self, setup: Setup) -> Path:
+        """The file with a net as it is after its training, or without one: what this run's teacher is."""
+        if setup.is_trained:
+            return kept_file(self.out, "weights", unit_id(setup.key, self.seed, identify(self.definition)))
+        return initial_file(self.out, setup.treatment.weights)
+
+    @property
+    def needed(self) -> list[Path]:
+        """The files that it starts from."""
+        start, teacher = self.treatment.weights, self.treatment.teacher
+        files = [initial_file(self.out, start)] if start else []
+        return files + ([self.weights_of(teacher)] if teacher else [])
 
     @property
     def checkpoint(self) -> Path:
@@ -84,6 +104,11 @@ def kept_file(out: Path, what: Literal["weights", "predictions"], unit: str) -> 
     return out / what / f"{unit}.safetensors"
 
 
+def initial_file(out: Path, digest: str) -> Path:
+    """Weights from elsewhere that runs start from, as the folder keeps them."""
+    return out / "initial" / f"{digest}.safetensors"
+
+
 def longest_time(predicted_hours: float, side_by_side: int) -> float:
     """Seconds that no run takes that does not hang."""
     return START_SECONDS + PATIENCE * 3600 * predicted_hours * side_by_side
@@ -110,7 +135,7 @@ def record(store: Store, unit: Unit, outcome: Result | Exception) -> None:
 def _failure(unit: Unit, error: Exception) -> Failure:
     return Failure(
         spec=unit.spec,
-        key=unit.variant.key(),
+        key=unit.key,
         seed=unit.seed,
         benchmark_id=identify(unit.definition),
         plan=unit.plan,

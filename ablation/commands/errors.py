@@ -38,8 +38,8 @@ def errors(
 
     from ablation.errors import analyse, find_duplicates, without
     from ablation.outputs import stem_of
-    from ablation.plan import is_step
     from ablation.records import Choice, find
+    from ablation.row import is_step
     from benchmarks.device import resolve_device
     from benchmarks.progress import Display
     from benchmarks.results import Store

@@ -33,7 +33,7 @@ def export(
     store = Store(out)
     recorded = find(store, Choice(spec, benchmark, benchmark_id, data, device), curves=True)
     warn_damaged(store)
-    keys = {row.variant.key() for row in recorded.rows}
+    keys = {row.key for row in recorded.rows}
     results = [r for r in recorded.results if r.key in keys and (seeds is None or r.seed < seeds)]
     line = export_runs(tracker, results, out / "trackers")
     print(f"{len(results)} runs: {line}")

@@ -2,11 +2,11 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ablation.plan import Pairing
+from ablation.row import Pairing
 
 if TYPE_CHECKING:
     from benchmarks.results import Store
@@ -26,6 +26,26 @@ IdOption = Annotated[str | None, typer.Option("--id", help="Only records of this
 RecordedData = Annotated[Path | None, typer.Option("--data", metavar="DIR", help="Only records of these images.")]
 RecordedSeeds = Annotated[int | None, typer.Option("--seeds", min=1, help="Only seeds 0 to N-1.")]
 RecordedDevice = Annotated[str | None, typer.Option("--device", help="Only records of this kind of device.")]
+SeedsOption = Annotated[int, typer.Option("--seeds", min=1, max=1000, help="Train each row with seeds 0 to N-1.")]
+TimeLimitOption = Annotated[
+    float | None,
+    typer.Option(
+        "--time-limit",
+        metavar="HOURS",
+        min=0,
+        help="End a run that takes longer  [default: 10 minutes and 5 times the predicted]",
+    ),
+]
+IfChangedOption = Annotated[
+    Literal["resume", "restart", "stop"] | None,
+    typer.Option("--if-changed", help="With a training begun on other versions or another device  [default: ask]"),
+]
+PretrainedOption = Annotated[
+    str,
+    typer.Option(
+        "--pretrained", metavar="hub|FILE", help="Weights: timm's own (hub, or hub:TAG), or a .safetensors file."
+    ),
+]
 PairedOption = Annotated[bool, typer.Option("--paired", help="Judge changes by the differences within each seed.")]
 PickedFromOption = Annotated[
     int | None,

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ablation.commands.options import PairedOption, SpecArgument, pairing
-from ablation.plan import Pairing, Row, read_plan
+from ablation.plan import read_plan
+from ablation.row import Pairing, Row
 from arch.errors import InputError
 from benchmarks.benchmark import Benchmark, get_benchmark
 from benchmarks.options import (
@@ -54,7 +55,9 @@ def plan(
     if not 0 < effect < 100 or not (spread is None or 0 < spread < 100) or isnan(wanted):
         raise InputError("--effect and --spread are points of top-1, above 0 and below 100; --power is below 1")
     chosen = get_benchmark(benchmark)
-    rows = read_plan(spec, chosen)
+    from ablation.weights import with_weights
+
+    rows = read_plan(with_weights(spec, None), chosen)
     changes = sum(bool(row.against) for row in rows)
     if not changes:
         raise InputError(f"{spec!r} has one row and no change: give it a step, as in baseline+se")
@@ -72,7 +75,7 @@ def plan(
     lines = [
         {
             "seeds": seeds,
-            "runs": seeds * len({row.variant for row in rows}),
+            "runs": seeds * len({row.key for row in rows}),
             "hours": None if hours is None else seeds * hours,
             "power": power(effect, known, seeds, changes, how),
             "smallest_effect": _smallest_effect(known, seeds, wanted, changes, how),
@@ -124,7 +127,7 @@ def _hours(rows: list[Row], benchmark: Benchmark, data: Path | None, download: b
     from benchmarks.progress import Display
     from benchmarks.training.data import image_counts, prepare
 
-    specs = list({row.variant: row.spec for row in rows}.values())
+    specs = list({row.key: row.spec for row in rows}.values())
     with Display() as display:
         counts = image_counts(benchmark.data) if data is None else None
         counts = counts or prepare(benchmark.data, data, download, display).counts(benchmark.data)

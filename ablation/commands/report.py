@@ -46,17 +46,16 @@ def report(
 ) -> int:
     """Write the table, the findings and the figures as one A4 page, beside the records."""
     from ablation.figures import write_figures
-    from ablation.outputs import stem_of
+    from ablation.outputs import stem_of, table_of
     from ablation.records import Choice, find
     from ablation.report import write_report
-    from ablation.table import make_table
     from benchmarks.results import Store
 
     store = Store(out)
     recorded = find(store, Choice(spec, benchmark, benchmark_id, data, device), curves=True)
     warn_damaged(store)
     results, how = recorded.results, pairing(paired)
-    table = make_table(recorded.rows, results, recorded.benchmark, seeds, recorded.failures, how, picked_from)
+    table = table_of(recorded, seeds, how, picked_from, findings=False)
     stem = stem_of(recorded, out)
     page = stem.with_name(stem.name + "_report.pdf")
     try:

@@ -38,15 +38,14 @@ def table(
 
     Records of several benchmark ids never share a table: --id, --data and --device choose among them.
     """
-    from ablation.outputs import show
+    from ablation.outputs import show, table_of
     from ablation.records import Choice, find
-    from ablation.table import make_table
     from benchmarks.results import Store
 
     store = Store(out)
     recorded = find(store, Choice(spec, benchmark, benchmark_id, data, device))
     warn_damaged(store)
     how = pairing(paired)
-    shown = make_table(recorded.rows, recorded.results, recorded.benchmark, seeds, recorded.failures, how, picked_from)
+    shown = table_of(recorded, seeds, how, picked_from)
     show(shown, recorded, how, [], form, as_json)
     return 0

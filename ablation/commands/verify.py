@@ -29,8 +29,8 @@ def verify(
 
     The same seed on the same device and versions gives the same numbers to the bit: exit code 0. Exit code 1: others.
     """
-    from ablation.plan import is_step
     from ablation.records import Choice, find
+    from ablation.row import is_step
     from ablation.verify import compare, train_again
     from benchmarks.progress import Display
     from benchmarks.results import Store
@@ -38,13 +38,13 @@ def verify(
     store = Store(out)
     recorded = find(store, Choice(spec, benchmark, benchmark_id), curves=True)
     row = [row for row in recorded.rows if is_step(row)][-1]  # not an alternative to it
-    there = {r.seed: r for r in recorded.results if r.key == row.variant.key()}
+    there = {r.seed: r for r in recorded.results if r.key == row.key}
     if not there or (seed is not None and seed not in there):
         with_seed, seeds = "" if seed is None else f" with seed {seed}", ", ".join(map(str, sorted(there)))
         raise InputError(f"no record of {row.spec}{with_seed}" + (f": recorded are seeds {seeds}" if seeds else ""))
     before = there[min(there) if seed is None else seed]
     with Display() as display:
-        again = train_again(before, row.variant, recorded.benchmark, data, device, display)
+        again = train_again(before, row, recorded.benchmark, data, out, device, display)
     same, differ = again.numbers() == before.numbers(), compare(before, again)
     if as_json:
         print(json.dumps(_content(before, again, same, differ), indent=2))

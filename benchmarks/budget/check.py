@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -10,7 +10,7 @@ from torch import nn
 
 from arch.models import build
 from arch.parts import PARTS
-from arch.spec import parse
+from arch.variant import Variant
 from benchmarks.benchmark import Benchmark
 from benchmarks.budget.cost import count_attention, count_on_meta, materialize, measure_cost, reason
 from benchmarks.budget.measurement import Measurement
@@ -20,15 +20,47 @@ from benchmarks.budget.roofline import evaluation_work, predict, training_work
 from benchmarks.budget.throughput import DoesNotFit, measure_throughput
 from benchmarks.budget.verdict import DISAGREEMENT, Cost, Hours, Throughput, Verdict, format_bytes, format_hours
 from benchmarks.device import device_name
+from benchmarks.nets import fresh_net, lesson_to_time
 from benchmarks.progress import Progress, Report, silent
+from benchmarks.training.distillation import Teaching
 from benchmarks.training.execution import COMPILED, Execution, forget_compiled
 from benchmarks.training.trainer import EVAL_BATCH
+from benchmarks.training.weights import freeze
+from benchmarks.treatment import Setup, read_setup
 from benchmarks.versions import versions
 
 Builder = Callable[[], nn.Module]
+Lesson = Callable[[torch.device], Teaching | None]
 WORTH_COMPILING = 0.15  # predicted hours from which on compiling a net is tried
 HOPELESS = 2  # times the limit: no compiler makes a net so much faster
 HUGE = 10  # times the limit: a model of so many parameters is not built for real
+
+
+@dataclass(frozen=True)
+class Training:
+    """What is timed: a net, over so many epochs and images on a device, and what teaches it beside the labels."""
+
+    builder: Builder
+    benchmark: Benchmark
+    device: str
+    counts: tuple[int, int]  # training and evaluation images
+    lesson: Lesson = lambda device: None
+
+    @classmethod
+    def of(cls, setup: Setup, benchmark: Benchmark, device: str, counts: tuple[int, int]) -> "Training":
+        """A setup's; counts: of the whole data set."""
+        architecture, treatment = setup.architecture, setup.treatment
+
+        def builder() -> nn.Module:
+            net = fresh_net(architecture, benchmark)
+            if treatment.frozen:
+                freeze(net, treatment.frozen)
+            return net
+
+        treated = replace(benchmark, recipe=treatment.recipe(benchmark.recipe))
+        images = round(counts[0] * treatment.fraction)
+        lesson = partial(lesson_to_time, architecture, treatment, benchmark)
+        return cls(builder, treated, device, (images, counts[1]), lesson)
 
 
 def check(
@@ -53,7 +85,7 @@ def check(
     if profile is not None:
         return add_prediction(verdict, builder, benchmark, profile, counts)
     report(Progress("timing a few training steps", 1, 2, name))
-    return add_timing(verdict, builder, benchmark, device, counts)
+    return add_timing(verdict, Training(builder, benchmark, device, counts))
 
 
 def check_cost(name: str, builder: Builder, benchmark: Benchmark, device: str) -> Verdict:
@@ -115,26 +147,26 @@ def _notes(cost: Cost) -> list[str]:
     return notes
 
 
-def add_timing(
-    verdict: Verdict, builder: Builder, benchmark: Benchmark, device: str, counts: tuple[int, int]
-) -> Verdict:
+def add_timing(verdict: Verdict, training: Training) -> Verdict:
     """Adds measured throughput and predicted hours to a verdict, and judges those.
 
     Hours are over the limit when the whole of their interval is.
     """
-    recipe, limit = benchmark.recipe, benchmark.budget.max_hours
-    needed, free = verdict.cost.training_memory or 0, free_memory(device)
-    if device == "cpu" and needed > free:
+    recipe, limit = training.benchmark.recipe, training.benchmark.budget.max_hours
+    needed, free = verdict.cost.training_memory or 0, free_memory(training.device)
+    if training.device == "cpu" and needed > free:
         problem = f"training on a batch of {recipe.batch_size} takes about {format_bytes(needed)} of memory"
         return replace(verdict, problems=(*verdict.problems, f"{problem}: {format_bytes(free)} are free"))
     try:
-        throughput = _measure(builder, benchmark, device)
-        if throughput.hours(recipe, *counts).low > limit:  # something else may have used the device: look twice
-            again = _measure(builder, benchmark, device)
+        throughput = _measure(training)
+        if (
+            throughput.hours(recipe, *training.counts).low > limit
+        ):  # something else may have used the device: look twice
+            again = _measure(training)
             throughput = max(throughput, again, key=lambda found: found.training.median)
     except DoesNotFit as error:
         return replace(verdict, problems=(*verdict.problems, str(error)))
-    return judge_throughput(verdict, throughput, benchmark, counts)
+    return judge_throughput(verdict, throughput, training.benchmark, training.counts)
 
 
 def judge_throughput(
@@ -181,10 +213,11 @@ def _judge_hours(verdict: Verdict, benchmark: Benchmark) -> Verdict:
     return replace(verdict, problems=(*verdict.problems, problem))
 
 
-def _measure(builder: Builder, benchmark: Benchmark, device: str, execution: Execution = "eager") -> Throughput:
-    data = benchmark.data
-    model = materialize(builder(), data.input_shape).to(device)
-    return measure_throughput(model, benchmark.recipe, data.num_classes, data.input_shape, execution)
+def _measure(training: Training, execution: Execution = "eager") -> Throughput:
+    data, recipe, device = training.benchmark.data, training.benchmark.recipe, torch.device(training.device)
+    model = materialize(training.builder(), data.input_shape).to(device)
+    lesson = training.lesson(device)
+    return measure_throughput(model, recipe, data.num_classes, data.input_shape, execution, lesson)
 
 
 def check_specs(
@@ -199,38 +232,40 @@ def check_specs(
     What was measured of a spec on this device before is taken from disk, unless it was too slow then.
     """
     verdicts: list[Verdict] = []
-    known = [Measurement.read(parse(spec, benchmark.baseline).variant(), benchmark, device) for spec in specs]
-    for spec, found in zip(specs, known, strict=True):
+    setups = [read_setup(spec, benchmark.baseline) for spec in specs]
+    known = [Measurement.read(setup, benchmark, device) for setup in setups]
+    for spec, setup, found in zip(specs, setups, known, strict=True):
         report(Progress("counting parameters and MACs", len(verdicts), len(specs), spec))
         if found.cost is None:
-            verdicts.append(check_cost(spec, spec_builder(spec, benchmark), benchmark, device))
+            verdicts.append(check_cost(spec, setup_builder(setup, benchmark), benchmark, device))
             found.cost = verdicts[-1].cost
         else:
             verdicts.append(judge_cost(spec, found.cost, benchmark, device))
     if all(verdict.passed for verdict in verdicts):
         counted = tuple(verdicts)
-        for number, (verdict, found) in enumerate(zip(verdicts, known, strict=True)):
+        trainings = [Training.of(setup, benchmark, device, counts) for setup in setups]
+        for number, (verdict, training, found) in enumerate(zip(verdicts, trainings, known, strict=True)):
             report(Progress("timing a few training steps", number, len(specs), verdict.model))
-            verdicts[number] = _timed(verdict, found, benchmark, device, counts)
-        for number, (verdict, found) in enumerate(zip(verdicts, known, strict=True)):
+            verdicts[number] = _timed(verdict, found, training)
+        for number, (verdict, training, found) in enumerate(zip(verdicts, trainings, known, strict=True)):
             if verdict.throughput is None or found.throughput is not None:
                 continue
-            if _worth_compiling(verdict, benchmark):
+            if _worth_compiling(verdict, training.benchmark):
                 report(Progress("trying compiled nets", number, len(specs), verdict.model))
-                verdicts[number] = _fastest(counted[number], verdict, benchmark, device, counts)
+                verdicts[number] = _fastest(counted[number], verdict, training)
             found.throughput = verdicts[number].throughput
             found.write()
     return [advised(verdict, verdict.model, benchmark) for verdict in verdicts]
 
 
-def _timed(verdict: Verdict, known: Measurement, benchmark: Benchmark, device: str, counts: tuple[int, int]) -> Verdict:
+def _timed(verdict: Verdict, known: Measurement, training: Training) -> Verdict:
     """The verdict with the speed that is known; where it is not, or was too slow, with what is measured now."""
     if known.throughput is not None:
-        judged = judge_throughput(verdict, known.throughput, benchmark, counts)
+        judged = judge_throughput(verdict, known.throughput, training.benchmark, training.counts)
         if judged.passed:
             return judged
         known.throughput = None
-    return add_timing(verdict, spec_builder(verdict.model, benchmark), benchmark, device, counts)
+    return add_timing(verdict, training)
 
 
 def _worth_compiling(eager: Verdict, benchmark: Benchmark) -> bool:
@@ -245,19 +280,19 @@ def _worth_compiling(eager: Verdict, benchmark: Benchmark) -> bool:
     )
 
 
-def _fastest(counted: Verdict, eager: Verdict, benchmark: Benchmark, device: str, counts: tuple[int, int]) -> Verdict:
+def _fastest(counted: Verdict, eager: Verdict, training: Training) -> Verdict:
     """The fastest of `eager` and the same net compiled.
 
     counted: the verdict on the net before it was timed.
     """
-    builder, found = spec_builder(eager.model, benchmark), [eager]
-    for execution in COMPILED[device.partition(":")[0]]:
+    found = [eager]
+    for execution in COMPILED[training.device.partition(":")[0]]:
         try:
-            throughput = _measure(builder, benchmark, device, execution)
+            throughput = _measure(training, execution)
         except Exception as error:  # no compiler, no memory left, or a layer that it cannot take
             found[0] = replace(found[0], notes=(*found[0].notes, f"{execution} it cannot run: {reason(error)}"))
         else:
-            found.append(judge_throughput(counted, throughput, benchmark, counts))
+            found.append(judge_throughput(counted, throughput, training.benchmark, training.counts))
         finally:
             forget_compiled()
     return min(found, key=lambda judged: judged.hours.predicted if judged.hours else math.inf)
@@ -268,7 +303,9 @@ def _narrower(verdict: Verdict, spec: str, benchmark: Benchmark) -> str:
 
     Hours are taken to fall with the MACs, so that width is a hint and not a verdict.
     """
-    variant, data, budget = parse(spec, benchmark.baseline).variant(), benchmark.data, benchmark.budget
+    variant, data, budget = read_setup(spec, benchmark.baseline).architecture, benchmark.data, benchmark.budget
+    if not isinstance(variant, Variant):
+        return ""
     hours = verdict.hours.predicted if verdict.hours else 0.0
     for percent in range(95, 9, -5):
         try:
@@ -288,6 +325,10 @@ def advised(verdict: Verdict, spec: str, benchmark: Benchmark) -> Verdict:
 
 
 def spec_builder(spec: str, benchmark: Benchmark) -> Builder:
-    """Builds one of our own specs for the benchmark's images."""
-    variant, data = parse(spec, benchmark.baseline).variant(), benchmark.data
-    return lambda: build(variant, data.num_classes, data.in_chans)
+    """Builds the net of a setup for the benchmark's images."""
+    return setup_builder(read_setup(spec, benchmark.baseline), benchmark)
+
+
+def setup_builder(setup: Setup, benchmark: Benchmark) -> Builder:
+    """The same of one that has been read; nothing of it is frozen, so that all parameters are counted."""
+    return partial(fresh_net, setup.architecture, benchmark)

@@ -11,14 +11,14 @@ from typing import Any
 
 from platformdirs import user_cache_path
 
-from arch.variant import Variant
 from benchmarks.benchmark import Benchmark, strict_adapter
 from benchmarks.budget.verdict import Cost, Throughput
 from benchmarks.device import device_name
 from benchmarks.durable import replace_file
+from benchmarks.treatment import Setup
 from benchmarks.versions import versions
 
-FORMAT = 1  # raised when what is measured changes
+FORMAT = 2  # raised when what is measured changes
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,11 @@ class Measurement:
     throughput: Throughput | None = None
 
     @classmethod
-    def read(cls, variant: Variant, benchmark: Benchmark, device: str) -> "Measurement":
+    def read(cls, setup: Setup, benchmark: Benchmark, device: str) -> "Measurement":
         """What is known; both None where nothing is."""
         what: dict[str, Any] = {
             "format": FORMAT,
-            "variant": variant.key(),
+            "net": _timed_of(setup),
             "data": asdict(benchmark.data),
             "recipe": asdict(benchmark.recipe),
             "where": [platform.node(), device_name(device), os.cpu_count(), versions()],
@@ -60,3 +60,11 @@ class Measurement:
         content = json.dumps(asdict(_Kept(self.cost, self.throughput)))
         with suppress(OSError):
             replace_file(self.path, lambda file: file.write_text(content))
+
+
+def _timed_of(setup: Setup) -> list[str]:
+    """What the time of a training step depends on."""
+    taught = setup.treatment.distillation
+    teacher = taught.teacher if taught else ""
+    known = teacher if isinstance(teacher, str) else teacher.architecture.key()
+    return [setup.architecture.key(), known, *setup.treatment.frozen]

@@ -10,6 +10,7 @@ from torch import nn
 
 from benchmarks.budget.memory import PeakMemory
 from benchmarks.budget.verdict import Speed, Throughput
+from benchmarks.training.distillation import Teaching
 from benchmarks.training.execution import Execution
 from benchmarks.training.recipe import Recipe
 from benchmarks.training.step import LabelledImages, TrainingStep, random_images
@@ -33,6 +34,7 @@ def measure_throughput(
     num_classes: int,
     input_shape: tuple[int, int, int],
     execution: Execution = "eager",
+    teaching: Teaching | None = None,
 ) -> Throughput:
     """Times training and evaluation on random images of `input_shape` (channels, height, width).
 
@@ -40,18 +42,23 @@ def measure_throughput(
     Raises DoesNotFit where the device's memory does not hold the training of one batch.
     """
     try:
-        return _measure(model, recipe, num_classes, input_shape, execution)
+        return _measure(model, recipe, num_classes, input_shape, execution, teaching)
     except torch.OutOfMemoryError as error:
         problem = f"training on a batch of {recipe.batch_size} does not fit in this device's memory"
         raise DoesNotFit(problem) from error
 
 
 def _measure(
-    model: nn.Module, recipe: Recipe, num_classes: int, input_shape: tuple[int, int, int], execution: Execution
+    model: nn.Module,
+    recipe: Recipe,
+    num_classes: int,
+    input_shape: tuple[int, int, int],
+    execution: Execution,
+    teaching: Teaching | None,
 ) -> Throughput:
     device = next(model.parameters()).device
     model.to(memory_format=torch.channels_last)
-    step = TrainingStep(model, recipe, steps_per_epoch=1000, execution=execution)
+    step = TrainingStep(model, recipe, steps_per_epoch=1000, execution=execution, teaching=teaching)
     generator = torch.Generator(device).manual_seed(0)
 
     def noise(count: int) -> LabelledImages:

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
@@ -29,6 +30,8 @@ DEFAULT_ROOT = Path("data")  # where torchvision's files are looked for and down
 CACHE_FORMAT = 4  # raised when the cached arrays change
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 ORDER_SEED = b"timm-ablate 0"  # the fixed seed of the order within a class, and so of subsets and validation split
+WHOLE = Fraction(1)
+ANNOTATIONS = Path("val", "val_annotations.txt")  # how Tiny ImageNet labels the images that accuracy is reported on
 DIGITS_TEST = 50  # test images of each digit
 
 
@@ -87,24 +90,26 @@ class CachedData:
             f"the cached images in {self.folder} are damaged: delete that folder, and they are decoded anew"
         )
 
-    def counts(self, data: Data) -> tuple[int, int]:
-        """Images to train on and images to test on."""
+    def counts(self, data: Data, fraction: Fraction = WHOLE) -> tuple[int, int]:
+        """Images to train on, of each class this fraction of them, and images to test on."""
         limits = {"train": data.train_per_class, "test": data.test_per_class}
         try:
             labels = {split: np.load(self.folder / f"{split}_labels.npy") for split in limits}
-            train, test = (len(_first_of_each_class(labels[split], limit)) for split, limit in limits.items())
+            train, test = (labels[split][_first_of_each_class(labels[split], limit)] for split, limit in limits.items())
         except (OSError, ValueError, EOFError, IndexError, TypeError) as error:
             raise self._damaged() from error
-        return train, test
+        return len(_fraction_of_each_class(train, fraction)), len(test)
 
-    def load(self, data: Data, split: Split) -> tuple[Images, Images]:
+    def load(self, data: Data, split: Split, fraction: Fraction = WHOLE) -> tuple[Images, Images]:
         """What to train on and what to evaluate on.
 
+        fraction: of each class's training images, of which the first are taken: a smaller one's are among them.
         split: "test" gives (all training images, test images). "val" holds a part of the training images out and
         gives (the rest, that part): the test images are not opened.
         """
         train = self._open("train")
         train = train.take(_first_of_each_class(train.labels, data.train_per_class))
+        train = train.take(_fraction_of_each_class(train.labels, fraction))
         if split == "test":
             test = self._open("test")
             return train, test.take(_first_of_each_class(test.labels, data.test_per_class))
@@ -126,6 +131,14 @@ def _first_of_each_class(labels: NDArray[np.int64], count: int | None) -> NDArra
     return np.flatnonzero(_place_in_class(labels) < (count or len(labels)))
 
 
+def _fraction_of_each_class(labels: NDArray[np.int64], fraction: Fraction) -> NDArray[np.int64]:
+    """Rounded, and at least one image of a class."""
+    if fraction == WHOLE:
+        return np.arange(len(labels))
+    kept = np.array([max(1, round(fraction * int(count))) for count in np.bincount(labels)])
+    return np.flatnonzero(_place_in_class(labels) < kept[labels])
+
+
 def image_counts(data: Data) -> tuple[int, int] | None:
     """Training and test images of CIFAR, known without having it; None for other sources."""
     if data.source not in ("cifar10", "cifar100"):
@@ -139,12 +152,13 @@ def image_counts(data: Data) -> tuple[int, int] | None:
 def prepare(data: Data, root: Path | None, download: bool = False, report: Report = silent) -> CachedData:
     """Returns the decoded data set, decoding it first where no cache of it exists.
 
-    root: a folder with train/ and test/, or the one torchvision's CIFAR files lie in (default `data/`).
+    root: a folder with train/ and test/, Tiny ImageNet as it is published, or the folder that torchvision's CIFAR files
+    lie in (default `data/`).
     Two processes may call this at once. Raises InputError in one line.
     """
     if root is not None and not _is_folder(root):
         raise InputError(f"--data {root} is not a folder")
-    if root is not None and (root / "train").is_dir() and (root / "test").is_dir():
+    if root is not None and (root / "train").is_dir() and ((root / "test").is_dir() or (root / ANNOTATIONS).is_file()):
         files = list_folder(root, data)
         return _cached(_folder_key(root, data, files), lambda: _read_folder(files, data, report))
     if data.source == "folder":
@@ -266,27 +280,58 @@ FolderFiles = dict[str, dict[str, list[Path]]]  # split -> class -> image files
 def list_folder(root: Path, data: Data) -> FolderFiles:
     """The image files of root/train/<class>/ and root/test/<class>/.
 
+    Tiny ImageNet's val/ with its list of labels stands for test/, whose images have none there.
     Raises InputError unless both have the benchmark's number of classes, by the same names, none empty.
     """
-    files: FolderFiles = {}
-    for split in ("train", "test"):
-        folders = sorted(f for f in (root / split).iterdir() if f.is_dir() and not f.name.startswith("."))
-        files[split] = {folder.name: _images_in(folder) for folder in folders}
-        unreadable = next((folder for folder in folders if not _is_text(folder.name)), None)
-        if unreadable is not None:
-            raise InputError(f"the class folder {unreadable.name!r} in {root / split} has a name that is not UTF-8")
-        if len(folders) < 2:
-            raise InputError(f"{root / split} has {len(folders)} class folder(s): at least 2 are needed")
-        empty = [name for name, paths in files[split].items() if not paths]
-        if empty:
-            raise InputError(f"{root / split / empty[0]} holds no images ({', '.join(sorted(SUFFIXES))})")
+    held_out = "test"
+    if (root / ANNOTATIONS).is_file() and len(_class_folders(root / "test")) < 2:
+        held_out = "val"
+    files = {"train": _by_class(root / "train")}
+    files["test"] = _by_class(root / "test") if held_out == "test" else _annotated(root / ANNOTATIONS)
     differ = sorted(files["train"].keys() ^ files["test"].keys())
     if differ:
-        where = "train" if differ[0] in files["train"] else "test"
-        raise InputError(f"class names differ between train/ and test/ of {root}: {differ[0]!r} is only in {where}/")
+        there = "train" if differ[0] in files["train"] else held_out
+        raise InputError(
+            f"class names differ between train/ and {held_out}/ of {root}: {differ[0]!r} is only in {there}/"
+        )
     if len(files["train"]) != data.num_classes:
         raise InputError(f"{root} has {len(files['train'])} classes, but this benchmark has {data.num_classes}")
     return files
+
+
+def _class_folders(split: Path) -> list[Path]:
+    if not split.is_dir():
+        return []
+    return sorted(folder for folder in split.iterdir() if folder.is_dir() and not folder.name.startswith("."))
+
+
+def _by_class(split: Path) -> dict[str, list[Path]]:
+    """The images of each class folder."""
+    folders = _class_folders(split)
+    unreadable = next((folder for folder in folders if not _is_text(folder.name)), None)
+    if unreadable is not None:
+        raise InputError(f"the class folder {unreadable.name!r} in {split} has a name that is not UTF-8")
+    if len(folders) < 2:
+        raise InputError(f"{split} has {len(folders)} class folder(s): at least 2 are needed")
+    files = {folder.name: _images_in(folder) for folder in folders}
+    empty = [name for name, paths in files.items() if not paths]
+    if empty:
+        raise InputError(f"{split / empty[0]} holds no images ({', '.join(sorted(SUFFIXES))})")
+    return files
+
+
+def _annotated(listed: Path) -> dict[str, list[Path]]:
+    """The images of each class by a list of `name, class, box` a line, between tabs; they lie in images/ beside it."""
+    try:
+        rows = [line.split("\t") for line in listed.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {listed}: {getattr(error, 'strerror', None) or error}") from error
+    files: dict[str, list[Path]] = {}
+    for number, row in enumerate(rows, 1):
+        if len(row) < 2 or Path(row[0]).suffix.lower() not in SUFFIXES or not row[0].isprintable():
+            raise InputError(f"{listed}, line {number}: expected an image's name, a tab and its class")
+        files.setdefault(row[1], []).append(listed.parent / "images" / row[0])
+    return {name: sorted(files[name]) for name in sorted(files)}
 
 
 def _is_text(name: str) -> bool:
@@ -309,16 +354,16 @@ def _is_special(path: Path) -> bool:
 
 
 def _folder_key(root: Path, data: Data, files: FolderFiles) -> str:
-    """Changes when any file is added, removed or rewritten, or is to be decoded otherwise."""
+    """Changes when any file is added, removed, rewritten or of another class, or is to be decoded otherwise."""
     digest = hashlib.sha256(f"{root.resolve()} {data.image_size} {data.in_chans}".encode(errors="surrogateescape"))
-    for classes in files.values():
-        for path in (path for paths in classes.values() for path in paths):
-            try:
-                status = path.stat()
-            except OSError as error:
-                raise InputError(f"cannot read image {path}: {error.strerror or error}") from error
-            stamp = f"{path} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"  # no copy can set the last
-            digest.update(stamp.encode(errors="surrogateescape"))
+    listed = ((path, name) for classes in files.values() for name, paths in classes.items() for path in paths)
+    for path, name in listed:
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise InputError(f"cannot read image {path}: {error.strerror or error}") from error
+        stamp = f"{path} {name} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"  # no copy can set the last
+        digest.update(stamp.encode(errors="surrogateescape"))
     return f"folder-{digest.hexdigest()[:16]}"
 
 

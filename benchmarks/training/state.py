@@ -92,7 +92,7 @@ class RunningEpoch:
 
 
 class TrainingState:
-    """The net, the optimizer's momenta, the gradient scaler, the curve so far and the running epoch.
+    """The net, the optimizer's momenta, the gradient scaler, the curve, the running epoch, and a teacher that changes.
 
     The schedule follows from the epoch and the batch.
     """
@@ -104,6 +104,8 @@ class TrainingState:
 
     def begin_epoch(self) -> None:
         """The next epoch, from its first batch."""
+        if self.step.teaching is not None:
+            self.step.teaching.begin_epoch(self.step.model)
         self.epoch = RunningEpoch(self.seed, len(self.curve), self.images, self.step.device, self.step.world)
 
     def position(self, batches_per_epoch: int) -> int:
@@ -113,7 +115,9 @@ class TrainingState:
     def tensors(self) -> dict[str, Tensor]:
         """Everything that is a tensor, by names that say whose it is."""
         weights = {f"model.{name}": tensor for name, tensor in self.step.model.state_dict().items()}
-        return weights | {f"momentum.{n}": tensor for n, tensor in self._momenta().items()} | self.epoch.tensors()
+        momenta = {f"momentum.{name}": tensor for name, tensor in self._momenta().items()}
+        taught = self.step.teaching.tensors() if self.step.teaching is not None else {}
+        return weights | momenta | taught | self.epoch.tensors()
 
     def numbers(self) -> dict[str, Any]:
         """The rest, as JSON."""
@@ -139,6 +143,8 @@ class TrainingState:
         self.curve = [Epoch(**line) for line in header["curve"]]
         self.begin_epoch()
         self.epoch.restore(header["batch"], header["seconds"], tensors)
+        if self.step.teaching is not None:
+            self.step.teaching.restore(tensors)
 
     def _momenta(self) -> dict[str, Tensor]:
         momenta = {}

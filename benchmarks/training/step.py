@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.training.augment import crop_and_flip, normalize
+from benchmarks.training.distillation import Teaching
 from benchmarks.training.execution import Execution, end_compiling, executable, next_step
 from benchmarks.training.recipe import Recipe
 from benchmarks.training.world import ALONE, World
@@ -56,8 +57,10 @@ class TrainingStep:
         steps_per_epoch: int,
         execution: Execution = "eager",
         world: World = ALONE,
+        teaching: Teaching | None = None,
     ) -> None:
         self.model = model
+        self.teaching, self.steps_per_epoch = teaching, steps_per_epoch
         self.execution = execution
         self.world = world
         self.forward = executable(world.wrap(model), execution)
@@ -102,6 +105,8 @@ class TrainingStep:
         with autocast(recipe, self.device):
             logits = self.forward(batch)
             loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
+            if self.teaching is not None:
+                loss = self.teaching.loss(loss, logits, batch, iteration // self.steps_per_epoch)
         self.scaler.scale(loss).backward()
         self.scaler.step(self.optimizer)
         self.scaler.update()

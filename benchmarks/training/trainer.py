@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from benchmarks.progress import Progress, Report, silent
 from benchmarks.training.augment import normalize
 from benchmarks.training.checkpoint import Checkpoint
+from benchmarks.training.distillation import Teaching
 from benchmarks.training.execution import Execution
 from benchmarks.training.recipe import Recipe
 from benchmarks.training.state import Epoch, RunningEpoch, TrainingState
@@ -80,10 +81,11 @@ def train(
     report: Report = silent,
     execution: Execution = "eager",
     world: World = ALONE,
+    teaching: Teaching | None = None,
 ) -> tuple[list[Epoch], Evaluation]:
     """Trains to the last epoch and returns the curve and the final epoch's evaluation.
 
-    model: on the device of both splits. checkpoint: where to go on from and to save to.
+    model: on the device of both splits. checkpoint: where to go on from and to save to. teaching: beside the labels.
     Order and augmentation are pure functions of seed and epoch: a resumed training ends in the same numbers.
     Raises TrainingFailed when the loss is no longer finite or the images do not fill one batch, and Stopped.
     """
@@ -91,7 +93,7 @@ def train(
     if steps_per_epoch == 0:
         raise TrainingFailed(f"{len(train_split)} training images do not fill one batch of {recipe.batch_size}")
     model.to(memory_format=torch.channels_last)
-    step = TrainingStep(model, recipe, steps_per_epoch, execution, world)
+    step = TrainingStep(model, recipe, steps_per_epoch, execution, world, teaching)
     state = TrainingState(step, seed, len(train_split))
     if checkpoint and checkpoint.loaded:
         try:

@@ -9,6 +9,7 @@ from ablation.architecture import band, draw_architecture, last_architecture, wr
 from ablation.figures import SLIDE
 from ablation.labels import text_width
 from ablation.plan import read_plan
+from arch.bases import BASES
 from arch.describe import describe
 from arch.models import build
 from arch.spec import parse
@@ -36,6 +37,14 @@ def test_each_section_is_told_with_what_it_holds(sections: list[dict[str, Any]])
     assert said.count("+") == 3  # a shortcut joins each stage
     assert {"64 × 8 × 8", "linear 10", "identity"} <= set(said)
     assert any(line.endswith("params") for line in said)
+
+
+def test_a_plain_stage_has_no_shortcut_drawn_around_it() -> None:
+    net = build(BASES["wide_cnn"].variant, 10)
+    plain = [asdict(section) for section in describe(net, (3, 16, 16))]
+    said = words(draw_architecture(plain, band(plain, 7.1, 7.5)))
+    assert {"3 × PlainBlock", "4 × PlainBlock", "MaxPool2d", "3x3 conv 256"} <= set(said)
+    assert not {"+", "identity"} & set(said)
 
 
 def test_repeats_stand_above_their_stage(sections: list[dict[str, Any]]) -> None:

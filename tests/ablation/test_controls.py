@@ -11,7 +11,8 @@ import pytest
 from ablation import controls
 from ablation.cli import main
 from ablation.controls import PROBES, match, with_controls
-from ablation.plan import Cost, read_plan
+from ablation.plan import read_plan
+from ablation.row import Cost
 from arch.errors import InputError
 from arch.models import build
 from arch.spec import parse
@@ -235,7 +236,9 @@ def test_one_row_has_no_control() -> None:
     assert planned("baseline", Answers()) == "baseline"
 
 
-@pytest.mark.parametrize("text", ["pairs:baseline+se+cbam", "leave-one-out:baseline+se+cbam", "baseline+se~eca"])
+@pytest.mark.parametrize(
+    "text", ["pairs:baseline+se+cbam", "leave-one-out:baseline+se+cbam", "baseline+se~eca", "baseline+se@data=1/2"]
+)
 def test_only_a_plain_path_has_controls(text: str) -> None:
     with pytest.raises(InputError, match=r"^--control stands beside the steps of a path"):
         planned(text, Answers())

@@ -3,7 +3,8 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from ablation.findings import findings, runs_of, short, with_unit
-from ablation.plan import Pairing, Row, read_plan
+from ablation.plan import read_plan
+from ablation.row import Pairing, Row
 from ablation.table import make_table
 from benchmarks.benchmark import BENCHMARKS
 from benchmarks.results import Failure, Result

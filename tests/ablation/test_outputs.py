@@ -4,7 +4,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from ablation.outputs import stem_of, write_outputs
+from ablation.outputs import stem_of, table_of, write_outputs
 from ablation.plan import read_plan
 from ablation.records import Recorded
 from ablation.table import make_table
@@ -49,6 +49,50 @@ def test_a_plan_longer_than_a_file_name_still_gets_one(tmp_path: Path) -> None:
     assert all(len(name) < 130 for name in long)
     assert len({*long, stem_of(recorded([], "baseline" + "+se-se" * 39 + "+silu-silu+se"), tmp_path).name}) == 3
     assert stem_of(recorded([], "pairs:baseline+se+eca"), tmp_path).name == "digits_pairs_baseline+se+eca"
+
+
+@pytest.mark.parametrize(
+    ("plan", "name"),
+    [
+        ("compare:resnet8,resnet8@data=1/4", "digits_compare_resnet8_resnet8_data=1_4"),
+        ("compare:resnet8,timm/resnet18/64", "digits_compare_resnet8_timm_resnet18_64"),
+        ("distill(T=2):resnet20>resnet8", "digits_distill_T=2__resnet20_resnet8"),
+        ("datasize(1/2,1):resnet8", "digits_datasize_1_2_1__resnet8"),
+        ("baseline+se~eca", "digits_baseline+se~eca"),
+    ],
+)
+def test_a_name_has_no_sign_that_some_system_stumbles_over(plan: str, name: str, tmp_path: Path) -> None:
+    assert stem_of(recorded([], plan), tmp_path) == tmp_path / name
+
+
+def of_two_sizes(make_result: Make) -> Recorded:
+    """A net on half of the images and on all, and another on half."""
+    plan = "datasize(1/2,1):resnet8,resnet20"
+    rows = read_plan(plan, DIGITS)
+    line = {"epoch": 1, "train_loss": 2.0, "train_top1": 60.0, "loss": 2.0, "top1": 40.0, "top5": 90.0}
+    results = [
+        make_result(key=row.key, spec="baseline", seed=seed, top1=50.0 + place, train_images=images, curve=[line])
+        for place, (row, images) in enumerate(zip(rows[:3], (100, 200, 100), strict=True))
+        for seed in (0, 1)
+    ]
+    return recorded(results, plan)
+
+
+def test_a_study_of_data_size_has_a_figure_against_the_images(make_result: Make, tmp_path: Path) -> None:
+    found = of_two_sizes(make_result)
+    files = write_outputs(table_of(found), found, tmp_path / "digits")
+    assert [file.name for file in files] == ["digits.md", "digits.csv", "digits.png", "digits_sizes.png"]
+    assert files[3].read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_table_tells_what_has_to_be_said_of_its_study(make_result: Make) -> None:
+    found = of_two_sizes(make_result)
+    notes = " ".join(table_of(found).notes)
+    assert "At 100 images no difference is shown" in notes
+    assert "resnet8: converged at 100 images" in notes
+    assert "At 100 images" not in " ".join(table_of(found, findings=False).notes)
+    larger = recorded([make_result(), make_result("baseline+width=4", params=10 * 77_754)], "baseline+width=4")
+    assert "10 times the parameters" in " ".join(table_of(larger).notes)
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(make_result: Make, tmp_path: Path) -> None:

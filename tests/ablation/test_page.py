@@ -6,7 +6,8 @@ import pytest
 
 from ablation.findings import findings
 from ablation.page import MOST_ROWS, chosen, page_data
-from ablation.plan import Row, path, read_plan
+from ablation.plan import path, read_plan
+from ablation.row import Row
 from ablation.table import make_table
 from benchmarks.benchmark import BENCHMARKS
 from benchmarks.results import Failure, Result

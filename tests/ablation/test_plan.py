@@ -1,30 +1,38 @@
 import pytest
 
 from ablation.plan import path, read_plan
+from ablation.row import Row
 from arch.errors import InputError
 from arch.plans import PLANS
+from arch.variant import Variant
 from benchmarks.benchmark import BENCHMARKS, Benchmark, Data
+from benchmarks.treatment import read_setup
 
 DIGITS = BENCHMARKS["digits"]
+
+
+def attention_of(row: Row) -> tuple[str, ...]:
+    assert isinstance(row.variant, Variant)
+    return row.variant.attention
 
 
 def test_each_row_is_the_one_before_with_one_step() -> None:
     rows = path("baseline+se-se+cbam", DIGITS)
     assert [row.label for row in rows] == ["baseline (resnet8)", "+se", "-se", "+cbam"]
-    assert [row.variant.attention for row in rows] == [(), ("se",), (), ("cbam",)]
-    assert rows[0].variant.key() == rows[2].variant.key()
+    assert [attention_of(row) for row in rows] == [(), ("se",), (), ("cbam",)]
+    assert rows[0].key == rows[2].key
 
 
 def test_attention_composes_in_the_order_given() -> None:
-    assert path("baseline+se+cbam", DIGITS)[-1].variant.attention == ("se", "cbam")
-    assert path("baseline+cbam+se", DIGITS)[-1].variant.attention == ("cbam", "se")
+    assert attention_of(path("baseline+se+cbam", DIGITS)[-1]) == ("se", "cbam")
+    assert attention_of(path("baseline+cbam+se", DIGITS)[-1]) == ("cbam", "se")
 
 
 def test_steps_of_the_benchmarks_own_baseline_belong_to_the_first_row() -> None:
     benchmark = Benchmark("mine", Data("digits", 10), baseline="resnet8+se")
     rows = path("baseline-se+eca", benchmark)
     assert [row.label for row in rows] == ["baseline (resnet8+se)", "-se", "+eca"]
-    assert [row.variant.attention for row in rows] == [("se",), (), ("eca",)]
+    assert [attention_of(row) for row in rows] == [("se",), (), ("eca",)]
 
 
 def test_another_base_is_named_and_not_called_the_baseline() -> None:
@@ -110,9 +118,65 @@ def test_the_benchmarks_own_steps_are_left_alone() -> None:
     assert read_plan("pairs:baseline+se+cbam", benchmark)[0].label == "baseline (resnet8+silu)"
 
 
+def test_setups_are_compared_with_the_first() -> None:
+    timm = "timm/resnet18/64@teacher=(resnet8+se@teacher=previous@T=2)"
+    assert rows_of(f"compare:baseline, resnet20@data=1/4 ,{timm}") == [
+        ("resnet8", "resnet8", ()),
+        ("resnet20@data=1/4", "resnet20@data=1/4", ((0, -1),)),
+        (timm, timm, ((0, -1),)),
+    ]
+    assert rows_of("compare:resnet20") == [("resnet20", "resnet20", ())]
+
+
+def test_the_settings_of_a_path_are_those_of_all_its_rows() -> None:
+    rows = read_plan("baseline+se~eca@data=0.25", DIGITS)
+    assert [row.label for row in rows] == ["baseline (resnet8)", "+se", "~eca"]
+    assert [row.spec for row in rows] == ["resnet8@data=1/4", "resnet8+se@data=1/4", "resnet8+eca@data=1/4"]
+    assert [row.key for row in rows] == [read_setup(row.spec).key for row in rows]
+    assert rows_of("leave-one-out:baseline+se+cbam@epochs=2")[2][:2] == ("-cbam", "resnet8+se@epochs=2")
+    assert rows_of("path:baseline+se@freeze=stem:layer1")[1][1] == "resnet8+se@freeze=layer1:stem"
+
+
+def test_a_model_of_timms_is_a_path_of_one_row() -> None:
+    assert rows_of("timm/resnet18/64") == [("timm/resnet18/64", "timm/resnet18/64", ())]
+    benchmark = Benchmark("mine", Data("digits", 10), baseline="timm/resnet18")
+    assert [row.label for row in path("baseline", benchmark)] == ["baseline (timm/resnet18)"]
+
+
+PLANS_TO_READ_BACK = [
+    "baseline+se@data=1/4",
+    "compare:resnet8,timm/resnet18@teacher=(resnet20)@T=2",
+    "distill(T=2,alpha=0.5,growing,hard,smooth=0.2,progressive):resnet20>resnet8",
+    "datasize(0.333333,1,updates):resnet8,resnet20@epochs=1/2",
+]
+
+
+@pytest.mark.parametrize("plan", PLANS_TO_READ_BACK)
+def test_the_spec_of_each_row_is_all_that_it_takes_to_train_it(plan: str) -> None:
+    for row in read_plan(plan, DIGITS):
+        setup = read_setup(row.spec)
+        assert (setup.architecture, setup.treatment, setup.key) == (row.variant, row.treatment, row.key)
+        assert str(setup) == row.spec
+
+
 @pytest.mark.parametrize(
     ("plan", "words"),
     [
+        ("compare:resnet8,resnet20,baseline", r"'resnet8' stands twice in 'compare:resnet8,resnet20,baseline'"),
+        ("compare:resnet8@data=0.5,resnet8@data=1/2", "'resnet8@data=1/2' stands twice"),
+        ("compare:resnet8,", "empty spec"),
+        ("compare:", "empty spec"),
+        ("compare:resnet8,resnet20)", "the brackets in .* do not match"),
+        ("compare(2):resnet8", "'compare' takes nothing in brackets"),
+        ("pairs(2):baseline+se+cbam", "'pairs' in .* takes nothing in brackets"),
+        ("compare:resnet8~eca", "alternatives stand in a path, not in compare"),
+        ("comparee:resnet8", "unknown kind of plan 'comparee'.*did you mean 'compare'"),
+        ("compare:resnet8\n,resnet8\n", r"'resnet8' stands twice in 'compare:resnet8\\n,resnet8\\n'"),
+        ("baseline+se@data=2", "'@data=2' is not a number above 0 up to 1"),
+        ("baseline+se@dat=1/2", "unknown setting 'dat' in '@dat=1/2': did you mean 'data'"),
+        ("baseline@data=1/2+se", r"'@data=1/2\+se' is not a number"),
+        ("timm/resnet18+se", "'timm/resnet18' takes no parts"),
+        ("pairs:timm/resnet18", "two steps or more"),
         ("leave-out:baseline+se", "unknown kind of plan 'leave-out'"),
         ("pairs:baseline+se", "two steps or more"),
         ("pairs:baseline+se+cbam-se", "all of them additions"),

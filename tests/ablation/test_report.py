@@ -10,8 +10,9 @@ import pytest
 import typst
 
 from ablation import report
-from ablation.plan import Row, path
+from ablation.plan import path
 from ablation.report import write_report
+from ablation.row import Row
 from ablation.table import make_table
 from arch.describe import describe
 from arch.models import build

@@ -5,14 +5,21 @@ from pathlib import Path
 
 import pytest
 
-from ablation.plan import path
+from ablation.plan import path, read_plan
 from ablation.study import Study
+from ablation.verify import train_again
+from ablation.weights import with_weights
+from arch.errors import InputError
+from arch.models import build
+from arch.spec import parse
 from benchmarks import engine
 from benchmarks.benchmark import Benchmark, get_benchmark
 from benchmarks.progress import Display, Progress
-from benchmarks.results import Failure, Result, Store
+from benchmarks.results import Failure, Result, Store, unit_id
+from benchmarks.training.checkpoint import read_tensors, write_tensors
 from benchmarks.training.data import prepare
-from benchmarks.unit import PATIENCE, START_SECONDS, Unit, record
+from benchmarks.training.distillation import weights_digest
+from benchmarks.unit import PATIENCE, START_SECONDS, Unit, kept_file, record
 
 SPEC = "baseline+drop_path=0.2"
 
@@ -231,3 +238,83 @@ def test_on_a_full_disk_a_result_takes_the_room_of_its_checkpoint(
         assert records.results() == [make_result()]
     assert refused == [True, False][:refusals]
     assert not unit.checkpoint.exists()
+
+
+TAUGHT = "compare:resnet8+width=0.5,resnet8+width=0.5@teacher=(resnet8)"
+
+
+def of_plan(plan: str, benchmark: Benchmark, out: Path, seeds: int = 1) -> Study:
+    return Study(plan, read_plan(plan, benchmark), seeds, benchmark, prepare(benchmark.data, None), "cpu", out, 1)
+
+
+def test_a_teacher_is_trained_before_its_students_whether_it_is_a_row_or_not(
+    benchmark: Benchmark, tmp_path: Path
+) -> None:
+    again = "resnet8@teacher=(resnet8+width=0.5@teacher=(resnet8))"
+    missing = of_plan(f"{TAUGHT},{again},resnet8", benchmark, tmp_path, seeds=2).missing(store(tmp_path))
+    assert [(row.label, row.generation) for row, seed in missing if seed == 0] == [
+        ("resnet8+width=0.5", 0),
+        ("resnet8+width=0.5@teacher=(resnet8)", 1),
+        (again, 2),
+        ("resnet8", 0),
+    ]
+    alone = of_plan(f"compare:{again}", benchmark, tmp_path).missing(store(tmp_path))
+    assert [row.label for row, _ in alone] == ["resnet8", "resnet8+width=0.5@teacher=(resnet8)", again]
+
+
+@pytest.mark.slow
+def test_a_student_learns_from_what_its_teacher_has_left(benchmark: Benchmark, tmp_path: Path) -> None:
+    plan, display = of_plan(TAUGHT, benchmark, tmp_path), Quiet()
+    plan.carry_out(store(tmp_path), display)
+    results = {result.spec: result for result in store(tmp_path).results()}
+    assert set(results) == {"resnet8", "resnet8+width=0.5", "resnet8+width=0.5@teacher=(resnet8)"}
+    assert store(tmp_path).failures() == []
+    student, teacher = results["resnet8+width=0.5@teacher=(resnet8)"], results["resnet8"]
+    net = build(parse("resnet8").variant(), 10, 1)
+    weights = kept_file(tmp_path, "weights", teacher.unit)
+    net.load_state_dict(read_tensors(weights)[0])
+    assert student.treatment == {
+        "teacher": "resnet8",
+        "teacher_key": teacher.key,
+        "teacher_weights": weights_digest(net),
+    }
+    assert student.numbers() != results["resnet8+width=0.5"].numbers()
+    assert student.params == results["resnet8+width=0.5"].params
+
+    plan.carry_out(store(tmp_path), display)  # nothing is left to do
+    assert len(store(tmp_path).results()) == 3
+    weights.unlink()
+    more = of_plan(f"{TAUGHT},resnet8@teacher=(resnet8)", benchmark, tmp_path)
+    with pytest.raises(InputError, match="the weights of its teacher resnet8 seed 0 are gone"):
+        more.carry_out(store(tmp_path), display)
+    assert len(store(tmp_path).results()) == 3
+
+
+@pytest.mark.slow
+def test_a_record_of_a_student_is_made_again_to_the_bit(benchmark: Benchmark, tmp_path: Path) -> None:
+    plan = of_plan(TAUGHT, benchmark, tmp_path / "runs")
+    plan.carry_out(store(tmp_path / "runs"), Quiet())
+    row = plan.rows[-1]
+    [record] = [result for result in store(tmp_path / "runs").results() if result.key == row.key]
+    again = train_again(record, row, benchmark, None, tmp_path / "runs", "cpu", Quiet())
+    assert again.numbers() == record.numbers()
+    (
+        tmp_path / "runs" / "weights" / f"{unit_id(parse('resnet8').variant().key(), 0, plan.benchmark_id)}.safetensors"
+    ).unlink()
+    with pytest.raises(InputError, match=r"the weights that .* learns from are gone"):
+        train_again(record, row, benchmark, None, tmp_path / "runs", "cpu", Quiet())
+
+
+def test_a_part_of_the_images_that_fills_no_batch_is_refused_by_its_row(benchmark: Benchmark, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"resnet8 1/10: 20 training images do not fill one batch of 50"):
+        of_plan("datasize(1/10,1):resnet8", benchmark, tmp_path).carry_out(store(tmp_path), Quiet())
+
+
+@pytest.mark.slow
+def test_weights_of_another_net_are_refused_before_any_training(benchmark: Benchmark, tmp_path: Path) -> None:
+    other = tmp_path / "other.safetensors"
+    write_tensors(other, build(parse("resnet20").variant(), 10, 1).state_dict(), {})
+    plan = with_weights(f"compare:resnet8,resnet8@init={other}", tmp_path)
+    with pytest.raises(InputError, match=r"does not fit this net: .* not of it"):
+        of_plan(plan, benchmark, tmp_path).carry_out(store(tmp_path), Quiet())
+    assert store(tmp_path).results() == []

@@ -4,7 +4,8 @@ from collections.abc import Callable
 import pandas as pd
 import pytest
 
-from ablation.plan import Pairing, Row, path, read_plan
+from ablation.plan import path, read_plan
+from ablation.row import Pairing, Row
 from ablation.table import ablation_frame, caption, failure_lines, make_table, spread, unfinished
 from ablation.views import readable
 from benchmarks.benchmark import BENCHMARKS

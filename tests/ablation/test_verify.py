@@ -5,14 +5,15 @@ from typing import Any
 
 import pytest
 
+from ablation.row import Row
 from ablation.verify import compare, train_again
 from arch.errors import InputError
-from arch.spec import parse
 from benchmarks import engine
 from benchmarks.benchmark import Benchmark, get_benchmark, identify
 from benchmarks.progress import Display
 from benchmarks.results import Result
 from benchmarks.training.data import prepare
+from benchmarks.treatment import read_setup
 from benchmarks.unit import Unit
 
 Make = Callable[..., Result]
@@ -47,7 +48,7 @@ def trained(record: Result, monkeypatch: pytest.MonkeyPatch) -> list[Unit]:
 
 
 def again(record: Result, benchmark: Benchmark, device: str = "cpu") -> Result:
-    return train_again(record, parse(record.spec).variant(), benchmark, None, device, Display())
+    return train_again(record, Row.of(read_setup(record.spec)), benchmark, None, Path("runs"), device, Display())
 
 
 def test_a_run_is_trained_as_it_was_recorded_in_a_folder_that_is_gone_afterwards(

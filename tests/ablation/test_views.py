@@ -8,7 +8,8 @@ from html.parser import HTMLParser
 import pytest
 from rich.console import Console
 
-from ablation.plan import Row, path
+from ablation.plan import path
+from ablation.row import Row
 from ablation.table import Table, make_table
 from ablation.views import COLUMNS, format_p, to_csv, to_html, to_json, to_latex, to_markdown, to_terminal
 from benchmarks.benchmark import BENCHMARKS

@@ -3,7 +3,8 @@ import re
 import pytest
 import torch
 from fvcore.nn import FlopCountAnalysis
-from torch import nn
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from arch.bases import BASES
 from arch.models import build
@@ -28,7 +29,7 @@ COSTS = [
     ("wrn28_9", 29_604_660, 4.254),
     ("wrn28_10", 36_536_884, 5.248),
 ]
-WEIGHTED = [base for base in BASES if not base.startswith("wrn")]
+WEIGHTED = [base for base in BASES if not base.startswith("wrn") and base != "wide_cnn"]  # which has no number
 WIDE = [base for base in BASES if base.startswith("wrn")]
 
 
@@ -68,6 +69,53 @@ def test_parameters_are_those_of_other_implementations(spec: str, num_classes: i
     assert parameters(on_meta(parse(spec).variant(), num_classes)) == params
 
 
+# as the courses that use them say: 2.44M and 7.7M on CIFAR-10; of the third its shape alone
+@pytest.mark.parametrize(
+    ("base", "num_classes", "params", "millions"),
+    [
+        ("wide_cnn", 10, 2_440_266, "2.44"),
+        ("narrow_resnet122", 10, 7_680_042, "7.7"),
+        ("resnet26_max", 100, 3_559_556, "3.56"),
+    ],
+)
+@pytest.mark.parametrize("size", [32, 64])
+def test_a_courses_net_has_its_parameters_at_any_image_size(
+    base: str, num_classes: int, params: int, millions: str, size: int
+) -> None:
+    net = on_meta(BASES[base].variant, num_classes)
+    levels = net.forward_intermediates(torch.empty(2, 3, size, size, device="meta"), intermediates_only=True)
+    told = [(info["num_chs"], size // info["reduction"]) for info in net.feature_info]
+    assert [(level.shape[1], level.shape[2]) for level in levels if isinstance(level, Tensor)] == told
+    assert net(torch.empty(2, 3, size, size, device="meta")).shape == (2, num_classes)
+    assert parameters(net) == params
+    assert f"{params / 1e6:.{len(millions.partition('.')[2])}f}" == millions
+
+
+@pytest.mark.parametrize(
+    ("base", "params", "macs"),
+    [("wide_cnn", 2_440_266, 228_264_448), ("narrow_resnet122", 7_680_042, 1_124_959_488)],
+)
+def test_the_narrow_net_is_larger_and_far_costlier_than_the_wide_one(base: str, params: int, macs: int) -> None:
+    net = on_meta(BASES[base].variant, 10)
+    with FlopCounterMode(display=False) as counter:
+        net(torch.empty(1, 3, 32, 32, device="meta"))
+    assert (parameters(net), counter.get_total_flops() // 2) == (params, macs)
+
+
+def test_the_wide_cnn_is_one_chain_of_eight_convolutions_and_a_linear_layer() -> None:
+    net = on_meta(BASES["wide_cnn"].variant, 10)
+    convs = [module for module in net.modules() if isinstance(module, nn.Conv2d)]
+    assert [layer.out_channels for layer in convs] == [64, 128, 128, 128, 256, 256, 256, 256]
+    assert {(layer.kernel_size, layer.stride, layer.bias) for layer in convs} == {((3, 3), (1, 1), None)}
+    assert sum(isinstance(module, nn.Linear) for module in net.modules()) == 1
+    assert sum(isinstance(module, nn.MaxPool2d) for module in net.modules()) == 2
+
+
+def test_the_basic_block_net_has_its_depths_its_widths_and_its_head() -> None:
+    variant = BASES["resnet26_max"].variant
+    assert (variant.depths, variant.widths, variant.pool) == ((2, 4, 4, 2), (32, 64, 128, 256), "max")
+
+
 @pytest.mark.parametrize(("base", "millions"), [("pyramidnet200", "26.6"), ("pyramidnet272", "26.0")])
 def test_pyramid_parameters_are_those_of_the_papers_table(base: str, millions: str) -> None:
     assert f"{parameters(on_meta(BASES[base].variant, 10)) / 1e6:.1f}" == millions
@@ -92,10 +140,10 @@ def test_a_wide_base_has_the_convolutions_and_the_width_of_its_name(base: str) -
 
 
 @pytest.mark.parametrize("base", BASES)
-def test_a_base_ends_in_maps_of_8_px_after_three_stages_and_of_4_px_after_four(base: str) -> None:
+def test_a_base_ends_in_maps_of_8_px_after_up_to_three_stages_and_of_4_px_after_four(base: str) -> None:
     variant = BASES[base].variant
     features = on_meta(variant).forward_features(torch.empty(1, 3, 32, 32, device="meta"))
-    assert features.shape[2:] == {3: (8, 8), 4: (4, 4)}[len(variant.depths)]
+    assert features.shape[2:] == {2: (8, 8), 3: (8, 8), 4: (4, 4)}[len(variant.depths)]
 
 
 @pytest.mark.parametrize("base", ["pyramidnet110", "pyramidnet200", "pyramidnet272"])

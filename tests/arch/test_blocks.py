@@ -7,7 +7,7 @@ from timm.layers import BlurPool2d
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from arch.blocks import GeM, PadShortcut, PreActBlock, branch_convs, conv, create_stem, stem_stride
+from arch.blocks import GeM, PadShortcut, PlainBlock, PreActBlock, branch_convs, conv, create_stem, stem_stride
 from arch.variant import ORDERS, STEMS
 
 
@@ -209,6 +209,38 @@ def test_drop_path_drops_whole_residuals_in_training_and_none_in_evaluation() ->
     dropped = (trained.abs() < 1e-5).flatten(1).all(1)
     assert 16 < int(dropped.sum()) < 48
     torch.testing.assert_close(trained[~dropped], 2 * residual[~dropped], rtol=1e-4, atol=1e-4)
+
+
+def plain_block(stride: int = 1, attn_layer: Any = None, aa_layer: Any = None) -> PlainBlock:
+    block = PlainBlock(8, 12, stride, nn.ReLU, attn_layer, aa_layer)
+    shaken(block)
+    return block
+
+
+def test_a_plain_block_is_a_convolution_a_norm_and_an_activation_with_nothing_around() -> None:
+    block, x = plain_block(), torch.randn(2, 8, 6, 6)
+    torch.testing.assert_close(block(x), normed(convolved(x, block.branch[0]), block.branch[1]).relu())
+
+
+@pytest.mark.parametrize("size", [5, 6])
+def test_a_strided_plain_block_takes_the_maximum_first(size: int) -> None:
+    block, x = plain_block(stride=2), torch.randn(2, 8, size, size)
+    torch.testing.assert_close(block(x), block.branch(F.max_pool2d(x, 3, 2, 1)))
+    assert block(x).shape == (2, 12, 3, 3)
+
+
+@pytest.mark.parametrize("size", [2, 5, 6])
+def test_a_blur_stands_behind_the_maximum_of_a_plain_block(size: int) -> None:
+    block, x = plain_block(stride=2, aa_layer=BlurPool2d), torch.randn(2, 8, size, size)
+    torch.testing.assert_close(block(x), block.branch(blurred(F.max_pool2d(x, 3, 1, 1))))
+    assert block(x).shape == plain_block(stride=2)(x).shape
+
+
+def test_attention_follows_the_activation_of_a_plain_block() -> None:
+    block = plain_block(attn_layer=partial(nn.Conv2d, out_channels=12, kernel_size=1))
+    x = torch.randn(2, 8, 4, 4)
+    torch.testing.assert_close(block(x), block.attn(block.branch(x)))
+    assert isinstance(block.attn, nn.Conv2d)
 
 
 @pytest.mark.parametrize(

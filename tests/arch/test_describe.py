@@ -1,4 +1,5 @@
 from dataclasses import asdict, replace
+from math import prod
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from arch.spec import parse
 from arch.variant import Variant
 
 SHAPE = (3, 32, 32)
+BLOCKS = {"basic": "BasicBlock", "bottleneck": "Bottleneck", "conv": "PlainBlock"}
 
 
 def small(variant: Variant) -> Variant:
@@ -39,19 +41,18 @@ def test_the_sections_of_every_base_make_up_its_net(base: str) -> None:
     assert sum(section.params for section in sections) + count(net.norm) == count(net)
     stem, *stages, head = sections
     assert tuple(stage.blocks for stage in stages) == variant.depths
-    assert {stage.block for stage in stages} == {
-        {"post": {"basic": "BasicBlock", "bottleneck": "Bottleneck"}[variant.block]}.get(variant.order, "PreActBlock")
-    }
+    assert {stage.block for stage in stages} == {{"post": BLOCKS[variant.block]}.get(variant.order, "PreActBlock")}
     assert (stem.block, head.block, stem.blocks, head.blocks) == ("", "", 1, 1)
-    convs = 2 if variant.block == "basic" else 3
-    assert all(len(stage.branch) == convs for stage in stages)
+    convs = {"conv": 1, "basic": 2, "bottleneck": 3}[variant.block]
+    assert all(len([layer for layer in stage.branch if "conv" in layer]) == convs for stage in stages)
     assert all(stage.attention == () for stage in sections)
     assert stem.output == (8, 32, 32)
-    sides = [32 // 2**place for place in range(len(stages))]
+    sides = [32 // prod(variant.strides[: place + 1]) for place in range(len(stages))]
     assert [stage.output[1:] for stage in stages] == [(side, side) for side in sides]
     assert stages[-1].output[0] == net.num_features
-    assert (head.branch, head.output) == (("avg pool", "linear 10"), (10,))
-    assert all(stage.shortcut for stage in stages[1:])  # which are strided
+    assert (head.branch, head.output) == ((f"{variant.pool} pool", "linear 10"), (10,))
+    assert all(bool(stage.shortcut) != stage.plain for stage in stages[1:])  # which are strided
+    assert [section.plain for section in sections] == [False, *[variant.block == "conv"] * len(stages), False]
 
 
 def test_the_layers_of_a_basic_block_are_named() -> None:
@@ -59,6 +60,12 @@ def test_the_layers_of_a_basic_block_are_named() -> None:
     assert stem.branch == ("3x3 conv 16",)
     assert (first.branch, first.shortcut) == (("3x3 conv 16", "3x3 conv 16"), ())
     assert (second.branch, second.shortcut) == (("3x3 conv 32 /2", "3x3 conv 32"), ("1x1 conv 32 /2",))
+
+
+def test_the_layers_of_a_plain_net_are_named() -> None:
+    _, first, second, _ = described("wide_cnn+se+blurpool")
+    assert (first.branch, first.blocks, first.output) == (("MaxPool2d", "BlurPool2d", "3x3 conv 128"), 3, (128, 16, 16))
+    assert (second.attention, second.shortcut, second.plain) == (("SEModule",), (), True)
 
 
 def test_groups_and_strides_of_a_bottleneck_are_named() -> None:
@@ -164,4 +171,5 @@ def test_a_section_is_plain_data() -> None:
         "shortcut": (),
         "output": (16, 32, 32),
         "params": content["params"],
+        "plain": False,
     }

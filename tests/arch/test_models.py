@@ -235,13 +235,19 @@ def test_checkpointing_changes_no_gradient(net: Any, x: Tensor) -> None:
     assert all(gradient.isfinite().all() for gradient in plain)
 
 
-@contract
+@pytest.mark.parametrize("case", [case for case in CASES if case[0] != "cifar_wide_cnn"], ids=str)
 def test_drop_rates_take_effect_when_the_model_is_made(case: Case) -> None:
     model = on_meta(case, drop_rate=0.25, drop_path_rate=0.5)
     rates = [module.drop_prob for module in model.modules() if isinstance(module, DropPath)]
     count = sum(model.variant.depths)
     assert rates == pytest.approx([0.5 * index / (count - 1) for index in range(1, count)])
     assert [module.p for module in model.modules() if isinstance(module, nn.Dropout)] == [0.25]
+
+
+def test_a_net_without_shortcuts_has_no_drop_path() -> None:
+    with pytest.raises(ValueError, match=r"drop_path 0\.5 needs residual blocks"):
+        on_meta(("cifar_wide_cnn", {}), drop_path_rate=0.5)
+    assert on_meta(("cifar_wide_cnn", {}), drop_path_rate=0.0)(images(2, 3, 16, 16)).shape == (2, 100)
 
 
 def test_drop_rates_given_take_the_place_of_the_specs() -> None:

@@ -26,7 +26,9 @@ TRUNKS = {
     "pre-bottleneck": replace(BOTTLENECK, order="pre"),
     "pyramid-basic": replace(BASIC, widths=(16, 16), order="pyramid", shortcut="pad", growth=60),
     "pyramid-bottleneck": replace(BOTTLENECK, widths=(32, 32), order="pyramid", shortcut="pad", growth=64),
+    "plain": replace(BASIC, block="conv"),
 }
+NEED_RESIDUAL = ("preact", "avg_down", "pad_shortcut", "drop_path")
 FOUR_STAGES = Variant((1,) * 4, (32, 64, 128, 256), (1, 2, 2, 2), 32, block="bottleneck", attention=("eca",))
 SAYS_WHAT_IS_THERE = {"relu", "avg_pool", "block"}  # they undo another choice: these trunks have theirs already
 ONE_STAGE = [f"{name}{stage}" for name in ("depth", "width") for stage in (1, 2, 3, 4)]
@@ -62,10 +64,56 @@ def restored_parts() -> Iterator[None]:
         for trunk in TRUNKS
         for name in PARTS
         if ("bottleneck" in trunk or name != "groups") and name not in ("depth3", "depth4", "width3", "width4")
+        if trunk != "plain" or name not in NEED_RESIDUAL
     ],
 )
 def test_every_part_trains_every_parameter_on_every_trunk(trunk: str, name: str) -> None:
     assert_trains(applied(name, TRUNKS[trunk]))
+
+
+@pytest.mark.parametrize("name", NEED_RESIDUAL)
+def test_a_part_that_needs_a_shortcut_is_refused_in_one_line_where_there_is_none(name: str) -> None:
+    with pytest.raises(InputError, match=rf"^'\+{name}.*' does not fit: .* needs residual blocks .*no shortcut$"):
+        parse(f"wide_cnn+{name}")
+    with pytest.raises(InputError, match="needs residual blocks"):
+        parse(f"resnet8+{name}+block=conv")
+    with pytest.raises(InputError, match="needs residual blocks"):
+        parse("resnet8+drop_path+trunk=wide_cnn")
+
+
+def refused(base: str) -> set[str]:
+    """The parts that do not fit a base."""
+    names = set()
+    for name in PARTS:
+        try:
+            parse(f"{base}+{name}")
+        except InputError:
+            names.add(name)
+    return names
+
+
+def test_a_plain_net_refuses_what_needs_a_shortcut_or_is_not_there_and_nothing_else() -> None:
+    assert refused("resnet26_max") == {"groups"}
+    assert refused("narrow_resnet122") == {"groups", "depth4", "width4"}
+    assert refused("wide_cnn") == {"groups", "depth3", "width3", "depth4", "width4", *NEED_RESIDUAL}
+
+
+@pytest.mark.parametrize("base", ["wide_cnn", "resnet26_max"])
+@pytest.mark.parametrize("size", [32, 64])
+def test_a_courses_net_can_be_built_with_every_part_that_fits(base: str, size: int) -> None:
+    for name in PARTS.keys() - refused(base):
+        with torch.device("meta"):
+            net = build(parse(f"{base}+{name}").variant(), 10).eval()
+            assert net(torch.empty(2, 3, size, size)).shape == (2, 10)
+
+
+@pytest.mark.parametrize(("kind", "convs"), [("conv", 8), ("basic", 15), ("bottleneck", 22)])
+def test_blocks_of_a_plain_net_can_be_made_residual(kind: str, convs: int) -> None:
+    variant = BASES["wide_cnn"].variant
+    with torch.device("meta"):
+        net = build(variant if kind == "conv" else applied("block", variant, kind), 10)
+    weighted = [name for name, module in net.named_modules() if isinstance(module, nn.Conv2d)]
+    assert len([name for name in weighted if "downsample" not in name]) == convs
 
 
 def test_every_part_makes_an_architecture_of_its_own() -> None:
@@ -283,7 +331,8 @@ def test_a_stage_that_is_not_there_is_refused(name: str) -> None:
 
 @pytest.mark.parametrize("base", BASES)
 def test_a_trunk_is_a_bases_whole_variant(base: str) -> None:
-    assert applied("trunk", TRUNKS["pyramid-bottleneck"], base) == BASES[base].variant
+    trunk = replace(BASES[base].variant, pool="avg")  # pooling belongs to the head
+    assert applied("trunk", TRUNKS["pyramid-bottleneck"], base) == trunk
 
 
 def test_a_trunk_keeps_what_is_no_trunks_business() -> None:
@@ -291,7 +340,7 @@ def test_a_trunk_keeps_what_is_no_trunks_business() -> None:
     assert parse(f"resnet8+depth=2{parts}+trunk=resnet50").variant() == parse(f"resnet50{parts}").variant()
 
 
-@pytest.mark.parametrize(("kind", "params"), [("basic", 11_220_132), ("bottleneck", 14_143_396)])
+@pytest.mark.parametrize(("kind", "params"), [("basic", 11_220_132), ("bottleneck", 14_143_396), ("conv", 4_775_588)])
 def test_a_block_has_the_convolutions_of_its_kind(kind: str, params: int) -> None:
     with torch.device("meta"):
         net = build(applied("block", BASES["resnet18"].variant, kind), 100)

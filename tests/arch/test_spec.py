@@ -11,6 +11,7 @@ from arch.errors import InputError, unknown
 from arch.parts import PARTS
 from arch.plans import PLANS
 from arch.spec import Spec, Step, parse
+from arch.timm_model import TimmModel
 
 JUNK = "+-=._/ eE0123456789aszé\u00a0\u2028\u0661\uff18\n\r\t\0\x1b\x85😀\ud800"
 VALUES = ["", "0", "1", "2", "8", "16", "32", "0.1", "0.5", ".25", "1e-2", "1E1", "1e+0", "3e-1", "1e999"]
@@ -65,6 +66,31 @@ def test_every_row_of_a_path_starts_where_the_whole_does() -> None:
 
 def test_the_baseline_alone_is_one_row() -> None:
     assert [str(row) for row in parse("baseline", "resnet8+se").path()] == ["resnet8+se"]
+
+
+@pytest.mark.parametrize(
+    ("text", "model"),
+    [
+        ("timm/resnet18", TimmModel("resnet18")),
+        ("timm/resnet18/224", TimmModel("resnet18", 224)),
+        ("timm/vit_tiny_patch16_224.augreg_in21k/16", TimmModel("vit_tiny_patch16_224.augreg_in21k", 16)),
+    ],
+)
+def test_a_model_of_timms_is_one_row_with_its_own_size(text: str, model: TimmModel) -> None:
+    spec = parse(text)
+    assert spec.architecture == model
+    assert str(spec) == text
+    assert [str(row) for row in spec.path()] == [text]
+    assert spec.simplified() == spec
+
+
+def test_a_model_of_timms_can_be_the_baseline() -> None:
+    assert parse("baseline", "timm/resnet18/64").architecture == TimmModel("resnet18", 64)
+    assert "takes no parts" in refusal("baseline+se", "timm/resnet18")
+
+
+def test_a_spec_of_ours_describes_its_variant() -> None:
+    assert parse("resnet8+se").architecture == parse("resnet8+se").variant()
 
 
 @pytest.mark.parametrize("name", PLANS)
@@ -248,8 +274,19 @@ def test_different_architectures_have_different_keys() -> None:
         ("resnet18+last_stride=3", ["'last_stride'", "'3'", "a whole number from 1 to 2"]),
         ("resnet18+stem=conv5", ["'stem'", "'conv5'", "one of ", "conv7_pool"]),
         ("resnet18+stem=2", ["'stem'", "'2'", "one of "]),
-        ("timm/resnet18", ["'timm/resnet18'", "resnet8, "]),
-        ("timm/resnet18+se", ["'timm/resnet18'"]),
+        ("timm/resnet18+se", ["'timm/resnet18' takes no parts", "resnet8, "]),
+        ("timm/resnet18/224-se", ["'se'", "character 19 ", "cannot be taken back"]),
+        ("timm/", ["'timm/'", "timm/NAME or timm/NAME/PIXELS", "timm/resnet18/224"]),
+        ("timm//224", ["'timm//224'", "timm/NAME/PIXELS"]),
+        ("timm/resnet18/", ["'timm/resnet18/'", "timm/NAME/PIXELS"]),
+        ("timm/resnet18/x", ["'timm/resnet18/x'", "timm/NAME/PIXELS"]),
+        ("timm/resnet18/224/1", ["'timm/resnet18/224/1'", "timm/NAME/PIXELS"]),
+        ("timm/resnet18/" + "9" * 5000, ["timm/NAME/PIXELS"]),
+        ("timm/resnet18/15", ["'timm/resnet18/15'", "from 16 to 1024 pixels"]),
+        ("timm/resnet18/1025", ["'timm/resnet18/1025'", "from 16 to 1024 pixels"]),
+        ("timm/resnet18/0", ["'timm/resnet18/0'", "from 16 to 1024 pixels"]),
+        ("timm/res\nnet18", ["'+part' or '-part'", r"'timm/res\nnet18'"]),
+        ("timm", ["unknown base 'timm'"]),
         ("baseline", ["unknown base 'baseline'"]),
         ("baseline+se", ["unknown base 'baseline'"]),
         ("resnet18+groups", ["'+groups'", "bottleneck", "resnet50"]),
@@ -331,9 +368,9 @@ def test_any_text_is_a_spec_or_a_refusal_in_one_line(seed: int) -> None:
             assert len(str(spec).splitlines()) == 1, text
         else:
             read += 1
-            assert parse(str(spec)).variant() == spec.variant(), text
+            assert parse(str(spec)).architecture == spec.architecture, text
             assert str(parse(str(spec))) == str(spec), text
-            assert spec.path()[-1].variant() == spec.variant(), text
+            assert spec.path()[-1].architecture == spec.architecture, text
     assert 300 < read < 2700  # both outcomes were met
 
 

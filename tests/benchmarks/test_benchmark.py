@@ -11,6 +11,7 @@ from arch.models import build
 from arch.spec import parse
 from benchmarks.benchmark import BENCHMARKS, Benchmark, Budget, Data, get_benchmark, identify
 from benchmarks.training.recipe import Recipe
+from benchmarks.training.step import TrainingStep
 
 BENCHMARK = Benchmark("mine", Data("cifar100", 100), baseline="resnet50")
 
@@ -96,6 +97,42 @@ def test_cifar100_has_the_default_recipe_and_budget() -> None:
     assert benchmark.recipe == Recipe()
     assert benchmark.budget == Budget(max_params=30_000_000, max_hours=2.0)
     assert benchmark.data.input_shape == (3, 32, 32)
+
+
+@pytest.mark.parametrize(("name", "epochs"), [("cifar10", 20), ("tinyimagenet", 10)])
+def test_the_courses_benchmarks_have_their_recipe_and_their_baseline(name: str, epochs: int) -> None:
+    benchmark = BENCHMARKS[name]
+    recipe = benchmark.recipe
+    assert (recipe.epochs, recipe.batch_size, recipe.lr, recipe.momentum) == (epochs, 256, 0.01, 0.9)
+    assert (recipe.nesterov, recipe.weight_decay, recipe.label_smoothing) == (False, 0.0, 0.0)
+    assert (recipe.crop_padding, recipe.flip) == (0, 0.0)
+    assert benchmark.baseline == "wide_cnn"
+
+
+def test_tiny_imagenet_is_a_folder_of_200_classes_at_64_px() -> None:
+    data = BENCHMARKS["tinyimagenet"].data
+    assert (data.source, data.num_classes, data.input_shape) == ("folder", 200, (3, 64, 64))
+
+
+@pytest.mark.parametrize("name", ["cifar10", "tinyimagenet"])
+def test_the_learning_rate_of_the_courses_is_constant(name: str) -> None:
+    recipe = replace(BENCHMARKS[name].recipe, batch_size=2)
+    step = TrainingStep(torch.nn.Linear(1, 1), recipe, steps_per_epoch=7)
+    rates = set()
+    for iteration in range(7 * recipe.epochs):
+        step.schedule.step_update(iteration)
+        rates.add(step.optimizer.param_groups[0]["lr"])
+    assert rates == {0.01}
+
+
+@pytest.mark.parametrize("base", ["wide_cnn", "narrow_resnet122"])
+@pytest.mark.parametrize("name", ["cifar10", "tinyimagenet"])
+def test_both_nets_of_the_courses_fit_their_benchmarks(name: str, base: str) -> None:
+    benchmark = BENCHMARKS[name]
+    with torch.device("meta"):
+        model = build(parse(base).variant(), benchmark.data.num_classes)
+        assert model(torch.empty(2, *benchmark.data.input_shape)).shape == (2, benchmark.data.num_classes)
+    assert sum(parameter.numel() for parameter in model.parameters()) <= benchmark.budget.max_params
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)

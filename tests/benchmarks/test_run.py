@@ -4,6 +4,7 @@ import re
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 from torch import nn
 
+from arch.errors import InputError
 from arch.models import build
 from arch.spec import parse
 from benchmarks.benchmark import Benchmark, Split, identify
@@ -21,11 +23,13 @@ from benchmarks.results import Result, Store
 from benchmarks.run import changes, on_device, run
 from benchmarks.signals import Terminated
 from benchmarks.training import trainer
-from benchmarks.training.checkpoint import Stopped, newest, read_tensors
+from benchmarks.training.checkpoint import Stopped, newest, read_tensors, write_tensors
 from benchmarks.training.data import CachedData
+from benchmarks.training.distillation import weights_digest
 from benchmarks.training.execution import Execution
 from benchmarks.training.trainer import Evaluation, TrainingFailed, evaluate
-from benchmarks.unit import IfChanged, Unit
+from benchmarks.treatment import read_setup
+from benchmarks.unit import IfChanged, Unit, initial_file
 from benchmarks.versions import versions
 
 SPEC = "resnet8+width=0.5+drop_path=0.2"
@@ -204,6 +208,68 @@ def test_a_result_tells_what_its_net_is_made_of(unit: Unit) -> None:
     assert again.architecture == result.architecture
 
 
+def treated(unit: Unit, settings: str) -> Unit:
+    setup = read_setup(f"{unit.spec}{settings}")
+    return replace(unit, spec=str(setup), treatment=setup.treatment)
+
+
+def test_a_part_of_the_images_is_learned_from_and_its_hash_recorded(unit: Unit) -> None:
+    whole, half = run(silent, unit), run(silent, treated(unit, "@data=1/2"))
+    images, _ = unit.data.load(unit.benchmark.data, "test", Fraction(1, 2))
+    assert (half.train_images, half.train_digest) == (len(images), images.digest())
+    assert half.train_images * 2 == whole.train_images
+    assert half.key != whole.key
+    assert half.benchmark_id == whole.benchmark_id
+    batch = unit.benchmark.recipe.batch_size
+    assert half.curve[0]["images_seen"] == half.train_images // batch * batch
+
+
+def test_more_epochs_change_nothing_else_of_the_recipe(unit: Unit) -> None:
+    longer = run(silent, treated(unit, "@epochs=2"))
+    assert len(longer.curve) == 2 * unit.benchmark.recipe.epochs
+    assert longer.definition == unit.definition
+
+
+def test_frozen_layers_stay_as_the_weights_that_a_run_starts_from(unit: Unit) -> None:
+    start = build(parse(unit.spec).variant(), 7, 1)  # of another number of classes
+    write_tensors(initial_file(unit.out, "0123456789abcdef"), start.state_dict(), {})
+    tuned = treated(unit, "@init=0123456789abcdef@freeze=stem:stages.0")
+    result = run(silent, tuned)
+    left, before = read_tensors(weights(tuned))[0], start.state_dict()
+    frozen = [name for name in left if name.startswith(("stem.", "stages.0."))]
+    assert frozen
+    assert all(torch.equal(left[name], before[name]) for name in frozen)
+    assert not torch.equal(left["stages.1.0.conv1.weight"], before["stages.1.0.conv1.weight"])
+    assert len(left["head.fc.bias"]) == 10
+    assert result.spec.endswith("@init=0123456789abcdef@freeze=stages.0:stem")
+
+
+def test_a_run_whose_teacher_has_left_no_weights_says_so(unit: Unit) -> None:
+    with pytest.raises(InputError, match="its teacher resnet8 seed 0 has left no weights"):
+        run(silent, treated(unit, "@teacher=(resnet8)"))
+
+
+def test_a_teacher_of_other_classes_is_refused(unit: Unit) -> None:
+    other = build(parse("resnet8").variant(), 7, 1)
+    write_tensors(initial_file(unit.out, "0123456789abcdef"), other.state_dict(), {})
+    with pytest.raises(InputError, match="are for 7 classes, this benchmark has 10"):
+        run(silent, treated(unit, "@teacher=(resnet8@init=0123456789abcdef@epochs=0)"))
+
+
+def test_a_teacher_taken_as_it_is_teaches(unit: Unit) -> None:
+    teacher = build(parse("resnet8").variant(), 10, 1)
+    write_tensors(initial_file(unit.out, "0123456789abcdef"), teacher.state_dict(), {})
+    result = run(silent, treated(unit, "@teacher=(resnet8@init=0123456789abcdef@epochs=0)"))
+    assert result.treatment["teacher_weights"] == weights_digest(teacher)
+
+
+@pytest.mark.parametrize("settings", ["@teacher=previous@T=1@alpha=0.8@growing", "@teacher=uniform@T=1@alpha=0.1"])
+def test_what_stands_for_a_teacher_changes_the_numbers_and_needs_no_other_net(unit: Unit, settings: str) -> None:
+    plain, taught = run(silent, unit), run(silent, treated(unit, settings))
+    assert taught.numbers() != plain.numbers()
+    assert taught.treatment == {}
+
+
 def test_a_seed_gives_one_result(unit: Unit, tmp_path: Path) -> None:
     again = replace(unit, out=tmp_path / "again")
     assert numbers(run(silent, unit)) == numbers(run(silent, again))
@@ -377,9 +443,9 @@ def executions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     train: Callable[..., Any] = trainer.train
 
     def note(*arguments: Any) -> Any:
-        *before, execution, world = arguments
+        *before, execution, world, teaching = arguments
         found.append(execution)
-        return train(*before, "eager", world)
+        return train(*before, "eager", world, teaching)
 
     monkeypatch.setattr("benchmarks.run.train", note)
     return found

@@ -6,6 +6,7 @@ from typing import Any
 import optuna
 import pytest
 
+from arch.spec import parse
 from benchmarks.engine import ChildFailed
 from benchmarks.results import Store
 from benchmarks.unit import Unit
@@ -19,7 +20,7 @@ Carry = Callable[..., list[Finalist]]
 
 
 def width_decides(unit: Unit) -> float:
-    return 50.0 + unit.variant.widths[0] / 8 + unit.seed / 100
+    return 50.0 + parse(unit.spec).variant().widths[0] / 8 + unit.seed / 100
 
 
 @pytest.fixture
@@ -115,7 +116,7 @@ def test_a_finalist_whose_seed_fails_is_behind_those_that_have_all(
     search = make_search(trials=20, finalists=3, seeds=3)
 
     def widest_fails_at_seed_1(unit: Unit) -> float:
-        if unit.seed == 1 and unit.split == "val" and unit.variant.widths[0] == 24:
+        if unit.seed == 1 and unit.split == "val" and parse(unit.spec).variant().widths[0] == 24:
             raise ChildFailed("the loss is nan")
         return width_decides(unit)
 

@@ -40,7 +40,7 @@ def carry_out(make_study: Make, store: Store, display: Any) -> Callable[..., opt
 
 def width_decides(unit: Unit) -> float:
     """Accuracy that grows with the width, and with the epochs."""
-    return 50.0 + unit.variant.widths[0] / 8 + unit.benchmark.recipe.epochs / 10
+    return 50.0 + parse(unit.spec).variant().widths[0] / 8 + unit.benchmark.recipe.epochs / 10
 
 
 def finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:

@@ -3,11 +3,11 @@ from pathlib import Path
 
 import pytest
 
-from arch.spec import parse
 from benchmarks.benchmark import Benchmark, Budget
 from benchmarks.budget import measurement
 from benchmarks.budget.measurement import Measurement
 from benchmarks.budget.verdict import Cost, Speed, Stage, Throughput
+from benchmarks.treatment import read_setup
 
 COST = Cost(
     params=100,
@@ -21,7 +21,7 @@ COST = Cost(
     output_shape=(1, 10),
 )
 THROUGHPUT = Throughput(Speed(3.0, 2.5, 1 / 0.3), Speed(9.0, 8.0, 10.0), 32, 2**33, "compiled", 12.5)
-NET = parse("resnet8").variant()
+NET = "resnet8"
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +32,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def read(benchmark: Benchmark) -> Measurement:
-    return Measurement.read(NET, benchmark, "cpu")
+    return Measurement.read(read_setup(NET), benchmark, "cpu")
 
 
 def keep(benchmark: Benchmark, cost: Cost | None = COST, throughput: Throughput | None = THROUGHPUT) -> Measurement:
@@ -70,12 +70,24 @@ def test_without_a_cost_nothing_is_written(tiny: Benchmark) -> None:
 
 def test_another_net_is_another_measurement(tiny: Benchmark) -> None:
     keep(tiny)
-    assert Measurement.read(parse("resnet8+se").variant(), tiny, "cpu").cost is None
+    assert Measurement.read(read_setup("resnet8+se"), tiny, "cpu").cost is None
+
+
+@pytest.mark.parametrize("setup", ["resnet8@teacher=(resnet20)", "resnet8@teacher=previous", "resnet8@freeze=stem"])
+def test_a_teacher_or_a_frozen_layer_makes_another_speed(tiny: Benchmark, setup: str) -> None:
+    keep(tiny)
+    assert Measurement.read(read_setup(setup), tiny, "cpu").cost is None
+
+
+def test_fewer_images_and_other_weights_do_not(tiny: Benchmark) -> None:
+    keep(tiny)
+    setup = read_setup("resnet8@data=1/4@init=0123456789abcdef")
+    assert Measurement.read(setup, tiny, "cpu").throughput == THROUGHPUT
 
 
 def test_another_spelling_of_the_net_is_not(tiny: Benchmark) -> None:
     keep(tiny)
-    assert Measurement.read(parse("resnet8+se-se").variant(), tiny, "cpu").cost == COST
+    assert Measurement.read(read_setup("resnet8+se-se"), tiny, "cpu").cost == COST
 
 
 def test_other_images_or_another_recipe_are_another_measurement(tiny: Benchmark) -> None:

@@ -289,6 +289,68 @@ def test_a_folder_is_decoded_to_its_pixels(folder: Path) -> None:
         assert sorted(images) == sorted(expected)
 
 
+@pytest.fixture
+def tiny_imagenet(tmp_path: Path, cache: Path) -> Path:
+    """As it is published: images below images/, val/ with a list of labels, test/ without labels."""
+    files = {path.replace("/cat/", "/cat/images/").replace("/dog/", "/dog/images/"): p for path, p in TRAIN.items()}
+    root = write(tmp_path / "tiny-imagenet-200", files)
+    write(root, {f"val/images/val_{place}.png": pixels for place, pixels in enumerate(TEST.values())})
+    write(root, {"test/images/test_0.png": noise(50)})
+    lines = [f"val_{place}.png\t{path.split('/')[1]}\t0\t1\t7\t8\n" for place, path in enumerate(TEST)]
+    (root / "val" / "val_annotations.txt").write_text("".join(reversed(lines)))
+    (root / "train" / "cat" / "cat_boxes.txt").write_text("cat_0.png\t0\t1\t7\t8\n")
+    return root
+
+
+TRAIN = {path: pixels for path, pixels in two_classes().items() if path.startswith("train/")}
+TEST = {path: pixels for path, pixels in two_classes().items() if path.startswith("test/")}
+
+
+def test_tiny_imagenet_is_read_as_it_is_published(tiny_imagenet: Path, folder: Path) -> None:
+    published, sorted_by_hand = prepare(FOLDER, tiny_imagenet), prepare(FOLDER, folder)
+    assert published.fingerprint == sorted_by_hand.fingerprint
+    assert decoded(published, FOLDER) == decoded(sorted_by_hand, FOLDER)
+    shutil.rmtree(tiny_imagenet / "test")
+    assert prepare(FOLDER, tiny_imagenet).fingerprint == published.fingerprint
+
+
+def test_a_test_folder_with_classes_is_taken_before_a_list(folder: Path) -> None:
+    before = prepare(FOLDER, folder)
+    write(folder, {"val/images/a.png": noise(60)})
+    (folder / "val" / "val_annotations.txt").write_text("a.png\tcat\n")
+    assert prepare(FOLDER, folder) == before
+
+
+def test_another_class_in_the_list_is_noticed(tiny_imagenet: Path) -> None:
+    before = prepare(FOLDER, tiny_imagenet)
+    listed = tiny_imagenet / "val" / "val_annotations.txt"
+    listed.write_text(listed.read_text().replace("val_1.png\tcat", "val_1.png\tdog"))  # the last cat: the order stays
+    after = prepare(FOLDER, tiny_imagenet)
+    assert np.bincount(after.load(FOLDER, "test")[1].labels).tolist() == [1, 3]
+    assert after.fingerprint != before.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("val_0.png cat", "line 1: expected an image's name, a tab and its class"),
+        ("val_0.png\tcat\nval_1.png", "line 2: expected an image's name"),
+        ("val_0\0.png\tcat", "line 1: expected an image's name"),
+        ("val_0.png\tcat\nval_1.png\tcow", "between train/ and val/ of .*: 'cow' is only in val/"),
+        ("val_0.png\tcat", "'dog' is only in train/"),
+        ("", "'cat' is only in train/"),
+        ("val_0.png\tcat\nval_9.png\tdog", "cannot read image .*val_9.png: No such file"),
+        ("\udcff", "cannot read .*val_annotations.txt: .*utf-8"),
+    ],
+)
+def test_a_list_of_labels_that_does_not_fit_is_one_line(tiny_imagenet: Path, text: str, says: str) -> None:
+    listed = tiny_imagenet / "val" / "val_annotations.txt"
+    listed.write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(InputError, match=says) as raised:
+        prepare(FOLDER, tiny_imagenet)
+    assert str(raised.value).isprintable()
+
+
 def test_images_are_in_an_order_of_their_own(folder: Path) -> None:
     train, _ = prepare(FOLDER, folder).load(FOLDER, "test")
     assert train.labels.tolist() == [0] * 4 + [1] * 4

@@ -1,0 +1,64 @@
+"""`ablate distill`."""
+
+from typing import Annotated
+
+import typer
+
+from ablation.commands.carry_out import Run, carry_out
+from ablation.commands.options import IfChangedOption, PairedOption, SeedsOption, TimeLimitOption, pairing
+from ablation.distill import SMOOTHING, distill_plan
+from benchmarks.benchmark import get_benchmark
+from benchmarks.options import (
+    DEFAULT_OUT,
+    BenchmarkOption,
+    DataOption,
+    DeviceOption,
+    DownloadOption,
+    JsonOption,
+    OutOption,
+)
+from benchmarks.treatment import Distillation
+
+
+def distill(
+    teacher: Annotated[
+        str,
+        typer.Option(
+            "--teacher", metavar="SPEC", help="Who teaches: a spec, timm/NAME@init=hub, or an earlier run's weights."
+        ),
+    ],
+    student: Annotated[str, typer.Option("--student", metavar="SPEC", help="Who learns.")],
+    temperature: Annotated[float, typer.Option("--temperature", help="T, of both nets' probabilities.")] = (
+        Distillation.temperature
+    ),
+    alpha: Annotated[float, typer.Option("--alpha", help="The teacher's share of the loss.")] = Distillation.alpha,
+    growing: Annotated[bool, typer.Option("--growing", help="That share grows from epoch to epoch up to alpha.")] = (
+        False
+    ),
+    hard: Annotated[bool, typer.Option("--hard", help="Learn the teacher's answers, not its probabilities.")] = False,
+    smooth: Annotated[float, typer.Option("--smooth", help="Label smoothing of the control.")] = SMOOTHING,
+    progressive: Annotated[
+        bool, typer.Option("--progressive", help="Also the student taught by itself of one epoch ago.")
+    ] = False,
+    benchmark: BenchmarkOption = "digits",
+    data: DataOption = None,
+    download: DownloadOption = False,
+    seeds: SeedsOption = 3,
+    out: OutOption = DEFAULT_OUT,
+    device: DeviceOption = "auto",
+    time_limit: TimeLimitOption = None,
+    if_changed: IfChangedOption = None,
+    paired: PairedOption = False,
+    as_json: JsonOption = False,
+) -> int:
+    """Train teacher and student alone and by each other, beside controls, and print the table.
+
+    The rows: both alone; the student taught; label smoothing alone and the student trained as long (~); a fresh
+    student taught by the taught one; a fresh teacher taught by the plain student.
+    """
+    from ablation.weights import recorded_net
+
+    plan = distill_plan(recorded_net(teacher, out), student, temperature, alpha, growing, hard, smooth, progressive)
+    run = Run(data, download, seeds, out, device, time_limit=time_limit, if_changed=if_changed,
+              pairing=pairing(paired), as_json=as_json)  # fmt: skip
+    return carry_out(plan, get_benchmark(benchmark), run)

@@ -1,0 +1,48 @@
+"""Whether a training had come to rest when it ended, as far as its record tells."""
+
+from collections.abc import Iterable
+from math import isnan, nan
+
+from ablation.findings import short
+from ablation.scaling import Cell, Series
+
+FITTED = 99.0  # percent of training top-1, from which on the training set has hardly anything left to teach
+STILL = 0.5  # points of test top-1: twice CIFAR-100's spread over seeds, less than any change of a recipe is made for
+
+RULE = (
+    f"Converged: a training top-1 of {FITTED:.0f}% or more, or a test top-1 that the last tenth of the epochs moved by "
+    f"less than {STILL} points, in the mean over seeds. Under a schedule that ends near zero a flat end does not prove "
+    "that longer training would not help."
+)
+
+
+def converged(cell: Cell) -> bool:
+    """Whether, in the mean over seeds, training top-1 is at least FITTED, or test top-1 moved by less than STILL points
+    (up or down) over the last tenth of the epochs.
+
+    The second is necessary for rest and not sufficient: a rate that ends near zero flattens every curve.
+    """
+    return _mean(cell.train.values()) >= FITTED or abs(_mean(cell.late_gain.values())) < STILL
+
+
+def convergence(series: Series) -> str:
+    """One sentence on all sizes that have a run."""
+    if not series.measured:
+        return f"{short(series.label)}: no run, and none that could have converged."
+    told = [
+        f"{'converged' if converged(cell) else 'not converged'} at {cell.images:,} images ({_seen(cell)})"
+        for cell in series.measured
+    ]
+    return f"{short(series.label)}: {', '.join(told)}."
+
+
+def _seen(cell: Cell) -> str:
+    train, gain = _mean(cell.train.values()), _mean(cell.late_gain.values())
+    shown = "training top-1 unknown" if isnan(train) else f"training top-1 {train:.2f}%"
+    return f"{shown}, last tenth {'unknown' if isnan(gain) else f'{gain:+.2f} points'}"
+
+
+def _mean(values: Iterable[float]) -> float:
+    """NaN, of which nothing is said to be true, where there is none."""
+    held = list(values)
+    return sum(held) / len(held) if held else nan

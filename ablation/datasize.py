@@ -1,0 +1,70 @@
+"""The rows of a study of data size: nets on ever larger parts of the training images.
+
+    datasize(1/16, 1/2, 1):resnet8,resnet20            as many epochs on each part
+    datasize(1/16, 1/2, 1, updates):resnet8,resnet20   as many updates: the fewer images, the more epochs
+
+A part is the first images of each class in their fixed order: the smaller is inside the larger, and each hashes the
+same everywhere. Every cell is a training of its own, with fresh weights. Knows no torch.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from fractions import Fraction
+
+from ablation.row import Row
+from arch.errors import InputError, unknown
+from benchmarks.benchmark import Benchmark
+from benchmarks.treatment import MOST_EPOCHS, Setup, read_setup, read_treatment, split_outside
+
+EQUAL = ("epochs", "updates")
+STARTS = ("scratch", "imagenet")
+
+
+def datasize_rows(text: str, arguments: list[str], benchmark: Benchmark) -> list[Row]:
+    """Each net on each part, compared with the first net on the same part; one that starts from weights with itself
+    from scratch, where that is there."""
+    equal = next((word for word in arguments if word in EQUAL), EQUAL[0])
+    fractions = sorted({read_treatment([f"data={word}"]).fraction for word in arguments if word not in EQUAL})
+    if not fractions:
+        raise InputError(f"{'datasize:' + text!r} names no part of the images, as datasize(1/16,1/2,1):resnet8 does")
+    setups = [read_setup(word.strip(), benchmark.baseline) for word in split_outside(text, ",")]
+    if len({setup.key for setup in setups}) < len(setups):
+        raise InputError(f"a net stands twice in {'datasize:' + text!r}")
+    return [
+        Row.of(_on(setup, fraction, equal), f"{setup} {fraction}", _against(place, setups, step, len(fractions)))
+        for place, setup in enumerate(setups)
+        for step, fraction in enumerate(fractions)
+    ]
+
+
+def _on(setup: Setup, fraction: Fraction, equal: str) -> Setup:
+    treatment = setup.treatment
+    if treatment.fraction != 1:
+        raise InputError(f"{setup}: the parts of the images stand in the brackets of datasize")
+    epochs = treatment.epochs / fraction if equal == "updates" else treatment.epochs
+    if epochs > MOST_EPOCHS:
+        often = f"{epochs} times the epochs: more than {MOST_EPOCHS}"
+        raise InputError(f"as many updates on {fraction} of the images are {often}")
+    return Setup(setup.spec, replace(treatment, fraction=fraction, epochs=epochs))
+
+
+def _against(place: int, setups: Sequence[Setup], step: int, steps: int) -> tuple[tuple[int, int], ...]:
+    if place == 0:
+        return ()
+    own = setups[place]
+    scratch = Setup(own.spec, replace(own.treatment, weights="", frozen=()))
+    other = next((i for i, setup in enumerate(setups) if setup == scratch and own.treatment.weights), 0)
+    return ((other * steps + step, -1),)
+
+
+def datasize_plan(
+    models: Sequence[str], fractions: Sequence[str], init: Sequence[str], pretrained: str, equal: str
+) -> str:
+    """The plan as text. init: "scratch", "imagenet" or both. pretrained: the word for the latter's weights."""
+    if wrong := [word for word in init if word not in STARTS]:
+        raise unknown("--init", wrong[0], STARTS)
+    starts = dict(zip(STARTS, ("", f"@init={pretrained}"), strict=True))
+    setups = [f"{model}{starts[word]}" for model in models for word in dict.fromkeys(init)]
+    parts = [part.strip() for words in fractions for part in words.split(",") if part.strip()]
+    words = [*parts, *([equal] if equal != EQUAL[0] else [])]
+    return f"datasize({','.join(words)}):{','.join(setups)}"

@@ -1,0 +1,46 @@
+"""The numbers of a study of data size, from its records."""
+
+from collections.abc import Sequence
+from math import ceil
+
+from ablation.findings import runs_of
+from ablation.row import Row
+from ablation.scaling import Cell, Series
+from benchmarks.results import Result
+
+
+def series_of(rows: Sequence[Row], results: Sequence[Result], seeds: int | None = None) -> list[Series]:
+    """The numbers of the nets that stand in two rows or more on different parts of the images; in no other study."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(_label(row), []).append(row)
+    several = {label: group for label, group in groups.items() if len({row.treatment.fraction for row in group}) > 1}
+    return [Series(label, _cells(group, results, seeds)) for label, group in several.items()]
+
+
+def _label(row: Row) -> str:
+    """What the row's net is called beside the part of the images: see `ablation.datasize`."""
+    return row.label.removesuffix(f" {row.treatment.fraction}")
+
+
+def _cells(rows: Sequence[Row], results: Sequence[Result], seeds: int | None) -> tuple[Cell, ...]:
+    """Without those of old records, which do not count their images, and of a fraction that rounds to the same ones."""
+    cells: dict[int, Cell] = {}
+    for row in rows:
+        runs = runs_of(row, results, seeds)
+        images = max((run.train_images for run in runs.values()), default=0)
+        if not images or images in cells:
+            continue
+        cells[images] = Cell(
+            images=images,
+            test={seed: run.top1 for seed, run in runs.items()},
+            train={seed: run.curve[-1]["train_top1"] for seed, run in runs.items()},
+            late_gain={seed: _late_gain(run) for seed, run in runs.items()},
+        )
+    return tuple(cells[images] for images in sorted(cells))
+
+
+def _late_gain(run: Result) -> float:
+    """Points of top-1 from where the last tenth of the epochs began to the end; 0 for a single epoch."""
+    begin = len(run.curve) - ceil(len(run.curve) / 10)
+    return run.top1 - run.curve[max(0, begin - 1)]["top1"] if len(run.curve) > 1 else 0.0

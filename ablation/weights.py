@@ -1,0 +1,85 @@
+"""Weights from elsewhere that a plan names: known by their digest, and kept in the folder of the records."""
+
+import re
+import shutil
+from pathlib import Path
+
+from arch.errors import InputError
+from benchmarks import engine
+from benchmarks.durable import replace_file
+from benchmarks.progress import Display, Progress, Report
+from benchmarks.training.weights_file import check_weights, digest_of, header_of
+from benchmarks.treatment import DIGEST, split_settings
+from benchmarks.unit import initial_file
+
+INIT = re.compile(r"@init=(?P<value>[^@(),>~]+)")
+CLOSED = re.compile(r"\([^()]*\)")
+MODEL = re.compile(r"timm/([A-Za-z0-9_.]+)")
+HUB = "hub"  # the word for timm's own weights of the model that it stands behind; hub:TAG for others than the default
+
+
+def with_weights(plan: str, out: Path | None) -> str:
+    """The plan with a digest for each file, or word, that says what weights a net starts from.
+
+    out: where they are kept, so that a study can go on when the file is gone; None: nowhere.
+    Raises InputError where there are none, or they cannot be had or kept.
+    """
+
+    def digest(match: re.Match[str]) -> str:
+        return f"@init={keep(match['value'].strip(), plan[: match.start()], out)}"
+
+    return INIT.sub(digest, plan)
+
+
+def local(pretrained: str, out: Path) -> str:
+    """What --pretrained says, as a plan can say it: a file's name may have letters that a plan has a use for."""
+    return pretrained if pretrained.partition(":")[0] == HUB else keep(pretrained, "", out)
+
+
+def keep(value: str, before: str, out: Path | None) -> str:
+    """The digest of the weights that `value` names. before: the text that it stands behind."""
+    if DIGEST.fullmatch(value) and not Path(value).exists():
+        if out is not None and not initial_file(out, value).exists():
+            raise InputError(f"{out / 'initial'} has no weights {value}: name their file, as in @init=FILE.safetensors")
+        return value
+    word, _, tag = value.partition(":")
+    path = _from_hub(before, tag) if word == HUB else Path(value)
+    check_weights(path)
+    name = digest_of(path)
+    if out is not None and not initial_file(out, name).exists():
+        try:
+            replace_file(initial_file(out, name), lambda file: shutil.copyfile(path, file))
+        except OSError as error:
+            raise InputError(f"cannot keep {path} in --out {out}: {error.strerror or error}") from error
+    return name
+
+
+def recorded_net(word: str, out: Path) -> str:
+    """A net as it is, where `word` is a file with the weights of an earlier run; any other word as it is."""
+    if not word.endswith(".safetensors") or "@init=" in word:
+        return word
+    path = Path(word)
+    spec = header_of(path).get("spec")
+    if not isinstance(spec, str):
+        raise InputError(f"{path} does not say which net it is of: SPEC@init={path}@epochs=0 does")
+    return f"{split_settings(spec)[0]}@init={keep(word, '', out)}@epochs=0"
+
+
+def _from_hub(before: str, tag: str) -> Path:
+    while (shorter := CLOSED.sub("", before)) != before:  # other nets: it is behind the one that is left
+        before = shorter
+    models = MODEL.findall(re.split("[(,>]", before)[-1])
+    if not models:
+        raise InputError("'@init=hub' stands behind a model of timm's, as in timm/resnet18@init=hub")
+    name = f"{models[-1]}.{tag}" if tag else models[-1]
+    with Display() as display:
+        path: Path = engine.call("ablation.weights:fetch", display, name)
+    return path
+
+
+def fetch(report: Report, name: str) -> Path:
+    """See `benchmarks.training.hub.fetch_weights`; in a child, as timm takes seconds to import."""
+    from benchmarks.training.hub import fetch_weights
+
+    report(Progress("fetching weights", 0, 1, name))
+    return fetch_weights(name)

@@ -1,0 +1,86 @@
+"""The nets of a run: the one that is trained, with what it starts from, and its teacher."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from arch.errors import InputError
+from arch.models import build
+from arch.net import ResidualNet
+from arch.spec import Architecture
+from arch.timm_net import TimmNet
+from benchmarks.benchmark import Benchmark
+from benchmarks.progress import Progress, Report
+from benchmarks.training.distillation import Teaching
+from benchmarks.training.weights import freeze, load_weights
+from benchmarks.treatment import PREVIOUS, UNIFORM, Treatment
+from benchmarks.unit import Unit, initial_file
+
+
+def fresh_net(architecture: Architecture, benchmark: Benchmark) -> ResidualNet | TimmNet:
+    """With random weights, for the benchmark's images as its recipe normalizes them."""
+    data, recipe = benchmark.data, benchmark.recipe
+    return build(architecture, data.num_classes, data.in_chans, data.image_size, recipe.mean, recipe.std)
+
+
+def starting_net(
+    architecture: Architecture, treatment: Treatment, benchmark: Benchmark, out: Path
+) -> ResidualNet | TimmNet:
+    """What a run trains, as it is before.
+
+    out: the folder that keeps the weights it starts from. Raises InputError where these are missing or another net's,
+    and for unknown layers.
+    """
+    net = fresh_net(architecture, benchmark)
+    if treatment.weights:
+        load_weights(net, initial_file(out, treatment.weights), replace_classifier=True)
+    if treatment.frozen:
+        freeze(net, treatment.frozen)
+    return net
+
+
+def teaching_of(unit: Unit, device: str) -> Teaching | None:
+    """What a run learns from beside the labels, its teacher on the device.
+
+    Raises InputError where the teacher's weights do not fit or are missing.
+    """
+    taught, teacher = unit.treatment.distillation, unit.treatment.teacher
+    if taught is None:
+        return None
+    net = None
+    if teacher is not None:
+        weights, net = unit.weights_of(teacher), fresh_net(teacher.architecture, unit.benchmark)
+        if not weights.exists():
+            raise InputError(f"its teacher {teacher} seed {unit.seed} has left no weights: {weights}")
+        load_weights(net, weights, replace_classifier=False)
+        net.to(device)
+    return Teaching(taught, net, unit.treatment.recipe(unit.benchmark.recipe).epochs)
+
+
+def lesson_to_time(
+    architecture: Architecture, treatment: Treatment, benchmark: Benchmark, device: torch.device
+) -> Teaching | None:
+    """The same by a teacher of random weights, which take as long; where it is the net itself, from the start."""
+    taught = treatment.distillation
+    if taught is None:
+        return None
+    other = treatment.teacher.architecture if treatment.teacher else None
+    if taught.teacher == PREVIOUS:
+        other = architecture
+    net = None if other is None else fresh_net(other, benchmark).to(device)
+    return Teaching(replace(taught, teacher=UNIFORM), net, epochs=1)
+
+
+def check_starts(
+    report: Report, setups: Sequence[tuple[Architecture, Treatment]], benchmark: Benchmark, out: Path
+) -> None:
+    """Raises InputError where weights that a net starts from, or is taught by untrained, are not for it."""
+    for number, (architecture, treatment) in enumerate(setups):
+        report(Progress("reading weights", number, len(setups)))
+        starting_net(architecture, treatment, benchmark, out)
+        teacher = treatment.teacher
+        if teacher is not None and not teacher.is_trained:
+            net, weights = fresh_net(teacher.architecture, benchmark), initial_file(out, teacher.treatment.weights)
+            load_weights(net, weights, replace_classifier=False)

@@ -1,0 +1,251 @@
+from collections.abc import Callable
+from dataclasses import fields, replace
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from arch.errors import InputError
+from arch.spec import parse
+from benchmarks.benchmark import BENCHMARKS
+from benchmarks.training.recipe import Recipe
+from benchmarks.treatment import (
+    DEEPEST,
+    PLAIN,
+    PREVIOUS,
+    SETTINGS,
+    UNIFORM,
+    Distillation,
+    Setup,
+    Treatment,
+    read_setup,
+    setup_key,
+)
+
+DIGEST = "0123456789abcdef"
+ALL = "resnet8@data=1/4@epochs=2@init=0123456789abcdef@freeze=layer1:stem@teacher=(resnet20@data=1/2)@T=2@alpha=0.5"
+
+fractions = st.fractions(Fraction(1, 10**6), 1, max_denominator=10**6)
+floats = st.decimals(0, 1, places=6).map(float)
+
+
+def setups(teachers: st.SearchStrategy[Setup]) -> st.SearchStrategy[Setup]:
+    distillations = st.builds(
+        Distillation, teachers | st.sampled_from([PREVIOUS, UNIFORM]), st.decimals(1, 2, places=6).map(float), floats,
+        st.booleans(), st.booleans(),
+    )  # fmt: skip
+    layers = st.sets(st.from_regex(r"[a-z]{1,5}(\.[0-9])?", fullmatch=True), max_size=3)
+    treatments = st.builds(
+        Treatment, fractions, fractions.map(lambda x: 100 * x), st.sampled_from(["", DIGEST]),
+        layers.map(lambda names: tuple(sorted(names))), st.none() | distillations,
+    )  # fmt: skip
+    specs = st.sampled_from(["resnet8", "resnet8+se=8-se+cbam", "timm/resnet18", "timm/resnet18/224"])
+    return st.builds(Setup, specs.map(parse), treatments)
+
+
+nested = setups(setups(st.just(read_setup("resnet20"))))
+
+
+def key(text: str) -> str:
+    return read_setup(text, "resnet8").key
+
+
+def refusal(text: str) -> str:
+    with pytest.raises(InputError) as caught:
+        read_setup(text, "resnet8")
+    message = str(caught.value)
+    assert len(message.splitlines()) == 1
+    return message
+
+
+def attempt(text: str) -> Setup | InputError:
+    try:
+        return read_setup(text, "resnet8")
+    except InputError as error:
+        return error
+
+
+@given(nested)
+def test_a_setup_reads_back_as_it_was_written(setup: Setup) -> None:
+    assert read_setup(str(setup)) == setup
+    assert read_setup(str(setup)).key == setup.key
+
+
+@given(st.text(alphabet="resnt8@=()/.:0123Tadlph\n\0", max_size=30))
+def test_any_text_behind_a_spec_is_a_setup_or_a_refusal_in_one_line(text: str) -> None:
+    setup = attempt(f"resnet8@teacher={text}")
+    if isinstance(setup, Setup):
+        assert read_setup(str(setup)) == setup
+    else:
+        assert len(str(setup).splitlines()) == 1
+
+
+def test_what_is_as_by_default_is_not_written() -> None:
+    assert str(read_setup("resnet8@data=1@epochs=1.0@teacher=(resnet20@data=1)@T=4@alpha=0.9")) == (
+        "resnet8@teacher=(resnet20)"
+    )
+    assert str(read_setup("resnet8@data=0.25@freeze=stem:layer1:stem")) == "resnet8@data=1/4@freeze=layer1:stem"
+
+
+@pytest.mark.parametrize("value", ["0.000001", "0.123457", "0.999999"])
+def test_a_number_keeps_every_digit_and_has_no_exponent(value: str) -> None:
+    text = f"resnet8@teacher=uniform@T=12.{value[2:]}@alpha={value}"
+    assert str(read_setup(text)) == text
+
+
+def test_the_settings_say_what_is_trained() -> None:
+    setup = read_setup(f"{ALL}@growing@hard")
+    taught = Distillation(read_setup("resnet20@data=1/2"), 2.0, 0.5, growing=True, hard=True)
+    assert setup.treatment == Treatment(Fraction(1, 4), Fraction(2), DIGEST, ("layer1", "stem"), taught)
+    assert setup.treatment.teacher == taught.teacher
+    assert setup.architecture == parse("resnet8").architecture
+
+
+def test_what_stands_for_a_teacher_is_no_other_net() -> None:
+    assert read_setup("resnet8@teacher=previous").treatment.teacher is None
+    assert read_setup("resnet8@teacher=uniform").treatment.distillation == Distillation(UNIFORM)
+
+
+@pytest.mark.parametrize("spec", ["resnet8", "resnet8+se", "timm/resnet18", "timm/resnet18/224"])
+def test_a_plain_setup_has_its_architectures_own_key(spec: str) -> None:
+    assert key(spec) == parse(spec).architecture.key() == setup_key(parse(spec).architecture, Treatment())
+
+
+def test_every_setting_changes_the_key() -> None:
+    taught = "resnet8@teacher=(resnet20)"
+    texts = ["resnet8", "resnet8@data=1/4", "resnet8@epochs=2", f"resnet8@init={DIGEST}", "resnet8@freeze=stem", taught]
+    texts += [f"{taught}@{more}" for more in ("T=2", "alpha=0.5", "growing", "hard", "data=1/4")]
+    texts += ["resnet8@teacher=previous", "resnet8@teacher=uniform", "resnet8@teacher=(resnet20@epochs=2)"]
+    texts += [f"resnet8@teacher=(resnet20@init={DIGEST}{more})" for more in ("", "@epochs=0")]
+    texts += ["resnet8@teacher=(resnet20@teacher=(resnet56))", "resnet20@data=1/4", "resnet8@freeze=stem:layer1"]
+    assert len({key(text) for text in texts}) == len(texts)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("resnet8@data=1/4@epochs=2", "resnet8@epochs=2@data=1/4"),
+        ("resnet8@data=1/4", "resnet8@data=0.25"),
+        ("resnet8@data=1/4", "resnet8@data=04/16"),
+        ("resnet8@data=1", "resnet8"),
+        ("baseline@data=1/4", "resnet8@data=1/4"),
+        ("resnet8+se-se@data=1/4", "resnet8@data=1/4"),
+        ("resnet8@teacher=(resnet20)@T=2", "resnet8@T=2.0@teacher=(resnet20)"),
+        ("resnet8@teacher=(baseline+se-se)", "resnet8@teacher=(resnet8)"),
+        ("resnet20@teacher=(resnet8@data=0.5)", "resnet20@teacher=(baseline@data=1/2)"),
+        ("resnet8@freeze=stem:layer1", "resnet8@freeze=layer1:stem"),
+        ("timm/resnet18/0224@data=1/4", "timm/resnet18/224@data=1/4"),
+    ],
+)
+def test_equal_setups_have_equal_keys_however_they_are_written(one: str, other: str) -> None:
+    assert key(one) == key(other)
+
+
+def behind_each_other(teachers: int) -> str:
+    return "resnet8" + "@teacher=(resnet8" * teachers + ")" * teachers
+
+
+def test_teachers_stand_one_behind_the_other_up_to_a_depth() -> None:
+    assert read_setup(behind_each_other(DEEPEST)).generation == DEEPEST
+    assert f"more than {DEEPEST} teachers" in refusal(behind_each_other(DEEPEST + 1))
+    assert f"more than {DEEPEST} teachers" in refusal(behind_each_other(20_000))
+
+
+def test_a_setup_waits_for_teachers_that_are_trained() -> None:
+    assert read_setup("resnet8@teacher=previous").generation == 0
+    as_it_is = read_setup(f"resnet8@teacher=(resnet20@init={DIGEST}@epochs=0)")
+    assert as_it_is.generation == 0
+    assert as_it_is.treatment.teacher is not None
+    assert not as_it_is.treatment.teacher.is_trained
+    assert read_setup(f"resnet8@teacher=(resnet20@init={DIGEST})").generation == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ("@dat=1/4", ["unknown setting 'dat'", "did you mean 'data'?", *SETTINGS]),
+        ("@lr=0.1", ["unknown setting 'lr'", "valid: "]),
+        ("@", ["unknown setting ''"]),
+        ("@data=1/4@data=1/2", ["'@data' stands twice", "'@data=1/4@data=1/2'"]),
+        ("@teacher=previous@growing=1", ["'@growing' takes no value"]),
+        ("@data", ["'@data' takes a value"]),
+        ("@data=", ["'@data' takes a value"]),
+        ("@init=", ["'@init' takes a value"]),
+        ("@teacher=(resnet20", ["brackets", "do not match"]),
+        ("@teacher=resnet20)", ["brackets", "do not match"]),
+        ("@teacher=(resnet20)(resnet8)", ["brackets", "do not match"]),
+        ("@data=0", ["'@data=0'", "above 0 up to 1"]),
+        ("@data=2", ["'@data=2'", "above 0 up to 1", "1/4"]),
+        ("@data=5/4", ["'@data=5/4'", "above 0 up to 1"]),
+        ("@data=1/0", ["'@data=1/0'", "above 0 up to 1"]),
+        ("@data=-1", ["above 0 up to 1"]),
+        ("@data=1e-3", ["above 0 up to 1"]),
+        ("@data=nan", ["above 0 up to 1"]),
+        ("@data=\u0661", ["above 0 up to 1"]),
+        ("@data=" + "9" * 5000, ["above 0 up to 1"]),
+        ("@data=1/" + "9" * 5000, ["above 0 up to 1"]),
+        ("@epochs=101", ["'@epochs=101'", "from 0 up to 100"]),
+        ("@epochs=" + "9" * 5000, ["from 0 up to 100"]),
+        ("@epochs=0", ["'@epochs=0' is for a teacher", "(SPEC@init=FILE@epochs=0)"]),
+        (f"@epochs=0@init={DIGEST}", ["'@epochs=0' is for a teacher"]),
+        ("@teacher=(resnet20@epochs=0)", ["'@epochs=0' is for a teacher"]),
+        (f"@teacher=(resnet20@init={DIGEST}@epochs=0@data=1/2)", ["'@epochs=0' is for a teacher"]),
+        ("@alpha=0.5", ["'@alpha' needs a '@teacher='"]),
+        ("@hard", ["'@hard' needs a '@teacher='"]),
+        ("@teacher=resnet20", ["'@teacher=resnet20'", "previous, uniform", "@teacher=(resnet20)"]),
+        ("@teacher=()", ["empty spec"]),
+        ("@teacher=(resnet21)", ["unknown base 'resnet21'", "did you mean 'resnet20'?"]),
+        ("@teacher=previous@T=0", ["'@T=0'", "from 0.1 to 100"]),
+        ("@teacher=previous@T=" + "9" * 5000, ["from 0.1 to 100"]),
+        ("@teacher=previous@alpha=1.5", ["'@alpha=1.5'", "from 0 to 1"]),
+        ("@init=weights.pth", ["'@init=weights.pth'", "16 hexadecimal digits"]),
+        ("@freeze=:", ["'@freeze=:'", "@freeze=stem:layer1"]),
+        ("@freeze=a,b", ["'@freeze=a,b'", "@freeze=stem:layer1"]),
+        ("@freeze=a\nb", [r"'@freeze=a\nb'"]),
+        ("@data=1\n/4", [r"'@data=1\n/4'"]),
+        ("@data=1/4\0", [r"'@data=1/4\x00'"]),
+        ("@da\nta=1", [r"unknown setting 'da\nta'", "did you mean 'data'?"]),
+        ("@teacher=a\nb", [r"'@teacher=a\nb'"]),
+        ("@init=\u2028", [r"'@init=\u2028'"]),
+        ("@teacher=previous@T=1\n", [r"'@T=1\n'"]),
+    ],
+)
+def test_a_setting_that_cannot_be_read_is_one_line_that_names_what_is_valid(settings: str, says: list[str]) -> None:
+    message = refusal(f"resnet8{settings}")
+    assert [words for words in says if words not in message] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "words"), [("", "empty spec"), ("@data=1/4", "empty spec"), ("resnet9@data=1/4", "unknown base 'resnet9'")]
+)
+def test_a_setup_begins_with_a_spec(text: str, words: str) -> None:
+    assert words in refusal(text)
+
+
+RECIPES = [Recipe(), Recipe(epochs=1, warmup_epochs=0, lr=0.2), *(known.recipe for known in BENCHMARKS.values())]
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@given(setup=nested)
+def test_of_a_recipe_only_the_epochs_and_the_warm_up_can_be_others(recipe: Recipe, setup: Setup) -> None:
+    treated = setup.treatment.recipe(recipe)
+    changed = {field.name for field in fields(Recipe) if getattr(treated, field.name) != getattr(recipe, field.name)}
+    assert changed <= {"epochs", "warmup_epochs"}
+    assert 0 <= treated.warmup_epochs < treated.epochs
+
+
+@pytest.mark.parametrize(
+    ("epochs", "expected"),
+    [("1", (200, 5)), ("2", (400, 10)), ("1/2", (100, 2)), ("1/1000", (1, 0)), ("16", (3200, 80))],
+)
+def test_a_longer_training_has_the_same_share_of_warm_up(epochs: str, expected: tuple[int, int]) -> None:
+    treated = read_setup(f"resnet8@epochs={epochs}").treatment.recipe(Recipe())
+    assert (treated.epochs, treated.warmup_epochs) == expected
+
+
+@pytest.mark.parametrize(
+    "change", [lambda t: replace(t, fraction=Fraction(1, 2)), lambda t: replace(t, weights=DIGEST)]
+)
+def test_without_a_change_of_epochs_the_recipe_is_the_same(change: Callable[[Treatment], Treatment]) -> None:
+    assert change(PLAIN).recipe(Recipe()) == Recipe()

@@ -1,0 +1,122 @@
+import logging
+import socket
+import time
+import warnings
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+import timm
+import torch
+from platformdirs import user_cache_path
+from safetensors.torch import load_file
+from torch import nn
+
+from arch.errors import InputError
+from benchmarks.training import hub
+from benchmarks.training.hub import fetch_weights
+
+MODEL = "resnet10t"
+FULL = "resnet10t.c3_in1k"
+CREATE = timm.create_model
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    return user_cache_path("timm-ablate") / "weights"
+
+
+@pytest.fixture
+def fetched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names that were asked of a hub which has fresh weights for all."""
+    names = []
+
+    def pretend(name: str, pretrained: bool = False) -> nn.Module:
+        assert pretrained
+        names.append(name)
+        logging.getLogger("timm").warning("noise")
+        warnings.warn("noise", stacklevel=1)
+        return CREATE(name.partition(".")[0])
+
+    monkeypatch.setattr(timm, "create_model", pretend)
+    monkeypatch.setattr(hub, "_hub_answers", lambda: True)
+    return names
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown_host(*_: object, **__: object) -> None:
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown_host)
+    monkeypatch.setattr(socket, "create_connection", unknown_host)
+
+
+def test_weights_are_fetched_once_and_kept_under_the_name_with_its_tag(fetched: list[str], cache: Path) -> None:
+    path = fetch_weights(MODEL)
+    assert path == cache / f"{FULL}.safetensors"
+    assert load_file(path).keys() == CREATE(MODEL).state_dict().keys()
+    assert fetch_weights(MODEL) == fetch_weights(FULL) == path
+    assert fetched == [FULL]
+
+
+def test_a_damaged_file_is_fetched_anew(fetched: list[str], cache: Path) -> None:
+    path = fetch_weights(MODEL)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:1000])
+    assert len(fetch_weights(MODEL).read_bytes()) == len(whole)
+    assert fetched == [FULL, FULL]
+
+
+def test_fetching_draws_no_random_numbers_and_prints_nothing(
+    fetched: list[str], capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    state, level = torch.get_rng_state(), logging.root.manager.disable
+    fetch_weights(MODEL)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert (*capfd.readouterr(), caplog.text, logging.root.manager.disable) == ("", "", "", level)
+
+
+@pytest.mark.usefixtures("no_network")
+def test_without_a_network_it_ends_at_once_with_one_line(
+    capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    started = time.monotonic()
+    with pytest.raises(InputError) as caught:
+        fetch_weights(MODEL)
+    assert time.monotonic() - started < 20  # the client alone takes 46 seconds
+    assert str(caught.value) == (
+        f"no weights of timm/{FULL}, timm's hub cannot be reached: "
+        "a local file can be given instead: --pretrained FILE.safetensors"
+    )
+    assert (*capfd.readouterr(), caplog.text) == ("", "", "")
+    assert (huggingface_hub.constants.HF_HUB_OFFLINE, socket.getdefaulttimeout()) == (False, None)
+
+
+def test_what_else_fails_is_told_in_one_line(fetched: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(name: str, pretrained: bool) -> None:
+        raise RuntimeError("403 Forbidden\nand much more")
+
+    monkeypatch.setattr(timm, "create_model", fail)
+    with pytest.raises(InputError, match=r"RuntimeError: 403 Forbidden: a local file can be given") as caught:
+        fetch_weights(MODEL)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("resnet81", "unknown model 'resnet81' of timm: did you mean 'resnet18'"),
+        ("../resnet18", "unknown model"),
+        ("resnet18.a1_in2k", "unknown tag 'a1_in2k' of timm/resnet18's weights: did you mean 'a1_in1k'"),
+        ("resnet18.", "unknown tag ''"),
+        ("botnet50ts_256", "timm has no weights of timm/botnet50ts_256: a local file"),
+        ("inception_v3.gluon_in1k", "wants images normalized otherwise than timm/inception_v3"),
+    ],
+)
+def test_weights_that_cannot_be_had_are_told(fetched: list[str], name: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        fetch_weights(name)
+    assert fetched == []
