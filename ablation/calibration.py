@@ -5,6 +5,7 @@ python -m ablation.calibration [--steps 1000] [--seeds 3 --seeds 6 --seeds 12]
 
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Annotated
 
 import numpy as np
@@ -76,9 +77,7 @@ def frames(
     """The lines below the first row, of so many tables with `steps` steps."""
     rows = path("baseline" + "".join(f"+width={1 + place / 8:g}-width" for place in range(1, 9)), BENCHMARKS["digits"])
     rows = [*rows[:1], *rows[1::2]][: steps + 1]  # architectures that differ; none is built
-    rows = [
-        Row(row.label, row.spec, row.variant, ((place - 1, -1),) if place else ()) for place, row in enumerate(rows)
-    ]
+    rows = [replace(row, against=((place - 1, -1),) if place else ()) for place, row in enumerate(rows)]
     draw = np.random.default_rng([seeds, steps, round(100 * effect), round(100 * likeness)])
     for _ in range(tables):
         yield ablation_frame(rows, make_records(rows, effect, seeds, draw, likeness), pairing=pairing).iloc[1:]

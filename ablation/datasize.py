@@ -31,7 +31,7 @@ def datasize_rows(text: str, arguments: list[str], benchmark: Benchmark) -> list
     if len({setup.key for setup in setups}) < len(setups):
         raise InputError(f"a net stands twice in {'datasize:' + text!r}")
     return [
-        Row.of(_on(setup, fraction, equal), f"{setup} {fraction}", _against(place, setups, step, len(fractions)))
+        Row(f"{setup} {fraction}", _on(setup, fraction, equal), _against(place, setups, step, len(fractions)))
         for place, setup in enumerate(setups)
         for step, fraction in enumerate(fractions)
     ]

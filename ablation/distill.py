@@ -38,17 +38,17 @@ def distill_rows(text: str, arguments: list[str], benchmark: Benchmark) -> list[
     alone = teacher if teacher.is_trained else Setup(teacher.spec)
     taught, same = _taught(student, teacher, settings), alone.key == student.key
     first, second = _names(alone, student)
-    rows = [Row.of(student, second)]
+    rows = [Row(second, student)]
     if not same:
-        rows.append(Row.of(alone, first))
-    rows.append(Row.of(taught, f"{first} → {second}", ((0, -1),)))
+        rows.append(Row(first, alone))
+    rows.append(Row(f"{first} → {second}", taught, ((0, -1),)))
     rows += _controls(student, smooth, alone.treatment.epochs, ((len(rows) - 1, -1),))
-    rows.append(Row.of(_taught(student, taught, settings), f"{first} → {second} → {second}", ((0, -1),)))
+    rows.append(Row(f"{first} → {second} → {second}", _taught(student, taught, settings), ((0, -1),)))
     if not same:
-        rows.append(Row.of(_taught(alone, student, settings), f"{second} → {first}", ((1, -1),)))
+        rows.append(Row(f"{second} → {first}", _taught(alone, student, settings), ((1, -1),)))
     if progressive:
         own = Distillation(PREVIOUS, 1.0, OWN_ALPHA, growing=True)
-        rows.append(Row.of(_taught(student, PREVIOUS, own), f"{second} → itself", ((0, -1),)))
+        rows.append(Row(f"{second} → itself", _taught(student, PREVIOUS, own), ((0, -1),)))
     return rows
 
 
@@ -59,7 +59,7 @@ def _controls(student: Setup, smooth: float, more: Fraction, beside: tuple[tuple
         raise InputError(f"a student trained as long as both nets takes {epochs} times the epochs: over {MOST_EPOCHS}")
     smoothed = _taught(student, UNIFORM, Distillation(UNIFORM, 1.0, smooth))
     longer = Setup(student.spec, replace(student.treatment, epochs=epochs))
-    return [Row.of(smoothed, f"~smooth={written(smooth)}", beside), Row.of(longer, f"~epochs={epochs}", beside)]
+    return [Row(f"~smooth={written(smooth)}", smoothed, beside), Row(f"~epochs={epochs}", longer, beside)]
 
 
 def _names(alone: Setup, student: Setup) -> tuple[str, str]:

@@ -23,7 +23,7 @@ from ablation.row import Row
 from arch.errors import InputError, unknown
 from arch.spec import Spec, Step, parse
 from benchmarks.benchmark import Benchmark
-from benchmarks.treatment import read_setup, read_treatment, split_outside, split_settings
+from benchmarks.treatment import Setup, read_setup, read_treatment, split_outside, split_settings
 
 KIND = re.compile(r"(?P<kind>[A-Za-z_-]*)(?:\((?P<arguments>[^()]*)\))?:(?P<spec>.*)", re.DOTALL)
 ALTERNATIVE = re.compile(r"~(?P<part>[^+\-=~]*(?:=(?:[0-9.]+[eE][+-]?[0-9]+|[^+\-=~]*))?)")
@@ -43,7 +43,7 @@ def read_plan(text: str, benchmark: Benchmark) -> list[Row]:
         raise InputError(f"{kind!r} in {text!r} takes nothing in brackets")
     spec, settings = split_settings(body)
     rows, treatment = PLAN_KINDS[kind](spec, benchmark), read_treatment(settings, benchmark.baseline)
-    return [replace(row, spec=f"{row.spec}{treatment}", treatment=treatment) for row in rows] if settings else rows
+    return [replace(row, setup=replace(row.setup, treatment=treatment)) for row in rows]
 
 
 def path(text: str, benchmark: Benchmark) -> list[Row]:
@@ -90,7 +90,7 @@ def leave_one_out(text: str, benchmark: Benchmark) -> list[Row]:
     """The whole proposal first, then it without each of its steps: what each is worth beside all others."""
     whole = parse(text, benchmark.baseline)
     start, steps = _standing(whole, text)
-    rows = [Row(str(whole), str(whole), whole.variant())]
+    rows = [Row(str(whole), Setup(whole))]
     for step in steps:
         kept = tuple(other for other in steps if other != step)
         rows.append(_after(rows, 0, f"-{str(step)[1:]}", Spec(whole.base, start + kept)))
@@ -106,9 +106,9 @@ def pairs(text: str, benchmark: Benchmark) -> list[Row]:
         rows.append(_after(rows, 0, str(step), Spec(whole.base, (*start, step))))
     for (i, one), (j, other) in combinations(enumerate(steps, 1), 2):
         spec = Spec(whole.base, (*start, one, other))
-        if any(spec.variant() == rows[alone].variant for alone in (i, j)):
+        if any(spec.variant() == rows[alone].setup.architecture for alone in (i, j)):
             raise InputError(f"{one} and {other} take each other's place: they have no interaction")
-        rows.append(Row(f"{one}{other}", str(spec), spec.variant(), ((i, -1), (j, -1), (0, 1))))
+        rows.append(Row(f"{one}{other}", Setup(spec), ((i, -1), (j, -1), (0, 1))))
     return rows
 
 
@@ -132,7 +132,7 @@ def compare(text: str, arguments: list[str], benchmark: Benchmark) -> list[Row]:
     keys = [setup.key for setup in setups]
     if twice := [str(setup) for place, setup in enumerate(setups) if setup.key in keys[:place]]:
         raise InputError(f"{twice[0]!r} stands twice in {'compare:' + text!r}")
-    return [Row.of(setup, against=((0, -1),) if place else ()) for place, setup in enumerate(setups)]
+    return [Row(str(setup), setup, ((0, -1),) if place else ()) for place, setup in enumerate(setups)]
 
 
 PLAN_KINDS: dict[str, Callable[[str, Benchmark], list[Row]]] = {
@@ -158,13 +158,12 @@ def _standing(spec: Spec, text: str) -> tuple[tuple[Step, ...], tuple[Step, ...]
 
 def _after(rows: list[Row], before: int, label: str, spec: Spec) -> Row:
     """The row that `spec` makes, compared with an earlier one. Raises InputError where they are the same."""
-    variant = spec.variant()
-    if variant == rows[before].variant:
+    if spec.variant() == rows[before].setup.architecture:
         raise InputError(f"{label!r} changes nothing: {rows[before].spec} is so already")
-    return Row(label, str(spec), variant, ((before, -1),))
+    return Row(label, Setup(spec), ((before, -1),))
 
 
 def _first(spec: Spec, benchmark: Benchmark) -> Row:
     is_baseline = spec.architecture == parse(benchmark.baseline).architecture
     label = f"baseline ({spec})" if is_baseline else str(spec)
-    return Row(label, str(spec), spec.architecture)
+    return Row(label, Setup(spec))

@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from arch.spec import Architecture
-from benchmarks.treatment import PLAIN, Setup, Treatment, setup_key
+from benchmarks.treatment import Setup, Treatment
 
 Cost = Literal["params", "macs", "hours"]  # in which a control is as large as the step that it stands beside
 
@@ -16,26 +15,23 @@ class Row:
     """One row: what it is called in the table, what is trained, and what it is compared with."""
 
     label: str
-    spec: str  # with its treatment, as benchmarks.treatment.read_setup reads it
-    variant: Architecture
+    setup: Setup
     against: tuple[tuple[int, int], ...] = ()  # (row, weight): ((2, -1),) is a step taken from row 2
-    treatment: Treatment = PLAIN
 
-    @classmethod
-    def of(cls, setup: Setup, label: str = "", against: tuple[tuple[int, int], ...] = ()) -> "Row":
-        """A setup's, under its own name where no other is given."""
-        return cls(label or str(setup), str(setup), setup.architecture, against, setup.treatment)
+    @property
+    def spec(self) -> str:
+        """With its treatment, as benchmarks.treatment.read_setup reads it."""
+        return str(self.setup)
 
     @property
     def key(self) -> str:
-        """See `benchmarks.treatment.setup_key`."""
-        return setup_key(self.variant, self.treatment)
+        """Of what is trained, whatever it is called: see `benchmarks.treatment.setup_key`."""
+        return self.setup.key
 
     @property
-    def generation(self) -> int:
-        """How many trainings, one after the other, it waits for."""
-        teacher = self.treatment.teacher
-        return 1 + teacher.generation if teacher and teacher.is_trained else 0
+    def treatment(self) -> Treatment:
+        """What is done beside its architecture."""
+        return self.setup.treatment
 
     @property
     def is_interaction(self) -> bool:

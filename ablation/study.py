@@ -93,7 +93,7 @@ class Study:
         arguments = [(replace(unit, side_by_side=side_by_side),) for unit in units]
         overall = _Overall(missing, self.benchmark.recipe, display)
         time_limit = self._time_limit(units, side_by_side)
-        generations = [row.generation for row, _ in missing]
+        generations = [row.setup.generation for row, _ in missing]
         for generation in sorted(set(generations)):  # a teacher's weights are there before its students start
             chosen = [number for number, own in enumerate(generations) if own == generation]
             self._train(store, display, overall, chosen, [arguments[number] for number in chosen], time_limit)
@@ -177,7 +177,7 @@ class Study:
             if images < batch_size:
                 which = "" if row.treatment.fraction == 1 else f"{row.label}: "
                 raise InputError(f"{which}{images} training images do not fill one batch of {batch_size}")
-        if starts := [(row.variant, row.treatment) for row in rows if row.treatment.needs_looking]:
+        if starts := [(row.setup.architecture, row.treatment) for row in rows if row.treatment.needs_looking]:
             self.engine.call("benchmarks.nets:check_starts", display, starts, self.benchmark, self.out.resolve())
         specs = [row.spec for row in rows]
         verdicts: list[Verdict] = self.engine.call(
@@ -190,7 +190,7 @@ class Study:
     def _unit(self, row: Row, seed: int, verdict: Verdict) -> Unit:
         return Unit(
             spec=row.spec,
-            variant=row.variant,
+            variant=row.setup.architecture,
             treatment=row.treatment,
             benchmark=self.benchmark,
             seed=seed,
@@ -211,7 +211,7 @@ def with_teachers(rows: Sequence[Row]) -> list[Row]:
     all_rows: list[Row] = []
     for row in rows:
         teacher = row.treatment.teacher
-        before = with_teachers([Row.of(teacher)]) if teacher is not None and teacher.is_trained else []
+        before = with_teachers([Row(str(teacher), teacher)]) if teacher is not None and teacher.is_trained else []
         all_rows += [other for other in before if all(other.key != known.key for known in (*all_rows, *rows))]
         all_rows.append(row)
     return all_rows

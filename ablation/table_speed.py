@@ -43,7 +43,7 @@ def write_records(out: Path, records: int, epochs: int, steps: int) -> str:
     definition = benchmark.definition("made up", "cpu")
     plan = "baseline" + "".join(f"+drop_path={place / 100:g}-drop_path" for place in range(1, steps + 1))
     draw = np.random.default_rng(0)
-    rows = {row.variant: row for row in path(plan, benchmark)}
+    rows = {row.key: row for row in path(plan, benchmark)}
     per_class = {str(digit): 99.0 for digit in range(10)}
     shared = {
         "benchmark": "digits",

@@ -27,7 +27,7 @@ def train_again(
     with tempfile.TemporaryDirectory(prefix="ablate-verify-") as folder:
         unit = Unit(
             spec=record.spec,
-            variant=row.variant,
+            variant=row.setup.architecture,
             treatment=row.treatment,
             benchmark=benchmark,
             seed=record.seed,

@@ -12,6 +12,7 @@ import hashlib
 import re
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cached_property
 from typing import Literal
 
 from arch.errors import InputError, unknown
@@ -105,7 +106,7 @@ class Setup:
         """What its spec describes."""
         return self.spec.architecture
 
-    @property
+    @cached_property
     def key(self) -> str:
         """See `setup_key`."""
         return setup_key(self.architecture, self.treatment)

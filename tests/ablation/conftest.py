@@ -51,7 +51,7 @@ def make_result() -> Callable[..., Result]:
         line = {"epoch": 1, "train_loss": 2.0, "train_top1": 20.0, "loss": 2.0, "top1": top1 - 10, "top5": 90.0}
         result = Result(
             spec=row.spec,
-            key=row.variant.key(),
+            key=row.key,
             seed=seed,
             benchmark="digits",
             benchmark_id="0123456789ab",

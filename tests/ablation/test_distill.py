@@ -83,9 +83,9 @@ def test_every_row_is_a_training_of_its_own_and_reads_back() -> None:
 
 
 def test_who_waits_for_whom() -> None:
-    generations = [row.generation for row in read_plan("distill(progressive):resnet20>resnet8", DIGITS)]
+    generations = [row.setup.generation for row in read_plan("distill(progressive):resnet20>resnet8", DIGITS)]
     assert generations == [0, 0, 1, 0, 0, 2, 1, 0]
-    assert [row.generation for row in read_plan(f"distill:resnet8{AS_IT_IS}>resnet8", DIGITS)] == [0, 0, 0, 0, 1]
+    assert [row.setup.generation for row in read_plan(f"distill:resnet8{AS_IT_IS}>resnet8", DIGITS)] == [0, 0, 0, 0, 1]
 
 
 def test_the_controls_learn_from_no_net() -> None:

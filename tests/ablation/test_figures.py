@@ -56,7 +56,7 @@ def test_seeds_beyond_those_asked_for_are_not_drawn(results: list[Result]) -> No
 
 def test_lines_are_told_apart_without_colour(make_result: Make) -> None:
     rows = path("baseline+drop_path" + "".join(f"~drop_path=0.0{place}" for place in range(1, 9)), DIGITS)
-    figure = curves(rows, [make_result(key=row.variant.key()) for row in rows], SCREEN)
+    figure = curves(rows, [make_result(key=row.key) for row in rows], SCREEN)
     drawn = figure.axes[0].get_lines()[: len(rows)]
     assert len({(line.get_color(), line.get_linestyle()) for line in drawn}) == len(rows)
 

@@ -32,7 +32,7 @@ def results_of(
     rows: Sequence[Row], means: Sequence[float | None], make: Make, spread: Sequence[float] = SPREAD
 ) -> list[Result]:
     return [
-        make(seed=seed, top1=mean + off, key=row.variant.key(), spec=row.spec)
+        make(seed=seed, top1=mean + off, key=row.key, spec=row.spec)
         for row, mean in zip(rows, means, strict=True)
         if mean is not None
         for seed, off in enumerate(spread)
@@ -95,9 +95,7 @@ def test_a_step_taken_back_in_a_path_is_the_last_row(tell: Callable[..., list[st
 def test_rows_without_results_say_so(make_result: Make) -> None:
     rows = read_plan("baseline+se+silu", DIGITS)
     results = results_of(rows, (50.0, None, 51.0), make_result)
-    failures = [
-        Failure(rows[1].spec, rows[1].variant.key(), seed, "0123456789ab", "p", "lost", "", "") for seed in (0, 1)
-    ]
+    failures = [Failure(rows[1].spec, rows[1].key, seed, "0123456789ab", "p", "lost", "", "") for seed in (0, 1)]
     table = make_table(rows, results, DIGITS, failures=failures)
     assert findings(rows, table, results, "unpaired")[:2] == [
         "+se: no result, 2 of 6 runs failed.",

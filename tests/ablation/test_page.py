@@ -19,7 +19,7 @@ MANY = path("baseline+drop_path=0.5" + "".join(f"~drop_path=0.{place}" for place
 
 def results_of(rows: Sequence[Row], make: Make, seeds: int = 2) -> list[Result]:
     return [
-        make(key=row.variant.key(), spec=row.spec, seed=seed, top1=50.0 - 0.25 * place + seed / 2)
+        make(key=row.key, spec=row.spec, seed=seed, top1=50.0 - 0.25 * place + seed / 2)
         for place, row in enumerate(rows)
         for seed in range(seeds)
     ]
@@ -59,7 +59,7 @@ def test_the_best_row_stands_on_top_with_spread_and_cost(make_result: Make) -> N
 def test_of_many_rows_first_last_and_best_are_kept_and_the_others_named(make_result: Make) -> None:
     results = results_of(MANY, make_result)
     best = MANY[17]
-    results = [replace(r, top1=80.0) if r.key == best.variant.key() else r for r in results]
+    results = [replace(r, top1=80.0) if r.key == best.key else r for r in results]
     frame = make_table(MANY, results, DIGITS).frame
     places = chosen(MANY, frame.to_dict("records"))
     assert len(places) == MOST_ROWS
@@ -74,7 +74,7 @@ def test_of_many_rows_first_last_and_best_are_kept_and_the_others_named(make_res
 def test_notes_beyond_a_few_are_counted(make_result: Make) -> None:
     rows = path("baseline+se", DIGITS)
     failures = [
-        Failure(rows[1].spec, rows[1].variant.key(), seed, "0123456789ab", "p", "out of memory " * 40, "", "")
+        Failure(rows[1].spec, rows[1].key, seed, "0123456789ab", "p", "out of memory " * 40, "", "")
         for seed in range(2, 12)
     ]
     notes = page_of(rows, results_of(rows, make_result), failures)["notes"]

@@ -12,8 +12,8 @@ DIGITS = BENCHMARKS["digits"]
 
 
 def attention_of(row: Row) -> tuple[str, ...]:
-    assert isinstance(row.variant, Variant)
-    return row.variant.attention
+    assert isinstance(row.setup.architecture, Variant)
+    return row.setup.architecture.attention
 
 
 def test_each_row_is_the_one_before_with_one_step() -> None:
@@ -155,7 +155,7 @@ PLANS_TO_READ_BACK = [
 def test_the_spec_of_each_row_is_all_that_it_takes_to_train_it(plan: str) -> None:
     for row in read_plan(plan, DIGITS):
         setup = read_setup(row.spec)
-        assert (setup.architecture, setup.treatment, setup.key) == (row.variant, row.treatment, row.key)
+        assert setup == row.setup
         assert str(setup) == row.spec
 
 

@@ -62,9 +62,7 @@ def printed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 def results_of(rows: Sequence[Row], make: Make, seeds: int = 2, **fields: Any) -> list[Result]:
     return [
-        make(
-            key=row.variant.key(), spec=row.spec, seed=seed, top1=50 + place / 9 + seed / 2, hours=0.1 + place, **fields
-        )
+        make(key=row.key, spec=row.spec, seed=seed, top1=50 + place / 9 + seed / 2, hours=0.1 + place, **fields)
         for place, row in enumerate(rows)
         for seed in range(seeds)
     ]
@@ -122,7 +120,7 @@ def test_any_name_stays_text(
     rows = [replace(row, label=label) for row, label in zip(MANY, HOSTILE, strict=False)]
     hostile = [{**section, "branch": [*HOSTILE[:3]]} for section in architecture]
     results = results_of(rows, make_result, architecture=hostile, device=HOSTILE[0], commit=HOSTILE[1])
-    failures = [Failure(rows[1].spec, rows[1].variant.key(), 7, "0123456789ab", "p", HOSTILE[0] * 9, "", "")]
+    failures = [Failure(rows[1].spec, rows[1].key, 7, "0123456789ab", "p", HOSTILE[0] * 9, "", "")]
     assert pages(write(rows, results, tmp_path, failures)) == 1
     texts = _texts(printed[-1])
     assert HOSTILE[0] in texts
@@ -182,7 +180,7 @@ def test_letters_become_smaller_before_anything_is_left_out() -> None:
 def test_rows_without_results_one_seed_and_failures(make_result: Make, tmp_path: Path) -> None:
     rows = MANY[:4]
     failures = [
-        Failure(row.spec, row.variant.key(), seed, "0123456789ab", "p", "CUDA out of memory. " * 30, "", "")
+        Failure(row.spec, row.key, seed, "0123456789ab", "p", "CUDA out of memory. " * 30, "", "")
         for row in rows
         for seed in range(1, 9)
     ]

@@ -16,6 +16,7 @@ from arch.spec import parse
 from arch.variant import Variant
 from benchmarks.benchmark import BENCHMARKS
 from benchmarks.results import Result
+from benchmarks.treatment import Setup
 
 Make = Callable[..., Result]
 DIGITS = BENCHMARKS["digits"]
@@ -23,7 +24,7 @@ DIGITS = BENCHMARKS["digits"]
 
 def rows_of(*specs: str) -> list[Row]:
     """The first spec, and each other one against it."""
-    return [Row(spec, spec, parse(spec).variant(), ((0, -1),) if place else ()) for place, spec in enumerate(specs)]
+    return [Row(spec, Setup(parse(spec)), ((0, -1),) if place else ()) for place, spec in enumerate(specs)]
 
 
 def sections_of(spec: str) -> list[dict[str, Any]]:

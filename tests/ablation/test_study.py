@@ -183,7 +183,7 @@ def test_the_time_limit_follows_from_the_longest_prediction_and_from_what_shares
     carried = study(benchmark, tmp_path, None)
     row = carried.rows[0]
     units = [
-        Unit(row.spec, row.variant, benchmark, 0, carried.data, "cpu", tmp_path, SPEC, 1, 1, hours)
+        Unit(row.spec, row.setup.architecture, benchmark, 0, carried.data, "cpu", tmp_path, SPEC, 1, 1, hours)
         for hours in (0.5, 2.0)
     ]
     assert carried._time_limit(units, 3) == START_SECONDS + PATIENCE * 2 * 3600 * 3
@@ -195,7 +195,7 @@ def test_a_torn_line_is_told_of_before_anything_else_and_what_is_recorded_needs_
 ) -> None:
     carried, records, display = study(benchmark, tmp_path, 1, seeds=1), store(tmp_path), Quiet()
     for row in carried.rows:
-        records.append(make_result(key=row.variant.key(), benchmark_id=carried.benchmark_id))
+        records.append(make_result(key=row.key, benchmark_id=carried.benchmark_id))
     left = tmp_path / "checkpoints" / records.results()[0].unit
     left.mkdir(parents=True)
     failure = Failure("resnet8", "0", 0, "0", SPEC, "by nothing", "", "2026-01-01T00:00:00+00:00")
@@ -219,7 +219,7 @@ def test_on_a_full_disk_a_result_takes_the_room_of_its_checkpoint(
 ) -> None:
     carried, records = study(benchmark, tmp_path, 1), store(tmp_path)
     [row, _] = carried.rows
-    unit = Unit(row.spec, row.variant, benchmark, 0, carried.data, "cpu", tmp_path, SPEC, 1, 1, 0.1)
+    unit = Unit(row.spec, row.setup.architecture, benchmark, 0, carried.data, "cpu", tmp_path, SPEC, 1, 1, 0.1)
     unit.checkpoint.mkdir(parents=True)
     append, refused = Store.append, list[bool]()
 
@@ -252,7 +252,7 @@ def test_a_teacher_is_trained_before_its_students_whether_it_is_a_row_or_not(
 ) -> None:
     again = "resnet8@teacher=(resnet8+width=0.5@teacher=(resnet8))"
     missing = of_plan(f"{TAUGHT},{again},resnet8", benchmark, tmp_path, seeds=2).missing(store(tmp_path))
-    assert [(row.label, row.generation) for row, seed in missing if seed == 0] == [
+    assert [(row.label, row.setup.generation) for row, seed in missing if seed == 0] == [
         ("resnet8+width=0.5", 0),
         ("resnet8+width=0.5@teacher=(resnet8)", 1),
         (again, 2),

@@ -101,7 +101,7 @@ def test_a_row_without_a_result_says_so_and_leaves_no_change(rows: list[Row], re
 
 
 def fail(row: Row, seed: int) -> Failure:
-    return Failure(row.spec, row.variant.key(), seed, "0123456789ab", "baseline+se", "the loss is nan", "", "2026")
+    return Failure(row.spec, row.key, seed, "0123456789ab", "baseline+se", "the loss is nan", "", "2026")
 
 
 def test_failed_seeds_are_counted_in_their_row(rows: list[Row], results: list[Result]) -> None:

@@ -48,7 +48,9 @@ def trained(record: Result, monkeypatch: pytest.MonkeyPatch) -> list[Unit]:
 
 
 def again(record: Result, benchmark: Benchmark, device: str = "cpu") -> Result:
-    return train_again(record, Row.of(read_setup(record.spec)), benchmark, None, Path("runs"), device, Display())
+    return train_again(
+        record, Row(record.spec, read_setup(record.spec)), benchmark, None, Path("runs"), device, Display()
+    )
 
 
 def test_a_run_is_trained_as_it_was_recorded_in_a_folder_that_is_gone_afterwards(

@@ -39,7 +39,7 @@ def table_of(names: list[str], make_result: Make) -> Table:
     rows, results = [], []
     for place, (name, spec) in enumerate(zip(names, specs, strict=False)):
         row = path(spec, DIGITS)[-1]
-        rows.append(Row(name, row.spec, row.variant, ((0, -1),) if place else ()))
+        rows.append(Row(name, row.setup, ((0, -1),) if place else ()))
         results += [make_result(spec, seed, 50.0 + place + 0.1 * seed) for seed in range(6)]
     return make_table(rows, results, DIGITS)
 
