@@ -10,29 +10,24 @@ FITTED = 99.0  # percent of training top-1, from which on the training set has h
 STILL = 0.5  # points of test top-1: twice CIFAR-100's spread over seeds, less than any change of a recipe is made for
 
 RULE = (
-    f"Converged: a training top-1 of {FITTED:.0f}% or more, or a test top-1 that the last tenth of the epochs moved by "
-    f"less than {STILL} points, in the mean over seeds. Under a schedule that ends near zero a flat end does not prove "
-    "that longer training would not help."
+    f"Converged: a training top-1 of {FITTED:.0f}% or more. Flat: the last tenth of the epochs moved test top-1 by "
+    f"less than {STILL} points, in the mean over seeds; under a rate that ends near zero every curve does so, and "
+    "longer training may still help."
 )
 
 
-def converged(cell: Cell) -> bool:
-    """Whether, in the mean over seeds, training top-1 is at least FITTED, or test top-1 moved by less than STILL points
-    (up or down) over the last tenth of the epochs.
-
-    The second is necessary for rest and not sufficient: a rate that ends near zero flattens every curve.
-    """
-    return _mean(cell.train.values()) >= FITTED or abs(_mean(cell.late_gain.values())) < STILL
+def state(cell: Cell) -> str:
+    """Converged, flat or not converged, as RULE has it."""
+    if _mean(cell.train.values()) >= FITTED:
+        return "converged"
+    return "flat" if abs(_mean(cell.late_gain.values())) < STILL else "not converged"
 
 
 def convergence(series: Series) -> str:
     """One sentence on all sizes that have a run."""
     if not series.measured:
         return f"{short(series.label)}: no run, and none that could have converged."
-    told = [
-        f"{'converged' if converged(cell) else 'not converged'} at {cell.images:,} images ({_seen(cell)})"
-        for cell in series.measured
-    ]
+    told = [f"{state(cell)} at {cell.images:,} images ({_seen(cell)})" for cell in series.measured]
     return f"{short(series.label)}: {', '.join(told)}."
 
 

@@ -17,7 +17,7 @@ from benchmarks.results import Result
 MOST_ROWS, MOST_NOTES = 12, 5
 LEFT_COLUMNS = ("step", "verdict")
 NOT_PRINTED = ("Δ first",)  # the findings tell it
-LONGEST_NOTE, LONGEST_LINE = 170, 300  # characters of a note, and of a sentence or the caption
+LONGEST_NOTE, LONGEST_LINE, LONGEST_CAPTION = 170, 300, 420  # characters of a note, a sentence, and the caption
 
 
 def chosen(rows: Sequence[Row], lines: Sequence[Mapping[Any, Any]]) -> list[int]:
@@ -63,7 +63,7 @@ def page_data(
     return {
         "title": f"{_kind(rows)} on {short(benchmark.name, 60)}",
         "subtitle": short(_proposal(rows), 220),
-        "notes": [_line(table.caption), *(_line(line, LONGEST_NOTE) for line in notes)],
+        "notes": [_line(table.caption, LONGEST_CAPTION), *(_line(line, LONGEST_NOTE) for line in notes)],
         "findings": [_line(line) for line in told],
         "places": places,
         "nothing": "No run has a result yet.",

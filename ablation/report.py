@@ -12,7 +12,7 @@ import matplotlib as mpl
 import typst
 
 from ablation.architecture import band, draw_architecture, last_architecture
-from ablation.datasize_figure import SIGNS, against_images
+from ablation.datasize_figure import LAW, SIGNS, against_images
 from ablation.datasize_findings import datasize_findings
 from ablation.datasize_series import series_of
 from ablation.figures import Size, accuracy_against, curves, save
@@ -29,7 +29,7 @@ from benchmarks.results import Result
 WIDTH, BETWEEN = 180.0, 5.0  # mm: of what is printed on the page, and between two figures
 FONT, LINE = 7.5, 0.9  # points, in figures: nothing on the page is smaller
 COST_WORDS = "Final top-1 (mean ± std) against training time; dashed: Pareto front."
-SIZE_WORDS = f"Top-1 of test (solid) and training (dashed) against training images; {SIGNS}."
+SIZE_WORDS = f"Top-1 of test (solid) and training (dashed) against training images; {SIGNS}{LAW}, where there is one."
 FONTS = (10.0, 9.5, 9.0, 8.5, 8.0, 7.5)  # points of the text: the first with which all fits
 
 

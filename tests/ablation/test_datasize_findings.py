@@ -2,7 +2,7 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from ablation.convergence import converged, convergence
+from ablation.convergence import convergence, state
 from ablation.datasize_findings import comparisons, datasize_findings
 from ablation.scaling import Cell, Series
 
@@ -89,19 +89,22 @@ def test_sizes_of_one_series_alone_are_not_compared() -> None:
 
 @pytest.mark.parametrize(
     ("train", "gain", "wanted"),
-    [((99.0, 99.2), (2.0, 2.0), True), ((80.0, 82.0), (0.4, 0.5), True), ((80.0, 99.9), (0.5, 0.5), False),
-     ((80.0,), (-1.0,), False), ((), (0.1,), True), ((), (), False)],
+    [((99.0, 99.2), (2.0, 2.0), "converged"), ((80.0, 82.0), (0.4, 0.5), "flat"),
+     ((80.0, 99.9), (0.5, 0.5), "not converged"), ((80.0,), (-1.0,), "not converged"), ((), (0.1,), "flat"),
+     ((), (), "not converged")],
 )  # fmt: skip
-def test_converged_is_fitted_or_at_rest(train: Sequence[float], gain: Sequence[float], wanted: bool) -> None:
+def test_converged_is_fitted_and_a_flat_end_is_only_called_so(
+    train: Sequence[float], gain: Sequence[float], wanted: str
+) -> None:
     cell = Cell(1_000, {0: 50.0}, dict(enumerate(train)), dict(enumerate(gain)))
-    assert converged(cell) is wanted
+    assert state(cell) == wanted
 
 
 def test_convergence_is_told_by_size_with_its_caution() -> None:
     still_rising = Cell(2_000, {0: 60.0}, {0: 81.5}, {0: 1.25})
     series = Series("resnet8", (Cell(1_000, {0: 50.0}, {}, {0: 0.25}), still_rising, Cell(4_000, {}, {}, {})))
     sentence = (
-        "resnet8: converged at 1,000 images (training top-1 unknown, last tenth +0.25 points), "
+        "resnet8: flat at 1,000 images (training top-1 unknown, last tenth +0.25 points), "
         "not converged at 2,000 images (training top-1 81.50%, last tenth +1.25 points)."
     )
     assert convergence(series) == sentence

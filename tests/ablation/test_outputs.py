@@ -89,7 +89,7 @@ def test_a_table_tells_what_has_to_be_said_of_its_study(make_result: Make) -> No
     found = of_two_sizes(make_result)
     notes = " ".join(table_of(found).notes)
     assert "At 100 images no difference is shown" in notes
-    assert "resnet8: converged at 100 images" in notes
+    assert "resnet8: flat at 100 images" in notes
     assert "At 100 images" not in " ".join(table_of(found, findings=False).notes)
     larger = recorded([make_result(), make_result("baseline+width=4", params=10 * 77_754)], "baseline+width=4")
     assert "10 times the parameters" in " ".join(table_of(larger).notes)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from arch.net import ResidualNet
 from benchmarks.benchmark import Benchmark, Budget
-from benchmarks.budget.check import Builder, check, check_cost, check_specs, judge_cost, spec_builder
+from benchmarks.budget.check import Builder, Training, check, check_cost, check_specs, judge_cost, spec_builder
 from benchmarks.budget.throughput import DoesNotFit
 from benchmarks.budget.verdict import Cost, Speed, Throughput, Verdict
 from benchmarks.device import device_name
@@ -46,7 +46,7 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
     models: list[nn.Module] = []
 
     def measure(
-        model: nn.Module, recipe: Recipe, num_classes: int, input_shape: tuple[int, int, int], execution: Execution
+        model: nn.Module, recipe: Recipe, classes: int, shape: object, execution: Execution, *_: object
     ) -> Throughput:
         models.append(model)
         return replace(SPEED, execution=execution)
@@ -469,7 +469,7 @@ def with_executions(monkeypatch: pytest.MonkeyPatch, **found: Throughput | Excep
     """Each execution is as fast as told, or raises; compiling is worth it for any net. Returns what is measured."""
     measured: list[str] = []
 
-    def measure(builder: Builder, benchmark: Benchmark, device: str, execution: Execution = "eager") -> Throughput:
+    def measure(training: Training, execution: Execution = "eager") -> Throughput:
         measured.append(execution)
         outcome = found[execution]
         if isinstance(outcome, Exception):
