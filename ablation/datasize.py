@@ -14,7 +14,7 @@ from fractions import Fraction
 from ablation.row import Row
 from arch.errors import InputError, unknown
 from benchmarks.benchmark import Benchmark
-from benchmarks.treatment import MOST_EPOCHS, Setup, read_setup, read_treatment, split_outside
+from benchmarks.treatment import Setup, read_setup, read_treatment, split_outside
 
 EQUAL = ("epochs", "updates")
 STARTS = ("scratch", "imagenet")
@@ -23,7 +23,10 @@ STARTS = ("scratch", "imagenet")
 def datasize_rows(text: str, arguments: list[str], benchmark: Benchmark) -> list[Row]:
     """Each net on each part, compared with the first net on the same part; one that starts from weights with itself
     from scratch, where that is there."""
-    equal = next((word for word in arguments if word in EQUAL), EQUAL[0])
+    equals = [word for word in arguments if word in EQUAL]
+    if len(equals) > 1:
+        raise InputError(f"{' and '.join(equals)} in the brackets of datasize: one of them can be equal")
+    equal = equals[0] if equals else EQUAL[0]
     fractions = sorted({read_treatment([f"data={word}"]).fraction for word in arguments if word not in EQUAL})
     if not fractions:
         raise InputError(f"{'datasize:' + text!r} names no part of the images, as datasize(1/16,1/2,1):resnet8 does")
@@ -41,11 +44,9 @@ def _on(setup: Setup, fraction: Fraction, equal: str) -> Setup:
     treatment = setup.treatment
     if treatment.fraction != 1:
         raise InputError(f"{setup}: the parts of the images stand in the brackets of datasize")
-    epochs = treatment.epochs / fraction if equal == "updates" else treatment.epochs
-    if epochs > MOST_EPOCHS:
-        often = f"{epochs} times the epochs: more than {MOST_EPOCHS}"
-        raise InputError(f"as many updates on {fraction} of the images are {often}")
-    return Setup(setup.spec, replace(treatment, fraction=fraction, epochs=epochs))
+    # the whole is the whole, whatever should be equal: its training is that of any other study
+    updates = equal == "updates" and fraction < 1
+    return Setup(setup.spec, replace(treatment, fraction=fraction, updates=updates))
 
 
 def _against(place: int, setups: Sequence[Setup], step: int, steps: int) -> tuple[tuple[int, int], ...]:

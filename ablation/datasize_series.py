@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from math import ceil
 
-from ablation.findings import runs_of
+from ablation.findings import runs_of, short
 from ablation.row import Row
 from ablation.scaling import Cell, Series
 from benchmarks.results import Result
@@ -16,6 +16,15 @@ def series_of(rows: Sequence[Row], results: Sequence[Result], seeds: int | None 
         groups.setdefault(_label(row), []).append(row)
     several = {label: group for label, group in groups.items() if len({row.treatment.fraction for row in group}) > 1}
     return [Series(label, _cells(group, results, seeds)) for label, group in several.items()]
+
+
+def updates_told(rows: Sequence[Row], results: Sequence[Result], batch_size: int) -> list[str]:
+    """How many updates each row had, where they were to be as many."""
+    if not any(row.treatment.updates for row in rows):
+        return []
+    seen = [(row.label, max((run.images_seen for run in runs_of(row, results).values()), default=0)) for row in rows]
+    told = ", ".join(f"{short(label)} {images // batch_size:,}" for label, images in seen if images)
+    return [f"updates, as near as whole epochs come: {told}"] if told else []
 
 
 def _label(row: Row) -> str:

@@ -37,13 +37,14 @@ def distill_rows(text: str, arguments: list[str], benchmark: Benchmark) -> list[
     settings, smooth, progressive = _read(arguments)
     alone = teacher if teacher.is_trained else Setup(teacher.spec)
     taught, same = _taught(student, teacher, settings), alone.key == student.key
-    first, second = _names(alone, student)
+    first, second = str(alone), str(student)
+    who = first if teacher.is_trained else f"{first} of {teacher.treatment.weights[:6]}"
     rows = [Row(second, student)]
     if not same:
         rows.append(Row(first, alone))
-    rows.append(Row(f"{first} → {second}", taught, ((0, -1),)))
+    rows.append(Row(f"{who} → {second}", taught, ((0, -1),)))
     rows += _controls(student, smooth, alone.treatment.epochs, ((len(rows) - 1, -1),))
-    rows.append(Row(f"{first} → {second} → {second}", _taught(student, taught, settings), ((0, -1),)))
+    rows.append(Row(f"{who} → {second} → {second}", _taught(student, taught, settings), ((0, -1),)))
     if not same:
         rows.append(Row(f"{second} → {first}", _taught(alone, student, settings), ((1, -1),)))
     if progressive:
@@ -54,19 +55,12 @@ def distill_rows(text: str, arguments: list[str], benchmark: Benchmark) -> list[
 
 def _controls(student: Setup, smooth: float, more: Fraction, beside: tuple[tuple[int, int], ...]) -> list[Row]:
     """What a teacher has to beat: smoother labels, and the epochs that it takes itself."""
-    epochs = student.treatment.epochs + more
+    epochs = (student.treatment.epochs + more).limit_denominator(9_999_999)  # as it can be read again
     if epochs > MOST_EPOCHS:
         raise InputError(f"a student trained as long as both nets takes {epochs} times the epochs: over {MOST_EPOCHS}")
     smoothed = _taught(student, UNIFORM, Distillation(UNIFORM, 1.0, smooth))
     longer = Setup(student.spec, replace(student.treatment, epochs=epochs))
     return [Row(f"~smooth={written(smooth)}", smoothed, beside), Row(f"~epochs={epochs}", longer, beside)]
-
-
-def _names(alone: Setup, student: Setup) -> tuple[str, str]:
-    """Of teacher and student: their specs, with the settings where these alone tell them apart."""
-    if alone.spec == student.spec and alone.key != student.key:
-        return str(alone), str(student)
-    return str(alone.spec), str(student.spec)
 
 
 def _read_nets(text: str, benchmark: Benchmark) -> tuple[Setup, Setup]:
@@ -106,10 +100,8 @@ def _read(arguments: list[str]) -> tuple[Distillation, float, bool]:
     progressive = given.pop("progressive", "")
     if "=" in progressive:
         raise InputError("'progressive' of distill takes no value")
-    found = read_treatment([f"teacher={UNIFORM}", *given.values()]).distillation
+    found = read_treatment([f"teacher={PREVIOUS}", *given.values()]).distillation
     assert found is not None
-    if not found.alpha:
-        raise InputError("alpha of distill must be above 0")
     return found, read_number("smooth", smooth, 0.001, 0.999), bool(progressive)
 
 

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Literal
 
 from ablation.datasize_findings import datasize_findings
-from ablation.datasize_series import series_of
+from ablation.datasize_series import series_of, updates_told
 from ablation.records import Recorded
-from ablation.row import Pairing
+from ablation.row import Pairing, Row
 from ablation.scaling import Series
 from ablation.sizes import explain_sizes
 from ablation.table import Table, make_table
 from ablation.views import to_csv, to_html, to_json, to_latex, to_markdown, to_terminal
-from arch.errors import InputError
+from arch.errors import InputError, printable
 from benchmarks.durable import replace_file
 from benchmarks.options import new_console, say
 
@@ -40,6 +40,15 @@ def stem_of(recorded: Recorded, out: Path) -> Path:
     return out / name
 
 
+def files_told(rows: Sequence[Row]) -> list[str]:
+    """That a teacher came as a file, and what is not known of it."""
+    teachers = {row.treatment.teacher for row in rows if row.treatment.teacher and not row.treatment.teacher.is_trained}
+    return [
+        printable(f"{teacher}: one net from a file teaches in all seeds; how it was trained, and on what, is not known")
+        for teacher in sorted(teachers, key=str)
+    ]
+
+
 def table_of(
     recorded: Recorded,
     seeds: int | None = None,
@@ -55,6 +64,7 @@ def table_of(
     table = make_table(rows, results, recorded.benchmark, seeds, recorded.failures, pairing, picked_from)
     series = series_of(rows, results, seeds)
     more = [] if series else explain_sizes(rows, results)
+    more += [*updates_told(rows, results, recorded.benchmark.recipe.batch_size), *files_told(rows)]
     if findings:
         more += datasize_findings(series)
     return replace(table, notes=(*table.notes, *more))

@@ -23,7 +23,7 @@ from ablation.row import Row
 from arch.errors import InputError, unknown
 from arch.spec import Spec, Step, parse
 from benchmarks.benchmark import Benchmark
-from benchmarks.treatment import Setup, read_setup, read_treatment, split_outside, split_settings
+from benchmarks.treatment import DIGEST, Setup, read_setup, read_treatment, split_outside, split_settings
 
 KIND = re.compile(r"(?P<kind>[A-Za-z_-]*)(?:\((?P<arguments>[^()]*)\))?:(?P<spec>.*)", re.DOTALL)
 ALTERNATIVE = re.compile(r"~(?P<part>[^+\-=~]*(?:=(?:[0-9.]+[eE][+-]?[0-9]+|[^+\-=~]*))?)")
@@ -132,7 +132,13 @@ def compare(text: str, arguments: list[str], benchmark: Benchmark) -> list[Row]:
     keys = [setup.key for setup in setups]
     if twice := [str(setup) for place, setup in enumerate(setups) if setup.key in keys[:place]]:
         raise InputError(f"{twice[0]!r} stands twice in {'compare:' + text!r}")
-    return [Row(str(setup), setup, ((0, -1),) if place else ()) for place, setup in enumerate(setups)]
+    return [Row(_beside(setup, setups[0]), setup, ((0, -1),) if place else ()) for place, setup in enumerate(setups)]
+
+
+def _beside(setup: Setup, first: Setup) -> str:
+    """What tells a setup from the first one of its kind, with the first letters of a digest."""
+    told = str(setup.treatment) if setup.spec == first.spec and setup != first else ""
+    return DIGEST.sub(lambda digest: digest[0][:6], told) or str(setup)
 
 
 PLAN_KINDS: dict[str, Callable[[str, Benchmark], list[Row]]] = {

@@ -16,8 +16,7 @@ from benchmarks.engine import Engine
 from benchmarks.progress import Display, Progress
 from benchmarks.results import Store, unit_id
 from benchmarks.side_by_side import best_number
-from benchmarks.training.data import CachedData
-from benchmarks.training.recipe import Recipe
+from benchmarks.training.data import WHOLE, CachedData
 from benchmarks.unit import IfChanged, Unit, checkpoint_folder, kept_file, known_cost, longest_time, record
 
 
@@ -86,12 +85,14 @@ class Study:
         recorded = self.seeds * len({row.key for row in with_teachers(self.rows)}) - len(missing)
         if recorded:
             display.say(f"{recorded} runs are recorded already, {len(missing)} to go")
-        self._check_teachers(missing)
+        for row, seed in (lost := self._lost_teachers(missing)):
+            display.say(f"{row.label} seed {seed} is trained again: others learn from its weights, which are gone")
+        missing += lost
         verdicts = self._check(list(dict.fromkeys(row for row, _ in missing)), display)
         units = self._decided([self._unit(row, seed, verdicts[row.spec]) for row, seed in missing], display)
         side_by_side = self._side_by_side(units, verdicts, display)
         arguments = [(replace(unit, side_by_side=side_by_side),) for unit in units]
-        overall = _Overall(missing, self.benchmark.recipe, display)
+        overall = _Overall(missing, [unit.recipe.epochs for unit in units], display)
         time_limit = self._time_limit(units, side_by_side)
         generations = [row.setup.generation for row, _ in missing]
         for generation in sorted(set(generations)):  # a teacher's weights are there before its students start
@@ -127,16 +128,18 @@ class Study:
                 ended = f"{overall.ended} of {len(overall.missing)} runs"
                 display.say(f"{row.label} seed {seed}: top-1 {outcome.top1:.2f} ({ended})")
 
-    def _check_teachers(self, missing: Sequence[tuple[Row, int]]) -> None:
-        """Raises InputError where a run that is recorded should teach, and its weights are gone."""
-        to_come = {(row.key, seed) for row, seed in missing}
+    def _lost_teachers(self, missing: Sequence[tuple[Row, int]]) -> list[tuple[Row, int]]:
+        """The recorded runs that a missing one learns from, and whose weights are gone: they are made again."""
+        to_come, lost = {(row.key, seed) for row, seed in missing}, list[tuple[Row, int]]()
         for row, seed in missing:
             teacher = row.treatment.teacher
-            if teacher is None or not teacher.is_trained or (teacher.key, seed) in to_come:
-                continue
-            weights = kept_file(self.out, "weights", unit_id(teacher.key, seed, self.benchmark_id))
-            if not weights.exists():
-                raise InputError(f"{row.label}: the weights of its teacher {teacher} seed {seed} are gone: {weights}")
+            while teacher is not None and teacher.is_trained and (teacher.key, seed) not in to_come:
+                if kept_file(self.out, "weights", unit_id(teacher.key, seed, self.benchmark_id)).exists():
+                    break
+                to_come.add((teacher.key, seed))
+                lost.append((Row(str(teacher), teacher), seed))
+                teacher = teacher.treatment.teacher
+        return lost
 
     def _decided(self, units: list[Unit], display: Display) -> list[Unit]:
         """The units, told what to do with a training that was begun on other versions or devices."""
@@ -177,6 +180,7 @@ class Study:
             if images < batch_size:
                 which = "" if row.treatment.fraction == 1 else f"{row.label}: "
                 raise InputError(f"{which}{images} training images do not fill one batch of {batch_size}")
+        self._check_parts(rows)
         if starts := [(row.setup.architecture, row.treatment) for row in rows if row.treatment.needs_looking]:
             self.engine.call("benchmarks.nets:check_starts", display, starts, self.benchmark, self.out.resolve())
         specs = [row.spec for row in rows]
@@ -186,6 +190,16 @@ class Study:
         if not all(verdict.passed for verdict in verdicts):
             raise OverBudget(verdicts)
         return dict(zip(specs, verdicts, strict=True))
+
+    def _check_parts(self, rows: Sequence[Row]) -> None:
+        """Raises InputError where two rows differ in nothing but in parts that hold the same images."""
+        there: dict[object, str] = {}
+        for row in rows:
+            images, _ = self.data.counts(self.benchmark.data, row.treatment.fraction)
+            alike = row.setup.architecture, replace(row.treatment, fraction=WHOLE), images
+            if other := there.get(alike):
+                raise InputError(f"{other} and {row.label} learn from the same {images} images: leave one out")
+            there[alike] = row.label
 
     def _unit(self, row: Row, seed: int, verdict: Verdict) -> Unit:
         return Unit(
@@ -220,9 +234,9 @@ def with_teachers(rows: Sequence[Row]) -> list[Row]:
 class _Overall:
     """The progress of all runs as one, in epochs."""
 
-    def __init__(self, missing: Sequence[tuple[Row, int]], recipe: Recipe, display: Display) -> None:
+    def __init__(self, missing: Sequence[tuple[Row, int]], epochs: Sequence[int], display: Display) -> None:
         self.missing, self.display = missing, display
-        self.epochs = [row.treatment.recipe(recipe).epochs for row, _ in missing]
+        self.epochs = list(epochs)
         self.done = [0] * len(missing)
         self.ended = 0
 

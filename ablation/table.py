@@ -161,6 +161,10 @@ def caption(
         made.append(f"{changed} run(s) went on under other versions or devices")
     used = {None: "all recorded seeds", 1: "seed 0"}.get(seeds, f"seeds 0 to {(seeds or 1) - 1}")
     others = " (times epochs=)" if any(row.treatment.epochs != 1 for row in rows) else ""
+    others += " (more on fewer images: as many updates)" if any(row.treatment.updates for row in rows) else ""
+    treatments = {row.treatment for row in rows}
+    if len(treatments) == 1 and (all_rows := str(treatments.pop())):
+        made.append(f"every row {all_rows}")
     how = "paired by seed, p by sign flips" if pairing == "paired" else "unpaired, p by permutation"
     return (
         f"{', '.join(made)}; final epoch of {benchmark.recipe.epochs}{others}, mean ± std over {used}; "

@@ -13,8 +13,8 @@ from benchmarks.treatment import DIGEST, split_settings
 from benchmarks.unit import initial_file
 
 INIT = re.compile(r"@init=(?P<value>[^@(),>~]+)")
-CLOSED = re.compile(r"\([^()]*\)")
 MODEL = re.compile(r"timm/([A-Za-z0-9_.]+)")
+LONGEST = 10_000  # letters of a plan
 HUB = "hub"  # the word for timm's own weights of the model that it stands behind; hub:TAG for others than the default
 
 
@@ -24,6 +24,9 @@ def with_weights(plan: str, out: Path | None) -> str:
     out: where they are kept, so that a study can go on when the file is gone; None: nowhere.
     Raises InputError where there are none, or they cannot be had or kept.
     """
+
+    if len(plan) > LONGEST:
+        raise InputError(f"a plan of {len(plan):,} letters: at most {LONGEST:,} can be read")
 
     def digest(match: re.Match[str]) -> str:
         return f"@init={keep(match['value'].strip(), plan[: match.start()], out)}"
@@ -46,12 +49,17 @@ def keep(value: str, before: str, out: Path | None) -> str:
     path = _from_hub(before, tag) if word == HUB else Path(value)
     check_weights(path)
     name = digest_of(path)
-    if out is not None and not initial_file(out, name).exists():
+    if out is not None and not _is_kept(initial_file(out, name), name):
         try:
             replace_file(initial_file(out, name), lambda file: shutil.copyfile(path, file))
         except OSError as error:
             raise InputError(f"cannot keep {path} in --out {out}: {error.strerror or error}") from error
     return name
+
+
+def _is_kept(file: Path, digest: str) -> bool:
+    """Whether it is there already, and nobody has changed it."""
+    return file.is_file() and digest_of(file) == digest
 
 
 def recorded_net(word: str, out: Path) -> str:
@@ -66,9 +74,13 @@ def recorded_net(word: str, out: Path) -> str:
 
 
 def _from_hub(before: str, tag: str) -> Path:
-    while (shorter := CLOSED.sub("", before)) != before:  # other nets: it is behind the one that is left
-        before = shorter
-    models = MODEL.findall(re.split("[(,>]", before)[-1])
+    depth = 0
+    for place in range(len(before) - 1, -1, -1):  # back to where the net begins that it stands behind
+        depth += (before[place] == ")") - (before[place] == "(")
+        if depth < 0 or (depth == 0 and before[place] in ",>"):
+            before = before[place + 1 :]
+            break
+    models = MODEL.findall(before.partition("@")[0])
     if not models:
         raise InputError("'@init=hub' stands behind a model of timm's, as in timm/resnet18@init=hub")
     name = f"{models[-1]}.{tag}" if tag else models[-1]

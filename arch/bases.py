@@ -11,6 +11,7 @@ class Base:
 
     variant: Variant
     paper: str
+    searched: bool = True  # False for what is there to be compared with; width and depth lead a search there too
 
 
 RESNET = "He et al. 2016, arXiv:1512.03385"
@@ -79,19 +80,19 @@ BASES: dict[str, Base] = {
     "resnet8": Base(_cifar_resnet(8), RESNET),
     "resnet20": Base(_cifar_resnet(20), RESNET),
     "resnet56": Base(_cifar_resnet(56), RESNET),
-    "narrow_resnet122": Base(_narrow_resnet(122), f"{RESNET}, section 4.2, at twice its widths"),
-    "resnet26_max": Base(_basic_max(2, 4, 4, 2), RESNET),
-    "wide_cnn": Base(_wide_cnn(), f"plain net of {RESNET}, section 4.1"),
+    "narrow_resnet122": Base(_narrow_resnet(122), f"{RESNET}, section 4.2, at twice its widths", searched=False),
+    "resnet26_max": Base(_basic_max(2, 4, 4, 2), RESNET, searched=False),
+    "wide_cnn": Base(_wide_cnn(), f"plain net of {RESNET}, section 4.1", searched=False),
     "resnet18": Base(_resnet("basic", 2, 2, 2, 2), RESNET),
     "resnet34": Base(_resnet("basic", 3, 4, 6, 3), RESNET),
     "resnet50": Base(_resnet("bottleneck", 3, 4, 6, 3), RESNET),
     "resnext50": Base(replace(_resnet("bottleneck", 3, 4, 6, 3), groups=32, inner_ratio=2.0), RESNEXT),
     "preact_resnet18": Base(replace(_resnet("basic", 2, 2, 2, 2), order="pre"), PREACT),
     "preact_resnet50": Base(replace(_resnet("bottleneck", 3, 4, 6, 3), order="pre"), PREACT),
-    "resnet8x4": Base(_cifar_resnet_x4(8), CRD),
-    "resnet32x4": Base(_cifar_resnet_x4(32), CRD),
-    "wrn16_2": Base(_wide_resnet(16, 2), WRN),
-    "wrn40_2": Base(_wide_resnet(40, 2), WRN),
+    "resnet8x4": Base(_cifar_resnet_x4(8), CRD, searched=False),
+    "resnet32x4": Base(_cifar_resnet_x4(32), CRD, searched=False),
+    "wrn16_2": Base(_wide_resnet(16, 2), WRN, searched=False),
+    "wrn40_2": Base(_wide_resnet(40, 2), WRN, searched=False),
     "wrn16_8": Base(_wide_resnet(16, 8), WRN),
     "wrn22_8": Base(_wide_resnet(22, 8), WRN),
     "wrn28_8": Base(_wide_resnet(28, 8), WRN),

@@ -15,6 +15,7 @@ from arch.variant import BLOCKS, STEMS, Variant
 
 STAGES = "1234"  # counted from 1; no base has more
 SOME_STAGES = tuple("".join(some) for count in range(1, len(STAGES) + 1) for some in combinations(STAGES, count))
+SEARCHED = tuple(name for name, base in BASES.items() if base.searched)
 FACTORS = (0.5, 1.5, 2.0)  # of blocks or channels, as a search tries them
 REGNET = "Radosavovic et al. 2020, arXiv:2003.13678"  # a depth and a width for each stage
 BESIDE_TRUNK = ("attention", "act", "blurpool", "drop_path", "dropout", "pool")  # with attention_stages, no trunk's own
@@ -177,14 +178,14 @@ def _attend(variant: Variant, stages: tuple[int, ...]) -> Variant:
     return replace(variant, attention_stages=found if len(found) < len(variant.depths) else ())
 
 
-@part("He et al. 2016, arXiv:1512.03385; each base has its own", Value("resnet18", choices=tuple(BASES)))
+@part("He et al. 2016, arXiv:1512.03385; each base has its own", Value("resnet18", choices=tuple(BASES), grid=SEARCHED))
 def trunk(variant: Variant, base: str) -> Variant:
     """another base's trunk; attention, activation, blur, pooling and dropping stay"""
     kept = {name: getattr(variant, name) for name in BESIDE_TRUNK}
     return _attend(replace(BASES[base].variant, **kept), variant.attention_stages)
 
 
-@part("He et al. 2016, arXiv:1512.03385", Value("bottleneck", choices=BLOCKS))
+@part("He et al. 2016, arXiv:1512.03385", Value("bottleneck", choices=BLOCKS, grid=("basic", "bottleneck")))
 def block(variant: Variant, kind: str) -> Variant:
     """the block: two 3x3 convolutions, one 3x3 between two 1x1, or one 3x3 without a shortcut (conv)"""
     return replace(variant, block=kind)

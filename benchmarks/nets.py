@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from arch.errors import InputError
 from arch.models import build
@@ -15,6 +16,7 @@ from benchmarks.benchmark import Benchmark
 from benchmarks.progress import Progress, Report
 from benchmarks.training.distillation import Teaching
 from benchmarks.training.weights import freeze, load_weights
+from benchmarks.training.weights_file import digest_of, header_of
 from benchmarks.treatment import PREVIOUS, UNIFORM, Treatment
 from benchmarks.unit import Unit, initial_file
 
@@ -35,10 +37,34 @@ def starting_net(
     """
     net = fresh_net(architecture, benchmark)
     if treatment.weights:
-        load_weights(net, initial_file(out, treatment.weights), replace_classifier=True)
+        weights = initial_file(out, treatment.weights)
+        _check_digest(weights, treatment.weights)
+        load_weights(net, weights, replace_classifier=True)
     if treatment.frozen:
         freeze(net, treatment.frozen)
+        if treatment.weights and not any(parameter.requires_grad for parameter in _classifier(net)):
+            raise InputError(
+                f"{', '.join(treatment.frozen)}: the classifier is a fresh one and cannot be left as it is"
+            )
     return net
+
+
+def _classifier(net: ResidualNet | TimmNet) -> list[nn.Parameter]:
+    found = net.get_classifier()
+    layers = found if isinstance(found, tuple) else (found,)
+    return [parameter for layer in layers if isinstance(layer, nn.Module) for parameter in layer.parameters()]
+
+
+def _check_digest(weights: Path, digest: str) -> None:
+    """Raises InputError where a file is not the one that a spec names."""
+    if (found := digest_of(weights)) != digest:
+        raise InputError(f"{weights} holds other weights ({found}) than its name says: delete it")
+
+
+def _check_run(weights: Path, unit: str) -> None:
+    """Raises InputError where a file does not hold what this run has left."""
+    if header_of(weights).get("unit") != unit:
+        raise InputError(f"{weights} holds the weights of another run: delete it, and its run is made again")
 
 
 def teaching_of(unit: Unit, device: str) -> Teaching | None:
@@ -53,10 +79,14 @@ def teaching_of(unit: Unit, device: str) -> Teaching | None:
     if teacher is not None:
         weights, net = unit.weights_of(teacher), fresh_net(teacher.architecture, unit.benchmark)
         if not weights.exists():
-            raise InputError(f"its teacher {teacher} seed {unit.seed} has left no weights: {weights}")
+            raise InputError(f"its teacher {teacher} seed {unit.seed} failed, or left no weights: {weights}")
+        if teacher.is_trained:
+            _check_run(weights, unit.id_of(teacher))
+        else:
+            _check_digest(weights, teacher.treatment.weights)
         load_weights(net, weights, replace_classifier=False)
         net.to(device)
-    return Teaching(taught, net, unit.treatment.recipe(unit.benchmark.recipe).epochs)
+    return Teaching(taught, net, unit.recipe.epochs)
 
 
 def lesson_to_time(
@@ -83,4 +113,5 @@ def check_starts(
         teacher = treatment.teacher
         if teacher is not None and not teacher.is_trained:
             net, weights = fresh_net(teacher.architecture, benchmark), initial_file(out, teacher.treatment.weights)
+            _check_digest(weights, teacher.treatment.weights)
             load_weights(net, weights, replace_classifier=False)

@@ -60,6 +60,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard
 DEFAULT_OUT = Path("runs")
 WIDE = 140  # columns where standard output is no terminal
 FAILED = 3  # exit code of what could not be done; 2 is bad input
+LONGEST_LINE = 2000  # letters of what is said of an error
 INTERRUPTED = 130  # exit code of a command stopped by Ctrl-C, as typer turns it into one
 TERMINATED = 75  # of one stopped by SIGTERM: "try again later" of sysexits.h, as schedulers read it
 
@@ -126,7 +127,7 @@ def run_app(app: typer.Typer, name: str, argv: list[str] | None, to_go_on: str =
     except SystemExit:  # nobody reads standard output any more
         return FAILED
     except (InputError, ChildFailed, OSError) as error:
-        _tell(f"{name}: {printable(' '.join(_what_happened(error).splitlines()))}")
+        _tell(f"{name}: {_shortened(printable(' '.join(_what_happened(error).splitlines())))}")
         return 2 if isinstance(error, InputError) else FAILED
     except typer.Abort:  # the end of standard input
         return FAILED
@@ -137,6 +138,11 @@ def run_app(app: typer.Typer, name: str, argv: list[str] | None, to_go_on: str =
     if code in (INTERRUPTED, TERMINATED):
         _tell(f"{name}: stopped; {to_go_on} goes on from here")
     return code if isinstance(code, int) else 0
+
+
+def _shortened(line: str) -> str:
+    """A line that holds what somebody wrote may be as long as that was."""
+    return line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE // 2]}…{line[-LONGEST_LINE // 2 :]}"
 
 
 def _tell(line: str) -> None:

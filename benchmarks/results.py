@@ -58,7 +58,8 @@ class Result:
     def numbers(self) -> dict[str, Any]:
         """What the same seed on the same device and versions gives again, to the bit: all but the times."""
         curve = [{name: value for name, value in line.items() if not name.endswith("seconds")} for line in self.curve]
-        return {"top1": self.top1, "top5": self.top5, "per_class": self.per_class, "curve": curve}
+        of = {"train_digest": self.train_digest, "treatment": self.treatment}
+        return {"top1": self.top1, "top5": self.top5, "per_class": self.per_class, "curve": curve, **of}
 
 
 def unit_id(key: str, seed: int, benchmark_id: str) -> str:

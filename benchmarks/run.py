@@ -64,7 +64,7 @@ def train_unit(report: Report, unit: Unit, device: str, world: World) -> Result:
             model,
             train_split,
             eval_split,
-            unit.treatment.recipe(unit.benchmark.recipe),
+            unit.recipe,
             unit.seed,
             checkpoint,
             report,

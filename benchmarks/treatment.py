@@ -1,7 +1,7 @@
 """`Treatment`: what a row of a study may change beside its architecture, as text and as data. Knows no torch.
 
     setup   = spec, { "@", setting }
-    setting = data=FRACTION | epochs=FACTOR | init=WEIGHTS | freeze=LAYER{:LAYER}
+    setting = data=FRACTION | epochs=FACTOR | updates | init=WEIGHTS | freeze=LAYER{:LAYER}
             | teacher=(setup) | teacher=previous | teacher=uniform | T=TEMPERATURE | alpha=SHARE | growing | hard
 
 `resnet8@data=1/4` learns from a quarter of the images, `resnet8@teacher=(resnet20)@T=2` from resnet20 too. The recipe
@@ -57,6 +57,7 @@ class Treatment:
     epochs: Fraction = Fraction(1)  # times the recipe's; 0: a teacher's weights as they are
     weights: str = ""  # digest of those that it starts from; "": fresh ones
     frozen: tuple[str, ...] = ()  # layers that are not trained, sorted
+    updates: bool = False  # as many as on all images, and so more epochs on a part of them
     distillation: Distillation | None = None
 
     def __str__(self) -> str:
@@ -66,6 +67,7 @@ class Treatment:
         """The settings but those of its teacher."""
         words = f"@data={self.fraction}" if self.fraction != 1 else ""
         words += f"@epochs={self.epochs}" if self.epochs != 1 else ""
+        words += "@updates" * self.updates
         words += f"@init={self.weights}" if self.weights else ""
         return words + (f"@freeze={':'.join(self.frozen)}" if self.frozen else "")
 
@@ -80,12 +82,23 @@ class Treatment:
         as_it_is = self.teacher is not None and not self.teacher.is_trained
         return bool(self.weights or self.frozen) or as_it_is
 
-    def recipe(self, recipe: Recipe) -> Recipe:
-        """The recipe over this treatment's epochs, with the same share of warm-up; nothing else can be another."""
-        if self.epochs == 1:
+    def recipe(self, recipe: Recipe, images: int = 0, all_images: int = 0) -> Recipe:
+        """The recipe over this treatment's epochs, with the same share of warm-up; nothing else can be another.
+
+        images: to train on, and how many there are in all, which equal updates depend on. Raises InputError for too
+        many epochs.
+        """
+        times = self.epochs
+        if self.updates:
+            times *= Fraction(max(1, all_images // recipe.batch_size), max(1, images // recipe.batch_size))
+        if times > MOST_EPOCHS:
+            raise InputError(
+                f"as many updates on {images} images are {float(times):g} times the epochs: over {MOST_EPOCHS}"
+            )
+        if times == 1:
             return recipe
-        epochs = max(1, round(recipe.epochs * self.epochs))
-        return replace(recipe, epochs=epochs, warmup_epochs=min(epochs - 1, round(recipe.warmup_epochs * self.epochs)))
+        epochs = max(1, round(recipe.epochs * times))
+        return replace(recipe, epochs=epochs, warmup_epochs=min(epochs - 1, round(recipe.warmup_epochs * times)))
 
 
 PLAIN = Treatment()
@@ -177,6 +190,7 @@ def read_treatment(settings: list[str], baseline: str | None = None, depth: int 
         epochs=_fraction("epochs", given.get("epochs", "1"), MOST_EPOCHS, zero=True),
         weights=_weights(given.get("init", "")),
         frozen=_layers(given.get("freeze", "")),
+        updates="updates" in given,
         distillation=_distillation(given, baseline, depth),
     )
     as_it_is = Treatment(epochs=Fraction(0), weights=treatment.weights)
@@ -186,9 +200,9 @@ def read_treatment(settings: list[str], baseline: str | None = None, depth: int 
 
 
 STANDS: dict[str, Stand] = {PREVIOUS: PREVIOUS, UNIFORM: UNIFORM}
-FLAGS = ("growing", "hard")
-OF_TEACHER = ("T", "alpha", *FLAGS)
-SETTINGS = ("data", "epochs", "init", "freeze", "teacher", *OF_TEACHER)
+OF_TEACHER = ("T", "alpha", "growing", "hard")
+FLAGS = ("updates", "growing", "hard")
+SETTINGS = ("data", "epochs", "updates", "init", "freeze", "teacher", *OF_TEACHER)
 
 
 def _distillation(given: dict[str, str], baseline: str | None, depth: int) -> Distillation | None:
@@ -209,17 +223,20 @@ def _distillation(given: dict[str, str], baseline: str | None, depth: int) -> Di
         raise InputError(
             f"{'@teacher=' + word!r} is not previous, uniform or a net in brackets, as @teacher=(resnet20)"
         )
+    if "hard" in given and ("T" in given or teacher == UNIFORM):
+        raise InputError("'@hard' takes a net's answers: it knows no '@T', and '@teacher=uniform' has none")
+    usual = 1.0 if teacher == UNIFORM else Distillation.temperature  # 1: label smoothing as it is known
     return Distillation(
         teacher,
-        temperature=read_number("@T", given.get("T", written(Distillation.temperature)), 0.1, 100),
-        alpha=read_number("@alpha", given.get("alpha", written(Distillation.alpha)), 0, 1),
+        temperature=read_number("@T", given.get("T", written(usual)), 0.1, 100),
+        alpha=read_number("@alpha", given.get("alpha", written(Distillation.alpha)), 0.000001, 1),
         growing="growing" in given,
         hard="hard" in given,
     )
 
 
 def _fraction(name: str, text: str, most: int, zero: bool = False) -> Fraction:
-    valid = re.fullmatch(r"[0-9]{1,15}(/[0-9]{1,15})?|[0-9]{1,6}\.[0-9]{1,6}", text)
+    valid = re.fullmatch(r"[0-9]{1,10}(/[0-9]{1,7})?|[0-9]{1,6}\.[0-9]{1,6}", text)
     try:
         number = Fraction(text) if valid else None
     except ZeroDivisionError:

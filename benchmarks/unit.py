@@ -12,8 +12,9 @@ from benchmarks.benchmark import Benchmark, Split, identify
 from benchmarks.budget.verdict import Verdict
 from benchmarks.engine import ChildFailed
 from benchmarks.results import Failure, Result, Store, unit_id
-from benchmarks.training.data import CachedData
+from benchmarks.training.data import WHOLE, CachedData
 from benchmarks.training.execution import Execution
+from benchmarks.training.recipe import Recipe
 from benchmarks.treatment import PLAIN, Setup, Treatment, setup_key
 
 START_SECONDS = 600.0  # that any run may take to start, to compile, to wait for a disk
@@ -59,10 +60,23 @@ class Unit:
         """See `benchmarks.treatment.setup_key`."""
         return setup_key(self.variant, self.treatment)
 
+    @property
+    def recipe(self) -> Recipe:
+        """The benchmark's, over as many epochs as its treatment says."""
+        data = self.benchmark.data
+        if not self.treatment.updates:  # whose number alone has to do with the images
+            return self.treatment.recipe(self.benchmark.recipe)
+        images, all_images = (self.data.counts(data, part)[0] for part in (self.treatment.fraction, WHOLE))
+        return self.treatment.recipe(self.benchmark.recipe, images, all_images)
+
+    def id_of(self, setup: Setup) -> str:
+        """Of the run of another setup with the same seed."""
+        return unit_id(setup.key, self.seed, identify(self.definition))
+
     def weights_of(self, setup: Setup) -> Path:
         """The file with a net as it is after its training, or without one: what this run's teacher is."""
         if setup.is_trained:
-            return kept_file(self.out, "weights", unit_id(setup.key, self.seed, identify(self.definition)))
+            return kept_file(self.out, "weights", self.id_of(setup))
         return initial_file(self.out, setup.treatment.weights)
 
     @property

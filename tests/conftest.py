@@ -31,6 +31,12 @@ def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield home
 
 
+@pytest.fixture(autouse=True)
+def _no_progress_however_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a command prints is not to depend on how busy the machine is."""
+    monkeypatch.setattr("benchmarks.progress.PLAIN_EVERY", 1e9)
+
+
 @pytest.fixture(scope="session")
 def tiny() -> Benchmark:
     """80 of the digits to train on for two epochs, 50 to test on."""

@@ -60,7 +60,7 @@ def plan(
     rows = read_plan(with_weights(spec, None), chosen)
     changes = sum(bool(row.against) for row in rows)
     if not changes:
-        raise InputError(f"{spec!r} has one row and no change: give it a step, as in baseline+se")
+        raise InputError(f"{spec!r} compares nothing: give it a step, as in baseline+se, or a second net")
     from ablation.statistics import fewest_seeds, power, seeds_needed
 
     known, where = (spread, "as given") if spread is not None else _recorded_spread(out, chosen)

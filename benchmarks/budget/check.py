@@ -8,8 +8,10 @@ from functools import partial
 import torch
 from torch import nn
 
+from arch.errors import InputError
 from arch.models import build
 from arch.parts import PARTS
+from arch.timm_model import TimmModel
 from arch.variant import Variant
 from benchmarks.benchmark import Benchmark
 from benchmarks.budget.cost import count_attention, count_on_meta, materialize, measure_cost, reason
@@ -57,8 +59,8 @@ class Training:
                 freeze(net, treatment.frozen)
             return net
 
-        treated = replace(benchmark, recipe=treatment.recipe(benchmark.recipe))
         images = round(counts[0] * treatment.fraction)
+        treated = replace(benchmark, recipe=treatment.recipe(benchmark.recipe, images, counts[0]))
         lesson = partial(lesson_to_time, architecture, treatment, benchmark)
         return cls(builder, treated, device, (images, counts[1]), lesson)
 
@@ -237,7 +239,7 @@ def check_specs(
     for spec, setup, found in zip(specs, setups, known, strict=True):
         report(Progress("counting parameters and MACs", len(verdicts), len(specs), spec))
         if found.cost is None:
-            verdicts.append(check_cost(spec, setup_builder(setup, benchmark), benchmark, device))
+            verdicts.append(_count(spec, setup, benchmark, device))
             found.cost = verdicts[-1].cost
         else:
             verdicts.append(judge_cost(spec, found.cost, benchmark, device))
@@ -256,6 +258,18 @@ def check_specs(
             found.throughput = verdicts[number].throughput
             found.write()
     return [advised(verdict, verdict.model, benchmark) for verdict in verdicts]
+
+
+def _count(spec: str, setup: Setup, benchmark: Benchmark, device: str) -> Verdict:
+    """Raises InputError where a model of timm's cannot take the benchmark's images."""
+    try:
+        return check_cost(spec, setup_builder(setup, benchmark), benchmark, device)
+    except (RuntimeError, ValueError, AssertionError, TypeError) as error:
+        if isinstance(error, InputError) or not isinstance(setup.architecture, TimmModel):
+            raise
+        size, name = benchmark.data.image_size, setup.architecture.name
+        refused = f"{spec} cannot take images of {setup.architecture.input_size or size} pixels ({reason(error)})"
+        raise InputError(f"{refused}: timm/{name}/PIXELS resizes them") from error
 
 
 def _timed(verdict: Verdict, known: Measurement, training: Training) -> Verdict:

@@ -144,7 +144,10 @@ def _parse(content: bytes) -> Loaded:
     except SafetensorError as error:
         raise ValueError(str(error)) from error
     length = int.from_bytes(content[:8], "little")
-    header = json.loads(json.loads(content[8 : 8 + length]).get("__metadata__", {}).get("header", "null"))
+    try:
+        header = json.loads(json.loads(content[8 : 8 + length]).get("__metadata__", {}).get("header", "null"))
+    except RecursionError as error:
+        raise ValueError("its header is nested too deep") from error
     if not isinstance(header, dict):
         raise ValueError("not written by this program")
     return tensors, header

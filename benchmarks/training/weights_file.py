@@ -52,7 +52,7 @@ def header_of(path: Path) -> dict[str, Any]:
         written = (file.metadata() or {}).get("header", "{}")
     try:
         header = json.loads(written)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return header if isinstance(header, dict) else {}
 

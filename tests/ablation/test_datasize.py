@@ -33,11 +33,11 @@ def test_the_parts_ascend_and_stand_once_however_they_are_written() -> None:
 def test_as_many_updates_are_more_epochs_the_fewer_images_there_are() -> None:
     rows = rows_of("datasize(1/16,2/3,1,updates):resnet8,resnet20@epochs=1/2")
     assert [spec for _, spec, _ in rows] == [
-        "resnet8@data=1/16@epochs=16",
-        "resnet8@data=2/3@epochs=3/2",
+        "resnet8@data=1/16@updates",
+        "resnet8@data=2/3@updates",
         "resnet8",
-        "resnet20@data=1/16@epochs=8",
-        "resnet20@data=2/3@epochs=3/4",
+        "resnet20@data=1/16@epochs=1/2@updates",
+        "resnet20@data=2/3@epochs=1/2@updates",
         "resnet20@epochs=1/2",
     ]
 
@@ -95,7 +95,7 @@ def test_another_start_than_the_two_is_refused() -> None:
         ("datasize(half):resnet8", "'@data=half' is not a number above 0 up to 1, such as 1/4"),
         ("datasize(update,1):resnet8", "'@data=update' is not a number"),
         ("datasize(1/2,1):resnet8@data=1/2", "the parts of the images stand in the brackets"),
-        ("datasize(1/101,1,updates):resnet8", "on 1/101 of the images are 101 times the epochs: more than 100"),
+        ("datasize(1/2,updates,epochs):resnet8", "updates and epochs in the brackets"),
         ("datasize(1/2,1):resnet21", "unknown base 'resnet21'.*did you mean 'resnet20'"),
         ("datasize(1/2,1:resnet8", "the brackets in .* do not match"),
         ("datasize(1/2,1):resnet8~eca", "alternatives stand in a path, not in datasize"),

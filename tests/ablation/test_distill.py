@@ -44,7 +44,7 @@ def test_a_net_that_teaches_itself_has_no_other_way_round() -> None:
 def test_a_teacher_as_it_is_stands_beside_a_fresh_net_of_its_kind() -> None:
     rows = rows_of(f"distill:timm/resnet18/64{AS_IT_IS}>resnet8")
     assert rows[1] == ("timm/resnet18/64", "timm/resnet18/64", ())
-    assert rows[2][:2] == ("timm/resnet18/64 → resnet8", f"resnet8@teacher=(timm/resnet18/64{AS_IT_IS})")
+    assert rows[2][:2] == ("timm/resnet18/64 of 012345 → resnet8", f"resnet8@teacher=(timm/resnet18/64{AS_IT_IS})")
     assert rows[4][0] == "~epochs=2"
     assert rows[-1] == ("resnet8 → timm/resnet18/64", "timm/resnet18/64@teacher=(resnet8)", ((1, -1),))
     assert len(rows_of(f"distill:resnet8{AS_IT_IS}>resnet8")) == 5
@@ -57,8 +57,8 @@ def test_equal_nets_with_other_settings_are_told_apart_by_these() -> None:
 
 
 def test_the_settings_in_the_brackets_are_those_of_all_taught_rows_but_the_controls() -> None:
-    rows = rows_of("distill(T=2, alpha=0.5, growing, hard, smooth=0.2, progressive):resnet20>resnet8")
-    told = "@T=2@alpha=0.5@growing@hard"
+    rows = rows_of("distill(T=2, alpha=0.5, growing, smooth=0.2, progressive):resnet20>resnet8")
+    told = "@T=2@alpha=0.5@growing"
     assert [spec for _, spec, _ in rows[2:]] == [
         f"resnet8@teacher=(resnet20){told}",
         "resnet8@teacher=uniform@T=1@alpha=0.2",
@@ -98,10 +98,10 @@ def test_the_controls_learn_from_no_net() -> None:
 
 def test_a_plan_is_written_with_what_is_not_the_default_and_reads_back() -> None:
     assert distill_plan("resnet20", "resnet8", 4.0, 0.9, False, False, 0.1, False) == "distill:resnet20>resnet8"
-    whole = distill_plan("resnet20", "resnet8", 1.000001, 0.000001, True, True, 0.2, True)
-    assert whole == "distill(T=1.000001,alpha=0.000001,growing,hard,smooth=0.2,progressive):resnet20>resnet8"
+    whole = distill_plan("resnet20", "resnet8", 1.000001, 0.000001, True, False, 0.2, True)
+    assert whole == "distill(T=1.000001,alpha=0.000001,growing,smooth=0.2,progressive):resnet20>resnet8"
     assert row("resnet20 → resnet8", whole).treatment.distillation == Distillation(
-        read_setup("resnet20"), 1.000001, 0.000001, growing=True, hard=True
+        read_setup("resnet20"), 1.000001, 0.000001, growing=True
     )
 
 
@@ -122,7 +122,7 @@ def test_a_plan_is_written_with_what_is_not_the_default_and_reads_back() -> None
         ("distill(smooth=0.1,smooth=0.2):resnet20>resnet8", "'smooth' stands twice"),
         ("distill(smooth=1):resnet20>resnet8", "'smooth=1' is not a number from 0.001 to 0.999"),
         ("distill(smooth):resnet20>resnet8", "'smooth=' is not a number from 0.001 to 0.999"),
-        ("distill(alpha=0):resnet20>resnet8", "alpha of distill must be above 0"),
+        ("distill(alpha=0):resnet20>resnet8", "is not a number from 1e-06 to 1"),
         ("distill(progressive=1):resnet20>resnet8", "'progressive' of distill takes no value"),
         ("distill(growing=1):resnet20>resnet8", "'@growing' takes no value"),
         ("distill:resnet20@teacher=(resnet56)>resnet8", "has a teacher already"),

@@ -146,7 +146,7 @@ def test_a_model_of_timms_is_a_path_of_one_row() -> None:
 PLANS_TO_READ_BACK = [
     "baseline+se@data=1/4",
     "compare:resnet8,timm/resnet18@teacher=(resnet20)@T=2",
-    "distill(T=2,alpha=0.5,growing,hard,smooth=0.2,progressive):resnet20>resnet8",
+    "distill(alpha=0.5,growing,hard,smooth=0.2,progressive):resnet20>resnet8",
     "datasize(0.333333,1,updates):resnet8,resnet20@epochs=1/2",
 ]
 

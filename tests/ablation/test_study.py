@@ -13,7 +13,7 @@ from arch.errors import InputError
 from arch.models import build
 from arch.spec import parse
 from benchmarks import engine
-from benchmarks.benchmark import Benchmark, get_benchmark
+from benchmarks.benchmark import Benchmark, Budget, get_benchmark
 from benchmarks.progress import Display, Progress
 from benchmarks.results import Failure, Result, Store, unit_id
 from benchmarks.training.checkpoint import read_tensors, write_tensors
@@ -254,7 +254,7 @@ def test_a_teacher_is_trained_before_its_students_whether_it_is_a_row_or_not(
     missing = of_plan(f"{TAUGHT},{again},resnet8", benchmark, tmp_path, seeds=2).missing(store(tmp_path))
     assert [(row.label, row.setup.generation) for row, seed in missing if seed == 0] == [
         ("resnet8+width=0.5", 0),
-        ("resnet8+width=0.5@teacher=(resnet8)", 1),
+        ("@teacher=(resnet8)", 1),
         (again, 2),
         ("resnet8", 0),
     ]
@@ -283,11 +283,14 @@ def test_a_student_learns_from_what_its_teacher_has_left(benchmark: Benchmark, t
 
     plan.carry_out(store(tmp_path), display)  # nothing is left to do
     assert len(store(tmp_path).results()) == 3
+    before = weights.read_bytes()
     weights.unlink()
     more = of_plan(f"{TAUGHT},resnet8@teacher=(resnet8)", benchmark, tmp_path)
-    with pytest.raises(InputError, match="the weights of its teacher resnet8 seed 0 are gone"):
-        more.carry_out(store(tmp_path), display)
-    assert len(store(tmp_path).results()) == 3
+    more.carry_out(store(tmp_path), display)
+    assert "resnet8 seed 0 is trained again: others learn from its weights, which are gone" in display.said
+    assert weights.read_bytes() == before
+    assert store(tmp_path).failures() == []
+    assert len(store(tmp_path).results()) == 4
 
 
 @pytest.mark.slow
@@ -303,6 +306,17 @@ def test_a_record_of_a_student_is_made_again_to_the_bit(benchmark: Benchmark, tm
     ).unlink()
     with pytest.raises(InputError, match=r"the weights that .* learns from are gone"):
         train_again(record, row, benchmark, None, tmp_path / "runs", "cpu", Quiet())
+
+
+def test_two_parts_of_the_same_images_are_one_too_many(benchmark: Benchmark, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"resnet8 1/2 and resnet8 51/100 learn from the same 100 images: leave one"):
+        of_plan("datasize(0.5,0.51,1):resnet8", benchmark, tmp_path).carry_out(store(tmp_path), Quiet())
+
+
+def test_a_model_that_cannot_take_the_images_says_how_it_could(benchmark: Benchmark, tmp_path: Path) -> None:
+    wide = replace(benchmark, budget=Budget(100_000_000))
+    with pytest.raises(InputError, match=r"cannot take images of 8 pixels .*: timm/vgg11/PIXELS resizes them"):
+        of_plan("compare:timm/vgg11", wide, tmp_path).carry_out(store(tmp_path), Quiet())
 
 
 def test_a_part_of_the_images_that_fills_no_batch_is_refused_by_its_row(benchmark: Benchmark, tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from benchmarks.training.data import CachedData
 from benchmarks.training.distillation import weights_digest
 from benchmarks.training.execution import Execution
 from benchmarks.training.trainer import Evaluation, TrainingFailed, evaluate
+from benchmarks.training.weights_file import digest_of
 from benchmarks.treatment import read_setup
 from benchmarks.unit import IfChanged, Unit, initial_file
 from benchmarks.versions import versions
@@ -213,6 +214,15 @@ def treated(unit: Unit, settings: str) -> Unit:
     return replace(unit, spec=str(setup), treatment=setup.treatment)
 
 
+def initial(unit: Unit, net: nn.Module, name: str = "") -> str:
+    """Keeps weights for a run to start from, by their digest unless there is a name; returns that."""
+    written = unit.out / "initial" / "given"
+    write_tensors(written, net.state_dict(), {})
+    name = name or digest_of(written)
+    written.rename(initial_file(unit.out, name))
+    return name
+
+
 def test_a_part_of_the_images_is_learned_from_and_its_hash_recorded(unit: Unit) -> None:
     whole, half = run(silent, unit), run(silent, treated(unit, "@data=1/2"))
     images, _ = unit.data.load(unit.benchmark.data, "test", Fraction(1, 2))
@@ -232,8 +242,8 @@ def test_more_epochs_change_nothing_else_of_the_recipe(unit: Unit) -> None:
 
 def test_frozen_layers_stay_as_the_weights_that_a_run_starts_from(unit: Unit) -> None:
     start = build(parse(unit.spec).variant(), 7, 1)  # of another number of classes
-    write_tensors(initial_file(unit.out, "0123456789abcdef"), start.state_dict(), {})
-    tuned = treated(unit, "@init=0123456789abcdef@freeze=stem:stages.0")
+    digest = initial(unit, start)
+    tuned = treated(unit, f"@init={digest}@freeze=stem:stages.0")
     result = run(silent, tuned)
     left, before = read_tensors(weights(tuned))[0], start.state_dict()
     frozen = [name for name in left if name.startswith(("stem.", "stages.0."))]
@@ -241,25 +251,48 @@ def test_frozen_layers_stay_as_the_weights_that_a_run_starts_from(unit: Unit) ->
     assert all(torch.equal(left[name], before[name]) for name in frozen)
     assert not torch.equal(left["stages.1.0.conv1.weight"], before["stages.1.0.conv1.weight"])
     assert len(left["head.fc.bias"]) == 10
-    assert result.spec.endswith("@init=0123456789abcdef@freeze=stages.0:stem")
+    assert result.spec.endswith(f"@init={digest}@freeze=stages.0:stem")
 
 
 def test_a_run_whose_teacher_has_left_no_weights_says_so(unit: Unit) -> None:
-    with pytest.raises(InputError, match="its teacher resnet8 seed 0 has left no weights"):
+    with pytest.raises(InputError, match="its teacher resnet8 seed 0 failed, or left no weights"):
         run(silent, treated(unit, "@teacher=(resnet8)"))
+
+
+@pytest.mark.parametrize("header", [{}, {"unit": "another"}])
+def test_weights_that_are_not_the_teachers_own_teach_nobody(unit: Unit, header: dict[str, str]) -> None:
+    student = treated(unit, "@teacher=(resnet8)")
+    assert student.treatment.teacher is not None
+    write_tensors(
+        student.weights_of(student.treatment.teacher), build(parse("resnet8").variant(), 10, 1).state_dict(), header
+    )
+    with pytest.raises(InputError, match="holds the weights of another run: delete it"):
+        run(silent, student)
+
+
+def test_weights_under_the_name_of_others_are_refused(unit: Unit) -> None:
+    initial(unit, build(parse(unit.spec).variant(), 10, 1), "0123456789abcdef")
+    with pytest.raises(InputError, match=r"holds other weights .* than its name says"):
+        run(silent, treated(unit, "@init=0123456789abcdef"))
+
+
+def test_a_fresh_classifier_is_not_left_as_it_is(unit: Unit) -> None:
+    digest = initial(unit, build(parse(unit.spec).variant(), 7, 1))
+    with pytest.raises(InputError, match="head: the classifier is a fresh one"):
+        run(silent, treated(unit, f"@init={digest}@freeze=head"))
 
 
 def test_a_teacher_of_other_classes_is_refused(unit: Unit) -> None:
     other = build(parse("resnet8").variant(), 7, 1)
-    write_tensors(initial_file(unit.out, "0123456789abcdef"), other.state_dict(), {})
+    digest = initial(unit, other)
     with pytest.raises(InputError, match="are for 7 classes, this benchmark has 10"):
-        run(silent, treated(unit, "@teacher=(resnet8@init=0123456789abcdef@epochs=0)"))
+        run(silent, treated(unit, f"@teacher=(resnet8@init={digest}@epochs=0)"))
 
 
 def test_a_teacher_taken_as_it_is_teaches(unit: Unit) -> None:
     teacher = build(parse("resnet8").variant(), 10, 1)
-    write_tensors(initial_file(unit.out, "0123456789abcdef"), teacher.state_dict(), {})
-    result = run(silent, treated(unit, "@teacher=(resnet8@init=0123456789abcdef@epochs=0)"))
+    digest = initial(unit, teacher)
+    result = run(silent, treated(unit, f"@teacher=(resnet8@init={digest}@epochs=0)"))
     assert result.treatment["teacher_weights"] == weights_digest(teacher)
 
 

@@ -27,18 +27,18 @@ DIGEST = "0123456789abcdef"
 ALL = "resnet8@data=1/4@epochs=2@init=0123456789abcdef@freeze=layer1:stem@teacher=(resnet20@data=1/2)@T=2@alpha=0.5"
 
 fractions = st.fractions(Fraction(1, 10**6), 1, max_denominator=10**6)
-floats = st.decimals(0, 1, places=6).map(float)
+floats = st.decimals("0.000001", 1, places=6).map(float)
 
 
 def setups(teachers: st.SearchStrategy[Setup]) -> st.SearchStrategy[Setup]:
     distillations = st.builds(
         Distillation, teachers | st.sampled_from([PREVIOUS, UNIFORM]), st.decimals(1, 2, places=6).map(float), floats,
-        st.booleans(), st.booleans(),
-    )  # fmt: skip
+        st.booleans(), st.just(False),
+    ) | st.builds(Distillation, teachers, alpha=floats, hard=st.just(True))  # fmt: skip
     layers = st.sets(st.from_regex(r"[a-z]{1,5}(\.[0-9])?", fullmatch=True), max_size=3)
     treatments = st.builds(
         Treatment, fractions, fractions.map(lambda x: 100 * x), st.sampled_from(["", DIGEST]),
-        layers.map(lambda names: tuple(sorted(names))), st.none() | distillations,
+        layers.map(lambda names: tuple(sorted(names))), st.booleans(), st.none() | distillations,
     )  # fmt: skip
     specs = st.sampled_from(["resnet8", "resnet8+se=8-se+cbam", "timm/resnet18", "timm/resnet18/224"])
     return st.builds(Setup, specs.map(parse), treatments)
@@ -95,16 +95,16 @@ def test_a_number_keeps_every_digit_and_has_no_exponent(value: str) -> None:
 
 
 def test_the_settings_say_what_is_trained() -> None:
-    setup = read_setup(f"{ALL}@growing@hard")
-    taught = Distillation(read_setup("resnet20@data=1/2"), 2.0, 0.5, growing=True, hard=True)
-    assert setup.treatment == Treatment(Fraction(1, 4), Fraction(2), DIGEST, ("layer1", "stem"), taught)
+    setup = read_setup(f"{ALL}@growing")
+    taught = Distillation(read_setup("resnet20@data=1/2"), 2.0, 0.5, growing=True)
+    assert setup.treatment == Treatment(Fraction(1, 4), Fraction(2), DIGEST, ("layer1", "stem"), distillation=taught)
     assert setup.treatment.teacher == taught.teacher
     assert setup.architecture == parse("resnet8").architecture
 
 
 def test_what_stands_for_a_teacher_is_no_other_net() -> None:
     assert read_setup("resnet8@teacher=previous").treatment.teacher is None
-    assert read_setup("resnet8@teacher=uniform").treatment.distillation == Distillation(UNIFORM)
+    assert read_setup("resnet8@teacher=uniform").treatment.distillation == Distillation(UNIFORM, 1.0)
 
 
 @pytest.mark.parametrize("spec", ["resnet8", "resnet8+se", "timm/resnet18", "timm/resnet18/224"])
@@ -114,7 +114,8 @@ def test_a_plain_setup_has_its_architectures_own_key(spec: str) -> None:
 
 def test_every_setting_changes_the_key() -> None:
     taught = "resnet8@teacher=(resnet20)"
-    texts = ["resnet8", "resnet8@data=1/4", "resnet8@epochs=2", f"resnet8@init={DIGEST}", "resnet8@freeze=stem", taught]
+    texts = ["resnet8", "resnet8@data=1/4", "resnet8@epochs=2", f"resnet8@init={DIGEST}", "resnet8@freeze=stem", taught,
+             "resnet8@updates"]  # fmt: skip
     texts += [f"{taught}@{more}" for more in ("T=2", "alpha=0.5", "growing", "hard", "data=1/4")]
     texts += ["resnet8@teacher=previous", "resnet8@teacher=uniform", "resnet8@teacher=(resnet20@epochs=2)"]
     texts += [f"resnet8@teacher=(resnet20@init={DIGEST}{more})" for more in ("", "@epochs=0")]
@@ -198,7 +199,7 @@ def test_a_setup_waits_for_teachers_that_are_trained() -> None:
         ("@teacher=(resnet21)", ["unknown base 'resnet21'", "did you mean 'resnet20'?"]),
         ("@teacher=previous@T=0", ["'@T=0'", "from 0.1 to 100"]),
         ("@teacher=previous@T=" + "9" * 5000, ["from 0.1 to 100"]),
-        ("@teacher=previous@alpha=1.5", ["'@alpha=1.5'", "from 0 to 1"]),
+        ("@teacher=previous@alpha=1.5", ["'@alpha=1.5'", "from 1e-06 to 1"]),
         ("@init=weights.pth", ["'@init=weights.pth'", "16 hexadecimal digits"]),
         ("@freeze=:", ["'@freeze=:'", "@freeze=stem:layer1"]),
         ("@freeze=a,b", ["'@freeze=a,b'", "@freeze=stem:layer1"]),
@@ -229,7 +230,7 @@ RECIPES = [Recipe(), Recipe(epochs=1, warmup_epochs=0, lr=0.2), *(known.recipe f
 @pytest.mark.parametrize("recipe", RECIPES)
 @given(setup=nested)
 def test_of_a_recipe_only_the_epochs_and_the_warm_up_can_be_others(recipe: Recipe, setup: Setup) -> None:
-    treated = setup.treatment.recipe(recipe)
+    treated = setup.treatment.recipe(recipe, 50_000, 50_000)
     changed = {field.name for field in fields(Recipe) if getattr(treated, field.name) != getattr(recipe, field.name)}
     assert changed <= {"epochs", "warmup_epochs"}
     assert 0 <= treated.warmup_epochs < treated.epochs
@@ -240,12 +241,36 @@ def test_of_a_recipe_only_the_epochs_and_the_warm_up_can_be_others(recipe: Recip
     [("1", (200, 5)), ("2", (400, 10)), ("1/2", (100, 2)), ("1/1000", (1, 0)), ("16", (3200, 80))],
 )
 def test_a_longer_training_has_the_same_share_of_warm_up(epochs: str, expected: tuple[int, int]) -> None:
-    treated = read_setup(f"resnet8@epochs={epochs}").treatment.recipe(Recipe())
+    treated = read_setup(f"resnet8@epochs={epochs}").treatment.recipe(Recipe(), 50_000, 50_000)
     assert (treated.epochs, treated.warmup_epochs) == expected
+
+
+@pytest.mark.parametrize(("images", "epochs"), [(10_000, 30), (5_000, 62), (2_499, 130), (100, 1170)])
+def test_as_many_updates_are_reckoned_from_whole_batches(images: int, epochs: int) -> None:
+    recipe = Recipe(epochs=30, batch_size=256, warmup_epochs=3)
+    treated = read_setup("resnet8@updates").treatment.recipe(recipe, images, 10_000)
+    assert treated.epochs == epochs
+    updates = treated.epochs * max(1, images // 256)
+    assert abs(updates - 30 * (10_000 // 256)) <= max(1, images // 256) / 2
+
+
+def test_too_many_epochs_for_as_many_updates_are_refused() -> None:
+    with pytest.raises(InputError, match="as many updates on 256 images are 390 times the epochs: over 100"):
+        read_setup("resnet8@updates").treatment.recipe(Recipe(batch_size=256), 256, 100_000)
+
+
+@pytest.mark.parametrize("text", ["resnet8@teacher=uniform@hard", "resnet8@teacher=(resnet20)@hard@T=2"])
+def test_what_a_hard_teacher_cannot_have_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match="'@hard' takes a net's answers"):
+        read_setup(text)
+
+
+def test_without_a_temperature_the_uniform_teacher_smooths_labels() -> None:
+    assert read_setup("resnet8@teacher=uniform@alpha=0.1") == read_setup("resnet8@teacher=uniform@T=1@alpha=0.1")
 
 
 @pytest.mark.parametrize(
     "change", [lambda t: replace(t, fraction=Fraction(1, 2)), lambda t: replace(t, weights=DIGEST)]
 )
 def test_without_a_change_of_epochs_the_recipe_is_the_same(change: Callable[[Treatment], Treatment]) -> None:
-    assert change(PLAIN).recipe(Recipe()) == Recipe()
+    assert change(PLAIN).recipe(Recipe(), 25_000, 50_000) == Recipe()

@@ -133,7 +133,7 @@ def test_a_plan_is_printed_as_a_table_with_its_conclusion(tmp_path: Path, capsys
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["baseline"], "'baseline' has one row and no change: give it a step, as in baseline+se"),
+        (["baseline"], "'baseline' compares nothing: give it a step, as in baseline+se, or a second net"),
         (["leave-one-out:baseline+se"], "must have two steps"),
         (["baseline+sse"], "did you mean 'se'?"),
         (["sideways:baseline+se"], "unknown kind of plan 'sideways'"),

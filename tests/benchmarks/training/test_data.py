@@ -1,7 +1,11 @@
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
+from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -664,3 +668,39 @@ def test_a_cache_without_its_description_is_made_anew(meta: str, cache: Path) ->
     made = prepare(DIGITS, None)
     (made.folder / "meta.json").write_text(meta)
     assert prepare(DIGITS, None) == made
+
+
+HASHES = """
+from fractions import Fraction
+from benchmarks.benchmark import BENCHMARKS
+from benchmarks.training.data import prepare
+data = BENCHMARKS["digits"].data
+for text in ("1/16", "1/3", "1/2", "1"):
+    print(text, prepare(data, None).load(data, "test", Fraction(text))[0].digest())
+"""
+
+
+def test_parts_of_the_images_hash_the_same_in_every_process() -> None:
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", HASHES], env={**os.environ, "PYTHONHASHSEED": seed}, check=True, capture_output=True
+        ).stdout
+        for seed in ("1", "2")
+    ]
+    assert said[0] == said[1]
+    assert len(set(said[0].split())) == 8
+
+
+def test_a_smaller_part_is_inside_a_larger_one_and_classes_stay_balanced() -> None:
+    data, images = DIGITS, prepare(DIGITS, None)
+    parts = [images.load(data, "test", Fraction(text))[0] for text in ("1/16", "1/3", "1/2", "1")]
+    kept = [{(int(label), image.tobytes()) for image, label in zip(p.images, p.labels, strict=True)} for p in parts]
+    assert all(smaller < larger for smaller, larger in pairwise(kept))
+    whole = np.bincount(parts[-1].labels)
+    assert [int(count) for count in np.bincount(parts[1].labels)] == [round(Fraction(int(n), 3)) for n in whole]
+    assert [images.counts(data, Fraction(text))[0] for text in ("1/16", "1")] == [len(parts[0]), len(parts[-1])]
+
+
+def test_the_least_part_has_an_image_of_each_class() -> None:
+    least = prepare(DIGITS, None).load(DIGITS, "test", Fraction(1, 10_000))[0]
+    assert sorted(least.labels.tolist()) == list(range(10))
