@@ -8,7 +8,8 @@ import torch
 
 from ablation.cli import main
 from arch.models import build
-from arch.spec import parse
+from arch.spec import Architecture, parse
+from arch.timm_model import TimmModel
 from benchmarks.benchmark import BENCHMARKS
 from benchmarks.budget import sandbox
 from benchmarks.budget.file_check import check_file
@@ -17,11 +18,13 @@ from benchmarks.progress import silent
 from benchmarks.side_by_side import measure
 from benchmarks.training.checkpoint import Checkpoint, Stopped
 from benchmarks.training.data import CachedData
+from benchmarks.training.distillation import Teaching, weights_digest
 from benchmarks.training.execution import COMPILED, Execution
 from benchmarks.training.recipe import Recipe
 from benchmarks.training.state import Epoch
 from benchmarks.training.step import LabelledImages, TrainingStep
 from benchmarks.training.trainer import make_deterministic, train
+from benchmarks.treatment import read_setup
 from benchmarks.unit import Unit
 
 pytestmark = [
@@ -34,7 +37,11 @@ SPEC = "resnet8+se+drop_path=0.2"
 
 
 def train_on_gpu(
-    precision: str, execution: Execution = "eager", checkpoint: Checkpoint | None = None
+    precision: str,
+    execution: Execution = "eager",
+    checkpoint: Checkpoint | None = None,
+    architecture: Architecture | None = None,
+    teaching: Teaching | None = None,
 ) -> tuple[list[Epoch], dict[str, torch.Tensor]]:
     make_deterministic()
     torch.manual_seed(0)
@@ -42,9 +49,9 @@ def train_on_gpu(
     images = torch.randint(256, (512, 3, 32, 32), dtype=torch.uint8, device="cuda", generator=generator)
     labels = images.float().mean((1, 2, 3)).argsort().argsort() * 10 // 512
     split = LabelledImages(images, labels)
-    model = build(parse(SPEC).variant(), 10).to("cuda")
+    model = build(architecture or parse(SPEC).variant(), 10, 3, 32).to("cuda")
     recipe = Recipe(epochs=3, batch_size=64, warmup_epochs=1, precision=precision)
-    curve, _ = train(model, split, split, recipe, seed=0, checkpoint=checkpoint, execution=execution)
+    curve, _ = train(model, split, split, recipe, seed=0, checkpoint=checkpoint, execution=execution, teaching=teaching)
     return curve, {name: tensor.cpu() for name, tensor in model.state_dict().items()}
 
 
@@ -53,6 +60,27 @@ def test_same_seed_same_gpu_same_numbers(precision: str) -> None:
     curves, weights = zip(*(train_on_gpu(precision) for _ in range(2)), strict=True)
     assert [line.train_loss for line in curves[0]] == [line.train_loss for line in curves[1]]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+@pytest.mark.parametrize("execution", ["eager", *COMPILED["cuda"]])
+def test_taught_too_the_numbers_are_the_same_each_time_and_the_teacher_stays(execution: Execution) -> None:
+    setup, found = read_setup("resnet8@teacher=(resnet20)"), []
+    for _ in range(2):
+        torch.manual_seed(1)
+        teacher = build(parse("resnet20").variant(), 10).to("cuda")
+        before = weights_digest(teacher)
+        assert setup.treatment.distillation is not None
+        found.append(train_on_gpu("fp16", execution, teaching=Teaching(setup.treatment.distillation, teacher, 3)))
+        assert weights_digest(teacher) == before
+    assert [line.train_loss for line in found[0][0]] == [line.train_loss for line in found[1][0]]
+
+
+def test_images_resized_on_the_gpu_give_the_same_numbers_each_time() -> None:
+    losses = [
+        [line.train_loss for line in train_on_gpu("fp16", architecture=TimmModel("test_resnet", 64))[0]]
+        for _ in range(2)
+    ]
+    assert losses[0] == losses[1]
 
 
 @pytest.mark.parametrize("execution", COMPILED["cuda"])
