@@ -17,7 +17,7 @@ from benchmarks.progress import Progress, Report
 from benchmarks.training.distillation import Teaching
 from benchmarks.training.weights import freeze, load_weights
 from benchmarks.training.weights_file import digest_of, header_of
-from benchmarks.treatment import PREVIOUS, UNIFORM, Treatment
+from benchmarks.treatment import PREVIOUS, UNIFORM, Setup, Treatment
 from benchmarks.unit import Unit, initial_file
 
 
@@ -77,16 +77,21 @@ def teaching_of(unit: Unit, device: str) -> Teaching | None:
         return None
     net = None
     if teacher is not None:
-        weights, net = unit.weights_of(teacher), fresh_net(teacher.architecture, unit.benchmark)
-        if not weights.exists():
+        weights = unit.weights_of(teacher)
+        if teacher.is_trained and not weights.exists():
             raise InputError(f"its teacher {teacher} seed {unit.seed} failed, or left no weights: {weights}")
         if teacher.is_trained:
             _check_run(weights, unit.id_of(teacher))
-        else:
-            _check_digest(weights, teacher.treatment.weights)
-        load_weights(net, weights, replace_classifier=False)
-        net.to(device)
+        net = _teacher(teacher, weights, unit.benchmark).to(device)
     return Teaching(taught, net, unit.recipe.epochs)
+
+
+def _teacher(setup: Setup, weights: Path, benchmark: Benchmark) -> ResidualNet | TimmNet:
+    if not setup.is_trained:
+        _check_digest(weights, setup.treatment.weights)
+    net = fresh_net(setup.architecture, benchmark)
+    load_weights(net, weights, replace_classifier=False)
+    return net
 
 
 def lesson_to_time(
@@ -112,6 +117,4 @@ def check_starts(
         starting_net(architecture, treatment, benchmark, out)
         teacher = treatment.teacher
         if teacher is not None and not teacher.is_trained:
-            net, weights = fresh_net(teacher.architecture, benchmark), initial_file(out, teacher.treatment.weights)
-            _check_digest(weights, teacher.treatment.weights)
-            load_weights(net, weights, replace_classifier=False)
+            _teacher(teacher, initial_file(out, teacher.treatment.weights), benchmark)

@@ -46,9 +46,9 @@ class Teaching:
             teacher.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
     def alpha(self, epoch: int) -> float:
-        """The teacher's share in this epoch, counted from 0. Growing: a (epoch + 1) / epochs, as in equation 8 of
+        """The teacher's share in this epoch, counted from 0; growing, it is a (epoch + 1) / epochs.
 
-        Kim et al. 2021 (arXiv:2006.12000), whose teacher is the net of one epoch ago; in the first there is none.
+        That is Kim et al.'s (2021, arXiv:2006.12000), whose teacher is the net of one epoch ago: first none.
         """
         if self.settings.teacher == PREVIOUS and epoch == 0:
             return 0.0
