@@ -66,7 +66,7 @@ def _controls(student: Setup, smooth: float, more: Fraction, beside: tuple[tuple
 def _read_nets(text: str, benchmark: Benchmark) -> tuple[Setup, Setup]:
     words = split_outside(text, ">")
     if len(words) != 2:
-        raise InputError(f"{'distill:' + text!r} is not distill:TEACHER>STUDENT")
+        raise InputError(f"{'distill:' + text!r} is not distill:TEACHER>STUDENT, in quotes, as > is the shell's too")
     teacher, student = (_untaught(word.strip(), benchmark) for word in words)
     if not student.is_trained:
         raise InputError(f"the student {student} is not trained with '@epochs=0'")

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from arch.errors import InputError
+from benchmarks.treatment import HUB
 
 
 def at_size(model: str, input_size: int | None) -> str:
@@ -20,5 +21,7 @@ def finetune_plan(model: str, pretrained: str, input_size: int | None, frozen: S
     if "@init=" in model:
         raise InputError(f"{model!r}: the weights are named by --pretrained")
     scratch = at_size(model, input_size)
+    if pretrained.partition(":")[0] == HUB and not model.startswith("timm/"):
+        raise InputError(f"{model!r} has no published weights: --pretrained FILE.safetensors, such as an earlier run's")
     tuned = f"{scratch}@init={pretrained}"
     return ",".join([f"compare:{scratch}", tuned, *([f"{tuned}@freeze={':'.join(frozen)}"] if frozen else [])])

@@ -125,14 +125,19 @@ def reordered(text: str, benchmark: Benchmark) -> list[Row]:
 
 
 def compare(text: str, arguments: list[str], benchmark: Benchmark) -> list[Row]:
-    """Any setups, each compared with the first."""
+    """Any setups, each compared with the first; with frozen layers with itself without, where that is there."""
     if arguments:
         raise InputError("'compare' takes nothing in brackets")
     setups = [read_setup(word.strip(), benchmark.baseline) for word in split_outside(text, ",")]
     keys = [setup.key for setup in setups]
     if twice := [str(setup) for place, setup in enumerate(setups) if setup.key in keys[:place]]:
         raise InputError(f"{twice[0]!r} stands twice in {'compare:' + text!r}")
-    return [Row(_beside(setup, setups[0]), setup, ((0, -1),) if place else ()) for place, setup in enumerate(setups)]
+    free = [replace(setup, treatment=replace(setup.treatment, frozen=())) for setup in setups]
+    others = [setups.index(other) if other in setups[:place] else 0 for place, other in enumerate(free)]
+    return [
+        Row(_beside(setup, setups[0]), setup, ((others[place], -1),) if place else ())
+        for place, setup in enumerate(setups)
+    ]
 
 
 def _beside(setup: Setup, first: Setup) -> str:

@@ -62,7 +62,8 @@ def make_table(
     frame = ablation_frame(rows, results, seeds, failures, pairing)
     too_few = _too_few_seeds(frame, rows, pairing)
     notes = [*failure_lines(rows, lost), *too_few, *_at_odds(frame)]
-    if not any("however large" in line for line in too_few):
+    same_images = len({row.treatment.fraction for row in rows}) == 1  # more of them are nothing that is picked
+    if same_images and not any("however large" in line for line in too_few):
         notes += _best_of_many(frame, picked_from or len({result.key for result in used}))
     keys = {row.key for row in rows}
     return Table(frame, caption(benchmark, rows, [r for r in used if r.key in keys], seeds, pairing), tuple(notes))
@@ -160,7 +161,7 @@ def caption(
     if changed:
         made.append(f"{changed} run(s) went on under other versions or devices")
     used = {None: "all recorded seeds", 1: "seed 0"}.get(seeds, f"seeds 0 to {(seeds or 1) - 1}")
-    others = " (times epochs=)" if any(row.treatment.epochs != 1 for row in rows) else ""
+    others = " (which epochs= multiplies)" if any(row.treatment.epochs != 1 for row in rows) else ""
     others += " (more on fewer images: as many updates)" if any(row.treatment.updates for row in rows) else ""
     treatments = {row.treatment for row in rows}
     if len(treatments) == 1 and (all_rows := str(treatments.pop())):

@@ -9,13 +9,12 @@ from benchmarks import engine
 from benchmarks.durable import replace_file
 from benchmarks.progress import Display, Progress, Report
 from benchmarks.training.weights_file import check_weights, digest_of, header_of
-from benchmarks.treatment import DIGEST, split_settings
+from benchmarks.treatment import DIGEST, HUB, split_settings
 from benchmarks.unit import initial_file
 
 INIT = re.compile(r"@init=(?P<value>[^@(),>~]+)")
 MODEL = re.compile(r"timm/([A-Za-z0-9_.]+)")
 LONGEST = 10_000  # letters of a plan
-HUB = "hub"  # the word for timm's own weights of the model that it stands behind; hub:TAG for others than the default
 
 
 def with_weights(plan: str, out: Path | None) -> str:

@@ -22,6 +22,7 @@ from benchmarks.training.recipe import Recipe
 Stand = Literal["previous", "uniform"]  # what stands for a teacher that is no other net
 PREVIOUS: Stand = "previous"
 UNIFORM: Stand = "uniform"
+HUB = "hub"  # in a plan: timm's own weights of the model that it stands behind; hub:TAG for others than the default
 DIGEST = re.compile(r"[0-9a-f]{16}")  # of a weights file: see benchmarks.training.weights.digest_of
 LAYER = re.compile(r"[A-Za-z0-9_.]+")
 MOST_EPOCHS = 100  # times the recipe's

@@ -15,7 +15,8 @@ SpecArgument = Annotated[
     str,
     typer.Argument(
         metavar="PLAN",
-        help="A base and its steps: baseline+se+cbam. In front may stand leave-one-out:, pairs: or reordered:",
+        help="A base and its steps: baseline+se+cbam. In front may stand leave-one-out:, pairs: or reordered:; "
+        "compare:SPEC,SPEC sets any against the first; behind a spec settings, as in baseline+se@data=1/2",
     ),
 ]
 RecordedSpec = Annotated[str | None, typer.Argument(metavar="[PLAN]", help="Default: the plan recorded last.")]

@@ -45,6 +45,8 @@ def report(
     as_json: JsonOption = False,
 ) -> int:
     """Write the table, the findings and the figures as one A4 page, beside the records."""
+    from ablation.datasize_figure import write_datasize_figure
+    from ablation.datasize_series import series_of
     from ablation.figures import write_figures
     from ablation.outputs import stem_of, table_of
     from ablation.records import Choice, find
@@ -63,6 +65,8 @@ def report(
         files.append(page.with_suffix(".json"))
         if figures is not None:
             files += write_figures(recorded.rows, table, results, figures, seeds)
+            if series := series_of(recorded.rows, results, seeds):
+                files += write_datasize_figure(series, figures)
     except OSError as error:
         raise InputError(f"cannot write {error.filename or page}: {error.strerror or error}") from error
     if as_json:

@@ -9,13 +9,18 @@ DIGEST = "0123456789abcdef"
 
 
 def test_a_net_from_scratch_and_from_weights_stand_side_by_side() -> None:
-    assert finetune_plan("resnet8", "hub", None, []) == "compare:resnet8,resnet8@init=hub"
+    assert finetune_plan("timm/resnet18", "hub", None, []) == "compare:timm/resnet18,timm/resnet18@init=hub"
     plan = finetune_plan("timm/resnet18@epochs=2", DIGEST, 64, ["layer1", "conv1"])
     assert [(row.spec, row.against) for row in read_plan(plan, BENCHMARKS["digits"])] == [
         ("timm/resnet18/64@epochs=2", ()),
         (f"timm/resnet18/64@epochs=2@init={DIGEST}", ((0, -1),)),
-        (f"timm/resnet18/64@epochs=2@init={DIGEST}@freeze=conv1:layer1", ((0, -1),)),
+        (f"timm/resnet18/64@epochs=2@init={DIGEST}@freeze=conv1:layer1", ((1, -1),)),
     ]
+
+
+def test_an_own_net_has_no_weights_on_the_hub() -> None:
+    with pytest.raises(InputError, match=r"'resnet8' has no published weights: --pretrained FILE"):
+        finetune_plan("resnet8", "hub", None, [])
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,7 @@ DISTILL = ["distill", "--teacher", "resnet20", "--student", "resnet8"]
         ([*DISTILL, "--time-limit", "0"], "--time-limit 0 would end every run"),
         ([*DISTILL, "--benchmark", "digit"], "did you mean 'digits'?"),
         (["finetune"], "MODEL"),
-        (["finetune", "resnet8"], FROM_HUB),
+        (["finetune", "resnet8"], "'resnet8' has no published weights"),
         (["finetune", "resnet8", "--input-size", "64"], "a model of timm's that names no size"),
         (["finetune", "timm/resnet18", "--input-size", "8"], "--input-size"),
         (["finetune", "timm/resnet18@init=hub"], "the weights are named by --pretrained"),
