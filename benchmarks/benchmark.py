@@ -106,14 +106,12 @@ BENCHMARKS: dict[str, Benchmark] = {
             Data("cifar10", 10),
             baseline="wide_cnn",
             recipe=COURSE,
-            budget=Budget(max_params=10_000_000, max_hours=0.5),
         ),
         Benchmark(
             "tinyimagenet",  # 200 classes at 64 px, 100,000 images to train on; its val/ has the 10,000 to test on
             Data("folder", 200, image_size=64),
             baseline="wide_cnn",
             recipe=replace(COURSE, epochs=10),
-            budget=Budget(max_params=10_000_000, max_hours=1.0),
         ),
         Benchmark(
             "cifar100_small",  # real images at a CPU's pace: 10,000 to train on, a few minutes a run
