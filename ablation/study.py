@@ -174,16 +174,10 @@ class Study:
 
     def _check(self, rows: list[Row], display: Display) -> dict[str, Verdict]:
         """Judges the rows in one child; the verdicts by spec."""
-        counts, batch_size = self.data.counts(self.benchmark.data), self.benchmark.recipe.batch_size
-        for row in rows:
-            images, _ = self.data.counts(self.benchmark.data, row.treatment.fraction)
-            if images < batch_size:
-                which = "" if row.treatment.fraction == 1 else f"{row.label}: "
-                raise InputError(f"{which}{images} training images do not fill one batch of {batch_size}")
-        self._check_parts(rows)
+        self._check_images(rows)
         if starts := [(row.setup.architecture, row.treatment) for row in rows if row.treatment.needs_looking]:
             self.engine.call("benchmarks.nets:check_starts", display, starts, self.benchmark, self.out.resolve())
-        specs = [row.spec for row in rows]
+        specs, counts = [row.spec for row in rows], self.data.counts(self.benchmark.data)
         verdicts: list[Verdict] = self.engine.call(
             "benchmarks.budget.check:check_specs", display, specs, self.benchmark, self.device, counts
         )
@@ -191,11 +185,15 @@ class Study:
             raise OverBudget(verdicts)
         return dict(zip(specs, verdicts, strict=True))
 
-    def _check_parts(self, rows: Sequence[Row]) -> None:
-        """Raises InputError where two rows differ in nothing but in parts that hold the same images."""
-        there: dict[object, str] = {}
+    def _check_images(self, rows: Sequence[Row]) -> None:
+        """Raises InputError where a row's images fill no batch, and where two rows differ in nothing but in parts that
+        hold the same images."""
+        batch_size, there = self.benchmark.recipe.batch_size, dict[object, str]()
         for row in rows:
             images, _ = self.data.counts(self.benchmark.data, row.treatment.fraction)
+            if images < batch_size:
+                which = "" if row.treatment.fraction == 1 else f"{row.label}: "
+                raise InputError(f"{which}{images} training images do not fill one batch of {batch_size}")
             alike = row.setup.architecture, replace(row.treatment, fraction=WHOLE), images
             if other := there.get(alike):
                 raise InputError(f"{other} and {row.label} learn from the same {images} images: leave one out")

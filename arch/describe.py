@@ -40,9 +40,7 @@ def describe(model: ResidualNet | TimmNet, input_shape: tuple[int, ...]) -> list
 
     def keep(name: str) -> Any:
         def hook(module: nn.Module, args: Any, output: Any) -> None:
-            if isinstance(
-                output, Tensor
-            ):  # the last one that a section puts out is kept: a list is never called itself
+            if isinstance(output, Tensor):  # a section's last one is kept: a list of layers is never called itself
                 outputs[name] = tuple(output.shape[1:])
 
         return hook

@@ -13,10 +13,7 @@ from torch import Tensor, nn
 
 from arch.errors import InputError, printable
 from arch.timm_net import TimmNet
-from benchmarks.training.hub import fetch_weights
-from benchmarks.training.weights_file import check_weights, digest_of
-
-__all__ = ["check_weights", "digest_of", "fetch_weights", "freeze", "load_weights"]
+from benchmarks.training.weights_file import check_weights
 
 FEW = 3  # tensors that a message names
 PREFIX = "model."  # of the names in a TimmNet's state_dict
