@@ -417,7 +417,7 @@ def test_a_child_that_hangs_is_ended_at_its_time_limit_and_the_rest_goes_on(watc
     assert (outcomes[1], outcomes[2]) == ("two", "three")
     for pid in pids.values():
         assert_gone(pid)
-    assert [child.process.exitcode for child in watched.all if child.process.exitcode] == [-signal.SIGKILL]
+    assert watched.all[1].process.exitcode == -signal.SIGKILL  # the others may have been so too, once they had said all
 
 
 @pytest.mark.parametrize("work", ["flood", "close_everything"])
