@@ -11,7 +11,7 @@ from matplotlib.patches import FancyBboxPatch
 from ablation.figures import Size, heading
 from ablation.findings import runs_of, short
 from ablation.labels import fitted, quiet, text_width
-from ablation.row import Row, is_step
+from ablation.row import Row
 from benchmarks.budget.verdict import format_count
 from benchmarks.results import Result
 
@@ -45,7 +45,7 @@ def last_architecture(
     rows: Sequence[Row], results: Sequence[Result], seeds: int | None = None
 ) -> tuple[Row | None, list[dict[str, Any]]]:
     """The proposal, which is the last step that has results, and its sections; none where its records do not tell."""
-    found = [(is_step(row), place) for place, row in enumerate(rows) if runs_of(row, results, seeds)]
+    found = [(row.kind == "step", place) for place, row in enumerate(rows) if runs_of(row, results, seeds)]
     if not found:
         return None, []
     row = rows[max(found)[1]]

@@ -34,7 +34,12 @@ def datasize_rows(text: str, arguments: list[str], benchmark: Benchmark) -> list
     if len({setup.key for setup in setups}) < len(setups):
         raise InputError(f"a net stands twice in {'datasize:' + text!r}")
     return [
-        Row(f"{setup} {fraction}", _on(setup, fraction, equal), _against(place, setups, step, len(fractions)))
+        Row(
+            f"{setup} {fraction}",
+            _on(setup, fraction, equal),
+            _against(place, setups, step, len(fractions)),
+            series=str(setup),
+        )
         for place, setup in enumerate(setups)
         for step, fraction in enumerate(fractions)
     ]

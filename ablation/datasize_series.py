@@ -13,9 +13,10 @@ def series_of(rows: Sequence[Row], results: Sequence[Result], seeds: int | None 
     """The numbers of the nets that stand in two rows or more on different parts of the images; in no other study."""
     groups: dict[str, list[Row]] = {}
     for row in rows:
-        groups.setdefault(_label(row), []).append(row)
-    several = {label: group for label, group in groups.items() if len({row.treatment.fraction for row in group}) > 1}
-    return [Series(label, _cells(group, results, seeds)) for label, group in several.items()]
+        if row.series:
+            groups.setdefault(row.series, []).append(row)
+    several = {name: group for name, group in groups.items() if len({row.treatment.fraction for row in group}) > 1}
+    return [Series(name, _cells(group, results, seeds)) for name, group in several.items()]
 
 
 def updates_told(rows: Sequence[Row], results: Sequence[Result], batch_size: int) -> list[str]:
@@ -25,11 +26,6 @@ def updates_told(rows: Sequence[Row], results: Sequence[Result], batch_size: int
     seen = [(row.label, max((run.images_seen for run in runs_of(row, results).values()), default=0)) for row in rows]
     told = ", ".join(f"{short(label)} {images // batch_size:,}" for label, images in seen if images)
     return [f"updates, as near as whole epochs come: {told}"] if told else []
-
-
-def _label(row: Row) -> str:
-    """What the row's net is called beside the part of the images: see `ablation.datasize`."""
-    return row.label.removesuffix(f" {row.treatment.fraction}")
 
 
 def _cells(rows: Sequence[Row], results: Sequence[Result], seeds: int | None) -> tuple[Cell, ...]:

@@ -60,7 +60,10 @@ def _controls(student: Setup, smooth: float, more: Fraction, beside: tuple[tuple
         raise InputError(f"a student trained as long as both nets takes {epochs} times the epochs: over {MOST_EPOCHS}")
     smoothed = _taught(student, UNIFORM, Distillation(UNIFORM, 1.0, smooth))
     longer = Setup(student.spec, replace(student.treatment, epochs=epochs))
-    return [Row(f"~smooth={written(smooth)}", smoothed, beside), Row(f"~epochs={epochs}", longer, beside)]
+    return [
+        Row(f"~smooth={written(smooth)}", smoothed, beside, kind="alternative"),
+        Row(f"~epochs={epochs}", longer, beside, kind="alternative"),
+    ]
 
 
 def _read_nets(text: str, benchmark: Benchmark) -> tuple[Setup, Setup]:

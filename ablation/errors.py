@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from ablation.findings import runs_of
-from ablation.row import Row, is_step
+from ablation.row import Row
 from arch.errors import printable
 from benchmarks import engine
 from benchmarks.benchmark import Data
@@ -53,7 +53,7 @@ def analyse(rows: Sequence[Row], results: Sequence[Result], labels: Counts, out:
     there = [row for row in rows if runs_of(row, results)]
     if not there:
         raise ValueError("no row has a result")
-    row = [*there, *filter(is_step, there)][-1]
+    row = [*there, *(row for row in there if row.kind == "step")][-1]
     runs, first = (list(runs_of(one, results).values()) for one in (row, rows[0]))
     classes = list(runs[0].per_class)
     per_class = pd.DataFrame({"class": classes, "images": np.bincount(labels, minlength=len(classes))})

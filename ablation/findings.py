@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from ablation.row import Pairing, Row, is_left_out, is_step
+from ablation.row import Pairing, Row
 from ablation.statistics import ALPHA, change
 from ablation.table import Table
 from arch.errors import printable
@@ -87,9 +87,9 @@ def _seeds(own: Mapping[int, float], others: Sequence[Mapping[int, float]], pair
 def _subject(row: Row, rows: Sequence[Row]) -> str:
     """What was done, as the subject of a sentence, under the name that the table has for it."""
     label = short(row.label)
-    if row.label.startswith("~"):
+    if row.kind == "alternative":
         return f"In place of {short(rows[row.against[0][0]].label)}, {label}"
-    return f"Leaving {label[1:]} out" if is_left_out(row) else label
+    return f"Leaving {label[1:]} out" if row.kind == "without" else label
 
 
 def _of_all(
@@ -103,7 +103,7 @@ def _of_all(
     if best is None:
         return ["No run has a result yet."]
     sentences = []
-    last = max((i for i, row in enumerate(rows) if top1[i] and is_step(row)), default=0)
+    last = max((i for i, row in enumerate(rows) if top1[i] and row.kind == "step"), default=0)
     pairs = sum(row.is_interaction for row in rows)  # of several none is the whole
     if (
         top1[0] and last and pairs < 2 and rows[last].key != rows[0].key and _leads_on(rows, last)

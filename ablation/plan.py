@@ -57,7 +57,8 @@ def path(text: str, benchmark: Benchmark) -> list[Row]:
         before, last = last, len(rows) - 1
         for step, alternative in alternatives.get(len(spec.steps), []):
             row = _after(rows, before, f"~{str(step)[1:]}", alternative)
-            rows.append(replace(row, against=((last, -1),)))  # is it better than what it stands beside?
+            # is it better than what it stands beside?
+            rows.append(replace(row, against=((last, -1),), kind="alternative"))
     return rows
 
 
@@ -93,7 +94,8 @@ def leave_one_out(text: str, benchmark: Benchmark) -> list[Row]:
     rows = [Row(str(whole), Setup(whole))]
     for step in steps:
         kept = tuple(other for other in steps if other != step)
-        rows.append(_after(rows, 0, f"-{str(step)[1:]}", Spec(whole.base, start + kept)))
+        row = _after(rows, 0, f"-{str(step)[1:]}", Spec(whole.base, start + kept))
+        rows.append(replace(row, kind="without"))
     return rows
 
 

@@ -9,6 +9,9 @@ Cost = Literal["params", "macs", "hours"]  # in which a control is as large as t
 
 Pairing = Literal["unpaired", "paired"]  # how a change is judged: see ablation.statistics
 
+# on the way to the proposal; in the place of another row, or a control beside it; the whole without a step
+Kind = Literal["step", "alternative", "without"]
+
 
 @dataclass(frozen=True)
 class Row:
@@ -17,6 +20,8 @@ class Row:
     label: str
     setup: Setup
     against: tuple[tuple[int, int], ...] = ()  # (row, weight): ((2, -1),) is a step taken from row 2
+    kind: Kind = "step"
+    series: str = ""  # the net of which it is one size, in a study of data size
 
     @property
     def spec(self) -> str:
@@ -37,13 +42,3 @@ class Row:
     def is_interaction(self) -> bool:
         """Whether the change is that of two parts together beyond the sum of each alone."""
         return len(self.against) > 1
-
-
-def is_step(row: Row) -> bool:
-    """Whether the row is on the way to the proposal, and no alternative and no whole without a part."""
-    return not row.label.startswith("~") and not is_left_out(row)
-
-
-def is_left_out(row: Row) -> bool:
-    """Whether the row is the whole without a step; one that a path takes back stands at the end of its spec."""
-    return row.label.startswith("-") and not row.spec.endswith(row.label)

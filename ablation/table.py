@@ -177,7 +177,7 @@ def caption(
 def _compared(rows: Sequence[Row]) -> str:
     """What the changes are taken from, in words."""
     steps = [(place, row) for place, row in enumerate(rows) if row.against and not row.is_interaction]
-    others = [(place, row.against[0][0]) for place, row in steps if not row.label.startswith("~")]
+    others = [(place, row.against[0][0]) for place, row in steps if row.kind != "alternative"]
     if len(others) > 1 and all(other == 0 for _, other in others):
         words = "the first row"
     elif any(row.treatment.distillation for _, row in steps):
@@ -186,7 +186,7 @@ def _compared(rows: Sequence[Row]) -> str:
         words = "the first net, or of pretrained weights from fresh ones, on as many images"
     else:
         words = "the row before"
-    if any(row.label.startswith("~") for row in rows):
+    if any(row.kind == "alternative" for row in rows):
         words += ", of ~ from the step in whose place it stands,"
     return words + (", of two parts beyond the sum of both," if any(row.is_interaction for row in rows) else "")
 

@@ -39,7 +39,6 @@ def errors(
     from ablation.errors import analyse, find_duplicates, without
     from ablation.outputs import stem_of
     from ablation.records import Choice, find
-    from ablation.row import is_step
     from benchmarks.device import resolve_device
     from benchmarks.progress import Display
     from benchmarks.results import Store
@@ -67,7 +66,7 @@ def errors(
     if as_json:
         print(json.dumps(_content(errors, found, table, files), indent=2))
     else:
-        last = [row for row in recorded.rows if is_step(row)][-1]
+        last = [row for row in recorded.rows if row.kind == "step"][-1]
         if errors.row != last:
             say(f"{last.spec} has no result: this is of {errors.row.spec}, the last row that has one")
         _print(errors, found, table, files)

@@ -30,14 +30,13 @@ def verify(
     The same seed on the same device and versions gives the same numbers to the bit: exit code 0. Exit code 1: others.
     """
     from ablation.records import Choice, find
-    from ablation.row import is_step
     from ablation.verify import compare, train_again
     from benchmarks.progress import Display
     from benchmarks.results import Store
 
     store = Store(out)
     recorded = find(store, Choice(spec, benchmark, benchmark_id), curves=True)
-    row = [row for row in recorded.rows if is_step(row)][-1]  # not an alternative to it
+    row = [row for row in recorded.rows if row.kind == "step"][-1]  # not an alternative to it
     there = {r.seed: r for r in recorded.results if r.key == row.key}
     if not there or (seed is not None and seed not in there):
         with_seed, seeds = "" if seed is None else f" with seed {seed}", ", ".join(map(str, sorted(there)))

@@ -2,7 +2,7 @@ import pytest
 
 from ablation.distill import distill_plan
 from ablation.plan import read_plan
-from ablation.row import Row, is_step
+from ablation.row import Row
 from arch.errors import InputError
 from benchmarks.benchmark import BENCHMARKS
 from benchmarks.treatment import PREVIOUS, UNIFORM, Distillation, read_setup
@@ -79,7 +79,7 @@ def test_every_row_is_a_training_of_its_own_and_reads_back() -> None:
         rows = read_plan(plan, DIGITS)
         assert len({row.key for row in rows}) == len(rows)
         assert [read_setup(row.spec).key for row in rows] == [row.key for row in rows]
-        assert [row.label for row in rows if not is_step(row)] == ["~smooth=0.1", "~epochs=2"]
+        assert [row.label for row in rows if row.kind != "step"] == ["~smooth=0.1", "~epochs=2"]
 
 
 def test_who_waits_for_whom() -> None:

@@ -95,6 +95,15 @@ def test_leave_one_out_is_the_whole_and_each_step_missing() -> None:
     ]
 
 
+def test_a_row_says_what_kind_it_is() -> None:
+    def kinds(plan: str) -> list[str]:
+        return [row.kind for row in read_plan(plan, DIGITS)]
+
+    assert kinds("baseline+se~eca-se") == ["step", "step", "alternative", "step"]
+    assert kinds("leave-one-out:baseline+se+cbam") == ["step", "without", "without"]
+    assert kinds("baseline+se~eca@data=1/2") == ["step", "step", "alternative"]
+
+
 def test_pairs_are_the_base_each_step_and_each_two_of_them() -> None:
     found = rows_of("pairs:baseline+se+cbam+silu")
     assert [label for label, *_ in found[1:]] == ["+se", "+cbam", "+silu", "+se+cbam", "+se+silu", "+cbam+silu"]
