@@ -1,13 +1,16 @@
 """The options that every command shares, with the same meaning everywhere, and how a command ends."""
 
 import errno
+import functools
+import inspect
 import io
 import os
 import sys
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -63,6 +66,24 @@ FAILED = 3  # exit code of what could not be done; 2 is bad input
 LONGEST_LINE = 2000  # letters of what is said of an error
 INTERRUPTED = 130  # exit code of a command stopped by Ctrl-C, as typer turns it into one
 TERMINATED = 75  # of one stopped by SIGTERM: "try again later" of sysexits.h, as schedulers read it
+
+
+def with_options(command: Callable[..., int]) -> Callable[..., int]:
+    """The command as typer can read it: its last parameter, a dataclass of options, becomes these options."""
+    signature = inspect.signature(command, eval_str=True)
+    *own, last = signature.parameters.values()
+    shared = [
+        inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=field.type)
+        for field in fields(last.annotation)
+    ]
+
+    @functools.wraps(command)
+    def spread(**given: Any) -> int:
+        options = last.annotation(**{parameter.name: given.pop(parameter.name) for parameter in shared})
+        return command(**given, **{last.name: options})
+
+    spread.__signature__ = signature.replace(parameters=[*own, *shared])  # type: ignore[attr-defined]
+    return spread
 
 
 SCALES = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9}

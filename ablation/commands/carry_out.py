@@ -3,48 +3,27 @@
 import json
 import sys
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ablation.commands.options import RunOptions, pairing
 from ablation.plan import read_plan
-from ablation.row import Cost, Pairing
+from ablation.row import Cost
 from arch.errors import InputError
-from benchmarks.benchmark import Benchmark
+from benchmarks.benchmark import get_benchmark, with_world_size
 from benchmarks.options import FAILED
 
 if TYPE_CHECKING:
     from ablation.study import OverBudget
-    from benchmarks.unit import IfChanged
 
 OVER_BUDGET = 1  # exit code
 
 
-@dataclass(frozen=True)
-class Run:
-    """How a plan is carried out, as the options of the same names say."""
-
-    data: Path | None
-    download: bool
-    seeds: int
-    out: Path
-    device: str
-    last: bool = False  # the last row alone
-    side_by_side: int | None = None
-    time_limit: float | None = None  # hours
-    if_changed: "IfChanged | None" = None
-    ray: tuple[float | None, float] | None = None  # GPUs and CPUs that a cluster gives each run; None: no cluster
-    control: Cost | None = None
-    pairing: Pairing = "unpaired"
-    as_json: bool = False
-
-
-def carry_out(plan: str, benchmark: Benchmark, run: Run) -> int:
-    """Returns the exit code. Raises InputError."""
-    if run.time_limit == 0:
-        raise InputError("--time-limit 0 would end every run: give hours, such as 0.5")
+def carry_out(plan: str, run: RunOptions, last: bool = False, control: Cost | None = None) -> int:
+    """Returns the exit code. last: the last row alone. control: see `ablation.controls`. Raises InputError."""
     from ablation.weights import with_weights
 
+    benchmark = with_world_size(get_benchmark(run.benchmark), run.world_size)
     plan = with_weights(plan, run.out)
     rows = read_plan(plan, benchmark)
 
@@ -60,20 +39,21 @@ def carry_out(plan: str, benchmark: Benchmark, run: Run) -> int:
 
     store = Store(run.out)
     store.create()
-    cluster = Cluster(*run.ray) if run.ray else None
+    cpus = 1 if run.ray_cpus is None else run.ray_cpus
+    cluster = Cluster(run.ray_gpus, cpus) if run.engine == "ray" else None
     with store.lock(), Display() as display, cluster or nullcontext():
         if cluster is None and store.lines() < run.seeds * len(rows):
             engine.start()  # imports torch while the images are looked up
         images = prepare(benchmark.data, run.data, run.download, display)
         size = benchmark.recipe.world_size
         device = cluster.choose_device(run.device, size) if cluster else resolve_device(run.device, size)
-        if run.control is not None:
+        if control is not None:
             from ablation.controls import with_controls
 
             counts = images.counts(benchmark.data)
-            plan = with_controls(plan, benchmark, run.control, device, counts, cluster or engine, display)
+            plan = with_controls(plan, benchmark, control, device, counts, cluster or engine, display)
             rows = read_plan(plan, benchmark)
-        rows = [replace(rows[-1], against=())] if run.last else rows
+        rows = [replace(rows[-1], against=())] if last else rows
         study = Study(
             plan=plan,
             rows=rows,
@@ -93,13 +73,14 @@ def carry_out(plan: str, benchmark: Benchmark, run: Run) -> int:
             _print_refusal(refused, run.as_json)
             return OVER_BUDGET
     recorded = collect(store, plan, rows, benchmark, study.benchmark_id)
-    table = table_of(recorded, run.seeds, run.pairing)
+    how = pairing(run.paired)
+    table = table_of(recorded, run.seeds, how)
     try:
         files = write_outputs(table, recorded, stem_of(recorded, run.out), run.seeds)
     except InputError as error:  # the table can still be read
         print(f"warning: {error}", file=sys.stderr)
         files = []
-    show(table, recorded, run.pairing, files, as_json=run.as_json)
+    show(table, recorded, how, files, as_json=run.as_json)
     return FAILED if any(failure.seed < run.seeds for failure in recorded.failures) else 0
 
 

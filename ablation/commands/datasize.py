@@ -5,30 +5,15 @@ from typing import Annotated, Literal
 
 import typer
 
-from ablation.commands.carry_out import Run, carry_out
-from ablation.commands.options import (
-    IfChangedOption,
-    PairedOption,
-    PretrainedOption,
-    SeedsOption,
-    TimeLimitOption,
-    pairing,
-)
+from ablation.commands.carry_out import carry_out
+from ablation.commands.options import PretrainedOption, RunOptions
 from ablation.datasize import STARTS, datasize_plan
-from benchmarks.benchmark import get_benchmark
-from benchmarks.options import (
-    DEFAULT_OUT,
-    BenchmarkOption,
-    DataOption,
-    DeviceOption,
-    DownloadOption,
-    JsonOption,
-    OutOption,
-)
+from benchmarks.options import with_options
 
 PART = re.compile(r"[0-9]+(/[0-9]+|\.[0-9]+)?")
 
 
+@with_options
 def datasize(
     models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Specs, or timm/NAME/PIXELS.")],
     fractions: Annotated[
@@ -42,16 +27,8 @@ def datasize(
     equal: Annotated[
         Literal["epochs", "updates"], typer.Option("--equal", help="What is as large on each part.")
     ] = "epochs",
-    benchmark: BenchmarkOption = "digits",
-    data: DataOption = None,
-    download: DownloadOption = False,
-    seeds: SeedsOption = 3,
-    out: OutOption = DEFAULT_OUT,
-    device: DeviceOption = "auto",
-    time_limit: TimeLimitOption = None,
-    if_changed: IfChangedOption = None,
-    paired: PairedOption = False,
-    as_json: JsonOption = False,
+    *,
+    options: RunOptions,
 ) -> int:
     """Train each MODEL on ever larger parts of the training images and tell which wins where.
 
@@ -64,8 +41,6 @@ def datasize(
     starts = [word for word in models if word in STARTS]
     models = [word for word in models if word not in (*parts, *starts)]
     starts = [*(init or STARTS[:1]), *starts]
-    weights = local(pretrained, out) if STARTS[1] in starts else ""
+    weights = local(pretrained, options.out) if STARTS[1] in starts else ""
     plan = datasize_plan(models, [*fractions, *parts], starts, weights, equal)
-    run = Run(data, download, seeds, out, device, time_limit=time_limit, if_changed=if_changed,
-              pairing=pairing(paired), as_json=as_json)  # fmt: skip
-    return carry_out(plan, get_benchmark(benchmark), run)
+    return carry_out(plan, options)

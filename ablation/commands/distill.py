@@ -4,22 +4,14 @@ from typing import Annotated
 
 import typer
 
-from ablation.commands.carry_out import Run, carry_out
-from ablation.commands.options import IfChangedOption, PairedOption, SeedsOption, TimeLimitOption, pairing
+from ablation.commands.carry_out import carry_out
+from ablation.commands.options import RunOptions
 from ablation.distill import SMOOTHING, distill_plan
-from benchmarks.benchmark import get_benchmark
-from benchmarks.options import (
-    DEFAULT_OUT,
-    BenchmarkOption,
-    DataOption,
-    DeviceOption,
-    DownloadOption,
-    JsonOption,
-    OutOption,
-)
+from benchmarks.options import with_options
 from benchmarks.treatment import Distillation
 
 
+@with_options
 def distill(
     teacher: Annotated[
         str,
@@ -40,16 +32,8 @@ def distill(
     progressive: Annotated[
         bool, typer.Option("--progressive", help="Also the student taught by itself of one epoch ago.")
     ] = False,
-    benchmark: BenchmarkOption = "digits",
-    data: DataOption = None,
-    download: DownloadOption = False,
-    seeds: SeedsOption = 3,
-    out: OutOption = DEFAULT_OUT,
-    device: DeviceOption = "auto",
-    time_limit: TimeLimitOption = None,
-    if_changed: IfChangedOption = None,
-    paired: PairedOption = False,
-    as_json: JsonOption = False,
+    *,
+    options: RunOptions,
 ) -> int:
     """Train teacher and student alone and by each other, beside controls, and print the table.
 
@@ -58,7 +42,7 @@ def distill(
     """
     from ablation.weights import recorded_net
 
-    plan = distill_plan(recorded_net(teacher, out), student, temperature, alpha, growing, hard, smooth, progressive)
-    run = Run(data, download, seeds, out, device, time_limit=time_limit, if_changed=if_changed,
-              pairing=pairing(paired), as_json=as_json)  # fmt: skip
-    return carry_out(plan, get_benchmark(benchmark), run)
+    plan = distill_plan(
+        recorded_net(teacher, options.out), student, temperature, alpha, growing, hard, smooth, progressive
+    )
+    return carry_out(plan, options)

@@ -1,14 +1,26 @@
 """Options that several commands of `ablate` share."""
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from ablation.row import Pairing
+from arch.errors import InputError
+from benchmarks.options import (
+    DEFAULT_OUT,
+    BenchmarkOption,
+    DataOption,
+    DeviceOption,
+    DownloadOption,
+    JsonOption,
+    OutOption,
+)
 
 if TYPE_CHECKING:
+    from ablation.records import Recorded
     from benchmarks.results import Store
 
 SpecArgument = Annotated[
@@ -24,23 +36,7 @@ RecordedBenchmark = Annotated[
     str | None, typer.Option("--benchmark", metavar="NAME|FILE.toml", help="Default: the one recorded last.")
 ]
 IdOption = Annotated[str | None, typer.Option("--id", help="Only records of this benchmark id.")]
-RecordedData = Annotated[Path | None, typer.Option("--data", metavar="DIR", help="Only records of these images.")]
 RecordedSeeds = Annotated[int | None, typer.Option("--seeds", min=1, help="Only seeds 0 to N-1.")]
-RecordedDevice = Annotated[str | None, typer.Option("--device", help="Only records of this kind of device.")]
-SeedsOption = Annotated[int, typer.Option("--seeds", min=1, max=1000, help="Train each row with seeds 0 to N-1.")]
-TimeLimitOption = Annotated[
-    float | None,
-    typer.Option(
-        "--time-limit",
-        metavar="HOURS",
-        min=0,
-        help="End a run that takes longer  [default: 10 minutes and 5 times the predicted]",
-    ),
-]
-IfChangedOption = Annotated[
-    Literal["resume", "restart", "stop"] | None,
-    typer.Option("--if-changed", help="With a training begun on other versions or another device  [default: ask]"),
-]
 PretrainedOption = Annotated[
     str,
     typer.Option(
@@ -60,7 +56,88 @@ PickedFromOption = Annotated[
 ]
 
 
-def warn_damaged(store: "Store") -> None:
+@dataclass(frozen=True)
+class RunOptions:
+    """How a plan is carried out."""
+
+    benchmark: BenchmarkOption = "digits"
+    data: DataOption = None
+    download: DownloadOption = False
+    seeds: Annotated[int, typer.Option("--seeds", min=1, max=1000, help="Train each row with seeds 0 to N-1.")] = 3
+    out: OutOption = DEFAULT_OUT
+    device: DeviceOption = "auto"
+    side_by_side: Annotated[
+        int | None,
+        typer.Option(
+            "--side-by-side", metavar="N", min=1, max=64, help="Trainings that share the device  [default: measured]"
+        ),
+    ] = None
+    time_limit: Annotated[
+        float | None,
+        typer.Option(
+            "--time-limit",
+            metavar="HOURS",
+            min=0,
+            help="End a run that takes longer  [default: 10 minutes and 5 times the predicted]",
+        ),
+    ] = None
+    if_changed: Annotated[
+        Literal["resume", "restart", "stop"] | None,
+        typer.Option("--if-changed", help="With a training begun on other versions or another device  [default: ask]"),
+    ] = None
+    world_size: Annotated[
+        int | None,
+        typer.Option(
+            "--world-size",
+            metavar="N",
+            min=1,
+            max=64,
+            help="Devices that share each batch of a run; a benchmark id of its own",
+        ),
+    ] = None
+    engine: Annotated[
+        Literal["local", "ray"], typer.Option("--engine", help="Run here, or on a Ray cluster (docs/cluster.md)")
+    ] = "local"
+    ray_gpus: Annotated[
+        float | None,
+        typer.Option("--ray-gpus", metavar="N", min=0, help="GPUs Ray gives a run  [default: its devices]"),
+    ] = None
+    ray_cpus: Annotated[
+        float | None, typer.Option("--ray-cpus", metavar="N", min=0, help="CPUs Ray gives a run  [default: 1]")
+    ] = None
+    paired: PairedOption = False
+    as_json: JsonOption = False
+
+    def __post_init__(self) -> None:
+        if self.time_limit == 0:
+            raise InputError("--time-limit 0 would end every run: give hours, such as 0.5")
+        if self.engine != "ray" and (self.ray_gpus, self.ray_cpus) != (None, None):
+            raise InputError("--ray-gpus and --ray-cpus need --engine ray")
+
+
+@dataclass(frozen=True)
+class RecordedOptions:
+    """Which records are looked at."""
+
+    benchmark: RecordedBenchmark = None
+    benchmark_id: IdOption = None
+    data: Annotated[Path | None, typer.Option("--data", metavar="DIR", help="Only records of these images.")] = None
+    seeds: RecordedSeeds = None
+    out: OutOption = DEFAULT_OUT
+    device: Annotated[str | None, typer.Option("--device", help="Only records of this kind of device.")] = None
+
+    def find(self, plan: str | None, curves: bool = False) -> "Recorded":
+        """The records, with a warning where some cannot be read. curves: see `Store.results`. Raises InputError."""
+        from ablation.records import Choice, find
+        from benchmarks.results import Store
+
+        store = Store(self.out)
+        recorded = find(store, Choice(plan, self.benchmark, self.benchmark_id, self.data, self.device), curves)
+        _warn_damaged(store)
+        return recorded
+
+
+def _warn_damaged(store: "Store") -> None:
     """Names the lines that its last reading could not read."""
     for file in store.damaged:
         print(f"warning: lines that cannot be read are left out: {file}", file=sys.stderr)

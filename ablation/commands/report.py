@@ -6,23 +6,13 @@ from typing import Annotated
 
 import typer
 
-from ablation.commands.options import (
-    IdOption,
-    PairedOption,
-    PickedFromOption,
-    RecordedBenchmark,
-    RecordedData,
-    RecordedDevice,
-    RecordedSeeds,
-    RecordedSpec,
-    pairing,
-    warn_damaged,
-)
+from ablation.commands.options import PairedOption, PickedFromOption, RecordedOptions, RecordedSpec, pairing
 from arch.errors import InputError
 from benchmarks.names import check_path
-from benchmarks.options import DEFAULT_OUT, JsonOption, OutOption
+from benchmarks.options import JsonOption, with_options
 
 
+@with_options
 def report(
     spec: RecordedSpec = None,
     figures: Annotated[
@@ -34,31 +24,23 @@ def report(
             callback=lambda path: path and check_path("--figures", path),
         ),
     ] = None,
-    benchmark: RecordedBenchmark = None,
-    benchmark_id: IdOption = None,
-    data: RecordedData = None,
-    seeds: RecordedSeeds = None,
-    out: OutOption = DEFAULT_OUT,
-    device: RecordedDevice = None,
     paired: PairedOption = False,
     picked_from: PickedFromOption = None,
     as_json: JsonOption = False,
+    *,
+    records: RecordedOptions,
 ) -> int:
     """Write the table, the findings and the figures as one A4 page, beside the records."""
     from ablation.datasize_figure import write_datasize_figure
     from ablation.datasize_series import series_of
     from ablation.figures import write_figures
     from ablation.outputs import stem_of, table_of
-    from ablation.records import Choice, find
     from ablation.report import write_report
-    from benchmarks.results import Store
 
-    store = Store(out)
-    recorded = find(store, Choice(spec, benchmark, benchmark_id, data, device), curves=True)
-    warn_damaged(store)
+    recorded, seeds = records.find(spec, curves=True), records.seeds
     results, how = recorded.results, pairing(paired)
     table = table_of(recorded, seeds, how, picked_from, findings=False)
-    stem = stem_of(recorded, out)
+    stem = stem_of(recorded, records.out)
     page = stem.with_name(stem.name + "_report.pdf")
     try:
         files = [write_report(table, recorded.rows, results, recorded.benchmark, page, how, seeds)]

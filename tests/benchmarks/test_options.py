@@ -1,6 +1,7 @@
 import errno
 import os
 import signal
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +24,7 @@ from benchmarks.options import (
     _complete_benchmark,
     new_app,
     run_app,
+    with_options,
 )
 from benchmarks.signals import Terminated
 
@@ -68,6 +70,42 @@ def test_options_have_defaults() -> None:
 def test_options_are_read() -> None:
     argv = ["--benchmark=cifar10", "--data=images", "--download", "--out=results", "--device=cuda:1", "--json"]
     assert options(*argv) == ("cifar10", Path("images"), True, Path("results"), "cuda:1", True)
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Options that several commands could share."""
+
+    out: OutOption = DEFAULT_OUT
+    number: Annotated[int, typer.Option("--number", min=1)] = 1
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        ([], ("word", 2, Shared())),
+        (["a", "--own", "3", "--out", "b", "--number", "4"], ("a", 3, Shared(Path("b"), 4))),
+        (["--number", "4", "a"], ("a", 2, Shared(number=4))),
+    ],
+)
+def test_a_dataclass_of_options_is_spread_out_and_filled(argv: list[str], expected: tuple[str, int, Shared]) -> None:
+    seen: list[tuple[str, int, Shared]] = []
+    app = new_app("A command.")
+
+    @app.command()
+    @with_options
+    def command(
+        word: Annotated[str, typer.Argument()] = "word",
+        own: Annotated[int, typer.Option("--own")] = 2,
+        *,
+        shared: Shared,
+    ) -> int:
+        seen.append((word, own, shared))
+        return 0
+
+    assert run_app(app, "command", argv) == 0
+    assert seen == [expected]
+    assert run_app(app, "command", ["--number", "0"]) == 2  # limits hold as in any command
 
 
 def test_benchmarks_are_completed() -> None:

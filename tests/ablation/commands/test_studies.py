@@ -8,8 +8,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from ablation.cli import main
-from ablation.commands.carry_out import Run
-from benchmarks.benchmark import Benchmark
+from ablation.commands.options import RunOptions
 from benchmarks.training.weights_file import digest_of
 
 Planned = Callable[..., str]
@@ -30,7 +29,7 @@ def planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Planned:
     def plan_of(command: str, *arguments: str) -> str:
         plans = []
 
-        def carry_out(plan: str, benchmark: Benchmark, run: Run) -> int:
+        def carry_out(plan: str, run: RunOptions) -> int:
             assert run.out == tmp_path / "out"
             plans.append(plan)
             return 0
@@ -104,6 +103,21 @@ def test_weights_that_nothing_starts_from_are_not_looked_for(planned: Planned, t
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("command", [["datasize", "resnet8", "--fractions", "1"], ["finetune", "timm/resnet18"],
+                                     ["distill", "--teacher", "resnet20", "--student", "resnet8"]])  # fmt: skip
+def test_a_study_is_carried_out_as_any_plan_is(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[RunOptions] = []
+
+    def carry_out(plan: str, run: RunOptions) -> int:
+        seen.append(run)
+        return 0
+
+    monkeypatch.setattr(f"ablation.commands.{command[0]}.carry_out", carry_out)
+    words = "--seeds 6 --side-by-side 2 --world-size 2 --engine ray --ray-gpus 0.5 --paired"
+    assert main([*command, *words.split()]) == 0
+    assert seen == [RunOptions(seeds=6, side_by_side=2, world_size=2, engine="ray", ray_gpus=0.5, paired=True)]
+
+
 FROM_HUB = "'@init=hub' stands behind a model of timm's"
 DISTILL = ["distill", "--teacher", "resnet20", "--student", "resnet8"]
 
@@ -135,6 +149,7 @@ DISTILL = ["distill", "--teacher", "resnet20", "--student", "resnet8"]
         ([*DISTILL, "--smooth", "1"], "'smooth=1' is not a number from 0.001 to 0.999"),
         ([*DISTILL, "--seeds", "0"], "--seeds"),
         ([*DISTILL, "--time-limit", "0"], "--time-limit 0 would end every run"),
+        ([*DISTILL, "--ray-cpus", "2"], "--ray-gpus and --ray-cpus need --engine ray"),
         ([*DISTILL, "--benchmark", "digit"], "did you mean 'digits'?"),
         (["finetune"], "MODEL"),
         (["finetune", "resnet8"], "'resnet8' has no published weights"),
