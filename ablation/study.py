@@ -175,7 +175,7 @@ class Study:
     def _check(self, rows: list[Row], display: Display) -> dict[str, Verdict]:
         """Judges the rows in one child; the verdicts by spec."""
         self._check_images(rows)
-        if starts := [(row.setup.architecture, row.treatment) for row in rows if row.treatment.needs_looking]:
+        if starts := [row.setup for row in rows if row.treatment.needs_looking]:
             self.engine.call("benchmarks.nets:check_starts", display, starts, self.benchmark, self.out.resolve())
         specs, counts = [row.spec for row in rows], self.data.counts(self.benchmark.data)
         verdicts: list[Verdict] = self.engine.call(
@@ -201,9 +201,7 @@ class Study:
 
     def _unit(self, row: Row, seed: int, verdict: Verdict) -> Unit:
         return Unit(
-            spec=row.spec,
-            variant=row.setup.architecture,
-            treatment=row.treatment,
+            setup=row.setup,
             benchmark=self.benchmark,
             seed=seed,
             data=self.data,

@@ -26,9 +26,7 @@ def train_again(
     """
     with tempfile.TemporaryDirectory(prefix="ablate-verify-") as folder:
         unit = Unit(
-            spec=record.spec,
-            variant=row.setup.architecture,
-            treatment=row.treatment,
+            setup=row.setup,
             benchmark=benchmark,
             seed=record.seed,
             data=prepare(benchmark.data, data, report=display),

@@ -20,12 +20,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from arch.spec import parse
 from benchmarks import engine
 from benchmarks.benchmark import get_benchmark
 from benchmarks.progress import Progress, Report
 from benchmarks.results import Result
 from benchmarks.training.data import prepare
+from benchmarks.treatment import read_setup
 from benchmarks.unit import Unit
 
 SPEC = "resnet8+width=0.5+drop_path=0.2+dropout=0.1"  # random draws of each kind
@@ -108,7 +108,7 @@ def main(argv: list[str] | None = None) -> int:
     benchmark = replace(benchmark, recipe=replace(benchmark.recipe, epochs=options.epochs))
     data, rng, kills = prepare(benchmark.data, None), random.Random(options.seed), Counter[str]()
     with TemporaryDirectory() as folder:
-        whole = Unit(SPEC, parse(SPEC).variant(), benchmark, 0, data, "cpu", Path(folder, "whole"), SPEC, 0, 0, 0.0)
+        whole = Unit(read_setup(SPEC), benchmark, 0, data, "cpu", Path(folder, "whole"), SPEC, 0, 0, 0.0)
         expected = until_it_ends(whole, rng, kills, 0)
         trainings, others = 0, 0
         while kills.total() < options.kills:

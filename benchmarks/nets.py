@@ -17,7 +17,7 @@ from benchmarks.progress import Progress, Report
 from benchmarks.training.distillation import Teaching
 from benchmarks.training.weights import freeze, load_weights
 from benchmarks.training.weights_file import digest_of, header_of
-from benchmarks.treatment import PREVIOUS, UNIFORM, Setup, Treatment
+from benchmarks.treatment import PREVIOUS, UNIFORM, Setup
 from benchmarks.unit import Unit, initial_file
 
 
@@ -27,15 +27,13 @@ def fresh_net(architecture: Architecture, benchmark: Benchmark) -> ResidualNet |
     return build(architecture, data.num_classes, data.in_chans, data.image_size, recipe.mean, recipe.std)
 
 
-def starting_net(
-    architecture: Architecture, treatment: Treatment, benchmark: Benchmark, out: Path
-) -> ResidualNet | TimmNet:
+def starting_net(setup: Setup, benchmark: Benchmark, out: Path) -> ResidualNet | TimmNet:
     """What a run trains, as it is before.
 
     out: the folder that keeps the weights it starts from. Raises InputError where these are missing or another net's,
     and for unknown layers.
     """
-    net = fresh_net(architecture, benchmark)
+    net, treatment = fresh_net(setup.architecture, benchmark), setup.treatment
     if treatment.weights:
         weights = initial_file(out, treatment.weights)
         _check_digest(weights, treatment.weights)
@@ -94,27 +92,23 @@ def _teacher(setup: Setup, weights: Path, benchmark: Benchmark) -> ResidualNet |
     return net
 
 
-def lesson_to_time(
-    architecture: Architecture, treatment: Treatment, benchmark: Benchmark, device: torch.device
-) -> Teaching | None:
+def lesson_to_time(setup: Setup, benchmark: Benchmark, device: torch.device) -> Teaching | None:
     """The same by a teacher of random weights, which take as long; where it is the net itself, from the start."""
-    taught = treatment.distillation
+    taught, teacher = setup.treatment.distillation, setup.treatment.teacher
     if taught is None:
         return None
-    other = treatment.teacher.architecture if treatment.teacher else None
+    other = teacher.architecture if teacher else None
     if taught.teacher == PREVIOUS:
-        other = architecture
+        other = setup.architecture
     net = None if other is None else fresh_net(other, benchmark).to(device)
     return Teaching(replace(taught, teacher=UNIFORM), net, epochs=1)
 
 
-def check_starts(
-    report: Report, setups: Sequence[tuple[Architecture, Treatment]], benchmark: Benchmark, out: Path
-) -> None:
+def check_starts(report: Report, setups: Sequence[Setup], benchmark: Benchmark, out: Path) -> None:
     """Raises InputError where weights that a net starts from, or is taught by untrained, are not for it."""
-    for number, (architecture, treatment) in enumerate(setups):
+    for number, setup in enumerate(setups):
         report(Progress("reading weights", number, len(setups)))
-        starting_net(architecture, treatment, benchmark, out)
-        teacher = treatment.teacher
+        starting_net(setup, benchmark, out)
+        teacher = setup.treatment.teacher
         if teacher is not None and not teacher.is_trained:
             _teacher(teacher, initial_file(out, teacher.treatment.weights), benchmark)

@@ -1,4 +1,4 @@
-"""`run(variant, benchmark, seed) -> Result`: the one place where architecture, data, recipe and record meet."""
+"""`run(setup, benchmark, seed) -> Result`: the one place where architecture, data, recipe and record meet."""
 
 import json
 import signal
@@ -49,7 +49,7 @@ def train_unit(report: Report, unit: Unit, device: str, world: World) -> Result:
     make_deterministic()
     torch.manual_seed(derive_seed(unit.seed, "weights"))
     data = unit.benchmark.data
-    model = starting_net(unit.variant, unit.treatment, unit.benchmark, unit.out).to(device)
+    model = starting_net(unit.setup, unit.benchmark, unit.out).to(device)
     teaching = teaching_of(unit, device)
     teacher = weights_digest(teaching.teacher) if teaching and teaching.teacher else ""
     architecture = describe(model, data.input_shape)  # before the training, which a layer that fails here would waste

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import torch
 
-from arch.spec import parse
 from benchmarks.benchmark import Benchmark, Data
 from benchmarks.device import device_name
 from benchmarks.progress import Progress, Report, silent
 from benchmarks.run import run
 from benchmarks.training.data import prepare
 from benchmarks.training.recipe import Recipe
+from benchmarks.treatment import read_setup
 from benchmarks.unit import Unit
 
 SPEC = "resnet8+se+drop_path=0.1"
@@ -44,7 +44,7 @@ def self_test(report: Report, device: str, folder: Path) -> str:
     Raises RuntimeError where the two do not end in the same numbers.
     """
     data = prepare(TINY.data, None)
-    unit = Unit(SPEC, parse(SPEC).variant(), TINY, 0, data, device, folder / "whole", SPEC, 0, 0, 0.0)
+    unit = Unit(read_setup(SPEC), TINY, 0, data, device, folder / "whole", SPEC, 0, 0, 0.0)
     report(Progress("self-test", 0, 2))
     whole = run(silent, unit)
     report(Progress("self-test", 1, 2))

@@ -45,8 +45,8 @@ def _prepared(unit: Unit) -> Callable[[], int]:
     """Trains on a few batches, waits for the device, and returns the number of images; warmed up."""
     make_deterministic()
     data, recipe, device = unit.benchmark.data, unit.benchmark.recipe, torch.device(unit.device)
-    model = fresh_net(unit.variant, unit.benchmark).to(device).to(memory_format=torch.channels_last)
-    teaching = lesson_to_time(unit.variant, unit.treatment, unit.benchmark, device)
+    model = fresh_net(unit.setup.architecture, unit.benchmark).to(device).to(memory_format=torch.channels_last)
+    teaching = lesson_to_time(unit.setup, unit.benchmark, device)
     step = TrainingStep(model, recipe, 1000, unit.execution, teaching=teaching)
     generator = torch.Generator(device).manual_seed(0)
     split = random_images(STEPS * recipe.batch_size, data.input_shape, data.num_classes, generator)

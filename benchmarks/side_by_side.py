@@ -5,13 +5,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from arch.spec import parse
 from benchmarks import engine
 from benchmarks.benchmark import get_benchmark
 from benchmarks.budget.verdict import Verdict
 from benchmarks.device import resolve_device
 from benchmarks.progress import Progress, Report
 from benchmarks.training.data import prepare
+from benchmarks.treatment import read_setup
 from benchmarks.unit import Unit
 
 NUMBERS = (2, 4, 8)  # tried one after the other, as long as each is worth it
@@ -70,8 +70,7 @@ def main() -> None:
     cached, device = prepare(benchmark.data, options.data), resolve_device(options.device)
     print("| spec | trainings | img/s together | against one |", "|:--|--:|--:|--:|", sep="\n")
     for spec in options.specs:
-        variant = parse(spec, benchmark.baseline).variant()
-        unit = Unit(spec, variant, benchmark, 0, cached, device, Path(), spec, 0, 0, 0.0)
+        unit = Unit(read_setup(spec, benchmark.baseline), benchmark, 0, cached, device, Path(), spec, 0, 0, 0.0)
         alone = measure(unit, 1, 0)
         for number in options.numbers:
             together = alone if number == 1 else measure(unit, number, 0)

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from arch.spec import Architecture
 from benchmarks.benchmark import Benchmark, Split, identify
 from benchmarks.budget.verdict import Verdict
 from benchmarks.engine import ChildFailed
@@ -15,7 +14,7 @@ from benchmarks.results import Failure, Result, Store, unit_id
 from benchmarks.training.data import WHOLE, CachedData
 from benchmarks.training.execution import Execution
 from benchmarks.training.recipe import Recipe
-from benchmarks.treatment import PLAIN, Setup, Treatment, setup_key
+from benchmarks.treatment import Setup, Treatment
 
 START_SECONDS = 600.0  # that any run may take to start, to compile, to wait for a disk
 PATIENCE = 5.0  # times the predicted hours, after which a run hangs
@@ -25,10 +24,9 @@ IfChanged = Literal["resume", "restart", "stop"]  # what to do where a training 
 
 @dataclass(frozen=True)
 class Unit:
-    """One run to do: a variant under a benchmark with a seed, and what is known of it already."""
+    """One run to do: a setup under a benchmark with a seed, and what is known of it already."""
 
-    spec: str  # with its treatment
-    variant: Architecture
+    setup: Setup
     benchmark: Benchmark
     seed: int
     data: CachedData
@@ -43,7 +41,16 @@ class Unit:
     split: Split = "test"
     if_changed: IfChanged = "stop"
     keep_weights: bool = True
-    treatment: Treatment = PLAIN
+
+    @property
+    def spec(self) -> str:
+        """With its treatment."""
+        return str(self.setup)
+
+    @property
+    def treatment(self) -> Treatment:
+        """What is done beside its architecture."""
+        return self.setup.treatment
 
     @property
     def definition(self) -> dict[str, Any]:
@@ -58,7 +65,7 @@ class Unit:
     @property
     def key(self) -> str:
         """See `benchmarks.treatment.setup_key`."""
-        return setup_key(self.variant, self.treatment)
+        return self.setup.key
 
     @property
     def recipe(self) -> Recipe:

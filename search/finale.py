@@ -19,6 +19,7 @@ from benchmarks.budget.verdict import Verdict
 from benchmarks.engine import ChildFailed
 from benchmarks.progress import Display, Progress
 from benchmarks.results import Result, Store
+from benchmarks.treatment import read_setup
 from benchmarks.unit import Unit, known_cost, longest_time, record
 from search import trials
 from search.rungs import SPLIT
@@ -155,8 +156,7 @@ class Finale:
     def _unit(self, finalist: Finalist, seed: int, split: Split) -> Unit:
         search = self.search
         return Unit(
-            spec=finalist.spec,
-            variant=finalist.variant,
+            setup=read_setup(finalist.spec, search.benchmark.baseline),
             benchmark=search.benchmark,
             seed=seed,
             data=search.data,

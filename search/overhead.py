@@ -72,7 +72,7 @@ class Instant:
         if args[0] == "time":
             return made_up_verdict(args[1], args[2], hours=1e-4)
         unit: Unit = args[1]
-        return made_up_result(unit, top1=50.0 + int(unit.variant.key(), 16) % 4000 / 100, hours=1e-4)
+        return made_up_result(unit, top1=50.0 + int(unit.key, 16) % 4000 / 100, hours=1e-4)
 
 
 def made_up_verdict(spec: str, benchmark: Benchmark, hours: float) -> Verdict:
@@ -88,7 +88,7 @@ def made_up_result(unit: Unit, top1: float, hours: float) -> Result:
     line = {"epoch": 1, "train_loss": 2.0, "train_top1": 20.0, "loss": 2.0, "top1": top1, "top5": 100.0}
     return Result(
         spec=unit.spec,
-        key=unit.variant.key(),
+        key=unit.key,
         seed=unit.seed,
         benchmark=unit.benchmark.name,
         benchmark_id=identify(unit.definition),

@@ -17,6 +17,7 @@ from benchmarks.budget.verdict import Verdict, format_hours
 from benchmarks.engine import ChildFailed, Outcomes
 from benchmarks.progress import Display, Progress
 from benchmarks.results import Result, Store
+from benchmarks.treatment import read_setup
 from benchmarks.unit import Unit, longest_time, record
 from search import trials
 from search.candidates import Candidate, Hours
@@ -142,10 +143,8 @@ class Candidates:
 
     def _unit(self, job: Job) -> Unit:
         search, candidate = self.search, job.candidate
-        assert candidate.variant is not None  # it was built to be counted
         return Unit(
-            spec=candidate.spec,
-            variant=candidate.variant,
+            setup=read_setup(candidate.spec, search.benchmark.baseline),
             benchmark=search.rungs.benchmarks[job.rung],
             seed=0,  # the same for all: they differ by their architecture alone
             data=search.data,

@@ -143,7 +143,7 @@ def test_a_first_step_that_the_scaler_skips_leaves_nothing_behind() -> None:
 
 def test_trainings_share_the_gpu(tmp_path: Path, digits: CachedData) -> None:
     benchmark, spec = BENCHMARKS["digits"], "resnet8"
-    unit = Unit(spec, parse(spec).variant(), benchmark, 0, digits, "cuda", tmp_path, spec, 1, 1, 0.1)
+    unit = Unit(read_setup(spec), benchmark, 0, digits, "cuda", tmp_path, spec, 1, 1, 0.1)
     assert measure(unit, 2, peak=2**20) > 0
 
 

@@ -61,7 +61,7 @@ class Training:
 
         images = round(counts[0] * treatment.fraction)
         treated = replace(benchmark, recipe=treatment.recipe(benchmark.recipe, images, counts[0]))
-        lesson = partial(lesson_to_time, architecture, treatment, benchmark)
+        lesson = partial(lesson_to_time, setup, benchmark)
         return cls(builder, treated, device, (images, counts[1]), lesson)
 
 

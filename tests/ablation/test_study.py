@@ -182,10 +182,7 @@ def test_the_time_limit_follows_from_the_longest_prediction_and_from_what_shares
 ) -> None:
     carried = study(benchmark, tmp_path, None)
     row = carried.rows[0]
-    units = [
-        Unit(row.spec, row.setup.architecture, benchmark, 0, carried.data, "cpu", tmp_path, SPEC, 1, 1, hours)
-        for hours in (0.5, 2.0)
-    ]
+    units = [Unit(row.setup, benchmark, 0, carried.data, "cpu", tmp_path, SPEC, 1, 1, hours) for hours in (0.5, 2.0)]
     assert carried._time_limit(units, 3) == START_SECONDS + PATIENCE * 2 * 3600 * 3
     assert replace(carried, time_limit=7.0)._time_limit(units, 3) == 7.0
 
@@ -219,7 +216,7 @@ def test_on_a_full_disk_a_result_takes_the_room_of_its_checkpoint(
 ) -> None:
     carried, records = study(benchmark, tmp_path, 1), store(tmp_path)
     [row, _] = carried.rows
-    unit = Unit(row.spec, row.setup.architecture, benchmark, 0, carried.data, "cpu", tmp_path, SPEC, 1, 1, 0.1)
+    unit = Unit(row.setup, benchmark, 0, carried.data, "cpu", tmp_path, SPEC, 1, 1, 0.1)
     unit.checkpoint.mkdir(parents=True)
     append, refused = Store.append, list[bool]()
 

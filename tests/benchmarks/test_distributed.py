@@ -6,13 +6,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from arch.spec import parse
 from benchmarks import engine
 from benchmarks.benchmark import Benchmark, with_world_size
 from benchmarks.distributed import TrainingTogetherFailed, run_together
 from benchmarks.progress import Progress, silent
 from benchmarks.run import run
 from benchmarks.training.data import CachedData
+from benchmarks.treatment import read_setup
 from benchmarks.unit import Unit
 
 SPEC = "resnet8+width=0.25"
@@ -22,7 +22,7 @@ SPEC = "resnet8+width=0.25"
 def unit(tiny: Benchmark, digits: CachedData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Unit:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     two = with_world_size(tiny, 2)
-    return Unit(SPEC, parse(SPEC).variant(), two, 0, digits, "cpu", tmp_path / "runs", SPEC, 1, 2, 0.1)
+    return Unit(read_setup(SPEC), two, 0, digits, "cpu", tmp_path / "runs", SPEC, 1, 2, 0.1)
 
 
 @pytest.mark.slow

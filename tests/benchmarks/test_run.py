@@ -59,9 +59,8 @@ def saved_each_batch(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def unit(tiny: Benchmark, digits: CachedData, tmp_path: Path) -> Unit:
-    variant = parse(SPEC).variant()
     known = {"params": 19_000, "macs": 200_000, "predicted_hours": 0.01}
-    return Unit(SPEC, variant, tiny, 0, digits, "cpu", tmp_path / "runs", "baseline+drop_path", **known)  # type: ignore[arg-type]
+    return Unit(read_setup(SPEC), tiny, 0, digits, "cpu", tmp_path / "runs", "baseline+drop_path", **known)  # type: ignore[arg-type]
 
 
 def weights(unit: Unit) -> Path:
@@ -105,7 +104,7 @@ def test_the_fields_of_a_result_agree(unit: Unit) -> None:
 
 def test_a_result_says_what_was_run(unit: Unit) -> None:
     result = run(silent, unit)
-    assert (result.spec, result.key, result.seed) == (SPEC, unit.variant.key(), 0)
+    assert (result.spec, result.key, result.seed) == (SPEC, unit.key, 0)
     assert (result.benchmark, result.plan) == ("tiny", "baseline+drop_path")
     assert result.unit == unit.id
     assert result.benchmark_id == identify(result.definition)
@@ -129,7 +128,7 @@ def test_a_result_can_be_recorded(unit: Unit) -> None:
 def test_the_weights_reach_the_accuracy_again(unit: Unit) -> None:
     result = run(silent, unit)
     tensors, header = read_tensors(weights(unit))
-    model = build(unit.variant, 10, 1)
+    model = build(unit.setup.architecture, 10, 1)
     model.load_state_dict(tensors)
     _, test = unit.data.load(unit.benchmark.data, "test")
     split = on_device(test, "cpu")
@@ -155,7 +154,7 @@ def test_the_predictions_reach_the_accuracy_again(unit: Unit) -> None:
 
 def test_the_predictions_are_those_of_the_weights(unit: Unit) -> None:
     run(silent, unit)
-    model = build(unit.variant, 10, 1)
+    model = build(unit.setup.architecture, 10, 1)
     model.load_state_dict(read_tensors(weights(unit))[0])
     split = on_device(unit.data.load(unit.benchmark.data, "test")[1], "cpu")
     expected = evaluate(model, split, unit.benchmark.recipe).predictions
@@ -194,9 +193,9 @@ def test_more_classes_than_16_bits_hold_are_kept_in_32(unit: Unit, monkeypatch: 
 
 
 def test_a_result_tells_what_its_net_is_made_of(unit: Unit) -> None:
-    unit = replace(unit, spec="resnet8+se", variant=parse("resnet8+se").variant())
+    unit = replace(unit, setup=read_setup("resnet8+se"))
     result = run(silent, unit)
-    net = build(unit.variant, 10, 1)
+    net = build(unit.setup.architecture, 10, 1)
     names = [section["name"] for section in result.architecture]
     assert names == ["stem", "stage 1", "stage 2", "stage 3", "head"]
     assert sum(section["params"] for section in result.architecture) == sum(p.numel() for p in net.parameters())
@@ -210,8 +209,7 @@ def test_a_result_tells_what_its_net_is_made_of(unit: Unit) -> None:
 
 
 def treated(unit: Unit, settings: str) -> Unit:
-    setup = read_setup(f"{unit.spec}{settings}")
-    return replace(unit, spec=str(setup), treatment=setup.treatment)
+    return replace(unit, setup=read_setup(f"{unit.spec}{settings}"))
 
 
 def initial(unit: Unit, net: nn.Module, name: str = "") -> str:

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from arch.spec import parse
 from benchmarks import side_by_side
 from benchmarks.benchmark import Benchmark
 from benchmarks.budget.verdict import Cost, Speed, Throughput, Verdict
 from benchmarks.progress import Progress, silent
 from benchmarks.side_by_side import best_number, measure
 from benchmarks.training.data import CachedData
+from benchmarks.treatment import read_setup
 from benchmarks.unit import Unit
 
 PEAK = 2**30
@@ -19,8 +19,7 @@ ALONE = Throughput(Speed(100.0, 90.0, 110.0), Speed(200.0, 200.0, 200.0), batch_
 
 @pytest.fixture
 def unit(tiny: Benchmark, digits: CachedData, tmp_path: Path) -> Unit:
-    variant = parse("resnet8+width=0.5").variant()
-    return Unit("resnet8+width=0.5", variant, tiny, 0, digits, "cpu", tmp_path, "baseline", 19_000, 200_000, 0.01)
+    return Unit(read_setup("resnet8+width=0.5"), tiny, 0, digits, "cpu", tmp_path, "baseline", 19_000, 200_000, 0.01)
 
 
 @pytest.fixture

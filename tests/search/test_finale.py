@@ -57,7 +57,7 @@ def test_the_test_split_is_read_for_the_winner_alone_and_last(make_search: Make,
     splits = [unit.split for unit in search.engine.trained]
     assert splits == sorted(splits, reverse=True), "val before test"
     tested = [unit for unit in search.engine.trained if unit.split == "test"]
-    assert {unit.variant for unit in tested} == {winner.variant}
+    assert {unit.setup.architecture for unit in tested} == {winner.variant}
     assert [unit.seed for unit in tested] == [0, 1]
     assert {result.benchmark_id for result in winner.test} == {search.test_id}
     assert not any(finalist.test for finalist in others)
@@ -147,8 +147,8 @@ def test_a_winner_that_cannot_be_trained_gives_way_to_the_next(make_search: Make
 
     def first_has_no_memory(unit: Unit) -> float:
         if unit.split == "test":
-            tested.append(unit.variant.key())
-            if unit.variant.key() == tested[0]:
+            tested.append(unit.key)
+            if unit.key == tested[0]:
                 raise ChildFailed("out of memory")
         return width_decides(unit)
 

@@ -12,11 +12,11 @@ from optuna.trial import FrozenTrial
 from rich.console import Console
 
 from arch.errors import InputError
-from arch.spec import parse
 from benchmarks.benchmark import Split
 from benchmarks.budget.verdict import Cost, Hours, Verdict
 from benchmarks.progress import Display
 from benchmarks.results import Result
+from benchmarks.treatment import read_setup
 from benchmarks.unit import Unit
 from search import trials
 from search.finale import Finalist
@@ -44,19 +44,20 @@ def make_finalist(search: Search, make_result: Callable[[Unit, float, float], Re
     """A finalist with these accuracies on the validation split, and on the test split."""
 
     def make(spec: str, validation: tuple[float, ...] = (), test: tuple[float, ...] = ()) -> Finalist:
-        variant = parse(spec.replace(ODD, "resnet8")).variant()
+        setup = read_setup(spec.replace(ODD, "resnet8"))
         verdict = Verdict(spec, "digits", search.benchmark.budget, 8, 64, Cost(77_754, 77_754, macs_torch=774_500))
         verdict = replace(verdict, hours=Hours(0.5, 0.5, 0.5))
 
         def results(accuracies: tuple[float, ...], split: Split) -> tuple[Result, ...]:
-            unit = Unit(
-                spec, variant, search.benchmark, 0, search.data, "cpu", search.out, spec, 1, 1, 0.5, split=split
-            )
+            unit = Unit(setup, search.benchmark, 0, search.data, "cpu", search.out, spec, 1, 1, 0.5, split=split)
             return tuple(
-                make_result(replace(unit, seed=seed), top1, 0.25 + 0.5 * seed) for seed, top1 in enumerate(accuracies)
+                replace(make_result(replace(unit, seed=seed), top1, 0.25 + 0.5 * seed), spec=spec)
+                for seed, top1 in enumerate(accuracies)
             )
 
-        return Finalist(spec, variant, verdict, results(validation, "val"), results(test, "test"), len(validation))
+        return Finalist(
+            spec, setup.spec.variant(), verdict, results(validation, "val"), results(test, "test"), len(validation)
+        )
 
     return make
 

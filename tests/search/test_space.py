@@ -16,6 +16,7 @@ from arch.spec import parse
 from arch.variant import Variant
 from benchmarks.benchmark import identify
 from benchmarks.training.recipe import Recipe
+from benchmarks.treatment import read_setup
 from benchmarks.unit import Unit
 from search.rungs import SPLIT
 from search.settings import Search
@@ -123,7 +124,9 @@ def test_no_candidate_can_say_anything_about_the_training(search: Search, new_st
         except InputError:  # fits no net of three stages
             continue
         for rung, benchmark in enumerate(searched.rungs.benchmarks):
-            unit = Unit(spec, variant, benchmark, 0, search.data, "cpu", search.out, spec, 0, 0, 0.0, split=SPLIT)
+            unit = Unit(
+                read_setup(spec, "resnet8"), benchmark, 0, search.data, "cpu", search.out, spec, 0, 0, 0.0, split=SPLIT
+            )
             assert unit.definition["recipe"] == searched.benchmark.definition("", "")["recipe"] | {
                 "epochs": benchmark.recipe.epochs,
                 "warmup_epochs": benchmark.recipe.warmup_epochs,

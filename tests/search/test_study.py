@@ -58,7 +58,7 @@ def test_as_many_candidates_as_asked_for_are_trained_and_no_architecture_twice(
     search = make_search(trials=20)
     study = carry_out(search)
     assert len(finished(study)) == 20
-    units = Counter((unit.variant.key(), identify(unit.definition)) for unit in search.engine.trained)
+    units = Counter((unit.key, identify(unit.definition)) for unit in search.engine.trained)
     assert set(units.values()) == {1}
     assert {unit.seed for unit in search.engine.trained} == {0}
 
@@ -191,9 +191,9 @@ def test_a_stopped_search_goes_on_without_losing_or_repeating_a_candidate(
     study = carry_out(search, resume=True)
     assert len(finished(study)) == 20
     assert not [trial for trial in study.trials if trial.state == TrialState.RUNNING]
-    units = Counter((unit.variant.key(), identify(unit.definition)) for unit in search.engine.trained)
+    units = Counter((unit.key, identify(unit.definition)) for unit in search.engine.trained)
     assert set(units.values()) == {1}
-    assert stopped.variant.key() in {trial.user_attrs[trials.KEY] for trial in finished(study)}
+    assert stopped.key in {trial.user_attrs[trials.KEY] for trial in finished(study)}
 
 
 def test_stopping_again_and_again_never_drops_a_candidate(make_search: Make, carry_out: Make) -> None:
