@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ import pytest
 
 from benchmarks.benchmark import Benchmark, Budget, Data
 from benchmarks.engine import CHILD_ENVIRONMENT
+from benchmarks.signals import STOP_SIGNALS
 from benchmarks.training.data import CachedData, prepare
 from benchmarks.training.recipe import Recipe
 
@@ -20,6 +22,9 @@ ROOT = Path(__file__).parent.parent
 
 for variable, value in CHILD_ENVIRONMENT.items():  # read when torch is imported, so before that
     os.environ.setdefault(variable, value)
+for number in STOP_SIGNALS:  # what nohup, or a shell's &, starts ignores some of them; tests send them all
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session", autouse=True)
