@@ -59,7 +59,7 @@ def _against(place: int, setups: Sequence[Setup], step: int, steps: int) -> tupl
         return ()
     own = setups[place]
     scratch = Setup(own.spec, replace(own.treatment, weights="", frozen=()))
-    other = next((i for i, setup in enumerate(setups) if setup == scratch and own.treatment.weights), 0)
+    other = next((i for i, setup in enumerate(setups) if setup.key == scratch.key and own.treatment.weights), 0)
     return ((other * steps + step, -1),)
 
 
@@ -70,7 +70,8 @@ def datasize_plan(
     if wrong := [word for word in init if word not in STARTS]:
         raise unknown("--init", wrong[0], STARTS)
     starts = dict(zip(STARTS, ("", f"@init={pretrained}"), strict=True))
-    setups = [f"{model}{starts[word]}" for model in models for word in dict.fromkeys(init)]
+    nets = [net.strip() for model in models for net in split_outside(model, ",")]
+    setups = [f"{net}{starts[word]}" for net in nets for word in dict.fromkeys(init)]
     parts = [part.strip() for words in fractions for part in words.split(",") if part.strip()]
     words = [*parts, *([equal] if equal != EQUAL[0] else [])]
     return f"datasize({','.join(words)}):{','.join(setups)}"

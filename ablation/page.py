@@ -17,7 +17,7 @@ from benchmarks.results import Result
 MOST_ROWS, MOST_NOTES = 12, 5
 LEFT_COLUMNS = ("step", "verdict")
 NOT_PRINTED = ("Δ first",)  # the findings tell it
-LONGEST_NOTE, LONGEST_LINE, LONGEST_CAPTION = 170, 300, 420  # characters of a note, a sentence, and the caption
+LONGEST_NOTE, LONGEST_LINE, LONGEST_CAPTION = 400, 600, 420  # characters of a note, a sentence, and the caption
 
 
 def chosen(rows: Sequence[Row], lines: Sequence[Mapping[Any, Any]]) -> list[int]:

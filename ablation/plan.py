@@ -135,7 +135,7 @@ def compare(text: str, arguments: list[str], benchmark: Benchmark) -> list[Row]:
     if twice := [str(setup) for place, setup in enumerate(setups) if setup.key in keys[:place]]:
         raise InputError(f"{twice[0]!r} stands twice in {'compare:' + text!r}")
     free = [replace(setup, treatment=replace(setup.treatment, frozen=())) for setup in setups]
-    others = [setups.index(other) if other in setups[:place] else 0 for place, other in enumerate(free)]
+    others = [keys.index(other.key) if other.key in keys[:place] else 0 for place, other in enumerate(free)]
     return [
         Row(_beside(setup, setups[0]), setup, ((others[place], -1),) if place else ())
         for place, setup in enumerate(setups)

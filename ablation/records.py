@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ablation.plan import read_plan
 from ablation.row import Row
+from ablation.sizes import may_differ_in_depth
 from ablation.table import unfinished
 from ablation.weights import with_weights
 from arch.errors import InputError
@@ -71,6 +72,7 @@ def find(store: Store, choice: Choice, curves: bool = False) -> Recorded:
         more = f" and {len(specs) - FEW} more" if len(specs) > FEW else ""
         raise InputError(f"no records of {plan} under {asked.name}: recorded are {', '.join(specs[:FEW])}{more}")
     failures = [failure for failure in failed if failure.benchmark_id == benchmark_id]
-    if not curves and len({row.treatment.fraction for row in rows}) > 1:  # a study of data size, which looks at them
+    is_of_data_size = len({row.treatment.fraction for row in rows}) > 1
+    if not curves and (is_of_data_size or may_differ_in_depth(rows)):  # what is said of them is in what was left out
         results = [result for result in store.results() if result.benchmark_id == benchmark_id]
     return Recorded(plan, rows, benchmark, benchmark_id, results, unfinished(rows, results, failures))

@@ -1,5 +1,6 @@
 """`Row`: a line of a table before there is any number in it. Knows no torch."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -42,3 +43,14 @@ class Row:
     def is_interaction(self) -> bool:
         """Whether the change is that of two parts together beyond the sum of each alone."""
         return len(self.against) > 1
+
+
+def with_teachers(rows: Sequence[Row]) -> list[Row]:
+    """The rows, and before each the teachers that it needs and that are no rows themselves."""
+    all_rows: list[Row] = []
+    for row in rows:
+        teacher = row.treatment.teacher
+        before = with_teachers([Row(str(teacher), teacher)]) if teacher is not None and teacher.is_trained else []
+        all_rows += [other for other in before if all(other.key != known.key for known in (*all_rows, *rows))]
+        all_rows.append(row)
+    return all_rows

@@ -6,6 +6,7 @@ from typing import Any
 
 from ablation.findings import runs_of, short
 from ablation.row import Row
+from arch.variant import Variant
 from benchmarks.results import Result
 
 FAR = 1.5  # times the parameters or the depth of the other row
@@ -35,6 +36,17 @@ def explain_sizes(rows: Sequence[Row], results: Sequence[Result]) -> list[str]:
         if other is not None and (_is_far(size.params, other.params) or _is_far(size.depth, other.depth)):
             told.append(f"{short(row.label)} against {short(rows[place].label)}: {_compared(size, other)}.")
     return told
+
+
+def may_differ_in_depth(rows: Sequence[Row]) -> bool:
+    """Whether some are compared whose stages are others, so that their records' architectures are worth reading."""
+    compared = [(row, rows[row.against[0][0]]) for row in rows if len(row.against) == 1]
+    return any(_stages(row) != _stages(other) for row, other in compared)
+
+
+def _stages(row: Row) -> object:
+    net = row.setup.architecture
+    return (net.depths, net.block) if isinstance(net, Variant) else net
 
 
 def _size(row: Row, results: Sequence[Result]) -> Size | None:

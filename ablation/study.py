@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from ablation.row import Row
+from ablation.row import Row, with_teachers
 from arch.errors import InputError
 from benchmarks import engine
 from benchmarks.benchmark import Benchmark, identify
@@ -75,9 +75,12 @@ class Study:
         recorded_results = store.results()
         for file in store.damaged:
             display.say(f"warning: lines that cannot be read are left out, and their runs made again: {file}")
-        for result in recorded_results:  # a command may have been killed just after it recorded one
-            shutil.rmtree(checkpoint_folder(self.out, result.unit), ignore_errors=True)
         missing = self.missing(store)
+        lost = self._lost_teachers(missing)
+        again = {unit_id(row.key, seed, self.benchmark_id) for row, seed in lost}
+        for result in recorded_results:  # a command may have been killed just after it recorded one
+            if result.unit not in again:
+                shutil.rmtree(checkpoint_folder(self.out, result.unit), ignore_errors=True)
         if not missing:
             return
         specs = ", ".join(row.spec for row in self.rows)
@@ -85,7 +88,7 @@ class Study:
         recorded = self.seeds * len({row.key for row in with_teachers(self.rows)}) - len(missing)
         if recorded:
             display.say(f"{recorded} runs are recorded already, {len(missing)} to go")
-        for row, seed in (lost := self._lost_teachers(missing)):
+        for row, seed in lost:
             display.say(f"{row.label} seed {seed} is trained again: others learn from its weights, which are gone")
         missing += lost
         verdicts = self._check(list(dict.fromkeys(row for row, _ in missing)), display)
@@ -174,7 +177,7 @@ class Study:
 
     def _check(self, rows: list[Row], display: Display) -> dict[str, Verdict]:
         """Judges the rows in one child; the verdicts by spec."""
-        self._check_images(rows)
+        self._check_images(with_teachers(self.rows))
         if starts := [row.setup for row in rows if row.treatment.needs_looking]:
             self.engine.call("benchmarks.nets:check_starts", display, starts, self.benchmark, self.out.resolve())
         specs, counts = [row.spec for row in rows], self.data.counts(self.benchmark.data)
@@ -214,17 +217,6 @@ class Study:
 
 def _peak_memory(verdict: Verdict) -> int:
     return (verdict.throughput.peak_memory or 0) if verdict.throughput else 0
-
-
-def with_teachers(rows: Sequence[Row]) -> list[Row]:
-    """The rows, and before each the teachers that it needs and that are no rows themselves."""
-    all_rows: list[Row] = []
-    for row in rows:
-        teacher = row.treatment.teacher
-        before = with_teachers([Row(str(teacher), teacher)]) if teacher is not None and teacher.is_trained else []
-        all_rows += [other for other in before if all(other.key != known.key for known in (*all_rows, *rows))]
-        all_rows.append(row)
-    return all_rows
 
 
 class _Overall:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,8 @@ from ablation.statistics import (
 from arch.errors import printable
 from benchmarks.benchmark import Benchmark
 from benchmarks.results import Failure, Result
+
+MOST_NAMES = 3  # rows that a note names
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,8 @@ def ablation_frame(
     """One line a row, in the order of the plan.
 
     Accuracies and their changes in percent and points; top1_std is the sample standard deviation over the seeds.
-    change, change_low, change_high, p: from what the row is compared with, the 95% interval and the p-value, as
-    `ablation.statistics.change` has them; p_holm: corrected for the number of rows; least_p: the
+    change, change_low, change_high, change_n, p: from what the row is compared with, the 95% interval, the seeds and
+    the p-value, as `ablation.statistics.change` has them; p_holm: corrected for the number of rows; least_p: the
     smallest p that there can be. change_from_first: in the mean.
     seeds, n, failed: runs there should be, have results, and have failed.
     """
@@ -103,6 +105,7 @@ def ablation_frame(
     frame["change"] = [c.points if c else math.nan for c in found]
     frame["change_low"] = [c.low if c else math.nan for c in found]
     frame["change_high"] = [c.high if c else math.nan for c in found]
+    frame["change_n"] = [c.n if c else 0 for c in found]
     frame["p"] = [c.p if c else math.nan for c in found]
     frame["least_p"] = [c.least_p if c else math.nan for c in found]
     frame["p_holm"] = holm(frame["p"].tolist())
@@ -178,17 +181,25 @@ def _compared(rows: Sequence[Row]) -> str:
     """What the changes are taken from, in words."""
     steps = [(place, row) for place, row in enumerate(rows) if row.against and not row.is_interaction]
     others = [(place, row.against[0][0]) for place, row in steps if row.kind != "alternative"]
-    if len(others) > 1 and all(other == 0 for _, other in others):
-        words = "the first row"
-    elif any(row.treatment.distillation for _, row in steps):
+    if others and all(_is_taught(rows[place], rows[other]) for place, other in others):
         words = "the same net trained alone"
-    elif len({row.treatment.fraction for row in rows}) > 1:
+    elif any(row.series for row in rows):
         words = "the first net, or of pretrained weights from fresh ones, on as many images"
+    elif len(others) > 1 and all(other == 0 for _, other in others):
+        words = "the first row"
+    elif any(row.treatment.frozen for row in rows) and any(other != place - 1 for place, other in others):
+        words = "the first row, of frozen layers from the same net without,"
     else:
         words = "the row before"
     if any(row.kind == "alternative" for row in rows):
         words += ", of ~ from the step in whose place it stands,"
     return words + (", of two parts beyond the sum of both," if any(row.is_interaction for row in rows) else "")
+
+
+def _is_taught(row: Row, other: Row) -> bool:
+    """Whether a row is the other one with a teacher."""
+    alone = replace(row.setup, treatment=replace(row.treatment, distillation=None))
+    return row.treatment.distillation is not None and alone.key == other.key
 
 
 def unfinished(rows: Sequence[Row], results: Sequence[Result], failures: Sequence[Failure]) -> list[Failure]:
@@ -211,7 +222,8 @@ def _too_few_seeds(frame: pd.DataFrame, rows: Sequence[Row], pairing: Pairing) -
         return []
     family = sum(not math.isnan(line["p"]) for _, line in there) or len(there)  # those that Holm's correction knows
     silent = [row for row, line in there if family * line["least_p"] > ALPHA]
-    seeds = int(frame["n"].max())
+    numbers = [line["change_n"] for _, line in there]
+    seeds = max(numbers)
     lines = []
     if len(silent) == len(there):
         kind: Pairing = "paired" if all(row.is_interaction for row in silent) else pairing
@@ -222,7 +234,7 @@ def _too_few_seeds(frame: pd.DataFrame, rows: Sequence[Row], pairing: Pairing) -
     elif silent:
         lines.append(f"too few seeds to show any change, however large: {', '.join(row.label for row in silent)}")
     enough = FEWEST if pairing == "paired" else FEWEST // 2
-    if 1 < seeds < enough:
+    if any(1 < number < enough for number in numbers):
         lines.append(f"of so few seeds the intervals are those of Student's t: a bootstrap takes {enough}")
     return [printable(line) for line in lines]
 
@@ -233,8 +245,10 @@ def _at_odds(frame: pd.DataFrame) -> list[str]:
     steps = frame.loc[without_zero & (frame["verdict"] == "not shown"), "step"]
     if steps.empty:
         return []
+    names = ", ".join(map(printable, steps[:MOST_NAMES]))
+    names += f" and {len(steps) - MOST_NAMES} more" if len(steps) > MOST_NAMES else ""
     return [
-        f"{', '.join(map(printable, steps))}: the interval leaves zero out and yet nothing is shown, as the verdict "
+        f"{names}: the interval leaves zero out and yet nothing is shown, as the verdict "
         "asks the exact test, which few seeds hardly pass, and corrects it for the number of rows"
     ]
 

@@ -58,10 +58,14 @@ class Run:
 
 def to_run(result: Result) -> Run:
     """What a tracker is told of a record."""
-    unit, spec = result.unit, printable(result.spec)[:NAME_LIMIT]
+    unit, spec = result.unit, printable(result.spec)
+    if len(spec) > NAME_LIMIT:  # two that begin alike stay two
+        spec = f"{spec[: NAME_LIMIT - 9]} {_sha256(result.key)[:8]}"
     identity = unit if re.fullmatch(r"[A-Za-z0-9_-]{1,64}", unit) else _sha256(unit)[:32]
-    told = ("spec", "key", "seed", "benchmark", "benchmark_id", "params", "macs", "device", "versions", "commit")
+    told = ("spec", "key", "seed", "benchmark", "benchmark_id", "params", "macs", "device", "versions", "commit",
+            "train_images", "treatment")  # fmt: skip
     config = {**result.definition, **{name: getattr(result, name) for name in told}, "unit": identity}
+    config["epochs"] = len(result.curve)  # trained, which the recipe's are multiplied to
     try:
         seconds = datetime.fromisoformat(result.finished).timestamp()
     except (ValueError, OverflowError, OSError):

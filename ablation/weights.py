@@ -12,7 +12,7 @@ from benchmarks.training.weights_file import check_weights, digest_of, header_of
 from benchmarks.treatment import DIGEST, HUB, split_settings
 from benchmarks.unit import initial_file
 
-INIT = re.compile(r"@init=(?P<value>[^@(),>~]+)")
+INIT = re.compile(r"@init=(?P<value>(?:~/)?[^@(),>~]+)")
 MODEL = re.compile(r"timm/([A-Za-z0-9_.]+)")
 LONGEST = 10_000  # letters of a plan
 
@@ -45,7 +45,8 @@ def keep(value: str, before: str, out: Path | None) -> str:
             raise InputError(f"{out / 'initial'} has no weights {value}: name their file, as in @init=FILE.safetensors")
         return value
     word, _, tag = value.partition(":")
-    path = _from_hub(before, tag) if word == HUB else Path(value)
+    file = Path(value).expanduser() if value.startswith("~/") else Path(value)  # behind an = no shell has done it
+    path = _from_hub(before, tag) if word == HUB else file
     check_weights(path)
     name = digest_of(path)
     if out is not None and not _is_kept(initial_file(out, name), name):

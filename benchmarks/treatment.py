@@ -83,6 +83,10 @@ class Treatment:
         as_it_is = self.teacher is not None and not self.teacher.is_trained
         return bool(self.weights or self.frozen) or as_it_is
 
+    def images(self, there: int, classes: int) -> int:
+        """How many it trains on, of so many in all, of as many in each class."""
+        return there if self.fraction == 1 else classes * max(1, round(self.fraction * Fraction(there, classes)))
+
     def recipe(self, recipe: Recipe, images: int = 0, all_images: int = 0) -> Recipe:
         """The recipe over this treatment's epochs, with the same share of warm-up; nothing else can be another.
 
@@ -168,10 +172,13 @@ def split_outside(text: str, sign: str) -> list[str]:
     return [*parts, text[start:]]
 
 
-def read_setup(text: str, baseline: str | None = None) -> Setup:
-    """Reads a setup. baseline: see `arch.spec.parse`. Raises InputError in one line."""
+def read_setup(text: str, baseline: str | None = None, depth: int = 0) -> Setup:
+    """Reads a setup. baseline: see `arch.spec.parse`. depth: how many nets it teaches, one behind the other.
+
+    Raises InputError in one line.
+    """
     spec, settings = split_settings(text)
-    return Setup(parse(spec, baseline), read_treatment(settings, baseline))
+    return Setup(parse(spec, baseline), read_treatment(settings, baseline, depth))
 
 
 def read_treatment(settings: list[str], baseline: str | None = None, depth: int = 0) -> Treatment:
@@ -218,8 +225,7 @@ def _distillation(given: dict[str, str], baseline: str | None, depth: int) -> Di
     if word in STANDS:
         teacher = STANDS[word]
     elif word.startswith("(") and word.endswith(")"):
-        spec, settings = split_settings(word[1:-1])
-        teacher = Setup(parse(spec, baseline), read_treatment(settings, baseline, depth + 1))
+        teacher = read_setup(word[1:-1], baseline, depth + 1)
     else:
         raise InputError(
             f"{'@teacher=' + word!r} is not previous, uniform or a net in brackets, as @teacher=(resnet20)"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ablation.commands.options import IdOption, RecordedBenchmark, RecordedSeeds, RecordedSpec
+from ablation.commands.options import IdOption, RecordedBenchmark, RecordedSeeds, RecordedSpec, find_recorded
 from arch.errors import InputError, printable
 from benchmarks.options import DEFAULT_OUT, DataOption, DeviceOption, JsonOption, OutOption, new_console, say
 
@@ -38,13 +38,12 @@ def errors(
 
     from ablation.errors import analyse, find_duplicates, without
     from ablation.outputs import stem_of
-    from ablation.records import Choice, find
+    from ablation.records import Choice
     from benchmarks.device import resolve_device
     from benchmarks.progress import Display
-    from benchmarks.results import Store
     from benchmarks.training.data import prepare
 
-    recorded = find(Store(out), Choice(spec, benchmark, benchmark_id))
+    recorded = find_recorded(out, Choice(spec, benchmark, benchmark_id))
     results = [result for result in recorded.results if seeds is None or result.seed < seeds]
     definition = recorded.benchmark.data
     with Display() as display:

@@ -20,8 +20,7 @@ from benchmarks.options import (
 )
 
 if TYPE_CHECKING:
-    from ablation.records import Recorded
-    from benchmarks.results import Store
+    from ablation.records import Choice, Recorded
 
 SpecArgument = Annotated[
     str,
@@ -127,20 +126,23 @@ class RecordedOptions:
     device: Annotated[str | None, typer.Option("--device", help="Only records of this kind of device.")] = None
 
     def find(self, plan: str | None, curves: bool = False) -> "Recorded":
-        """The records, with a warning where some cannot be read. curves: see `Store.results`. Raises InputError."""
-        from ablation.records import Choice, find
-        from benchmarks.results import Store
+        """See `find_recorded`."""
+        from ablation.records import Choice
 
-        store = Store(self.out)
-        recorded = find(store, Choice(plan, self.benchmark, self.benchmark_id, self.data, self.device), curves)
-        _warn_damaged(store)
-        return recorded
+        choice = Choice(plan, self.benchmark, self.benchmark_id, self.data, self.device)
+        return find_recorded(self.out, choice, curves)
 
 
-def _warn_damaged(store: "Store") -> None:
-    """Names the lines that its last reading could not read."""
+def find_recorded(out: Path, choice: "Choice", curves: bool = False) -> "Recorded":
+    """The records, with a warning where some cannot be read. curves: see `Store.results`. Raises InputError."""
+    from ablation.records import find
+    from benchmarks.results import Store
+
+    store = Store(out)
+    recorded = find(store, choice, curves)
     for file in store.damaged:
         print(f"warning: lines that cannot be read are left out: {file}", file=sys.stderr)
+    return recorded
 
 
 def pairing(paired: bool) -> Pairing:

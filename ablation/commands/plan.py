@@ -9,7 +9,7 @@ import typer
 
 from ablation.commands.options import PairedOption, SpecArgument, pairing
 from ablation.plan import read_plan
-from ablation.row import Pairing, Row
+from ablation.row import Pairing, Row, with_teachers
 from arch.errors import InputError
 from benchmarks.benchmark import Benchmark, get_benchmark
 from benchmarks.options import (
@@ -58,6 +58,7 @@ def plan(
     from ablation.weights import with_weights
 
     rows = read_plan(with_weights(spec, None), chosen)
+    trained = with_teachers(rows)
     changes = sum(bool(row.against) for row in rows)
     if not changes:
         raise InputError(f"{spec!r} compares nothing: give it a step, as in baseline+se, or a second net")
@@ -71,11 +72,11 @@ def plan(
         needed = seeds_needed(effect, known, wanted, changes, how)
     except ValueError as error:
         raise InputError(f"a change of {effect:g} points at a spread of {known:g}: {error}") from error
-    hours = _hours(rows, chosen, data, download, device) if timing else None
+    hours = _hours(trained, chosen, data, download, device) if timing else None
     lines = [
         {
             "seeds": seeds,
-            "runs": seeds * len({row.key for row in rows}),
+            "runs": seeds * len({row.key for row in trained}),
             "hours": None if hours is None else seeds * hours,
             "power": power(effect, known, seeds, changes, how),
             "smallest_effect": _smallest_effect(known, seeds, wanted, changes, how),

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ablation.commands.options import IdOption, RecordedBenchmark, RecordedSpec
+from ablation.commands.options import IdOption, RecordedBenchmark, RecordedSpec, find_recorded
 from arch.errors import InputError
 from benchmarks.options import DEFAULT_OUT, DataOption, DeviceOption, JsonOption, OutOption, say
 
@@ -29,13 +29,11 @@ def verify(
 
     The same seed on the same device and versions gives the same numbers to the bit: exit code 0. Exit code 1: others.
     """
-    from ablation.records import Choice, find
+    from ablation.records import Choice
     from ablation.verify import compare, train_again
     from benchmarks.progress import Display
-    from benchmarks.results import Store
 
-    store = Store(out)
-    recorded = find(store, Choice(spec, benchmark, benchmark_id), curves=True)
+    recorded = find_recorded(out, Choice(spec, benchmark, benchmark_id), curves=True)
     row = [row for row in recorded.rows if row.kind == "step"][-1]  # not an alternative to it
     there = {r.seed: r for r in recorded.results if r.key == row.key}
     if not there or (seed is not None and seed not in there):

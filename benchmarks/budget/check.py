@@ -59,7 +59,7 @@ class Training:
                 freeze(net, treatment.frozen)
             return net
 
-        images = round(counts[0] * treatment.fraction)
+        images = treatment.images(counts[0], benchmark.data.num_classes)
         treated = replace(benchmark, recipe=treatment.recipe(benchmark.recipe, images, counts[0]))
         lesson = partial(lesson_to_time, setup, benchmark)
         return cls(builder, treated, device, (images, counts[1]), lesson)

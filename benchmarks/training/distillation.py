@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from benchmarks.training.world import ALONE, World
 from benchmarks.treatment import PREVIOUS, Distillation
 
 
@@ -68,10 +69,11 @@ class Teaching:
         taught = hard_loss(logits, told) if self.settings.hard else soft_loss(logits, told, self.settings.temperature)
         return (1 - alpha) * plain + alpha * taught
 
-    def begin_epoch(self, student: nn.Module) -> None:
-        """Keeps the student as it is now, where that is the next epoch's teacher."""
+    def begin_epoch(self, student: nn.Module, world: World = ALONE) -> None:
+        """Keeps the student as it is now, where that is the next epoch's teacher; the same in all processes."""
         if self.settings.teacher != PREVIOUS:
             return
+        world.align(student)
         if self.teacher is None:
             self.teacher = copy.deepcopy(student).eval().requires_grad_(False)
         self.teacher.load_state_dict(student.state_dict())

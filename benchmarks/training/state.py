@@ -105,7 +105,7 @@ class TrainingState:
     def begin_epoch(self) -> None:
         """The next epoch, from its first batch."""
         if self.step.teaching is not None:
-            self.step.teaching.begin_epoch(self.step.model)
+            self.step.teaching.begin_epoch(self.step.model, self.step.world)
         self.epoch = RunningEpoch(self.seed, len(self.curve), self.images, self.step.device, self.step.world)
 
     def position(self, batches_per_epoch: int) -> int:

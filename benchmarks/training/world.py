@@ -31,6 +31,12 @@ class World:
             for tensor in sums:
                 dist.all_reduce(tensor)
 
+    def align(self, model: nn.Module) -> None:
+        """Gives all processes the first one's statistics, as their next forward would."""
+        if self.size > 1:
+            for statistic in model.buffers():
+                dist.broadcast(statistic, 0)
+
     def once(self, compute: Callable[[], T]) -> T:
         """What the first process computes, for all of them."""
         if self.size == 1:

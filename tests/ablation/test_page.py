@@ -79,7 +79,7 @@ def test_notes_beyond_a_few_are_counted(make_result: Make) -> None:
     ]
     notes = page_of(rows, results_of(rows, make_result), failures)["notes"]
     assert notes[-1] == "7 more notes are in the .json beside this page."
-    assert max(map(len, notes[1:])) <= 172
+    assert max(map(len, notes[1:])) <= 402
 
 
 def test_the_footer_says_where_the_numbers_are_from(make_result: Make) -> None:

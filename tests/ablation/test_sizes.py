@@ -8,7 +8,7 @@ from torch import nn
 
 from ablation.plan import read_plan
 from ablation.row import Row
-from ablation.sizes import explain_sizes
+from ablation.sizes import explain_sizes, may_differ_in_depth
 from arch.bases import BASES
 from arch.describe import describe
 from arch.models import build
@@ -134,3 +134,20 @@ def test_names_are_fit_for_any_terminal(make_result: Make) -> None:
     (sentence,) = explain_sizes(hostile, results)
     assert sentence.isprintable()
     assert len(sentence) < 300
+
+
+@pytest.mark.parametrize(
+    ("plan", "expected"),
+    [
+        ("baseline+se+cbam", False),
+        ("baseline+width=2", False),
+        ("baseline+depth=2", True),
+        ("compare:resnet8,resnet20", True),
+        ("compare:timm/resnet18,timm/resnet34", True),
+        ("compare:timm/resnet18,timm/resnet18@epochs=2", False),
+        ("distill:resnet20>resnet8", False),
+        ("compare:resnet20", False),
+    ],
+)
+def test_rows_of_the_same_stages_have_the_same_depth(plan: str, expected: bool) -> None:
+    assert may_differ_in_depth(read_plan(plan, DIGITS)) is expected

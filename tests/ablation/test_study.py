@@ -19,7 +19,7 @@ from benchmarks.results import Failure, Result, Store, unit_id
 from benchmarks.training.checkpoint import read_tensors, write_tensors
 from benchmarks.training.data import prepare
 from benchmarks.training.distillation import weights_digest
-from benchmarks.unit import PATIENCE, START_SECONDS, Unit, kept_file, record
+from benchmarks.unit import PATIENCE, START_SECONDS, Unit, checkpoint_folder, kept_file, record
 
 SPEC = "baseline+drop_path=0.2"
 
@@ -288,6 +288,26 @@ def test_a_student_learns_from_what_its_teacher_has_left(benchmark: Benchmark, t
     assert weights.read_bytes() == before
     assert store(tmp_path).failures() == []
     assert len(store(tmp_path).results()) == 4
+
+
+def test_what_a_teacher_that_is_trained_again_has_reached_is_kept(
+    benchmark: Benchmark, tmp_path: Path, make_result: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = of_plan(TAUGHT, benchmark, tmp_path)
+    of_plan_id = {"benchmark": benchmark.name, "benchmark_id": plan.benchmark_id}
+    teacher, student = make_result("resnet8", **of_plan_id), make_result("resnet8+width=0.5", **of_plan_id)
+    for result in (teacher, student):
+        store(tmp_path).append(result)
+        checkpoint_folder(tmp_path, result.unit).mkdir(parents=True)
+
+    def refuse(*_: object) -> None:
+        raise InputError("no further")
+
+    monkeypatch.setattr(Study, "_check", refuse)
+    with pytest.raises(InputError, match="no further"):
+        plan.carry_out(store(tmp_path), Quiet())
+    assert checkpoint_folder(tmp_path, teacher.unit).exists()  # its weights are gone
+    assert not checkpoint_folder(tmp_path, student.unit).exists()
 
 
 @pytest.mark.slow

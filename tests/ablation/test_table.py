@@ -194,6 +194,24 @@ def test_a_row_of_one_seed_is_not_among_those_that_holm_corrects_for(rows: list[
     assert "too few seeds to show any change, however large: +cbam" in table.notes
 
 
+def test_the_seeds_that_show_nothing_are_those_of_the_rows_that_are_compared(
+    rows: list[Row], make_result: Make
+) -> None:
+    results = [make_result("baseline", seed, 50 + 0.1 * seed) for seed in range(10)]
+    results.append(make_result("baseline+se", 0, 60.0))
+    [line] = [line for line in make_table(rows[:2], results, DIGITS).notes if "however large" in line]
+    assert line.startswith("1 seed can show no change among 1, however large: from 4 a row on")
+
+
+def test_a_note_names_no_more_rows_than_one_can_read(make_result: Make) -> None:
+    rows = path("baseline+drop_path=0.1" + "".join(f"~drop_path=0.{place}" for place in range(2, 7)), DIGITS)
+    levels = [(50.0, 50.2, 50.4, 50.6), (50.5, 50.9, 51.0, 51.2), *((50.0, 50.2, 50.4, 50.6),) * 5]
+    results = [make_result(row.spec, seed, top1) for row, own in zip(rows, levels, strict=True)
+               for seed, top1 in enumerate(own)]  # fmt: skip
+    [line] = [line for line in make_table(rows, results, DIGITS).notes if "leaves zero out" in line]
+    assert line.startswith("+drop_path, ~drop_path=0.2, ~drop_path=0.3 and 3 more: the interval")
+
+
 def test_an_interval_without_zero_beside_not_shown_is_explained(rows: list[Row], make_result: Make) -> None:
     accuracies = {"baseline": (50.0, 50.2, 50.4, 50.6), "baseline+se": (50.5, 50.9, 51.0, 51.2)}
     results = [make_result(s, seed, top1) for s, line in accuracies.items() for seed, top1 in enumerate(line)]
@@ -209,6 +227,17 @@ def test_an_interval_without_zero_beside_not_shown_is_explained(rows: list[Row],
         ("baseline+se~eca", "change from the row before, of ~ from the step in whose place it stands, with"),
         ("leave-one-out:baseline+se+cbam", "change from the first row with"),
         ("pairs:baseline+se+silu", "change from the first row, of two parts beyond the sum of both, with"),
+        ("baseline+se+cbam@teacher=(resnet20)", "change from the row before with"),
+        ("distill:resnet20>resnet8", "change from the same net trained alone, of ~ from the step in whose place it"),
+        ("compare:resnet8,resnet8@teacher=(resnet20)", "change from the same net trained alone with"),
+        ("compare:resnet20,resnet8,resnet8@teacher=(resnet20)", "change from the first row with"),
+        ("compare:resnet8@epochs=2,resnet8@teacher=uniform", "change from the row before with"),
+        ("compare:resnet8,resnet8@data=1/2", "change from the row before with"),
+        ("datasize(1/2,1):resnet8,resnet20", "change from the first net, or of pretrained weights from fresh ones, on"),
+        (
+            "compare:resnet8,resnet20,resnet8@init=0123456789abcdef,resnet8@init=0123456789abcdef@freeze=stem",
+            "change from the first row, of frozen layers from the same net without, with",
+        ),
     ],
 )
 def test_the_caption_says_what_a_change_is_from(plan: str, words: str, make_result: Make) -> None:

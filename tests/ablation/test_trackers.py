@@ -245,3 +245,17 @@ def test_a_full_disk_is_said_in_a_line(tracker: str, results: list[Result], smal
 def test_the_module_imports_no_library() -> None:
     program = f"import sys, ablation.trackers; raise SystemExit(any(n in sys.modules for n in {['torch', *TRACKERS]}))"
     assert subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[2]).returncode == 0
+
+
+def test_two_long_specs_that_begin_alike_have_two_names(make_result: Callable[..., Result]) -> None:
+    spec = "resnet8@teacher=(timm/tf_efficientnet_lite0/224@epochs=0@init=0123456789abcdef)@alpha=0."
+    one, other = (to_run(replace(make_result(), spec=f"{spec}{digit}", key=f"k{digit}")) for digit in (3, 4))
+    assert one.name != other.name
+    assert one.spec != other.spec
+    assert max(len(run.spec) for run in (one, other)) <= trackers.NAME_LIMIT
+
+
+def test_a_tracker_is_told_of_the_epochs_and_images_that_there_were(make_result: Callable[..., Result]) -> None:
+    result = replace(make_result(), train_images=40, treatment={"teacher": "resnet20"})
+    config = to_run(result).config
+    assert (config["epochs"], config["train_images"], config["treatment.teacher"]) == (2, 40, "resnet20")

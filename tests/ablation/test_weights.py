@@ -56,6 +56,12 @@ def test_each_file_becomes_its_digest_and_is_kept_beside_the_records(file: Path,
     assert len(read_plan(expected, BENCHMARKS["digits"])) == 3
 
 
+def test_a_file_may_lie_in_ones_home(file: Path, tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    plan = f"baseline+se~eca@init=~/{file.relative_to(tmp_path)}"
+    assert with_weights(plan, out) == f"baseline+se~eca@init={digest_of(file)}"
+
+
 def test_a_digest_stands_for_what_is_kept_when_the_file_is_gone(file: Path, out: Path) -> None:
     plan = with_weights(f"resnet8@init={file}", out)
     file.unlink()

@@ -1,14 +1,17 @@
 from collections.abc import Callable
 from dataclasses import fields, replace
 from fractions import Fraction
+from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from arch.errors import InputError
 from arch.spec import parse
-from benchmarks.benchmark import BENCHMARKS
+from benchmarks.benchmark import BENCHMARKS, Data
+from benchmarks.training.data import CachedData
 from benchmarks.training.recipe import Recipe
 from benchmarks.treatment import (
     DEEPEST,
@@ -243,6 +246,17 @@ def test_of_a_recipe_only_the_epochs_and_the_warm_up_can_be_others(recipe: Recip
 def test_a_longer_training_has_the_same_share_of_warm_up(epochs: str, expected: tuple[int, int]) -> None:
     treated = read_setup(f"resnet8@epochs={epochs}").treatment.recipe(Recipe(), 50_000, 50_000)
     assert (treated.epochs, treated.warmup_epochs) == expected
+
+
+@pytest.mark.parametrize("fraction", ["1/1000", "1/64", "1/40", "1/3", "0.51", "1"])
+@pytest.mark.parametrize(("classes", "each"), [(10, 8), (100, 100)])
+def test_a_part_of_the_images_is_counted_as_it_is_taken(fraction: str, classes: int, each: int, tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        np.save(tmp_path / f"{split}_labels.npy", np.repeat(np.arange(classes), each))
+    data = CachedData(tmp_path, tuple(map(str, range(classes))), "", (1, 8, 8), {})
+    treatment = read_setup(f"resnet8@data={fraction}").treatment
+    there = data.counts(Data("folder", classes), treatment.fraction)[0]
+    assert treatment.images(classes * each, classes) == there
 
 
 @pytest.mark.parametrize(("images", "epochs"), [(10_000, 30), (5_000, 62), (2_499, 130), (100, 1170)])

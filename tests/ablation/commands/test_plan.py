@@ -55,6 +55,12 @@ def test_a_plan_tells_the_fewest_seeds_that_show_the_change(planned: Callable[..
     assert content["hours_per_seed"] is None
 
 
+def test_a_teacher_that_is_no_row_is_trained_all_the_same(planned: Callable[..., dict[str, Any]]) -> None:
+    content = planned("baseline+se@teacher=(resnet20)")
+    assert content["changes"] == 1
+    assert all(line["runs"] == 3 * line["seeds"] for line in content["table"])
+
+
 def test_the_smallest_effect_is_shown_with_just_the_power_that_is_wanted(
     planned: Callable[..., dict[str, Any]],
 ) -> None:

@@ -69,6 +69,11 @@ def test_several_words_may_follow_fractions_and_init(planned: Planned) -> None:
     )
 
 
+def test_one_word_may_name_several_nets(planned: Planned) -> None:
+    words = ["timm/resnet18,timm/resnet34", "--fractions", "1", "--init", "imagenet"]
+    assert planned("datasize", *words) == "datasize(1):timm/resnet18@init=hub,timm/resnet34@init=hub"
+
+
 def test_several_options_are_as_good_as_several_words(planned: Planned) -> None:
     words = ["--fractions", "0.5", "--fractions", "1", "--equal", "updates"]
     assert planned("datasize", "resnet8", "resnet20", *words) == "datasize(0.5,1,updates):resnet8,resnet20"

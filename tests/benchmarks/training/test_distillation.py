@@ -17,6 +17,7 @@ from benchmarks.training.distillation import Teaching, hard_loss, soft_loss, wei
 from benchmarks.training.recipe import Recipe
 from benchmarks.training.step import LabelledImages
 from benchmarks.training.trainer import train
+from benchmarks.training.world import World
 from benchmarks.treatment import PREVIOUS, UNIFORM, Distillation, Setup
 
 RECIPE = Recipe(epochs=3, batch_size=16, lr=0.1, warmup_epochs=1, crop_padding=1, label_smoothing=0.0)
@@ -190,8 +191,8 @@ def test_the_previous_epochs_net_teaches_the_next(monkeypatch: pytest.MonkeyPatc
     student, teaching, kept = net(), taught(teacher=PREVIOUS, temperature=1.0), []
     begin = teaching.begin_epoch
 
-    def watch(now: nn.Module) -> None:
-        begin(now)
+    def watch(now: nn.Module, world: World) -> None:
+        begin(now, world)
         assert teaching.teacher is not None
         kept.append((weights_digest(now), weights_digest(teaching.teacher), teaching.teacher.training))
 

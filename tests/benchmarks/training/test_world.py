@@ -12,10 +12,12 @@ from torch import Tensor, nn
 
 from benchmarks.progress import silent
 from benchmarks.training.checkpoint import Checkpoint, newest, read_tensors, write_tensors
+from benchmarks.training.distillation import Teaching, weights_digest
 from benchmarks.training.recipe import Recipe
 from benchmarks.training.step import LabelledImages
 from benchmarks.training.trainer import train
 from benchmarks.training.world import ALONE, World
+from benchmarks.treatment import PREVIOUS, Distillation
 
 ROOT = Path(__file__).parent.parent.parent.parent
 RECIPE = Recipe(epochs=3, batch_size=8, lr=0.2, warmup_epochs=1, crop_padding=0, flip=0.0)
@@ -61,7 +63,12 @@ def main(rank: int, folder: Path) -> None:
     computed: list[int] = []
     shared = world.once(lambda: computed.append(rank) or {"by": rank, "evaluation": (1.5, None)})  # type: ignore[func-returns-value]
     weights, numbers = trained(world, folder / f"checkpoints-{rank}")
+    model = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(12), nn.Linear(12, 3))
+    itself = Teaching(Distillation(PREVIOUS), None, RECIPE.epochs)
+    train(model, images(35), images(35), RECIPE, 3, None, silent, "eager", world, itself)
+    assert itself.teacher is not None
     found = {
+        "teacher": weights_digest(itself.teacher),
         "part": world.part(torch.arange(6)).tolist(),
         "sums": [tensor.tolist() for tensor in sums],
         "computed": computed,
@@ -129,6 +136,12 @@ def test_two_processes_end_in_one_net(folder: Path) -> None:
     assert all(torch.equal(one[name], two[name]) for name in one)
     names = ("losses", "right", "final")
     assert [numbers[name] for name in names] == [others[name] for name in names]
+
+
+@pytest.mark.slow
+def test_two_processes_that_teach_themselves_have_one_teacher(folder: Path) -> None:
+    one, two = (read_tensors(folder / f"{rank}.safetensors")[1]["teacher"] for rank in range(2))
+    assert one == two  # the statistics of its norms too, which each process has of its own images
 
 
 @pytest.mark.slow
