@@ -191,16 +191,16 @@ class Study:
     def _check_images(self, rows: Sequence[Row]) -> None:
         """Raises InputError where a row's images fill no batch, and where two rows differ in nothing but in parts that
         hold the same images."""
-        batch_size, there = self.benchmark.recipe.batch_size, dict[object, str]()
+        batch_size, there = self.benchmark.recipe.batch_size, dict[object, Row]()
         for row in rows:
             images, _ = self.data.counts(self.benchmark.data, row.treatment.fraction)
             if images < batch_size:
                 which = "" if row.treatment.fraction == 1 else f"{row.label}: "
                 raise InputError(f"{which}{images} training images do not fill one batch of {batch_size}")
             alike = row.setup.architecture, replace(row.treatment, fraction=WHOLE), images
-            if other := there.get(alike):
-                raise InputError(f"{other} and {row.label} learn from the same {images} images: leave one out")
-            there[alike] = row.label
+            other = there.setdefault(alike, row)
+            if other.key != row.key:
+                raise InputError(f"{other.label} and {row.label} learn from the same {images} images: leave one out")
 
     def _unit(self, row: Row, seed: int, verdict: Verdict) -> Unit:
         return Unit(

@@ -5,6 +5,7 @@
 
 import argparse
 import os
+import secrets
 import statistics
 import time
 
@@ -36,7 +37,7 @@ def main() -> None:
     parser.add_argument("--units", type=int, default=24)
     parser.add_argument("--turns", type=int, default=5)
     options = parser.parse_args()
-    os.environ["RAY_AUTH_MODE"] = "token"
+    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     from ray.cluster_utils import Cluster as Processes
 
     processes = Processes(initialize_head=True, head_node_args={"num_cpus": 0})

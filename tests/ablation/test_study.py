@@ -330,6 +330,12 @@ def test_two_parts_of_the_same_images_are_one_too_many(benchmark: Benchmark, tmp
         of_plan("datasize(0.5,0.51,1):resnet8", benchmark, tmp_path).carry_out(store(tmp_path), Quiet())
 
 
+def test_a_path_that_comes_back_has_one_row_twice_and_trains_it_once(benchmark: Benchmark, tmp_path: Path) -> None:
+    plan = of_plan("baseline+se-se", benchmark, tmp_path)
+    plan._check_images(plan.rows)  # nothing to refuse
+    assert [row.spec for row, _ in plan.missing(store(tmp_path))] == ["resnet8", "resnet8+se"]
+
+
 def test_a_model_that_cannot_take_the_images_says_how_it_could(benchmark: Benchmark, tmp_path: Path) -> None:
     wide = replace(benchmark, budget=Budget(100_000_000))
     with pytest.raises(InputError, match=r"cannot take images of 8 pixels .*: timm/vgg11/PIXELS resizes them"):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -76,13 +77,10 @@ def visible_devices(report: Report) -> str | None:
 def host(python: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The process that holds the cluster; its first line was the address, which is set for what the test starts."""
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))  # whether or not there is one in ~/.ray
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as Ray sets it for a task of one CPU; it decides the last bits
-    address = ""
-    for _ in range(3):  # on a busy machine Ray gives its own start up
-        process = python(HOST)
-        if address := next((line.strip() for line in process.stdout if line[0].isdigit()), ""):
-            break
-    assert address
+    process = python(HOST)
+    address = next(line for line in process.stdout if line[0].isdigit()).strip()
     monkeypatch.setenv("RAY_ADDRESS", address)
     yield process
     process.stdin.write("end\n")
