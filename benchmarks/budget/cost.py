@@ -65,9 +65,8 @@ def _copy(model: nn.Module) -> nn.Module:
 
 def _count(model: nn.Module, input_shape: tuple[int, int, int]) -> Cost:
     model.eval()
-    with FlopCounterMode(
-        display=False, custom_mapping=OF_OUR_OWN
-    ) as counter:  # not under no_grad: its hooks fail on a view of a parameter there
+    # not under no_grad: the counter's hooks fail on a view of a parameter there
+    with FlopCounterMode(display=False, custom_mapping=OF_OUR_OWN) as counter:
         output = model(torch.zeros(1, *input_shape, device=_device(model)))
     registered = registered_parameters(model)  # after a run: a lazy layer has its parameters now
     return Cost(
