@@ -9,12 +9,12 @@ from ablation.commands.errors import errors
 from ablation.commands.export import export
 from ablation.commands.finetune import finetune
 from ablation.commands.list import list_names
-from ablation.commands.plan import plan
+from ablation.commands.power import plan
 from ablation.commands.report import report
 from ablation.commands.run import run
 from ablation.commands.table import table
 from ablation.commands.verify import verify
-from benchmarks.options import new_app, run_app
+from benchmarks.cli.options import new_app, run_app
 
 app = new_app("Sequential ablation of image classifiers under a fixed recipe and budget.")
 COMMANDS: dict[str, Callable[..., int]] = {

@@ -10,11 +10,6 @@ class InputError(ValueError):
     """Something a person gave us cannot be used. The message is one line and names what is valid."""
 
 
-def printable(text: str) -> str:
-    """The text with a question mark for each control character and lone surrogate, fit for any terminal or log."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
-
-
 def unknown(kind: str, word: str, valid: Iterable[str], place: str = "") -> InputError:
     """Returns the error for a word that is none of `valid`, naming the nearest, and all where they are few."""
     names = sorted(valid)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Plan:
+class NamedPlan:
     """A sequence of steps and why each of them is taken."""
 
     spec: str
@@ -16,8 +16,8 @@ class Plan:
     evidence: str
 
 
-PLANS: dict[str, Plan] = {
-    "seresnet50d_s1": Plan(
+PLANS: dict[str, NamedPlan] = {
+    "seresnet50d_s1": NamedPlan(
         spec="resnet50+avg_down+last_stride+se+silu+drop_path=0.2",
         aim="the proposal for cifar100: more than 82% under 30M parameters and two hours",
         evidence="""26,236,244 parameters and 1.99 GMACs for 100 classes at 32 px.

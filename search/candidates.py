@@ -10,9 +10,9 @@ from statistics import median
 from arch.errors import InputError
 from arch.spec import parse
 from arch.variant import Variant
-from benchmarks.benchmark import Benchmark, Data
 from benchmarks.budget.verdict import format_hours
-from search.space import ABSENT, Choices
+from benchmarks.definition.benchmark import Benchmark, DatasetConfig
+from search.space import ABSENT, ChoiceSpace
 
 HOPELESS = 4.0  # times the parameters' limit: what no narrower width makes up for
 DOUBT = 4.0  # times that nets of equal MACs may differ in speed from those that were timed
@@ -37,7 +37,7 @@ class Candidate:
 
 
 @dataclass
-class Hours:
+class HoursPredictor:
     """Predicts the hours of a net from its MACs and those that were timed here, as widely as MACs can mislead."""
 
     known: list[tuple[int, float]] = field(default_factory=list)  # (MACs, hours a MAC) of whole trainings
@@ -48,7 +48,7 @@ class Hours:
             self.known.append((macs, hours / macs))
 
     def expected(self, macs: int) -> float:
-        """Hours, by the median rate; 0 while nothing is known."""
+        """HoursPredictor, by the median rate; 0 while nothing is known."""
         return macs * median(rate for _, rate in self.known) if self.known else 0.0
 
     def surely_over(self, macs: int, limit: float) -> bool:
@@ -65,11 +65,11 @@ class Hours:
 
 
 @lru_cache(maxsize=10_000)
-def _count(variant: Variant, data: Data, max_params: int) -> tuple[int, int]:
+def _count(variant: Variant, data: DatasetConfig, max_params: int) -> tuple[int, int]:
     """(parameters, MACs), without a byte of memory; MACs are 0 where there are too many parameters. Loads torch."""
     from torch import device
 
-    import benchmarks.preload  # noqa: F401  # as children have it: without the warnings of libraries
+    import benchmarks.execution.preload  # noqa: F401  # as children have it: without the warnings of libraries
     from arch.models import build
     from benchmarks.budget.cost import count_on_meta, registered_parameters
 
@@ -81,7 +81,7 @@ def _count(variant: Variant, data: Data, max_params: int) -> tuple[int, int]:
     return params, count_on_meta(lambda: model, data.input_shape).macs or 0
 
 
-def screen(spec: str, benchmark: Benchmark, hours: Hours) -> Candidate:
+def screen(spec: str, benchmark: Benchmark, hours: HoursPredictor) -> Candidate:
     """Counts a candidate and judges what can be judged without timing it."""
     budget = benchmark.budget
     try:
@@ -101,7 +101,7 @@ def screen(spec: str, benchmark: Benchmark, hours: Hours) -> Candidate:
     return found()
 
 
-def worthwhile(space: Choices, benchmark: Benchmark) -> Choices:
+def worthwhile(space: ChoiceSpace, benchmark: Benchmark) -> ChoiceSpace:
     """The space without fragments that never change anything, or that alone make a net of HOPELESS times the budget.
 
     In it, a fragment that does not fit those before it adds nothing. One is kept that changes the base by itself, or

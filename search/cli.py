@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from arch.errors import InputError
-from benchmarks.benchmark import get_benchmark
-from benchmarks.options import (
+from benchmarks.cli.options import (
     DEFAULT_OUT,
     BenchmarkOption,
     DataOption,
@@ -26,16 +25,17 @@ from benchmarks.options import (
     new_console,
     run_app,
 )
+from benchmarks.definition.benchmark import get_benchmark
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-    from benchmarks.progress import Display
-    from benchmarks.results import Store
-    from search.finale import Finalist
-    from search.settings import Search
+    from benchmarks.execution.progress import Display
+    from benchmarks.records.store import RecordStore
+    from search.finalists import Finalist
+    from search.settings import SearchSettings
 
-app = new_app("Search image classifiers under a fixed recipe and budget.")
+app = new_app("SearchSettings image classifiers under a fixed recipe and budget.")
 
 OVER_BUDGET = 1  # exit code: nothing fits
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -46,7 +46,7 @@ def read_duration(text: str) -> float:
     """Seconds of `90s`, `45m`, `1.5h`, `2d`. Raises InputError."""
     match = re.fullmatch(r"([0-9]*\.?[0-9]+)([smhd])", text.strip())
     if match is None or not float(match[1]):
-        raise InputError(f"--timeout {text!r}: give a number and a unit, such as 90s, 45m, 3h or 1d")
+        raise InputError(f"--timeout {text!r}: give a number and a run, such as 90s, 45m, 3h or 1d")
     return float(match[1]) * UNITS[match[2]]
 
 
@@ -64,7 +64,7 @@ def search_command(
     max_params: Annotated[
         str | None, typer.Option("--max-params", metavar="N", help="Parameters of each candidate: 30M, 500K.")
     ] = None,
-    trials: Annotated[int, typer.Option("--trials", metavar="N", min=1, max=10**6, help="Candidates to train.")] = 64,
+    trials: Annotated[int, typer.Option("--trials", metavar="N", min=1, max=10**6, help="SearchRunner to train.")] = 64,
     timeout: Annotated[
         str | None,
         typer.Option(
@@ -114,9 +114,9 @@ def search_command(
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> int:
-    """Search for the best architecture whose whole training stays inside --budget-hours and --max-params.
+    """SearchSettings for the best architecture whose whole training stays inside --budget-hours and --max-params.
 
-    Candidates are trained for a fraction of the recipe, on a validation split of the training images; the best go on
+    SearchRunner are trained for a fraction of the recipe, on a validation split of the training images; the best go on
     for longer; finalists are trained wholly over several seeds, and the test images are read once, for the winner.
     --budget-hours limits what a candidate may cost, --timeout how long you wait. Exit codes: 0, 1 nothing fits the
     budget, 2 bad usage, 3 failed.
@@ -129,22 +129,22 @@ def search_command(
     if sampler == "evolution" and objective == "pareto":
         raise InputError("--sampler evolution knows one objective: take thompson, tpe, gp, nsga2 or random for pareto")
 
-    from benchmarks import engine
-    from benchmarks.device import resolve_device
-    from benchmarks.progress import Display
-    from benchmarks.results import Store
-    from benchmarks.training.data import prepare
+    from benchmarks.datasets.cache import prepare
+    from benchmarks.execution import local
+    from benchmarks.execution.device import resolve_device
+    from benchmarks.execution.progress import Display
+    from benchmarks.records.store import RecordStore
     from search.candidates import worthwhile
     from search.rungs import Rungs
-    from search.settings import Search
+    from search.settings import SearchSettings
     from search.space import load_space, of_all_parts
 
-    store = Store(out)
+    store = RecordStore(out)
     store.create()
     with store.lock(), Display() as display:
-        engine.start()  # imports torch while the images are looked up
+        local.start()  # imports torch while the images are looked up
         own = load_space(space, chosen.baseline) if space else worthwhile(of_all_parts(), chosen)
-        search = Search(
+        search = SearchSettings(
             benchmark=chosen,
             data=prepare(chosen.data, data, download, display),
             device=resolve_device(device),
@@ -164,8 +164,8 @@ def search_command(
 
 
 def _search(
-    search: "Search",
-    store: "Store",
+    search: "SearchSettings",
+    store: "RecordStore",
     display: "Display",
     started: float,
     storage: str | None,
@@ -174,13 +174,13 @@ def _search(
     seed: int,
     as_json: bool,
 ) -> int:
-    from benchmarks.engine import ChildFailed
-    from search import trials as of_trial
-    from search.finale import Finale
-    from search.samplers import SAMPLERS, halving
+    from benchmarks.execution.local import WorkerFailed
+    from search import trial_attrs as of_trial
+    from search.finalists import FinalSelection
+    from search.runner import NothingFits, SearchRunner, describe_plan
+    from search.samplers.registry import SAMPLERS, halving
     from search.settings import DIRECTIONS
     from search.storage import naming_the_storage, open_storage, open_study
-    from search.study import Candidates, NothingFits, describe_plan
 
     url = storage or f"sqlite:///{search.out.resolve() / 'search.db'}"
     deadline = math.inf if search.timeout is None else started + search.timeout
@@ -190,7 +190,7 @@ def _search(
         study.sampler = SAMPLERS[sampler](secrets.randbelow(2**31) if resume else seed)  # who joins draws otherwise
         display.say(describe_plan(search))
         try:
-            Candidates(search, study, store, display, deadline).carry_out()
+            SearchRunner(search, study, store, display, deadline).carry_out()
         except NothingFits as nothing:
             print(f"search: {nothing}", file=sys.stderr)
             return OVER_BUDGET
@@ -199,8 +199,8 @@ def _search(
     if search.objective == "pareto":
         leaders = of_trial.front(leaders)
     try:
-        finalists = Finale(search, store, display, deadline).carry_out(leaders) if search.finalists else []
-    except ChildFailed:  # what was found is shown all the same
+        finalists = FinalSelection(search, store, display, deadline).carry_out(leaders) if search.finalists else []
+    except WorkerFailed:  # what was found is shown all the same
         _show(search, everything, [], display, time.monotonic() - started, as_json)
         raise
     _show(search, everything, finalists, display, time.monotonic() - started, as_json)
@@ -208,7 +208,7 @@ def _search(
 
 
 def _show(
-    search: "Search",
+    search: "SearchSettings",
     everything: "Sequence[FrozenTrial]",
     finalists: "Sequence[Finalist]",
     display: "Display",
@@ -216,7 +216,7 @@ def _show(
     as_json: bool,
 ) -> None:
     """Writes what the search has found, and prints it."""
-    from search.outputs import conclude, finalists_frame, to_terminal
+    from search.report.outputs import conclude, finalists_frame, to_terminal
 
     found = conclude(search, everything, finalists, seconds, display)
     if as_json:

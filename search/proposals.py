@@ -9,11 +9,11 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from arch.errors import InputError
 from arch.spec import parse
-from search import trials
-from search.candidates import Candidate, Hours, screen
-from search.settings import Search
-from search.space import ABSENT, Choices
-from search.workers import REASON, WORKER
+from search import trial_attrs as trials
+from search.candidates import Candidate, HoursPredictor, screen
+from search.heartbeat import REASON, WORKER
+from search.settings import SearchSettings
+from search.space import ABSENT, ChoiceSpace
 
 GIVE_UP = 200  # proposals in a row that come to nothing, after which there is no more to find
 UNSAID_SECONDS = 5.0  # that a trial is waited for to say what it tries
@@ -23,11 +23,11 @@ NEIGHBOURS = 50  # of a candidate that is known, among which one that is not is 
 class Proposals:
     """Asks a study for candidates."""
 
-    def __init__(self, search: Search, study: Study, hours: Hours) -> None:
+    def __init__(self, search: SearchSettings, study: Study, hours: HoursPredictor) -> None:
         self.search, self.study, self.hours = search, study, hours
         self.refusals: list[str] = []
         self.in_vain = 0  # in a row
-        size = search.space.size if isinstance(search.space, Choices) else GIVE_UP
+        size = search.space.size if isinstance(search.space, ChoiceSpace) else GIVE_UP
         self.patience = min(GIVE_UP, max(20, 3 * size))
 
     @property
@@ -38,7 +38,7 @@ class Proposals:
     def enqueue_base(self) -> None:
         """Lets the base be the first candidate of a new study, so that there is one to fall back on."""
         space = self.search.space
-        if isinstance(space, Choices) and not self._others(-1) and all(ABSENT in c for c in space.choices.values()):
+        if isinstance(space, ChoiceSpace) and not self._others(-1) and all(ABSENT in c for c in space.choices.values()):
             self.study.enqueue_trial(dict.fromkeys(space.choices, ABSENT))
 
     def ask(self, worker: str) -> tuple[Trial, Candidate] | None:
@@ -109,7 +109,7 @@ class Proposals:
     def _queue_neighbour(self, trial: Trial) -> None:
         """Queues the candidate with one choice made otherwise: a sampler that repeats itself must not stand still."""
         space = self.search.space
-        if not isinstance(space, Choices):
+        if not isinstance(space, ChoiceSpace):
             return
         rng = random.Random(f"{self.search.name} {trial.number}")
         taken = {other.user_attrs.get(trials.KEY) for other in self._others(-1)}

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from benchmarks.benchmark import Benchmark, Split
+from benchmarks.definition.benchmark import Benchmark, Split
 
 SPLIT: Split = "val"  # the test split is never opened by what selects
 

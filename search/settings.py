@@ -1,4 +1,4 @@
-"""`Search`: all that a search is asked to do, as data."""
+"""`SearchSettings`: all that a search is asked to do, as data."""
 
 import hashlib
 import json
@@ -6,10 +6,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from benchmarks import engine
-from benchmarks.benchmark import Benchmark, identify
-from benchmarks.engine import StreamingEngine
-from benchmarks.training.data import CachedData
+from benchmarks.datasets.cache import CachedDataset
+from benchmarks.definition.benchmark import Benchmark, identify
+from benchmarks.execution import local
+from benchmarks.execution.local import StreamingExecutor
 from search.rungs import SPLIT, Rungs
 from search.space import Space
 
@@ -24,11 +24,11 @@ DIRECTIONS: dict[Objective, list[Literal["maximize", "minimize"]]] = {
 
 
 @dataclass(frozen=True)
-class Search:
+class SearchSettings:
     """One study: its space and benchmark, its limits, and how its winner is chosen."""
 
     benchmark: Benchmark
-    data: CachedData
+    data: CachedDataset
     device: str
     out: Path
     space: Space
@@ -41,7 +41,7 @@ class Search:
     seeds: int = 3
     time_limit: float | None = None  # seconds for one training; None: a multiple of what is predicted
     named: str = ""  # the options that choose benchmark and images, as they were given
-    engine: StreamingEngine = engine
+    executor: StreamingExecutor = local
 
     def finale_seconds(self, training: float) -> float:
         """That finalists and winner take where one whole training takes so many seconds."""

@@ -42,7 +42,7 @@ class Space(Protocol):
 
 
 @dataclass(frozen=True)
-class Choices:
+class ChoiceSpace:
     """A base, and for each choice the fragments of which a candidate has one: `{"attention": ("", "+se", "+cbam")}`."""
 
     choices: Mapping[str, tuple[str, ...]]
@@ -88,7 +88,7 @@ class Choices:
 
 
 @dataclass(frozen=True)
-class Function:
+class FunctionSpace:
     """A user's own Python function from an Optuna trial to a spec."""
 
     function: Callable[[Trial], str]
@@ -117,7 +117,7 @@ def _hash(content: Any) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
 
 
-def of_all_parts() -> Choices:
+def of_all_parts() -> ChoiceSpace:
     """Every registered part: one choice a group, of its parts with each of the values that they say are worth a try.
 
     Registry order is the order in which they are applied.
@@ -128,7 +128,7 @@ def of_all_parts() -> Choices:
         if part.value is not None:
             fragments = [f"+{part.name}={_text(value)}" for value in part.value.candidates()]
         choices.setdefault(part.group, [ABSENT]).extend(fragments)
-    return Choices({name: tuple(fragments) for name, fragments in choices.items()})
+    return ChoiceSpace({name: tuple(fragments) for name, fragments in choices.items()})
 
 
 def _text(value: float | int | str) -> str:
@@ -144,7 +144,7 @@ def load_space(text: str, baseline: str) -> Space:
     return _read_function(path, function) if path.suffix == ".py" else _read_choices(path, baseline)
 
 
-def _read_choices(path: Path, baseline: str) -> Choices:
+def _read_choices(path: Path, baseline: str) -> ChoiceSpace:
     """`base = "baseline"` (as it is where it is left out) and [choices], each a list of fragments such as "+se"."""
     try:
         content = tomllib.loads(path.read_text())
@@ -164,7 +164,7 @@ def _read_choices(path: Path, baseline: str) -> Choices:
             raise InputError(f"--space {path}: {name} has a fragment twice")
         for fragment in fragments:
             _check_fragment(fragment, f"--space {path}: {name}")
-    return Choices({name: tuple(fragments) for name, fragments in choices.items()}, base)
+    return ChoiceSpace({name: tuple(fragments) for name, fragments in choices.items()}, base)
 
 
 def _check_fragment(fragment: str, where: str) -> None:
@@ -185,7 +185,7 @@ def _check_fragment(fragment: str, where: str) -> None:
                 raise InputError(f"{where}: part {name!r} in {fragment!r}: {error}") from error
 
 
-def _read_function(path: Path, name: str) -> Function:
+def _read_function(path: Path, name: str) -> FunctionSpace:
     spec = importlib.util.spec_from_file_location("search_space", path)
     assert spec is not None
     assert spec.loader is not None
@@ -197,7 +197,7 @@ def _read_function(path: Path, name: str) -> Function:
     function = getattr(module, name or "space", None)
     if not inspect.isfunction(function):
         raise InputError(f"--space {path}: it has no function {name or 'space'!r} from a trial to a spec")
-    return Function(function, inspect.getsource(module))
+    return FunctionSpace(function, inspect.getsource(module))
 
 
 def _line(error: BaseException) -> str:

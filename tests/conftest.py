@@ -12,11 +12,11 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from benchmarks.benchmark import Benchmark, Budget, Data
-from benchmarks.engine import CHILD_ENVIRONMENT
-from benchmarks.signals import STOP_SIGNALS
-from benchmarks.training.data import CachedData, prepare
-from benchmarks.training.recipe import Recipe
+from benchmarks.datasets.cache import CachedDataset, prepare
+from benchmarks.definition.benchmark import Benchmark, Budget, DatasetConfig
+from benchmarks.definition.recipe import Recipe
+from benchmarks.execution.local import CHILD_ENVIRONMENT
+from benchmarks.execution.signals import STOP_SIGNALS
 
 ROOT = Path(__file__).parent.parent
 
@@ -39,19 +39,19 @@ def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(autouse=True)
 def _no_progress_however_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a command prints is not to depend on how busy the machine is."""
-    monkeypatch.setattr("benchmarks.progress.PLAIN_EVERY", 1e9)
+    monkeypatch.setattr("benchmarks.execution.progress.PLAIN_EVERY", 1e9)
 
 
 @pytest.fixture(scope="session")
 def tiny() -> Benchmark:
     """80 of the digits to train on for two epochs, 50 to test on."""
-    data = Data("digits", 10, image_size=8, in_chans=1, train_per_class=8, test_per_class=5)
+    data = DatasetConfig("digits", 10, image_size=8, in_chans=1, train_per_class=8, test_per_class=5)
     recipe = Recipe(epochs=2, batch_size=32, lr=0.1, warmup_epochs=1, crop_padding=1, flip=0.0)
     return Benchmark("tiny", data, "resnet8", recipe, Budget(max_params=200_000, max_hours=0.05))
 
 
 @pytest.fixture(scope="session")
-def digits(cache_home: Path, tiny: Benchmark) -> CachedData:
+def digits(cache_home: Path, tiny: Benchmark) -> CachedDataset:
     """scikit-learn's digits, decoded."""
     return prepare(tiny.data, None)
 

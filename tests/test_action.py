@@ -48,11 +48,11 @@ def run(folder: Path, **environment: str) -> tuple[int, str, str]:
     summary, output = folder / "summary.md", folder / "output"
     (folder / "bin").mkdir()
     command = folder / "bin" / "budget-check"  # what an installation would have put on the path
-    program = "from benchmarks.budget.cli import main; import sys; sys.exit(main(sys.argv[1:]))"
+    program = "from benchmarks.cli.budget_check import main; import sys; sys.exit(main(sys.argv[1:]))"
     command.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{program}" "$@"\n')
     command.chmod(0o755)
     code = subprocess.run(
-        ["bash", str(ROOT / "benchmarks/budget/action.sh")],
+        ["bash", str(ROOT / "benchmarks/cli/action.sh")],
         cwd=folder,
         capture_output=True,
         env={

@@ -10,22 +10,22 @@ from ablation.cli import main
 from arch.models import build
 from arch.spec import Architecture, parse
 from arch.timm_model import TimmModel
-from benchmarks.benchmark import BENCHMARKS
-from benchmarks.budget import sandbox
-from benchmarks.budget.file_check import check_file
 from benchmarks.budget.throughput import measure_throughput
-from benchmarks.progress import silent
-from benchmarks.side_by_side import measure
-from benchmarks.training.checkpoint import Checkpoint, Stopped
-from benchmarks.training.data import CachedData
-from benchmarks.training.distillation import Teaching, weights_digest
-from benchmarks.training.execution import COMPILED, Execution
-from benchmarks.training.recipe import Recipe
-from benchmarks.training.state import Epoch
-from benchmarks.training.step import LabelledImages, TrainingStep
+from benchmarks.datasets.cache import CachedDataset
+from benchmarks.definition.benchmark import BENCHMARKS
+from benchmarks.definition.overrides import read_run_config
+from benchmarks.definition.recipe import Recipe
+from benchmarks.execution.progress import silent
+from benchmarks.runs.run import Run
+from benchmarks.runs.runs_per_device import measure
+from benchmarks.sandbox import sandbox
+from benchmarks.sandbox.file_check import check_file
+from benchmarks.training.checkpoint import Checkpoint, TrainingStopped
+from benchmarks.training.compile_mode import COMPILED, CompileMode
+from benchmarks.training.distillation import Distiller, weights_digest
+from benchmarks.training.state import EpochMetrics
+from benchmarks.training.step import DeviceImages, TrainingStep
 from benchmarks.training.trainer import make_deterministic, train
-from benchmarks.treatment import read_setup
-from benchmarks.unit import Unit
 
 pytestmark = [
     pytest.mark.gpu,
@@ -38,20 +38,22 @@ SPEC = "resnet8+se+drop_path=0.2"
 
 def train_on_gpu(
     precision: str,
-    execution: Execution = "eager",
+    compile_mode: CompileMode = "eager",
     checkpoint: Checkpoint | None = None,
     architecture: Architecture | None = None,
-    teaching: Teaching | None = None,
-) -> tuple[list[Epoch], dict[str, torch.Tensor]]:
+    distiller: Distiller | None = None,
+) -> tuple[list[EpochMetrics], dict[str, torch.Tensor]]:
     make_deterministic()
     torch.manual_seed(0)
     generator = torch.Generator("cuda").manual_seed(0)
     images = torch.randint(256, (512, 3, 32, 32), dtype=torch.uint8, device="cuda", generator=generator)
     labels = images.float().mean((1, 2, 3)).argsort().argsort() * 10 // 512
-    split = LabelledImages(images, labels)
+    split = DeviceImages(images, labels)
     model = build(architecture or parse(SPEC).variant(), 10, 3, 32).to("cuda")
     recipe = Recipe(epochs=3, batch_size=64, warmup_epochs=1, precision=precision)
-    curve, _ = train(model, split, split, recipe, seed=0, checkpoint=checkpoint, execution=execution, teaching=teaching)
+    curve, _ = train(
+        model, split, split, recipe, seed=0, checkpoint=checkpoint, compile_mode=compile_mode, distiller=distiller
+    )
     return curve, {name: tensor.cpu() for name, tensor in model.state_dict().items()}
 
 
@@ -62,15 +64,15 @@ def test_same_seed_same_gpu_same_numbers(precision: str) -> None:
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
-@pytest.mark.parametrize("execution", ["eager", *COMPILED["cuda"]])
-def test_taught_too_the_numbers_are_the_same_each_time_and_the_teacher_stays(execution: Execution) -> None:
-    setup, found = read_setup("resnet8@teacher=(resnet20)"), []
+@pytest.mark.parametrize("compile_mode", ["eager", *COMPILED["cuda"]])
+def test_taught_too_the_numbers_are_the_same_each_time_and_the_teacher_stays(compile_mode: CompileMode) -> None:
+    config, found = read_run_config("resnet8@teacher=(resnet20)"), []
     for _ in range(2):
         torch.manual_seed(1)
         teacher = build(parse("resnet20").variant(), 10).to("cuda")
         before = weights_digest(teacher)
-        assert setup.treatment.distillation is not None
-        found.append(train_on_gpu("fp16", execution, teaching=Teaching(setup.treatment.distillation, teacher, 3)))
+        assert config.overrides.distillation is not None
+        found.append(train_on_gpu("fp16", compile_mode, distiller=Distiller(config.overrides.distillation, teacher, 3)))
         assert weights_digest(teacher) == before
     assert [line.train_loss for line in found[0][0]] == [line.train_loss for line in found[1][0]]
 
@@ -83,25 +85,27 @@ def test_images_resized_on_the_gpu_give_the_same_numbers_each_time() -> None:
     assert losses[0] == losses[1]
 
 
-@pytest.mark.parametrize("execution", COMPILED["cuda"])
-def test_compiled_too_the_numbers_are_the_same_each_time(execution: Execution) -> None:
-    curves, weights = zip(*(train_on_gpu("fp16", execution) for _ in range(2)), strict=True)
+@pytest.mark.parametrize("compile_mode", COMPILED["cuda"])
+def test_compiled_too_the_numbers_are_the_same_each_time(compile_mode: CompileMode) -> None:
+    curves, weights = zip(*(train_on_gpu("fp16", compile_mode) for _ in range(2)), strict=True)
     assert [line.train_loss for line in curves[0]] == [line.train_loss for line in curves[1]]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     eager, _ = train_on_gpu("fp16")
     assert curves[0][-1].train_loss == pytest.approx(eager[-1].train_loss, rel=0.2)
 
 
-@pytest.mark.parametrize("execution", ["eager", *COMPILED["cuda"]])
-def test_stopped_in_the_middle_of_an_epoch_it_ends_in_the_same_numbers(execution: Execution, tmp_path: Path) -> None:
-    curve, weights = train_on_gpu("fp16", execution)
+@pytest.mark.parametrize("compile_mode", ["eager", *COMPILED["cuda"]])
+def test_stopped_in_the_middle_of_an_epoch_it_ends_in_the_same_numbers(
+    compile_mode: CompileMode, tmp_path: Path
+) -> None:
+    curve, weights = train_on_gpu("fp16", compile_mode)
     asked = count(1)
-    with pytest.raises(Stopped):
-        train_on_gpu("fp16", execution, Checkpoint(tmp_path, {}, stopping=lambda: next(asked) > 22))
+    with pytest.raises(TrainingStopped):
+        train_on_gpu("fp16", compile_mode, Checkpoint(tmp_path, {}, stopping=lambda: next(asked) > 22))
     resumed = Checkpoint(tmp_path, {})
     assert resumed.loaded is not None
     assert 0 < resumed.loaded[1]["batch"] < 8
-    again, same = train_on_gpu("fp16", execution, resumed)
+    again, same = train_on_gpu("fp16", compile_mode, resumed)
     assert [line.train_loss for line in again] == [line.train_loss for line in curve]
     assert all(torch.equal(weights[name], same[name]) for name in weights)
 
@@ -116,7 +120,7 @@ def test_two_gpus_share_each_batch(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_nothing_waits_for_the_gpu_inside_an_epoch() -> None:
     recipe, generator = Recipe(epochs=2, batch_size=64, warmup_epochs=1), torch.Generator("cuda").manual_seed(0)
     images = torch.randint(256, (512, 32, 32, 3), dtype=torch.uint8, device="cuda").permute(0, 3, 1, 2)
-    split = LabelledImages(images, torch.randint(10, (512,), device="cuda"))
+    split = DeviceImages(images, torch.randint(10, (512,), device="cuda"))
     step = TrainingStep(build(parse(SPEC).variant(), 10).to("cuda"), recipe, 8)
     order = torch.randperm(512, device="cuda")
     for mode in ("default", "error"):  # the first round makes what is made once
@@ -141,10 +145,10 @@ def test_a_first_step_that_the_scaler_skips_leaves_nothing_behind() -> None:
         assert not step.optimizer.state[parameter]["momentum_buffer"].any()
 
 
-def test_trainings_share_the_gpu(tmp_path: Path, digits: CachedData) -> None:
+def test_trainings_share_the_gpu(tmp_path: Path, digits: CachedDataset) -> None:
     benchmark, spec = BENCHMARKS["digits"], "resnet8"
-    unit = Unit(read_setup(spec), benchmark, 0, digits, "cuda", tmp_path, spec, 1, 1, 0.1)
-    assert measure(unit, 2, peak=2**20) > 0
+    run = Run(read_run_config(spec), benchmark, 0, digits, "cuda", tmp_path, spec, 1, 1, 0.1)
+    assert measure(run, 2, peak=2**20) > 0
 
 
 def test_mixed_precision_keeps_float32_weights_and_a_finite_loss() -> None:
@@ -165,14 +169,16 @@ def test_throughput_is_measured_at_the_recipes_own_batch() -> None:
 
 
 @pytest.mark.parametrize("kind", ["bubblewrap", "sandlock"])
-def test_a_file_is_timed_on_the_gpu_in_each_sandbox(kind: sandbox.Kind, tmp_path: Path) -> None:
+def test_a_file_is_timed_on_the_gpu_in_each_sandbox(kind: sandbox.SandboxKind, tmp_path: Path) -> None:
     if not sandbox.works(kind):
         pytest.skip(f"{kind} does not work here")
     path = tmp_path / "net.py"
     path.write_text(
         "from arch.models import build\nfrom arch.spec import parse\nnet = build(parse('resnet8').variant(), 10, 1)"
     )
-    verdict, _ = check_file(str(path), BENCHMARKS["digits"], "cuda", (1297, 500), silent, sandbox.Limits(), kind=kind)
+    verdict, _ = check_file(
+        str(path), BENCHMARKS["digits"], "cuda", (1297, 500), silent, sandbox.SandboxLimits(), kind=kind
+    )
     assert verdict.throughput is not None
     assert verdict.throughput.batch_size == BENCHMARKS["digits"].recipe.batch_size
     assert "cpu" not in verdict.device

@@ -5,10 +5,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from ablation.commands.carry_out import carry_out
 from ablation.commands.options import PretrainedOption, RunOptions
-from ablation.datasize import STARTS, datasize_plan
-from benchmarks.options import with_options
+from ablation.commands.run_plan import run_plan
+from ablation.plans.datasize import STARTS, datasize_plan
+from benchmarks.cli.options import with_options
 
 PART = re.compile(r"[0-9]+(/[0-9]+|\.[0-9]+)?")
 
@@ -34,13 +34,13 @@ def datasize(
 
     Every cell is a training of its own with fresh weights; a smaller part is inside each larger one.
     """
-    from ablation.weights import local
+    from ablation.plans.pretrained import resolve_pretrained
 
     # several words may follow --fractions and --init; those after the first arrive among the models, which none can be
     parts = [word for word in models if PART.fullmatch(word)]
     starts = [word for word in models if word in STARTS]
     models = [word for word in models if word not in (*parts, *starts)]
     starts = [*(init or STARTS[:1]), *starts]
-    weights = local(pretrained, options.out) if STARTS[1] in starts else ""
+    weights = resolve_pretrained(pretrained, options.out) if STARTS[1] in starts else ""
     plan = datasize_plan(models, [*fractions, *parts], starts, weights, equal)
-    return carry_out(plan, options)
+    return run_plan(plan, options)

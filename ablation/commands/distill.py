@@ -4,11 +4,11 @@ from typing import Annotated
 
 import typer
 
-from ablation.commands.carry_out import carry_out
 from ablation.commands.options import RunOptions
-from ablation.distill import SMOOTHING, distill_plan
-from benchmarks.options import with_options
-from benchmarks.treatment import Distillation
+from ablation.commands.run_plan import run_plan
+from ablation.plans.distill import SMOOTHING, distill_plan
+from benchmarks.cli.options import with_options
+from benchmarks.definition.overrides import Distillation
 
 
 @with_options
@@ -40,9 +40,9 @@ def distill(
     The rows: both alone; the student taught; label smoothing alone and the student trained as long (~); a fresh
     student taught by the taught one; a fresh teacher taught by the plain student.
     """
-    from ablation.weights import recorded_net
+    from ablation.plans.pretrained import recorded_net
 
     plan = distill_plan(
         recorded_net(teacher, options.out), student, temperature, alpha, growing, hard, smooth, progressive
     )
-    return carry_out(plan, options)
+    return run_plan(plan, options)

@@ -2,13 +2,13 @@
 
 import json
 
-from benchmarks.options import DEFAULT_OUT, FAILED, DeviceOption, JsonOption, OutOption, new_console
+from benchmarks.cli.options import DEFAULT_OUT, FAILED, DeviceOption, JsonOption, OutOption, new_console
 
 
 def doctor(out: OutOption = DEFAULT_OUT, device: DeviceOption = "auto", as_json: JsonOption = False) -> int:
     """Tell what is installed, the device and the free space, and train for a moment: all that a bug report needs."""
-    from benchmarks.doctor import examine, to_json
-    from benchmarks.progress import Display
+    from benchmarks.cli.doctor import examine, to_json
+    from benchmarks.execution.progress import Display
 
     console = new_console()
     findings = []

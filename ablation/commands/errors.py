@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ablation.commands.options import IdOption, RecordedBenchmark, RecordedSeeds, RecordedSpec, find_recorded
-from arch.errors import InputError, printable
-from benchmarks.options import DEFAULT_OUT, DataOption, DeviceOption, JsonOption, OutOption, new_console, say
+from arch.errors import InputError
+from arch.text import printable
+from benchmarks.cli.options import DEFAULT_OUT, DataOption, DeviceOption, JsonOption, OutOption, new_console, say
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ablation.errors import Errors
-    from benchmarks.near_duplicates import NearDuplicates
+    from ablation.analysis.errors import ErrorAnalysis
+    from benchmarks.datasets.near_duplicates import NearDuplicates
 
 WORST = 10  # classes and confusions that are printed; the files have all
 
@@ -36,14 +37,14 @@ def errors(
     """Tell where the last row of PLAN errs: by class, and what is taken for what; trains nothing."""
     import numpy as np
 
-    from ablation.errors import analyse, find_duplicates, without
-    from ablation.outputs import stem_of
-    from ablation.records import Choice
-    from benchmarks.device import resolve_device
-    from benchmarks.progress import Display
-    from benchmarks.training.data import prepare
+    from ablation.analysis.errors import analyse, find_duplicates, without
+    from ablation.analysis.records import RecordQuery
+    from ablation.report.table_output import stem_of
+    from benchmarks.datasets.cache import prepare
+    from benchmarks.execution.device import resolve_device
+    from benchmarks.execution.progress import Display
 
-    recorded = find_recorded(out, Choice(spec, benchmark, benchmark_id))
+    recorded = find_recorded(out, RecordQuery(spec, benchmark, benchmark_id))
     results = [result for result in recorded.results if seeds is None or result.seed < seeds]
     definition = recorded.benchmark.data
     with Display() as display:
@@ -73,9 +74,9 @@ def errors(
 
 
 def _content(
-    errors: "Errors", found: "NearDuplicates | None", table: "pd.DataFrame | None", files: list[str]
+    errors: "ErrorAnalysis", found: "NearDuplicates | None", table: "pd.DataFrame | None", files: list[str]
 ) -> dict[str, Any]:
-    from ablation.errors import confusions
+    from ablation.analysis.errors import confusions
 
     doubles = None
     if found is not None and table is not None:
@@ -94,11 +95,11 @@ def _content(
     }
 
 
-def _write(errors: "Errors", stem: Any) -> list[str]:
+def _write(errors: "ErrorAnalysis", stem: Any) -> list[str]:
     """All classes and the whole matrix as CSV, and the matrix as a picture."""
-    from ablation.confusion_matrix import plot_confusion
-    from ablation.views import guarded
-    from benchmarks.durable import replace_file
+    from ablation.analysis.table_formats import guarded
+    from ablation.report.confusion_matrix import plot_confusion
+    from benchmarks.records.atomic_write import replace_file
 
     names = [guarded(name) for name in errors.per_class["class"]]
     csv, matrix, picture = (stem.with_name(stem.name + end) for end in (".csv", "_confusion.csv", "_confusion.png"))
@@ -125,8 +126,10 @@ def _csv(frame: "pd.DataFrame") -> bytes:
     return frame.to_csv(lineterminator="\n").encode()
 
 
-def _print(errors: "Errors", found: "NearDuplicates | None", table: "pd.DataFrame | None", files: list[str]) -> None:
-    from ablation.errors import confusions
+def _print(
+    errors: "ErrorAnalysis", found: "NearDuplicates | None", table: "pd.DataFrame | None", files: list[str]
+) -> None:
+    from ablation.analysis.errors import confusions
 
     worst = errors.per_class.sort_values(["top1", "class"]).head(WORST)
     lines = [

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from ablation.commands.options import RecordedOptions, RecordedSpec
-from benchmarks.options import with_options
+from benchmarks.cli.options import with_options
 
 
 @with_options
@@ -16,7 +16,7 @@ def export(
     records: RecordedOptions,
 ) -> int:
     """Hand the records of PLAN to an experiment tracker, offline, in a folder beside them."""
-    from ablation.trackers import export as export_runs
+    from ablation.report.trackers import export as export_runs
 
     recorded, seeds = records.find(spec, curves=True), records.seeds
     keys = {row.key for row in recorded.rows}

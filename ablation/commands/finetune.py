@@ -4,10 +4,10 @@ from typing import Annotated
 
 import typer
 
-from ablation.commands.carry_out import carry_out
 from ablation.commands.options import PretrainedOption, RunOptions
-from ablation.finetune import finetune_plan
-from benchmarks.options import with_options
+from ablation.commands.run_plan import run_plan
+from ablation.plans.finetune import finetune_plan
+from benchmarks.cli.options import with_options
 
 
 @with_options
@@ -26,7 +26,7 @@ def finetune(
     options: RunOptions,
 ) -> int:
     """Train MODEL from scratch and from pretrained weights, both under the benchmark's recipe, and print the table."""
-    from ablation.weights import local
+    from ablation.plans.pretrained import resolve_pretrained
 
-    plan = finetune_plan(model, local(pretrained, options.out), input_size, freeze or [])
-    return carry_out(plan, options)
+    plan = finetune_plan(model, resolve_pretrained(pretrained, options.out), input_size, freeze or [])
+    return run_plan(plan, options)

@@ -9,8 +9,8 @@ import typer
 from arch.bases import BASES
 from arch.parts import PARTS
 from arch.plans import PLANS
-from benchmarks.benchmark import BENCHMARKS
-from benchmarks.options import JsonOption, new_console
+from benchmarks.cli.options import JsonOption, new_console
+from benchmarks.definition.benchmark import BENCHMARKS
 
 
 class Listing(StrEnum):

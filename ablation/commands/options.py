@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ablation.row import Pairing
+from ablation.plans.row import Pairing
 from arch.errors import InputError
-from benchmarks.options import (
+from benchmarks.cli.options import (
     DEFAULT_OUT,
     BenchmarkOption,
     DataOption,
@@ -20,7 +20,7 @@ from benchmarks.options import (
 )
 
 if TYPE_CHECKING:
-    from ablation.records import Choice, Recorded
+    from ablation.analysis.records import RecordedPlan, RecordQuery
 
 SpecArgument = Annotated[
     str,
@@ -43,10 +43,10 @@ PretrainedOption = Annotated[
     ),
 ]
 PairedOption = Annotated[bool, typer.Option("--paired", help="Judge changes by the differences within each seed.")]
-PickedFromOption = Annotated[
+NumCandidatesOption = Annotated[
     int | None,
     typer.Option(
-        "--picked-from",
+        "--num-candidates",
         metavar="K",
         min=1,
         max=1_000_000,
@@ -65,10 +65,10 @@ class RunOptions:
     seeds: Annotated[int, typer.Option("--seeds", min=1, max=1000, help="Train each row with seeds 0 to N-1.")] = 3
     out: OutOption = DEFAULT_OUT
     device: DeviceOption = "auto"
-    side_by_side: Annotated[
+    runs_per_device: Annotated[
         int | None,
         typer.Option(
-            "--side-by-side", metavar="N", min=1, max=64, help="Trainings that share the device  [default: measured]"
+            "--runs-per-device", metavar="N", min=1, max=64, help="Trainings that share the device  [default: measured]"
         ),
     ] = None
     time_limit: Annotated[
@@ -94,8 +94,8 @@ class RunOptions:
             help="Devices that share each batch of a run; a benchmark id of its own",
         ),
     ] = None
-    engine: Annotated[
-        Literal["local", "ray"], typer.Option("--engine", help="Run here, or on a Ray cluster (docs/cluster.md)")
+    executor: Annotated[
+        Literal["local", "ray"], typer.Option("--executor", help="Run here, or on a Ray cluster (docs/cluster.md)")
     ] = "local"
     ray_gpus: Annotated[
         float | None,
@@ -110,8 +110,8 @@ class RunOptions:
     def __post_init__(self) -> None:
         if self.time_limit == 0:
             raise InputError("--time-limit 0 would end every run: give hours, such as 0.5")
-        if self.engine != "ray" and (self.ray_gpus, self.ray_cpus) != (None, None):
-            raise InputError("--ray-gpus and --ray-cpus need --engine ray")
+        if self.executor != "ray" and (self.ray_gpus, self.ray_cpus) != (None, None):
+            raise InputError("--ray-gpus and --ray-cpus need --executor ray")
 
 
 @dataclass(frozen=True)
@@ -125,20 +125,20 @@ class RecordedOptions:
     out: OutOption = DEFAULT_OUT
     device: Annotated[str | None, typer.Option("--device", help="Only records of this kind of device.")] = None
 
-    def find(self, plan: str | None, curves: bool = False) -> "Recorded":
+    def find(self, plan: str | None, curves: bool = False) -> "RecordedPlan":
         """See `find_recorded`."""
-        from ablation.records import Choice
+        from ablation.analysis.records import RecordQuery
 
-        choice = Choice(plan, self.benchmark, self.benchmark_id, self.data, self.device)
+        choice = RecordQuery(plan, self.benchmark, self.benchmark_id, self.data, self.device)
         return find_recorded(self.out, choice, curves)
 
 
-def find_recorded(out: Path, choice: "Choice", curves: bool = False) -> "Recorded":
-    """The records, with a warning where some cannot be read. curves: see `Store.results`. Raises InputError."""
-    from ablation.records import find
-    from benchmarks.results import Store
+def find_recorded(out: Path, choice: "RecordQuery", curves: bool = False) -> "RecordedPlan":
+    """The records, with a warning where some cannot be read. curves: see `RecordStore.results`. Raises InputError."""
+    from ablation.analysis.records import find
+    from benchmarks.records.store import RecordStore
 
-    store = Store(out)
+    store = RecordStore(out)
     recorded = find(store, choice, curves)
     for file in store.damaged:
         print(f"warning: lines that cannot be read are left out: {file}", file=sys.stderr)

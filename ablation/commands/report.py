@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from ablation.commands.options import PairedOption, PickedFromOption, RecordedOptions, RecordedSpec, pairing
+from ablation.commands.options import NumCandidatesOption, PairedOption, RecordedOptions, RecordedSpec, pairing
 from arch.errors import InputError
-from benchmarks.names import check_path
-from benchmarks.options import JsonOption, with_options
+from benchmarks.cli.options import JsonOption, with_options
+from benchmarks.definition.names import check_path
 
 
 @with_options
@@ -25,21 +25,21 @@ def report(
         ),
     ] = None,
     paired: PairedOption = False,
-    picked_from: PickedFromOption = None,
+    num_candidates: NumCandidatesOption = None,
     as_json: JsonOption = False,
     *,
     records: RecordedOptions,
 ) -> int:
     """Write the table, the findings and the figures as one A4 page, beside the records."""
-    from ablation.datasize_figure import write_datasize_figure
-    from ablation.datasize_series import series_of
-    from ablation.figures import write_figures
-    from ablation.outputs import stem_of, table_of
-    from ablation.report import write_report
+    from ablation.analysis.datasize_series import series_of
+    from ablation.report.datasize_figure import write_datasize_figure
+    from ablation.report.figures import write_figures
+    from ablation.report.pdf import write_report
+    from ablation.report.table_output import stem_of, table_of
 
     recorded, seeds = records.find(spec, curves=True), records.seeds
     results, how = recorded.results, pairing(paired)
-    table = table_of(recorded, seeds, how, picked_from, findings=False)
+    table = table_of(recorded, seeds, how, num_candidates, findings=False)
     stem = stem_of(recorded, records.out)
     page = stem.with_name(stem.name + "_report.pdf")
     try:

@@ -4,12 +4,12 @@ from typing import Annotated
 
 import typer
 
-from ablation.commands.carry_out import carry_out
 from ablation.commands.options import RunOptions, SpecArgument
-from ablation.plan import KIND
-from ablation.row import Cost
+from ablation.commands.run_plan import run_plan
+from ablation.plans.plan import KIND
+from ablation.plans.row import ControlMetric
 from arch.errors import InputError
-from benchmarks.options import with_options
+from benchmarks.cli.options import with_options
 
 
 @with_options
@@ -17,7 +17,7 @@ def run(
     spec: SpecArgument,
     last: Annotated[bool, typer.Option("--last", help="Train the last row alone.")] = False,
     control: Annotated[
-        Cost | None,
+        ControlMetric | None,
         typer.Option("--control", help="Beside each step, the row before it widened to the same cost."),
     ] = None,
     *,
@@ -29,4 +29,4 @@ def run(
     """
     if last and (KIND.fullmatch(spec) or "~" in spec or control is not None):
         raise InputError("--last trains the last row of a plain path: no kind of plan, alternative or --control")
-    return carry_out(spec, options, last, control)
+    return run_plan(spec, options, last, control)

@@ -7,10 +7,10 @@ import typer
 
 from ablation.commands.options import IdOption, RecordedBenchmark, RecordedSpec, find_recorded
 from arch.errors import InputError
-from benchmarks.options import DEFAULT_OUT, DataOption, DeviceOption, JsonOption, OutOption, say
+from benchmarks.cli.options import DEFAULT_OUT, DataOption, DeviceOption, JsonOption, OutOption, say
 
 if TYPE_CHECKING:
-    from benchmarks.results import Result
+    from benchmarks.records.store import RunRecord
 
 DIFFERS = 1  # exit code
 
@@ -29,11 +29,11 @@ def verify(
 
     The same seed on the same device and versions gives the same numbers to the bit: exit code 0. Exit code 1: others.
     """
-    from ablation.records import Choice
-    from ablation.verify import compare, train_again
-    from benchmarks.progress import Display
+    from ablation.analysis.records import RecordQuery
+    from ablation.analysis.verify import compare, train_again
+    from benchmarks.execution.progress import Display
 
-    recorded = find_recorded(out, Choice(spec, benchmark, benchmark_id), curves=True)
+    recorded = find_recorded(out, RecordQuery(spec, benchmark, benchmark_id), curves=True)
     row = [row for row in recorded.rows if row.kind == "step"][-1]  # not an alternative to it
     there = {r.seed: r for r in recorded.results if r.key == row.key}
     if not there or (seed is not None and seed not in there):
@@ -50,7 +50,7 @@ def verify(
     return 0 if same else DIFFERS
 
 
-def _content(before: "Result", again: "Result", same: bool, differ: list[str]) -> dict[str, Any]:
+def _content(before: "RunRecord", again: "RunRecord", same: bool, differ: list[str]) -> dict[str, Any]:
     return {
         "spec": before.spec,
         "seed": before.seed,
@@ -63,7 +63,7 @@ def _content(before: "Result", again: "Result", same: bool, differ: list[str]) -
     }
 
 
-def _print(before: "Result", again: "Result", same: bool, differ: list[str]) -> None:
+def _print(before: "RunRecord", again: "RunRecord", same: bool, differ: list[str]) -> None:
     head = f"{before.spec} seed {before.seed} ({before.benchmark_id}): top-1 {before.top1:.2f} recorded"
     lines = [f"{head}, {again.top1:.2f} now: {'the same to the bit' if same else 'not the same'}"]
     if not same or differ:

@@ -7,15 +7,15 @@ import numpy as np
 import torch
 
 from arch.errors import InputError
-from benchmarks.benchmark import Benchmark
 from benchmarks.budget.models import find_model
-from benchmarks.budget.profile import Profile
+from benchmarks.budget.profile import DeviceProfile
 from benchmarks.budget.roofline import Work, evaluation_work, fit, predict, training_work
 from benchmarks.budget.throughput import DoesNotFit, measure_throughput
-from benchmarks.device import device_name
-from benchmarks.progress import Progress, Report
+from benchmarks.definition.benchmark import Benchmark
+from benchmarks.definition.versions import versions
+from benchmarks.execution.device import device_name
+from benchmarks.execution.progress import Progress, Report
 from benchmarks.training.trainer import EVAL_BATCH
-from benchmarks.versions import versions
 
 CPU_BATCH = 64  # images: a CPU is full with fewer than a recipe's batch, and measures more nets so
 PATIENCE = 5  # nets in a row that are too slow, after which the larger ones are left
@@ -66,7 +66,7 @@ class Sample:
     seconds: tuple[float, float]
 
 
-def calibrate(report: Report, device: str, benchmark: Benchmark, minutes: float) -> Profile:
+def calibrate(report: Report, device: str, benchmark: Benchmark, minutes: float) -> DeviceProfile:
     """Measures nets on this device, and fits a profile to them. Raises InputError where the time is too short."""
     if device == "cpu":
         benchmark = replace(benchmark, recipe=replace(benchmark.recipe, batch_size=CPU_BATCH))
@@ -127,11 +127,11 @@ def _flops(work: Work) -> float:
     return sum(operator.flops for operator in work)
 
 
-def fit_profile(samples: list[Sample], device: str, benchmark: Benchmark) -> Profile:
+def fit_profile(samples: list[Sample], device: str, benchmark: Benchmark) -> DeviceProfile:
     """Fits to all nets; the error is found by leaving out a part of them at a time."""
     errors = {cache: _errors(samples, cache) for cache in CACHES}
     cache = min(CACHES, key=lambda size: float(np.mean(errors[size])))
-    return Profile(
+    return DeviceProfile(
         device=device_name(device),
         precision=benchmark.recipe.precision if device.startswith("cuda") else "fp32",
         versions=versions(),
@@ -149,7 +149,7 @@ def _errors(samples: list[Sample], cache: int) -> list[float]:
     for fold in range(FOLDS):
         left_out = samples[fold::FOLDS]
         others = [sample for sample in samples if sample not in left_out]
-        trial = Profile("", "", {}, 0, 0.0, 0.0, cache, _fit(others, cache))
+        trial = DeviceProfile("", "", {}, 0, 0.0, 0.0, cache, _fit(others, cache))
         errors += [abs(predict(trial, sample.work[0]) / sample.seconds[0] - 1) for sample in left_out]
     return errors
 

@@ -13,55 +13,63 @@ from arch.models import build
 from arch.parts import PARTS
 from arch.timm_model import TimmModel
 from arch.variant import Variant
-from benchmarks.benchmark import Benchmark
 from benchmarks.budget.cost import count_attention, count_on_meta, materialize, measure_cost, reason
 from benchmarks.budget.measurement import Measurement
 from benchmarks.budget.memory import free_memory
-from benchmarks.budget.profile import Profile
+from benchmarks.budget.profile import DeviceProfile
 from benchmarks.budget.roofline import evaluation_work, predict, training_work
 from benchmarks.budget.throughput import DoesNotFit, measure_throughput
-from benchmarks.budget.verdict import DISAGREEMENT, Cost, Hours, Throughput, Verdict, format_bytes, format_hours
-from benchmarks.device import device_name
-from benchmarks.nets import fresh_net, lesson_to_time
-from benchmarks.progress import Progress, Report, silent
-from benchmarks.training.distillation import Teaching
-from benchmarks.training.execution import COMPILED, Execution, forget_compiled
+from benchmarks.budget.verdict import (
+    DISAGREEMENT,
+    ModelCost,
+    PredictedHours,
+    Throughput,
+    Verdict,
+    format_bytes,
+    format_hours,
+)
+from benchmarks.definition.benchmark import Benchmark
+from benchmarks.definition.overrides import RunConfig, read_run_config
+from benchmarks.definition.versions import versions
+from benchmarks.execution.device import device_name
+from benchmarks.execution.progress import Progress, Report, silent
+from benchmarks.training.compile_mode import COMPILED, CompileMode, forget_compiled
+from benchmarks.training.distillation import Distiller
+from benchmarks.training.models import distiller_to_time, fresh_model
 from benchmarks.training.trainer import EVAL_BATCH
 from benchmarks.training.weights import freeze
-from benchmarks.treatment import Setup, read_setup
-from benchmarks.versions import versions
 
 Builder = Callable[[], nn.Module]
-Lesson = Callable[[torch.device], Teaching | None]
+DistillerFactory = Callable[[torch.device], Distiller | None]
 WORTH_COMPILING = 0.15  # predicted hours from which on compiling a net is tried
 HOPELESS = 2  # times the limit: no compiler makes a net so much faster
 HUGE = 10  # times the limit: a model of so many parameters is not built for real
 
 
 @dataclass(frozen=True)
-class Training:
+class TimedTraining:
     """What is timed: a net, over so many epochs and images on a device, and what teaches it beside the labels."""
 
     builder: Builder
     benchmark: Benchmark
     device: str
     counts: tuple[int, int]  # training and evaluation images
-    lesson: Lesson = lambda device: None
+    lesson: DistillerFactory = lambda device: None
 
     @classmethod
-    def of(cls, setup: Setup, benchmark: Benchmark, device: str, counts: tuple[int, int]) -> "Training":
-        """A setup's; counts: of the whole data set."""
-        architecture, treatment = setup.architecture, setup.treatment
+    def of(cls, config: RunConfig, benchmark: Benchmark, device: str, counts: tuple[int, int]) -> "TimedTraining":
+        """A config's; counts: of the whole data set."""
+        architecture, overrides = config.architecture, config.overrides
 
         def builder() -> nn.Module:
-            net = fresh_net(architecture, benchmark)
-            if treatment.frozen:
-                freeze(net, treatment.frozen)
+            net = fresh_model(architecture, benchmark)
+            if overrides.frozen:
+                freeze(net, overrides.frozen)
             return net
 
-        images = treatment.images(counts[0], benchmark.data.num_classes)
-        treated = replace(benchmark, recipe=treatment.recipe(benchmark.recipe, images, counts[0]))
-        lesson = partial(lesson_to_time, setup, benchmark)
+        images = overrides.images(counts[0], benchmark.data.num_classes)
+        treated = replace(benchmark, recipe=overrides.recipe(benchmark.recipe, images, counts[0]))
+        lesson = partial(distiller_to_time, config, benchmark)
         return cls(builder, treated, device, (images, counts[1]), lesson)
 
 
@@ -72,7 +80,7 @@ def check(
     device: str,
     counts: tuple[int, int] | None,
     report: Report = silent,
-    profile: Profile | None = None,
+    profile: DeviceProfile | None = None,
 ) -> Verdict:
     """Judges the model that `builder` returns.
 
@@ -87,7 +95,7 @@ def check(
     if profile is not None:
         return add_prediction(verdict, builder, benchmark, profile, counts)
     report(Progress("timing a few training steps", 1, 2, name))
-    return add_timing(verdict, Training(builder, benchmark, device, counts))
+    return add_timing(verdict, TimedTraining(builder, benchmark, device, counts))
 
 
 def check_cost(name: str, builder: Builder, benchmark: Benchmark, device: str) -> Verdict:
@@ -96,7 +104,7 @@ def check_cost(name: str, builder: Builder, benchmark: Benchmark, device: str) -
     return judge_cost(name, _cost(builder, benchmark), benchmark, device)
 
 
-def judge_cost(name: str, cost: Cost, benchmark: Benchmark, device: str) -> Verdict:
+def judge_cost(name: str, cost: ModelCost, benchmark: Benchmark, device: str) -> Verdict:
     """Judges what has been counted."""
     limit = benchmark.budget.max_params
     return Verdict(
@@ -114,7 +122,7 @@ def judge_cost(name: str, cost: Cost, benchmark: Benchmark, device: str) -> Verd
     )
 
 
-def _cost(builder: Builder, benchmark: Benchmark) -> Cost:
+def _cost(builder: Builder, benchmark: Benchmark) -> ModelCost:
     """First without memory: a model of a trillion parameters is over its budget in a second."""
     shape, batch_size = benchmark.data.input_shape, benchmark.recipe.batch_size
     try:
@@ -126,7 +134,7 @@ def _cost(builder: Builder, benchmark: Benchmark) -> Cost:
     return measure_cost(builder(), shape, batch_size)
 
 
-def _why_not(cost: Cost, benchmark: Benchmark) -> str:
+def _why_not(cost: ModelCost, benchmark: Benchmark) -> str:
     classes = benchmark.data.num_classes
     if cost.macs is not None and cost.output_shape != (1, classes):
         gives = cost.output_shape or "no tensor"
@@ -134,7 +142,7 @@ def _why_not(cost: Cost, benchmark: Benchmark) -> str:
     return f"it cannot be trained: {cost.untrainable}" if cost.untrainable else ""
 
 
-def _notes(cost: Cost) -> list[str]:
+def _notes(cost: ModelCost) -> list[str]:
     notes = []
     if cost.disagreement > DISAGREEMENT:
         lower = "fvcore" if cost.macs_fvcore != cost.macs else "torch"
@@ -149,10 +157,10 @@ def _notes(cost: Cost) -> list[str]:
     return notes
 
 
-def add_timing(verdict: Verdict, training: Training) -> Verdict:
+def add_timing(verdict: Verdict, training: TimedTraining) -> Verdict:
     """Adds measured throughput and predicted hours to a verdict, and judges those.
 
-    Hours are over the limit when the whole of their interval is.
+    PredictedHours are over the limit when the whole of their interval is.
     """
     recipe, limit = training.benchmark.recipe, training.benchmark.budget.max_hours
     needed, free = verdict.cost.training_memory or 0, free_memory(training.device)
@@ -184,7 +192,7 @@ def judge_throughput(
 
 
 def add_prediction(
-    verdict: Verdict, builder: Builder, benchmark: Benchmark, profile: Profile, counts: tuple[int, int]
+    verdict: Verdict, builder: Builder, benchmark: Benchmark, profile: DeviceProfile, counts: tuple[int, int]
 ) -> Verdict:
     """Adds the hours on a device that is not here, from its profile, and judges those as `add_timing` does."""
     shape, recipe = benchmark.data.input_shape, benchmark.recipe
@@ -196,7 +204,7 @@ def add_prediction(
     except Exception as error:
         return replace(verdict, unjudged=f"its operators cannot be listed: {reason(error)}")
     predicted = recipe.epochs * (counts[0] // recipe.batch_size * step + counts[1] * evaluation) / 3600
-    hours = Hours(predicted, predicted / (1 + profile.worst_error), predicted * (1 + profile.worst_error))
+    hours = PredictedHours(predicted, predicted / (1 + profile.worst_error), predicted * (1 + profile.worst_error))
     fitted = f"hours are by the profile of {profile.device} in {profile.precision}, fitted to {profile.nets} nets"
     notes = (*verdict.notes, f"{fitted}; {profile.accuracy()}")
     verdict = replace(verdict, hours=hours, device=profile.device, notes=notes)
@@ -215,11 +223,11 @@ def _judge_hours(verdict: Verdict, benchmark: Benchmark) -> Verdict:
     return replace(verdict, problems=(*verdict.problems, problem))
 
 
-def _measure(training: Training, execution: Execution = "eager") -> Throughput:
+def _measure(training: TimedTraining, compile_mode: CompileMode = "eager") -> Throughput:
     data, recipe, device = training.benchmark.data, training.benchmark.recipe, torch.device(training.device)
     model = materialize(training.builder(), data.input_shape).to(device)
     lesson = training.lesson(device)
-    return measure_throughput(model, recipe, data.num_classes, data.input_shape, execution, lesson)
+    return measure_throughput(model, recipe, data.num_classes, data.input_shape, compile_mode, lesson)
 
 
 def check_specs(
@@ -234,18 +242,18 @@ def check_specs(
     What was measured of a spec on this device before is taken from disk, unless it was too slow then.
     """
     verdicts: list[Verdict] = []
-    setups = [read_setup(spec, benchmark.baseline) for spec in specs]
-    known = [Measurement.read(setup, benchmark, device) for setup in setups]
-    for spec, setup, found in zip(specs, setups, known, strict=True):
+    configs = [read_run_config(spec, benchmark.baseline) for spec in specs]
+    known = [Measurement.read(config, benchmark, device) for config in configs]
+    for spec, config, found in zip(specs, configs, known, strict=True):
         report(Progress("counting parameters and MACs", len(verdicts), len(specs), spec))
         if found.cost is None:
-            verdicts.append(_count(spec, setup, benchmark, device))
+            verdicts.append(_count(spec, config, benchmark, device))
             found.cost = verdicts[-1].cost
         else:
             verdicts.append(judge_cost(spec, found.cost, benchmark, device))
     if all(verdict.passed for verdict in verdicts):
         counted = tuple(verdicts)
-        trainings = [Training.of(setup, benchmark, device, counts) for setup in setups]
+        trainings = [TimedTraining.of(config, benchmark, device, counts) for config in configs]
         for number, (verdict, training, found) in enumerate(zip(verdicts, trainings, known, strict=True)):
             report(Progress("timing a few training steps", number, len(specs), verdict.model))
             verdicts[number] = _timed(verdict, found, training)
@@ -260,19 +268,19 @@ def check_specs(
     return [advised(verdict, verdict.model, benchmark) for verdict in verdicts]
 
 
-def _count(spec: str, setup: Setup, benchmark: Benchmark, device: str) -> Verdict:
+def _count(spec: str, config: RunConfig, benchmark: Benchmark, device: str) -> Verdict:
     """Raises InputError where a model of timm's cannot take the benchmark's images."""
     try:
-        return check_cost(spec, setup_builder(setup, benchmark), benchmark, device)
+        return check_cost(spec, setup_builder(config, benchmark), benchmark, device)
     except (RuntimeError, ValueError, AssertionError, TypeError) as error:
-        if isinstance(error, InputError) or not isinstance(setup.architecture, TimmModel):
+        if isinstance(error, InputError) or not isinstance(config.architecture, TimmModel):
             raise
-        size, name = benchmark.data.image_size, setup.architecture.name
-        refused = f"{spec} cannot take images of {setup.architecture.input_size or size} pixels ({reason(error)})"
+        size, name = benchmark.data.image_size, config.architecture.name
+        refused = f"{spec} cannot take images of {config.architecture.input_size or size} pixels ({reason(error)})"
         raise InputError(f"{refused}: timm/{name}/PIXELS resizes them") from error
 
 
-def _timed(verdict: Verdict, known: Measurement, training: Training) -> Verdict:
+def _timed(verdict: Verdict, known: Measurement, training: TimedTraining) -> Verdict:
     """The verdict with the speed that is known; where it is not, or was too slow, with what is measured now."""
     if known.throughput is not None:
         judged = judge_throughput(verdict, known.throughput, training.benchmark, training.counts)
@@ -294,17 +302,17 @@ def _worth_compiling(eager: Verdict, benchmark: Benchmark) -> bool:
     )
 
 
-def _fastest(counted: Verdict, eager: Verdict, training: Training) -> Verdict:
+def _fastest(counted: Verdict, eager: Verdict, training: TimedTraining) -> Verdict:
     """The fastest of `eager` and the same net compiled.
 
     counted: the verdict on the net before it was timed.
     """
     found = [eager]
-    for execution in COMPILED[training.device.partition(":")[0]]:
+    for compile_mode in COMPILED[training.device.partition(":")[0]]:
         try:
-            throughput = _measure(training, execution)
+            throughput = _measure(training, compile_mode)
         except Exception as error:  # no compiler, no memory left, or a layer that it cannot take
-            found[0] = replace(found[0], notes=(*found[0].notes, f"{execution} it cannot run: {reason(error)}"))
+            found[0] = replace(found[0], notes=(*found[0].notes, f"{compile_mode} it cannot run: {reason(error)}"))
         else:
             found.append(judge_throughput(counted, throughput, training.benchmark, training.counts))
         finally:
@@ -315,9 +323,9 @@ def _fastest(counted: Verdict, eager: Verdict, training: Training) -> Verdict:
 def _narrower(verdict: Verdict, spec: str, benchmark: Benchmark) -> str:
     """The largest width, in steps of 0.05, at which a spec over its budget would fit; "" where none does.
 
-    Hours are taken to fall with the MACs, so that width is a hint and not a verdict.
+    PredictedHours are taken to fall with the MACs, so that width is a hint and not a verdict.
     """
-    variant, data, budget = read_setup(spec, benchmark.baseline).architecture, benchmark.data, benchmark.budget
+    variant, data, budget = read_run_config(spec, benchmark.baseline).architecture, benchmark.data, benchmark.budget
     if not isinstance(variant, Variant):
         return ""
     hours = verdict.hours.predicted if verdict.hours else 0.0
@@ -339,10 +347,10 @@ def advised(verdict: Verdict, spec: str, benchmark: Benchmark) -> Verdict:
 
 
 def spec_builder(spec: str, benchmark: Benchmark) -> Builder:
-    """Builds the net of a setup for the benchmark's images."""
-    return setup_builder(read_setup(spec, benchmark.baseline), benchmark)
+    """Builds the net of a config for the benchmark's images."""
+    return setup_builder(read_run_config(spec, benchmark.baseline), benchmark)
 
 
-def setup_builder(setup: Setup, benchmark: Benchmark) -> Builder:
+def setup_builder(config: RunConfig, benchmark: Benchmark) -> Builder:
     """The same of one that has been read; nothing of it is frozen, so that all parameters are counted."""
-    return partial(fresh_net, setup.architecture, benchmark)
+    return partial(fresh_model, config.architecture, benchmark)

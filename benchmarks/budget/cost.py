@@ -15,7 +15,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.parameter import UninitializedParameter
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.budget.verdict import DISAGREEMENT, Cost, Stage
+from benchmarks.budget.verdict import DISAGREEMENT, ModelCost, StageCost
 
 STAGES = 3  # how many of the costliest are named
 FEW_IMAGES = 2  # a batch that a norm can train on, where a whole one would have to be run for real
@@ -26,7 +26,7 @@ Shape = tuple[int, ...]
 logging.getLogger("fvcore").setLevel(logging.ERROR)
 
 
-def measure_cost(model: nn.Module, input_shape: tuple[int, int, int], batch_size: int) -> Cost:
+def measure_cost(model: nn.Module, input_shape: tuple[int, int, int], batch_size: int) -> ModelCost:
     """Counts what one image costs, and what training on a batch keeps in memory.
 
     input_shape: (channels, height, width). The model is copied and left as it was. One on the meta device is counted
@@ -39,7 +39,7 @@ def measure_cost(model: nn.Module, input_shape: tuple[int, int, int], batch_size
     return _with_fvcore(_with_training(cost, probe, input_shape, batch_size), probe, input_shape)
 
 
-def count_on_meta(builder: Callable[[], nn.Module], input_shape: tuple[int, int, int]) -> Cost:
+def count_on_meta(builder: Callable[[], nn.Module], input_shape: tuple[int, int, int]) -> ModelCost:
     """Parameters and torch's count of MACs, without a byte of memory: quick, MACs a little lower than fvcore's."""
     with torch.device("meta"):
         return _count(builder(), input_shape)
@@ -63,13 +63,13 @@ def _copy(model: nn.Module) -> nn.Module:
     return twin
 
 
-def _count(model: nn.Module, input_shape: tuple[int, int, int]) -> Cost:
+def _count(model: nn.Module, input_shape: tuple[int, int, int]) -> ModelCost:
     model.eval()
     # not under no_grad: the counter's hooks fail on a view of a parameter there
     with FlopCounterMode(display=False, custom_mapping=OF_OUR_OWN) as counter:
         output = model(torch.zeros(1, *input_shape, device=_device(model)))
     registered = registered_parameters(model)  # after a run: a lazy layer has its parameters now
-    return Cost(
+    return ModelCost(
         params=sum(parameter.numel() for parameter in registered.values()),
         trainable_params=sum(p.numel() for p in registered.values() if p.requires_grad),
         macs_torch=int(counter.get_total_flops()) // 2,  # torch counts two FLOPs a multiply-add
@@ -99,7 +99,7 @@ def registered_parameters(model: nn.Module) -> dict[str, Tensor]:
     return dict(found.values())
 
 
-def _with_training(cost: Cost, model: nn.Module, input_shape: tuple[int, int, int], batch_size: int) -> Cost:
+def _with_training(cost: ModelCost, model: nn.Module, input_shape: tuple[int, int, int], batch_size: int) -> ModelCost:
     """Adds what a forward and a backward pass show: parameters that are reached, and memory that is kept."""
     try:  # a whole batch, on paper
         return _trained(cost, _copy(model).to("meta"), input_shape, batch_size, 1)
@@ -121,7 +121,9 @@ def reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {first}".removesuffix(": ")
 
 
-def _trained(cost: Cost, model: nn.Module, input_shape: tuple[int, int, int], images: int, scale: float) -> Cost:
+def _trained(
+    cost: ModelCost, model: nn.Module, input_shape: tuple[int, int, int], images: int, scale: float
+) -> ModelCost:
     model.train()
     registered = registered_parameters(model)
     saved: dict[int, torch.UntypedStorage] = {}  # kept alive: a freed one's key may come again
@@ -177,7 +179,7 @@ def _leaves(output: Tensor) -> list[Tensor]:
     return list(leaves.values())
 
 
-def _with_fvcore(cost: Cost, model: nn.Module, input_shape: tuple[int, int, int]) -> Cost:
+def _with_fvcore(cost: ModelCost, model: nn.Module, input_shape: tuple[int, int, int]) -> ModelCost:
     """Adds fvcore's counts, in evaluation mode, since tracing would change a norm's statistics."""
     if _on_meta(model):
         return cost
@@ -209,7 +211,7 @@ def _attention_flops(query: Shape, key: Shape, value: Shape, *args: object, **mo
 OF_OUR_OWN = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops}
 
 
-def _costliest(model: nn.Module, counter: FlopCounterMode) -> tuple[Stage, ...]:
+def _costliest(model: nn.Module, counter: FlopCounterMode) -> tuple[StageCost, ...]:
     """The children that take most MACs; where one child holds nearly everything, its children instead."""
     counted = {name: sum(by_operator.values()) for name, by_operator in counter.get_flop_counts().items()}
 
@@ -228,7 +230,7 @@ def _costliest(model: nn.Module, counter: FlopCounterMode) -> tuple[Stage, ...]:
             break
         name, module = largest, children[largest]
     stages = [
-        Stage(
+        StageCost(
             child.partition(".")[2],
             sum(p.numel() for p in registered_parameters(part).values()),
             costs[child] // 2,

@@ -11,19 +11,19 @@ from typing import Any
 
 from platformdirs import user_cache_path
 
-from benchmarks.benchmark import Benchmark, strict_adapter
-from benchmarks.budget.verdict import Cost, Throughput
-from benchmarks.device import device_name
-from benchmarks.durable import replace_file
-from benchmarks.treatment import Setup
-from benchmarks.versions import versions
+from benchmarks.budget.verdict import ModelCost, Throughput
+from benchmarks.definition.benchmark import Benchmark, strict_adapter
+from benchmarks.definition.overrides import RunConfig
+from benchmarks.definition.versions import versions
+from benchmarks.execution.device import device_name
+from benchmarks.records.atomic_write import replace_file
 
 FORMAT = 2  # raised when what is measured changes
 
 
 @dataclass(frozen=True)
 class _Kept:
-    cost: Cost
+    cost: ModelCost
     throughput: Throughput | None
 
 
@@ -32,15 +32,15 @@ class Measurement:
     """One net's, under one benchmark's images and recipe, on one device of one computer, with one set of versions."""
 
     path: Path
-    cost: Cost | None = None
+    cost: ModelCost | None = None
     throughput: Throughput | None = None
 
     @classmethod
-    def read(cls, setup: Setup, benchmark: Benchmark, device: str) -> "Measurement":
+    def read(cls, config: RunConfig, benchmark: Benchmark, device: str) -> "Measurement":
         """What is known; both None where nothing is."""
         what: dict[str, Any] = {
             "format": FORMAT,
-            "net": _timed_of(setup),
+            "net": _timed_of(config),
             "data": asdict(benchmark.data),
             "recipe": asdict(benchmark.recipe),
             "where": [platform.node(), device_name(device), os.cpu_count(), versions()],
@@ -62,9 +62,9 @@ class Measurement:
             replace_file(self.path, lambda file: file.write_text(content))
 
 
-def _timed_of(setup: Setup) -> list[str]:
+def _timed_of(config: RunConfig) -> list[str]:
     """What the time of a training step depends on."""
-    taught = setup.treatment.distillation
+    taught = config.overrides.distillation
     teacher = taught.teacher if taught else ""
     known = teacher if isinstance(teacher, str) else teacher.architecture.key()
-    return [setup.architecture.key(), known, *setup.treatment.frozen]
+    return [config.architecture.key(), known, *config.overrides.frozen]

@@ -11,23 +11,23 @@ from arch.bases import BASES
 from arch.errors import InputError, unknown
 from arch.models import OUR_TIMM_NAMES
 from arch.plans import PLANS
-from benchmarks.benchmark import Benchmark, Data
 from benchmarks.budget.check import Builder, advised, check, spec_builder
-from benchmarks.budget.kind import kind_of
-from benchmarks.budget.profile import Profile
+from benchmarks.budget.model_kind import kind_of
+from benchmarks.budget.profile import DeviceProfile
 from benchmarks.budget.verdict import Verdict
-from benchmarks.progress import Report
+from benchmarks.definition.benchmark import Benchmark, DatasetConfig
+from benchmarks.execution.progress import Report
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundModel:
     """A model by name, what it was taken for, and how to build it."""
 
     description: str
     builder: Builder
 
 
-def find_model(text: str, benchmark: Benchmark) -> Found:
+def find_model(text: str, benchmark: Benchmark) -> FoundModel:
     """Finds the model that `text` names.
 
     A word that is one of our bases is ours; `timm/NAME` is always timm's; other words are tried as timm's.
@@ -35,7 +35,7 @@ def find_model(text: str, benchmark: Benchmark) -> Found:
     """
     data = benchmark.data
     if kind_of(text) == "spec":
-        return Found(f"{text} (our spec)", spec_builder(text, benchmark))
+        return FoundModel(f"{text} (our spec)", spec_builder(text, benchmark))
     name = text.removeprefix("timm/")
     word = re.split("[+-]", name)[0]
     if is_model(word) and word != name:
@@ -45,10 +45,10 @@ def find_model(text: str, benchmark: Benchmark) -> Found:
             raise unknown("model", word, list_models(), " of timm")
         raise unknown("model", word, {*BASES, *PLANS, *list_models()}, " (our bases and timm's models)")
     whose = "ours, by its timm name" if name in OUR_TIMM_NAMES else "timm"
-    return Found(f"{name} ({whose})", lambda: _create_timm(name, data))
+    return FoundModel(f"{name} ({whose})", lambda: _create_timm(name, data))
 
 
-def _create_timm(name: str, data: Data) -> nn.Module:
+def _create_timm(name: str, data: DatasetConfig) -> nn.Module:
     """Models of a fixed input size are built for the benchmark's; the others take any."""
     arguments: dict[str, Any] = {"num_classes": data.num_classes, "in_chans": data.in_chans}
     try:
@@ -63,7 +63,7 @@ def check_model(
     benchmark: Benchmark,
     device: str,
     counts: tuple[int, int] | None,
-    profile: Profile | None = None,
+    profile: DeviceProfile | None = None,
 ) -> Verdict:
     """Finds and judges the model that `text` names; see `benchmarks.budget.check.check`."""
     found = find_model(text, benchmark)

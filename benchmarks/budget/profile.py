@@ -1,4 +1,4 @@
-"""`Profile`: how fast a device trains, as a small JSON file that other machines can use. Plain data; knows no torch."""
+"""`DeviceProfile`: how fast a device trains, as a small JSON file that other machines can use. Plain data; knows no torch."""
 
 import json
 import re
@@ -6,12 +6,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from arch.errors import InputError, unknown
-from benchmarks.benchmark import strict_adapter
-from benchmarks.durable import replace_file
+from benchmarks.definition.benchmark import strict_adapter
+from benchmarks.records.atomic_write import replace_file
 
 
 @dataclass(frozen=True)
-class Profile:
+class DeviceProfile:
     """One device under one precision."""
 
     device: str
@@ -43,14 +43,14 @@ def profile_name(device: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", device.lower()).strip("_")
 
 
-def write_profile(profile: Profile) -> Path:
+def write_profile(profile: DeviceProfile) -> Path:
     """Writes a profile where `read_profile` finds it by its name, and returns the path."""
     path = own_profiles() / f"{profile_name(profile.device)}.json"
     replace_file(path, lambda file: file.write_text(json.dumps(asdict(profile), indent=1) + "\n"))
     return path
 
 
-def read_profile(name: str) -> Profile:
+def read_profile(name: str) -> DeviceProfile:
     """Reads a profile by its name, or from a .json file. Raises InputError."""
     known = {path.stem: path for path in own_profiles().glob("*.json")}
     path = Path(name) if name.endswith(".json") else known.get(name)
@@ -68,12 +68,12 @@ def read_profile(name: str) -> Profile:
         raise InputError(f"{path} is not a device profile: {error}") from error
 
 
-def parse_profile(content: bytes | str) -> Profile:
+def parse_profile(content: bytes | str) -> DeviceProfile:
     """A profile from JSON. Raises ValueError in one line."""
     from pydantic import ValidationError
 
     try:
-        profile: Profile = strict_adapter(Profile).validate_json(content)
+        profile: DeviceProfile = strict_adapter(DeviceProfile).validate_json(content)
     except ValidationError as error:
         first = error.errors()[0]
         raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error

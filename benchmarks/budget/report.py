@@ -1,6 +1,6 @@
 """Views of a verdict: the terminal's table, and Markdown for a pull request."""
 
-from benchmarks.budget.verdict import Cost, Speed, Verdict, format_bytes, format_hours
+from benchmarks.budget.verdict import ModelCost, Speed, Verdict, format_bytes, format_hours
 
 DEAD_NAMED = 8  # dead parameters that are named; the rest are counted
 
@@ -40,13 +40,13 @@ def _as_code(text: str) -> str:
     return f"`{plain or '?'}`"
 
 
-def _kinds(cost: Cost) -> str:
+def _kinds(cost: ModelCost) -> str:
     reached = "" if cost.reached_params is None else f", {cost.reached_params:,} reached by a backward pass"
     hidden = f", {cost.hidden_params:,} not registered" if cost.hidden_params else ""
     return f"{cost.trainable_params:,} trainable{reached}{hidden}"
 
 
-def _dead(cost: Cost) -> str:
+def _dead(cost: ModelCost) -> str:
     if not cost.dead_params:
         return ""
     more = len(cost.dead_params) - DEAD_NAMED
@@ -54,7 +54,7 @@ def _dead(cost: Cost) -> str:
     return f"no backward pass reaches {', '.join(cost.dead_params[:DEAD_NAMED])}{rest}"
 
 
-def _macs(cost: Cost, size: int) -> str:
+def _macs(cost: ModelCost, size: int) -> str:
     if cost.macs is None:
         return ""
     counts = {"fvcore": cost.macs_fvcore, "torch": cost.macs_torch}
@@ -62,7 +62,7 @@ def _macs(cost: Cost, size: int) -> str:
     return f"{cost.macs:,} at {size} px ({named})"
 
 
-def _share(macs: int, cost: Cost) -> str:
+def _share(macs: int, cost: ModelCost) -> str:
     return f"{100 * macs / cost.macs:.0f}% of MACs" if cost.macs else ""
 
 
@@ -79,7 +79,7 @@ def _training(verdict: Verdict) -> str:
         return ""
     speed: Speed = verdict.throughput.training
     spread = f"{speed.slowest:,.0f} to {speed.fastest:,.0f}"
-    how = "" if verdict.throughput.execution == "eager" else f", {verdict.throughput.execution}"
+    how = "" if verdict.throughput.compile_mode == "eager" else f", {verdict.throughput.compile_mode}"
     return f"{speed.median:,.0f} images/s ({spread}), batch {verdict.throughput.batch_size}{how}, {verdict.device}"
 
 

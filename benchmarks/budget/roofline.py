@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from benchmarks.budget.profile import Profile
+from benchmarks.budget.profile import DeviceProfile
 
 aten = torch.ops.aten
 CONVOLUTIONS = (aten.convolution, aten._convolution, aten.convolution_backward)
@@ -117,7 +117,7 @@ def _loads(work: Work, cache: int) -> Counter[str]:
     return loads
 
 
-def predict(profile: Profile, work: Work) -> float:
+def predict(profile: DeviceProfile, work: Work) -> float:
     """Seconds that a step with this work takes on the profile's device.
 
     What no calibrated net had costs as much as the dearest load of its unit.

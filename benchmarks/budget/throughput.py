@@ -10,10 +10,10 @@ from torch import nn
 
 from benchmarks.budget.memory import PeakMemory
 from benchmarks.budget.verdict import Speed, Throughput
-from benchmarks.training.distillation import Teaching
-from benchmarks.training.execution import Execution
-from benchmarks.training.recipe import Recipe
-from benchmarks.training.step import LabelledImages, TrainingStep, random_images
+from benchmarks.definition.recipe import Recipe
+from benchmarks.training.compile_mode import CompileMode
+from benchmarks.training.distillation import Distiller
+from benchmarks.training.step import DeviceImages, TrainingStep, random_images
 from benchmarks.training.trainer import EVAL_BATCH, evaluate, train_epoch
 
 REPEATS = 5  # timed windows; the median counts
@@ -33,8 +33,8 @@ def measure_throughput(
     recipe: Recipe,
     num_classes: int,
     input_shape: tuple[int, int, int],
-    execution: Execution = "eager",
-    teaching: Teaching | None = None,
+    compile_mode: CompileMode = "eager",
+    distiller: Distiller | None = None,
 ) -> Throughput:
     """Times training and evaluation on random images of `input_shape` (channels, height, width).
 
@@ -42,7 +42,7 @@ def measure_throughput(
     Raises DoesNotFit where the device's memory does not hold the training of one batch.
     """
     try:
-        return _measure(model, recipe, num_classes, input_shape, execution, teaching)
+        return _measure(model, recipe, num_classes, input_shape, compile_mode, distiller)
     except torch.OutOfMemoryError as error:
         problem = f"training on a batch of {recipe.batch_size} does not fit in this device's memory"
         raise DoesNotFit(problem) from error
@@ -53,23 +53,23 @@ def _measure(
     recipe: Recipe,
     num_classes: int,
     input_shape: tuple[int, int, int],
-    execution: Execution,
-    teaching: Teaching | None,
+    compile_mode: CompileMode,
+    distiller: Distiller | None,
 ) -> Throughput:
     device = next(model.parameters()).device
     model.to(memory_format=torch.channels_last)
-    step = TrainingStep(model, recipe, steps_per_epoch=1000, execution=execution, teaching=teaching)
+    step = TrainingStep(model, recipe, steps_per_epoch=1000, compile_mode=compile_mode, distiller=distiller)
     generator = torch.Generator(device).manual_seed(0)
 
-    def noise(count: int) -> LabelledImages:
+    def noise(count: int) -> DeviceImages:
         return random_images(count, input_shape, num_classes, generator)
 
-    def train_once(split: LabelledImages) -> Callable[[], object]:
+    def train_once(split: DeviceImages) -> Callable[[], object]:
         model.train()
         return lambda: step(split.images, split.labels, 0, generator)
 
     memory, compile_seconds = PeakMemory(model, device), 0.0
-    if execution == "eager":
+    if compile_mode == "eager":
         expected, eval_split = _expected(train_once, noise, recipe.batch_size, device)
     else:  # for one shape only, whose time as written is known to be short
         expected = 0.0
@@ -87,15 +87,15 @@ def _measure(
         evaluation=_speed([taken / len(eval_split) for taken in eval_seconds]),
         batch_size=batch_size,
         peak_memory=peak,
-        execution=execution,
+        compile_mode=compile_mode,
         compile_seconds=compile_seconds,
     )
 
 
 def _timed_epochs(
     step: TrainingStep,
-    train_once: Callable[[LabelledImages], Callable[[], object]],
-    noise: Callable[[int], LabelledImages],
+    train_once: Callable[[DeviceImages], Callable[[], object]],
+    noise: Callable[[int], DeviceImages],
     device: torch.device,
 ) -> list[float]:
     """Seconds an image takes, from REPEATS short epochs."""
@@ -111,11 +111,11 @@ def _timed_epochs(
 
 
 def _expected(
-    train_once: Callable[[LabelledImages], Callable[[], object]],
-    noise: Callable[[int], LabelledImages],
+    train_once: Callable[[DeviceImages], Callable[[], object]],
+    noise: Callable[[int], DeviceImages],
     batch_size: int,
     device: torch.device,
-) -> tuple[float, LabelledImages]:
+) -> tuple[float, DeviceImages]:
     """Seconds that a step takes on a full batch, and the images of the last probe.
 
     A deep net of thin layers takes nearly as long for few images as for many: the line through two probes is followed.

@@ -3,15 +3,15 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from benchmarks.benchmark import Budget
-from benchmarks.training.execution import Execution
-from benchmarks.training.recipe import Recipe
+from benchmarks.definition.benchmark import Budget
+from benchmarks.definition.recipe import Recipe
+from benchmarks.training.compile_mode import CompileMode
 
 DISAGREEMENT = 0.01  # two counters further apart than this are worth a note
 
 
 @dataclass(frozen=True)
-class Stage:
+class StageCost:
     """One child module's share of the cost."""
 
     name: str
@@ -20,7 +20,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Cost:
+class ModelCost:
     """Counts of one model at one input shape. 1 MAC is one multiply-add, 2 FLOPs. None: could not be counted."""
 
     params: int  # registered or not
@@ -33,7 +33,7 @@ class Cost:
     uncounted: tuple[str, ...] = ()  # operators that the lower of the two counts leaves out
     activations: int | None = None  # elements that convolutions and matrix products give out for one image
     training_memory: int | None = None  # bytes: weights, gradients, momentum, saved activations; float32, one batch
-    stages: tuple[Stage, ...] = ()  # the costliest, in MACs
+    stages: tuple[StageCost, ...] = ()  # the costliest, in MACs
     output_shape: tuple[int, ...] = ()  # for one image; () where it is no tensor
     untrainable: str = ""  # why a training step cannot be made
 
@@ -67,10 +67,10 @@ class Throughput:
     evaluation: Speed
     batch_size: int
     peak_memory: int | None = None  # bytes that training took at its highest
-    execution: Execution = "eager"
+    compile_mode: CompileMode = "eager"
     compile_seconds: float = 0.0
 
-    def hours(self, recipe: Recipe, train_images: int, eval_images: int) -> "Hours":
+    def hours(self, recipe: Recipe, train_images: int, eval_images: int) -> "PredictedHours":
         """What the whole recipe takes at this speed, compiling included, with an evaluation after each epoch."""
         seen = train_images // recipe.batch_size * recipe.batch_size
 
@@ -78,7 +78,7 @@ class Throughput:
             return (self.compile_seconds + recipe.epochs * (seen / training + eval_images / evaluation)) / 3600
 
         train, evaluate = self.training, self.evaluation
-        return Hours(
+        return PredictedHours(
             predicted=total(train.median, evaluate.median),
             low=total(train.fastest, evaluate.fastest),
             high=total(train.slowest, evaluate.slowest),
@@ -86,7 +86,7 @@ class Throughput:
 
 
 @dataclass(frozen=True)
-class Hours:
+class PredictedHours:
     """Predicted training hours of the whole recipe, with the interval that the measurements span."""
 
     predicted: float
@@ -103,9 +103,9 @@ class Verdict:
     budget: Budget
     image_size: int  # pixels at which MACs are counted
     batch_size: int  # the recipe's
-    cost: Cost
+    cost: ModelCost
     throughput: Throughput | None = None
-    hours: Hours | None = None
+    hours: PredictedHours | None = None
     device: str = ""  # that hours hold for
     versions: dict[str, str] = field(default_factory=dict)
     sandbox: str = ""  # what held a file while it was judged
@@ -141,7 +141,7 @@ class Verdict:
 
 
 def format_hours(hours: float) -> str:
-    """Hours with a unit that suits them."""
+    """PredictedHours with a unit that suits them."""
     if hours >= 1:
         return f"{hours:,.1f} h"
     return f"{60 * hours:.1f} min" if hours >= 1 / 60 else f"{3600 * hours:.0f} s"

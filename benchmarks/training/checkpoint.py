@@ -17,16 +17,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from benchmarks.durable import naming, replace_file
+from benchmarks.records.atomic_write import naming, replace_file
 
 COST_SHARE = 50  # saving may take up to one part in this many of the time
 GENERATIONS = 2  # that are kept
 RETRY_SECONDS = 60.0  # until a disk that refused is tried again
 
-Loaded = tuple[dict[str, Tensor], dict[str, Any]]  # tensors, header
+LoadedState = tuple[dict[str, Tensor], dict[str, Any]]  # tensors, header
 
 
-class Stopped(Exception):
+class TrainingStopped(Exception):
     """The training was asked to end; its state is on the disk, unless a warning said otherwise."""
 
 
@@ -60,7 +60,7 @@ class Checkpoint:
     def save(self, number: int, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         """Keeps the state as the newest generation. number: rises with every state of the training.
 
-        Where the disk refuses, the training goes on and the older generations stay. Raises Stopped, once it has
+        Where the disk refuses, the training goes on and the older generations stay. Raises TrainingStopped, once it has
         tried, where the training has been asked to end.
         """
         started = time.monotonic()
@@ -72,7 +72,7 @@ class Checkpoint:
             self.warn(f"{error.strerror or error}; the training goes on without this checkpoint")
         self._next_save = time.monotonic() + max(pause, COST_SHARE * (time.monotonic() - started))
         if self.stopping():
-            raise Stopped("it was asked to end; the same command goes on from here")
+            raise TrainingStopped("it was asked to end; the same command goes on from here")
 
     def forget(self) -> None:
         """Removes the state; the training would start anew."""
@@ -103,12 +103,12 @@ def _keep_only(folder: Path, generations: Collection[Path]) -> None:
                 file.unlink(missing_ok=True)
 
 
-def newest(folder: Path, warn: Callable[[str], None] = lambda line: None) -> Loaded | None:
+def newest(folder: Path, warn: Callable[[str], None] = lambda line: None) -> LoadedState | None:
     """The newest whole generation in a folder; `warn` is told of each newer one that is not."""
     return Checkpoint(folder, {}, warn).loaded
 
 
-def _find(folder: Path) -> tuple[Loaded | None, dict[Path, Exception]]:
+def _find(folder: Path) -> tuple[LoadedState | None, dict[Path, Exception]]:
     """The newest whole generation, and what is wrong with newer ones."""
     damaged: dict[Path, Exception] = {}
     for path in _generations(folder):
@@ -128,7 +128,7 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]
         replace_file(path, lambda file: file.write_bytes(content))
 
 
-def read_tensors(path: Path) -> Loaded:
+def read_tensors(path: Path) -> LoadedState:
     """Reads what `write_tensors` wrote. Raises OSError, or ValueError where the file is not whole."""
     return _parse(path.read_bytes())
 
@@ -138,7 +138,7 @@ def _serialize(tensors: dict[str, Tensor], header: dict[str, Any]) -> bytes:
     return save(contiguous, {"header": json.dumps(header, allow_nan=False)})
 
 
-def _parse(content: bytes) -> Loaded:
+def _parse(content: bytes) -> LoadedState:
     try:
         tensors = load(content)
     except SafetensorError as error:
@@ -153,7 +153,7 @@ def _parse(content: bytes) -> Loaded:
     return tensors, header
 
 
-def _read_generation(path: Path) -> Loaded:
+def _read_generation(path: Path) -> LoadedState:
     expected, content = _digest_file(path).read_bytes(), path.read_bytes()
     if expected != _digest_line(path, content).encode():
         raise ValueError("its sha256 is another")

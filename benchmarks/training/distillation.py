@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.training.world import ALONE, World
-from benchmarks.treatment import PREVIOUS, Distillation
+from benchmarks.definition.overrides import PREVIOUS, Distillation
+from benchmarks.training.distributed_context import SINGLE_PROCESS, DistributedContext
 
 
 def soft_loss(logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
@@ -34,7 +34,7 @@ def hard_loss(logits: Tensor, teacher_logits: Tensor) -> Tensor:
     return F.cross_entropy(logits, teacher_logits.argmax(1))
 
 
-class Teaching:
+class Distiller:
     """A teacher at work: it sees the same batch as the student, in evaluation mode, and its weights never change."""
 
     def __init__(self, settings: Distillation, teacher: nn.Module | None, epochs: int) -> None:
@@ -69,11 +69,11 @@ class Teaching:
         taught = hard_loss(logits, told) if self.settings.hard else soft_loss(logits, told, self.settings.temperature)
         return (1 - alpha) * plain + alpha * taught
 
-    def begin_epoch(self, student: nn.Module, world: World = ALONE) -> None:
+    def begin_epoch(self, student: nn.Module, context: DistributedContext = SINGLE_PROCESS) -> None:
         """Keeps the student as it is now, where that is the next epoch's teacher; the same in all processes."""
         if self.settings.teacher != PREVIOUS:
             return
-        world.align(student)
+        context.align(student)
         if self.teacher is None:
             self.teacher = copy.deepcopy(student).eval().requires_grad_(False)
         self.teacher.load_state_dict(student.state_dict())

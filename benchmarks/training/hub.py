@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from platformdirs import user_cache_path
 
 from arch.errors import InputError, unknown
-from benchmarks.training.weights_file import check_weights
+from benchmarks.records.weights_file import check_weights
 
 if TYPE_CHECKING:
     from torch import Tensor

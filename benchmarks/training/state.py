@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from benchmarks.training.checkpoint import Loaded
+from benchmarks.training.checkpoint import LoadedState
+from benchmarks.training.distributed_context import DistributedContext
 from benchmarks.training.seeds import derive_seed
-from benchmarks.training.world import World
 
 if TYPE_CHECKING:
     from benchmarks.training.step import TrainingStep
 
 
 @dataclass(frozen=True)
-class Epoch:
+class EpochMetrics:
     """One line of the training curve. Accuracies in percent, over the images seen."""
 
     epoch: int  # counted from 1
@@ -36,7 +36,7 @@ class RunningEpoch:
     Order and random draws follow from seed and epoch alone, so only the middle of an epoch has more to remember.
     """
 
-    def __init__(self, seed: int, epoch: int, images: int, device: torch.device, world: World) -> None:
+    def __init__(self, seed: int, epoch: int, images: int, device: torch.device, context: DistributedContext) -> None:
         self.epoch = epoch  # counted from 0
         self.batches = 0  # done
         self.seconds = 0.0  # that they took
@@ -44,7 +44,7 @@ class RunningEpoch:
         self.right = torch.zeros((), device=device, dtype=torch.int64)
         self.generator = torch.Generator(device).manual_seed(derive_seed(seed, epoch, "images"))
         self.order = torch.randperm(images, generator=self.generator, device=device)
-        own = () if world.rank == 0 else (world.rank,)
+        own = () if context.rank == 0 else (context.rank,)
         if own:
             self.generator.manual_seed(derive_seed(seed, epoch, "images", *own))
         self.layers_seed = derive_seed(seed, epoch, "layers", *own)  # for drop_path and dropout
@@ -99,14 +99,14 @@ class TrainingState:
 
     def __init__(self, step: "TrainingStep", seed: int, images: int) -> None:
         self.step, self.seed, self.images = step, seed, images
-        self.curve: list[Epoch] = []
+        self.curve: list[EpochMetrics] = []
         self.begin_epoch()
 
     def begin_epoch(self) -> None:
         """The next epoch, from its first batch."""
-        if self.step.teaching is not None:
-            self.step.teaching.begin_epoch(self.step.model, self.step.world)
-        self.epoch = RunningEpoch(self.seed, len(self.curve), self.images, self.step.device, self.step.world)
+        if self.step.distiller is not None:
+            self.step.distiller.begin_epoch(self.step.model, self.step.context)
+        self.epoch = RunningEpoch(self.seed, len(self.curve), self.images, self.step.device, self.step.context)
 
     def position(self, batches_per_epoch: int) -> int:
         """Batches trained on and evaluations done so far: no two states of a training have the same."""
@@ -116,7 +116,7 @@ class TrainingState:
         """Everything that is a tensor, by names that say whose it is."""
         weights = {f"model.{name}": tensor for name, tensor in self.step.model.state_dict().items()}
         momenta = {f"momentum.{name}": tensor for name, tensor in self._momenta().items()}
-        taught = self.step.teaching.tensors() if self.step.teaching is not None else {}
+        taught = self.step.distiller.tensors() if self.step.distiller is not None else {}
         return weights | momenta | taught | self.epoch.tensors()
 
     def numbers(self) -> dict[str, Any]:
@@ -129,7 +129,7 @@ class TrainingState:
             "seconds": self.epoch.seconds,
         }
 
-    def restore(self, loaded: Loaded) -> None:
+    def restore(self, loaded: LoadedState) -> None:
         """Goes to where a checkpoint was made. Raises KeyError, TypeError or ValueError where it is another net's."""
         tensors, header = loaded
         weights = {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
@@ -140,11 +140,11 @@ class TrainingState:
         for name, momentum in self._momenta().items():  # in place: in the memory format that training gives it
             momentum.copy_(tensors[f"momentum.{name}"])
         self.step.scaler.load_state_dict(header["scaler"])
-        self.curve = [Epoch(**line) for line in header["curve"]]
+        self.curve = [EpochMetrics(**line) for line in header["curve"]]
         self.begin_epoch()
         self.epoch.restore(header["batch"], header["seconds"], tensors)
-        if self.step.teaching is not None:
-            self.step.teaching.restore(tensors)
+        if self.step.distiller is not None:
+            self.step.distiller.restore(tensors)
 
     def _momenta(self) -> dict[str, Tensor]:
         momenta = {}

@@ -7,15 +7,15 @@ from timm.scheduler import CosineLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from benchmarks.definition.recipe import Recipe
 from benchmarks.training.augment import crop_and_flip, normalize
-from benchmarks.training.distillation import Teaching
-from benchmarks.training.execution import Execution, end_compiling, executable, next_step
-from benchmarks.training.recipe import Recipe
-from benchmarks.training.world import ALONE, World
+from benchmarks.training.compile_mode import CompileMode, compile_model, end_compiling, next_step
+from benchmarks.training.distillation import Distiller
+from benchmarks.training.distributed_context import SINGLE_PROCESS, DistributedContext
 
 
 @dataclass(frozen=True)
-class LabelledImages:
+class DeviceImages:
     """A split on the device: uint8 images (n, channels, height, width) and int64 labels (n,).
 
     Images in the channels-last memory format are fetched fastest.
@@ -24,10 +24,10 @@ class LabelledImages:
     images: Tensor
     labels: Tensor
 
-    def take(self, chosen: Tensor) -> "LabelledImages":
+    def take(self, chosen: Tensor) -> "DeviceImages":
         """The images at these places."""
         pixels = self.images.permute(0, 2, 3, 1).index_select(0, chosen)
-        return LabelledImages(pixels.permute(0, 3, 1, 2), self.labels[chosen])
+        return DeviceImages(pixels.permute(0, 3, 1, 2), self.labels[chosen])
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -35,7 +35,7 @@ class LabelledImages:
 
 def random_images(
     count: int, input_shape: tuple[int, int, int], num_classes: int, generator: torch.Generator
-) -> LabelledImages:
+) -> DeviceImages:
     """Noise to be timed on, on the generator's device.
 
     input_shape: (channels, height, width).
@@ -44,7 +44,7 @@ def random_images(
     shape = (count, height, width, channels)
     pixels = torch.randint(256, shape, dtype=torch.uint8, device=device, generator=generator)
     labels = torch.randint(num_classes, (count,), device=device, generator=generator)
-    return LabelledImages(pixels.permute(0, 3, 1, 2), labels)
+    return DeviceImages(pixels.permute(0, 3, 1, 2), labels)
 
 
 class TrainingStep:
@@ -55,16 +55,16 @@ class TrainingStep:
         model: nn.Module,
         recipe: Recipe,
         steps_per_epoch: int,
-        execution: Execution = "eager",
-        world: World = ALONE,
-        teaching: Teaching | None = None,
+        compile_mode: CompileMode = "eager",
+        context: DistributedContext = SINGLE_PROCESS,
+        distiller: Distiller | None = None,
     ) -> None:
         self.model = model
-        self.teaching, self.steps_per_epoch = teaching, steps_per_epoch
-        self.execution = execution
-        self.world = world
-        self.forward = executable(world.wrap(model), execution)
-        self.compiling = execution != "eager"
+        self.distiller, self.steps_per_epoch = distiller, steps_per_epoch
+        self.compile_mode = compile_mode
+        self.context = context
+        self.forward = compile_model(context.wrap(model), compile_mode)
+        self.compiling = compile_mode != "eager"
         self.recipe = recipe
         self.device = next(model.parameters()).device
         self.optimizer = torch.optim.SGD(
@@ -98,15 +98,15 @@ class TrainingStep:
         Returns the summed loss and the number of right answers as tensors: reading them would stall the device.
         """
         recipe = self.recipe
-        next_step(self.execution)
+        next_step(self.compile_mode)
         self.schedule.step_update(iteration)
         self.optimizer.zero_grad(set_to_none=True)
         batch = normalize(crop_and_flip(images, recipe.crop_padding, recipe.flip, generator), recipe.mean, recipe.std)
         with autocast(recipe, self.device):
             logits = self.forward(batch)
             loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
-            if self.teaching is not None:
-                loss = self.teaching.loss(loss, logits, batch, iteration // self.steps_per_epoch)
+            if self.distiller is not None:
+                loss = self.distiller.loss(loss, logits, batch, iteration // self.steps_per_epoch)
         self.scaler.scale(loss).backward()
         self.scaler.step(self.optimizer)
         self.scaler.update()

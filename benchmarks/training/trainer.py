@@ -9,15 +9,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.progress import Progress, Report, silent
+from benchmarks.definition.recipe import Recipe
+from benchmarks.execution.progress import Progress, Report, silent
 from benchmarks.training.augment import normalize
 from benchmarks.training.checkpoint import Checkpoint
-from benchmarks.training.distillation import Teaching
-from benchmarks.training.execution import Execution
-from benchmarks.training.recipe import Recipe
-from benchmarks.training.state import Epoch, RunningEpoch, TrainingState
-from benchmarks.training.step import LabelledImages, TrainingStep, autocast
-from benchmarks.training.world import ALONE, World
+from benchmarks.training.compile_mode import CompileMode
+from benchmarks.training.distillation import Distiller
+from benchmarks.training.distributed_context import SINGLE_PROCESS, DistributedContext
+from benchmarks.training.state import EpochMetrics, RunningEpoch, TrainingState
+from benchmarks.training.step import DeviceImages, TrainingStep, autocast
 
 EVAL_BATCH = 1024  # images; has no effect on any number
 
@@ -38,7 +38,7 @@ class Evaluation:
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, split: LabelledImages, recipe: Recipe) -> Evaluation:
+def evaluate(model: nn.Module, split: DeviceImages, recipe: Recipe) -> Evaluation:
     """One view of every image, plain cross-entropy. Leaves the model in evaluation mode."""
     model.eval()
     logits = torch.cat([_logits(model, images, recipe) for images in split.images.split(EVAL_BATCH)])
@@ -73,19 +73,19 @@ def make_deterministic() -> None:
 
 def train(
     model: nn.Module,
-    train_split: LabelledImages,
-    eval_split: LabelledImages,
+    train_split: DeviceImages,
+    eval_split: DeviceImages,
     recipe: Recipe,
     seed: int,
     checkpoint: Checkpoint | None = None,
     report: Report = silent,
-    execution: Execution = "eager",
-    world: World = ALONE,
-    teaching: Teaching | None = None,
-) -> tuple[list[Epoch], Evaluation]:
+    compile_mode: CompileMode = "eager",
+    context: DistributedContext = SINGLE_PROCESS,
+    distiller: Distiller | None = None,
+) -> tuple[list[EpochMetrics], Evaluation]:
     """Trains to the last epoch and returns the curve and the final epoch's evaluation.
 
-    model: on the device of both splits. checkpoint: where to go on from and to save to. teaching: beside the labels.
+    model: on the device of both splits. checkpoint: where to go on from and to save to. distiller: beside the labels.
     Order and augmentation are pure functions of seed and epoch: a resumed training ends in the same numbers.
     Raises TrainingFailed when the loss is no longer finite or the images do not fill one batch, and Stopped.
     """
@@ -93,7 +93,7 @@ def train(
     if steps_per_epoch == 0:
         raise TrainingFailed(f"{len(train_split)} training images do not fill one batch of {recipe.batch_size}")
     model.to(memory_format=torch.channels_last)
-    step = TrainingStep(model, recipe, steps_per_epoch, execution, world, teaching)
+    step = TrainingStep(model, recipe, steps_per_epoch, compile_mode, context, distiller)
     state = TrainingState(step, seed, len(train_split))
     if checkpoint and checkpoint.loaded:
         try:
@@ -107,7 +107,7 @@ def train(
     evaluation = None
 
     def keep_if_due() -> None:
-        if checkpoint and world.size == 1 and checkpoint.due():
+        if checkpoint and context.size == 1 and checkpoint.due():
             state.epoch.stop_clock()
             checkpoint.save(state.position(steps_per_epoch), state.tensors(), state.numbers())
             state.epoch.start_clock()
@@ -117,24 +117,24 @@ def train(
         report(Progress("training", done, recipe.epochs, f"top-1 {state.curve[-1].top1:.2f}" if done else ""))
         loss, top1, seen = train_epoch(step, train_split, steps_per_epoch, state.epoch, keep_if_due)
         started = time.perf_counter()
-        evaluation = world.once(lambda: evaluate(model, eval_split, recipe))
+        evaluation = context.once(lambda: evaluate(model, eval_split, recipe))
         if not math.isfinite(loss) or not math.isfinite(evaluation.loss):
             wrong = evaluation.loss if math.isfinite(loss) else loss
-            if checkpoint and world.rank == 0:
+            if checkpoint and context.rank == 0:
                 checkpoint.forget()  # from such a state no other end can be reached
             raise TrainingFailed(f"the loss is {wrong} after epoch {done + 1}")
         accuracies, seconds = (evaluation.loss, evaluation.top1, evaluation.top5), time.perf_counter() - started
-        state.curve.append(Epoch(done + 1, loss, top1, *accuracies, seen, state.epoch.seconds, seconds))
+        state.curve.append(EpochMetrics(done + 1, loss, top1, *accuracies, seen, state.epoch.seconds, seconds))
         state.begin_epoch()
-        if checkpoint and world.rank == 0 and (checkpoint.due() or done + 1 == recipe.epochs):
+        if checkpoint and context.rank == 0 and (checkpoint.due() or done + 1 == recipe.epochs):
             checkpoint.save(state.position(steps_per_epoch), state.tensors(), state.numbers())
     report(Progress("training", recipe.epochs, recipe.epochs, f"top-1 {state.curve[-1].top1:.2f}"))
-    return state.curve, evaluation or world.once(lambda: evaluate(model, eval_split, recipe))
+    return state.curve, evaluation or context.once(lambda: evaluate(model, eval_split, recipe))
 
 
 def train_epoch(
     step: TrainingStep,
-    split: LabelledImages,
+    split: DeviceImages,
     steps: int,
     running: RunningEpoch | None = None,
     after_batch: Callable[[], None] = lambda: None,
@@ -144,18 +144,18 @@ def train_epoch(
     running: the pass as far as it has come; None: the whole first one of seed 0.
     """
     batch_size = step.recipe.batch_size
-    running = running or RunningEpoch(0, 0, len(split), step.device, step.world)
+    running = running or RunningEpoch(0, 0, len(split), step.device, step.context)
     running.enter()
     step.model.train()
     for chosen in running.order[: steps * batch_size].split(batch_size)[running.batches :]:
-        batch = split.take(step.world.part(chosen))
+        batch = split.take(step.context.part(chosen))
         iteration = running.epoch * steps + running.batches
         loss, correct = step(batch.images, batch.labels, iteration, running.generator)
         running.loss_sum += loss
         running.right += correct
         running.batches += 1
         after_batch()
-    step.world.add_up(running.loss_sum, running.right)
+    step.context.add_up(running.loss_sum, running.right)
     running.stop_clock()
     seen = steps * batch_size
     return running.loss_sum.item() / seen, 100 * running.right.item() / seen, seen

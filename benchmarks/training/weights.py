@@ -11,9 +11,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from arch.errors import InputError, printable
+from arch.errors import InputError
+from arch.text import printable
 from arch.timm_net import TimmNet
-from benchmarks.training.weights_file import check_weights
+from benchmarks.records.weights_file import check_weights
 
 FEW = 3  # tensors that a message names
 PREFIX = "model."  # of the names in a TimmNet's state_dict
@@ -23,7 +24,7 @@ COUNTER = ".num_batches_tracked"  # that no norm of timm's reads, and many files
 def load_weights(net: nn.Module, path: Path, replace_classifier: bool) -> None:
     """Loads a safetensors file into a net on the CPU, strictly: every tensor of either is in the other.
 
-    net: a TimmNet, another model of timm's or a ResidualNet. path: what timm publishes, or benchmarks.run wrote.
+    net: a TimmNet, another model of timm's or a ResidualNet. path: what timm publishes, or benchmarks.runs.train_run wrote.
     replace_classifier: for fine-tuning; the file's own may have any number of classes, or not be there, and a fresh
     one, which follows from torch's seed alone, takes its place. Otherwise the classes must be as many.
     Raises InputError in one line; the net is then of no use.

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from ablation.plan import path
-from benchmarks.benchmark import BENCHMARKS
-from benchmarks.results import Result
+from ablation.plans.plan import path
+from benchmarks.definition.benchmark import BENCHMARKS
+from benchmarks.records.store import RunRecord
 
 TINY = """
 name = "tiny"
@@ -43,13 +43,13 @@ def tiny(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def make_result() -> Callable[..., Result]:
+def make_result() -> Callable[..., RunRecord]:
     """Builds a plausible record; keyword arguments replace its fields."""
 
-    def make(spec: str = "baseline", seed: int = 0, top1: float = 50.0, **fields: object) -> Result:
+    def make(spec: str = "baseline", seed: int = 0, top1: float = 50.0, **fields: object) -> RunRecord:
         row = path(spec, BENCHMARKS["digits"])[-1]
         line = {"epoch": 1, "train_loss": 2.0, "train_top1": 20.0, "loss": 2.0, "top1": top1 - 10, "top5": 90.0}
-        result = Result(
+        result = RunRecord(
             spec=row.spec,
             key=row.key,
             seed=seed,

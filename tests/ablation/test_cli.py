@@ -14,8 +14,8 @@ from PIL import Image
 
 from ablation.cli import main
 from arch.plans import PLANS
-from benchmarks.benchmark import BENCHMARKS
-from benchmarks.results import Failure, Result, Store
+from benchmarks.definition.benchmark import BENCHMARKS
+from benchmarks.records.store import FailedRun, RecordStore, RunRecord
 
 COMMAND = [sys.executable, "-c", "from ablation.cli import main; raise SystemExit(main())"]
 ROOT = Path(__file__).parent.parent.parent
@@ -132,13 +132,13 @@ def test_trainings_side_by_side_are_told_of_in_the_caption(
     tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shared = ["--benchmark", str(tiny), "--out", str(tmp_path / "out"), "--json"]
-    assert main(["run", "baseline", "--seeds", "2", "--side-by-side", "2", *shared]) == 0
+    assert main(["run", "baseline", "--seeds", "2", "--runs-per-device", "2", *shared]) == 0
     captured = capsys.readouterr()
     assert "2 trainings share the device" in captured.err
     content = json.loads(captured.out)
     assert "times of up to 2 trainings sharing the device" in content["caption"]
     assert content["rows"][0]["n"] == 2
-    assert {record["side_by_side"] for record in records(tmp_path / "out")} == {2}
+    assert {record["runs_per_device"] for record in records(tmp_path / "out")} == {2}
 
 
 @pytest.mark.slow
@@ -173,11 +173,13 @@ def test_a_failure_stays_in_the_table_until_it_is_made_good(
     out = tmp_path / "out"
     shared = ["--benchmark", str(tiny), "--out", str(out)]
     assert main(["run", "baseline", "--seeds", "1", *shared]) == 0
-    done = Store(out).results()[0]
-    Store(out).append(
-        Failure(done.spec, done.key, 1, done.benchmark_id, "baseline", "its process was killed", "", "2026")
+    done = RecordStore(out).results()[0]
+    RecordStore(out).append(
+        FailedRun(done.spec, done.key, 1, done.benchmark_id, "baseline", "its process was killed", "", "2026")
     )
-    Store(out).append(Failure(done.spec, done.key, 2, "another", "baseline", "of another benchmark", "", "2026"))
+    RecordStore(out).append(
+        FailedRun(done.spec, done.key, 2, "another", "baseline", "of another benchmark", "", "2026")
+    )
     capsys.readouterr()
     assert main(["table", "--seeds", "2", "--out", str(out)]) == 0
     printed = capsys.readouterr().out
@@ -196,9 +198,9 @@ def test_a_failure_stays_in_the_table_until_it_is_made_good(
 
 
 def test_a_damaged_record_is_named_and_left_out(
-    tmp_path: Path, make_result: Callable[..., Result], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, make_result: Callable[..., RunRecord], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    store = Store(tmp_path)
+    store = RecordStore(tmp_path)
     store.create()
     definition = BENCHMARKS["digits"].definition("images", "cpu")
     for seed in (0, 1):
@@ -298,12 +300,12 @@ def one_line_of(code: int, arguments: list[str], capsys: pytest.CaptureFixture[s
         (["baseline", "--device", "gpu"], "unknown --device 'gpu'"),
         (["baseline", "--data", "nowhere"], "--data nowhere is not a folder"),
         (["baseline", "--bogus"], "--bogus"),
-        (["baseline", "--side-by-side", "0"], "--side-by-side"),
-        (["baseline", "--side-by-side", "65"], "--side-by-side"),
-        (["baseline", "--side-by-side", "x"], "--side-by-side"),
+        (["baseline", "--runs-per-device", "0"], "--runs-per-device"),
+        (["baseline", "--runs-per-device", "65"], "--runs-per-device"),
+        (["baseline", "--runs-per-device", "x"], "--runs-per-device"),
         (["baseline", "--time-limit", "0"], "--time-limit 0 would end every run"),
-        (["baseline", "--ray-gpus", "1"], "--ray-gpus and --ray-cpus need --engine ray"),
-        (["baseline", "--ray-cpus", "2"], "--ray-gpus and --ray-cpus need --engine ray"),
+        (["baseline", "--ray-gpus", "1"], "--ray-gpus and --ray-cpus need --executor ray"),
+        (["baseline", "--ray-cpus", "2"], "--ray-gpus and --ray-cpus need --executor ray"),
         (["baseline", "--world-size", "64"], "--world-size 64"),
         ([], "PLAN"),
     ],

@@ -17,23 +17,23 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from arch.spec import parse
-from benchmarks.benchmark import Benchmark
 from benchmarks.budget.verdict import Verdict
-from benchmarks.engine import ChildFailed, Outcomes
-from benchmarks.progress import Display, Progress, Report
-from benchmarks.results import Result, Store
-from benchmarks.training.data import CachedData
-from benchmarks.unit import Unit
-from search import trials
-from search.overhead import Instant, made_up_result, made_up_verdict
+from benchmarks.datasets.cache import CachedDataset
+from benchmarks.definition.benchmark import Benchmark
+from benchmarks.execution.local import Outcomes, WorkerFailed
+from benchmarks.execution.progress import Display, Progress, Report
+from benchmarks.records.store import RecordStore, RunRecord
+from benchmarks.runs.run import Run
+from search import trial_attrs as trials
+from search.heartbeat import AT_FAULT, REASON
 from search.rungs import Rungs
-from search.samplers import halving
-from search.settings import DIRECTIONS, Objective, Search
-from search.space import Choices
+from search.samplers.registry import halving
+from search.settings import DIRECTIONS, Objective, SearchSettings
+from search.space import ChoiceSpace
 from search.storage import open_storage, open_study
-from search.workers import AT_FAULT, REASON
+from search.studies.overhead import Instant, made_up_result, made_up_verdict
 
-SPACE = Choices(
+SPACE = ChoiceSpace(
     {
         "attention": ("", "+se", "+cbam", "+eca"),
         "act": ("", "+silu", "+gelu", "+relu"),  # relu is there already: two ways to say one architecture
@@ -60,21 +60,21 @@ class Quiet(Display):
 class MadeUpEngine(Instant):
     """Says at once what trainings would have ended in."""
 
-    accuracy: Callable[[Unit], float] = lambda unit: 50.0
+    accuracy: Callable[[Run], float] = lambda run: 50.0
     hours: Callable[[str], float] = lambda spec: 0.01  # of a whole training
-    trained: list[Unit] = field(default_factory=list)
+    trained: list[Run] = field(default_factory=list)
     timed: list[str] = field(default_factory=list)
     limits: list[float] = field(default_factory=list)
 
     def call(self, function: str, report: Report, *args: Any) -> Any:
-        assert function in ("search.work:time_spec", "search.export:export")
-        return self.time(args[0], args[1]) if function == "search.work:time_spec" else []
+        assert function in ("search.jobs:time_spec", "search.report.export:export")
+        return self.time(args[0], args[1]) if function == "search.jobs:time_spec" else []
 
     def call_each(
         self,
         function: str,
         arguments: Iterable[tuple[Any, ...] | None],
-        side_by_side: int,
+        runs_per_device: int,
         report: Callable[[int, Progress], None],
         time_limit: float | Callable[[int], float] | None = None,
     ) -> Outcomes:
@@ -82,18 +82,18 @@ class MadeUpEngine(Instant):
             self.limits.append(time_limit(number) if callable(time_limit) else time_limit or 0.0)
             return self.limits[-1]
 
-        yield from super().call_each(function, arguments, side_by_side, report, limit)
+        yield from super().call_each(function, arguments, runs_per_device, report, limit)
 
-    def outcome(self, args: tuple[Any, ...]) -> Verdict | Result | Exception:
+    def outcome(self, args: tuple[Any, ...]) -> Verdict | RunRecord | Exception:
         if args[0] == "time":
             return self.time(args[1], args[2])
-        unit: Unit = args[-1]
-        self.trained.append(unit)
+        run: Run = args[-1]
+        self.trained.append(run)
         try:
-            top1 = self.accuracy(unit)
-        except ChildFailed as error:
+            top1 = self.accuracy(run)
+        except WorkerFailed as error:
             return error
-        return made_up_result(unit, top1, self.hours(unit.spec) * unit.benchmark.recipe.epochs / 40)
+        return made_up_result(run, top1, self.hours(run.spec) * run.benchmark.recipe.epochs / 40)
 
     def time(self, spec: str, benchmark: Benchmark) -> Verdict:
         self.timed.append(spec)
@@ -106,11 +106,11 @@ def display() -> Quiet:
 
 
 @pytest.fixture
-def make_search(tmp_path: Path, digits: CachedData) -> Callable[..., Search]:
-    """A search of `SPACE` on the digits, in 1 + 4 + 16 epochs, with an engine that trains nothing."""
-    from benchmarks.benchmark import BENCHMARKS
+def make_search(tmp_path: Path, digits: CachedDataset) -> Callable[..., SearchSettings]:
+    """A search of `SPACE` on the digits, in 1 + 4 + 16 epochs, with an executor that trains nothing."""
+    from benchmarks.definition.benchmark import BENCHMARKS
 
-    def make(**fields: Any) -> Search:
+    def make(**fields: Any) -> SearchSettings:
         benchmark = fields.pop("benchmark", BENCHMARKS["digits"])
         given = {
             "benchmark": benchmark,
@@ -121,7 +121,7 @@ def make_search(tmp_path: Path, digits: CachedData) -> Callable[..., Search]:
             "named": "--benchmark digits",
         }
         given |= {"rungs": Rungs.of(benchmark), "engine": MadeUpEngine(), "trials": 20}
-        return Search(**{**given, **fields})
+        return SearchSettings(**{**given, **fields})
 
     return make
 
@@ -130,7 +130,9 @@ def make_search(tmp_path: Path, digits: CachedData) -> Callable[..., Search]:
 def make_study(tmp_path: Path) -> Callable[..., optuna.Study]:
     """The study of a search in a file of SQLite, as the command makes it."""
 
-    def make(search: Search, sampler: optuna.samplers.BaseSampler | None = None, resume: bool = False) -> optuna.Study:
+    def make(
+        search: SearchSettings, sampler: optuna.samplers.BaseSampler | None = None, resume: bool = False
+    ) -> optuna.Study:
         storage = open_storage(f"sqlite:///{tmp_path / 'search.db'}")
         study = open_study(storage, search.name, DIRECTIONS[search.objective], halving(search.rungs.reduction), resume)
         study.sampler = sampler or optuna.samplers.RandomSampler(seed=0)
@@ -140,8 +142,8 @@ def make_study(tmp_path: Path) -> Callable[..., optuna.Study]:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    records = Store(tmp_path)
+def store(tmp_path: Path) -> RecordStore:
+    records = RecordStore(tmp_path)
     records.create()
     return records
 
@@ -244,7 +246,7 @@ def make_trial() -> Callable[..., FrozenTrial]:
 
 
 @pytest.fixture
-def search(make_search: Callable[..., Search]) -> Search:
+def search(make_search: Callable[..., SearchSettings]) -> SearchSettings:
     return make_search()
 
 
@@ -257,5 +259,5 @@ def failed() -> FrozenTrial:
 
 
 @pytest.fixture
-def make_result() -> Callable[[Unit, float, float], Result]:
+def make_result() -> Callable[[Run, float, float], RunRecord]:
     return made_up_result

@@ -6,9 +6,9 @@ import pytest
 
 from arch.models import build
 from arch.spec import parse
-from benchmarks.benchmark import BENCHMARKS, Benchmark, Budget
 from benchmarks.budget.cost import count_on_meta
-from search.candidates import DOUBT, Hours, screen, worthwhile
+from benchmarks.definition.benchmark import BENCHMARKS, Benchmark, Budget
+from search.candidates import DOUBT, HoursPredictor, screen, worthwhile
 from search.space import of_all_parts
 
 DIGITS = BENCHMARKS["digits"]
@@ -22,7 +22,7 @@ def limited(params: int = 10**9, hours: float = 1.0) -> Benchmark:
 def test_what_is_counted_is_what_a_check_counts(spec: str) -> None:
     variant, data = parse(spec, "resnet8").variant(), DIGITS.data
     cost = count_on_meta(partial(build, variant, data.num_classes, data.in_chans), data.input_shape)
-    found = screen(spec, limited(), Hours())
+    found = screen(spec, limited(), HoursPredictor())
     assert (found.params, found.macs) == (cost.params, cost.macs)
     assert found.problem == ""
     assert found.variant == variant
@@ -32,9 +32,9 @@ def test_what_is_counted_is_what_a_check_counts(spec: str) -> None:
 
 
 def test_a_candidate_at_the_limit_is_within_it_and_one_parameter_more_is_over() -> None:
-    params = screen("baseline", limited(), Hours()).params
-    assert screen("baseline", limited(params), Hours()).problem == ""
-    over = screen("baseline", limited(params - 1), Hours())
+    params = screen("baseline", limited(), HoursPredictor()).params
+    assert screen("baseline", limited(params), HoursPredictor()).problem == ""
+    over = screen("baseline", limited(params - 1), HoursPredictor())
     assert over.problem == f"{params:,} parameters > {params - 1:,}"
     assert over.excess == pytest.approx(1 / (params - 1))
     assert over.params == params
@@ -42,8 +42,8 @@ def test_a_candidate_at_the_limit_is_within_it_and_one_parameter_more_is_over() 
 
 
 def test_excess_is_the_share_by_which_the_limit_is_passed() -> None:
-    params = screen("baseline", limited(), Hours()).params
-    assert screen("baseline", limited(params // 4), Hours()).excess == pytest.approx(3.0, rel=1e-3)
+    params = screen("baseline", limited(), HoursPredictor()).params
+    assert screen("baseline", limited(params // 4), HoursPredictor()).excess == pytest.approx(3.0, rel=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_excess_is_the_share_by_which_the_limit_is_passed() -> None:
     ],
 )
 def test_what_cannot_be_built_says_why_and_is_far_over(spec: str, said: str) -> None:
-    found = screen(spec, DIGITS, Hours())
+    found = screen(spec, DIGITS, HoursPredictor())
     assert found.problem.startswith("it cannot be built: ")
     assert said in found.problem
     assert (found.excess, found.params, found.key) == (1.0, 0, "")
@@ -65,25 +65,25 @@ def test_what_cannot_be_built_says_why_and_is_far_over(spec: str, said: str) -> 
 
 def test_images_that_are_too_small_are_found_before_the_training() -> None:
     small = replace(DIGITS, data=replace(DIGITS.data, image_size=4), budget=Budget())
-    assert screen("baseline", small, Hours()).problem == ""
-    found = screen("resnet50+stem=conv7_pool+coord+blurpool", small, Hours())
+    assert screen("baseline", small, HoursPredictor()).problem == ""
+    found = screen("resnet50+stem=conv7_pool+coord+blurpool", small, HoursPredictor())
     assert found.problem.startswith("it cannot be built: ")
     assert "\n" not in found.problem
 
 
 def test_what_the_known_hours_make_impossible_is_over() -> None:
-    hours, macs = Hours(), screen("baseline", limited(), Hours()).macs
+    hours, macs = HoursPredictor(), screen("baseline", limited(), HoursPredictor()).macs
     hours.learn(macs, 8.0)
     assert screen("baseline", limited(hours=3.0), hours).problem == ""  # another net may be DOUBT times as fast
     over = screen("baseline", limited(hours=1.0), hours)
     assert over.problem == f"about 8.0 h by its {macs:,} MACs > 1.0 h"
     assert over.excess == pytest.approx(7.0)
     assert over.hours == 8.0
-    assert screen("baseline", limited(), Hours()).hours == 0.0
+    assert screen("baseline", limited(), HoursPredictor()).hours == 0.0
 
 
 def test_hours_are_expected_at_the_median_rate() -> None:
-    hours = Hours()
+    hours = HoursPredictor()
     assert hours.expected(100) == 0.0
     for macs, taken in ((100, 1.0), (100, 5.0), (200, 4.0)):
         hours.learn(macs, taken)
@@ -91,7 +91,7 @@ def test_hours_are_expected_at_the_median_rate() -> None:
 
 
 def test_where_nothing_is_known_nothing_is_sure() -> None:
-    hours = Hours()
+    hours = HoursPredictor()
     hours.learn(0, 1.0)
     hours.learn(100, 0.0)
     assert hours.known == []
@@ -100,7 +100,7 @@ def test_where_nothing_is_known_nothing_is_sure() -> None:
 
 
 def test_the_slowest_and_the_fastest_that_were_timed_decide_what_is_sure() -> None:
-    hours = Hours()
+    hours = HoursPredictor()
     hours.learn(100, 1.0)
     hours.learn(100, 2.0)
     assert hours.surely_over(100, 0.99 / DOUBT)
@@ -127,12 +127,12 @@ def test_the_default_space_has_only_what_can_be_of_use() -> None:
 def test_most_random_candidates_of_the_default_space_can_be_built() -> None:
     space = worthwhile(of_all_parts(), DIGITS)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    found = [screen(space.suggest(study.ask()), DIGITS, Hours()) for _ in range(60)]
+    found = [screen(space.suggest(study.ask()), DIGITS, HoursPredictor()) for _ in range(60)]
     assert sum(not candidate.problem for candidate in found) >= 12
 
 
 def test_a_small_nets_speed_makes_no_large_net_impossible() -> None:
-    hours = Hours()
+    hours = HoursPredictor()
     hours.learn(100, 1.0)
     assert hours.surely_over(200, 0.1)
     assert not hours.surely_over(201, 0.1)

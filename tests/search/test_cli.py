@@ -12,9 +12,9 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from benchmarks.budget import cli as budget_check
-from benchmarks.results import Store
-from search import trials
+from benchmarks.cli import budget_check
+from benchmarks.records.store import RecordStore
+from search import trial_attrs as trials
 from search.cli import main, read_duration
 from search.storage import open_storage
 
@@ -89,7 +89,7 @@ def test_a_search_ends_in_a_tested_winner_that_timm_loads_elsewhere(
     names = {Path(file).name for file in found["files"]}
     assert {"finalists.md", "trials.csv", "front.png", "config.json", "model.safetensors"} <= names
 
-    records = Store(out).results()
+    records = RecordStore(out).results()
     tested = [result for result in records if result.benchmark_id == found["test_id"]]
     assert [result.top1 for result in tested] == found["test_top1"]
     assert {result.key for result in tested} == {tested[0].key}
@@ -108,7 +108,7 @@ def test_a_search_ends_in_a_tested_winner_that_timm_loads_elsewhere(
         ablate(["run", found["path"], "--last", "--seeds", "2", "--benchmark", files[1], "--out", str(out), "--json"])
         == 0
     )
-    assert len(Store(out).results()) == len(records), "the winner is trained already"
+    assert len(RecordStore(out).results()) == len(records), "the winner is trained already"
     assert ablate(["table", "--out", str(out)]) == 0
 
 
@@ -129,14 +129,14 @@ def test_killed_and_resumed_it_loses_and_repeats_nothing(files: list[str], tmp_p
     finished = [trial for trial in rows if trials.is_trained(trial)]
     assert len(finished) == 9
     assert len({trial.user_attrs[trials.KEY] for trial in finished}) == 9
-    units = Counter(result.unit for result in Store(out).results())
-    assert set(units.values()) == {1}
+    runs = Counter(result.run_id for result in RecordStore(out).results())
+    assert set(runs.values()) == {1}
 
 
 def wait_for_records(out: Path, number: int, process: "subprocess.Popen[str]") -> None:
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
-        if (out / "records.jsonl").exists() and Store(out).lines() >= number:
+        if (out / "records.jsonl").exists() and RecordStore(out).lines() >= number:
             return
         time.sleep(0.05)
     raise AssertionError("the search made no records")

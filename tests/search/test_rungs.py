@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.benchmark import BENCHMARKS, Benchmark
-from benchmarks.training.recipe import Recipe
+from benchmarks.definition.benchmark import BENCHMARKS, Benchmark
+from benchmarks.definition.recipe import Recipe
 from search.rungs import Rungs, shortened
 
 

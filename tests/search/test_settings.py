@@ -3,34 +3,36 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.benchmark import Budget, identify
+from benchmarks.definition.benchmark import Budget, identify
 from search.rungs import Rungs
-from search.settings import CHECK_SECONDS, Search
-from search.space import Choices
+from search.settings import CHECK_SECONDS, SearchSettings
+from search.space import ChoiceSpace
 
 
-def test_every_rung_has_an_id_of_its_own_and_none_is_that_of_the_test(search: Search) -> None:
+def test_every_rung_has_an_id_of_its_own_and_none_is_that_of_the_test(search: SearchSettings) -> None:
     ids = {search.rung_id(rung) for rung in range(len(search.rungs))} | {search.test_id}
     assert len(ids) == len(search.rungs) + 1
     assert search.benchmark_id == search.rung_id(len(search.rungs) - 1)
 
 
-def test_candidates_are_judged_on_the_validation_split_and_the_winner_as_ablate_run_judges(search: Search) -> None:
+def test_candidates_are_judged_on_the_validation_split_and_the_winner_as_ablate_run_judges(
+    search: SearchSettings,
+) -> None:
     benchmark, fingerprint = search.benchmark, search.data.fingerprint
     assert search.benchmark_id == identify(benchmark.definition(fingerprint, "cpu", "val"))
     assert search.test_id == identify(benchmark.definition(fingerprint, "cpu", "test"))
 
 
-def test_the_number_of_a_device_is_not_part_of_an_id(search: Search) -> None:
+def test_the_number_of_a_device_is_not_part_of_an_id(search: SearchSettings) -> None:
     first, second = replace(search, device="cuda:0"), replace(search, device="cuda:1")
     assert first.benchmark_id == second.benchmark_id != search.benchmark_id
     assert first.name == second.name != search.name
 
 
-def test_searches_that_cannot_be_compared_have_different_names(search: Search) -> None:
+def test_searches_that_cannot_be_compared_have_different_names(search: SearchSettings) -> None:
     budget = replace(search.benchmark, budget=Budget(max_params=1, max_hours=1.0))
     others = [
-        replace(search, space=Choices({"act": ("", "+silu")})),
+        replace(search, space=ChoiceSpace({"act": ("", "+silu")})),
         replace(search, objective="pareto"),
         replace(search, benchmark=budget, rungs=Rungs.of(budget)),
         replace(search, rungs=Rungs.of(search.benchmark, number=2)),
@@ -39,7 +41,7 @@ def test_searches_that_cannot_be_compared_have_different_names(search: Search) -
     assert len({search.name, *(other.name for other in others)}) == len(others) + 1
 
 
-def test_what_changes_no_number_leaves_the_name(search: Search) -> None:
+def test_what_changes_no_number_leaves_the_name(search: SearchSettings) -> None:
     same = replace(search, trials=1, timeout=1.0, workers=2, finalists=0, seeds=1, time_limit=1.0, out=Path("other"))
     assert same.name == search.name
     assert search.name.startswith("digits-")
@@ -50,7 +52,7 @@ def test_what_changes_no_number_leaves_the_name(search: Search) -> None:
     [(3, 3, 1, 12), (1, 3, 1, 3), (2, 1, 1, 3), (0, 2, 1, 2), (3, 3, 4, 12)],
 )
 def test_a_finale_is_every_seed_of_every_finalist_and_of_the_winner_again(
-    search: Search, finalists: int, seeds: int, workers: int, trainings: int
+    search: SearchSettings, finalists: int, seeds: int, workers: int, trainings: int
 ) -> None:
     asked = replace(search, finalists=finalists, seeds=seeds, workers=workers)
     assert asked.finale_seconds(100.0) == 100 * trainings + CHECK_SECONDS * finalists

@@ -14,13 +14,13 @@ from arch.errors import InputError
 from arch.parts import PARTS, Part, Value
 from arch.spec import parse
 from arch.variant import Variant
-from benchmarks.benchmark import identify
-from benchmarks.training.recipe import Recipe
-from benchmarks.treatment import read_setup
-from benchmarks.unit import Unit
+from benchmarks.definition.benchmark import identify
+from benchmarks.definition.overrides import read_run_config
+from benchmarks.definition.recipe import Recipe
+from benchmarks.runs.run import Run
 from search.rungs import SPLIT
-from search.settings import Search
-from search.space import ABSENT, Choices, Function, load_space, of_all_parts
+from search.settings import SearchSettings
+from search.space import ABSENT, ChoiceSpace, FunctionSpace, load_space, of_all_parts
 
 GOOD = """
 base = "baseline+se"
@@ -97,7 +97,7 @@ def test_a_registered_part_appears_by_itself(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_candidate_has_its_fragments_in_the_order_of_the_choices() -> None:
-    space = Choices({"a": ("", "+se"), "b": ("", "+silu"), "c": ("+blurpool",)}, "resnet8")
+    space = ChoiceSpace({"a": ("", "+se"), "b": ("", "+silu"), "c": ("+blurpool",)}, "resnet8")
     assert space.spec({"c": "+blurpool", "a": "+se"}) == "resnet8+se+blurpool"
     assert space.spec({}) == "resnet8"
     assert space.size == 4
@@ -113,7 +113,9 @@ def test_a_trial_suggests_every_choice(new_study: Callable[..., Study]) -> None:
     }
 
 
-def test_no_candidate_can_say_anything_about_the_training(search: Search, new_study: Callable[..., Study]) -> None:
+def test_no_candidate_can_say_anything_about_the_training(
+    search: SearchSettings, new_study: Callable[..., Study]
+) -> None:
     space, study = of_all_parts(), new_study()
     study.sampler = RandomSampler(seed=0)
     searched, seen = replace(search, space=space), Counter[str]()
@@ -124,14 +126,24 @@ def test_no_candidate_can_say_anything_about_the_training(search: Search, new_st
         except InputError:  # fits no net of three stages
             continue
         for rung, benchmark in enumerate(searched.rungs.benchmarks):
-            unit = Unit(
-                read_setup(spec, "resnet8"), benchmark, 0, search.data, "cpu", search.out, spec, 0, 0, 0.0, split=SPLIT
+            run = Run(
+                read_run_config(spec, "resnet8"),
+                benchmark,
+                0,
+                search.data,
+                "cpu",
+                search.out,
+                spec,
+                0,
+                0,
+                0.0,
+                split=SPLIT,
             )
-            assert unit.definition["recipe"] == searched.benchmark.definition("", "")["recipe"] | {
+            assert run.definition["recipe"] == searched.benchmark.definition("", "")["recipe"] | {
                 "epochs": benchmark.recipe.epochs,
                 "warmup_epochs": benchmark.recipe.warmup_epochs,
             }
-            assert identify(unit.definition) == searched.rung_id(rung)
+            assert identify(run.definition) == searched.rung_id(rung)
         seen[variant.key()] += 1
     assert len(seen) > 30
 
@@ -142,7 +154,7 @@ def test_no_word_of_the_recipe_is_a_part() -> None:
 
 def test_toml_names_a_base_and_lists_of_fragments(tmp_path: Path) -> None:
     space = load_space(write(tmp_path, GOOD), "resnet8")
-    assert isinstance(space, Choices)
+    assert isinstance(space, ChoiceSpace)
     assert space.base == "baseline+se"
     assert space.size == 6
     spec = space.spec({"width": "+width=0.5", "rest": "+gelu+drop_path=0.2"})
@@ -199,7 +211,7 @@ def test_a_file_that_is_none_is_one_line(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_function_may_suggest_on_conditions(tmp_path: Path, new_study: Callable[..., Study]) -> None:
     file = write(tmp_path, FUNCTION, "own.py")
     space, study = load_space(f"{file}:space", "resnet8"), new_study()
-    assert isinstance(space, Function)
+    assert isinstance(space, FunctionSpace)
     assert load_space(file, "resnet8").id == space.id  # its usual name
     study.sampler = RandomSampler(seed=0)
     specs = {space.suggest(study.ask()) for _ in range(40)}
@@ -238,20 +250,20 @@ def test_a_function_that_fails_is_one_line(tmp_path: Path) -> None:
 
 def test_ids_differ_where_spaces_do(tmp_path: Path) -> None:
     choices = {"a": ("", "+se"), "b": ("", "+silu")}
-    spaces: list[Choices | Function] = [
-        Choices(choices),
-        Choices(choices, "resnet8"),
-        Choices({"a": ("", "+se")}),
-        Choices({**choices, "a": ("+se", "")}),
-        Choices({**choices, "a": ("", "+eca")}),
-        Choices(dict(reversed(choices.items()))),  # which is the order of application
+    spaces: list[ChoiceSpace | FunctionSpace] = [
+        ChoiceSpace(choices),
+        ChoiceSpace(choices, "resnet8"),
+        ChoiceSpace({"a": ("", "+se")}),
+        ChoiceSpace({**choices, "a": ("+se", "")}),
+        ChoiceSpace({**choices, "a": ("", "+eca")}),
+        ChoiceSpace(dict(reversed(choices.items()))),  # which is the order of application
     ]
     for name in ("space", "wrong"):
         own = load_space(write(tmp_path, FUNCTION, "own.py") + f":{name}", "resnet8")
-        assert isinstance(own, Function)
+        assert isinstance(own, FunctionSpace)
         spaces.append(own)
     assert len({space.id for space in spaces}) == len(spaces)
-    assert Choices(dict(choices)).id == spaces[0].id
+    assert ChoiceSpace(dict(choices)).id == spaces[0].id
 
 
 def test_a_constant_beside_a_function_is_part_of_its_space(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from optuna.trial import TrialState
 
 from arch.errors import InputError
-from search.samplers import halving
+from search.samplers.registry import halving
 from search.storage import naming_the_storage, open_storage, open_study
 
 WORK = """

@@ -11,12 +11,12 @@ import pytest
 from safetensors.numpy import save_file
 
 from ablation.cli import main
-from benchmarks import engine
-from benchmarks.benchmark import get_benchmark, identify
-from benchmarks.near_duplicates import NearDuplicate, NearDuplicates
-from benchmarks.results import Result, Store
-from benchmarks.training.data import prepare
-from benchmarks.unit import kept_file
+from benchmarks.datasets.cache import prepare
+from benchmarks.datasets.near_duplicates import NearDuplicate, NearDuplicates
+from benchmarks.definition.benchmark import get_benchmark, identify
+from benchmarks.execution import local
+from benchmarks.records.paths import kept_file
+from benchmarks.records.store import RecordStore, RunRecord
 
 HOSTILE = [
     "=cmd",
@@ -33,7 +33,7 @@ HOSTILE = [
 PRINTED = [name.replace("\n", "?").replace("\u202e", "?") for name in HOSTILE]
 LABELS = np.repeat(np.arange(10), 10)  # ten test images of each digit
 
-Record = Callable[..., Result]
+Record = Callable[..., RunRecord]
 
 
 def wrong(*taken: tuple[int, int, int]) -> list[int]:
@@ -45,12 +45,12 @@ def wrong(*taken: tuple[int, int, int]) -> list[int]:
 
 
 @pytest.fixture
-def record(tiny: Path, tmp_path: Path, make_result: Callable[..., Result]) -> Record:
+def record(tiny: Path, tmp_path: Path, make_result: Callable[..., RunRecord]) -> Record:
     """Records a run with such predictions, or without them, in out/."""
     benchmark = get_benchmark(str(tiny))
     images = prepare(benchmark.data, None)
     assert images.load(benchmark.data, "test")[1].labels.tolist() == LABELS.tolist()
-    store = Store(tmp_path / "out")
+    store = RecordStore(tmp_path / "out")
     store.create()
 
     def add(
@@ -61,7 +61,7 @@ def record(tiny: Path, tmp_path: Path, make_result: Callable[..., Result]) -> Re
         names: Sequence[str] = HOSTILE,
         fingerprint: str = images.fingerprint,
         plan: str = "baseline+se",
-    ) -> Result:
+    ) -> RunRecord:
         right = np.array(taken) == LABELS
         definition = benchmark.definition(fingerprint, "cpu")
         run = make_result(
@@ -76,7 +76,7 @@ def record(tiny: Path, tmp_path: Path, make_result: Callable[..., Result]) -> Re
         )
         store.append(run)
         if keep:
-            file = kept_file(store.out, "predictions", run.unit)
+            file = kept_file(store.out, "predictions", run.run_id)
             file.parent.mkdir(exist_ok=True)
             save_file({"classes": np.array(taken, np.int16)}, file)
         return run
@@ -220,7 +220,7 @@ def test_near_duplicates_are_left_out_where_that_is_asked_for(
     as_json: bool, record: Record, told: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = NearDuplicates((NearDuplicate(0, 3, 0.9), NearDuplicate(99, 5, 1.0)), 100)
-    monkeypatch.setattr(engine, "call", lambda *_: found)
+    monkeypatch.setattr(local, "call", lambda *_: found)
     record("baseline", 0, wrong((0, 2, 1)))
     record("baseline+se", 0, wrong(), keep=False)
     printed = told("--near-duplicates", "--device", "cpu", *(["--json"] if as_json else []))
@@ -249,7 +249,7 @@ def test_near_duplicates_are_found_and_kept(
     assert (row["n"], row["top1"]) == (1, 98)
     [kept] = (tmp_path / "out" / "near_duplicates").iterdir()
     assert len(json.loads(kept.read_text())["found"]) == first["near_duplicates"]["found"]
-    monkeypatch.setattr(engine, "call", lambda *_: pytest.fail("they were looked for again"))
+    monkeypatch.setattr(local, "call", lambda *_: pytest.fail("they were looked for again"))
     assert json.loads(told(*arguments)) == first
 
 

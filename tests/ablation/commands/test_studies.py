@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 
 from ablation.cli import main
 from ablation.commands.options import RunOptions
-from benchmarks.training.weights_file import digest_of
+from benchmarks.records.weights_file import digest_of
 
 Planned = Callable[..., str]
 
@@ -118,9 +118,9 @@ def test_a_study_is_carried_out_as_any_plan_is(command: list[str], monkeypatch: 
         return 0
 
     monkeypatch.setattr(f"ablation.commands.{command[0]}.carry_out", carry_out)
-    words = "--seeds 6 --side-by-side 2 --world-size 2 --engine ray --ray-gpus 0.5 --paired"
+    words = "--seeds 6 --runs-per-device 2 --world-size 2 --executor ray --ray-gpus 0.5 --paired"
     assert main([*command, *words.split()]) == 0
-    assert seen == [RunOptions(seeds=6, side_by_side=2, world_size=2, engine="ray", ray_gpus=0.5, paired=True)]
+    assert seen == [RunOptions(seeds=6, runs_per_device=2, world_size=2, executor="ray", ray_gpus=0.5, paired=True)]
 
 
 FROM_HUB = "'@init=hub' stands behind a model of timm's"
@@ -154,7 +154,7 @@ DISTILL = ["distill", "--teacher", "resnet20", "--student", "resnet8"]
         ([*DISTILL, "--smooth", "1"], "'smooth=1' is not a number from 0.001 to 0.999"),
         ([*DISTILL, "--seeds", "0"], "--seeds"),
         ([*DISTILL, "--time-limit", "0"], "--time-limit 0 would end every run"),
-        ([*DISTILL, "--ray-cpus", "2"], "--ray-gpus and --ray-cpus need --engine ray"),
+        ([*DISTILL, "--ray-cpus", "2"], "--ray-gpus and --ray-cpus need --executor ray"),
         ([*DISTILL, "--benchmark", "digit"], "did you mean 'digits'?"),
         (["finetune"], "MODEL"),
         (["finetune", "resnet8"], "'resnet8' has no published weights"),

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from ablation.cli import main
-from benchmarks.results import Result, Store
+from benchmarks.records.store import RecordStore, RunRecord
 
-Make = Callable[..., Result]
+Make = Callable[..., RunRecord]
 
 
 def printed(arguments: list[str], capsys: pytest.CaptureFixture[str], code: int = 0) -> str:
@@ -54,7 +54,7 @@ def test_csv_reads_back(recorded: Path, capsys: pytest.CaptureFixture[str]) -> N
 
 def test_picked_from_is_told(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "luck" not in printed(["--out", str(recorded)], capsys)
-    assert "+se as the best of 50" in printed(["--out", str(recorded), "--picked-from", "51"], capsys)
+    assert "+se as the best of 50" in printed(["--out", str(recorded), "--num-candidates", "51"], capsys)
 
 
 def test_another_plan_of_the_same_records(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -65,7 +65,7 @@ def test_another_plan_of_the_same_records(recorded: Path, capsys: pytest.Capture
 
 
 def test_two_ids_never_meet_and_what_differs_is_told(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    store = Store(recorded)
+    store = RecordStore(recorded)
     one = store.results()[0]
     definition = {**one.definition, "recipe": {**one.definition["recipe"], "lr": 0.2}}
     store.append(replace(one, definition=definition, benchmark_id="another"))
@@ -86,7 +86,8 @@ def test_missing_and_failed_seeds_are_in_the_table(
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--format", "word"], ["--seeds", "0"], ["--picked-from", "0"], ["nope:baseline"], ["baseline+sse"]]
+    "arguments",
+    [["--format", "word"], ["--seeds", "0"], ["--num-candidates", "0"], ["nope:baseline"], ["baseline+sse"]],
 )
 def test_bad_input_is_one_line(arguments: list[str], recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["table", "--out", str(recorded), *arguments]) == 2

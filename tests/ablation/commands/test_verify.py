@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from ablation.cli import main
-from benchmarks import engine
-from benchmarks.benchmark import get_benchmark, identify
-from benchmarks.results import Result, Store
-from benchmarks.training.data import prepare
+from benchmarks.datasets.cache import prepare
+from benchmarks.definition.benchmark import get_benchmark, identify
+from benchmarks.execution import local
+from benchmarks.records.store import RecordStore, RunRecord
 
 
 def files_in(folder: Path) -> dict[Path, bytes]:
@@ -29,13 +29,13 @@ def test_a_run_is_the_same_to_the_bit_and_a_changed_record_is_found_out(
     before = files_in(out)
     capsys.readouterr()
     assert main(["verify", "--out", str(out), "--device", "cpu"]) == 0
-    [recorded] = Store(out).results()
+    [recorded] = RecordStore(out).results()
     top1 = f"{recorded.top1:.2f}"
     line = f"resnet8 seed 0 ({recorded.benchmark_id}): top-1 {top1} recorded, {top1} now: the same to the bit\n"
     assert capsys.readouterr().out == line
     assert files_in(out) == before
 
-    changed = Store(tmp_path / "changed")
+    changed = RecordStore(tmp_path / "changed")
     changed.create()
     changed.append(replace(recorded, top1=recorded.top1 + 1))
     before = files_in(changed.out)
@@ -47,14 +47,14 @@ def test_a_run_is_the_same_to_the_bit_and_a_changed_record_is_found_out(
     assert files_in(changed.out) == before
 
 
-Record = Callable[..., Result]
+Record = Callable[..., RunRecord]
 
 
 @pytest.fixture
 def record(tiny: Path, tmp_path: Path, make_result: Record) -> Record:
     """Records a run of `tiny` that was never trained."""
     benchmark = get_benchmark(str(tiny))
-    store = Store(tmp_path / "out")
+    store = RecordStore(tmp_path / "out")
     store.create()
 
     def add(
@@ -64,7 +64,7 @@ def record(tiny: Path, tmp_path: Path, make_result: Record) -> Record:
         device: str = "cpu",
         plan: str = "baseline",
         **fields: Any,
-    ) -> Result:
+    ) -> RunRecord:
         definition = benchmark.definition(fingerprint or prepare(benchmark.data, None).fingerprint, device)
         made = {"benchmark": "tiny", "benchmark_id": identify(definition), "definition": definition}
         result = make_result(spec, seed, **made, plan=plan, **fields)
@@ -75,11 +75,11 @@ def record(tiny: Path, tmp_path: Path, make_result: Record) -> Record:
 
 
 @pytest.fixture
-def returned(monkeypatch: pytest.MonkeyPatch) -> Callable[[Result], None]:
+def returned(monkeypatch: pytest.MonkeyPatch) -> Callable[[RunRecord], None]:
     """Sets what the second training ends in."""
 
-    def use(result: Result) -> None:
-        monkeypatch.setattr(engine, "call", lambda *_: result)
+    def use(result: RunRecord) -> None:
+        monkeypatch.setattr(local, "call", lambda *_: result)
 
     return use
 
@@ -97,7 +97,7 @@ def test_other_numbers_are_said_with_what_they_were_made_with(
     difference: dict[str, Any],
     words: str,
     record: Record,
-    returned: Callable[[Result], None],
+    returned: Callable[[RunRecord], None],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -111,11 +111,11 @@ def test_other_numbers_are_said_with_what_they_were_made_with(
         printed = capsys.readouterr().out
         assert words in printed
         assert printed.endswith(told)
-    assert len(Store(tmp_path / "out").results()) == 1
+    assert len(RecordStore(tmp_path / "out").results()) == 1
 
 
 def test_the_same_numbers_on_other_versions_and_in_another_time_are_the_same(
-    record: Record, returned: Callable[[Result], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    record: Record, returned: Callable[[RunRecord], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     result = record()
     curve = [{**line, "train_seconds": 7.0} for line in result.curve]
@@ -127,7 +127,7 @@ def test_the_same_numbers_on_other_versions_and_in_another_time_are_the_same(
 
 
 def test_another_curve_to_the_same_end_is_not_the_same(
-    record: Record, returned: Callable[[Result], None], tmp_path: Path
+    record: Record, returned: Callable[[RunRecord], None], tmp_path: Path
 ) -> None:
     result = record()
     first, *rest = result.curve
@@ -146,7 +146,7 @@ def test_the_first_seed_or_the_one_that_is_asked_for_is_trained(
 ) -> None:
     found = {number: record("baseline+se", number, top1=40.0 + number) for number in (5, 2, 9)}
     record("baseline", 0)  # of another row
-    monkeypatch.setattr(engine, "call", lambda function, report, unit: found[unit.seed])
+    monkeypatch.setattr(local, "call", lambda function, report, run: found[run.seed])
     out = ["--out", str(tmp_path / "out"), "--device", "cpu", "--json"]
     assert main(["verify", "baseline+se", *arguments, *out]) == 0
     assert (content := json.loads(capsys.readouterr().out))["seed"] == seed
@@ -156,7 +156,7 @@ def test_the_first_seed_or_the_one_that_is_asked_for_is_trained(
 @pytest.fixture
 def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """The one line of a command that is refused, and trains nothing."""
-    monkeypatch.setattr(engine, "call", lambda *_: pytest.fail("it was trained"))
+    monkeypatch.setattr(local, "call", lambda *_: pytest.fail("it was trained"))
 
     def run(*arguments: str) -> str:
         before = files_in(tmp_path)

@@ -10,14 +10,14 @@ from timm.layers import set_fused_attn
 from torch import Tensor, nn
 
 from arch.net import ResidualNet
-from benchmarks.benchmark import Benchmark, Budget
-from benchmarks.budget.check import Builder, Training, check, check_cost, check_specs, judge_cost, spec_builder
+from benchmarks.budget.check import Builder, TimedTraining, check, check_cost, check_specs, judge_cost, spec_builder
 from benchmarks.budget.throughput import DoesNotFit
-from benchmarks.budget.verdict import Cost, Speed, Throughput, Verdict
-from benchmarks.device import device_name
-from benchmarks.progress import Progress, silent
-from benchmarks.training.execution import Execution
-from benchmarks.training.recipe import Recipe
+from benchmarks.budget.verdict import ModelCost, Speed, Throughput, Verdict
+from benchmarks.definition.benchmark import Benchmark, Budget
+from benchmarks.definition.recipe import Recipe
+from benchmarks.execution.device import device_name
+from benchmarks.execution.progress import Progress, silent
+from benchmarks.training.compile_mode import CompileMode
 
 COUNTS = (80, 50)
 SPEED = Throughput(Speed(64.0, 60.0, 70.0), Speed(100.0, 90.0, 110.0), batch_size=32)
@@ -46,10 +46,10 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
     models: list[nn.Module] = []
 
     def measure(
-        model: nn.Module, recipe: Recipe, classes: int, shape: object, execution: Execution, *_: object
+        model: nn.Module, recipe: Recipe, classes: int, shape: object, compile_mode: CompileMode, *_: object
     ) -> Throughput:
         models.append(model)
-        return replace(SPEED, execution=execution)
+        return replace(SPEED, compile_mode=compile_mode)
 
     monkeypatch.setattr("benchmarks.budget.check.measure_throughput", measure)
     return models
@@ -158,12 +158,12 @@ def test_a_verdict_is_plain_data(tiny: Benchmark) -> None:
 
 
 def test_what_could_not_be_counted_is_null(tiny: Benchmark) -> None:
-    content = judge_cost("weights", Cost(10, 10), tiny, "cpu").to_json()
+    content = judge_cost("weights", ModelCost(10, 10), tiny, "cpu").to_json()
     assert (content["macs"], content["flops"], content["passed"]) == (None, None, True)
 
 
 def test_a_line_leaves_out_what_could_not_be_counted(tiny: Benchmark) -> None:
-    assert judge_cost("weights", Cost(10, 10), tiny, "cpu").line() == "weights: 10 params: within budget"
+    assert judge_cost("weights", ModelCost(10, 10), tiny, "cpu").line() == "weights: 10 params: within budget"
 
 
 def test_specs_are_judged_in_their_order(tiny: Benchmark, timed: list[nn.Module]) -> None:
@@ -336,20 +336,20 @@ def test_hidden_parameters_are_noted_and_count(tiny: Benchmark) -> None:
 @pytest.mark.parametrize(
     ("cost", "note"),
     [
-        (Cost(1, 1, macs_fvcore=80, macs_torch=100), "the counts of MACs differ by 20%: fvcore's is lower"),
+        (ModelCost(1, 1, macs_fvcore=80, macs_torch=100), "the counts of MACs differ by 20%: fvcore's is lower"),
         (
-            Cost(1, 1, macs_fvcore=100, macs_torch=50, uncounted=("lstm", "scan")),
+            ModelCost(1, 1, macs_fvcore=100, macs_torch=50, uncounted=("lstm", "scan")),
             "the counts of MACs differ by 50%: torch's is lower (it leaves out lstm, scan)",
         ),
-        (Cost(1, 1, macs_torch=50, uncounted=("LSTM",)), "MACs of LSTM are not counted"),
+        (ModelCost(1, 1, macs_torch=50, uncounted=("LSTM",)), "MACs of LSTM are not counted"),
     ],
 )
-def test_counts_that_may_be_too_low_are_noted(tiny: Benchmark, cost: Cost, note: str) -> None:
+def test_counts_that_may_be_too_low_are_noted(tiny: Benchmark, cost: ModelCost, note: str) -> None:
     assert judge_cost("mine", cost, tiny, "cpu").notes == (note,)
 
 
 def test_counts_that_hardly_differ_are_not_noted(tiny: Benchmark) -> None:
-    assert judge_cost("mine", Cost(1, 1, macs_fvcore=1000, macs_torch=991), tiny, "cpu").notes == ()
+    assert judge_cost("mine", ModelCost(1, 1, macs_fvcore=1000, macs_torch=991), tiny, "cpu").notes == ()
 
 
 def test_a_model_far_over_the_limit_is_never_built_for_real(tiny: Benchmark) -> None:
@@ -393,7 +393,7 @@ def test_a_spec_is_built_for_the_benchmarks_images(tiny: Benchmark) -> None:
 
 
 def test_dead_parameters_do_not_break_a_verdict() -> None:
-    cost = Cost(10, 10, dead_params=("layer.weight",), macs_fvcore=5, macs_torch=6)
+    cost = ModelCost(10, 10, dead_params=("layer.weight",), macs_fvcore=5, macs_torch=6)
     verdict = Verdict("mine", "tiny", Budget(), 8, 32, cost)
     assert verdict.passed
     assert json.loads(json.dumps(verdict.to_json()))["cost"]["dead_params"] == ["layer.weight"]
@@ -466,15 +466,15 @@ def test_where_one_row_has_too_many_parameters_the_counts_are_kept(
 
 
 def with_executions(monkeypatch: pytest.MonkeyPatch, **found: Throughput | Exception) -> list[str]:
-    """Each execution is as fast as told, or raises; compiling is worth it for any net. Returns what is measured."""
+    """Each compile_mode is as fast as told, or raises; compiling is worth it for any net. Returns what is measured."""
     measured: list[str] = []
 
-    def measure(training: Training, execution: Execution = "eager") -> Throughput:
-        measured.append(execution)
-        outcome = found[execution]
+    def measure(training: TimedTraining, compile_mode: CompileMode = "eager") -> Throughput:
+        measured.append(compile_mode)
+        outcome = found[compile_mode]
         if isinstance(outcome, Exception):
             raise outcome
-        return replace(outcome, execution=execution)
+        return replace(outcome, compile_mode=compile_mode)
 
     monkeypatch.setattr("benchmarks.budget.check._measure", measure)
     monkeypatch.setattr("benchmarks.budget.check.WORTH_COMPILING", 0.0)
@@ -484,7 +484,7 @@ def with_executions(monkeypatch: pytest.MonkeyPatch, **found: Throughput | Excep
 def chosen(benchmark: Benchmark) -> tuple[str, Verdict]:
     (verdict,) = judged_specs(benchmark, ["resnet8"])
     assert verdict.throughput is not None
-    return verdict.throughput.execution, verdict
+    return verdict.throughput.compile_mode, verdict
 
 
 def test_a_net_that_is_faster_compiled_is_compiled_and_that_is_kept(
@@ -492,43 +492,43 @@ def test_a_net_that_is_faster_compiled_is_compiled_and_that_is_kept(
 ) -> None:
     fast = replace(of_speed(640.0), compile_seconds=0.5)
     measured = with_executions(monkeypatch, eager=SPEED, compiled=fast)
-    execution, verdict = chosen(with_budget(tiny))
-    assert execution == "compiled"
+    compile_mode, verdict = chosen(with_budget(tiny))
+    assert compile_mode == "compile"
     assert verdict.hours == fast.hours(tiny.recipe, *COUNTS)
-    assert chosen(with_budget(tiny)) == ("compiled", verdict)
-    assert measured == ["eager", "compiled"]
+    assert chosen(with_budget(tiny)) == ("compile", verdict)
+    assert measured == ["eager", "compile"]
 
 
 def test_a_net_that_compiles_for_longer_than_it_gains_is_not(tiny: Benchmark, monkeypatch: pytest.MonkeyPatch) -> None:
     slow = replace(of_speed(640.0), compile_seconds=SECONDS)
     measured = with_executions(monkeypatch, eager=SPEED, compiled=slow)
-    execution, verdict = chosen(with_budget(tiny))
-    assert execution == "eager"
+    compile_mode, verdict = chosen(with_budget(tiny))
+    assert compile_mode == "eager"
     assert verdict.hours == SPEED.hours(tiny.recipe, *COUNTS)
-    assert measured == ["eager", "compiled"]
+    assert measured == ["eager", "compile"]
 
 
 def test_a_net_that_cannot_be_compiled_says_why(tiny: Benchmark, monkeypatch: pytest.MonkeyPatch) -> None:
     with_executions(monkeypatch, eager=SPEED, compiled=RuntimeError("no C++ compiler\nand more"))
-    execution, verdict = chosen(with_budget(tiny))
-    assert execution == "eager"
+    compile_mode, verdict = chosen(with_budget(tiny))
+    assert compile_mode == "eager"
     assert verdict.passed
-    (note,) = [note for note in verdict.notes if "compiled" in note]
+    (note,) = [note for note in verdict.notes if "compile" in note]
     assert note.startswith("compiled it cannot run: ")
     assert "no C++ compiler" in note
     assert "\n" not in note
 
 
 def test_on_a_gpu_the_fastest_of_three_is_taken(tiny: Benchmark, monkeypatch: pytest.MonkeyPatch) -> None:
-    ways: dict[str, Throughput] = {"eager": SPEED, "compiled": of_speed(640.0), "graphs": of_speed(1280.0)}
+    ways: dict[str, Throughput] = {"eager": SPEED, "compile": of_speed(640.0), "cuda_graphs": of_speed(1280.0)}
     measured = with_executions(monkeypatch, **ways)
     for name in ("benchmarks.budget.check.device_name", "benchmarks.budget.measurement.device_name"):
         monkeypatch.setattr(name, lambda _: "a GPU")
     monkeypatch.setattr("benchmarks.budget.check.free_memory", lambda _: 2**40)
     (verdict,) = check_specs(silent, ["resnet8"], with_budget(tiny), "cuda:1", COUNTS)
-    assert measured == ["eager", "compiled", "graphs"]
+    assert measured == ["eager", "compile", "cuda_graphs"]
     assert verdict.throughput is not None
-    assert verdict.throughput.execution == "graphs"
+    assert verdict.throughput.compile_mode == "cuda_graphs"
 
 
 def test_a_net_too_slow_as_written_is_within_its_hours_compiled(
@@ -536,9 +536,9 @@ def test_a_net_too_slow_as_written_is_within_its_hours_compiled(
 ) -> None:
     fast = replace(of_speed(6400.0), evaluation=Speed(1e4, 1e4, 1e4))
     measured = with_executions(monkeypatch, eager=SPEED, compiled=fast)
-    execution, verdict = chosen(with_budget(tiny, hours=0.9 * LEAST / 3600))
-    assert (execution, verdict.problems, verdict.advice) == ("compiled", (), "")
-    assert measured == ["eager", "eager", "compiled"]
+    compile_mode, verdict = chosen(with_budget(tiny, hours=0.9 * LEAST / 3600))
+    assert (compile_mode, verdict.problems, verdict.advice) == ("compile", (), "")
+    assert measured == ["eager", "eager", "compile"]
 
 
 @pytest.mark.parametrize("words", ["short", "hopeless", "unfilled"])
@@ -549,6 +549,6 @@ def test_compiling_is_not_tried_where_it_would_not_help(
     measured = with_executions(monkeypatch, eager=eager)
     if words == "short":
         monkeypatch.setattr("benchmarks.budget.check.WORTH_COMPILING", 1.01 * SECONDS / 3600)
-    execution, _ = chosen(with_budget(tiny, hours=LEAST / 3600 / 2.1 if words == "hopeless" else 1.0))
-    assert execution == "eager"
+    compile_mode, _ = chosen(with_budget(tiny, hours=LEAST / 3600 / 2.1 if words == "hopeless" else 1.0))
+    assert compile_mode == "eager"
     assert set(measured) == {"eager"}

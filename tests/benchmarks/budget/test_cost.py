@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from arch.models import build
 from arch.spec import parse
 from benchmarks.budget.cost import count_attention, count_on_meta, measure_cost, registered_parameters
-from benchmarks.budget.verdict import DISAGREEMENT, Cost, Stage
+from benchmarks.budget.verdict import DISAGREEMENT, ModelCost, StageCost
 
 
 @pytest.fixture
@@ -109,14 +109,14 @@ def test_published_counts_are_reached(spec: str, params: int, gmacs: float) -> N
     assert round(macs(cost) / 1e9, 3) == gmacs
 
 
-def macs(cost: Cost) -> int:
+def macs(cost: ModelCost) -> int:
     assert cost.macs is not None
     return cost.macs
 
 
 def test_a_convolution_is_counted_as_by_hand() -> None:
     cost = measure_cost(nn.Conv2d(3, 8, 3, padding=1, bias=False), (3, 10, 12), 5)
-    assert cost == Cost(
+    assert cost == ModelCost(
         params=216,
         trainable_params=216,
         reached_params=216,
@@ -260,9 +260,9 @@ def test_the_costliest_stages_come_first() -> None:
     stages = [nn.Conv2d(1, 4, 1), nn.Conv2d(4, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 3, 1)]
     cost = measure_cost(nn.Sequential(*stages), (1, 5, 5), 2)
     assert cost.stages == (
-        Stage("1", 4 * 4 * 9 + 4, 25 * 4 * 4 * 9),
-        Stage("3", 4 * 4 + 4, 25 * 4 * 4),
-        Stage("4", 4 * 3 + 3, 25 * 4 * 3),
+        StageCost("1", 4 * 4 * 9 + 4, 25 * 4 * 4 * 9),
+        StageCost("3", 4 * 4 + 4, 25 * 4 * 4),
+        StageCost("4", 4 * 3 + 3, 25 * 4 * 3),
     )
 
 
@@ -286,7 +286,7 @@ def test_a_list_of_modules_has_a_share_though_it_is_never_called() -> None:
             return x
 
     cost = measure_cost(Listed(), (3, 5, 5), 2)
-    assert cost.stages == (Stage("layers", 40, 25 * 32), Stage("stem", 16, 25 * 12))
+    assert cost.stages == (StageCost("layers", 40, 25 * 32), StageCost("stem", 16, 25 * 12))
 
 
 def test_a_model_without_parts_has_no_stages() -> None:
@@ -315,7 +315,7 @@ def test_counts_that_agree_leave_nothing_out() -> None:
 
 @pytest.mark.parametrize(("fvcore", "torch_"), [(None, 5), (5, None), (None, None), (0, 0), (7, 7)])
 def test_one_count_alone_disagrees_with_nothing(fvcore: int | None, torch_: int | None) -> None:
-    assert Cost(1, 1, macs_fvcore=fvcore, macs_torch=torch_).disagreement == 0.0
+    assert ModelCost(1, 1, macs_fvcore=fvcore, macs_torch=torch_).disagreement == 0.0
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -337,7 +337,7 @@ def test_the_model_is_left_as_it_was(training: bool) -> None:
     ("fvcore", "torch_", "expected"), [(10, 20, 20), (20, 10, 20), (None, 20, 20), (20, None, 20), (None, None, None)]
 )
 def test_the_larger_count_counts(fvcore: int | None, torch_: int | None, expected: int | None) -> None:
-    assert Cost(1, 1, macs_fvcore=fvcore, macs_torch=torch_).macs == expected
+    assert ModelCost(1, 1, macs_fvcore=fvcore, macs_torch=torch_).macs == expected
 
 
 def test_a_model_that_hides_from_tracing_is_counted() -> None:

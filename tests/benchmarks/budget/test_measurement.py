@@ -3,13 +3,13 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.benchmark import Benchmark, Budget
 from benchmarks.budget import measurement
 from benchmarks.budget.measurement import Measurement
-from benchmarks.budget.verdict import Cost, Speed, Stage, Throughput
-from benchmarks.treatment import read_setup
+from benchmarks.budget.verdict import ModelCost, Speed, StageCost, Throughput
+from benchmarks.definition.benchmark import Benchmark, Budget
+from benchmarks.definition.overrides import read_run_config
 
-COST = Cost(
+COST = ModelCost(
     params=100,
     trainable_params=90,
     reached_params=80,
@@ -17,10 +17,10 @@ COST = Cost(
     macs_fvcore=5,
     macs_torch=6,
     uncounted=("lstm",),
-    stages=(Stage("stem", 10, 3), Stage("head", 90, 3)),
+    stages=(StageCost("stem", 10, 3), StageCost("head", 90, 3)),
     output_shape=(1, 10),
 )
-THROUGHPUT = Throughput(Speed(3.0, 2.5, 1 / 0.3), Speed(9.0, 8.0, 10.0), 32, 2**33, "compiled", 12.5)
+THROUGHPUT = Throughput(Speed(3.0, 2.5, 1 / 0.3), Speed(9.0, 8.0, 10.0), 32, 2**33, "compile", 12.5)
 NET = "resnet8"
 
 
@@ -32,10 +32,12 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def read(benchmark: Benchmark) -> Measurement:
-    return Measurement.read(read_setup(NET), benchmark, "cpu")
+    return Measurement.read(read_run_config(NET), benchmark, "cpu")
 
 
-def keep(benchmark: Benchmark, cost: Cost | None = COST, throughput: Throughput | None = THROUGHPUT) -> Measurement:
+def keep(
+    benchmark: Benchmark, cost: ModelCost | None = COST, throughput: Throughput | None = THROUGHPUT
+) -> Measurement:
     found = read(benchmark)
     found.cost, found.throughput = cost, throughput
     found.write()
@@ -58,9 +60,9 @@ def test_what_is_written_is_read_back_equal(tiny: Benchmark, throughput: Through
 
 def test_what_is_written_later_takes_its_place(tiny: Benchmark) -> None:
     keep(tiny)
-    keep(tiny, COST, replace(THROUGHPUT, execution="eager"))
+    keep(tiny, COST, replace(THROUGHPUT, compile_mode="eager"))
     found = read(tiny)
-    assert found.throughput == replace(THROUGHPUT, execution="eager")
+    assert found.throughput == replace(THROUGHPUT, compile_mode="eager")
     assert [file.name for file in found.path.parent.iterdir()] == [found.path.name]
 
 
@@ -70,24 +72,24 @@ def test_without_a_cost_nothing_is_written(tiny: Benchmark) -> None:
 
 def test_another_net_is_another_measurement(tiny: Benchmark) -> None:
     keep(tiny)
-    assert Measurement.read(read_setup("resnet8+se"), tiny, "cpu").cost is None
+    assert Measurement.read(read_run_config("resnet8+se"), tiny, "cpu").cost is None
 
 
-@pytest.mark.parametrize("setup", ["resnet8@teacher=(resnet20)", "resnet8@teacher=previous", "resnet8@freeze=stem"])
-def test_a_teacher_or_a_frozen_layer_makes_another_speed(tiny: Benchmark, setup: str) -> None:
+@pytest.mark.parametrize("config", ["resnet8@teacher=(resnet20)", "resnet8@teacher=previous", "resnet8@freeze=stem"])
+def test_a_teacher_or_a_frozen_layer_makes_another_speed(tiny: Benchmark, config: str) -> None:
     keep(tiny)
-    assert Measurement.read(read_setup(setup), tiny, "cpu").cost is None
+    assert Measurement.read(read_run_config(config), tiny, "cpu").cost is None
 
 
 def test_fewer_images_and_other_weights_do_not(tiny: Benchmark) -> None:
     keep(tiny)
-    setup = read_setup("resnet8@data=1/4@init=0123456789abcdef")
-    assert Measurement.read(setup, tiny, "cpu").throughput == THROUGHPUT
+    config = read_run_config("resnet8@data=1/4@init=0123456789abcdef")
+    assert Measurement.read(config, tiny, "cpu").throughput == THROUGHPUT
 
 
 def test_another_spelling_of_the_net_is_not(tiny: Benchmark) -> None:
     keep(tiny)
-    assert Measurement.read(read_setup("resnet8+se-se"), tiny, "cpu").cost == COST
+    assert Measurement.read(read_run_config("resnet8+se-se"), tiny, "cpu").cost == COST
 
 
 def test_other_images_or_another_recipe_are_another_measurement(tiny: Benchmark) -> None:

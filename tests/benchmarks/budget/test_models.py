@@ -10,10 +10,10 @@ from torch import nn
 
 from arch.errors import InputError
 from arch.net import ResidualNet
-from benchmarks.benchmark import Benchmark, Budget
-from benchmarks.budget.kind import kind_of, split_file
+from benchmarks.budget.model_kind import kind_of, split_file
 from benchmarks.budget.models import check_model, find_model
-from benchmarks.progress import silent
+from benchmarks.definition.benchmark import Benchmark, Budget
+from benchmarks.execution.progress import silent
 
 
 @pytest.fixture(autouse=True)

@@ -3,12 +3,12 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.benchmark import Budget
 from benchmarks.budget.report import DEAD_NAMED, rows, to_markdown
-from benchmarks.budget.verdict import Cost, Hours, Speed, Stage, Throughput, Verdict
+from benchmarks.budget.verdict import ModelCost, PredictedHours, Speed, StageCost, Throughput, Verdict
+from benchmarks.definition.benchmark import Budget
 
-BARE = Verdict("net.pt (weights)", "digits", Budget(200_000, 0.25), 8, 64, Cost(1234, 1000))
-COST = Cost(
+BARE = Verdict("net.pt (weights)", "digits", Budget(200_000, 0.25), 8, 64, ModelCost(1234, 1000))
+COST = ModelCost(
     params=77_754,
     trainable_params=77_000,
     reached_params=76_000,
@@ -18,7 +18,7 @@ COST = Cost(
     macs_torch=400_000,
     activations=12_345,
     training_memory=300 * 2**20,
-    stages=(Stage("layer1", 10, 600_000), Stage("head.fc", 5, 4_000)),
+    stages=(StageCost("layer1", 10, 600_000), StageCost("head.fc", 5, 4_000)),
     output_shape=(1, 10),
 )
 SPEED = Throughput(Speed(1234.4, 1100.0, 1300.0), Speed(5000.0, 4000.0, 6000.0), 64, 2**31)
@@ -26,7 +26,7 @@ FULL = replace(
     BARE,
     cost=COST,
     throughput=SPEED,
-    hours=Hours(0.01, 0.005, 0.02),
+    hours=PredictedHours(0.01, 0.005, 0.02),
     device="cpu (2 threads)",
     versions={"torch": "2.10", "timm": "1.0"},
     sandbox="bubblewrap",
@@ -162,7 +162,7 @@ def test_a_hostile_name_stays_in_its_cell(name: str) -> None:
         model=name,
         benchmark=name,
         device=name,
-        cost=replace(COST, dead_params=(name,), stages=(Stage(name, 1, 1),)),
+        cost=replace(COST, dead_params=(name,), stages=(StageCost(name, 1, 1),)),
         versions={name: name},
         sandbox=name,
         problems=(name,),

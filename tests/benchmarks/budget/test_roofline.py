@@ -7,19 +7,19 @@ import torch
 from torch import nn
 
 from arch.errors import InputError
-from benchmarks.benchmark import BENCHMARKS, Benchmark, Budget
 from benchmarks.budget import roofline
 from benchmarks.budget.calibrate import NETS, Sample, calibrate, fit_profile, measure
 from benchmarks.budget.check import check, spec_builder
 from benchmarks.budget.cost import measure_cost
 from benchmarks.budget.models import find_model
-from benchmarks.budget.profile import Profile, own_profiles, profile_name, read_profile, write_profile
+from benchmarks.budget.profile import DeviceProfile, own_profiles, profile_name, read_profile, write_profile
 from benchmarks.budget.roofline import Operator, Work, evaluation_work, fit, predict, training_work
-from benchmarks.progress import silent
+from benchmarks.definition.benchmark import BENCHMARKS, Benchmark, Budget
+from benchmarks.execution.progress import silent
 
 KINDS = ("convolution", "matrix product", "norm", "elementwise")
 CACHE = 2**20
-PROFILE = Profile(
+PROFILE = DeviceProfile(
     device="Some GPU",
     precision="fp16",
     versions={"torch": "2.15.0"},

@@ -10,7 +10,7 @@ from benchmarks.budget import throughput
 from benchmarks.budget.memory import PeakMemory
 from benchmarks.budget.throughput import DoesNotFit, measure_throughput
 from benchmarks.budget.verdict import Speed, Throughput, format_bytes, format_hours
-from benchmarks.training.recipe import Recipe
+from benchmarks.definition.recipe import Recipe
 
 RECIPE = Recipe(epochs=3, batch_size=32, warmup_epochs=1, crop_padding=1)
 SPEED = Throughput(Speed(100.0, 90.0, 110.0), Speed(200.0, 150.0, 220.0), batch_size=32)

@@ -16,13 +16,13 @@ import torch
 from safetensors.torch import save, save_file
 from torch import Tensor
 
-from benchmarks.durable import replace_file
+from benchmarks.records.atomic_write import replace_file
 from benchmarks.training.checkpoint import (
     COST_SHARE,
     RETRY_SECONDS,
     Checkpoint,
-    Loaded,
-    Stopped,
+    LoadedState,
+    TrainingStopped,
     newest,
     read_tensors,
     write_generation,
@@ -47,7 +47,7 @@ def tensors(seed: int) -> dict[str, Tensor]:
     }
 
 
-def same(loaded: Loaded | None, number: int) -> bool:
+def same(loaded: LoadedState | None, number: int) -> bool:
     """Whether this is exactly the generation with that number."""
     if loaded is None or loaded[1] != {**HEADER, "batch": number}:
         return False
@@ -560,7 +560,7 @@ def test_once_asked_to_stop_a_save_is_due_and_the_last_one(folder: Path) -> None
     assert not checkpoint.due()
     asked[0] = True
     assert checkpoint.due()
-    with pytest.raises(Stopped):
+    with pytest.raises(TrainingStopped):
         checkpoint.save(2, tensors(2), {**HEADER, "batch": 2})
     assert names(folder) == files_of(2)
 
@@ -571,7 +571,7 @@ def test_asked_to_stop_on_a_refusing_disk_a_training_stops_all_the_same(
     write(folder, 1)
     checkpoint = Checkpoint(folder, {}, warnings.append, lambda: True)
     refusing(0, monkeypatch)
-    with pytest.raises(Stopped):
+    with pytest.raises(TrainingStopped):
         checkpoint.save(2, tensors(2), HEADER)
     assert len(warnings) == 1
     assert same(newest(folder), 1)

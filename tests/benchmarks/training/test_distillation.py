@@ -12,16 +12,16 @@ from torch.nn import functional as F
 
 from arch.models import build
 from arch.spec import parse
-from benchmarks.training.checkpoint import Checkpoint, Stopped
-from benchmarks.training.distillation import Teaching, hard_loss, soft_loss, weights_digest
-from benchmarks.training.recipe import Recipe
-from benchmarks.training.step import LabelledImages
+from benchmarks.definition.overrides import PREVIOUS, UNIFORM, Distillation, RunConfig
+from benchmarks.definition.recipe import Recipe
+from benchmarks.training.checkpoint import Checkpoint, TrainingStopped
+from benchmarks.training.distillation import Distiller, hard_loss, soft_loss, weights_digest
+from benchmarks.training.distributed_context import DistributedContext
+from benchmarks.training.step import DeviceImages
 from benchmarks.training.trainer import train
-from benchmarks.training.world import World
-from benchmarks.treatment import PREVIOUS, UNIFORM, Distillation, Setup
 
 RECIPE = Recipe(epochs=3, batch_size=16, lr=0.1, warmup_epochs=1, crop_padding=1, label_smoothing=0.0)
-TEACHER = Setup(parse("resnet8"))
+TEACHER = RunConfig(parse("resnet8"))
 STUDENT, TOLD = torch.tensor([[1.0, 0.0, -1.0]], dtype=torch.float64), torch.tensor([[2.0, 1.0, 0.0]]).double()
 
 
@@ -47,14 +47,14 @@ def net(spec: str = "resnet8+width=0.5", seed: int = 0) -> nn.Module:
     return build(parse(spec).variant(), 10, 1)
 
 
-def images(count: int = 40, seed: int = 0) -> LabelledImages:
+def images(count: int = 40, seed: int = 0) -> DeviceImages:
     generator = torch.Generator().manual_seed(seed)
     pixels = torch.randint(256, (count, 1, 8, 8), dtype=torch.uint8, generator=generator)
-    return LabelledImages(pixels, torch.randint(10, (count,), generator=generator))
+    return DeviceImages(pixels, torch.randint(10, (count,), generator=generator))
 
 
-def taught(net: nn.Module | None = None, epochs: int = 3, **settings: Any) -> Teaching:
-    return Teaching(Distillation(**{"teacher": TEACHER, **settings}), net, epochs)
+def taught(net: nn.Module | None = None, epochs: int = 3, **settings: Any) -> Distiller:
+    return Distiller(Distillation(**{"teacher": TEACHER, **settings}), net, epochs)
 
 
 def test_the_soft_loss_is_that_of_an_example_by_hand() -> None:
@@ -72,11 +72,11 @@ def test_the_whole_loss_is_that_of_an_example_by_hand() -> None:
             return TOLD
 
     plain = F.cross_entropy(STUDENT, torch.tensor([2]))
-    teaching = taught(Says(), temperature=2.0, alpha=0.3)
+    distiller = taught(Says(), temperature=2.0, alpha=0.3)
     # H(y, p) = log(e^2 + e + 1); both nets have the same probabilities, so H at T = 2 is an entropy
     p = [math.exp(x) / sum(map(math.exp, (0.5, 0.0, -0.5))) for x in (0.5, 0.0, -0.5)]
     by_hand = 0.7 * math.log(math.e**2 + math.e + 1) + 0.3 * 4 * -sum(q * math.log(q) for q in p)
-    assert teaching.loss(plain, STUDENT, torch.zeros(1, 1), 0).item() == pytest.approx(by_hand, abs=1e-6)
+    assert distiller.loss(plain, STUDENT, torch.zeros(1, 1), 0).item() == pytest.approx(by_hand, abs=1e-6)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 4.0, 20.0])
@@ -118,9 +118,9 @@ def test_the_gradient_is_that_of_timms_own_task() -> None:
     student.eval()  # the same statistics both times
     weights = [parameter for parameter in student.parameters() if parameter.requires_grad]
     theirs = torch.autograd.grad(task(batch, labels)["loss"], weights)
-    teaching = taught(teacher, temperature=4.0, alpha=0.9)
+    distiller = taught(teacher, temperature=4.0, alpha=0.9)
     out = student(batch)
-    ours = torch.autograd.grad(teaching.loss(F.cross_entropy(out, labels), out, batch, 0), weights)
+    ours = torch.autograd.grad(distiller.loss(F.cross_entropy(out, labels), out, batch, 0), weights)
     for one, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
@@ -128,9 +128,9 @@ def test_the_gradient_is_that_of_timms_own_task() -> None:
 def test_a_hard_teacher_gives_its_answers_as_labels() -> None:
     student, teacher = logits(0), logits(1)
     assert hard_loss(student, teacher) == F.cross_entropy(student, teacher.argmax(1))
-    teaching = Teaching(Distillation(TEACHER, alpha=0.5, hard=True), nn.Identity(), 1)
+    distiller = Distiller(Distillation(TEACHER, alpha=0.5, hard=True), nn.Identity(), 1)
     plain = torch.tensor(2.0)
-    mixed = teaching.loss(plain, student, teacher, 0)
+    mixed = distiller.loss(plain, student, teacher, 0)
     assert mixed.item() == pytest.approx(0.5 * 2.0 + 0.5 * hard_loss(student, teacher).item(), rel=1e-6)
 
 
@@ -144,16 +144,16 @@ def test_a_teacher_to_whom_all_classes_are_alike_smooths_labels(smoothing: float
 
 
 def test_a_growing_share_ends_at_alpha() -> None:
-    teaching = taught(alpha=0.8, growing=True, epochs=4)
-    assert [teaching.alpha(epoch) for epoch in range(4)] == pytest.approx([0.2, 0.4, 0.6, 0.8])
+    distiller = taught(alpha=0.8, growing=True, epochs=4)
+    assert [distiller.alpha(epoch) for epoch in range(4)] == pytest.approx([0.2, 0.4, 0.6, 0.8])
     assert [taught(alpha=0.8).alpha(epoch) for epoch in range(2)] == [0.8, 0.8]
 
 
 def test_without_an_epoch_before_there_is_nothing_to_learn_from_oneself() -> None:
-    teaching = taught(teacher=PREVIOUS, alpha=0.8)
-    assert [teaching.alpha(epoch) for epoch in range(2)] == [0, 0.8]
+    distiller = taught(teacher=PREVIOUS, alpha=0.8)
+    assert [distiller.alpha(epoch) for epoch in range(2)] == [0, 0.8]
     plain = torch.tensor(1.5)
-    assert teaching.loss(plain, logits(0), logits(0), 0) is plain
+    assert distiller.loss(plain, logits(0), logits(0), 0) is plain
 
 
 def test_the_teacher_sees_the_students_batch_in_evaluation_mode_and_stays_as_it_is() -> None:
@@ -172,7 +172,7 @@ def test_the_teacher_sees_the_students_batch_in_evaluation_mode_and_stays_as_it_
     student = net()
     given: list[Tensor] = []
     student.register_forward_hook(lambda _, args, __: given.append(args[0].clone()))
-    train(student, images(), images(seed=1), RECIPE, seed=0, teaching=taught(Watch()))
+    train(student, images(), images(seed=1), RECIPE, seed=0, distiller=taught(Watch()))
     trained_on = [batch for batch in given if len(batch) == RECIPE.batch_size]
     assert len(seen) == len(trained_on) == 6
     assert all(torch.equal(batch, other) for (batch, *_), other in zip(seen, trained_on, strict=True))
@@ -188,16 +188,16 @@ def test_a_digest_knows_statistics_and_weights() -> None:
 
 
 def test_the_previous_epochs_net_teaches_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
-    student, teaching, kept = net(), taught(teacher=PREVIOUS, temperature=1.0), []
-    begin = teaching.begin_epoch
+    student, distiller, kept = net(), taught(teacher=PREVIOUS, temperature=1.0), []
+    begin = distiller.begin_epoch
 
-    def watch(now: nn.Module, world: World) -> None:
-        begin(now, world)
-        assert teaching.teacher is not None
-        kept.append((weights_digest(now), weights_digest(teaching.teacher), teaching.teacher.training))
+    def watch(now: nn.Module, context: DistributedContext) -> None:
+        begin(now, context)
+        assert distiller.teacher is not None
+        kept.append((weights_digest(now), weights_digest(distiller.teacher), distiller.teacher.training))
 
-    monkeypatch.setattr(teaching, "begin_epoch", watch)
-    train(student, images(), images(seed=1), RECIPE, seed=0, teaching=teaching)
+    monkeypatch.setattr(distiller, "begin_epoch", watch)
+    train(student, images(), images(seed=1), RECIPE, seed=0, distiller=distiller)
     assert all(now == told and not training for now, told, training in kept)
     assert len({now for now, *_ in kept}) == 1 + RECIPE.epochs  # at the start, and after each epoch
 
@@ -208,8 +208,8 @@ def test_stopped_in_the_middle_a_net_that_learns_from_itself_ends_in_the_same_nu
 ) -> None:
     def learn(checkpoint: Checkpoint | None) -> tuple[str, list[float]]:
         student = net()
-        teaching = taught(teacher=PREVIOUS, alpha=0.8, growing=True)
-        curve, _ = train(student, images(), images(seed=1), RECIPE, seed=0, checkpoint=checkpoint, teaching=teaching)
+        distiller = taught(teacher=PREVIOUS, alpha=0.8, growing=True)
+        curve, _ = train(student, images(), images(seed=1), RECIPE, seed=0, checkpoint=checkpoint, distiller=distiller)
         return weights_digest(student), [epoch.train_loss for epoch in curve]
 
     batches = 0
@@ -220,6 +220,6 @@ def test_stopped_in_the_middle_a_net_that_learns_from_itself_ends_in_the_same_nu
         return batches >= stop_at
 
     whole = learn(None)
-    with pytest.raises(Stopped):
+    with pytest.raises(TrainingStopped):
         learn(Checkpoint(tmp_path, {}, stopping=stopping))
     assert learn(Checkpoint(tmp_path, {})) == whole

@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmarks.training.recipe import Recipe
+from benchmarks.definition.recipe import Recipe
+from benchmarks.training.distributed_context import SINGLE_PROCESS, DistributedContext
 from benchmarks.training.seeds import derive_seed
-from benchmarks.training.state import Epoch, RunningEpoch, TrainingState
+from benchmarks.training.state import EpochMetrics, RunningEpoch, TrainingState
 from benchmarks.training.step import TrainingStep
-from benchmarks.training.world import ALONE, World
 
 CPU = torch.device("cpu")
 RECIPE = Recipe(epochs=2, batch_size=4, lr=0.1, warmup_epochs=1, crop_padding=1)
-LINE = Epoch(1, 0.1 + 0.2, 50.0, 1 / 3, 25.0, 100.0, 8, 0.7, 0.1)
+LINE = EpochMetrics(1, 0.1 + 0.2, 50.0, 1 / 3, 25.0, 100.0, 8, 0.7, 0.1)
 
 
 def net(seed: int) -> nn.Sequential:
@@ -66,18 +66,21 @@ def test_seeds_are_told_apart_by_purpose() -> None:
 
 
 def test_an_epochs_order_follows_from_seed_and_epoch() -> None:
-    def order(seed: int, epoch: int, world: World = ALONE) -> list[int]:
-        places: list[int] = RunningEpoch(seed, epoch, 50, CPU, world).order.tolist()
+    def order(seed: int, epoch: int, context: DistributedContext = SINGLE_PROCESS) -> list[int]:
+        places: list[int] = RunningEpoch(seed, epoch, 50, CPU, context).order.tolist()
         return places
 
     assert sorted(order(0, 0)) == list(range(50))
     torch.manual_seed(99)  # what was drawn before does not matter
-    assert order(0, 0) == order(0, 0, World(1, 2))
+    assert order(0, 0) == order(0, 0, DistributedContext(1, 2))
     assert len({tuple(order(seed, epoch)) for seed in range(3) for epoch in range(3)}) == 9
 
 
 def test_processes_of_one_training_share_the_order_and_draw_for_themselves() -> None:
-    epochs = [RunningEpoch(0, 1, 50, CPU, world) for world in (ALONE, World(0, 2), World(1, 2), World(2, 3))]
+    epochs = [
+        RunningEpoch(0, 1, 50, CPU, context)
+        for context in (SINGLE_PROCESS, DistributedContext(0, 2), DistributedContext(1, 2), DistributedContext(2, 3))
+    ]
     assert all(torch.equal(epoch.order, epochs[0].order) for epoch in epochs)
     draws = [tuple(torch.rand(4, generator=epoch.generator).tolist()) for epoch in epochs]
     assert draws[0] == draws[1]  # the first one's are those of a process alone
@@ -87,7 +90,7 @@ def test_processes_of_one_training_share_the_order_and_draw_for_themselves() -> 
 
 def test_layers_draw_anew_in_each_epoch_and_the_same_in_each_run() -> None:
     def draws(seed: int, epoch: int) -> tuple[float, ...]:
-        RunningEpoch(seed, epoch, 5, CPU, ALONE).enter()
+        RunningEpoch(seed, epoch, 5, CPU, SINGLE_PROCESS).enter()
         return tuple(torch.rand(4).tolist())
 
     assert draws(0, 0) == draws(0, 0)
@@ -95,13 +98,13 @@ def test_layers_draw_anew_in_each_epoch_and_the_same_in_each_run() -> None:
 
 
 def test_before_its_first_batch_an_epoch_has_nothing_to_keep() -> None:
-    epoch = RunningEpoch(0, 0, 5, CPU, ALONE)
+    epoch = RunningEpoch(0, 0, 5, CPU, SINGLE_PROCESS)
     epoch.enter()
     assert epoch.tensors() == {}
 
 
 def test_an_epoch_goes_on_with_the_draws_that_were_next() -> None:
-    epoch = RunningEpoch(0, 0, 5, CPU, ALONE)
+    epoch = RunningEpoch(0, 0, 5, CPU, SINGLE_PROCESS)
     epoch.enter()
     torch.rand(3)
     torch.rand(7, generator=epoch.generator)
@@ -110,7 +113,7 @@ def test_an_epoch_goes_on_with_the_draws_that_were_next() -> None:
     epoch.right += 3
     tensors = {name: tensor.clone() for name, tensor in epoch.tensors().items()}
     expected = torch.rand(4), torch.rand(4, generator=epoch.generator)
-    again = RunningEpoch(0, 0, 5, CPU, ALONE)
+    again = RunningEpoch(0, 0, 5, CPU, SINGLE_PROCESS)
     again.restore(2, 0.25, tensors)
     torch.manual_seed(99)
     again.enter()
@@ -123,7 +126,7 @@ def test_an_epoch_goes_on_with_the_draws_that_were_next() -> None:
 def test_only_the_time_between_start_and_stop_is_an_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [10.0]
     monkeypatch.setattr("benchmarks.training.state.time", SimpleNamespace(perf_counter=lambda: now[0]))
-    epoch = RunningEpoch(0, 0, 5, CPU, ALONE)
+    epoch = RunningEpoch(0, 0, 5, CPU, SINGLE_PROCESS)
     now[0] = 20.0
     epoch.enter()
     now[0] = 23.0

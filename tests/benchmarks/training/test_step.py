@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from benchmarks.definition.recipe import Recipe
 from benchmarks.training.augment import crop_and_flip, normalize
-from benchmarks.training.recipe import Recipe
-from benchmarks.training.step import LabelledImages, TrainingStep, autocast, random_images
-from benchmarks.training.world import World
+from benchmarks.training.distributed_context import DistributedContext
+from benchmarks.training.step import DeviceImages, TrainingStep, autocast, random_images
 
 RECIPE = Recipe(epochs=2, batch_size=8, lr=0.1, warmup_epochs=1, crop_padding=1)
 CPU = torch.device("cpu")
@@ -25,7 +25,7 @@ def generator(seed: int = 0) -> torch.Generator:
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_what_is_taken_are_the_images_and_labels_at_these_places(memory_format: torch.memory_format) -> None:
     pixels = torch.randint(256, (9, 3, 5, 4), dtype=torch.uint8)
-    split = LabelledImages(pixels.contiguous(memory_format=memory_format), torch.arange(9))
+    split = DeviceImages(pixels.contiguous(memory_format=memory_format), torch.arange(9))
     chosen = torch.tensor([7, 0, 7, 3])
     taken = split.take(chosen)
     assert torch.equal(taken.images, pixels[chosen])
@@ -51,8 +51,8 @@ def test_random_images_follow_from_the_generator() -> None:
 
 
 @dataclass(frozen=True)
-class Wrapping(World):
-    """Two processes' world without the other process."""
+class Wrapping(DistributedContext):
+    """Two processes' context without the other process."""
 
     size: int = 2
     wrapped: list[nn.Module] = field(default_factory=list)
@@ -66,20 +66,20 @@ class Wrapping(World):
 
 
 def test_forward_goes_through_what_the_world_makes_of_the_model() -> None:
-    world, model, batch = Wrapping(), net(), random_images(8, (3, 4, 5), 5, generator())
-    step = TrainingStep(model, RECIPE, 3, world=world)
+    context, model, batch = Wrapping(), net(), random_images(8, (3, 4, 5), 5, generator())
+    step = TrainingStep(model, RECIPE, 3, context=context)
     step(batch.images, batch.labels, 0, generator())
-    assert world.wrapped == [model]
+    assert context.wrapped == [model]
     assert step.model is model  # what is saved and evaluated
-    assert [len(seen) for seen in world.seen] == [8]
+    assert [len(seen) for seen in context.seen] == [8]
 
 
 def test_a_model_trains_on_images_cropped_flipped_and_normalized_by_the_generator() -> None:
-    world, batch = Wrapping(), random_images(8, (3, 4, 5), 5, generator())
-    step = TrainingStep(net(), RECIPE, 3, world=world)
+    context, batch = Wrapping(), random_images(8, (3, 4, 5), 5, generator())
+    step = TrainingStep(net(), RECIPE, 3, context=context)
     step(batch.images, batch.labels, 0, generator(4))
     expected = normalize(crop_and_flip(batch.images, 1, 0.5, generator(4)), 0.5, 0.5)
-    assert torch.equal(world.seen[0], expected)
+    assert torch.equal(context.seen[0], expected)
 
 
 def test_momenta_are_there_before_the_first_update() -> None:

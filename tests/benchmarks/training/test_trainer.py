@@ -14,13 +14,13 @@ from torch.nn import functional as F
 
 from arch.models import build
 from arch.spec import parse
-from benchmarks.durable import replace_file
-from benchmarks.progress import Progress, silent
+from benchmarks.definition.recipe import Recipe
+from benchmarks.execution.progress import Progress, silent
+from benchmarks.records.atomic_write import replace_file
 from benchmarks.training import trainer
-from benchmarks.training.checkpoint import Checkpoint, Stopped, newest
-from benchmarks.training.recipe import Recipe
-from benchmarks.training.state import Epoch
-from benchmarks.training.step import LabelledImages
+from benchmarks.training.checkpoint import Checkpoint, TrainingStopped, newest
+from benchmarks.training.state import EpochMetrics
+from benchmarks.training.step import DeviceImages
 from benchmarks.training.trainer import Evaluation, TrainingFailed, evaluate, train
 
 RECIPE = Recipe(epochs=3, batch_size=16, lr=0.1, warmup_epochs=1, crop_padding=1)
@@ -37,10 +37,10 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def images(count: int, seed: int = 0) -> LabelledImages:
+def images(count: int, seed: int = 0) -> DeviceImages:
     generator = torch.Generator().manual_seed(seed)
     pixels = torch.randint(256, (count, 1, 8, 8), dtype=torch.uint8, generator=generator)
-    return LabelledImages(pixels, torch.randint(10, (count,), generator=generator))
+    return DeviceImages(pixels, torch.randint(10, (count,), generator=generator))
 
 
 TRAIN, TEST = images(40), images(24, seed=1)
@@ -51,7 +51,7 @@ def net(spec: str = PLAIN, seed: int = 0) -> nn.Module:
     return build(parse(spec).variant(), 10, 1)
 
 
-def numbers(curve: list[Epoch]) -> list[Epoch]:
+def numbers(curve: list[EpochMetrics]) -> list[EpochMetrics]:
     """The curve without the times taken."""
     return [replace(epoch, train_seconds=0.0, eval_seconds=0.0) for epoch in curve]
 
@@ -113,7 +113,7 @@ def by_hand(logits: list[list[float]], labels: list[int]) -> tuple[float, float,
 def test_accuracies_are_those_counted_by_hand(classes: int, labels: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trainer, "EVAL_BATCH", 4)
     logits = torch.randn(len(labels), classes, generator=torch.Generator().manual_seed(classes))
-    split = LabelledImages(torch.zeros(len(labels), 1, 8, 8, dtype=torch.uint8), torch.tensor(labels))
+    split = DeviceImages(torch.zeros(len(labels), 1, 8, 8, dtype=torch.uint8), torch.tensor(labels))
     result = evaluate(Given(logits), split, RECIPE)
     top1, top5, per_class = by_hand(logits.tolist(), labels)
     assert (result.top1, result.top5) == pytest.approx((top1, top5))
@@ -124,7 +124,7 @@ def test_accuracies_are_those_counted_by_hand(classes: int, labels: list[int], m
 
 def test_with_fewer_than_five_classes_top5_is_all() -> None:
     logits = torch.eye(3)[[1, 2, 0]]
-    split = LabelledImages(torch.zeros(3, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 2]))
+    split = DeviceImages(torch.zeros(3, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 2]))
     result = evaluate(Given(logits), split, RECIPE)
     assert (result.top1, result.top5) == (0.0, 100.0)
 
@@ -179,9 +179,9 @@ def test_training_learns() -> None:
     assert curve[-1].train_loss < curve[0].train_loss
 
 
-def painted(count: int) -> LabelledImages:
+def painted(count: int) -> DeviceImages:
     labels = torch.arange(count) % 10
-    return LabelledImages(labels.to(torch.uint8)[:, None, None, None].expand(-1, 1, 8, 8), labels)
+    return DeviceImages(labels.to(torch.uint8)[:, None, None, None].expand(-1, 1, 8, 8), labels)
 
 
 def test_training_accuracy_is_over_the_images_seen() -> None:
@@ -303,7 +303,7 @@ def test_what_was_loaded_may_be_left_aside(tmp_path: Path) -> None:
 
 MORE = images(56)
 SMALL = "resnet8+width=0.25+drop_path=0.3+dropout=0.3"
-Outcome = tuple[list[Epoch], Evaluation, dict[str, Tensor]]
+Outcome = tuple[list[EpochMetrics], Evaluation, dict[str, Tensor]]
 
 
 def outcome_of(checkpoint: Checkpoint | None, model: nn.Module | None = None) -> Outcome:
@@ -334,7 +334,7 @@ def stopped_after(folder: Path, batches: int, evaluations: int = 0) -> None:
         return done[True] >= batches and done[False] >= evaluations
 
     model.register_forward_hook(count)
-    with pytest.raises(Stopped):
+    with pytest.raises(TrainingStopped):
         outcome_of(Checkpoint(folder, {}, stopping=stopping), model=model)
 
 

@@ -1,0 +1,1 @@
+"""Ablation plans: from text to the rows of a table."""

@@ -1,0 +1,1 @@
+"""Figures, sentences and the PDF report."""

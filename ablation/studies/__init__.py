@@ -1,0 +1,1 @@
+"""Scripts that measure `ablate` itself. They are not part of the wheel."""

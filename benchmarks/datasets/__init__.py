@@ -1,0 +1,1 @@
+"""Data sets, decoded once to uint8 arrays and cached on disk."""

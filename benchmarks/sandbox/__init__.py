@@ -1,0 +1,1 @@
+"""Budget checks of untrusted model files, in a sandboxed child process."""

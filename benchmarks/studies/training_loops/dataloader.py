@@ -1,0 +1,70 @@
+"""A plain PyTorch loop: torchvision's transforms on one image at a time, in the processes of a DataLoader."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+
+from benchmarks.studies.training_loops.workload import EpochTimer, Workload
+from benchmarks.training.step import autocast
+
+
+class PilImages(Dataset[Any]):
+    """Images in memory, given as torchvision's CIFAR sets give them: one PIL image and its label."""
+
+    def __init__(self, images: NDArray[np.uint8], labels: NDArray[np.int64], transform: Any = None) -> None:
+        self.images = images
+        self.labels = labels.tolist()
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        image = Image.fromarray(self.images[index])
+        return image if self.transform is None else self.transform(image), self.labels[index]
+
+
+def dataloader(workload: Workload) -> EpochTimer:
+    """The loop of PyTorch's tutorials, with channels_last, pinned memory and workers that stay."""
+    recipe, model, scaler, device = workload.recipe, workload.net().train(), workload.scaler(), workload.device
+    optimizer = workload.optimizer(model)
+    transform = transforms.Compose(
+        [
+            transforms.RandomCrop(workload.images.shape[1:3], padding=recipe.crop_padding),
+            transforms.RandomHorizontalFlip(recipe.flip),
+            transforms.ToTensor(),
+            transforms.Normalize((recipe.mean,) * 3, (recipe.std,) * 3),
+        ]
+    )
+    loader = DataLoader(
+        PilImages(workload.images, workload.labels, transform),
+        recipe.batch_size,
+        shuffle=True,
+        drop_last=True,
+        num_workers=workload.workers,
+        persistent_workers=workload.workers > 0,
+        pin_memory=device.type == "cuda",
+    )
+
+    def epoch() -> float:
+        loss_sum, right = 0.0, 0
+        for images, labels in loader:
+            batch = images.to(device, non_blocking=True)
+            targets = labels.to(device, non_blocking=True)
+            optimizer.zero_grad()
+            with autocast(recipe, device):
+                logits = model(batch)
+                loss = F.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing)
+            scaler.scale(loss).backward()
+            scaler.step(optimizer)
+            scaler.update()
+            loss_sum += loss.item() * len(labels)
+            right += int((logits.argmax(1) == targets).sum())
+        return loss_sum
+
+    return lambda: workload.time(epoch)

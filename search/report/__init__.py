@@ -1,0 +1,1 @@
+"""Outputs of a search: tables, figures and the exported winner."""

@@ -1,0 +1,1 @@
+"""Scripts that measure `search` itself. They are not part of the wheel."""

@@ -1,0 +1,176 @@
+import csv
+import io
+import json
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+
+import pytest
+from rich.console import Console
+
+from ablation.analysis.table import make_table
+from ablation.analysis.table_formats import (
+    COLUMNS,
+    AblationTable,
+    format_p,
+    to_csv,
+    to_html,
+    to_json,
+    to_latex,
+    to_markdown,
+    to_terminal,
+)
+from ablation.plans.plan import path
+from ablation.plans.row import Row
+from benchmarks.budget.verdict import format_count
+from benchmarks.definition.benchmark import BENCHMARKS
+from benchmarks.records.store import RunRecord
+
+Make = Callable[..., RunRecord]
+DIGITS = BENCHMARKS["digits"]
+HOSTILE = [
+    "a|b",
+    "#read(/etc/passwd)",
+    "=cmd",
+    "<script>x</script>",
+    r"\input{x}",
+    "$x$ 50% _a_ {b} ~ ^ &",
+    "*b* `c`",
+    "שלום عربي",
+    "e\u0301\u0301\u0301",
+    "-1+1",
+    "@sum",
+]
+
+
+def table_of(names: list[str], make_result: Make) -> AblationTable:
+    specs = ["baseline", "baseline+se", "baseline+cbam", "baseline+eca", "baseline+silu", "baseline+gelu",
+             "baseline+width", "baseline+depth", "baseline+gem", "baseline+mish", "baseline+elu"]  # fmt: skip
+    rows, results = [], []
+    for place, (name, spec) in enumerate(zip(names, specs, strict=False)):
+        row = path(spec, DIGITS)[-1]
+        rows.append(Row(name, row.config, ((0, -1),) if place else ()))
+        results += [make_result(spec, seed, 50.0 + place + 0.1 * seed) for seed in range(6)]
+    return make_table(rows, results, DIGITS)
+
+
+@pytest.fixture
+def table(make_result: Make) -> AblationTable:
+    return table_of(["baseline (resnet8)", "+se", "+cbam"], make_result)
+
+
+@pytest.fixture
+def hostile(make_result: Make) -> AblationTable:
+    return table_of(HOSTILE, make_result)
+
+
+def drawn(table: AblationTable, width: int) -> str:
+    stream = io.StringIO()
+    Console(file=stream, width=width).print(to_terminal(table, width))
+    return stream.getvalue()
+
+
+def test_every_view_holds_every_row(table: AblationTable) -> None:
+    for text in (drawn(table, 200), to_markdown(table), to_html(table)):
+        for cell in ("baseline (resnet8)", "+se", "+cbam", "50.25 ± 0.19", "+1.00 [", "77,754", "774.5 k", "real"):
+            assert cell in text
+        assert "Holm" in text
+    assert r"50.25 $\pm$ 0.19" in to_latex(table)
+    assert [line["step"] for line in to_json(table)["rows"]] == ["baseline (resnet8)", "+se", "+cbam"]
+    assert len(to_csv(table).splitlines()) == 4
+
+
+def test_a_narrow_terminal_folds_nothing_and_says_what_it_left_out(table: AblationTable) -> None:
+    for width in (72, 80, 100):
+        text = drawn(table, width)
+        lines = text.splitlines()
+        assert max(map(len, lines)) <= width
+        assert sum(line.strip().startswith(("baseline (resnet8) ", "+se ", "+cbam ")) for line in lines) == 3
+        assert "left out for want of room" in text
+        assert "real" in text
+    assert "left out" not in drawn(table, 200)
+
+
+def test_the_more_room_the_more_columns(table: AblationTable) -> None:
+    shown = [sum(f" {name}" in drawn(table, width).splitlines()[1] for name in COLUMNS[1:]) for width in (60, 90, 200)]
+    assert shown == sorted(shown)
+    assert shown[0] < shown[2] == len(COLUMNS) - 1
+
+
+def test_a_hostile_name_is_text_in_the_terminal(hostile: AblationTable) -> None:
+    text = drawn(hostile, 220)
+    assert all(name in text for name in HOSTILE)
+
+
+def test_a_hostile_name_is_text_in_markdown(hostile: AblationTable) -> None:
+    lines = to_markdown(hostile).splitlines()[2 : 2 + len(HOSTILE)]
+    assert [len(re.findall(r"(?<!\\)\|", line)) for line in lines] == [len(COLUMNS) + 1] * len(HOSTILE)
+    text = "\n".join(lines)
+    assert r"a\|b" in text
+    assert r"\<script>" in text
+    assert r"\*b\* \`c\`" in text
+    assert r"\\input{x}" in text
+
+
+def test_a_hostile_name_is_text_in_latex(hostile: AblationTable) -> None:
+    text = to_latex(hostile)
+    assert r"\textbackslash{}input\{x\}" in text
+    assert r"\#read(/etc/passwd)" in text
+    assert r"\$x\$ 50\% \_a\_ \{b\} \textasciitilde{} \^{} \&" in text
+    assert text.count(r"\begin{") == text.count(r"\end{") == 2
+    body = text[text.index(r"\midrule") : text.index(r"\bottomrule")]
+    assert [len(re.findall(r"(?<!\\)&", line)) for line in body.splitlines()[1:]] == [len(COLUMNS) - 1] * len(HOSTILE)
+    for rule in ("toprule", "midrule", "bottomrule"):
+        assert f"\\{rule}" in text
+
+
+class Reader(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.text: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data.strip())
+
+
+def test_a_hostile_name_is_text_in_html_and_a_notebook_shows_it(hostile: AblationTable) -> None:
+    reader = Reader()
+    reader.feed(to_html(hostile))
+    assert reader.tags == {"figure", "table", "thead", "tbody", "tr", "th", "td", "figcaption", "br"}
+    assert set(HOSTILE) <= set(reader.text)
+    assert hostile._repr_html_() == to_html(hostile)
+
+
+def test_no_spreadsheet_takes_a_name_for_a_formula(hostile: AblationTable) -> None:
+    lines = list(csv.DictReader(io.StringIO(to_csv(hostile))))
+    assert [line["step"].removeprefix("'") for line in lines] == HOSTILE
+    assert not any(line["step"].startswith(("=", "+", "-", "@")) for line in lines)
+    assert float(lines[1]["change"]) == pytest.approx(1.0)
+
+
+def test_a_control_character_never_reaches_a_terminal(make_result: Make) -> None:
+    table = table_of(["a\x1b[31mb", "c\nd", "\u202eevil"], make_result)
+    for text in (to_markdown(table), to_latex(table), to_html(table), to_csv(table), drawn(table, 200)):
+        assert "\x1b" not in text
+        assert "\u202e" not in text
+
+
+def test_json_has_no_nan(make_result: Make) -> None:
+    table = table_of(["one"], make_result)
+    assert json.loads(json.dumps(to_json(table), allow_nan=False))["rows"][0]["change"] is None
+
+
+@pytest.mark.parametrize(("p", "text"), [(0.0004, "<0.001"), (0.0123, "0.012"), (0.5, "0.50"), (float("nan"), "")])
+def test_p_values_have_the_digits_that_mean_something(p: float, text: str) -> None:
+    assert format_p(p) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(999, "999"), (774_500, "774.5 k"), (12_700_000, "12.7 M"), (1_304_911_872, "1.305 G")]
+)
+def test_counts_are_written_with_their_unit(count: int, text: str) -> None:
+    assert format_count(count) == text

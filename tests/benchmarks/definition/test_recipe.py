@@ -1,0 +1,164 @@
+import copy
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+from benchmarks.definition.recipe import Recipe
+from benchmarks.training.step import DeviceImages, TrainingStep
+from benchmarks.training.trainer import evaluate, train
+
+RECIPE = Recipe(epochs=4, batch_size=8, warmup_epochs=1, crop_padding=0, flip=0.0)
+
+
+def images(count: int) -> DeviceImages:
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(256, (count, 3, 2, 2), dtype=torch.uint8, generator=generator)
+    return DeviceImages(pixels, torch.randint(3, (count,), generator=generator))
+
+
+def net() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(12, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
+
+
+def pixels_of(split: DeviceImages) -> Tensor:
+    return (split.images / 255 - 0.5) / 0.5
+
+
+@pytest.fixture
+def rates() -> Iterator[list[float]]:
+    """The learning rate of every update of every optimizer."""
+    seen: list[float] = []
+
+    def note(optimizer: Any, args: Any, kwargs: Any) -> None:
+        seen.extend(group["lr"] for group in optimizer.param_groups)
+
+    handle = register_optimizer_step_pre_hook(note)
+    yield seen
+    handle.remove()
+
+
+def expected_rate(recipe: Recipe, iteration: int, steps: int) -> float:
+    """Linear from warmup_lr to lr, then half a cosine from lr to min_lr."""
+    warmup, total = recipe.warmup_epochs * steps, recipe.epochs * steps
+    if iteration < warmup:
+        return recipe.warmup_lr + (recipe.lr - recipe.warmup_lr) * iteration / warmup
+    done = (iteration - warmup) / (total - warmup)
+    return recipe.min_lr + (recipe.lr - recipe.min_lr) * (1 + math.cos(math.pi * done)) / 2
+
+
+def test_the_default_recipe_is_the_published_one() -> None:
+    assert asdict(Recipe()) == {
+        "epochs": 200,
+        "batch_size": 256,
+        "lr": 0.5,
+        "momentum": 0.9,
+        "nesterov": True,
+        "weight_decay": 1e-4,
+        "warmup_epochs": 5,
+        "warmup_lr": 1e-4,
+        "min_lr": 5e-5,
+        "label_smoothing": 0.1,
+        "crop_padding": 4,
+        "flip": 0.5,
+        "mean": 0.5,
+        "std": 0.5,
+        "precision": "fp16",
+        "world_size": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epochs": 5}, r"warmup_epochs \(5\) must be fewer than epochs \(5\)"),
+        ({"flip": 1.1}, "flip is a probability: at most 1"),
+        ({"world_size": 3}, r"batch_size \(256\) must be a multiple of world_size \(3\)"),
+        ({"precision": "fp8"}, "precision must be fp16, bf16 or fp32"),
+    ],
+)
+def test_fields_that_contradict_each_other_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(Recipe(), **changes)
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        RECIPE,
+        replace(RECIPE, warmup_epochs=0),
+        replace(RECIPE, epochs=5, warmup_epochs=3, lr=0.1, warmup_lr=0.01, min_lr=0.0),
+    ],
+)
+def test_every_update_of_a_training_has_the_rate_of_the_formula(recipe: Recipe, rates: list[float]) -> None:
+    train(net(), images(43), images(4), recipe, seed=0)
+    assert rates == pytest.approx([expected_rate(recipe, i, steps=5) for i in range(5 * recipe.epochs)], rel=1e-9)
+
+
+def test_the_default_schedule_warms_up_and_falls_as_published() -> None:
+    steps = 195  # 50,000 images in batches of 256
+    step = TrainingStep(net(), Recipe(), steps)
+
+    def rate(iteration: int) -> float:
+        step.schedule.step_update(iteration)
+        return float(step.optimizer.param_groups[0]["lr"])
+
+    assert rate(0) == 1e-4
+    assert rate(5 * steps) == 0.5
+    assert rate(200 * steps) == pytest.approx(5e-5)
+    iterations = [*range(0, 6 * steps), *range(6 * steps, 200 * steps, 97), 200 * steps - 1]
+    expected = [expected_rate(Recipe(), i, steps) for i in iterations]
+    assert [rate(i) for i in iterations] == pytest.approx(expected, rel=1e-9)
+
+
+def sgd_by_hand(model: nn.Module, split: DeviceImages, recipe: Recipe, rates: list[float]) -> None:
+    """Sutskever's momentum as torch writes it, with weight decay added to every gradient."""
+    velocity = {name: torch.zeros_like(parameter) for name, parameter in model.named_parameters()}
+    for lr in rates:
+        loss = F.cross_entropy(model(pixels_of(split)), split.labels, label_smoothing=0.1)
+        gradients = torch.autograd.grad(loss, list(model.parameters()))
+        with torch.no_grad():
+            for (name, parameter), gradient in zip(model.named_parameters(), gradients, strict=True):
+                decayed = gradient + recipe.weight_decay * parameter
+                velocity[name] = recipe.momentum * velocity[name] + decayed
+                direction = decayed + recipe.momentum * velocity[name] if recipe.nesterov else velocity[name]
+                parameter.sub_(lr * direction)
+
+
+@pytest.mark.parametrize("changes", [{}, {"nesterov": False}, {"momentum": 0.0}, {"weight_decay": 0.0}])
+def test_updates_are_sgd_by_hand(changes: dict[str, Any]) -> None:
+    recipe = replace(replace(RECIPE, weight_decay=0.1), **changes)
+    split, model = images(8), net()
+    by_hand = copy.deepcopy(model)
+    step = TrainingStep(model, recipe, steps_per_epoch=2)
+    for iteration in range(4):
+        step(split.images, split.labels, iteration, torch.Generator())
+    sgd_by_hand(by_hand, split, recipe, [expected_rate(recipe, i, steps=2) for i in range(4)])
+    torch.testing.assert_close(model.state_dict(), by_hand.state_dict())
+
+
+def test_weight_decay_reaches_norms_and_biases() -> None:
+    model = net()
+    groups = TrainingStep(model, RECIPE, 1).optimizer.param_groups
+    assert [group["weight_decay"] for group in groups] == [1e-4]
+    assert {id(parameter) for parameter in groups[0]["params"]} == {id(parameter) for parameter in model.parameters()}
+
+
+def test_labels_are_smoothed_in_training_only() -> None:
+    split, model = images(8), net()
+    step = TrainingStep(model, RECIPE, steps_per_epoch=1)
+    with torch.no_grad():
+        smoothed = F.cross_entropy(copy.deepcopy(model)(pixels_of(split)), split.labels, label_smoothing=0.1)
+    loss, right = step(split.images, split.labels, 0, torch.Generator())
+    torch.testing.assert_close(loss, 8 * smoothed)
+    assert 0 <= int(right) <= 8
+    with torch.no_grad():
+        plain = F.cross_entropy(model.eval()(pixels_of(split)), split.labels)
+    assert evaluate(model, split, RECIPE).loss == pytest.approx(plain.item())

@@ -1,0 +1,16 @@
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.definition.recipe import Recipe
+from benchmarks.studies.training_loops.workload import Workload
+
+
+@pytest.fixture
+def workload() -> Workload:
+    """Two batches of random images, and one image more."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(256, size=(9, 32, 32, 3), dtype=np.uint8)
+    recipe = Recipe(epochs=2, batch_size=4, lr=0.1, warmup_epochs=1, crop_padding=2)
+    labels = rng.integers(10, size=9, dtype=np.int64)
+    return Workload("resnet8+width=0.5", images, labels, 10, recipe, torch.device("cpu"), workers=0)
