@@ -248,6 +248,6 @@ def _best_of_many(frame: pd.DataFrame, num_candidates: int) -> list[str]:
         return []
     by_luck = selection_bias(num_candidates - 1, wide, n)  # the first row is not among those that are picked
     return [
-        f"{printable(step)} as the best of {num_candidates - 1} would be {by_luck:.2f} points up by selection_bias alone "
+        f"{printable(step)} as the best of {num_candidates - 1} would be {by_luck:.2f} points up by luck alone "
         f"(spread {wide:.2f}, n = {n}): {gain - by_luck:+.2f} of its {gain:+.2f} over the first row remain"
     ]

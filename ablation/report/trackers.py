@@ -258,7 +258,7 @@ def _in_child(tracker: str, runs: str, place: Path) -> subprocess.CompletedProce
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
         environment = {name: os.environ[name] for name in KEPT if name in os.environ} | OFFLINE
         environment |= dict.fromkeys(("HOME", "USERPROFILE", "TMPDIR", "TEMP", "TMP"), home)
-        root = str(Path(__file__).resolve().parent.parent)
+        root = str(Path(__file__).resolve().parents[2])
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH")]))
         environment["PYTHONUSERBASE"] = site.getuserbase()
         command = [sys.executable, "-P", "-m", "ablation.report.trackers", tracker, str(place)]

@@ -21,7 +21,7 @@ def installed(name: str) -> str:
 
 def commit() -> str:
     """The commit of this program where it runs from a git checkout, with "+" for uncommitted changes; else ""."""
-    root = Path(__file__).parent.parent
+    root = Path(__file__).parents[2]
     if not (root / ".git").exists():  # installed: a repository around the environment is somebody else's
         return ""
     git = ["git", "-C", str(root), "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"]

@@ -89,7 +89,6 @@ def _column(frame: pd.DataFrame, pattern: str, path: Path) -> str:
 
 def _by_optuna(table: NasTable, seed: int, sampler: str, promoting: bool) -> Looks:
     """A sampler of `search`, alone on whole trainings or with the halving that `search` uses."""
-    make, halving = resolve_name("search.samplers.registry:SAMPLERS"), resolve_name("search.samplers.registry:halving")
     pruner = halving(table.ratio) if promoting else optuna.pruners.NopPruner()
     study = optuna.create_study(direction="maximize", sampler=SAMPLERS[sampler](seed), pruner=pruner)
     space, number = table.space(), {choices: net for net, choices in enumerate(table.choices)}

@@ -57,7 +57,7 @@ class Quiet(Display):
 
 
 @dataclass
-class MadeUpEngine(Instant):
+class MadeUpExecutor(Instant):
     """Says at once what trainings would have ended in."""
 
     accuracy: Callable[[Run], float] = lambda run: 50.0
@@ -120,7 +120,7 @@ def make_search(tmp_path: Path, digits: CachedDataset) -> Callable[..., SearchSe
             "space": SPACE,
             "named": "--benchmark digits",
         }
-        given |= {"rungs": Rungs.of(benchmark), "engine": MadeUpEngine(), "trials": 20}
+        given |= {"rungs": Rungs.of(benchmark), "executor": MadeUpExecutor(), "trials": 20}
         return SearchSettings(**{**given, **fields})
 
     return make

@@ -37,7 +37,7 @@ def timm_script(workload: Workload, script: Path) -> EpochTimer:
                 [*command, *_arguments(workload, folder)],
                 capture_output=True,
                 text=True,
-                cwd=Path(__file__).parents[2],
+                cwd=Path(__file__).parents[3],
                 env={name: os.environ[name] for name in os.environ.keys() - CHILD_ENVIRONMENT.keys()},
             )
         times = SECONDS.findall(done.stdout + done.stderr)

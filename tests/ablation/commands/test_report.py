@@ -13,7 +13,7 @@ def test_the_page_and_the_origin_of_its_numbers_lie_beside_the_records(
     page = recorded / "digits_baseline+se_report.pdf"
     assert page.read_bytes().startswith(b"%PDF")
     origin = json.loads(page.with_suffix(".json").read_text())
-    assert [len(row["units"]) for row in origin["rows"]] == [6, 6]
+    assert [len(row["runs"]) for row in origin["rows"]] == [6, 6]
     assert "written: " in capsys.readouterr().out
 
 

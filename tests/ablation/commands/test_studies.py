@@ -34,7 +34,7 @@ def planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Planned:
             plans.append(plan)
             return 0
 
-        monkeypatch.setattr(f"ablation.commands.{command}.carry_out", carry_out)
+        monkeypatch.setattr(f"ablation.commands.{command}.run_plan", carry_out)
         assert main([command, *arguments, "--out", str(tmp_path / "out")]) == 0
         [plan] = plans
         return plan
@@ -117,7 +117,7 @@ def test_a_study_is_carried_out_as_any_plan_is(command: list[str], monkeypatch: 
         seen.append(run)
         return 0
 
-    monkeypatch.setattr(f"ablation.commands.{command[0]}.carry_out", carry_out)
+    monkeypatch.setattr(f"ablation.commands.{command[0]}.run_plan", carry_out)
     words = "--seeds 6 --runs-per-device 2 --world-size 2 --executor ray --ray-gpus 0.5 --paired"
     assert main([*command, *words.split()]) == 0
     assert seen == [RunOptions(seeds=6, runs_per_device=2, world_size=2, executor="ray", ray_gpus=0.5, paired=True)]

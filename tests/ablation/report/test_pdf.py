@@ -113,7 +113,7 @@ def test_another_process_writes_the_same_bytes_on_another_day(make_result: Make,
         "results = [RunRecord(**line) for line in json.loads((folder / 'records.json').read_text())]\n"
         "write_report(make_table(rows, results, digits), rows, results, digits, folder / 'c.pdf', 'unpaired')\n"
     )
-    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True, cwd=Path(__file__).parents[2])
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True, cwd=Path(__file__).parents[3])
     assert (tmp_path / "c.pdf").read_bytes() == here
     assert str(tmp_path).encode() not in here
 

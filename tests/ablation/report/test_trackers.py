@@ -246,7 +246,7 @@ def test_the_module_imports_no_library() -> None:
     program = (
         f"import sys, ablation.report.trackers; raise SystemExit(any(n in sys.modules for n in {['torch', *TRACKERS]}))"
     )
-    assert subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[2]).returncode == 0
+    assert subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[3]).returncode == 0
 
 
 def test_two_long_specs_that_begin_alike_have_two_names(make_result: Callable[..., RunRecord]) -> None:

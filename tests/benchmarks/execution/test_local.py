@@ -502,7 +502,7 @@ def test_a_failure_while_stopping_is_no_outcome(python: Callable[..., Any]) -> N
 
 
 def test_a_child_that_does_not_stop_when_asked_to_is_killed(python: Callable[..., Any]) -> None:
-    script = GUARDIAN.replace("try:", "engine.STOP_SECONDS = 0.2\ntry:")
+    script = GUARDIAN.replace("try:", "local.STOP_SECONDS = 0.2\ntry:")
     parent = python(script, "be_deaf", 3, path=HERE)
     assert lines_until(parent, "ready") == ["ready"]
     assert lines_until(parent, "ready") == ["ready"]
@@ -514,7 +514,7 @@ def test_a_child_that_does_not_stop_when_asked_to_is_killed(python: Callable[...
 
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
 def test_asked_twice_it_ends_at_once(second: int, python: Callable[..., Any]) -> None:
-    script = GUARDIAN.replace("try:", "engine.STOP_SECONDS = 1000.0\ntry:")
+    script = GUARDIAN.replace("try:", "local.STOP_SECONDS = 1000.0\ntry:")
     parent = python(script, "be_deaf", 2, path=HERE)
     assert lines_until(parent, "ready") == ["ready"]
     assert lines_until(parent, "ready") == ["ready"]

@@ -21,7 +21,7 @@ from benchmarks.execution.ray_cluster import RayExecutor
 
 pytest.importorskip("ray")
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[3]
 SPEC = "baseline+se+drop_path=0.2+avg_down"
 SEEDS = 6
 UNITS = 4 * SEEDS

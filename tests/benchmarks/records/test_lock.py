@@ -18,7 +18,7 @@ from arch.errors import InputError
 from benchmarks.records import lock
 from benchmarks.records.lock import PATIENCE, FolderLock, LockHolder
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[3]
 
 HOLD = """
 import sys, time

@@ -18,7 +18,7 @@ SINGLE_PROCESS = Throughput(Speed(100.0, 90.0, 110.0), Speed(200.0, 200.0, 200.0
 
 
 @pytest.fixture
-def run_id(tiny: Benchmark, digits: CachedDataset, tmp_path: Path) -> Run:
+def run(tiny: Benchmark, digits: CachedDataset, tmp_path: Path) -> Run:
     return Run(read_run_config("resnet8+width=0.5"), tiny, 0, digits, "cpu", tmp_path, "baseline", 19_000, 200_000, 0.01)
 
 

@@ -19,7 +19,7 @@ SPEC = "resnet8+width=0.25"
 
 
 @pytest.fixture
-def run_id(tiny: Benchmark, digits: CachedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(tiny: Benchmark, digits: CachedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     two = with_world_size(tiny, 2)
     return Run(read_run_config(SPEC), two, 0, digits, "cpu", tmp_path / "runs", SPEC, 1, 2, 0.1)

@@ -60,7 +60,7 @@ def saved_each_batch(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def run_id(tiny: Benchmark, digits: CachedDataset, tmp_path: Path) -> Run:
+def run(tiny: Benchmark, digits: CachedDataset, tmp_path: Path) -> Run:
     known = {"params": 19_000, "macs": 200_000, "predicted_hours": 0.01}
     return Run(read_run_config(SPEC), tiny, 0, digits, "cpu", tmp_path / "runs", "baseline+drop_path", **known)  # type: ignore[arg-type]
 

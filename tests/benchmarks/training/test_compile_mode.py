@@ -107,7 +107,7 @@ def test_a_step_runs_what_was_compiled_and_keeps_the_net(monkeypatch: pytest.Mon
 
         return forward
 
-    monkeypatch.setattr("benchmarks.training.step.executable", instead)
+    monkeypatch.setattr("benchmarks.training.step.compile_model", instead)
     step = TrainingStep(model, RECIPE, steps_per_epoch=10, compile_mode="compile")
     batch = images(16)
     step(batch.images, batch.labels, 0, torch.Generator().manual_seed(0))
@@ -120,7 +120,7 @@ def test_compiling_ends_with_the_first_step(
     compile_mode: CompileMode, times: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ended: list[None] = []
-    monkeypatch.setattr("benchmarks.training.step.executable", lambda model, compile_mode: model)
+    monkeypatch.setattr("benchmarks.training.step.compile_model", lambda model, compile_mode: model)
     monkeypatch.setattr("benchmarks.training.step.end_compiling", lambda: ended.append(None))
     step, batch = TrainingStep(net(PLAIN), RECIPE, 10, compile_mode), images(16)
     assert ended == []

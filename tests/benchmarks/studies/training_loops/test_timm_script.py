@@ -7,7 +7,7 @@ import pytest
 from benchmarks.studies.training_loops.timm_script import timm_script
 from benchmarks.studies.training_loops.workload import Workload
 
-ROOT = Path(__file__).parent.parent.parent.parent
+ROOT = Path(__file__).parents[4]
 TRAIN = """
 import argparse, json, os, sys
 

@@ -109,7 +109,7 @@ def test_our_epoch_is_executed_as_asked(workload: Workload, monkeypatch: pytest.
         found.append(compile_mode)
         return model
 
-    monkeypatch.setattr("benchmarks.training.step.executable", executable)
+    monkeypatch.setattr("benchmarks.training.step.compile_model", executable)
     partial(ours, compile_mode="compile")(workload)
     ours(workload)
     assert found == ["compile", "eager"]
