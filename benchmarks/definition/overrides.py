@@ -56,7 +56,7 @@ class TrainingOverrides:
 
     fraction: Fraction = Fraction(1)  # of each class's training images, the first in their fixed order
     epochs: Fraction = Fraction(1)  # times the recipe's; 0: a teacher's weights as they are
-    weights: str = ""  # digest of those that it starts from; "": fresh ones
+    weights: str = ""  # digest of the initial weights; in a plan that is not resolved yet, their source; "": fresh ones
     frozen: tuple[str, ...] = ()  # layers that are not trained, sorted
     updates: bool = False  # as many as on all images, and so more epochs on a part of them
     distillation: Distillation | None = None
@@ -176,20 +176,27 @@ def split_outside(text: str, sign: str) -> list[str]:
     return [*parts, text[start:]]
 
 
-def read_run_config(text: str, baseline: str | None = None, depth: int = 0) -> RunConfig:
+def read_run_config(
+    text: str, baseline: str | None = None, depth: int = 0, *, allow_sources: bool = False
+) -> RunConfig:
     """Reads a config. baseline: see `arch.spec.parse`. depth: how many nets it teaches, one behind the other.
 
+    allow_sources: accept a source of weights (a file, hub or hub:TAG) where otherwise only a digest is valid.
     Raises InputError in one line.
     """
     spec, settings = split_settings(text)
-    return RunConfig(parse(spec, baseline), read_overrides(settings, baseline, depth))
+    return RunConfig(parse(spec, baseline), read_overrides(settings, baseline, depth, allow_sources=allow_sources))
 
 
-def read_overrides(settings: list[str], baseline: str | None = None, depth: int = 0) -> TrainingOverrides:
+def read_overrides(
+    settings: list[str], baseline: str | None = None, depth: int = 0, *, allow_sources: bool = False
+) -> TrainingOverrides:
     """Reads settings. Raises InputError naming the valid ones."""
     given: dict[str, str] = {}
     for setting in settings:
         name, _, value = setting.partition("=")
+        if allow_sources and name == "init":
+            value = value.strip()
         if name not in SETTINGS:
             raise unknown("setting", name, SETTINGS, f" in {'@' + setting!r}")
         if name in given:
@@ -200,10 +207,10 @@ def read_overrides(settings: list[str], baseline: str | None = None, depth: int 
     overrides = TrainingOverrides(
         fraction=_fraction("data", given.get("data", "1"), 1),
         epochs=_fraction("epochs", given.get("epochs", "1"), MOST_EPOCHS, zero=True),
-        weights=_weights(given.get("init", "")),
+        weights=given.get("init", "") if allow_sources else _weights_digest(given.get("init", "")),
         frozen=_layers(given.get("freeze", "")),
         updates="updates" in given,
-        distillation=_distillation(given, baseline, depth),
+        distillation=_distillation(given, baseline, depth, allow_sources),
     )
     as_it_is = TrainingOverrides(epochs=Fraction(0), weights=overrides.weights)
     if not overrides.epochs and (depth == 0 or not overrides.weights or overrides != as_it_is):
@@ -217,7 +224,7 @@ FLAGS = ("updates", "growing", "hard")
 SETTINGS = ("data", "epochs", "updates", "init", "freeze", "teacher", *OF_TEACHER)
 
 
-def _distillation(given: dict[str, str], baseline: str | None, depth: int) -> Distillation | None:
+def _distillation(given: dict[str, str], baseline: str | None, depth: int, allow_sources: bool) -> Distillation | None:
     word = given.get("teacher", "")
     if not word:
         if lonely := [name for name in OF_TEACHER if name in given]:
@@ -229,7 +236,7 @@ def _distillation(given: dict[str, str], baseline: str | None, depth: int) -> Di
     if word in STANDS:
         teacher = STANDS[word]
     elif word.startswith("(") and word.endswith(")"):
-        teacher = read_run_config(word[1:-1], baseline, depth + 1)
+        teacher = read_run_config(word[1:-1], baseline, depth + 1, allow_sources=allow_sources)
     else:
         raise InputError(
             f"{'@teacher=' + word!r} is not previous, uniform or a net in brackets, as @teacher=(resnet20)"
@@ -280,7 +287,7 @@ def _layers(text: str) -> tuple[str, ...]:
     return tuple(sorted(set(names)))
 
 
-def _weights(text: str) -> str:
+def _weights_digest(text: str) -> str:
     if text and not DIGEST.fullmatch(text):
         raise InputError(f"{'@init=' + text!r} is not the digest of weights, 16 hexadecimal digits")
     return text
