@@ -1,10 +1,11 @@
-"""What is known of a candidate before it is trained: its architecture, what it costs, whether it is inside the budget.
+"""Candidates: their architecture, their cost, and whether they are inside the budget before they are trained.
 
-Counting takes milliseconds and no memory; nothing is timed unless it decides.
+Counting parameters and MACs takes milliseconds and allocates no memory. A candidate is timed only when its MACs leave
+open whether it is inside the budget.
 """
 
 from dataclasses import dataclass, field, replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from statistics import median
 
 from arch.errors import InputError
@@ -12,64 +13,105 @@ from arch.spec import parse
 from arch.variant import Variant
 from benchmarks.budget.verdict import format_hours
 from benchmarks.definition.benchmark import Benchmark, DatasetConfig
+from benchmarks.definition.overrides import RunConfig
 from search.space import ABSENT, ChoiceSpace
 
-HOPELESS = 4.0  # times the parameters' limit: what no narrower width makes up for
-DOUBT = 4.0  # times that nets of equal MACs may differ in speed from those that were timed
+HOPELESS_PARAMS_FACTOR = 4.0  # times the parameter limit: more than a narrower width can save
+SPEED_UNCERTAINTY_FACTOR = 4.0  # by which the speed of models with equal MACs may differ
+MIN_HOURS_EXCESS = 0.01  # relative excess of a candidate that is predicted over, though its expected hours are not
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A spec and its cost. `problem`, where there is one, is why it is not trained, and `excess` by how much."""
+    """An architecture that can be built, and that is inside the budget as far as is known without timing it."""
 
-    spec: str
-    variant: Variant | None = None
-    params: int = 0
-    macs: int = 0
-    hours: float = 0.0  # of the whole training, predicted
-    problem: str = ""
-    excess: float = 0.0  # over the limit, as a share of it
+    config: RunConfig
+    params: int
+    macs: int
+    hours: float  # predicted for the whole training; 0 while nothing has been timed
+
+    @property
+    def spec(self) -> str:
+        """The spec, without steps that change nothing."""
+        return str(self.config)
 
     @property
     def key(self) -> str:
-        """Of the architecture; "" for a spec that is none."""
-        return self.variant.key() if self.variant else ""
+        """Hash of the architecture."""
+        return self.config.key
+
+
+@dataclass(frozen=True)
+class InfeasibleCandidate:
+    """A candidate that is over the budget or cannot be built."""
+
+    spec: str
+    reason: str
+    excess: float  # relative excess over the limit, such as 0.5 for 50% over
+    key: str = ""  # hash of the architecture; "" for a spec that cannot be built
+    params: int = 0
+    macs: int = 0  # 0 if not counted
 
 
 @dataclass
 class HoursPredictor:
-    """Predicts the hours of a net from its MACs and those that were timed here, as widely as MACs can mislead."""
+    """Predicts the training hours of a model from its MACs and the hours of models that were timed on this device."""
 
-    known: list[tuple[int, float]] = field(default_factory=list)  # (MACs, hours a MAC) of whole trainings
+    rates: list[tuple[int, float]] = field(default_factory=list)  # (MACs, hours per MAC) of whole trainings
 
-    def learn(self, macs: int, hours: float) -> None:
-        """A net's training took so long."""
+    def add(self, macs: int, hours: float) -> None:
+        """Add a model whose whole training takes this many hours; zeros are ignored."""
         if macs > 0 and hours > 0:
-            self.known.append((macs, hours / macs))
+            self.rates.append((macs, hours / macs))
 
-    def expected(self, macs: int) -> float:
-        """HoursPredictor, by the median rate; 0 while nothing is known."""
-        return macs * median(rate for _, rate in self.known) if self.known else 0.0
+    def predict(self, macs: int) -> float:
+        """Return the expected hours from the median rate; 0 if no model has been timed."""
+        return macs * median(rate for _, rate in self.rates) if self.rates else 0.0
 
-    def surely_over(self, macs: int, limit: float) -> bool:
-        """Whether even at DOUBT times the best speed seen it would take longer.
+    def clearly_over(self, macs: int, max_hours: float) -> bool:
+        """Return whether the model is over the limit even at SPEED_UNCERTAINTY_FACTOR times the best speed seen.
 
-        Nets of less than half its MACs say nothing: on a GPU these wait for the next kernel most of the time.
+        Models with less than half the MACs are ignored: on a GPU, small models mostly wait for kernel launches.
         """
-        rates = [rate for size, rate in self.known if 2 * size >= macs]
-        return bool(rates) and macs * min(rates) / DOUBT > limit
+        rates = [rate for timed_macs, rate in self.rates if 2 * timed_macs >= macs]
+        return bool(rates) and macs * min(rates) / SPEED_UNCERTAINTY_FACTOR > max_hours
 
-    def surely_within(self, macs: int, limit: float) -> bool:
-        """Whether even at a DOUBT-th of the worst speed seen it would not."""
-        return bool(self.known) and macs * max(rate for _, rate in self.known) * DOUBT <= limit
+    def clearly_within(self, macs: int, max_hours: float) -> bool:
+        """Return whether the model is inside the limit even if SPEED_UNCERTAINTY_FACTOR times slower than any seen."""
+        return bool(self.rates) and macs * max(rate for _, rate in self.rates) * SPEED_UNCERTAINTY_FACTOR <= max_hours
+
+
+def screen(spec: str, benchmark: Benchmark, predictor: HoursPredictor) -> Candidate | InfeasibleCandidate:
+    """Count a candidate and check what can be checked without timing it.
+
+    Args:
+        spec: The spec; the word `baseline` stands for the benchmark's baseline.
+        benchmark: The benchmark, including the budget.
+        predictor: Predicts the hours from the MACs.
+    """
+    budget = benchmark.budget
+    try:
+        config = RunConfig(parse(spec, benchmark.baseline).simplified())
+        params, macs = _count(config.spec.variant(), benchmark.data, budget.max_params)
+    except Exception as error:  # steps or image sizes that do not fit, or any error in a user's own part
+        return InfeasibleCandidate(spec, f"cannot be built: {error}", excess=1.0)
+    if params > budget.max_params:
+        reason = f"{params:,} parameters > {budget.max_params:,}"
+        return InfeasibleCandidate(str(config), reason, params / budget.max_params - 1, config.key, params, macs)
+    hours = predictor.predict(macs)
+    if predictor.clearly_over(macs, budget.max_hours):
+        reason = f"about {format_hours(hours)} predicted from {macs:,} MACs > {format_hours(budget.max_hours)}"
+        excess = max(hours / budget.max_hours - 1, MIN_HOURS_EXCESS)
+        return InfeasibleCandidate(str(config), reason, excess, config.key, params, macs)
+    return Candidate(config, params, macs, hours)
 
 
 @lru_cache(maxsize=10_000)
 def _count(variant: Variant, data: DatasetConfig, max_params: int) -> tuple[int, int]:
-    """(parameters, MACs), without a byte of memory; MACs are 0 where there are too many parameters. Loads torch."""
+    """Return (parameters, MACs) without allocating weights; MACs are 0 for a model with too many parameters."""
     from torch import device
 
-    import benchmarks.execution.preload  # noqa: F401  # as children have it: without the warnings of libraries
+    import benchmarks.execution.preload  # noqa: F401  # silences warnings of libraries, as in worker processes
     from arch.models import build
     from benchmarks.budget.cost import count_on_meta, registered_parameters
 
@@ -81,41 +123,22 @@ def _count(variant: Variant, data: DatasetConfig, max_params: int) -> tuple[int,
     return params, count_on_meta(lambda: model, data.input_shape).macs or 0
 
 
-def screen(spec: str, benchmark: Benchmark, hours: HoursPredictor) -> Candidate:
-    """Counts a candidate and judges what can be judged without timing it."""
-    budget = benchmark.budget
-    try:
-        parsed = parse(spec, benchmark.baseline).simplified()
-        variant = parsed.variant()
-        params, macs = _count(variant, benchmark.data, budget.max_params)
-    except Exception as error:  # steps that fit no net, no image of this size, or a user's part that raises anything
-        return Candidate(spec, problem=f"it cannot be built: {error}", excess=1.0)
-    found = partial(Candidate, str(parsed), variant, params, macs, hours.expected(macs))
-    if params > budget.max_params:
-        excess = params / budget.max_params - 1
-        return found(problem=f"{params:,} parameters > {budget.max_params:,}", excess=excess)
-    if hours.surely_over(macs, budget.max_hours):
-        expected = hours.expected(macs)
-        problem = f"about {format_hours(expected)} by its {macs:,} MACs > {format_hours(budget.max_hours)}"
-        return found(problem=problem, excess=max(expected / budget.max_hours - 1, 0.01))
-    return found()
+def drop_useless_fragments(space: ChoiceSpace, benchmark: Benchmark) -> ChoiceSpace:
+    """Return the space without fragments that are of no use on this benchmark.
 
-
-def worthwhile(space: ChoiceSpace, benchmark: Benchmark) -> ChoiceSpace:
-    """The space without fragments that never change anything, or that alone make a net of HOPELESS times the budget.
-
-    In it, a fragment that does not fit those before it adds nothing. One is kept that changes the base by itself, or
-    after another that is kept and comes before it.
+    A fragment is kept if it changes the base by itself or after one earlier fragment that is kept, and if the base with
+    this fragment alone has at most HOPELESS_PARAMS_FACTOR times the parameter limit. In the space that is returned, a
+    fragment that does not fit the ones before it is skipped.
     """
-    kept: dict[str, tuple[str, ...]] = {}
-    before = [ABSENT]
+    choices: dict[str, tuple[str, ...]] = {}
+    kept = [ABSENT]
     for name, fragments in space.choices.items():
-        useful = [f for f in fragments if f and any(_changes(space.base + first, f, benchmark) for first in before)]
-        able = [f for f in useful if not _is_hopeless(space.base + f, benchmark)]
-        if able:
-            kept[name] = (*(f for f in fragments if not f), *able)
-            before += able
-    return replace(space, choices=kept, lenient_with=benchmark.baseline)
+        effective = [f for f in fragments if f and any(_changes(space.base + before, f, benchmark) for before in kept)]
+        useful = [f for f in effective if not _is_hopeless(space.base + f, benchmark)]
+        if useful:
+            choices[name] = (*(f for f in fragments if not f), *useful)
+            kept += useful
+    return replace(space, choices=choices, lenient_baseline=benchmark.baseline)
 
 
 def _changes(spec: str, fragment: str, benchmark: Benchmark) -> bool:
@@ -128,6 +151,6 @@ def _changes(spec: str, fragment: str, benchmark: Benchmark) -> bool:
 def _is_hopeless(spec: str, benchmark: Benchmark) -> bool:
     try:
         variant = parse(spec, benchmark.baseline).variant()
-        return _count(variant, benchmark.data, 0)[0] > HOPELESS * benchmark.budget.max_params
-    except Exception:  # it needs another fragment, or a user's part raises
+        return _count(variant, benchmark.data, 0)[0] > HOPELESS_PARAMS_FACTOR * benchmark.budget.max_params
+    except Exception:  # the fragment needs another one, or a user's own part raises
         return False

@@ -134,23 +134,24 @@ def search_command(
     from benchmarks.execution.device import resolve_device
     from benchmarks.execution.progress import Display
     from benchmarks.records.store import RecordStore
-    from search.candidates import worthwhile
+    from search.candidates import drop_useless_fragments
     from search.rungs import Rungs
     from search.settings import SearchSettings
-    from search.space import load_space, of_all_parts
+    from search.space import all_parts_space
+    from search.space_file import load_space
 
     store = RecordStore(out)
     store.create()
     with store.lock(), Display() as display:
         local.start()  # imports torch while the images are looked up
-        own = load_space(space, chosen.baseline) if space else worthwhile(of_all_parts(), chosen)
+        own = load_space(space, chosen.baseline) if space else drop_useless_fragments(all_parts_space(), chosen)
         search = SearchSettings(
             benchmark=chosen,
             data=prepare(chosen.data, data, download, display),
             device=resolve_device(device),
             out=out,
             space=own,
-            rungs=Rungs.of(chosen),
+            rungs=Rungs.for_benchmark(chosen),
             objective=objective,
             trials=trials,
             timeout=seconds,
@@ -158,7 +159,7 @@ def search_command(
             finalists=finalists,
             seeds=seeds,
             time_limit=None if time_limit is None else 3600 * time_limit,
-            named=f"--benchmark {benchmark}" + (f" --data {data}" if data else ""),
+            benchmark_options=f"--benchmark {benchmark}" + (f" --data {data}" if data else ""),
         )
         return _search(search, store, display, started, storage, resume, sampler, seed, as_json)
 
@@ -175,17 +176,17 @@ def _search(
     as_json: bool,
 ) -> int:
     from benchmarks.execution.local import WorkerFailed
-    from search import trial_attrs as of_trial
+    from search import trial_attrs
     from search.finalists import FinalSelection
     from search.runner import NothingFits, SearchRunner, describe_plan
-    from search.samplers.registry import SAMPLERS, halving
+    from search.samplers.registry import SAMPLERS, successive_halving
     from search.settings import DIRECTIONS
-    from search.storage import naming_the_storage, open_storage, open_study
+    from search.storage import open_storage, open_study, storage_errors_as_os_errors
 
     url = storage or f"sqlite:///{search.out.resolve() / 'search.db'}"
     deadline = math.inf if search.timeout is None else started + search.timeout
-    with naming_the_storage(url):
-        pruner = halving(search.rungs.reduction)
+    with storage_errors_as_os_errors(url):
+        pruner = successive_halving(search.rungs.reduction_factor)
         study = open_study(open_storage(url), search.name, DIRECTIONS[search.objective], pruner, resume)
         study.sampler = SAMPLERS[sampler](secrets.randbelow(2**31) if resume else seed)  # who joins draws otherwise
         display.say(describe_plan(search))
@@ -195,9 +196,9 @@ def _search(
             print(f"search: {nothing}", file=sys.stderr)
             return OVER_BUDGET
         everything = study.get_trials(deepcopy=False)
-    leaders = of_trial.ranked(everything)
+    leaders = trial_attrs.ranked(everything)
     if search.objective == "pareto":
-        leaders = of_trial.front(leaders)
+        leaders = trial_attrs.pareto_front(leaders)
     try:
         finalists = FinalSelection(search, store, display, deadline).carry_out(leaders) if search.finalists else []
     except WorkerFailed:  # what was found is shown all the same
@@ -227,7 +228,7 @@ def _show(
         title = f"Pareto front of accuracy, hours and parameters, validation split ({search.rung_id(0)})"
         console.print(to_terminal(found.front, title))
     if len(finalists) > 1:
-        console.print(to_terminal(finalists_frame(finalists), f"finalists, validation split ({search.benchmark_id})"))
+        console.print(to_terminal(finalists_frame(finalists), f"finalists, validation split ({search.validation_id})"))
     for line in found.lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 

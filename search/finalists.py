@@ -21,9 +21,9 @@ from benchmarks.execution.local import WorkerFailed
 from benchmarks.execution.progress import Display, Progress
 from benchmarks.records.store import RecordStore, RunRecord
 from benchmarks.runs.run import Run, cost_fields, default_time_limit, record_outcome
-from search import trial_attrs as trials
-from search.rungs import SPLIT
-from search.settings import OVERHEAD_SECONDS, SearchSettings
+from search import trial_attrs
+from search.rungs import SEARCH_SPLIT
+from search.settings import TRAINING_OVERHEAD_SECONDS, SearchSettings
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Finalist:
     @property
     def seconds(self) -> float:
         """That one whole training takes, as predicted."""
-        return OVERHEAD_SECONDS + (3600 * self.verdict.hours.predicted if self.verdict.hours else 0.0)
+        return TRAINING_OVERHEAD_SECONDS + (3600 * self.verdict.hours.predicted if self.verdict.hours else 0.0)
 
 
 class FinalSelection:
@@ -68,7 +68,9 @@ class FinalSelection:
             )
         finalists = finalists[:number]
         if number > 1:
-            finalists = [replace(f, validation=v, seeds=seeds) for f, v in self._trained(finalists, seeds, SPLIT)]
+            finalists = [
+                replace(f, validation=v, seeds=seeds) for f, v in self._trained(finalists, seeds, SEARCH_SPLIT)
+            ]
             finalists.sort(key=lambda f: (-len(f.validation), -mean_top1(f.validation)))  # a failed seed counts
         return self._tested(finalists, seeds)
 
@@ -84,7 +86,7 @@ class FinalSelection:
         """The first of them that are inside the budget, timed; each architecture once."""
         finalists: dict[str, Finalist] = {}
         for trial in found:
-            spec = trial.user_attrs[trials.SPEC]
+            spec = trial.user_attrs[trial_attrs.SPEC]
             variant = parse(spec, self.search.benchmark.baseline).variant()
             if variant.key() in finalists:
                 continue
@@ -120,7 +122,7 @@ class FinalSelection:
         for seeds in range(search.seeds, 0, -1):
             for number in range(len(finalists), 1, -1):
                 needed = replace(search, seeds=seeds, finalists=number)
-                if needed.finale_seconds(max(f.seconds for f in finalists[:number])) <= left:
+                if needed.final_selection_seconds(max(f.seconds for f in finalists[:number])) <= left:
                     return number, seeds
         for seeds in range(search.seeds, 0, -1):
             if seeds * finalists[0].seconds <= left:

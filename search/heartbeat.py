@@ -1,4 +1,4 @@
-"""Who works on a study: signs of life, and what becomes of the trials of those that died."""
+"""Heartbeats of the workers of a study, and recovery of the trials of workers that died."""
 
 import threading
 import time
@@ -12,95 +12,110 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from benchmarks.records.lock import BEAT, PATIENCE, LockHolder
+from search.trial_attrs import PERMANENT, REASON, RETRIES, WORKER
 
-WORKER, RETRIES, REASON, AT_FAULT = "worker", "retries", "reason", "at fault"  # user attributes of a trial
-MAX_RETRIES = 2  # of a candidate whose worker died: it may be what kills them
-GONE = "its worker is gone"
+MAX_RETRIES = 2  # for a candidate whose worker died, because the candidate may be what kills workers
+WORKER_DIED = "the worker process died"  # reason of a stale trial
+SIGNED_OFF = -1  # beat of a worker that ended in an orderly way
 
 
 class Heartbeat:
-    """This command's sign of life in a study: a count that grows while its work goes on.
+    """The heartbeat of this worker: a counter in the study that grows while the worker makes progress.
 
-    Others compare the count with itself, by their own clocks; none is compared with another's.
+    Other workers check by their own clocks whether the counter has changed, so clocks of different computers are never
+    compared.
     """
 
     def __init__(self, study: Study) -> None:
         self.study, self.name = study, uuid4().hex[:12]
         self._busy_until = time.monotonic()
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._beat, daemon=True)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._beat_until_stopped, daemon=True)
 
     def __enter__(self) -> Self:
-        self.expect(PATIENCE)
-        self._sign(0)
+        self.expect_progress_within(PATIENCE)
+        self._write(0)
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._done.set()
+        self._stop.set()
         self._thread.join()
-        self._sign(-1)
+        self._write(SIGNED_OFF)
 
-    def expect(self, seconds: float) -> None:
-        """The work will show itself again within so many seconds, or it hangs and gives no more signs of life."""
+    def expect_progress_within(self, seconds: float) -> None:
+        """Keep beating for at most this many seconds; without another call by then, the worker counts as hung."""
         self._busy_until = time.monotonic() + seconds
 
-    def _sign(self, count: int) -> None:
-        with suppress(StorageInternalError):  # on a full disk, say: the next one may get through
-            self.study.set_user_attr(f"{WORKER} {self.name}", {**asdict(LockHolder.of_this_process()), "beat": count})
+    def _write(self, beat: int) -> None:
+        with suppress(StorageInternalError):  # for example on a full disk; the next beat may succeed
+            self.study.set_user_attr(heartbeat_attr(self.name), {**asdict(LockHolder.of_this_process()), "beat": beat})
 
-    def _beat(self) -> None:
-        count = 0
-        while not self._done.wait(BEAT):
+    def _beat_until_stopped(self) -> None:
+        beat = 0
+        while not self._stop.wait(BEAT):
             if time.monotonic() < self._busy_until:
-                count += 1
-                self._sign(count)
+                beat += 1
+                self._write(beat)
 
 
 class StaleTrialReaper:
-    """Ends the trials whose workers are gone, and queues their candidates again."""
+    """Fails the trials of dead workers and queues their candidates again."""
 
     def __init__(self, study: Study) -> None:
         self.study = study
-        self._seen: dict[int, tuple[Any, float]] = {}  # trial -> its worker's last sign, and when it was first seen
-        self._last = -BEAT
+        self._last_heartbeats: dict[int, tuple[Any, float]] = {}  # trial number -> (heartbeat, time it was first seen)
+        self._last_check = -BEAT
 
-    def __call__(self) -> list[str]:
-        """What was done, in words; looks every few seconds at most."""
-        if time.monotonic() - self._last < BEAT:
+    def reap(self) -> list[str]:
+        """Fail all stale trials; return one message for each. Calls within a heartbeat interval do nothing."""
+        if time.monotonic() - self._last_check < BEAT:
             return []
-        self._last = time.monotonic()
-        signs = self.study.user_attrs
+        self._last_check = time.monotonic()
+        heartbeats = self.study.user_attrs
         running = self.study.get_trials(deepcopy=False, states=[TrialState.RUNNING])
-        dead = [t for t in running if self._is_dead(t.number, signs.get(f"{WORKER} {t.user_attrs.get(WORKER)}"))]
-        return [line for trial in dead if (line := self._end(trial))]
+        stale = [
+            trial
+            for trial in running
+            if self._is_stale(trial.number, heartbeats.get(heartbeat_attr(trial.user_attrs.get(WORKER))))
+        ]
+        return [message for trial in stale if (message := self._fail(trial))]
 
-    def _is_dead(self, trial: int, sign: dict[str, Any] | None) -> bool:
-        if sign is not None and (sign["beat"] < 0 or _holder(sign).is_gone()):
+    def _is_stale(self, number: int, heartbeat: dict[str, Any] | None) -> bool:
+        if heartbeat is not None and (heartbeat["beat"] == SIGNED_OFF or _process(heartbeat).is_gone()):
             return True
-        seen, since = self._seen.get(trial, (None, 0.0))
-        if trial not in self._seen or seen != sign:  # the first look, or a sign of life
-            self._seen[trial] = (sign, time.monotonic())
+        last_heartbeat, since = self._last_heartbeats.get(number, (None, 0.0))
+        if number not in self._last_heartbeats or last_heartbeat != heartbeat:
+            self._last_heartbeats[number] = (heartbeat, time.monotonic())
             return False
         return time.monotonic() - since > PATIENCE
 
-    def _end(self, trial: FrozenTrial) -> str:
-        """One of several undertakers gets to end a trial, and that one queues its candidate again."""
+    def _fail(self, trial: FrozenTrial) -> str:
+        """Fail the trial and queue its candidate again; return "" if the trial has finished in the meantime.
+
+        If several workers try at once, only one of them succeeds.
+        """
         retries = trial.user_attrs.get(RETRIES, 0)
-        params = {**trial.system_attrs.get("fixed_params", {}), **trial.params}  # it may have died while choosing
-        again = retries < MAX_RETRIES and bool(params)
+        # A worker that died while it suggested parameters leaves some of them in the queued trial only.
+        params = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+        is_retried = retries < MAX_RETRIES and bool(params)
         try:
             handle = Trial(self.study, trial._trial_id)
-            handle.set_user_attr(REASON, GONE)
-            handle.set_user_attr(AT_FAULT, retries >= MAX_RETRIES)
+            handle.set_user_attr(REASON, WORKER_DIED)
+            handle.set_user_attr(PERMANENT, retries >= MAX_RETRIES)
             self.study.tell(trial.number, state=TrialState.FAIL)
-        except (UpdateFinishedTrialError, ValueError):  # ended by another, or by itself after all
+        except (UpdateFinishedTrialError, ValueError):
             return ""
-        if again:
+        if is_retried:
             self.study.enqueue_trial(params, user_attrs={RETRIES: retries + 1})
-        what = "its candidate is tried again" if again else "it is not tried again"
-        return f"trial {trial.number} was left behind by a worker that is gone: {what}"
+        consequence = "its candidate is queued again" if is_retried else "its candidate is not tried again"
+        return f"trial {trial.number} failed because its worker died: {consequence}"
 
 
-def _holder(sign: dict[str, Any]) -> LockHolder:
-    return LockHolder(**{name: value for name, value in sign.items() if name != "beat"})
+def heartbeat_attr(worker: str | None) -> str:
+    """Return the name of the study's user attribute that contains the heartbeat of a worker."""
+    return f"worker_{worker}"
+
+
+def _process(heartbeat: dict[str, Any]) -> LockHolder:
+    return LockHolder(**{name: value for name, value in heartbeat.items() if name != "beat"})

@@ -1,4 +1,4 @@
-"""From a sampler's proposals to candidates that are worth training: the rest is ended at once, and learnt from."""
+"""Proposals of the sampler: those that are worth training are returned, the others are finished at once."""
 
 import random
 import time
@@ -9,115 +9,128 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from arch.errors import InputError
 from arch.spec import parse
-from search import trial_attrs as trials
-from search.candidates import Candidate, HoursPredictor, screen
-from search.heartbeat import REASON, WORKER
+from search import trial_attrs
+from search.candidates import Candidate, HoursPredictor, InfeasibleCandidate, screen
 from search.settings import SearchSettings
 from search.space import ABSENT, ChoiceSpace
 
-GIVE_UP = 200  # proposals in a row that come to nothing, after which there is no more to find
-UNSAID_SECONDS = 5.0  # that a trial is waited for to say what it tries
-NEIGHBOURS = 50  # of a candidate that is known, among which one that is not is looked for
+MAX_MISSES = 200  # consecutive proposals that are infeasible or duplicates, after which the space counts as exhausted
+MIN_MISSES = 20
+CLAIM_TIMEOUT_SECONDS = 5.0  # for an older running trial to store its architecture
+POLL_SECONDS = 0.05
+MAX_NEIGHBOR_DRAWS = 50  # random neighbors of a duplicate among which an unseen one is searched
 
 
 class Proposals:
-    """Asks a study for candidates."""
+    """Asks a study for candidates to train."""
 
-    def __init__(self, search: SearchSettings, study: Study, hours: HoursPredictor) -> None:
-        self.search, self.study, self.hours = search, study, hours
-        self.refusals: list[str] = []
-        self.in_vain = 0  # in a row
-        size = search.space.size if isinstance(search.space, ChoiceSpace) else GIVE_UP
-        self.patience = min(GIVE_UP, max(20, 3 * size))
+    def __init__(self, search: SearchSettings, study: Study, predictor: HoursPredictor) -> None:
+        self.search, self.study, self.predictor = search, study, predictor
+        self.rejections: list[str] = []  # reasons of the infeasible proposals
+        self.misses = 0  # consecutive proposals without a candidate to train
+        size = search.space.size if isinstance(search.space, ChoiceSpace) else MAX_MISSES
+        self.max_misses = min(MAX_MISSES, max(MIN_MISSES, 3 * size))
 
     @property
     def exhausted(self) -> bool:
-        """Whether for long nothing new has been proposed that fits."""
-        return self.in_vain >= self.patience
+        """Whether the last `max_misses` proposals were all infeasible or duplicates."""
+        return self.misses >= self.max_misses
 
     def enqueue_base(self) -> None:
-        """Lets the base be the first candidate of a new study, so that there is one to fall back on."""
+        """Queue the base as the first candidate of a new study, so that there is a candidate to fall back on."""
         space = self.search.space
-        if isinstance(space, ChoiceSpace) and not self._others(-1) and all(ABSENT in c for c in space.choices.values()):
+        if not isinstance(space, ChoiceSpace) or self._other_trials(-1):
+            return
+        if all(ABSENT in fragments for fragments in space.choices.values()):
             self.study.enqueue_trial(dict.fromkeys(space.choices, ABSENT))
 
     def ask(self, worker: str) -> tuple[Trial, Candidate] | None:
-        """Asks for one candidate; None where it is not to be trained. worker: who will."""
-        self.in_vain += 1
+        """Ask the study for one trial.
+
+        Args:
+            worker: The name of the worker that would train it.
+
+        Returns:
+            The trial and its candidate, or None if the trial was finished because its candidate is infeasible or a
+            duplicate.
+        """
+        self.misses += 1
         trial = self.study.ask()
-        trial.set_user_attr(WORKER, worker)
+        trial.set_user_attr(trial_attrs.WORKER, worker)
         try:
             spec = self.search.space.suggest(trial)
-        except InputError as error:  # with some of its choices unmade, it must not be taken for a whole trial
-            self.refusals.append(str(error))
-            trials.fail(self.study, trial, str(error))
+        except InputError as error:  # some parameters may be missing, so that a complete trial would mislead samplers
+            self.rejections.append(str(error))
+            trial_attrs.tell_failed(self.study, trial, str(error))
             return None
-        candidate = screen(spec, self.search.benchmark, self.hours)
-        trials.describe(trial, candidate)
-        if candidate.problem:
-            self.refuse(trial, candidate.problem, candidate.excess)
+        candidate = screen(spec, self.search.benchmark, self.predictor)
+        trial_attrs.set_candidate(trial, candidate)
+        if isinstance(candidate, InfeasibleCandidate):
+            self.reject(trial, candidate.reason, candidate.excess)
             return None
-        twin = self._twin(trial, candidate)
+        twin = self._find_twin(trial, candidate)
         if twin is not None:
-            self._end_as(twin, trial)
+            self._finish_as(twin, trial)
             return None
-        self.in_vain = 0
+        self.misses = 0
         return trial, candidate
 
-    def refuse(self, trial: Trial, problem: str, excess: float) -> None:
-        """Ends a trial that is over the budget, by so much as a share of it."""
-        self.refusals.append(problem)
-        trials.refuse(self.study, trial, self.search.benchmark.budget, problem, excess)
+    def reject(self, trial: Trial, reason: str, excess: float) -> None:
+        """Finish a trial as infeasible. excess: relative excess over the limit."""
+        self.rejections.append(reason)
+        trial_attrs.tell_infeasible(self.study, trial, self.search.benchmark.budget, reason, excess)
 
-    def _others(self, number: int) -> list[FrozenTrial]:
+    def _other_trials(self, number: int) -> list[FrozenTrial]:
         return [trial for trial in self.study.get_trials(deepcopy=False) if trial.number != number]
 
-    def _twin(self, trial: Trial, candidate: Candidate) -> FrozenTrial | None:
-        """A trial of the same architecture, whose outcome this one's would be."""
-        self._wait_for_older_ones(trial)
-        same = [other for other in self._others(trial.number) if other.user_attrs.get(trials.KEY) == candidate.key]
-        for other in same:
-            at_work = other.state == TrialState.RUNNING and other.number < trial.number
-            if at_work or trials.is_trained(other) or trials.is_refused(other) or trials.is_at_fault(other):
+    def _find_twin(self, trial: Trial, candidate: Candidate) -> FrozenTrial | None:
+        """Return another trial of the same architecture whose outcome also holds for this one."""
+        self._wait_for_older_trials(trial)
+        for other in self._other_trials(trial.number):
+            if other.user_attrs.get(trial_attrs.KEY) != candidate.key:
+                continue
+            is_older_and_running = other.state == TrialState.RUNNING and other.number < trial.number
+            has_outcome = trial_attrs.is_trained(other) or trial_attrs.is_infeasible(other)
+            if is_older_and_running or has_outcome or trial_attrs.is_permanent_failure(other):
                 return other
         return None
 
-    def _wait_for_older_ones(self, trial: Trial) -> None:
-        """Until the trials of others that have lower numbers have said what they try: the younger twin gives way."""
-        until = time.monotonic() + UNSAID_SECONDS
-        while time.monotonic() < until:
-            older = [t for t in self._others(trial.number) if t.number < trial.number]
-            if not any(t.state == TrialState.RUNNING and trials.KEY not in t.user_attrs for t in older):
+    def _wait_for_older_trials(self, trial: Trial) -> None:
+        """Wait until all older running trials have stored their architecture: of two twins, the younger gives way."""
+        deadline = time.monotonic() + CLAIM_TIMEOUT_SECONDS
+        while time.monotonic() < deadline:
+            older = [other for other in self._other_trials(trial.number) if other.number < trial.number]
+            if not any(t.state == TrialState.RUNNING and trial_attrs.KEY not in t.user_attrs for t in older):
                 return
-            time.sleep(0.05)
+            time.sleep(POLL_SECONDS)
 
-    def _end_as(self, twin: FrozenTrial, trial: Trial) -> None:
-        """Ends a trial as its twin has ended, and queues an unseen neighbour in its place."""
-        trial.set_user_attr(trials.DUPLICATE_OF, twin.number)
-        if trials.is_refused(twin):
-            self.refuse(trial, twin.user_attrs[REASON], twin.constraints.get("budget", 0.0))
+    def _finish_as(self, twin: FrozenTrial, trial: Trial) -> None:
+        """Finish a trial with the outcome of its twin, and queue an unseen neighbor in its place."""
+        trial.set_user_attr(trial_attrs.DUPLICATE_OF, twin.number)
+        if trial_attrs.is_infeasible(twin):
+            self.reject(trial, twin.user_attrs[trial_attrs.REASON], twin.constraints.get("budget", 0.0))
             return
         if twin.values:
-            trials.complete(self.study, trial, twin.values)
+            trial_attrs.tell_complete(self.study, trial, twin.values)
         elif twin.state == TrialState.FAIL:
-            trials.fail(self.study, trial, twin.user_attrs[REASON])
+            trial_attrs.tell_failed(self.study, trial, twin.user_attrs[trial_attrs.REASON])
         else:
-            reason = f"trial {twin.number} is at work on the same architecture"
-            trials.fail(self.study, trial, reason, at_fault=False)
-        self._queue_neighbour(trial)
+            reason = f"trial {twin.number} is running with the same architecture"
+            trial_attrs.tell_failed(self.study, trial, reason, permanent=False)
+        self._queue_neighbor(trial)
 
-    def _queue_neighbour(self, trial: Trial) -> None:
-        """Queues the candidate with one choice made otherwise: a sampler that repeats itself must not stand still."""
+    def _queue_neighbor(self, trial: Trial) -> None:
+        """Queue an unseen candidate that differs in one choice, so that a sampler that repeats itself gets on."""
         space = self.search.space
         if not isinstance(space, ChoiceSpace):
             return
         rng = random.Random(f"{self.search.name} {trial.number}")
-        taken = {other.user_attrs.get(trials.KEY) for other in self._others(-1)}
-        free = [name for name, fragments in space.choices.items() if len(fragments) > 1]
-        for _ in range(NEIGHBOURS if free else 0):
-            name = rng.choice(free)
+        seen_keys = {other.user_attrs.get(trial_attrs.KEY) for other in self._other_trials(-1)}
+        varied = [name for name, fragments in space.choices.items() if len(fragments) > 1]
+        for _ in range(MAX_NEIGHBOR_DRAWS if varied else 0):
+            name = rng.choice(varied)
             chosen = {**trial.params, name: rng.choice(space.choices[name])}
             with suppress(InputError):
-                if parse(space.spec(chosen), self.search.benchmark.baseline).variant().key() not in taken:
-                    self.study.enqueue_trial({name: chosen[name] for name in space.choices})
+                if parse(space.spec(chosen), self.search.benchmark.baseline).variant().key() not in seen_keys:
+                    self.study.enqueue_trial({choice: chosen[choice] for choice in space.choices})
                     return

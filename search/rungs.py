@@ -1,42 +1,46 @@
-"""Rungs: the same recipe in short schedules, on the validation split. Each is a benchmark of its own."""
+"""Rungs: the benchmark's recipe in shorter schedules, evaluated on the validation split."""
 
 from dataclasses import dataclass, replace
 
 from benchmarks.definition.benchmark import Benchmark, Split
 
-SPLIT: Split = "val"  # the test split is never opened by what selects
+SEARCH_SPLIT: Split = "val"  # what selects candidates never sees the test split
+MIN_EPOCHS = 0.5  # of the shortest rung before rounding
 
 
 @dataclass(frozen=True)
 class Rungs:
-    """Schedules from the shortest to the whole one, each `reduction` times as long as the one before."""
+    """Schedules from the shortest to the whole recipe, each `reduction_factor` times as long as the one before.
+
+    Each rung is a benchmark with its own id.
+    """
 
     benchmarks: tuple[Benchmark, ...]
-    reduction: int
+    reduction_factor: int
 
     @classmethod
-    def of(cls, benchmark: Benchmark, number: int = 3, reduction: int = 4) -> "Rungs":
-        """Fewer than `number` where the shortest would have less than an epoch."""
-        whole = benchmark.recipe.epochs
-        while number > 1 and whole / reduction ** (number - 1) < 0.5:
-            number -= 1
-        epochs = [max(1, round(whole / reduction**power)) for power in reversed(range(number))]
-        return cls(tuple(shortened(benchmark, count) for count in epochs), reduction)
+    def for_benchmark(cls, benchmark: Benchmark, max_rungs: int = 3, reduction_factor: int = 4) -> "Rungs":
+        """Create the rungs of a benchmark: fewer than `max_rungs` if the shortest would be under half an epoch."""
+        whole, count = benchmark.recipe.epochs, max_rungs
+        while count > 1 and whole / reduction_factor ** (count - 1) < MIN_EPOCHS:
+            count -= 1
+        epochs = [max(1, round(whole / reduction_factor**power)) for power in reversed(range(count))]
+        return cls(tuple(with_epochs(benchmark, number) for number in epochs), reduction_factor)
 
     def __len__(self) -> int:
         return len(self.benchmarks)
 
     def step(self, rung: int) -> int:
-        """What a pruner is told in place of epochs, whose rounding it need not know."""
-        return int(self.reduction**rung)
+        """Return the step at which a rung is reported to the pruner: a power of the factor, not rounded epochs."""
+        return int(self.reduction_factor**rung)
 
-    def share(self, rung: int) -> float:
-        """Of the whole training's time."""
+    def time_fraction(self, rung: int) -> float:
+        """Return the duration of a rung as a fraction of the whole training."""
         return self.benchmarks[rung].recipe.epochs / self.benchmarks[-1].recipe.epochs
 
 
-def shortened(benchmark: Benchmark, epochs: int) -> Benchmark:
-    """The same recipe in so many epochs: warm-up and cosine are as much of it as they were."""
+def with_epochs(benchmark: Benchmark, epochs: int) -> Benchmark:
+    """Return the benchmark with this many epochs; warm-up stays the same fraction of them."""
     recipe = benchmark.recipe
     if epochs == recipe.epochs:
         return benchmark

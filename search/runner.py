@@ -14,17 +14,16 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from arch.errors import InputError
 from benchmarks.budget.verdict import Verdict, format_hours
-from benchmarks.definition.overrides import read_run_config
 from benchmarks.execution.local import Outcomes, WorkerFailed
 from benchmarks.execution.progress import Display, Progress
 from benchmarks.records.store import RecordStore, RunRecord
 from benchmarks.runs.run import Run, default_time_limit, record_outcome
-from search import trial_attrs as trials
+from search import trial_attrs
 from search.candidates import Candidate, HoursPredictor
-from search.heartbeat import RETRIES, Heartbeat, StaleTrialReaper
+from search.heartbeat import Heartbeat, StaleTrialReaper
 from search.proposals import Proposals
-from search.rungs import SPLIT
-from search.settings import OVERHEAD_SECONDS, SearchSettings
+from search.rungs import SEARCH_SPLIT
+from search.settings import TRAINING_OVERHEAD_SECONDS, SearchSettings
 
 FAILURES = 20  # in a row, after which it is not the candidates that fail
 TIE = 1e-4  # points by which a net that takes all of the budget's hours is behind one that takes none
@@ -73,10 +72,10 @@ class SearchRunner:
         self.closed = False  # no new candidate is started
         self.failed: list[str] = []  # why, in a row
         self.too_long: list[str] = []  # for the time that is left
-        self.bury = StaleTrialReaper(study)
+        self.reaper = StaleTrialReaper(study)
         for trial in self.trials():
-            if trials.HOURS in trial.user_attrs:
-                self.hours.learn(trial.user_attrs[trials.MACS], trial.user_attrs[trials.HOURS])
+            if trial_attrs.HOURS in trial.user_attrs:
+                self.hours.add(trial.user_attrs[trial_attrs.MACS], trial.user_attrs[trial_attrs.HOURS])
 
     def trials(self) -> list[FrozenTrial]:
         """All there are, those of other workers included."""
@@ -87,7 +86,7 @@ class SearchRunner:
         WorkerFailed where none could be trained, and what the store raises.
         """
         with Heartbeat(self.study) as self.worker:
-            self._say(self.bury())
+            self._say(self.reaper.reap())
             self.proposals.enqueue_base()
             try:
                 while not self.closed or self.waiting:
@@ -101,12 +100,12 @@ class SearchRunner:
         if len(self.failed) >= FAILURES:
             self.display.say(f"{len(self.failed)} trainings in a row failed: the search ends")
         elif self._time_is_up():
-            trained = sum(map(trials.is_trained, self.trials()))
+            trained = sum(map(trial_attrs.is_trained, self.trials()))
             self.display.say(f"--timeout: no further candidate would end in time, {trained} are trained")
         elif self.proposals.exhausted:
-            last = self.proposals.patience
+            last = self.proposals.max_misses
             self.display.say(f"the last {last} proposals were over the budget or known: the search ends")
-        if not any(trials.is_trained(trial) for trial in self.trials()):
+        if not any(trial_attrs.is_trained(trial) for trial in self.trials()):
             self._explain_nothing()
 
     def _outcomes(self) -> Outcomes:
@@ -134,7 +133,7 @@ class SearchRunner:
                 continue
             self.jobs[self.started] = job
             self.started += 1
-            self.worker.expect(2 * max(self._limit(number) for number in self.jobs))
+            self.worker.expect_progress_within(2 * max(self._limit(number) for number in self.jobs))
             yield self._piece(job)
 
     def _piece(self, job: Job) -> Work:
@@ -146,7 +145,7 @@ class SearchRunner:
     def _unit(self, job: Job) -> Run:
         search, candidate = self.search, job.candidate
         return Run(
-            config=read_run_config(candidate.spec, search.benchmark.baseline),
+            config=candidate.config,
             benchmark=search.rungs.benchmarks[job.rung],
             seed=0,  # the same for all: they differ by their architecture alone
             data=search.data,
@@ -155,10 +154,10 @@ class SearchRunner:
             plan=candidate.spec,
             params=candidate.params,
             macs=candidate.macs,
-            predicted_hours=candidate.hours * search.rungs.share(job.rung),
+            predicted_hours=candidate.hours * search.rungs.time_fraction(job.rung),
             compile_mode=job.compile_mode,  # type: ignore[arg-type]  # as a verdict had it
             runs_per_device=search.workers,
-            split=SPLIT,
+            split=SEARCH_SPLIT,
             if_changed="restart",
             keep_weights=False,
         )
@@ -167,7 +166,7 @@ class SearchRunner:
         """The next candidate worth training; None where there is none for now."""
         began = time.monotonic()
         while not self.closed and time.monotonic() - began < SCREENING_SECONDS:
-            self._say(self.bury())
+            self._say(self.reaper.reap())
             if self._is_over():
                 self.closed = not self.jobs and not self._others_at_work()
                 return None
@@ -180,7 +179,7 @@ class SearchRunner:
 
     def _is_over(self) -> bool:
         """Whether no new candidate is to be started; one that is at work may still fail, and its place be free."""
-        enough = sum(map(trials.counts, self.trials())) >= self.search.trials
+        enough = sum(map(trial_attrs.counts_toward_total, self.trials())) >= self.search.trials
         in_vain = self.proposals.exhausted or max(len(self.failed), len(self.too_long)) >= FAILURES
         return enough or in_vain or self._time_is_up()
 
@@ -198,7 +197,7 @@ class SearchRunner:
         if asked is None:
             return None
         trial, candidate = asked
-        inside = self.hours.surely_within(candidate.macs, self.search.benchmark.budget.max_hours)
+        inside = self.hours.clearly_within(candidate.macs, self.search.benchmark.budget.max_hours)
         job = self._go_on(Job(trial, candidate, inside))
         return job if job and self._has_time(job) else None
 
@@ -206,11 +205,13 @@ class SearchRunner:
         """Whether its next rung would end in time, and its whole training if it were to win; ends its trial if not."""
         hours = job.candidate.hours
         whole = 3600 * hours if self.search.finalists else 0.0
-        in_time = time.monotonic() + OVERHEAD_SECONDS + whole <= self.deadline
-        if in_time and not self._is_late(OVERHEAD_SECONDS + 3600 * hours * self.search.rungs.share(job.rung)):
+        in_time = time.monotonic() + TRAINING_OVERHEAD_SECONDS + whole <= self.deadline
+        if in_time and not self._is_late(
+            TRAINING_OVERHEAD_SECONDS + 3600 * hours * self.search.rungs.time_fraction(job.rung)
+        ):
             return True
         self.too_long.append(f"one whole training of {job.candidate.spec} takes {format_hours(hours)}")
-        trials.fail(self.study, job.trial, "it would not have ended before --timeout", at_fault=False)
+        trial_attrs.tell_failed(self.study, job.trial, "it would not have ended before --timeout", permanent=False)
         return False
 
     def _time_is_up(self) -> bool:
@@ -225,14 +226,18 @@ class SearchRunner:
         """Seconds for the finale: half of the time at most, but one whole training of the best at least."""
         if self.search.timeout is None or not self.search.finalists:
             return 0.0
-        leaders = trials.ranked(self.trials())[: self.search.finalists]
-        training = OVERHEAD_SECONDS + 3600 * max((t.user_attrs[trials.HOURS] for t in leaders), default=0.0)
-        return max(training, min(self.search.finale_seconds(training), self.search.timeout / 2))
+        leaders = trial_attrs.ranked(self.trials())[: self.search.finalists]
+        training = TRAINING_OVERHEAD_SECONDS + 3600 * max(
+            (t.user_attrs[trial_attrs.HOURS] for t in leaders), default=0.0
+        )
+        return max(training, min(self.search.final_selection_seconds(training), self.search.timeout / 2))
 
     def _typical_seconds(self) -> float:
         """That a candidate's first rung takes."""
-        found = sorted(h for trial in self.trials() if (h := trial.user_attrs.get(trials.HOURS)))
-        return OVERHEAD_SECONDS + (3600 * found[len(found) // 2] * self.search.rungs.share(0) if found else 0.0)
+        found = sorted(h for trial in self.trials() if (h := trial.user_attrs.get(trial_attrs.HOURS)))
+        return TRAINING_OVERHEAD_SECONDS + (
+            3600 * found[len(found) // 2] * self.search.rungs.time_fraction(0) if found else 0.0
+        )
 
     def _go_on(self, job: Job) -> Job | None:
         """The job, unless what it needs is recorded already: then that is taken for its outcome."""
@@ -246,7 +251,7 @@ class SearchRunner:
     def _limit(self, number: int) -> float:
         """Seconds after which a piece of work hangs."""
         job = self.jobs[number]
-        predicted = job.candidate.hours * self.search.rungs.share(job.rung) if job.inside else 0.0
+        predicted = job.candidate.hours * self.search.rungs.time_fraction(job.rung) if job.inside else 0.0
         limit = self.search.time_limit or default_time_limit(predicted, self.search.workers)
         return max(1.0, min(limit, self.deadline - time.monotonic()))
 
@@ -260,7 +265,7 @@ class SearchRunner:
                     record_outcome(self.store, self._unit(job), outcome)
                 in_time = time.monotonic() < self.deadline
                 self.failed += [str(outcome)] * in_time
-                trials.fail(self.study, job.trial, str(outcome), at_fault=in_time)
+                trial_attrs.tell_failed(self.study, job.trial, str(outcome), permanent=in_time)
             elif isinstance(outcome, Verdict):
                 self._timed(job, outcome)
             else:
@@ -276,10 +281,10 @@ class SearchRunner:
         """Its hours are known now: it is over the budget, or goes on to its first rung."""
         hours = verdict.hours.predicted if verdict.hours else 0.0
         if verdict.cost.macs is not None:
-            self.hours.learn(job.candidate.macs, hours)
+            self.hours.add(job.candidate.macs, hours)
         if not verdict.passed or verdict.unjudged:
             excess = hours / self.search.benchmark.budget.max_hours - 1
-            self.proposals.refuse(job.trial, verdict.conclusion, excess)
+            self.proposals.reject(job.trial, verdict.conclusion, excess)
             return
         job.candidate = replace(job.candidate, hours=hours)
         job.inside = job.timed = True
@@ -290,19 +295,21 @@ class SearchRunner:
     def _learn(self, job: Job, result: RunRecord) -> bool:
         """Puts a rung's accuracy on the trial; returns whether it goes on to the next, and ends it where not."""
         trial, rung, rungs = job.trial, job.rung, self.search.rungs
-        hours = job.candidate.hours if job.timed else result.hours / rungs.share(rung)
-        self.hours.learn(job.candidate.macs, hours)
+        hours = job.candidate.hours if job.timed else result.hours / rungs.time_fraction(rung)
+        self.hours.add(job.candidate.macs, hours)
         job.candidate = replace(job.candidate, hours=hours)
         if hours > self.search.benchmark.budget.max_hours and not job.timed:
             job.inside = False  # its training says otherwise than its MACs: it is timed, and judged by that
             return True
         job.accuracies.append(result.top1)
-        trial.set_user_attr(trials.ACCURACIES, job.accuracies)
-        trial.set_user_attr(trials.HOURS, hours)
-        if self._is_promoted(job, rung) and not self._is_late(3600 * hours * rungs.share(rung + 1) + OVERHEAD_SECONDS):
+        trial.set_user_attr(trial_attrs.ACCURACIES, job.accuracies)
+        trial.set_user_attr(trial_attrs.HOURS, hours)
+        if self._is_promoted(job, rung) and not self._is_late(
+            3600 * hours * rungs.time_fraction(rung + 1) + TRAINING_OVERHEAD_SECONDS
+        ):
             return True
         values = [job.accuracies[-1], hours, float(job.candidate.params)]
-        trials.complete(self.study, trial, values[: len(self.study.directions)])
+        trial_attrs.tell_complete(self.study, trial, values[: len(self.study.directions)])
         return False
 
     def _is_promoted(self, job: Job, rung: int) -> bool:
@@ -312,15 +319,21 @@ class SearchRunner:
             cost = job.candidate.hours / self.search.benchmark.budget.max_hours
             job.trial.report(job.accuracies[-1] - TIE * cost, step)  # of equals, only the cheapest go on
             return not last and not job.trial.should_prune()
-        others = [t for t in self.trials() if len(trials.accuracies(t)) > rung and t.number != job.trial.number]
+        others = [
+            t for t in self.trials() if len(trial_attrs.rung_accuracies(t)) > rung and t.number != job.trial.number
+        ]
         mine = (-job.accuracies[-1], job.candidate.hours, float(job.candidate.params))
-        return not last and trials.on_front([mine, *(trials.costs(t, rung) for t in others)])[0]
+        return not last and trial_attrs.pareto_mask([mine, *(trial_attrs.objectives(t, rung) for t in others)])[0]
 
     def _hand_back(self, job: Job) -> None:
         """Ends a trial that was not finished, and queues its candidate: it goes on from its records and checkpoint."""
         with suppress(UpdateFinishedTrialError, OSError, StorageInternalError):
-            trials.fail(self.study, job.trial, "the search was stopped while it was at work", at_fault=False)
-            self.study.enqueue_trial(job.trial.params, user_attrs={RETRIES: job.trial.user_attrs.get(RETRIES, 0)})
+            trial_attrs.tell_failed(
+                self.study, job.trial, "the search was stopped while it was at work", permanent=False
+            )
+            self.study.enqueue_trial(
+                job.trial.params, user_attrs={trial_attrs.RETRIES: job.trial.user_attrs.get(trial_attrs.RETRIES, 0)}
+            )
 
     def _explain_nothing(self) -> None:
         if self.failed:
@@ -328,10 +341,10 @@ class SearchRunner:
         if self.too_long:
             what = f"--timeout leaves no time for a winner: {self.too_long[0]}"
             raise InputError(f"{what}; give more time, or --finalists 0")
-        if not self.proposals.refusals:
+        if not self.proposals.rejections:
             raise NothingFits("there was no time for a single candidate: give a longer --timeout")
-        most = max(set(self.proposals.refusals), key=self.proposals.refusals.count)
-        number = len(self.proposals.refusals)
+        most = max(set(self.proposals.rejections), key=self.proposals.rejections.count)
+        number = len(self.proposals.rejections)
         raise NothingFits(f"none of {number} candidates is inside the budget; most often: {most}")
 
     # what is said
@@ -347,11 +360,11 @@ class SearchRunner:
             everything = self.trials()
         except StorageInternalError:  # a line of progress is not worth an end
             return
-        done = [trial for trial in everything if trials.is_trained(trial)]
-        refused = sum(map(trials.is_refused, everything))
+        done = [trial for trial in everything if trial_attrs.is_trained(trial)]
+        refused = sum(map(trial_attrs.is_infeasible, everything))
         note = f"{refused} of {len(done) + refused} proposals over the budget" if refused else ""
         with suppress(IndexError):
-            told = trials.accuracies(trials.ranked(done)[0])
+            told = trial_attrs.rung_accuracies(trial_attrs.ranked(done)[0])
             epochs = self.search.rungs.benchmarks[len(told) - 1].recipe.epochs
             note = f"best {told[-1]:.2f} after {epochs} epoch(s){', ' * bool(note)}{note}"
         self.display(Progress("candidates", len(done), self.search.trials, note))
@@ -363,5 +376,5 @@ def describe_plan(search: SearchSettings) -> str:
     epochs = ", ".join(str(rung.recipe.epochs) for rung in search.rungs.benchmarks)
     limits = f"{budget.max_params:,} parameters and {format_hours(budget.max_hours)} each"
     text = f"{search.name} on {search.device}: {search.trials} candidates within {limits}, trained for {epochs} epochs"
-    first = 2 * search.rungs.reduction
+    first = 2 * search.rungs.reduction_factor
     return text + (f"; the first {first} stop at the first of these" if len(search.rungs) > 1 else "")

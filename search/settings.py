@@ -1,4 +1,4 @@
-"""`SearchSettings`: all that a search is asked to do, as data."""
+"""`SearchSettings`: everything that defines a search."""
 
 import hashlib
 import json
@@ -10,11 +10,11 @@ from benchmarks.datasets.cache import CachedDataset
 from benchmarks.definition.benchmark import Benchmark, identify
 from benchmarks.execution import local
 from benchmarks.execution.local import StreamingExecutor
-from search.rungs import SPLIT, Rungs
+from search.rungs import SEARCH_SPLIT, Rungs
 from search.space import Space
 
-CHECK_SECONDS = 6.0  # that timing a finalist takes
-OVERHEAD_SECONDS = 2.0  # of a training beside its hours: a process, the images
+FINALIST_CHECK_SECONDS = 6.0  # to time one finalist
+TRAINING_OVERHEAD_SECONDS = 2.0  # per training, to start a process and to load the images
 
 Objective = Literal["accuracy", "pareto"]
 DIRECTIONS: dict[Objective, list[Literal["maximize", "minimize"]]] = {
@@ -25,7 +25,7 @@ DIRECTIONS: dict[Objective, list[Literal["maximize", "minimize"]]] = {
 
 @dataclass(frozen=True)
 class SearchSettings:
-    """One study: its space and benchmark, its limits, and how its winner is chosen."""
+    """One study: its space and benchmark, its limits, and how the winner is selected."""
 
     benchmark: Benchmark
     data: CachedDataset
@@ -34,43 +34,47 @@ class SearchSettings:
     space: Space
     rungs: Rungs
     objective: Objective = "accuracy"
-    trials: int = 64  # candidates to train, those of earlier commands on the same study included
-    timeout: float | None = None  # seconds for the whole command, finalists included
-    workers: int = 1  # trainings at once
-    finalists: int = 3  # candidates that are trained wholly, over all seeds, before one of them is chosen
-    seeds: int = 3
-    time_limit: float | None = None  # seconds for one training; None: a multiple of what is predicted
-    named: str = ""  # the options that choose benchmark and images, as they were given
+    trials: int = 64  # candidates to train, including those of earlier commands on the same study
+    timeout: float | None = None  # seconds for the whole command, including the final selection
+    workers: int = 1  # concurrent trainings
+    finalists: int = 3  # candidates that are trained with the whole recipe on all seeds before one is selected
+    seeds: int = 3  # per finalist
+    time_limit: float | None = None  # seconds for one training; None: a multiple of the prediction
+    benchmark_options: str = ""  # command-line options that select the benchmark and its images
     executor: StreamingExecutor = local
 
-    def finale_seconds(self, training: float) -> float:
-        """That finalists and winner take where one whole training takes so many seconds."""
-        whole = self.seeds * (1 + (self.finalists if self.finalists > 1 else 0))
-        return (
-            whole * training + CHECK_SECONDS * self.finalists
-        )  # side by side they are little faster, and may be slower
+    def final_selection_seconds(self, training_seconds: float) -> float:
+        """Return the duration of the final selection and the test of the winner.
+
+        Concurrent trainings are not assumed to be faster, because on one GPU they may even be slower.
+
+        Args:
+            training_seconds: Duration of one whole training.
+        """
+        candidates = 1 + (self.finalists if self.finalists > 1 else 0)
+        return self.seeds * candidates * training_seconds + FINALIST_CHECK_SECONDS * self.finalists
 
     @property
-    def benchmark_id(self) -> str:
-        """Under which every candidate is judged at the last rung and among the finalists."""
+    def validation_id(self) -> str:
+        """The benchmark id of the last rung and of the finalists."""
         return self.rung_id(len(self.rungs) - 1)
 
     def rung_id(self, rung: int) -> str:
-        """The benchmark id of every training at this rung."""
-        return identify(self.rungs.benchmarks[rung].definition(self.data.fingerprint, self._kind, SPLIT))
+        """Return the benchmark id of the trainings at a rung."""
+        return identify(self.rungs.benchmarks[rung].definition(self.data.fingerprint, self._device_type, SEARCH_SPLIT))
 
     @property
     def test_id(self) -> str:
-        """The id of the records that `ablate run` makes and reads."""
-        return identify(self.benchmark.definition(self.data.fingerprint, self._kind))
+        """The benchmark id of the winner's test records; `ablate run` uses the same id."""
+        return identify(self.benchmark.definition(self.data.fingerprint, self._device_type))
 
     @property
     def name(self) -> str:
-        """Of the study: two searches that are not comparable have different ones."""
-        what = [self.space.id, self.objective, asdict(self.benchmark.budget)]
-        what += [self.rung_id(rung) for rung in range(len(self.rungs))]
-        return f"{self.benchmark.name}-{hashlib.sha256(json.dumps(what).encode()).hexdigest()[:8]}"
+        """The name of the study, which differs between searches that are not comparable."""
+        identity = [self.space.id, self.objective, asdict(self.benchmark.budget)]
+        identity += [self.rung_id(rung) for rung in range(len(self.rungs))]
+        return f"{self.benchmark.name}-{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:8]}"
 
     @property
-    def _kind(self) -> str:
+    def _device_type(self) -> str:
         return self.device.partition(":")[0]

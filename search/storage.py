@@ -1,4 +1,4 @@
-"""Where a study is kept: a file of SQLite, or a server's database for several computers."""
+"""Storage of a study: an SQLite file, or a database server for several computers."""
 
 import time
 from collections.abc import Iterator
@@ -16,61 +16,72 @@ from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
 from arch.errors import InputError
 
-ATTEMPTS = 3  # at connecting to an empty database
-BUSY_SECONDS = 60  # that one worker waits while another writes
+CONNECT_ATTEMPTS = 3  # to an empty database whose tables another worker may be creating
+CONNECT_RETRY_SECONDS = 1
+BUSY_TIMEOUT_SECONDS = 60  # to wait while another worker writes to an SQLite file
 
 
 def open_storage(url: str) -> RDBStorage:
-    """url: `sqlite:///file.db`, `postgresql+psycopg://user@host/database`. Raises InputError in one line."""
+    """Open a storage and create its tables if it is empty.
+
+    Args:
+        url: `sqlite:///file.db` or `postgresql+psycopg://user@host/database`.
+
+    Raises:
+        InputError: If the storage cannot be opened, with a one-line message.
+    """
     shown = without_password(url)
     try:
         parsed = make_url(url)
         file = Path(parsed.database) if parsed.get_backend_name() == "sqlite" and parsed.database else None
         if file and not file.parent.is_dir():
             raise InputError(f"cannot open --storage {shown}: there is no folder {file.parent}")
-        # the tables are made by one worker, while the others wait
+        options = {"connect_args": {"timeout": BUSY_TIMEOUT_SECONDS}} if file else {"pool_pre_ping": True}
+        # One worker creates the tables of a file while the others wait.
         with FileLock(f"{file}.lock") if file else nullcontext():
-            storage = _connect(url, {"connect_args": {"timeout": BUSY_SECONDS}} if file else {"pool_pre_ping": True})
+            storage = _connect(url, options)
     except ImportError as error:
-        raise InputError(f"--storage {shown}: {_line(error)} (pip install 'timm-ablate[postgresql]')") from error
+        message = f"cannot open --storage {shown}: {_first_line(error)} (pip install 'timm-ablate[postgresql]')"
+        raise InputError(message) from error
     except (SQLAlchemyError, OSError, ValueError, RuntimeError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"cannot open --storage {shown}: {_line(error)}") from error
+        raise InputError(f"cannot open --storage {shown}: {_first_line(error)}") from error
     if file:
-        _begin_immediately(storage)
+        _use_immediate_transactions(storage)
     return storage
 
 
 def _connect(url: str, options: dict[str, Any]) -> RDBStorage:
-    """Tries again where another worker makes the tables at the same moment."""
-    for _ in range(ATTEMPTS - 1):
+    """Connect, and try again if another worker creates the tables at the same moment."""
+    for _ in range(CONNECT_ATTEMPTS - 1):
         try:
             return RDBStorage(url, engine_kwargs=options)
         except (IntegrityError, ProgrammingError):
-            time.sleep(1)
+            time.sleep(CONNECT_RETRY_SECONDS)
     return RDBStorage(url, engine_kwargs=options)
 
 
 def without_password(url: str) -> str:
-    """Fit for a log."""
+    """Return the URL with its password hidden, for messages."""
     try:
         return make_url(url).render_as_string(hide_password=True)
     except SQLAlchemyError:
         return url
 
 
-def _begin_immediately(storage: RDBStorage) -> None:
-    """Takes SQLite's write lock at the start of each transaction: two workers that have both read before either
-    writes would otherwise take the same waiting trial, or lose one.
+def _use_immediate_transactions(storage: RDBStorage) -> None:
+    """Take SQLite's write lock at the start of each transaction.
+
+    Otherwise two workers that both read before either of them writes would take the same waiting trial, or lose one.
     """
-    event.listen(storage.engine, "connect", _leave_transactions_to_us)
+    event.listen(storage.engine, "connect", _configure_connection)
     event.listen(storage.engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
-    storage.engine.dispose()  # connections from before
+    storage.engine.dispose()  # closes connections that were opened without these listeners
 
 
-def _leave_transactions_to_us(connection: Any, _: object) -> None:
-    """Sets a fresh connection up. A log ahead of the file is safe without waiting for the disk at each transaction."""
+def _configure_connection(connection: Any, _: object) -> None:
+    """Let SQLAlchemy begin transactions, and use a write-ahead log, which is safe without a sync per transaction."""
     connection.isolation_level = None
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")
@@ -79,17 +90,28 @@ def _leave_transactions_to_us(connection: Any, _: object) -> None:
 def open_study(
     storage: RDBStorage, name: str, directions: list[Literal["maximize", "minimize"]], pruner: BasePruner, resume: bool
 ) -> optuna.Study:
-    """A new study, or with `resume` the one of that name.
+    """Create a study, or load it if `resume` is set and it exists.
 
-    Raises InputError where it is there and not asked for, or where it is asked for and only others are there.
+    Args:
+        storage: Where the study is stored.
+        name: The name of the study.
+        directions: One direction per objective.
+        pruner: The pruner.
+        resume: Whether to continue an existing study; if it does not exist, it is created.
+
+    Raises:
+        InputError: If the study exists and `resume` is not set, or if `resume` is set and the storage only contains
+            other studies.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    names = optuna.get_all_study_names(storage)
-    if resume and names and name not in names:
-        what = "another benchmark, space (or version of its parts), budget or objective is another search"
-        raise InputError(f"--resume: there is no search {name} to go on with, but {', '.join(names)}: {what}")
-    if name in names and not resume:
-        raise InputError(f"the search {name} is there already: --resume goes on with it, another --out starts anew")
+    existing = optuna.get_all_study_names(storage)
+    if resume and existing and name not in existing:
+        raise InputError(
+            f"--resume: study {name} does not exist, only {', '.join(existing)}; a search with another benchmark,"
+            " space (or version of its parts), budget or objective is another study"
+        )
+    if name in existing and not resume:
+        raise InputError(f"study {name} already exists: use --resume to continue it, or another --out to start anew")
     try:
         return optuna.create_study(
             storage=storage,
@@ -98,22 +120,21 @@ def open_study(
             pruner=pruner,
             load_if_exists=resume,
         )
-    except DuplicatedStudyError as error:  # by another command, a moment ago
-        raise InputError(f"the search {name} has just been started by another command: --resume joins it") from error
+    except DuplicatedStudyError as error:  # another command created it a moment ago
+        raise InputError(f"another command has just started study {name}: use --resume to join it") from error
 
 
 @contextmanager
-def naming_the_storage(url: str) -> Iterator[None]:
-    """Lets an error of the database be one line, as an OSError."""
+def storage_errors_as_os_errors(url: str) -> Iterator[None]:
+    """Raise errors of the database as an OSError with a one-line message that names the storage."""
     shown = without_password(url)
     try:
         yield
     except (StorageInternalError, SQLAlchemyError) as error:
         cause = error.__cause__ or error
-        raise OSError(
-            None, f"the search's storage {shown} fails: {_line(cause)}; --resume goes on from there"
-        ) from error
+        message = f"storage {shown} failed: {_first_line(cause)}; continue with --resume when it works again"
+        raise OSError(None, message) from error
 
 
-def _line(error: BaseException) -> str:
+def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

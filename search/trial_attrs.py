@@ -1,4 +1,4 @@
-"""What the search writes on its trials and reads from them, for its own use and for optuna-dashboard."""
+"""User attributes of trials: what a search stores on them, for its own use and for optuna-dashboard."""
 
 import math
 from collections.abc import Sequence
@@ -7,99 +7,139 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from benchmarks.definition.benchmark import Budget
-from search.candidates import Candidate
-from search.heartbeat import AT_FAULT, REASON
+from search.candidates import Candidate, InfeasibleCandidate
 
-SPEC, KEY, PARAMS, MACS, HOURS, FEASIBLE = "spec", "key", "params", "macs", "hours", "feasible"
-ACCURACIES = "accuracies"  # validation top-1 after each rung that was finished, in percent
-DUPLICATE_OF = "duplicate of trial"
-NOTHING = 0.0  # the accuracy told of what is not trained
+SPEC = "spec"
+KEY = "key"  # hash of the architecture; "" for a spec that cannot be built
+PARAMS = "params"
+MACS = "macs"
+HOURS = "hours"  # for the whole training: predicted, or extrapolated from the last finished rung
+FEASIBLE = "feasible"  # whether the candidate is inside the budget
+ACCURACIES = "accuracies"  # validation top-1 after each finished rung, in percent
+DUPLICATE_OF = "duplicate_of"  # number of an earlier trial with the same architecture
+WORKER = "worker"  # name of the worker that runs the trial
+RETRIES = "retries"  # how often the candidate was queued again because its worker died
+REASON = "reason"  # why the trial is infeasible or failed
+PERMANENT = "permanent_failure"  # whether the candidate itself caused the failure, and would fail again
+
+INFEASIBLE_ACCURACY = 0.0  # objective value of a candidate that is not trained
+MIN_CONSTRAINT_VIOLATION = 1e-6  # Optuna treats only positive constraint values as infeasible
 
 
-def describe(trial: Trial, candidate: Candidate) -> None:
-    """Puts what is known before the training on a trial."""
+def set_candidate(trial: Trial, candidate: Candidate | InfeasibleCandidate) -> None:
+    """Store on the trial what is known about its candidate before training."""
     attributes = {
         SPEC: candidate.spec,
         KEY: candidate.key,
         PARAMS: candidate.params,
         MACS: candidate.macs,
-        FEASIBLE: not candidate.problem,
+        FEASIBLE: isinstance(candidate, Candidate),
     }
     for name, value in attributes.items():
         trial.set_user_attr(name, value)
 
 
-def refuse(study: Study, trial: Trial, budget: Budget, problem: str, excess: float) -> None:
-    """Ends a trial that is over the budget, or no net at all, so that samplers learn: a failed one they ignore."""
+def tell_infeasible(study: Study, trial: Trial, budget: Budget, reason: str, excess: float) -> None:
+    """Finish a trial whose candidate is over the budget or cannot be built.
+
+    The trial ends as complete, with the worst objective values and a violated constraint, because samplers ignore
+    failed trials.
+
+    Args:
+        study: The study of the trial.
+        trial: The trial to finish.
+        budget: The budget of the search; it determines the values of the hours and parameters objectives.
+        reason: Why the candidate is infeasible.
+        excess: Relative excess over the limit, such as 0.5 for 50% over.
+    """
     trial.set_user_attr(FEASIBLE, False)
-    trial.set_user_attr(REASON, problem)
-    trial.set_constraint("budget", max(excess, 1e-6))
-    over = [NOTHING, 2 * budget.max_hours, 2.0 * budget.max_params]
-    study.tell(trial, over[: len(study.directions)])
+    trial.set_user_attr(REASON, reason)
+    trial.set_constraint("budget", max(excess, MIN_CONSTRAINT_VIOLATION))
+    values = [INFEASIBLE_ACCURACY, 2 * budget.max_hours, 2.0 * budget.max_params]
+    study.tell(trial, values[: len(study.directions)])
 
 
-def complete(study: Study, trial: Trial, values: Sequence[float]) -> None:
-    """Ends a trial that was trained. Optuna's GP sampler wants a constraint on every trial where one has it."""
+def tell_complete(study: Study, trial: Trial, values: Sequence[float]) -> None:
+    """Finish a trained trial with its objective values.
+
+    It gets a satisfied constraint because Optuna's GP sampler expects a constraint on every trial if one trial has it.
+    """
     trial.set_constraint("budget", 0.0)
     study.tell(trial, values)
 
 
-def fail(study: Study, trial: Trial, reason: str, at_fault: bool = True) -> None:
-    """Ends a trial without an accuracy. at_fault: whether that is due to its candidate, which is then avoided."""
+def tell_failed(study: Study, trial: Trial, reason: str, permanent: bool = True) -> None:
+    """Finish a trial that has no accuracy.
+
+    Args:
+        study: The study of the trial.
+        trial: The trial to finish.
+        reason: Why it failed.
+        permanent: Whether the candidate itself caused the failure; if so, its architecture is not tried again.
+    """
     trial.set_user_attr(REASON, reason)
-    trial.set_user_attr(AT_FAULT, at_fault)
+    trial.set_user_attr(PERMANENT, permanent)
     study.tell(trial, state=TrialState.FAIL)
 
 
-def accuracies(trial: FrozenTrial) -> list[float]:
-    """After each finished rung; empty for what was not trained."""
-    found: list[float] = trial.user_attrs.get(ACCURACIES, [])
-    return found
+def rung_accuracies(trial: FrozenTrial) -> list[float]:
+    """Return the validation top-1 accuracy after each finished rung in percent; empty for an untrained trial."""
+    accuracies: list[float] = trial.user_attrs.get(ACCURACIES, [])
+    return accuracies
 
 
 def is_trained(trial: FrozenTrial) -> bool:
-    """Whether it ended with an accuracy, and within the budget."""
-    return trial.state == TrialState.COMPLETE and bool(accuracies(trial)) and bool(trial.user_attrs.get(FEASIBLE))
+    """Return whether the trial completed with an accuracy and inside the budget."""
+    return trial.state == TrialState.COMPLETE and bool(rung_accuracies(trial)) and bool(trial.user_attrs.get(FEASIBLE))
 
 
-def counts(trial: FrozenTrial) -> bool:
-    """Whether it is one of the candidates that were asked for: trained, or at work."""
+def counts_toward_total(trial: FrozenTrial) -> bool:
+    """Return whether the trial counts toward the number of trials requested: it is trained or running."""
     return is_trained(trial) or trial.state == TrialState.RUNNING
 
 
-def is_at_fault(trial: FrozenTrial) -> bool:
-    """Whether its training failed, and would again."""
-    return trial.state == TrialState.FAIL and bool(trial.user_attrs.get(AT_FAULT))
+def is_permanent_failure(trial: FrozenTrial) -> bool:
+    """Return whether the trial failed because of its candidate, and would fail again."""
+    return trial.state == TrialState.FAIL and bool(trial.user_attrs.get(PERMANENT))
 
 
-def is_refused(trial: FrozenTrial) -> bool:
-    """Whether it was over the budget, or no net."""
+def is_infeasible(trial: FrozenTrial) -> bool:
+    """Return whether the candidate was over the budget or could not be built."""
     return trial.state == TrialState.COMPLETE and not trial.user_attrs.get(FEASIBLE, True)
 
 
 def ranked(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """The trained ones, the best first: by the last rung they have finished, their accuracy there, and their hours."""
-    trained = [trial for trial in trials if is_trained(trial)]
-    return sorted(
-        trained, key=lambda t: (-len(accuracies(t)), -accuracies(t)[-1], t.user_attrs.get(HOURS, math.inf), t.number)
-    )
+    """Return the trained trials, best first.
+
+    Trials that finished more rungs come first, then those with the higher accuracy at their last rung, then those with
+    fewer hours.
+    """
+
+    def rank(trial: FrozenTrial) -> tuple[int, float, float, int]:
+        accuracies = rung_accuracies(trial)
+        return -len(accuracies), -accuracies[-1], trial.user_attrs.get(HOURS, math.inf), trial.number
+
+    return sorted(filter(is_trained, trials), key=rank)
 
 
-def on_front(points: Sequence[Sequence[float]]) -> list[bool]:
-    """For each point, all of whose coordinates are better when smaller: whether no other is better in all."""
-
-    def beaten(point: Sequence[float]) -> bool:
-        return any(all(a <= b for a, b in zip(p, point, strict=True)) and tuple(p) != tuple(point) for p in points)
-
-    return [not beaten(point) for point in points]
-
-
-def front(found: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """Those of the trained trials that no other beats in accuracy at the first rung, hours and parameters at once."""
-    return [trial for trial, good in zip(found, on_front([costs(t, 0) for t in found]), strict=True) if good]
-
-
-def costs(trial: FrozenTrial, rung: int) -> tuple[float, float, float]:
-    """(minus accuracy at this rung, hours, params): smaller is better in each."""
+def objectives(trial: FrozenTrial, rung: int) -> tuple[float, float, float]:
+    """Return (-accuracy at this rung, hours, parameters): each is better when smaller."""
     hours = trial.user_attrs.get(HOURS, math.inf)
-    return -accuracies(trial)[rung], hours, float(trial.user_attrs[PARAMS])
+    return -rung_accuracies(trial)[rung], hours, float(trial.user_attrs[PARAMS])
+
+
+def pareto_mask(points: Sequence[Sequence[float]]) -> list[bool]:
+    """Return for each point whether it is Pareto-optimal; all coordinates are better when smaller."""
+
+    def is_dominated(point: Sequence[float]) -> bool:
+        return any(
+            all(a <= b for a, b in zip(other, point, strict=True)) and tuple(other) != tuple(point) for other in points
+        )
+
+    return [not is_dominated(point) for point in points]
+
+
+def pareto_front(trained: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Return the trained trials that are Pareto-optimal in accuracy at the first rung, hours and parameters."""
+    mask = pareto_mask([objectives(trial, 0) for trial in trained])
+    return [trial for trial, is_optimal in zip(trained, mask, strict=True) if is_optimal]

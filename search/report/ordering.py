@@ -7,7 +7,7 @@ from optuna.trial import FrozenTrial
 
 from arch.errors import InputError
 from arch.spec import parse
-from search import trial_attrs as trials
+from search import trial_attrs
 from search.samplers.surrogate import Surrogate, normal_scores
 from search.space import ChoiceSpace, Space
 
@@ -22,7 +22,7 @@ def by_gain(spec: str, space: Space, found: Sequence[FrozenTrial], baseline: str
     """
     if not isinstance(space, ChoiceSpace):
         return spec
-    chosen = next((t.params for t in found if t.user_attrs.get(trials.SPEC) == spec), None)
+    chosen = next((t.params for t in found if t.user_attrs.get(trial_attrs.SPEC) == spec), None)
     if chosen is None:
         return spec
     remaining = space.fragments(chosen)
@@ -63,7 +63,7 @@ class _Expectation:
         self.space, self.surrogate = space, None
         if len(found) >= FEW:
             codes = np.array([self._code(trial.params) for trial in found])
-            values = np.array([trials.accuracies(trial)[0] for trial in found])
+            values = np.array([trial_attrs.rung_accuracies(trial)[0] for trial in found])
             self.surrogate = Surrogate.fit(codes, normal_scores(values), np.random.default_rng(0))
 
     def _code(self, chosen: dict[str, str]) -> list[int]:

@@ -19,9 +19,8 @@ from benchmarks.execution.progress import Display
 from benchmarks.records.atomic_write import replace_file
 from benchmarks.records.paths import kept_file
 from benchmarks.records.store import RunRecord
-from search import trial_attrs as trials
+from search import trial_attrs
 from search.finalists import Finalist
-from search.heartbeat import REASON
 from search.report.ordering import by_gain
 from search.settings import SearchSettings
 
@@ -64,14 +63,14 @@ def _count(finalist: Finalist) -> str:
 
 def front_frame(found: Sequence[FrozenTrial], epochs: int) -> pd.DataFrame:
     """One line a candidate of the Pareto front, as text, the cheapest first; accuracies after `epochs` epochs."""
-    front = sorted(trials.front(found), key=lambda trial: trial.user_attrs[trials.HOURS])
+    front = sorted(trial_attrs.pareto_front(found), key=lambda trial: trial.user_attrs[trial_attrs.HOURS])
     lines = [
         [
-            trial.user_attrs[trials.SPEC],
-            f"{trial.user_attrs[trials.PARAMS]:,}",
-            format_count(trial.user_attrs[trials.MACS]),
-            format_hours(trial.user_attrs[trials.HOURS]),
-            f"{trials.accuracies(trial)[0]:.2f}",
+            trial.user_attrs[trial_attrs.SPEC],
+            f"{trial.user_attrs[trial_attrs.PARAMS]:,}",
+            format_count(trial.user_attrs[trial_attrs.MACS]),
+            format_hours(trial.user_attrs[trial_attrs.HOURS]),
+            f"{trial_attrs.rung_accuracies(trial)[0]:.2f}",
         ]
         for trial in front
     ]
@@ -83,14 +82,22 @@ def trials_frame(everything: Sequence[FrozenTrial], search: SearchSettings) -> p
     epochs = [rung.recipe.epochs for rung in search.rungs.benchmarks]
     lines = []
     for trial in everything:
-        told = trials.accuracies(trial)
-        names = (trials.SPEC, trials.PARAMS, trials.MACS, trials.HOURS, trials.FEASIBLE, trials.DUPLICATE_OF, REASON)
+        told = trial_attrs.rung_accuracies(trial)
+        names = (
+            trial_attrs.SPEC,
+            trial_attrs.PARAMS,
+            trial_attrs.MACS,
+            trial_attrs.HOURS,
+            trial_attrs.FEASIBLE,
+            trial_attrs.DUPLICATE_OF,
+            trial_attrs.REASON,
+        )
         line: dict[str, Any] = {"trial": trial.number, "state": trial.state.name}
         line |= {name: trial.user_attrs.get(name) for name in names}
         line |= {f"val_top1_epoch{e}": told[rung] if rung < len(told) else None for rung, e in enumerate(epochs)}
-        line[trials.MACS] = line[trials.MACS] or None  # of nets with too many parameters they are not counted
+        line[trial_attrs.MACS] = line[trial_attrs.MACS] or None  # of nets with too many parameters they are not counted
         lines.append(line)
-    return pd.DataFrame(lines).astype({trials.MACS: "Int64", trials.DUPLICATE_OF: "Int64"})
+    return pd.DataFrame(lines).astype({trial_attrs.MACS: "Int64", trial_attrs.DUPLICATE_OF: "Int64"})
 
 
 def importance(found: Sequence[FrozenTrial]) -> dict[str, float]:
@@ -99,7 +106,7 @@ def importance(found: Sequence[FrozenTrial]) -> dict[str, float]:
         return {}
     study = optuna.create_study(direction="maximize", storage=optuna.storages.InMemoryStorage())
     for trial in found:  # without those over the budget, whose value is made up
-        value = trials.accuracies(trial)[0]
+        value = trial_attrs.rung_accuracies(trial)[0]
         study.add_trial(optuna.create_trial(params=trial.params, distributions=trial.distributions, value=value))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -113,8 +120,8 @@ def importance(found: Sequence[FrozenTrial]) -> dict[str, float]:
 
 def tally(everything: Sequence[FrozenTrial]) -> str:
     """How the trials ended, in words."""
-    trained, refused = sum(map(trials.is_trained, everything)), sum(map(trials.is_refused, everything))
-    failed = [t.user_attrs.get(REASON, "") for t in everything if trials.is_at_fault(t)]
+    trained, refused = sum(map(trial_attrs.is_trained, everything)), sum(map(trial_attrs.is_infeasible, everything))
+    failed = [t.user_attrs.get(trial_attrs.REASON, "") for t in everything if trial_attrs.is_permanent_failure(t)]
     asked = trained + refused
     text = f"{trained} candidates trained, {refused} of {asked} ({100 * refused / max(asked, 1):.0f}%) over the budget"
     if failed:
@@ -136,7 +143,7 @@ def write_outputs(
     """
     from search.report.plots import plot_front, plot_importance
 
-    found = trials.ranked(everything)
+    found = trial_attrs.ranked(everything)
     shares = importance(found)
     title, epochs = f"{search.name}: {len(found)} candidates", search.rungs.benchmarks[0].recipe.epochs
     table = _to_markdown(finalists_frame(finalists), text)
@@ -195,7 +202,7 @@ class Conclusion:
     def command(self) -> str:
         """What goes from the baseline to the winner."""
         search = self.search
-        return f"ablate run {self.path} {search.named} --out {search.out} --seeds {len(self.finalists[0].test)}"
+        return f"ablate run {self.path} {search.benchmark_options} --out {search.out} --seeds {len(self.finalists[0].test)}"
 
     def to_json(self) -> dict[str, Any]:
         """For programs."""
@@ -203,7 +210,7 @@ class Conclusion:
         return {
             "study": search.name,
             "summary": self.summary,
-            "validation_id": search.benchmark_id,
+            "validation_id": search.validation_id,
             "test_id": search.test_id,
             "winner": self.finalists[0].spec if self.finalists else None,
             "path": self.path,
@@ -234,8 +241,8 @@ def conclude(
     """Writes all that a search leaves, and says what it found. Raises InputError and WorkerFailed."""
     folder = search.out / search.name
     summary = f"{tally(everything)}, in {format_hours(seconds / 3600)}"
-    found = trials.ranked(everything)
-    best = finalists[0].spec if finalists else found[0].user_attrs[trials.SPEC]
+    found = trial_attrs.ranked(everything)
+    best = finalists[0].spec if finalists else found[0].user_attrs[trial_attrs.SPEC]
     path = by_gain(best, search.space, found, search.benchmark.baseline)
     files = write_outputs(search, everything, finalists, best, summary, folder)
     if finalists:

@@ -7,7 +7,7 @@ import matplotlib
 from optuna.trial import FrozenTrial
 
 from benchmarks.budget.verdict import format_count, format_hours
-from search import trial_attrs as trials
+from search import trial_attrs
 
 matplotlib.use("Agg")  # no window is ever opened
 
@@ -25,8 +25,8 @@ def plot_front(found: Sequence[FrozenTrial], winner: str, epochs: int, title: st
     found: trained trials. winner: its spec. All points are of one benchmark id: `epochs` epochs, validation split.
     """
     figure, both = plt.subplots(1, 2, figsize=(11, 4.5), layout="constrained", sharey=True)
-    points = [trials.costs(trial, 0) for trial in found]
-    names = [trial.user_attrs[trials.SPEC] for trial in found]
+    points = [trial_attrs.objectives(trial, 0) for trial in found]
+    names = [trial.user_attrs[trial_attrs.SPEC] for trial in found]
     titles = (("time of the whole training, predicted", _short_time), ("parameters", format_count))
     for cost, (axes, (label, text)) in enumerate(zip(both, titles, strict=True), 1):
         _front(axes, [(point[0], point[cost]) for point in points], [name == winner for name in names])
@@ -50,7 +50,7 @@ def _short_time(hours: float) -> str:
 
 def _front(axes: Axes, points: list[tuple[float, float]], is_winner: list[bool]) -> None:
     """points: (minus accuracy, cost)."""
-    best = [point for point, good in zip(points, trials.on_front(points), strict=True) if good]
+    best = [point for point, good in zip(points, trial_attrs.pareto_mask(points), strict=True) if good]
     line = sorted({(cost, -accuracy) for accuracy, cost in best})
     axes.scatter([p[1] for p in points], [-p[0] for p in points], s=22, color=GREY, label="candidate", linewidths=0)
     axes.plot(*zip(*line, strict=True), "o-", color=BLUE, label="Pareto front", markersize=5, drawstyle="steps-post")

@@ -27,7 +27,7 @@ SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {  # name -> seed -> sampler
 }
 
 
-def halving(reduction: int) -> BasePruner:
+def successive_halving(reduction: int) -> BasePruner:
     """Successive halving as it is done asynchronously (Li et al. 2020, arXiv:1810.05934): the best 1 in `reduction`
     of those that have finished a rung go on to the next, where each is trained `reduction` times as long; so every
     rung gets about the same time. Reports are expected at the steps 1, reduction, reduction^2...

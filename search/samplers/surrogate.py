@@ -12,8 +12,8 @@ Floats = NDArray[np.float64]
 
 DECAYS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # tried: how fast two candidates forget each other, a choice that differs
 NOISES = (1e-3, 0.01, 0.05, 0.15, 0.4)  # tried: the variance of a measurement, as a share of all
-TUNED_ON = 128  # observations at most that decay and noise are chosen by
-KEPT = 300  # observations at most that are fitted: the best half and a draw from the rest
+MAX_TUNING_OBSERVATIONS = 128  # observations at most that decay and noise are chosen by
+MAX_OBSERVATIONS = 300  # observations at most that are fitted: the best half and a draw from the rest
 RELEVANCE_FLOOR = 0.3  # of the mean: no choice is ever taken for wholly irrelevant
 
 
@@ -38,14 +38,19 @@ class Surrogate:
 
     @classmethod
     def fit(cls, codes: Codes, values: Floats, rng: np.random.Generator) -> "Surrogate":
-        """values: one each, larger is better; of more than KEPT, those that matter most are used."""
-        if len(values) > KEPT:
+        """values: one each, larger is better; of more than MAX_OBSERVATIONS, those that matter most are used."""
+        if len(values) > MAX_OBSERVATIONS:
             order = np.argsort(-values)
-            kept = np.concatenate([order[: KEPT // 2], rng.choice(order[KEPT // 2 :], KEPT // 2, replace=False)])
+            kept = np.concatenate(
+                [
+                    order[: MAX_OBSERVATIONS // 2],
+                    rng.choice(order[MAX_OBSERVATIONS // 2 :], MAX_OBSERVATIONS // 2, replace=False),
+                ]
+            )
             codes, values = codes[kept], values[kept]
         weights = relevance(codes, values)
         mean = float(values.mean())
-        some = rng.permutation(len(values))[:TUNED_ON]
+        some = rng.permutation(len(values))[:MAX_TUNING_OBSERVATIONS]
         decay, noise, scale = _most_likely(_distance(codes[some], codes[some], weights), values[some] - mean)
         kernel = np.exp(-decay * _distance(codes, codes, weights))
         factor = cho_factor(kernel + noise * np.eye(len(values)), lower=True)[0]

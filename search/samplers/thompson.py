@@ -10,10 +10,9 @@ from optuna.search_space import IntersectionSearchSpace
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from search.heartbeat import AT_FAULT
+from search import trial_attrs
 from search.samplers.surrogate import Codes, Floats, Surrogate, normal_scores
 from search.space import ABSENT
-from search.trial_attrs import DUPLICATE_OF
 
 FIRST = 12  # trials drawn at random before a surrogate is fitted
 POOL = 500  # unseen candidates, drawn at random, among which one is chosen
@@ -121,10 +120,10 @@ def _values(distribution: BaseDistribution) -> dict[Any, int]:
 
 def _tells(trial: FrozenTrial) -> bool:
     """Whether its end says something that others do not: a worker's death, a stop or a twin's outcome does not."""
-    if DUPLICATE_OF in trial.user_attrs:
+    if trial_attrs.DUPLICATE_OF in trial.user_attrs:
         return False
     return trial.state == TrialState.COMPLETE or (
-        trial.state == TrialState.FAIL and trial.user_attrs.get(AT_FAULT, True)
+        trial.state == TrialState.FAIL and trial.user_attrs.get(trial_attrs.PERMANENT, True)
     )
 
 

@@ -30,7 +30,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 
 from arch.errors import InputError
 from benchmarks.records.atomic_write import replace_file
-from search.samplers.registry import SAMPLERS, halving
+from search.samplers.registry import SAMPLERS, successive_halving
 
 Floats = NDArray[np.float64]
 Look = tuple[int, int] | None  # a net and a fidelity, 0 short and 1 whole; None for a net that the table lacks
@@ -89,7 +89,7 @@ def _column(frame: pd.DataFrame, pattern: str, path: Path) -> str:
 
 def _by_optuna(table: NasTable, seed: int, sampler: str, promoting: bool) -> Looks:
     """A sampler of `search`, alone on whole trainings or with the halving that `search` uses."""
-    pruner = halving(table.ratio) if promoting else optuna.pruners.NopPruner()
+    pruner = successive_halving(table.ratio) if promoting else optuna.pruners.NopPruner()
     study = optuna.create_study(direction="maximize", sampler=SAMPLERS[sampler](seed), pruner=pruner)
     space, number = table.space(), {choices: net for net, choices in enumerate(table.choices)}
     while True:
@@ -126,7 +126,7 @@ STRATEGIES: dict[str, Callable[[NasTable, int], Looks]] = {
     "TPE": partial(_by_optuna, sampler="tpe", promoting=False),
     "regularised evolution": partial(_by_optuna, sampler="evolution", promoting=False),
     "successive halving": _synchronous_halving,
-    "successive halving, asynchronous": partial(_by_optuna, sampler="random", promoting=True),
+    "successive successive_halving, asynchronous": partial(_by_optuna, sampler="random", promoting=True),
     "TPE with halving": partial(_by_optuna, sampler="tpe", promoting=True),
 }
 

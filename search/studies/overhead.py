@@ -24,13 +24,13 @@ from benchmarks.execution.local import Outcomes
 from benchmarks.execution.progress import Display, Progress, Report
 from benchmarks.records.store import RecordStore, RunRecord
 from benchmarks.runs.run import Run
-from search import trial_attrs as trials
-from search.candidates import worthwhile
+from search import trial_attrs
+from search.candidates import drop_useless_fragments
 from search.rungs import Rungs
 from search.runner import SearchRunner
-from search.samplers.registry import SAMPLERS, halving
+from search.samplers.registry import SAMPLERS, successive_halving
 from search.settings import DIRECTIONS, SearchSettings
-from search.space import ChoiceSpace, of_all_parts
+from search.space import ChoiceSpace, all_parts_space
 from search.storage import open_storage, open_study
 
 
@@ -119,8 +119,13 @@ def fill(study: optuna.Study, space: ChoiceSpace, number: int) -> None:
     for count in range(number):
         trial = drawn.ask()
         space.suggest(trial)
-        attributes = {trials.SPEC: "resnet8", trials.KEY: f"made up {count}", trials.PARAMS: 1000, trials.MACS: 10**6}
-        attributes |= {trials.HOURS: 1e-4, trials.FEASIBLE: True, trials.ACCURACIES: [50.0 + count % 40]}
+        attributes = {
+            trial_attrs.SPEC: "resnet8",
+            trial_attrs.KEY: f"made up {count}",
+            trial_attrs.PARAMS: 1000,
+            trial_attrs.MACS: 10**6,
+        }
+        attributes |= {trial_attrs.HOURS: 1e-4, trial_attrs.FEASIBLE: True, trial_attrs.ACCURACIES: [50.0 + count % 40]}
         study.add_trial(
             optuna.create_trial(
                 params=trial.params,
@@ -142,19 +147,25 @@ def main() -> int:
     options = parser.parse_args()
     benchmark = BENCHMARKS["digits"]
     with tempfile.TemporaryDirectory() as folder, Display() as display:
-        space, out = worthwhile(of_all_parts(), benchmark), Path(folder)
+        space, out = drop_useless_fragments(all_parts_space(), benchmark), Path(folder)
         search = SearchSettings(
             benchmark=benchmark,
             data=prepare(benchmark.data, None),
             device="cpu",
             out=out,
             space=space,
-            rungs=Rungs.of(benchmark),
+            rungs=Rungs.for_benchmark(benchmark),
             trials=options.finished + options.trials,
             executor=Instant(),
         )
         storage = open_storage(f"sqlite:///{out / 'search.db'}")
-        study = open_study(storage, search.name, DIRECTIONS["accuracy"], halving(search.rungs.reduction), resume=False)
+        study = open_study(
+            storage,
+            search.name,
+            DIRECTIONS["accuracy"],
+            successive_halving(search.rungs.reduction_factor),
+            resume=False,
+        )
         study.sampler = SAMPLERS[options.sampler](0)
         fill(study, space, options.finished)
         store = RecordStore(out)

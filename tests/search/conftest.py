@@ -24,10 +24,9 @@ from benchmarks.execution.local import Outcomes, WorkerFailed
 from benchmarks.execution.progress import Display, Progress, Report
 from benchmarks.records.store import RecordStore, RunRecord
 from benchmarks.runs.run import Run
-from search import trial_attrs as trials
-from search.heartbeat import AT_FAULT, REASON
+from search import trial_attrs
 from search.rungs import Rungs
-from search.samplers.registry import halving
+from search.samplers.registry import successive_halving
 from search.settings import DIRECTIONS, Objective, SearchSettings
 from search.space import ChoiceSpace
 from search.storage import open_storage, open_study
@@ -118,9 +117,9 @@ def make_search(tmp_path: Path, digits: CachedDataset) -> Callable[..., SearchSe
             "device": "cpu",
             "out": tmp_path,
             "space": SPACE,
-            "named": "--benchmark digits",
+            "benchmark_options": "--benchmark digits",
         }
-        given |= {"rungs": Rungs.of(benchmark), "executor": MadeUpExecutor(), "trials": 20}
+        given |= {"rungs": Rungs.for_benchmark(benchmark), "executor": MadeUpExecutor(), "trials": 20}
         return SearchSettings(**{**given, **fields})
 
     return make
@@ -134,7 +133,13 @@ def make_study(tmp_path: Path) -> Callable[..., optuna.Study]:
         search: SearchSettings, sampler: optuna.samplers.BaseSampler | None = None, resume: bool = False
     ) -> optuna.Study:
         storage = open_storage(f"sqlite:///{tmp_path / 'search.db'}")
-        study = open_study(storage, search.name, DIRECTIONS[search.objective], halving(search.rungs.reduction), resume)
+        study = open_study(
+            storage,
+            search.name,
+            DIRECTIONS[search.objective],
+            successive_halving(search.rungs.reduction_factor),
+            resume,
+        )
         study.sampler = sampler or optuna.samplers.RandomSampler(seed=0)
         return study
 
@@ -233,12 +238,17 @@ def make_trial() -> Callable[..., FrozenTrial]:
     def make(*chosen: str, top1: Sequence[float] = (90.0,), **attributes: object) -> FrozenTrial:
         params = dict(zip(SPACE.choices, (*chosen, "", "", ""), strict=False))
         spec = "resnet8" + "".join(params.values())
-        told = {trials.SPEC: spec, trials.KEY: key_of(spec), trials.FEASIBLE: True, trials.ACCURACIES: list(top1)}
-        told |= {trials.PARAMS: 77_754, trials.MACS: 774_500, trials.HOURS: 0.02}
+        told = {
+            trial_attrs.SPEC: spec,
+            trial_attrs.KEY: key_of(spec),
+            trial_attrs.FEASIBLE: True,
+            trial_attrs.ACCURACIES: list(top1),
+        }
+        told |= {trial_attrs.PARAMS: 77_754, trial_attrs.MACS: 774_500, trial_attrs.HOURS: 0.02}
         return optuna.trial.create_trial(
             params=params,
             distributions={name: CategoricalDistribution(values) for name, values in SPACE.choices.items()},
-            value=top1[-1] if top1 else trials.NOTHING,
+            value=top1[-1] if top1 else trial_attrs.INFEASIBLE_ACCURACY,
             user_attrs={**told, **attributes},
         )
 
@@ -254,7 +264,8 @@ def search(make_search: Callable[..., SearchSettings]) -> SearchSettings:
 def failed() -> FrozenTrial:
     """A trial whose training failed."""
     return optuna.trial.create_trial(
-        state=optuna.trial.TrialState.FAIL, user_attrs={REASON: "the loss is nan", AT_FAULT: True}
+        state=optuna.trial.TrialState.FAIL,
+        user_attrs={trial_attrs.REASON: "the loss is nan", trial_attrs.PERMANENT: True},
     )
 
 

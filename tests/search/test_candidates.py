@@ -8,8 +8,8 @@ from arch.models import build
 from arch.spec import parse
 from benchmarks.budget.cost import count_on_meta
 from benchmarks.definition.benchmark import BENCHMARKS, Benchmark, Budget
-from search.candidates import DOUBT, HoursPredictor, screen, worthwhile
-from search.space import of_all_parts
+from search.candidates import SPEED_UNCERTAINTY_FACTOR, HoursPredictor, drop_useless_fragments, screen
+from search.space import all_parts_space
 
 DIGITS = BENCHMARKS["digits"]
 
@@ -73,8 +73,10 @@ def test_images_that_are_too_small_are_found_before_the_training() -> None:
 
 def test_what_the_known_hours_make_impossible_is_over() -> None:
     hours, macs = HoursPredictor(), screen("baseline", limited(), HoursPredictor()).macs
-    hours.learn(macs, 8.0)
-    assert screen("baseline", limited(hours=3.0), hours).problem == ""  # another net may be DOUBT times as fast
+    hours.add(macs, 8.0)
+    assert (
+        screen("baseline", limited(hours=3.0), hours).problem == ""
+    )  # another net may be SPEED_UNCERTAINTY_FACTOR times as fast
     over = screen("baseline", limited(hours=1.0), hours)
     assert over.problem == f"about 8.0 h by its {macs:,} MACs > 1.0 h"
     assert over.excess == pytest.approx(7.0)
@@ -84,34 +86,34 @@ def test_what_the_known_hours_make_impossible_is_over() -> None:
 
 def test_hours_are_expected_at_the_median_rate() -> None:
     hours = HoursPredictor()
-    assert hours.expected(100) == 0.0
+    assert hours.predict(100) == 0.0
     for macs, taken in ((100, 1.0), (100, 5.0), (200, 4.0)):
-        hours.learn(macs, taken)
-    assert hours.expected(1000) == 20.0
+        hours.add(macs, taken)
+    assert hours.predict(1000) == 20.0
 
 
 def test_where_nothing_is_known_nothing_is_sure() -> None:
     hours = HoursPredictor()
-    hours.learn(0, 1.0)
-    hours.learn(100, 0.0)
-    assert hours.known == []
-    assert not hours.surely_over(10**15, 1e-9)
-    assert not hours.surely_within(1, 1e9)
+    hours.add(0, 1.0)
+    hours.add(100, 0.0)
+    assert hours.rates == []
+    assert not hours.clearly_over(10**15, 1e-9)
+    assert not hours.clearly_within(1, 1e9)
 
 
 def test_the_slowest_and_the_fastest_that_were_timed_decide_what_is_sure() -> None:
     hours = HoursPredictor()
-    hours.learn(100, 1.0)
-    hours.learn(100, 2.0)
-    assert hours.surely_over(100, 0.99 / DOUBT)
-    assert not hours.surely_over(100, 1.0 / DOUBT)
-    assert hours.surely_within(100, 2.0 * DOUBT)
-    assert not hours.surely_within(100, 1.99 * DOUBT)
-    assert not any(hours.surely_over(100, limit) and hours.surely_within(100, limit) for limit in (0.1, 1, 2, 9))
+    hours.add(100, 1.0)
+    hours.add(100, 2.0)
+    assert hours.clearly_over(100, 0.99 / SPEED_UNCERTAINTY_FACTOR)
+    assert not hours.clearly_over(100, 1.0 / SPEED_UNCERTAINTY_FACTOR)
+    assert hours.clearly_within(100, 2.0 * SPEED_UNCERTAINTY_FACTOR)
+    assert not hours.clearly_within(100, 1.99 * SPEED_UNCERTAINTY_FACTOR)
+    assert not any(hours.clearly_over(100, limit) and hours.clearly_within(100, limit) for limit in (0.1, 1, 2, 9))
 
 
 def test_the_default_space_has_only_what_can_be_of_use() -> None:
-    space = worthwhile(of_all_parts(), DIGITS)
+    space = drop_useless_fragments(all_parts_space(), DIGITS)
     words = [fragment for fragments in space.choices.values() for fragment in fragments]
     assert "+relu" not in words, "it is there already"
     assert "+depth4=2.0" not in words, "there are 3 stages"
@@ -119,13 +121,13 @@ def test_the_default_space_has_only_what_can_be_of_use() -> None:
     assert {"+se=16", "+width=1.5", "+trunk=resnet20"} <= set(words)
     assert "+attention_stages=34" in words, "of use after an attention"
     assert "+groups=4" in words, "of use after block=bottleneck"
-    large = worthwhile(of_all_parts(), BENCHMARKS["cifar100"])
+    large = drop_useless_fragments(all_parts_space(), BENCHMARKS["cifar100"])
     assert {"depth4", "width4", "trunk"} <= large.choices.keys()
-    assert worthwhile(space, DIGITS) == space
+    assert drop_useless_fragments(space, DIGITS) == space
 
 
 def test_most_random_candidates_of_the_default_space_can_be_built() -> None:
-    space = worthwhile(of_all_parts(), DIGITS)
+    space = drop_useless_fragments(all_parts_space(), DIGITS)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     found = [screen(space.suggest(study.ask()), DIGITS, HoursPredictor()) for _ in range(60)]
     assert sum(not candidate.problem for candidate in found) >= 12
@@ -133,6 +135,6 @@ def test_most_random_candidates_of_the_default_space_can_be_built() -> None:
 
 def test_a_small_nets_speed_makes_no_large_net_impossible() -> None:
     hours = HoursPredictor()
-    hours.learn(100, 1.0)
-    assert hours.surely_over(200, 0.1)
-    assert not hours.surely_over(201, 0.1)
+    hours.add(100, 1.0)
+    assert hours.clearly_over(200, 0.1)
+    assert not hours.clearly_over(201, 0.1)

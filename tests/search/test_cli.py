@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 
 from benchmarks.cli import budget_check
 from benchmarks.records.store import RecordStore
-from search import trial_attrs as trials
+from search import trial_attrs
 from search.cli import main, read_duration
 from search.storage import open_storage
 
@@ -126,9 +126,9 @@ def test_killed_and_resumed_it_loses_and_repeats_nothing(files: list[str], tmp_p
     assert subprocess.run([*command, "--resume"], capture_output=True).returncode == 0
     rows = study_in(out).trials
     assert not [trial for trial in rows if trial.state == TrialState.RUNNING]
-    finished = [trial for trial in rows if trials.is_trained(trial)]
+    finished = [trial for trial in rows if trial_attrs.is_trained(trial)]
     assert len(finished) == 9
-    assert len({trial.user_attrs[trials.KEY] for trial in finished}) == 9
+    assert len({trial.user_attrs[trial_attrs.KEY] for trial in finished}) == 9
     runs = Counter(result.run_id for result in RecordStore(out).results())
     assert set(runs.values()) == {1}
 
@@ -183,13 +183,13 @@ def test_a_hung_candidate_is_ended_at_its_limit_and_the_search_goes_on(files: li
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     everything = study_in(tmp_path / "runs").trials
-    rows = {t.user_attrs["spec"]: t for t in everything if trials.DUPLICATE_OF not in t.user_attrs}
+    rows = {t.user_attrs["spec"]: t for t in everything if trial_attrs.DUPLICATE_OF not in t.user_attrs}
     assert rows["resnet8+hang"].state == rows["resnet8+explode"].state == TrialState.FAIL
     assert "time limit of 0:00:06" in rows["resnet8+hang"].user_attrs["reason"]
     assert rows["resnet8+hang"].duration is not None
     assert rows["resnet8+hang"].duration.total_seconds() < 2 * 6 + 5  # timed first, or trained, or both
     assert "it explodes" in rows["resnet8+explode"].user_attrs["reason"]
-    assert trials.is_trained(rows["resnet8+se"])
+    assert trial_attrs.is_trained(rows["resnet8+se"])
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from arch.spec import parse
 from benchmarks.execution.local import WorkerFailed
 from benchmarks.records.store import RecordStore
 from benchmarks.runs.run import Run
-from search import trial_attrs as trials
+from search import trial_attrs
 from search.finalists import Finalist, FinalSelection
 from search.runner import SearchRunner
 from search.settings import SearchSettings
@@ -31,7 +31,7 @@ def carry_out(make_study: Make, store: RecordStore, display: Any) -> Carry:
         study: optuna.Study = make_study(search)
         SearchRunner(search, study, store, display, math.inf).carry_out()
         search.executor.trained.clear()  # type: ignore[attr-defined]
-        found = trials.ranked(study.get_trials(deepcopy=False))
+        found = trial_attrs.ranked(study.get_trials(deepcopy=False))
         return FinalSelection(search, store, display, time.monotonic() + seconds).carry_out(found)
 
     return carry
@@ -45,7 +45,7 @@ def test_finalists_are_trained_wholly_over_all_seeds_and_the_best_mean_wins(
     finalists = carry_out(search)
     assert len(finalists) == 3
     assert all(len(finalist.validation) == 2 for finalist in finalists)
-    assert {r.benchmark_id for f in finalists for r in f.validation} == {search.benchmark_id}
+    assert {r.benchmark_id for f in finalists for r in f.validation} == {search.validation_id}
     means = [sum(result.top1 for result in finalist.validation) for finalist in finalists]
     assert means == sorted(means, reverse=True)
 

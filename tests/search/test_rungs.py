@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks.definition.benchmark import BENCHMARKS, Benchmark
 from benchmarks.definition.recipe import Recipe
-from search.rungs import Rungs, shortened
+from search.rungs import Rungs, with_epochs
 
 
 def of_epochs(epochs: int, warmup: int) -> Benchmark:
@@ -12,7 +12,7 @@ def of_epochs(epochs: int, warmup: int) -> Benchmark:
 
 
 def lengths(benchmark: Benchmark) -> list[tuple[int, int]]:
-    return [(rung.recipe.epochs, rung.recipe.warmup_epochs) for rung in Rungs.of(benchmark).benchmarks]
+    return [(rung.recipe.epochs, rung.recipe.warmup_epochs) for rung in Rungs.for_benchmark(benchmark).benchmarks]
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_every_rung_is_a_recipe_that_can_be_trained_and_longer_than_the_one_befo
 
 def test_nothing_but_the_two_lengths_is_changed() -> None:
     whole = BENCHMARKS["digits"]
-    for rung in Rungs.of(whole).benchmarks:
+    for rung in Rungs.for_benchmark(whole).benchmarks:
         epochs, warmup = whole.recipe.epochs, whole.recipe.warmup_epochs
         assert replace(rung, recipe=replace(rung.recipe, epochs=epochs, warmup_epochs=warmup)) == whole
 
@@ -50,15 +50,15 @@ def test_nothing_but_the_two_lengths_is_changed() -> None:
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_the_last_rung_is_the_benchmark_itself(name: str) -> None:
     whole = BENCHMARKS[name]
-    assert Rungs.of(whole).benchmarks[-1] is whole
-    assert shortened(whole, whole.recipe.epochs) is whole
+    assert Rungs.for_benchmark(whole).benchmarks[-1] is whole
+    assert with_epochs(whole, whole.recipe.epochs) is whole
 
 
 def test_a_step_is_a_power_of_the_reduction_and_a_share_is_of_the_whole_time() -> None:
-    rungs = Rungs.of(of_epochs(64, 0))
+    rungs = Rungs.for_benchmark(of_epochs(64, 0))
     assert len(rungs) == 3
     assert [rungs.step(rung) for rung in range(3)] == [1, 4, 16]
-    assert [rungs.share(rung) for rung in range(3)] == [1 / 16, 1 / 4, 1]
-    halves = Rungs.of(of_epochs(64, 0), number=4, reduction=2)
+    assert [rungs.time_fraction(rung) for rung in range(3)] == [1 / 16, 1 / 4, 1]
+    halves = Rungs.for_benchmark(of_epochs(64, 0), number=4, reduction=2)
     assert [halves.step(rung) for rung in range(4)] == [1, 2, 4, 8]
     assert halves.share(0) == 1 / 8

@@ -16,12 +16,11 @@ from benchmarks.definition.benchmark import BENCHMARKS, Budget, identify
 from benchmarks.execution.local import WorkerFailed
 from benchmarks.records.store import RecordStore
 from benchmarks.runs.run import Run
-from search import trial_attrs as trials
-from search.candidates import worthwhile
-from search.heartbeat import REASON, RETRIES
+from search import trial_attrs
+from search.candidates import drop_useless_fragments
 from search.runner import FAILURES, NothingFits, SearchRunner
 from search.settings import SearchSettings
-from search.space import ChoiceSpace, FunctionSpace, of_all_parts
+from search.space import ChoiceSpace, FunctionSpace, all_parts_space
 
 Make = Callable[..., Any]
 
@@ -44,12 +43,12 @@ def width_decides(run: Run) -> float:
 
 
 def finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
-    return [trial for trial in study.trials if trials.is_trained(trial)]
+    return [trial for trial in study.trials if trial_attrs.is_trained(trial)]
 
 
 def test_the_base_is_tried_first(make_search: Make, carry_out: Make) -> None:
     search = make_search(trials=3)
-    assert carry_out(search).trials[0].user_attrs[trials.SPEC] == "resnet8"
+    assert carry_out(search).trials[0].user_attrs[trial_attrs.SPEC] == "resnet8"
 
 
 def test_as_many_candidates_as_asked_for_are_trained_and_no_architecture_twice(
@@ -83,10 +82,14 @@ def test_the_best_of_a_rung_go_on_to_the_next(make_search: Make, carry_out: Make
     search = make_search(trials=30)
     search.executor.accuracy = width_decides
     study = carry_out(search)
-    told = Counter(len(trials.accuracies(trial)) for trial in finished(study))
+    told = Counter(len(trial_attrs.rung_accuracies(trial)) for trial in finished(study))
     assert told[1] > told[2] > 0
-    first = [trials.accuracies(trial)[0] for trial in finished(study) if len(trials.accuracies(trial)) > 1]
-    assert min(first) >= sorted(trials.accuracies(trial)[0] for trial in finished(study))[len(told) // 2]
+    first = [
+        trial_attrs.rung_accuracies(trial)[0]
+        for trial in finished(study)
+        if len(trial_attrs.rung_accuracies(trial)) > 1
+    ]
+    assert min(first) >= sorted(trial_attrs.rung_accuracies(trial)[0] for trial in finished(study))[len(told) // 2]
 
 
 def test_a_candidate_over_the_parameters_is_told_to_the_sampler_and_not_trained(
@@ -95,13 +98,13 @@ def test_a_candidate_over_the_parameters_is_told_to_the_sampler_and_not_trained(
     benchmark = replace(BENCHMARKS["digits"], budget=Budget(max_params=80_000, max_hours=1.0))
     search = make_search(benchmark=benchmark, trials=8)
     study = carry_out(search)
-    refused = [trial for trial in study.trials if trials.is_refused(trial)]
+    refused = [trial for trial in study.trials if trial_attrs.is_infeasible(trial)]
     assert refused
     for trial in refused:
         assert trial.state == TrialState.COMPLETE
         assert trial.values == [0.0]
         assert trial.constraints["budget"] > 0
-        assert "parameters > 80,000" in trial.user_attrs[REASON]
+        assert "parameters > 80,000" in trial.user_attrs[trial_attrs.REASON]
     assert all(run.params <= 80_000 for run in search.executor.trained)
 
 
@@ -109,9 +112,9 @@ def test_a_candidate_over_the_hours_is_timed_once_and_not_trained(make_search: M
     search = make_search(trials=8)
     search.executor.hours = lambda spec: 0.3 if "cbam" in spec else 0.2
     study = carry_out(search)
-    over = [trial for trial in study.trials if "cbam" in trial.user_attrs.get(trials.SPEC, "")]
+    over = [trial for trial in study.trials if "cbam" in trial.user_attrs.get(trial_attrs.SPEC, "")]
     assert over
-    assert all(trials.is_refused(trial) or trials.DUPLICATE_OF in trial.user_attrs for trial in over)
+    assert all(trial_attrs.is_infeasible(trial) or trial_attrs.DUPLICATE_OF in trial.user_attrs for trial in over)
     epochs = {run.benchmark.recipe.epochs for run in search.executor.trained if "cbam" in run.spec}
     assert epochs <= {2}, "at most the first rung, of one that seemed far inside by its MACs"
     assert max(Counter(search.executor.timed).values()) == 1
@@ -133,7 +136,7 @@ def test_nothing_that_fits_is_reported_and_not_spun_in(make_search: Make, carry_
 def test_an_exhausted_space_ends_the_search(make_search: Make, carry_out: Make, display: Any) -> None:
     search = make_search(space=ChoiceSpace({"attention": ("", "+se"), "act": ("", "+relu")}), trials=50)
     study = carry_out(search)
-    assert sorted(trial.user_attrs[trials.SPEC] for trial in finished(study)) == ["resnet8", "resnet8+se"]
+    assert sorted(trial.user_attrs[trial_attrs.SPEC] for trial in finished(study)) == ["resnet8", "resnet8+se"]
     assert any("the search ends" in line for line in display.said)
 
 
@@ -155,9 +158,9 @@ def test_a_candidate_that_fails_says_why_and_the_search_goes_on(
     study = carry_out(search)
     failed = [trial for trial in study.trials if trial.state == TrialState.FAIL and "se" in trial.user_attrs["spec"]]
     assert failed
-    assert all(reason in trial.user_attrs[REASON] for trial in failed)
+    assert all(reason in trial.user_attrs[trial_attrs.REASON] for trial in failed)
     assert len(finished(study)) == 10
-    assert not any("se" in trial.user_attrs[trials.SPEC] for trial in finished(study))
+    assert not any("se" in trial.user_attrs[trial_attrs.SPEC] for trial in finished(study))
 
 
 def _raise(reason: str) -> float:
@@ -165,7 +168,7 @@ def _raise(reason: str) -> float:
 
 
 def test_where_everything_fails_it_ends_and_says_why(make_search: Make, carry_out: Make, display: Any) -> None:
-    search = make_search(trials=60, space=worthwhile(of_all_parts(), BENCHMARKS["digits"]))
+    search = make_search(trials=60, space=drop_useless_fragments(all_parts_space(), BENCHMARKS["digits"]))
     search.executor.accuracy = lambda run: _raise("the driver is gone")
     with pytest.raises(WorkerFailed, match="no candidate could be trained: the driver is gone"):
         carry_out(search)
@@ -193,7 +196,7 @@ def test_a_stopped_search_goes_on_without_losing_or_repeating_a_candidate(
     assert not [trial for trial in study.trials if trial.state == TrialState.RUNNING]
     runs = Counter((run.key, identify(run.definition)) for run in search.executor.trained)
     assert set(runs.values()) == {1}
-    assert stopped.key in {trial.user_attrs[trials.KEY] for trial in finished(study)}
+    assert stopped.key in {trial.user_attrs[trial_attrs.KEY] for trial in finished(study)}
 
 
 def test_stopping_again_and_again_never_drops_a_candidate(make_search: Make, carry_out: Make) -> None:
@@ -208,8 +211,8 @@ def test_stopping_again_and_again_never_drops_a_candidate(make_search: Make, car
             carry_out(search, resume=attempt > 0)
     search.executor.accuracy = lambda run: 50.0
     study = carry_out(search, resume=True)
-    assert "resnet8" in {trial.user_attrs[trials.SPEC] for trial in finished(study)}
-    assert all(trial.user_attrs.get(RETRIES, 0) == 0 for trial in study.trials)
+    assert "resnet8" in {trial.user_attrs[trial_attrs.SPEC] for trial in finished(study)}
+    assert all(trial.user_attrs.get(trial_attrs.RETRIES, 0) == 0 for trial in study.trials)
 
 
 def test_what_is_recorded_is_not_trained_again(make_search: Make, carry_out: Make, tmp_path: Path) -> None:
@@ -228,7 +231,7 @@ def test_no_candidate_is_started_that_would_not_end_in_time(make_search: Make, c
     search.executor.hours = lambda spec: 0.05  # 180 s, so that half of the time is kept for the finalists
     study = carry_out(search, seconds=400.0 - 210.0)
     assert 0 < len(finished(study)) < 20
-    assert study.trials[0].user_attrs[trials.SPEC] == "resnet8"
+    assert study.trials[0].user_attrs[trial_attrs.SPEC] == "resnet8"
 
 
 def test_a_timeout_that_holds_no_training_is_refused_in_one_line(make_search: Make, carry_out: Make) -> None:
@@ -244,9 +247,9 @@ def test_several_objectives_keep_the_front(make_search: Make, carry_out: Make) -
     study = carry_out(search)
     assert len(finished(study)) == 24
     for trial in finished(study):
-        assert trial.values[1:] == [trial.user_attrs[trials.HOURS], trial.user_attrs[trials.PARAMS]]
-    narrow = [t for t in finished(study) if parse(t.user_attrs[trials.SPEC]).variant().widths[0] == 8]
-    assert max(len(trials.accuracies(trial)) for trial in narrow) == 3, "small nets are on the front too"
+        assert trial.values[1:] == [trial.user_attrs[trial_attrs.HOURS], trial.user_attrs[trial_attrs.PARAMS]]
+    narrow = [t for t in finished(study) if parse(t.user_attrs[trial_attrs.SPEC]).variant().widths[0] == 8]
+    assert max(len(trial_attrs.rung_accuracies(trial)) for trial in narrow) == 3, "small nets are on the front too"
 
 
 def test_each_training_has_a_limit_of_its_own(make_search: Make, carry_out: Make) -> None:
@@ -261,8 +264,8 @@ def test_each_training_has_a_limit_of_its_own(make_search: Make, carry_out: Make
 def test_a_space_that_says_nonsense_is_refused_trial_by_trial(make_search: Make, carry_out: Make) -> None:
     search = make_search(space=ChoiceSpace({"attention": ("", "+se"), "width": ("", "+width4=2")}), trials=2)
     study = carry_out(search)
-    refused = [trial for trial in study.trials if trials.is_refused(trial)]
-    assert all("there are 3 stages" in trial.user_attrs[REASON] for trial in refused)
+    refused = [trial for trial in study.trials if trial_attrs.is_infeasible(trial)]
+    assert all("there are 3 stages" in trial.user_attrs[trial_attrs.REASON] for trial in refused)
     assert len(finished(study)) == 2
 
 
@@ -306,6 +309,8 @@ def test_a_space_that_raises_before_it_has_chosen_blinds_no_sampler(make_search:
         return "baseline" + attention + trial.suggest_categorical("act", ["", "+silu", "+gelu", "+mish"])
 
     study = carry_out(make_search(space=FunctionSpace(half, ""), trials=6))
-    raised = [t for t in study.trials if t.state == TrialState.FAIL and "nothing left" in t.user_attrs[REASON]]
+    raised = [
+        t for t in study.trials if t.state == TrialState.FAIL and "nothing left" in t.user_attrs[trial_attrs.REASON]
+    ]
     assert raised
     assert optuna.search_space.IntersectionSearchSpace().calculate(study).keys() == {"attention", "act"}

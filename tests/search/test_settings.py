@@ -5,27 +5,27 @@ import pytest
 
 from benchmarks.definition.benchmark import Budget, identify
 from search.rungs import Rungs
-from search.settings import CHECK_SECONDS, SearchSettings
+from search.settings import FINALIST_CHECK_SECONDS, SearchSettings
 from search.space import ChoiceSpace
 
 
 def test_every_rung_has_an_id_of_its_own_and_none_is_that_of_the_test(search: SearchSettings) -> None:
     ids = {search.rung_id(rung) for rung in range(len(search.rungs))} | {search.test_id}
     assert len(ids) == len(search.rungs) + 1
-    assert search.benchmark_id == search.rung_id(len(search.rungs) - 1)
+    assert search.validation_id == search.rung_id(len(search.rungs) - 1)
 
 
 def test_candidates_are_judged_on_the_validation_split_and_the_winner_as_ablate_run_judges(
     search: SearchSettings,
 ) -> None:
     benchmark, fingerprint = search.benchmark, search.data.fingerprint
-    assert search.benchmark_id == identify(benchmark.definition(fingerprint, "cpu", "val"))
+    assert search.validation_id == identify(benchmark.definition(fingerprint, "cpu", "val"))
     assert search.test_id == identify(benchmark.definition(fingerprint, "cpu", "test"))
 
 
 def test_the_number_of_a_device_is_not_part_of_an_id(search: SearchSettings) -> None:
     first, second = replace(search, device="cuda:0"), replace(search, device="cuda:1")
-    assert first.benchmark_id == second.benchmark_id != search.benchmark_id
+    assert first.benchmark_id == second.benchmark_id != search.validation_id
     assert first.name == second.name != search.name
 
 
@@ -34,8 +34,8 @@ def test_searches_that_cannot_be_compared_have_different_names(search: SearchSet
     others = [
         replace(search, space=ChoiceSpace({"act": ("", "+silu")})),
         replace(search, objective="pareto"),
-        replace(search, benchmark=budget, rungs=Rungs.of(budget)),
-        replace(search, rungs=Rungs.of(search.benchmark, number=2)),
+        replace(search, benchmark=budget, rungs=Rungs.for_benchmark(budget)),
+        replace(search, rungs=Rungs.for_benchmark(search.benchmark, number=2)),
         replace(search, data=replace(search.data, fingerprint="0" * 12)),
     ]
     assert len({search.name, *(other.name for other in others)}) == len(others) + 1
@@ -55,4 +55,4 @@ def test_a_finale_is_every_seed_of_every_finalist_and_of_the_winner_again(
     search: SearchSettings, finalists: int, seeds: int, workers: int, trainings: int
 ) -> None:
     asked = replace(search, finalists=finalists, seeds=seeds, workers=workers)
-    assert asked.finale_seconds(100.0) == 100 * trainings + CHECK_SECONDS * finalists
+    assert asked.final_selection_seconds(100.0) == 100 * trainings + FINALIST_CHECK_SECONDS * finalists

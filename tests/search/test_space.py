@@ -18,9 +18,10 @@ from benchmarks.definition.benchmark import identify
 from benchmarks.definition.overrides import read_run_config
 from benchmarks.definition.recipe import Recipe
 from benchmarks.runs.run import Run
-from search.rungs import SPLIT
+from search.rungs import SEARCH_SPLIT
 from search.settings import SearchSettings
-from search.space import ABSENT, ChoiceSpace, FunctionSpace, load_space, of_all_parts
+from search.space import ABSENT, ChoiceSpace, FunctionSpace, all_parts_space
+from search.space_file import load_space
 
 GOOD = """
 base = "baseline+se"
@@ -63,7 +64,7 @@ def complaint(text: str) -> str:
 
 
 def test_there_is_one_choice_a_group_with_every_part_of_it_and_nothing() -> None:
-    choices = of_all_parts().choices
+    choices = all_parts_space().choices
     assert choices.keys() == {part.group for part in PARTS.values()}
     for group, fragments in choices.items():
         assert fragments[0] == ABSENT
@@ -73,7 +74,7 @@ def test_there_is_one_choice_a_group_with_every_part_of_it_and_nothing() -> None
 
 
 def test_every_fragment_can_be_read_and_is_the_value_it_says() -> None:
-    fragments = [fragment for fragments in of_all_parts().choices.values() for fragment in fragments if fragment]
+    fragments = [fragment for fragments in all_parts_space().choices.values() for fragment in fragments if fragment]
     for fragment in fragments:
         (step,) = parse(f"resnet50{fragment}").steps
         value = PARTS[step.part].value
@@ -86,10 +87,10 @@ def test_a_registered_part_appears_by_itself(monkeypatch: pytest.MonkeyPatch) ->
     def apply(variant: Variant, rate: float) -> Variant:
         return replace(variant, dropout=rate)
 
-    before = of_all_parts()
+    before = all_parts_space()
     monkeypatch.setitem(PARTS, "mine", Part("mine", "", apply, Value(0.5, 0, 1, grid=(0.25, 0.5)), "my_group"))
     monkeypatch.setitem(PARTS, "my_act", Part("my_act", "", lambda variant: variant, group="act"))
-    after = of_all_parts()
+    after = all_parts_space()
     assert after.choices["my_group"] == ("", "+mine=0.25", "+mine=0.5")
     assert after.choices["act"] == (*before.choices["act"], "+my_act")
     assert after.id != before.id
@@ -104,7 +105,7 @@ def test_a_candidate_has_its_fragments_in_the_order_of_the_choices() -> None:
 
 
 def test_a_trial_suggests_every_choice(new_study: Callable[..., Study]) -> None:
-    space, trial = of_all_parts(), new_study().ask()
+    space, trial = all_parts_space(), new_study().ask()
     spec = space.suggest(trial)
     assert trial.params.keys() == space.choices.keys()
     assert spec == space.spec(trial.params)
@@ -116,7 +117,7 @@ def test_a_trial_suggests_every_choice(new_study: Callable[..., Study]) -> None:
 def test_no_candidate_can_say_anything_about_the_training(
     search: SearchSettings, new_study: Callable[..., Study]
 ) -> None:
-    space, study = of_all_parts(), new_study()
+    space, study = all_parts_space(), new_study()
     study.sampler = RandomSampler(seed=0)
     searched, seen = replace(search, space=space), Counter[str]()
     for _ in range(300):
@@ -137,7 +138,7 @@ def test_no_candidate_can_say_anything_about_the_training(
                 0,
                 0,
                 0.0,
-                split=SPLIT,
+                split=SEARCH_SPLIT,
             )
             assert run.definition["recipe"] == searched.benchmark.definition("", "")["recipe"] | {
                 "epochs": benchmark.recipe.epochs,
@@ -149,7 +150,7 @@ def test_no_candidate_can_say_anything_about_the_training(
 
 
 def test_no_word_of_the_recipe_is_a_part() -> None:
-    assert not set(vars(Recipe())) & (PARTS.keys() | of_all_parts().choices.keys())
+    assert not set(vars(Recipe())) & (PARTS.keys() | all_parts_space().choices.keys())
 
 
 def test_toml_names_a_base_and_lists_of_fragments(tmp_path: Path) -> None:
@@ -277,7 +278,7 @@ def test_a_constant_beside_a_function_is_part_of_its_space(tmp_path: Path) -> No
 
 
 def test_a_random_candidate_is_a_spec_or_one_clear_line() -> None:
-    space, rng = of_all_parts(), random.Random(0)
+    space, rng = all_parts_space(), random.Random(0)
     for _ in range(200):
         spec = space.spec({name: rng.choice(fragments) for name, fragments in space.choices.items()})
         try:

@@ -9,8 +9,8 @@ import pytest
 from optuna.trial import TrialState
 
 from arch.errors import InputError
-from search.samplers.registry import halving
-from search.storage import naming_the_storage, open_storage, open_study
+from search.samplers.registry import successive_halving
+from search.storage import open_storage, open_study, storage_errors_as_os_errors
 
 WORK = """
 import sys
@@ -66,7 +66,7 @@ def test_workers_on_a_server_lose_no_trial_and_run_none_twice(
 
 
 def open_it(path: Path, resume: bool = False, name: str = "digits-1") -> optuna.Study:
-    return open_study(open_storage(f"sqlite:///{path}"), name, ["maximize"], halving(4), resume)
+    return open_study(open_storage(f"sqlite:///{path}"), name, ["maximize"], successive_halving(4), resume)
 
 
 def test_a_study_that_is_there_is_gone_on_with_only_when_asked(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_on_a_full_disk_the_study_stays_as_it_was_and_goes_on_with_room(
     ballast = fill()
     with (
         pytest.raises(OSError, match=r"the search's storage .* fails: .*(full|disk I/O).*--resume"),
-        naming_the_storage(url),
+        storage_errors_as_os_errors(url),
     ):
         write_much(study)
     ballast.unlink()

@@ -9,11 +9,11 @@ from optuna.trial import FrozenTrial, Trial, create_trial
 
 from arch.errors import InputError
 from arch.spec import Spec, parse
-from search import trial_attrs as trials
+from search import trial_attrs
 from search.report.ordering import by_gain
-from search.space import ABSENT, ChoiceSpace, FunctionSpace, of_all_parts
+from search.space import ABSENT, ChoiceSpace, FunctionSpace, all_parts_space
 
-ALL = of_all_parts()
+ALL = all_parts_space()
 TRUNK = ChoiceSpace(
     {"trunk": ("", "+trunk=resnet20", "+trunk=wrn16_8"), "width": ("", "+width=0.5"), "act": ("", "+silu")}, "resnet8"
 )
@@ -26,7 +26,7 @@ def trial_of(space: ChoiceSpace, chosen: dict[str, str], top1: float = 50.0) -> 
         params=params,
         distributions={name: CategoricalDistribution(values) for name, values in space.choices.items()},
         value=top1,
-        user_attrs={trials.SPEC: spec, trials.ACCURACIES: [top1], trials.FEASIBLE: True},
+        user_attrs={trial_attrs.SPEC: spec, trial_attrs.ACCURACIES: [top1], trial_attrs.FEASIBLE: True},
     )
 
 
@@ -37,7 +37,7 @@ def keys(spec: Spec) -> list[str]:
 
 def ordered(space: ChoiceSpace, chosen: dict[str, str], others: list[FrozenTrial]) -> Spec:
     trial = trial_of(space, chosen)
-    return parse(by_gain(trial.user_attrs[trials.SPEC], space, [trial, *others], "resnet8"), "resnet8")
+    return parse(by_gain(trial.user_attrs[trial_attrs.SPEC], space, [trial, *others], "resnet8"), "resnet8")
 
 
 SMALL = ChoiceSpace({"attention": ("", "+se", "+eca"), "act": ("", "+silu", "+relu"), "width": ("", "+width=0.5")})

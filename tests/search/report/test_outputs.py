@@ -18,9 +18,8 @@ from benchmarks.definition.overrides import read_run_config
 from benchmarks.execution.progress import Display
 from benchmarks.records.store import RunRecord
 from benchmarks.runs.run import Run
-from search import trial_attrs as trials
+from search import trial_attrs
 from search.finalists import Finalist
-from search.heartbeat import REASON
 from search.report.outputs import (
     COLUMNS,
     accuracy,
@@ -71,7 +70,7 @@ def everything(new_study: Callable[..., Study], make_trial: Make, failed: Frozen
     chosen = [(a, "", w) for a in ("", "+se") for w in ("", "+width=0.5", "+width=1.5")]
     chosen += [(a, "+silu", w) for a, _, w in chosen]
     found = [make_trial(*c, top1=[60 + sum(gains.get(f, 0.0) for f in c)]) for c in chosen]
-    refused = make_trial("+cbam", top1=[], **{trials.FEASIBLE: False, REASON: "2 parameters > 1"})
+    refused = make_trial("+cbam", top1=[], **{trial_attrs.FEASIBLE: False, trial_attrs.REASON: "2 parameters > 1"})
     return new_study([*found, make_trial("+eca", top1=[60.0, 70.0]), refused, failed, failed]).trials
 
 
@@ -103,8 +102,8 @@ def test_every_trial_has_a_line_with_its_accuracy_after_each_rung(
     assert frame["state"].tolist() == ["COMPLETE"] * 14 + ["FAIL"] * 2
     assert frame[columns].to_numpy()[12].tolist()[:2] == [60.0, 70.0]
     assert frame[columns].notna().to_numpy().sum() == 14
-    assert frame[REASON].dropna().tolist() == ["2 parameters > 1", "the loss is nan", "the loss is nan"]
-    assert frame.loc[12, trials.SPEC] == "resnet8+eca"
+    assert frame[trial_attrs.REASON].dropna().tolist() == ["2 parameters > 1", "the loss is nan", "the loss is nan"]
+    assert frame.loc[12, trial_attrs.SPEC] == "resnet8+eca"
 
 
 def test_how_the_trials_ended_is_told_in_words(everything: list[FrozenTrial]) -> None:
@@ -115,7 +114,7 @@ def test_how_the_trials_ended_is_told_in_words(everything: list[FrozenTrial]) ->
 
 
 def test_what_decides_the_accuracy_is_the_most_important(everything: list[FrozenTrial]) -> None:
-    shares = importance(trials.ranked(everything))
+    shares = importance(trial_attrs.ranked(everything))
     assert next(iter(shares)) == "width"
     assert shares["width"] > 0.8
     assert sum(shares.values()) == pytest.approx(1.0)
@@ -169,11 +168,11 @@ def test_signs_in_a_name_stay_text(
     Console(file=stream, width=140).print(to_terminal(frame, "finalists [bold]of digits"))
     assert ODD in stream.getvalue()
     assert "finalists [bold]of digits" in stream.getvalue()
-    write(search, [make_trial(**{trials.SPEC: ODD})], [make_finalist(ODD, (98.0,))], tmp_path)
+    write(search, [make_trial(**{trial_attrs.SPEC: ODD})], [make_finalist(ODD, (98.0,))], tmp_path)
     header, _, line = (tmp_path / "finalists.md").read_text().splitlines()[:3]
     assert ODD.replace("|", r"\|") in line
     assert line.replace(r"\|", "").count("|") == header.count("|")
-    assert pd.read_csv(tmp_path / "trials.csv")[trials.SPEC].tolist() == [ODD]
+    assert pd.read_csv(tmp_path / "trials.csv")[trial_attrs.SPEC].tolist() == [ODD]
 
 
 def test_a_conclusion_names_winner_accuracy_and_the_command_that_goes_on(
@@ -197,7 +196,7 @@ def test_a_conclusion_can_be_read_by_programs(
     winner = make_finalist("resnet8+se+width=1.5", (98.0, 99.0), (97.0, 98.0))
     told: dict[str, Any] = json.loads(json.dumps(conclude(search, everything, [winner], 1.0, display).to_json()))
     assert (told["winner"], told["test_top1"]) == ("resnet8+se+width=1.5", [97.0, 98.0])
-    assert (told["validation_id"], told["test_id"]) == (search.benchmark_id, search.test_id)
+    assert (told["validation_id"], told["test_id"]) == (search.validation_id, search.test_id)
     (finalist,) = told["finalists"]
     assert finalist["validation_top1"] == [98.0, 99.0]
     assert (finalist["params"], finalist["macs"], finalist["hours"]) == (77_754, 774_500, 0.5)

@@ -6,7 +6,7 @@ import pytest
 from matplotlib.image import imread
 from optuna.trial import FrozenTrial
 
-from search import trial_attrs as trials
+from search import trial_attrs
 from search.report.plots import LEAST, plot_front, plot_importance
 
 Make = Callable[..., FrozenTrial]
@@ -27,7 +27,11 @@ def many(make_trial: Make) -> list[FrozenTrial]:
     return [
         make_trial(
             top1=[90 + 8 * np.log(p / 5_000) / np.log(40) - rng.random() * 4],
-            **{trials.PARAMS: int(p), trials.HOURS: float(0.01 + p / 1e6 * rng.random()), trials.SPEC: f"spec{i}"},
+            **{
+                trial_attrs.PARAMS: int(p),
+                trial_attrs.HOURS: float(0.01 + p / 1e6 * rng.random()),
+                trial_attrs.SPEC: f"spec{i}",
+            },
         )
         for i, p in enumerate(params)
     ]

@@ -6,7 +6,7 @@ import pytest
 from optuna.study import Study
 from optuna.trial import TrialState
 
-from search.samplers.registry import SAMPLERS, halving
+from search.samplers.registry import SAMPLERS, successive_halving
 from search.settings import DIRECTIONS, Objective
 from search.space import ChoiceSpace
 
@@ -46,7 +46,7 @@ def test_the_same_seed_proposes_the_same(name: str) -> None:
 def promoted(accuracies: list[float], reduction: int) -> list[bool]:
     """Which of them go on from the first rung, in the order they come."""
     study = optuna.create_study(
-        storage=optuna.storages.InMemoryStorage(), direction="maximize", pruner=halving(reduction)
+        storage=optuna.storages.InMemoryStorage(), direction="maximize", pruner=successive_halving(reduction)
     )
     found = []
     for accuracy in accuracies:
@@ -72,7 +72,9 @@ def test_nobody_goes_on_before_there_are_enough_to_compare_with() -> None:
 
 
 def test_each_rung_asks_anew() -> None:
-    study = optuna.create_study(storage=optuna.storages.InMemoryStorage(), direction="maximize", pruner=halving(4))
+    study = optuna.create_study(
+        storage=optuna.storages.InMemoryStorage(), direction="maximize", pruner=successive_halving(4)
+    )
     for accuracy in range(40):
         trial = study.ask()
         trial.report(accuracy, 1)

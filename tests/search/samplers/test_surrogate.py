@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from search.samplers.surrogate import KEPT, Codes, Floats, Surrogate, normal_scores, relevance
+from search.samplers.surrogate import MAX_OBSERVATIONS, Codes, Floats, Surrogate, normal_scores, relevance
 
 SIZES = (3, 4, 2, 5, 3, 2, 4, 3)
 
@@ -45,12 +45,12 @@ def test_it_is_surer_of_what_it_has_seen_than_of_what_is_far() -> None:
 
 
 def test_of_more_observations_than_it_keeps_the_best_stay() -> None:
-    codes = draw(KEPT + 300, 0)
+    codes = draw(MAX_OBSERVATIONS + 300, 0)
     values = additive(codes)
     surrogate = fit(codes, values)
-    assert len(surrogate.codes) == KEPT
+    assert len(surrogate.codes) == MAX_OBSERVATIONS
     kept = set(map(tuple, surrogate.codes.tolist()))
-    assert set(map(tuple, codes[np.argsort(-values)[: KEPT // 2]].tolist())) <= kept
+    assert set(map(tuple, codes[np.argsort(-values)[: MAX_OBSERVATIONS // 2]].tolist())) <= kept
     unseen = draw(300, 1)
     assert spearmanr(surrogate.predict(unseen)[0], additive(unseen)).statistic > 0.9
 
