@@ -1,4 +1,4 @@
-"""`BASES`: the trunks a spec can start from, all made for small images (32 px), each with its paper."""
+"""`BASES`: the backbones that a spec can start from, all designed for small images (32 px)."""
 
 from dataclasses import dataclass, replace
 
@@ -7,11 +7,11 @@ from arch.variant import Variant
 
 @dataclass(frozen=True)
 class Base:
-    """A trunk by its usual name."""
+    """A backbone and the paper that introduced it."""
 
     variant: Variant
     paper: str
-    searched: bool = True  # False for what is there to be compared with; width and depth lead a search there too
+    searched: bool = True  # False for comparison models, which a search can also reach through width and depth
 
 
 RESNET = "He et al. 2016, arXiv:1512.03385"
@@ -23,55 +23,55 @@ PYRAMID = "Han et al. 2017, arXiv:1610.02915"
 
 
 def _resnet(block: str, *depths: int) -> Variant:
-    """An ImageNet ResNet behind a small-image stem: 3x3, stride 1, no pooling."""
+    """Return an ImageNet ResNet with a small-image stem: 3x3, stride 1, no pooling."""
     return Variant(depths, (64, 128, 256, 512), (1, 2, 2, 2), stem_width=64, block=block)
 
 
 def _cifar_resnet(layers: int) -> Variant:
-    """The 6n+2-layer nets of He et al. section 4.2, with projection shortcuts."""
+    """Return a 6n+2-layer CIFAR ResNet (He et al. 2016, section 4.2) with projection shortcuts."""
     return Variant(((layers - 2) // 6,) * 3, (16, 32, 64), (1, 2, 2), stem_width=16)
 
 
 def _cifar_resnet_x4(layers: int) -> Variant:
-    """The same with four times the channels, twice in the stem: a usual teacher and its student (section 4.1)."""
+    """Return a CIFAR ResNet with 4x the channels and a 2x stem, as in Tian et al. 2020, section 4.1."""
     return replace(_cifar_resnet(layers), widths=(64, 128, 256), stem_width=32)
 
 
 def _narrow_resnet(layers: int) -> Variant:
-    """He et al.'s scheme at twice its widths. With 122 layers it has 7,680,042 parameters for 10 classes.
+    """Return a CIFAR ResNet with 2x the channels; with 122 layers it has 7,680,042 parameters for 10 classes.
 
-    The course that compares a deep narrow residual net of 7.7M parameters with `wide_cnn` has not published its layout.
-    This one is chosen for that count, and for being He et al.'s own scheme; other layouts have it too.
+    A course compares a deep, narrow residual network of 7.7M parameters with `wide_cnn` but does not publish its
+    layout. This layout follows the scheme of He et al. and has that parameter count; other layouts have it too.
     """
     return replace(_cifar_resnet(layers), widths=(32, 64, 128), stem_width=32)
 
 
 def _wide_cnn() -> Variant:
-    """3x3 convolutions of 64, 3 x 128 and 4 x 256 channels, without shortcuts: 2,440,266 parameters for 10 classes.
+    """Return a plain CNN with 64, 3 x 128 and 4 x 256 channels: 2,440,266 parameters for 10 classes.
 
-    The course's count is 2.44M. It needs an averaging head with one linear layer (a flattened 4x4 map gives 2.48M), and
-    leaves open whether there are norms: with biases in their place it is 2,438,794. Norms are ours, as in He et al.'s
-    plain nets, and so are the two max poolings, before the first 128 and the first 256: pooling has no parameters.
+    The course states 2.44M parameters. That count requires average pooling before a single linear layer (a flattened
+    4x4 map gives 2.48M) but leaves open whether there are norms (biases instead give 2,438,794). We chose BatchNorm, as
+    in the plain networks of He et al. 2016, and max pooling before the first 128- and the first 256-channel layer.
     """
     return Variant((3, 4), (128, 256), (2, 2), stem_width=64, block="conv")
 
 
 def _basic_max(*depths: int) -> Variant:
-    """Basic blocks at widths of 32 to 256 under a max-pooling head: a course's net for CIFAR-100.
+    """Return basic blocks with 32 to 256 channels and a max-pooling head, a course's model for CIFAR-100.
 
-    From memory: its shape has not been checked against the course.
+    The shape was written down from memory and has not been checked against the course.
     """
     return Variant(depths, (32, 64, 128, 256), (1, 2, 2, 2), stem_width=32, pool="max")
 
 
 def _wide_resnet(layers: int, k: int) -> Variant:
-    """WRN-layers-k: 6n+4 layers, pre-activation, widths multiplied by k."""
+    """Return WRN-layers-k: 6n+4 layers, pre-activation, widths multiplied by k."""
     depths = ((layers - 4) // 6,) * 3
     return Variant(depths, (16 * k, 32 * k, 64 * k), (1, 2, 2), stem_width=16, order="pre")
 
 
 def _pyramidnet(block: str, depth: int, growth: int) -> Variant:
-    """`depth` blocks in each of three stages; 16 channels grow by `growth` over all of them."""
+    """Return a PyramidNet with `depth` blocks in each of three stages; the 16 channels grow by `growth` in total."""
     shape = Variant((depth,) * 3, (16,) * 3, (1, 2, 2), stem_width=16, block=block)
     return replace(shape, order="pyramid", shortcut="pad", growth=growth)
 
@@ -80,9 +80,9 @@ BASES: dict[str, Base] = {
     "resnet8": Base(_cifar_resnet(8), RESNET),
     "resnet20": Base(_cifar_resnet(20), RESNET),
     "resnet56": Base(_cifar_resnet(56), RESNET),
-    "narrow_resnet122": Base(_narrow_resnet(122), f"{RESNET}, section 4.2, at twice its widths", searched=False),
+    "narrow_resnet122": Base(_narrow_resnet(122), f"{RESNET}, section 4.2, with twice the widths", searched=False),
     "resnet26_max": Base(_basic_max(2, 4, 4, 2), RESNET, searched=False),
-    "wide_cnn": Base(_wide_cnn(), f"plain net of {RESNET}, section 4.1", searched=False),
+    "wide_cnn": Base(_wide_cnn(), f"plain network of {RESNET}, section 4.1", searched=False),
     "resnet18": Base(_resnet("basic", 2, 2, 2, 2), RESNET),
     "resnet34": Base(_resnet("basic", 3, 4, 6, 3), RESNET),
     "resnet50": Base(_resnet("bottleneck", 3, 4, 6, 3), RESNET),

@@ -1,4 +1,4 @@
-"""The layers timm lacks: stems for small images, pre-activation, pyramid and plain blocks with attention, GeM."""
+"""Layers that timm lacks: small-image stems, pre-activation, pyramid and plain blocks with attention, GeM pooling."""
 
 from collections.abc import Callable
 
@@ -7,21 +7,25 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from arch.variant import EXPANSION
+from arch.variant import EXPANSION, Variant
 
 Layer = Callable[..., nn.Module]
 
 
 def conv(in_chs: int, out_chs: int, kernel_size: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
-    """A convolution without bias that keeps the image size at stride 1."""
+    """Create a convolution without bias that keeps the image size at stride 1."""
     return nn.Conv2d(in_chs, out_chs, kernel_size, stride, kernel_size // 2, groups=groups, bias=False)
 
 
 def create_stem(kind: str, in_chans: int, width: int, order: str, act_layer: Layer) -> nn.Sequential:
-    """The layers before the first stage.
+    """Create the layers before the first stage.
 
-    kind: one of `arch.variant.STEMS`; `_pool` ends in a 3x3 max pooling of stride 2.
-    order: "post" ends the stem in norm and activation, "pyramid" in norm, "pre" leaves both to the first block.
+    Args:
+        kind: One of `arch.variant.STEMS`. Names with `_pool` end in 3x3 max pooling with stride 2.
+        in_chans: Channels of the image.
+        width: Output channels.
+        order: "post" ends the stem with norm and activation, "pyramid" with norm, "pre" leaves both to the first block.
+        act_layer: Activation class.
     """
     shape, _, pool = kind.partition("_")
     half = width // 2
@@ -43,7 +47,7 @@ def create_stem(kind: str, in_chans: int, width: int, order: str, act_layer: Lay
 
 
 def stem_stride(kind: str) -> int:
-    """How many times smaller the stem makes each side of the image."""
+    """Return the factor by which the stem reduces each side of the image."""
     return (2 if kind.startswith(("conv7", "patch2")) else 1) * (2 if kind.endswith("_pool") else 1)
 
 
@@ -53,22 +57,23 @@ class PadShortcut(nn.Module):
     def __init__(self, in_chs: int, out_chs: int, stride: int) -> None:
         super().__init__()
         if out_chs < in_chs:
-            raise ValueError("pad_shortcut cannot narrow a net: a stage has fewer channels than the one before")
-        self.missing = out_chs - in_chs
+            raise ValueError("pad_shortcut cannot reduce channels: a stage has fewer channels than the one before")
+        self.padding = out_chs - in_chs
         self.pool = nn.AvgPool2d(stride, ceil_mode=True) if stride > 1 else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.pad(self.pool(x), (0, 0, 0, 0, 0, self.missing))
+        return F.pad(self.pool(x), (0, 0, 0, 0, 0, self.padding))
 
 
 class PreActBlock(nn.Module):
-    """Pre-activation residual block (arXiv:1603.05027), or PyramidNet's (arXiv:1610.02915) when `pyramid`.
+    """Pre-activation residual block (arXiv:1603.05027), or the block of PyramidNet (arXiv:1610.02915) if `pyramid`.
 
-    Pre-activation: x + conv(act(norm( ... conv(act(norm(x)))))); a projecting shortcut starts after the first act.
-    Pyramid: no first activation, one more norm at the end, and the shortcut starts from x.
+    The pre-activation block computes x + conv(act(norm( ... conv(act(norm(x)))))), with projection shortcuts starting
+    after the first activation. The pyramid block has no first activation, one more norm at the end, and shortcuts
+    starting from x.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # like the blocks of timm
         self,
         in_chs: int,
         convs: list[nn.Conv2d],
@@ -81,13 +86,13 @@ class PreActBlock(nn.Module):
         aa_layer: Layer | None,
         drop_path: float,
     ) -> None:
-        """Takes the branch's convolutions in order; the 3x3 one with a stride may be followed by a blur."""
+        """Create a block from the convolutions of its branch, with a blur after the strided 3x3 one if requested."""
         super().__init__()
         self.preact = nn.Sequential(nn.BatchNorm2d(in_chs))
         if not pyramid:
             self.preact.append(act_layer(inplace=True))
         self.branch = nn.Sequential(convs[0])
-        strided = 1 if len(convs) == 3 else 0  # the convolution whose output a blur would downsample
+        strided = 1 if len(convs) == 3 else 0  # index of the convolution whose output a blur downsamples
         for index, next_conv in enumerate(convs[1:]):
             channels = next_conv.in_channels
             self.branch.extend([nn.BatchNorm2d(channels), act_layer(inplace=True)])
@@ -111,13 +116,13 @@ class PreActBlock(nn.Module):
 
 
 class PlainBlock(nn.Module):
-    """One unit of a net without shortcuts (section 4.1 of arXiv:1512.03385): 3x3 convolution, norm, activation.
+    """Block of a plain network (arXiv:1512.03385, section 4.1): 3x3 convolution, norm, activation, no shortcut.
 
-    A stride is a 3x3 max pooling before the convolution, followed by the blur where there is one (arXiv:1904.11486,
-    equation 3). Attention stands after the activation, as SE does in such nets (arXiv:1709.01507, section 3.3).
+    A stride becomes 3x3 max pooling before the convolution, followed by a blur if requested (arXiv:1904.11486,
+    equation 3). Attention follows the activation, as SE does in such networks (arXiv:1709.01507, section 3.3).
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # like the blocks of timm
         self,
         in_chs: int,
         out_chs: int,
@@ -140,23 +145,26 @@ class PlainBlock(nn.Module):
         return out
 
 
-def branch_convs(
-    block: str, in_chs: int, width: int, inner: int, *, stride: int, groups: int, blur: bool
-) -> list[nn.Conv2d]:
-    """The convolutions of a residual branch: two 3x3 (basic), or 1x1, 3x3, 1x1 (bottleneck)."""
-    conv_stride = 1 if blur else stride
-    if block == "basic":
+def branch_convs(variant: Variant, in_chs: int, width: int, stride: int) -> list[nn.Conv2d]:
+    """Create the convolutions of a residual branch: two 3x3 (basic), or 1x1, 3x3, 1x1 (bottleneck)."""
+    conv_stride = 1 if variant.blurpool else stride
+    if variant.block == "basic":
         return [conv(in_chs, width, 3, conv_stride), conv(width, width, 3)]
-    return [conv(in_chs, inner, 1), conv(inner, inner, 3, conv_stride, groups), conv(inner, width * EXPANSION, 1)]
+    inner = round(width * variant.inner_ratio)
+    return [
+        conv(in_chs, inner, 1),
+        conv(inner, inner, 3, conv_stride, variant.groups),
+        conv(inner, width * EXPANSION, 1),
+    ]
 
 
 class GeM(nn.Module):
-    """Generalised mean pooling with a learned exponent p (arXiv:1711.02512, equation 3).
+    """Generalized mean pooling with a learned exponent p (arXiv:1711.02512, equation 3).
 
-    (batch, channels, height, width) -> (batch, channels). p = 1 is the average, p -> infinity the maximum.
+    Maps (batch, channels, height, width) to (batch, channels). p = 1 is average pooling, p -> infinity max pooling.
     """
 
-    pool_type = "gem"  # what timm's ClassifierHead asks of its pooling
+    pool_type = "gem"  # read by ClassifierHead of timm
 
     def __init__(self, p: float = 3.0, eps: float = 1e-6) -> None:
         super().__init__()
@@ -164,10 +172,10 @@ class GeM(nn.Module):
         self.eps = eps
 
     def feat_mult(self) -> int:
-        """Output channels per input channel."""
+        """Return the number of output channels per input channel."""
         return 1
 
     def forward(self, x: Tensor) -> Tensor:
-        powers = x.float().clamp(min=self.eps).pow(self.p)  # a cube leaves fp16's range
-        mean = powers.mean((2, 3)).clamp(min=torch.finfo(torch.float32).tiny)  # a root of 0 has no finite gradient
+        powers = x.float().clamp(min=self.eps).pow(self.p)  # a cube exceeds the range of fp16
+        mean = powers.mean((2, 3)).clamp(min=torch.finfo(torch.float32).tiny)  # the gradient of a root is infinite at 0
         return mean.pow(1.0 / self.p).to(x.dtype)

@@ -1,4 +1,4 @@
-"""What a built net is made of, section by section, as plain data that a drawing can be made from."""
+"""Describe a built model section by section, as plain data from which it can be drawn."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,34 +13,41 @@ from arch.net import ResidualNet
 from arch.timm_describe import blocks_of, is_plain, timm_sections
 from arch.timm_net import TimmNet
 
-SHORTCUTS = ("downsample", "shortcut")  # what timm's blocks and ours call the way around a branch
-ATTENTION = ("se", "attn")  # what they call the attention layers
+SHORTCUT_NAMES = ("downsample", "shortcut")  # attributes of blocks in timm and in this package
+ATTENTION_NAMES = ("se", "attn")
 
 
 @dataclass(frozen=True)
 class Section:
-    """Stem, one stage, or head: its equal blocks, what the first of them holds, and what comes out for one image."""
+    """A stem, stage or head. A stage has equal blocks, of which the first one is described."""
 
     name: str
     blocks: int
-    block: str  # the class of its blocks; "" for stem and head
-    branch: tuple[str, ...]  # layers in the order of the module, such as "3x3 conv 64 /2"; no norms, no activations
-    attention: tuple[str, ...]  # classes
-    shortcut: tuple[str, ...]  # layers; () where it is the identity, or `plain`
-    output: tuple[int, ...]  # (channels, height, width), or (classes,)
+    block: str  # class name of the blocks; "" for stem and head
+    branch: tuple[str, ...]  # layers in order, such as "3x3 conv 64 /2", without norms and activations
+    attention: tuple[str, ...]  # class names
+    shortcut: tuple[str, ...]  # layers; () for the identity, and if `plain`
+    output: tuple[int, ...]  # shape for one image: (channels, height, width), or (classes,)
     params: int
-    plain: bool = False  # a stage without shortcuts
+    plain: bool = False  # True for a stage without shortcuts
 
 
 @torch.no_grad()
 def describe(model: ResidualNet | TimmNet, input_shape: tuple[int, ...]) -> list[Section]:
-    """The sections of a net for images of `input_shape` (channels, height, width). Leaves it in evaluation mode."""
+    """Describe the sections of a model, which is left in evaluation mode.
+
+    Args:
+        model: The model.
+        input_shape: Shape of one image: (channels, height, width).
+    """
     sections = timm_sections(model) if isinstance(model, TimmNet) else _sections(model)
     outputs: dict[str, tuple[int, ...]] = {}
 
     def keep(name: str) -> Any:
         def hook(module: nn.Module, args: Any, output: Any) -> None:
-            if isinstance(output, Tensor):  # a section's last one is kept: a list of layers is never called itself
+            if isinstance(
+                output, Tensor
+            ):  # the last output of a section is kept, since a ModuleList is never called itself
                 outputs[name] = tuple(output.shape[1:])
 
         return hook
@@ -65,16 +72,16 @@ def _section(name: str, module: nn.Module, output: tuple[int, ...]) -> Section:
     blocks = blocks_of(module) if is_stage else [module]
     block = blocks[0]
     named = dict(block.named_children())
-    attention = next((named[name] for name in ATTENTION if is_stage and name in named), None)
-    around = [layer for part in SHORTCUTS if is_stage and part in named for layer in _layers(named[part])]
-    inside = [block] if not is_stage else [m for n, m in named.items() if n not in (*SHORTCUTS, *ATTENTION)]
+    attention = next((named[name] for name in ATTENTION_NAMES if is_stage and name in named), None)
+    shortcut = [layer for part in SHORTCUT_NAMES if is_stage and part in named for layer in _layers(named[part])]
+    inside = [block] if not is_stage else [m for n, m in named.items() if n not in (*SHORTCUT_NAMES, *ATTENTION_NAMES)]
     return Section(
         name=name,
         blocks=len(blocks),
         block=type(block).__name__ if is_stage else "",
         branch=tuple(layer for part in inside for layer in _layers(part)),
         attention=tuple(type(layer).__name__ for layer in _members(attention)),
-        shortcut=tuple(around),
+        shortcut=tuple(shortcut),
         output=output,
         params=sum(parameter.numel() for parameter in module.parameters()),
         plain=is_stage and (isinstance(block, PlainBlock) or is_plain(blocks)),
@@ -88,12 +95,10 @@ def _members(module: nn.Module | None) -> list[nn.Module]:
 
 
 def _layers(module: nn.Module) -> Iterator[str]:
-    """Convolutions, poolings, linear layers and padding of channels at any depth, in words."""
+    """Yield descriptions of the convolutions, poolings, linear layers and channel paddings at any depth."""
     if isinstance(module, nn.Conv2d):
-        size, groups = (
-            "x".join(map(str, module.kernel_size)),
-            f" in {module.groups} groups" if module.groups > 1 else "",
-        )
+        size = "x".join(map(str, module.kernel_size))
+        groups = f" in {module.groups} groups" if module.groups > 1 else ""
         yield f"{size} conv {module.out_channels}{groups}" + (f" /{module.stride[0]}" if module.stride[0] > 1 else "")
     elif isinstance(module, nn.Linear):
         yield f"linear {module.out_features}"
@@ -104,5 +109,5 @@ def _layers(module: nn.Module) -> Iterator[str]:
     else:
         for child in module.children():
             yield from _layers(child)
-        if isinstance(module, PadShortcut) and module.missing:
-            yield f"{module.missing} zero channels"
+        if isinstance(module, PadShortcut) and module.padding:
+            yield f"{module.padding} zero channels"

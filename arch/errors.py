@@ -1,19 +1,31 @@
-"""The one exception that bad input raises, and the sentence that names what would have been right."""
+"""The exception for invalid user input."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-FEW = 60  # names that one line can hold
+MAX_NAMES_IN_MESSAGE = 60
 
 
 class InputError(ValueError):
-    """Something a person gave us cannot be used. The message is one line and names what is valid."""
+    """User input cannot be used. The message is one line that names what is valid."""
 
 
 def unknown(kind: str, word: str, valid: Iterable[str], place: str = "") -> InputError:
-    """Returns the error for a word that is none of `valid`, naming the nearest, and all where they are few."""
+    """Create the error for a name that does not exist.
+
+    Args:
+        kind: What the name stands for, such as "part".
+        word: The unknown name.
+        valid: All valid names.
+        place: Where the name was found, starting with a space, such as " at character 5 of 'resnet8+sex'".
+
+    Returns:
+        An error that suggests the closest valid name and lists all of them if they are few.
+    """
     names = sorted(valid)
-    nearest = get_close_matches(word, names, n=1, cutoff=0.5)
-    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-    choice = f"valid: {', '.join(names)}" if len(names) <= FEW else f"there are {len(names)} valid names"
-    return InputError(f"unknown {kind} {word!r}{place}: {hint}{choice}")
+    closest = get_close_matches(word, names, n=1, cutoff=0.5)
+    hint = f"did you mean {closest[0]!r}? " if closest else ""
+    choices = (
+        f"valid: {', '.join(names)}" if len(names) <= MAX_NAMES_IN_MESSAGE else f"there are {len(names)} valid names"
+    )
+    return InputError(f"unknown {kind} {word!r}{place}: {hint}{choices}")

@@ -1,6 +1,6 @@
-"""The timm entry points: `cifar_<name>` for every base and plan, and `cifar_net` for any spec.
+"""Models registered with timm: `cifar_<name>` for every base and plan, and `cifar_net` for any spec.
 
-Importing this module registers them: `timm.create_model("cifar_net", spec="resnet18+se", num_classes=10)`.
+Importing this module registers them, for example for `timm.create_model("cifar_net", spec="resnet18+se")`.
 """
 
 from functools import partial
@@ -14,17 +14,17 @@ from arch.net import ResidualNet
 from arch.plans import PLANS
 from arch.spec import Architecture, parse
 from arch.timm_model import TimmModel
-from arch.timm_net import TimmNet, build_timm
+from arch.timm_net import DEFAULT_FORMAT, ImageFormat, TimmNet, build_timm
 from arch.variant import Variant
 
-PREFIX = "cifar_"  # shadows none of timm's own names
+PREFIX = "cifar_"  # avoids clashes with the names of timm
 GENERIC = "cifar_net"
 
-__all__ = ["build"]  # timm's registry adds each entry point
+__all__ = ["build"]  # the registry of timm appends each entry point
 
 
 def _cfg() -> dict[str, Any]:
-    """What timm wants to know about a model's input and weights; there are no published weights."""
+    """Return the configuration that timm expects of each model. There are no published weights."""
     return {
         "url": "",
         "num_classes": 100,
@@ -61,9 +61,7 @@ def build(
     architecture: Architecture,
     num_classes: int,
     in_chans: int = 3,
-    image_size: int | None = None,
-    mean: float = 0.5,
-    std: float = 0.5,
+    images: ImageFormat = DEFAULT_FORMAT,
 ) -> ResidualNet | TimmNet: ...
 
 
@@ -71,22 +69,27 @@ def build(
     architecture: Architecture,
     num_classes: int,
     in_chans: int = 3,
-    image_size: int | None = None,
-    mean: float = 0.5,
-    std: float = 0.5,
+    images: ImageFormat = DEFAULT_FORMAT,
 ) -> ResidualNet | TimmNet:
-    """Builds a net with fresh weights. image_size, mean, std: of the images that come, for a model of timm's.
+    """Build a model with random weights.
 
-    Raises InputError where timm has no such model, or not for this size.
+    Args:
+        architecture: A variant or a timm model.
+        num_classes: Number of classes.
+        in_chans: Channels of the images.
+        images: Size and normalization of the images; used by timm models only.
+
+    Raises:
+        InputError: If timm has no such model, or cannot build it for this image size.
     """
     if isinstance(architecture, TimmModel):
-        return build_timm(architecture, num_classes, in_chans, image_size, mean, std)
+        return build_timm(architecture, num_classes, in_chans, images)
     return ResidualNet(architecture, num_classes, in_chans)
 
 
 @register_model
 def cifar_net(pretrained: bool = False, spec: str = "resnet18", **kwargs: Any) -> nn.Module:
-    """Any spec: `timm.create_model("cifar_net", spec="resnet50+se+avg_down")`."""
+    """Create the model of any spec: `timm.create_model("cifar_net", spec="resnet50+se+avg_down")`."""
     return _create(GENERIC, spec, pretrained, **kwargs)
 
 
@@ -95,7 +98,7 @@ def _register(name: str, about: str) -> None:
         return _create(PREFIX + name, name, pretrained, **kwargs)
 
     entry.__name__ = entry.__qualname__ = PREFIX + name
-    entry.__doc__ = f"{name} for small images. {about}"
+    entry.__doc__ = f"Create {name} for small images. {about}"
     globals()[entry.__name__] = register_model(entry)
 
 

@@ -1,4 +1,4 @@
-"""`ResidualNet`: a `Variant` as a module, with the interface of timm's own models."""
+"""`ResidualNet`: the module that a `Variant` describes, with the interface of timm models."""
 
 import sys
 from dataclasses import replace
@@ -19,30 +19,31 @@ from arch.variant import EXPANSION, POOLS, Variant
 
 
 def _attention_layer(entry: str) -> Layer:
-    """`se` or `se=8` as a callable from channels to module."""
+    """Return the layer factory of an entry such as `se` or `se=8`, which is called with the number of channels."""
     name, _, reduction = entry.partition("=")
     part = PARTS[name]
-    layer: Layer = _own_layer(part) if part.layer else get_attn(name)
+    layer: Layer = _imported_layer(part) if part.layer else get_attn(name)
     return partial(layer, rd_ratio=1 / int(reduction)) if reduction else layer
 
 
-def _own_layer(part: Part) -> Layer:
-    """Imports a part's "package.module:Class", from the current folder too."""
-    if "" not in sys.path:  # an installed command does not look there by itself
+def _imported_layer(part: Part) -> Layer:
+    """Import the "package.module:Class" of a part; the current folder is searched too."""
+    if "" not in sys.path:  # installed commands do not search the current folder by default
         sys.path.insert(0, "")
     try:
         layer: Layer = resolve_name(part.layer)
     except (ImportError, AttributeError, ValueError) as error:
-        where = "the current folder or an installed package"
-        raise InputError(f"part {part.name!r} needs {part.layer!r} from {where}: {error}") from error
+        raise InputError(
+            f"cannot import {part.layer!r} of part {part.name!r} from the current folder or a package: {error}"
+        ) from error
     return layer
 
 
 def attention_layer(attention: tuple[str, ...]) -> Layer | None:
-    """Several attention layers as one callable from channels to module, applied in the order given."""
+    """Return a factory that creates several attention layers, applied in order; None if there are none."""
     layers = [_attention_layer(entry) for entry in attention]
 
-    def create(channels: int, **_: Any) -> nn.Module:  # timm also hands in device and dtype, which a layer may not take
+    def create(channels: int, **_: Any) -> nn.Module:  # timm also passes device and dtype, which a layer may not accept
         modules = [layer(channels) for layer in layers]
         return modules[0] if len(modules) == 1 else nn.Sequential(*modules)
 
@@ -50,12 +51,12 @@ def attention_layer(attention: tuple[str, ...]) -> Layer | None:
 
 
 class ResidualNet(nn.Module):
-    """The net that a `Variant` describes: stem, stages of blocks, final norm, classifier head.
+    """An image classifier: stem, stages of blocks, final norm, classifier head.
 
-    (batch, in_chans, height, width) -> (batch, num_classes), or features where num_classes is 0.
+    Maps (batch, in_chans, height, width) to (batch, num_classes), or to features if num_classes is 0.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # the interface of timm
         self,
         variant: Variant,
         num_classes: int = 100,
@@ -64,7 +65,7 @@ class ResidualNet(nn.Module):
         drop_rate: float | None = None,
         drop_path_rate: float | None = None,
     ) -> None:
-        """global_pool, drop_rate, drop_path_rate: in place of the variant's own."""
+        """Create the module. `global_pool`, `drop_rate` and `drop_path_rate` override the variant."""
         super().__init__()
         self.variant = variant
         self.num_classes = num_classes
@@ -84,11 +85,11 @@ class ResidualNet(nn.Module):
 
     @property
     def head_hidden_size(self) -> int:
-        """Channels that reach the classifier."""
+        """Input channels of the classifier."""
         return int(self.head.num_features)
 
     def init_weights(self) -> None:
-        """He initialisation (arXiv:1502.01852); the last norm of a post-activation branch starts at 0."""
+        """Apply He initialization (arXiv:1502.01852); the last norm of a post-activation branch starts at 0."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -103,10 +104,10 @@ class ResidualNet(nn.Module):
         stages, info = nn.Sequential(), []
         for index, (widths, stride) in enumerate(zip(variant.block_widths(), variant.strides, strict=True)):
             stage = nn.Sequential()
-            here = replace(variant, attention=variant.attention_in(index + 1))
+            stage_variant = replace(variant, attention=variant.attention_in(index + 1))
             for number, width in enumerate(widths):
                 block_stride = stride if number == 0 else 1
-                stage.append(create_block(here, chs, width, block_stride, next(rates)))
+                stage.append(create_block(stage_variant, chs, width, block_stride, next(rates)))
                 chs = width * (EXPANSION if variant.block == "bottleneck" else 1)
             stages.append(stage)
             reduction *= stride
@@ -114,19 +115,19 @@ class ResidualNet(nn.Module):
         return stages, info
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Regular expressions that group parameters by depth, for timm's layer decay."""
+        """Return regular expressions that group parameters by depth, for the layer decay of timm."""
         return {"stem": r"^stem", "blocks": r"^stages\.(\d+)" if coarse else r"^stages\.(\d+)\.(\d+)"}
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute activations in the backward pass instead of keeping them."""
+        """Recompute activations in the backward pass instead of storing them."""
         self.grad_checkpointing = enable
 
     def get_classifier(self, name_only: bool = False) -> nn.Module | str:
-        """The last linear layer, or its name."""
+        """Return the last linear layer, or its name."""
         return "head.fc" if name_only else self.head.fc
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Puts a fresh classifier for `num_classes` (0: none) and, where named, another pooling ("": none)."""
+        """Replace the classifier by a new one for `num_classes` (0: none) and optionally the pooling ("": none)."""
         if global_pool not in (None, "", *POOLS):
             raise ValueError(f"unknown global_pool {global_pool!r}: valid: {', '.join(POOLS)}")
         self.num_classes = num_classes
@@ -141,7 +142,7 @@ class ResidualNet(nn.Module):
             x = self.stages[index](x)
         return x
 
-    def forward_intermediates(
+    def forward_intermediates(  # noqa: PLR0913  # the interface of timm
         self,
         x: Tensor,
         indices: int | list[int] | None = None,
@@ -150,7 +151,7 @@ class ResidualNet(nn.Module):
         output_fmt: str = "NCHW",
         intermediates_only: bool = False,
     ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """The outputs of the stages named by `indices` (an int: the last n; None: all), as timm's models give them."""
+        """Return the outputs of the stages in `indices` (an int: the last n; None: all), like timm models."""
         if output_fmt != "NCHW":
             raise ValueError("output_fmt must be NCHW")
         take, last = feature_take_indices(len(self.stages), indices)
@@ -166,7 +167,7 @@ class ResidualNet(nn.Module):
     def prune_intermediate_layers(
         self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
     ) -> list[int]:
-        """Drops the stages after the last of `indices`, and the layers that nothing reads then."""
+        """Remove the stages after the last one in `indices`, and layers that are no longer used."""
         take, last = feature_take_indices(len(self.stages), indices)
         if prune_norm or last < len(self.stages) - 1:
             self.norm = nn.Sequential()
@@ -176,7 +177,7 @@ class ResidualNet(nn.Module):
         return list(take)
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """(batch, in_chans, height, width) -> the last stage's (batch, num_features, height', width')."""
+        """Map images to the output of the last stage: (batch, num_features, height, width), at reduced resolution."""
         x = self.stem(x)
         for index in range(len(self.stages)):
             x = self._stage(index, x)
@@ -184,7 +185,7 @@ class ResidualNet(nn.Module):
         return out
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Features -> class scores, or what the classifier would read when `pre_logits`."""
+        """Map features to logits, or to the input of the classifier if `pre_logits`."""
         out: Tensor = self.head(x, pre_logits=pre_logits)
         return out
 
@@ -193,7 +194,7 @@ class ResidualNet(nn.Module):
 
 
 def create_block(variant: Variant, in_chs: int, width: int, stride: int, drop_path: float) -> nn.Module:
-    """One block of `variant`: timm's own for post-activation with a shortcut, ours for what timm lacks."""
+    """Create one block: the one of timm for post-activation with a shortcut, otherwise one of `arch.blocks`."""
     layers: dict[str, Any] = {
         "act_layer": get_act_layer(variant.act),
         "attn_layer": attention_layer(variant.attention),
@@ -203,11 +204,8 @@ def create_block(variant: Variant, in_chs: int, width: int, stride: int, drop_pa
         return PlainBlock(in_chs, width, stride, **layers)
     out_chs = width * (EXPANSION if variant.block == "bottleneck" else 1)
     shortcut = _create_shortcut(variant, in_chs, out_chs, stride) if stride > 1 or in_chs != out_chs else None
-    inner = round(width * variant.inner_ratio)
     if variant.order != "post":
-        convs = branch_convs(
-            variant.block, in_chs, width, inner, stride=stride, groups=variant.groups, blur=variant.blurpool
-        )
+        convs = branch_convs(variant, in_chs, width, stride)
         pyramid = variant.order == "pyramid"
         return PreActBlock(
             in_chs, convs, stride=stride, shortcut=shortcut, pyramid=pyramid, drop_path=drop_path, **layers
@@ -215,7 +213,8 @@ def create_block(variant: Variant, in_chs: int, width: int, stride: int, drop_pa
     layers["drop_path"] = DropPath(drop_path) if drop_path else None
     if variant.block == "basic":
         return BasicBlock(in_chs, width, stride, shortcut, **layers)
-    # timm computes the inner width as floor(width * base_width / 64) * groups; the half keeps it clear of rounding
+    # timm computes the inner width as floor(width * base_width / 64) * groups; adding 0.5 avoids rounding down
+    inner = round(width * variant.inner_ratio)
     base_width: Any = (inner // variant.groups + 0.5) * 64 / width
     return Bottleneck(in_chs, width, stride, shortcut, variant.groups, base_width, **layers)
 
@@ -225,5 +224,5 @@ def _create_shortcut(variant: Variant, in_chs: int, out_chs: int, stride: int) -
         return PadShortcut(in_chs, out_chs, stride)
     create = downsample_avg if variant.shortcut == "avg" else downsample_conv
     shortcut: Any = create(in_chs, out_chs, 1, stride)
-    # a pre-activation shortcut has no norm of its own: drop the last of (pool,) convolution, norm
+    # a pre-activation shortcut has no norm: drop the last layer of ([pool], convolution, norm)
     return nn.Sequential(*list(shortcut)[:-1]) if variant.order != "post" else nn.Sequential(*shortcut)

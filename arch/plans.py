@@ -1,7 +1,7 @@
-"""`PLANS`: whole ablations under a name, from a baseline to a proposal. In a spec the name stands for its steps.
+"""`PLANS`: named ablations from a baseline to a proposal. In a spec, the name stands for all steps of the plan.
 
-`ablate run seresnet50d_s1` trains every step of it, and `seresnet50d_s1+cbam` one more; `budget-check seresnet50d_s1`
-and `timm.create_model("cifar_seresnet50d_s1")` take the net that the last step ends in.
+`ablate run seresnet50d_s1` trains every step, and `ablate run seresnet50d_s1+cbam` one step more.
+`budget-check seresnet50d_s1` and `timm.create_model("cifar_seresnet50d_s1")` use the architecture after the last step.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class NamedPlan:
-    """A sequence of steps and why each of them is taken."""
+    """A sequence of steps and the reasons for them."""
 
     spec: str
     aim: str  # one line
@@ -19,18 +19,18 @@ class NamedPlan:
 PLANS: dict[str, NamedPlan] = {
     "seresnet50d_s1": NamedPlan(
         spec="resnet50+avg_down+last_stride+se+silu+drop_path=0.2",
-        aim="the proposal for cifar100: more than 82% under 30M parameters and two hours",
+        aim="the proposal for cifar100: over 82% top-1 with under 30M parameters and two hours of training",
         evidence="""26,236,244 parameters and 1.99 GMACs for 100 classes at 32 px.
 
-Published: this trunk (stride 1 in the last stage, 23.7M) reaches 82.1 to 82.2% in 300 epochs with crop and flip, and
-81.91% in 200 epochs with ResNet-D's average-pooled shortcuts (He et al. 2019, arXiv:1812.01187), each of which was
-measured alone: +0.38 (avg_down) and +0.14 (last_stride). SE added 0.8 to 1.2 points to ResNets of 18 to 50 layers on
-CIFAR-100 (Hu et al. 2018, arXiv:1709.01507, and later tables). SiLU and stochastic depth (Huang et al. 2016,
-arXiv:1603.09382) are arguments: a net of 26M parameters fits its 50,000 training images wholly, so what regularises
-without changing the recipe should pay. The total for 200 epochs is an expectation and not a result until the records
-under benchmarks/results/ say so.
+Published results: this backbone (stride 1 in the last stage, 23.7M parameters) reaches 82.1 to 82.2% in 300 epochs
+with crop and flip, and 81.91% in 200 epochs with the average-pooled shortcuts of ResNet-D (He et al. 2019,
+arXiv:1812.01187). Measured separately, these two steps added 0.38 (avg_down) and 0.14 points (last_stride). SE added
+0.8 to 1.2 points to ResNets with 18 to 50 layers on CIFAR-100 (Hu et al. 2018, arXiv:1709.01507, and later tables).
+SiLU and stochastic depth (Huang et al. 2016, arXiv:1603.09382) rest on an argument: a network with 26M parameters can
+fit all 50,000 training images, so regularization that leaves the recipe unchanged should help. The accuracy after 200
+epochs is an expectation, not a result, until benchmarks/results/ contains the records.
 
-Not chosen: wrn28_8+se and PyramidNets of 164 to 272 layers, of which the latter have the best published numbers (83.0
-to 83.65 in 300 epochs), cost 1.7 to 2.3 times the MACs, in thin layers that run far below the matrix rate.""",
+Alternatives not chosen: wrn28_8+se and PyramidNets with 164 to 272 layers. The latter have the best published accuracy
+(83.0 to 83.65% in 300 epochs), but both cost 1.7 to 2.3 times the MACs, in thin layers far below the matrix rate.""",
     ),
 }

@@ -1,11 +1,12 @@
-"""The spec language: `baseline+se-se+cbam` to steps, rows and variants. Knows no torch.
+"""The spec language: parse `baseline+se-se+cbam` into steps and variants.
 
     spec  = base, { ("+" | "-"), part, [ "=", value ] }
-    base  = a name of BASES; or one of PLANS, which stands for its own base and steps;
-            or "timm/", a name of timm's, [ "/", pixels ], which takes no parts
-    part  = a name of PARTS; "-part" takes back an earlier "+part"
+    base  = a name in BASES
+          | a name in PLANS, which stands for the base and the steps of that plan
+          | "timm/", a timm model name, [ "/", pixels ], which accepts no parts
+    part  = a name in PARTS; "-part" removes an earlier "+part"
 
-Each row of an ablation is the row before with one step applied.
+Each row of a sequential ablation is the previous row with one more step.
 """
 
 import re
@@ -24,7 +25,7 @@ Architecture = Variant | TimmModel
 MAX_STEPS = 100
 WORD = re.compile(r"[A-Za-z0-9_./]*")
 TIMM = re.compile(r"timm/(?P<name>[A-Za-z0-9_.]+)(?:/(?P<size>[0-9]{1,4}))?")
-SIZES = (16, 1024)  # pixels that a timm model's input may have
+MIN_INPUT_PIXELS, MAX_INPUT_PIXELS = 16, 1024  # side length of the input of a timm model
 STEP = re.compile(r"(?P<sign>[+-])(?P<part>[^+\-=]*)(?:=(?P<value>[0-9.]+[eE][+-]?[0-9]+|[^+\-=]*))?")
 
 
@@ -37,8 +38,8 @@ class Step:
     value: float | int | str | None = None
 
     def __str__(self) -> str:
-        takes = PARTS[self.part].value
-        if self.value is None or (takes is not None and self.value == takes.default):
+        value_type = PARTS[self.part].value
+        if self.value is None or (value_type is not None and self.value == value_type.default):
             return f"{self.sign}{self.part}"
         value = self.value if isinstance(self.value, str) else str(self.value).removesuffix(".0")
         return f"{self.sign}{self.part}={value}"
@@ -46,7 +47,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Spec:
-    """A base and the steps taken from it; the first `start` steps belong to the first row."""
+    """A base and a sequence of steps. The first `start` steps belong to the first row."""
 
     base: str
     steps: tuple[Step, ...] = ()
@@ -57,24 +58,28 @@ class Spec:
 
     @property
     def architecture(self) -> Architecture:
-        """What it describes: a model of timm's, or a variant of one of our bases. Raises InputError as `variant`."""
+        """The timm model or the variant that this spec describes. Raises InputError like `variant`."""
         timm = TIMM.fullmatch(self.base)
         return TimmModel(timm["name"], int(timm["size"] or 0)) if timm else self.variant()
 
     def variant(self) -> Variant:
-        """The architecture after all steps. Raises InputError where a step does not fit the base, or that is timm's."""
+        """Return the architecture after all steps.
+
+        Raises:
+            InputError: If a step does not fit the base, or the base is a timm model.
+        """
         if self.base not in BASES:
-            raise InputError(f"{self.base!r} takes no parts: they can be added to our own bases ({', '.join(BASES)})")
-        standing: list[Step] = []
+            raise InputError(f"{self.base!r} takes no parts; bases that do: {', '.join(BASES)}")
+        active: list[Step] = []
         for step in self.steps:
             if step.sign == "+":
-                standing.append(step)
+                active.append(step)
             else:
-                standing = [earlier for earlier in standing if earlier.part != step.part]
-        return reduce(_apply, standing, BASES[self.base].variant)
+                active = [earlier for earlier in active if earlier.part != step.part]
+        return reduce(_apply, active, BASES[self.base].variant)
 
     def simplified(self) -> "Spec":
-        """The same architecture without the steps that change nothing where they stand."""
+        """Return a spec of the same architecture without the steps that change nothing at their position."""
         kept = Spec(self.base)
         for step in self.steps:
             longer = Spec(self.base, (*kept.steps, step))
@@ -83,7 +88,7 @@ class Spec:
         return kept
 
     def path(self) -> list["Spec"]:
-        """The rows of the sequential ablation: the first row, then one more for each step."""
+        """Return the specs of a sequential ablation: the first row, then one per step."""
         lengths = range(self.start, len(self.steps) + 1)
         return [Spec(self.base, self.steps[:length], min(self.start, length)) for length in lengths]
 
@@ -97,11 +102,18 @@ def _apply(variant: Variant, step: Step) -> Variant:
 
 
 def parse(text: str, baseline: str | None = None) -> Spec:
-    """Reads a spec.
+    """Parse a spec.
 
-    text: such as `resnet18+width=2+drop_path=0.1`.
-    baseline: what the word `baseline` stands for, itself a spec; None where there is no benchmark to say so.
-    Raises InputError, in one line that names the word, its place (counted from 1) and the nearest valid name.
+    Args:
+        text: A spec such as `resnet18+width=2+drop_path=0.1`.
+        baseline: The spec that the word `baseline` stands for; None if there is no benchmark to define it.
+
+    Returns:
+        The parsed spec, whose architecture has been checked.
+
+    Raises:
+        InputError: If the spec is invalid. The message names the word, its position (counted from 1) and the closest
+            valid name.
     """
     if not text.strip():
         raise InputError("empty spec: give a base and parts, such as baseline+se+cbam")
@@ -114,62 +126,61 @@ def parse(text: str, baseline: str | None = None) -> Spec:
     elif word in BASES:
         spec = Spec(word)
     elif word.startswith("timm/"):
-        spec = _read_timm(word)
+        spec = _parse_timm(word)
     else:
         names = [*BASES, *PLANS, *(["baseline"] if baseline is not None else [])]
         raise unknown("base", word, names, f" at character 1 of {text!r}")
-    place = len(word)
-    while place < len(text):
-        step, end = _read_step(text, place)
-        _check_repeat(spec, step, f" at character {place + 2} of {text!r}")
+    position = len(word)
+    while position < len(text):
+        step, end = _parse_step(text, position)
+        _check_repeat(spec, step, f" at character {position + 2} of {text!r}")
         spec = Spec(spec.base, (*spec.steps, step), spec.start)
         if len(spec.steps) > MAX_STEPS:
             raise InputError(f"the spec has more than {MAX_STEPS} steps")
         spec.variant()
-        place = end
+        position = end
     return spec
 
 
-def _read_timm(word: str) -> Spec:
-    """A model of timm's, whose name is looked up when it is built: that takes seconds."""
+def _parse_timm(word: str) -> Spec:
+    """Parse a timm model. Its name is looked up when the model is built, since importing timm takes seconds."""
     match = TIMM.fullmatch(word)
     if match is None:
         raise InputError(f"{word!r} is not timm/NAME or timm/NAME/PIXELS, such as timm/resnet18/224")
-    least, most = SIZES
-    if match["size"] and not least <= int(match["size"]) <= most:
-        raise InputError(f"{word!r}: the input size must be from {least} to {most} pixels")
+    if match["size"] and not MIN_INPUT_PIXELS <= int(match["size"]) <= MAX_INPUT_PIXELS:
+        raise InputError(f"{word!r}: the input size must be {MIN_INPUT_PIXELS} to {MAX_INPUT_PIXELS} pixels")
     return Spec(word)
 
 
-def _read_step(text: str, place: int) -> tuple[Step, int]:
-    """Reads the step that starts at `place` and returns it with the place where it ends."""
-    match = STEP.match(text, place)
+def _parse_step(text: str, position: int) -> tuple[Step, int]:
+    """Parse the step that starts at `position` and return it with the position of its end."""
+    match = STEP.match(text, position)
     if match is None:
-        raise InputError(f"expected '+part' or '-part' at character {place + 1} of {text!r}")
-    name, value, where = match["part"], match["value"], f" at character {place + 2} of {text!r}"
+        raise InputError(f"expected '+part' or '-part' at character {position + 1} of {text!r}")
+    name, value, where = match["part"], match["value"], f" at character {position + 2} of {text!r}"
     if not name:
-        raise InputError(f"a part's name is missing{where}: valid: {', '.join(sorted(PARTS))}")
+        raise InputError(f"the name of a part is missing{where}: valid: {', '.join(sorted(PARTS))}")
     if name not in PARTS:
         raise unknown("part", name, PARTS, where)
-    takes = PARTS[name].value
+    value_type = PARTS[name].value
     if match["sign"] == "-" and value is not None:
         raise InputError(f"'-{name}'{where} takes no value")
     if match["sign"] == "-":
         return Step("-", name), match.end()
-    if takes is None:
+    if value_type is None:
         if value is not None:
             raise InputError(f"part {name!r}{where} takes no value")
         return Step("+", name), match.end()
     try:
-        return Step("+", name, takes.default if value is None else takes.read(value)), match.end()
+        return Step("+", name, value_type.default if value is None else value_type.parse(value)), match.end()
     except InputError as error:
         raise InputError(f"part {name!r}{where}: {error}") from error
 
 
 def _check_repeat(spec: Spec, step: Step, where: str) -> None:
-    """A part is added once, and taken back only while it stands."""
+    """Reject a part that is added twice, and one that is removed without having been added."""
     last = next((earlier.sign for earlier in reversed(spec.steps) if earlier.part == step.part), "-")
     if step.sign == "+" and last == "+":
-        raise InputError(f"part {step.part!r}{where} is there already: take it back with '-{step.part}' first")
+        raise InputError(f"cannot add {step.part!r}{where}: it was already added; remove it with '-{step.part}' first")
     if step.sign == "-" and last == "-":
-        raise InputError(f"part {step.part!r}{where} cannot be taken back: no '+{step.part}' stands before it")
+        raise InputError(f"cannot remove {step.part!r}{where}: it was not added")

@@ -1,4 +1,4 @@
-"""The stem, stages and head of a model of timm's, found in what it is made of: timm has no one name for them."""
+"""Find the stem, stages and head of a timm model. Their attribute names differ between timm architectures."""
 
 from itertools import chain
 
@@ -7,14 +7,17 @@ from torch import nn
 from arch.timm_net import TimmNet
 
 CONTAINERS = (nn.Sequential, nn.ModuleList)
-AROUND = ("downsample", "shortcut", "drop_path", "drop_path1")  # what timm's residual blocks have
+SHORTCUT_ATTRIBUTES = ("downsample", "shortcut", "drop_path", "drop_path1")  # of timm's residual blocks
 
 
 def timm_sections(net: TimmNet) -> dict[str, nn.Module]:
-    """Modules by section: "stem", what stands before the first stage; each "stage 1"...; "head", after the last.
+    """Group the modules of a timm model into sections.
 
-    A stage is a row of blocks: ResNet's layer1, EfficientNet's blocks.0, all blocks of a transformer. What stands
-    between stages, mostly nothing, is left out. A net in which no stages are found is a stem and a head.
+    A stage is a sequence of blocks, such as layer1 of a ResNet, blocks.0 of an EfficientNet, or all blocks of a
+    transformer. Modules between two stages are left out. A model without recognizable stages has only stem and head.
+
+    Returns:
+        The modules of "stem" (before the first stage), "stage 1", "stage 2"... and "head" (after the last stage).
     """
     parts = list(chain.from_iterable(_parts(child) for child in net.model.children()))
     places = [place for place, (_, is_stage) in enumerate(parts) if is_stage]
@@ -26,10 +29,11 @@ def timm_sections(net: TimmNet) -> dict[str, nn.Module]:
 
 
 def blocks_of(stage: nn.Module) -> list[nn.Module]:
-    """The blocks in a row that a stage is; [] where it is none."""
-    inner: nn.Module = getattr(stage, "blocks", stage)  # ConvNeXt's and Swin's stages hold a downsampling beside them
+    """Return the blocks of a stage, or [] if the module is not a stage."""
+    inner: nn.Module = getattr(stage, "blocks", stage)  # stages of ConvNeXt and Swin also contain a downsampling layer
     blocks = list(inner.children())
-    alike = len({type(block) for block in blocks}) == 1 and _layers(blocks[0]) > 1  # RegNet's stages, not a branch
+    # true of the stages of a RegNet, not of a branch
+    alike = len({type(block) for block in blocks}) == 1 and _layers(blocks[0]) > 1
     in_a_row = isinstance(inner, CONTAINERS) or alike
     return blocks if in_a_row and all(any(True for _ in block.children()) for block in blocks) else []
 
@@ -39,12 +43,13 @@ def _layers(block: nn.Module) -> int:
 
 
 def is_plain(blocks: list[nn.Module]) -> bool:
-    """Whether nothing leads around the layers of any of these blocks, as far as their attributes tell."""
-    return not any(getattr(b, "has_skip", any(hasattr(b, name) for name in AROUND)) for b in blocks)
+    """Return whether none of the blocks has a shortcut, judging by their attributes."""
+    return not any(getattr(b, "has_skip", any(hasattr(b, name) for name in SHORTCUT_ATTRIBUTES)) for b in blocks)
 
 
 def _parts(child: nn.Module) -> list[tuple[nn.Module, bool]]:
-    """A child of the model, or the parts of one that holds stages: (module, whether it is a stage)."""
-    if isinstance(child, CONTAINERS) and any(map(blocks_of, child.children())):  # EfficientNet's blocks, DenseNet
+    """Return (module, whether it is a stage) for a child of the model, or for its children if these are stages."""
+    # true of the blocks of an EfficientNet and the features of a DenseNet
+    if isinstance(child, CONTAINERS) and any(map(blocks_of, child.children())):
         return [(part, bool(blocks_of(part))) for part in child.children()]
     return [(child, bool(blocks_of(child)))]

@@ -1,4 +1,4 @@
-"""`TimmModel`: a model of timm's as a row of an ablation table, as data that builds nothing. Knows no torch."""
+"""`TimmModel`: a timm model as plain data, usable as a row of an ablation."""
 
 import hashlib
 import json
@@ -7,20 +7,23 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class TimmModel:
-    """A model of timm's by name. Two equal ones are one architecture and share one row.
+    """A timm model by name. Equal instances are one architecture and share one row.
 
-    Raises ValueError for a size below 0; whether timm knows the name is seen when it is built.
+    Whether timm has a model of this name is checked when the model is built.
+
+    Raises:
+        ValueError: If `input_size` is negative.
     """
 
-    name: str  # as timm.create_model takes it, without a pretrained tag
-    input_size: int = 0  # pixels each side that images are resized to, on the device; 0: as they are
+    name: str  # as in timm.create_model, without a pretrained tag
+    input_size: int = 0  # side length in pixels to which images are resized on the device; 0: no resizing
 
     def __post_init__(self) -> None:
         if self.input_size < 0:
             raise ValueError("input_size must be at least 0")
 
     def key(self) -> str:
-        """A hash as of `Variant.key`, and never equal to one: no variant has these fields."""
+        """Return a hash like `Variant.key`. It never equals the key of a variant, which has no such fields."""
         chosen: dict[str, str | int] = {"timm": self.name}
         if self.input_size:
             chosen["input_size"] = self.input_size

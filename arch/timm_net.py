@@ -1,5 +1,6 @@
-"""`TimmNet`: a model of timm's behind an adapter that gives it a benchmark's images as its weights want them."""
+"""`TimmNet`: a timm model with an adapter that normalizes and resizes images as its pretrained weights expect."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,28 +13,40 @@ from arch.errors import InputError, unknown
 from arch.timm_model import TimmModel
 
 
-class InputAdapter(nn.Module):
-    """Normalized images to those of another mean, standard deviation and size, on their device.
+@dataclass(frozen=True)
+class ImageFormat:
+    """How the images of a benchmark reach a model, which a timm model needs to know."""
 
-    (batch, in_chans, height, width) -> (batch, in_chans, size, size), or the same shape where size is 0. Each step
-    that would change nothing is left out. Bicubic with antialiasing is what most of timm's weights are trained and
-    tested with. Its backward pass is not deterministic on CUDA and never runs, since images take no gradient.
+    size: int | None = None  # side length in pixels; None: the default of the model if it has a fixed size
+    mean: float = 0.5  # with which every channel is normalized
+    std: float = 0.5
+
+
+DEFAULT_FORMAT = ImageFormat()
+
+
+class InputAdapter(nn.Module):
+    """Change the mean, standard deviation and size of normalized images, on their device.
+
+    Maps (batch, in_chans, height, width) to (batch, in_chans, size, size), or to the same shape if `size` is 0. Steps
+    that would change nothing are skipped. Most timm weights are trained and tested with antialiased bicubic resizing.
+    Its backward pass is nondeterministic on CUDA but never runs, because images need no gradient.
     """
 
     scale: Tensor | None
     shift: Tensor | None
 
     def __init__(self, scale: list[float], shift: list[float], size: int) -> None:
-        """scale, shift: of each channel."""
+        """Create an adapter from one `scale` and one `shift` per channel."""
         super().__init__()
         self.size = size
         changes = any(value != 1 for value in scale) or any(shift)
-        # not among the weights: they follow from the model's name and the recipe
+        # not saved with the weights, since they follow from the model name and the recipe
         self.register_buffer("scale", _per_channel(scale) if changes else None, persistent=False)
         self.register_buffer("shift", _per_channel(shift) if changes else None, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.scale is not None and self.shift is not None:  # first: there are fewer pixels than after resizing
+        if self.scale is not None and self.shift is not None:  # before resizing, while there are fewer pixels
             x = x * self.scale + self.shift
         if self.size and x.shape[-2:] != (self.size, self.size):
             x = F.interpolate(x, size=(self.size, self.size), mode="bicubic", antialias=True)
@@ -45,9 +58,9 @@ def _per_channel(values: list[float]) -> Tensor:
 
 
 class TimmNet(nn.Module):
-    """A model of timm's and what stands before it; see `build_timm`.
+    """A timm model behind an `InputAdapter`; see `build_timm`.
 
-    (batch, in_chans, height, width) -> (batch, num_classes). In its state_dict every name begins with "model.".
+    Maps (batch, in_chans, height, width) to (batch, num_classes). All names in its state_dict start with "model.".
     """
 
     def __init__(self, timm_model: TimmModel, adapter: InputAdapter, model: nn.Module, in_chans: int) -> None:
@@ -59,16 +72,16 @@ class TimmNet(nn.Module):
 
     @property
     def num_classes(self) -> int:
-        """Of the classifier that is there now."""
+        """Number of classes of the current classifier."""
         return int(self.model.num_classes)
 
     def get_classifier(self) -> nn.Module:
-        """The last layer; where timm's model has several, as a distilled one, a tuple of them."""
+        """Return the last layer, or a tuple of layers if the timm model has several heads, as distilled ones do."""
         classifier: nn.Module = self.model.get_classifier()
         return classifier
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Puts a fresh classifier for `num_classes` (0: none) and, where named, another pooling."""
+        """Replace the classifier by a new one for `num_classes` (0: none) and optionally change the pooling."""
         self.model.reset_classifier(num_classes, global_pool)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -76,36 +89,35 @@ class TimmNet(nn.Module):
         return out
 
 
-def build_timm(
-    model: TimmModel,
-    num_classes: int,
-    in_chans: int,
-    image_size: int | None = None,
-    mean: float = 0.5,
-    std: float = 0.5,
-) -> TimmNet:
-    """Builds a model of timm's with fresh weights, for images normalized by `mean` and `std` on every channel.
+def build_timm(model: TimmModel, num_classes: int, in_chans: int, images: ImageFormat = DEFAULT_FORMAT) -> TimmNet:
+    """Build a timm model with random weights.
 
-    image_size: pixels each side of the images that come; None: the model's own size is assumed where it needs one.
-    Raises InputError for an unknown name, a size that the model cannot be built for and a model without a classifier.
+    Args:
+        model: Name and input size of the model.
+        num_classes: Number of classes.
+        in_chans: Channels of the images.
+        images: Size and normalization of the images.
+
+    Raises:
+        InputError: If the name is unknown, the model cannot be built for this size, or it has no classifier.
     """
     _check_name(model.name)
-    net = _create(model.name, model.input_size or image_size, num_classes, in_chans)
-    if not hasattr(net, "reset_classifier"):  # a few encoders
-        raise InputError(f"timm/{model.name} has no classifier: choose a model that sorts images into classes")
-    return TimmNet(model, _adapter(net, model.input_size, in_chans, mean, std), net, in_chans)
+    net = _create(model.name, model.input_size or images.size, num_classes, in_chans)
+    if not hasattr(net, "reset_classifier"):  # true of a few encoders
+        raise InputError(f"timm/{model.name} has no classifier: choose an image classification model")
+    return TimmNet(model, _adapter(net, model.input_size, in_chans, images), net, in_chans)
 
 
 def _check_name(name: str) -> None:
     architecture, dot, _ = name.partition(".")
     if dot and is_model(architecture):
-        raise InputError(f"timm/{name} names weights, not only a model: timm/{architecture} is the model")
+        raise InputError(f"timm/{name} includes a pretrained tag: use the model name timm/{architecture}")
     if not is_model(name):
         raise unknown("model", name, list_models(), " of timm")
 
 
 def _create(name: str, size: int | None, num_classes: int, in_chans: int) -> nn.Module:
-    """Models of a fixed input size are built for `size`; the others take any."""
+    """Create the model, passing `size` to models with a fixed input size."""
     arguments: dict[str, Any] = {"num_classes": num_classes, "in_chans": in_chans}
     if size is None:
         return create_model(name, **arguments)
@@ -117,20 +129,20 @@ def _create(name: str, size: int | None, num_classes: int, in_chans: int) -> nn.
     except (ArithmeticError, AssertionError, RuntimeError, ValueError) as error:
         why = (str(error).splitlines() or [type(error).__name__])[0]
         cfg = get_pretrained_cfg(name)
-        own = f"; its own size is timm/{name}/{cfg.input_size[-1]}" if cfg is not None else ""
-        raise InputError(f"timm/{name} cannot be built for images of {size} pixels: {why}{own}") from error
+        default = f"; its default size is timm/{name}/{cfg.input_size[-1]}" if cfg is not None else ""
+        raise InputError(f"timm/{name} cannot be built for images of {size} pixels: {why}{default}") from error
     return create_model(name, **arguments)
 
 
-def _adapter(net: Any, size: int, in_chans: int, mean: float, std: float) -> InputAdapter:
-    """From (pixel - mean) / std to the same with the mean and std that timm's weights are trained with.
+def _adapter(net: Any, size: int, in_chans: int, images: ImageFormat) -> InputAdapter:
+    """Create the adapter from the given normalization to the one of the pretrained weights.
 
-    Left as it is where these are of another number of channels: no published weights fit such a net.
+    If the weights have a different number of channels, the images stay as they are: no published weights fit anyway.
     """
     cfg = net.pretrained_cfg
     pairs = list(zip(cfg["mean"], cfg["std"], strict=True))
     if len(pairs) != in_chans:
-        pairs = [(mean, std)] * in_chans
-    return InputAdapter(
-        [std / its_std for _, its_std in pairs], [(mean - its) / its_std for its, its_std in pairs], size
-    )
+        pairs = [(images.mean, images.std)] * in_chans
+    scale = [images.std / own_std for _, own_std in pairs]
+    shift = [(images.mean - own_mean) / own_std for own_mean, own_std in pairs]
+    return InputAdapter(scale, shift, size)

@@ -1,4 +1,4 @@
-"""`Variant`: everything that a row of an ablation table may change, as data that builds nothing."""
+"""`Variant`: the architecture as plain data, which is everything that a row of an ablation may change."""
 
 import hashlib
 import json
@@ -9,34 +9,35 @@ ORDERS = ("post", "pre", "pyramid")
 SHORTCUTS = ("conv", "avg", "pad")
 STEMS = ("conv3", "conv3_pool", "conv7", "conv7_pool", "deep", "patch2")
 POOLS = ("avg", "max", "avgmax", "catavgmax", "gem")
-EXPANSION = 4  # output channels of a bottleneck block, as a multiple of its stage's width
+EXPANSION = 4  # output channels of a bottleneck block / width of its stage
 
 
 @dataclass(frozen=True)
 class Variant:
-    """An image classifier of stages of equal blocks. Two equal variants are one architecture and share one row.
+    """An image classifier made of stages of equal blocks. Equal variants are one architecture and share one row.
 
-    Raises ValueError when the fields contradict each other.
+    Raises:
+        ValueError: If the fields contradict each other.
     """
 
     depths: tuple[int, ...]  # blocks in each stage
     widths: tuple[int, ...]  # channels of each stage, before a bottleneck's expansion
-    strides: tuple[int, ...]  # stride of each stage's first block
-    stem_width: int  # channels the stem puts out
-    block: str = "basic"  # one of BLOCKS: two residual kinds, and one 3x3 convolution without a shortcut
-    order: str = "post"  # where norm and activation stand: one of ORDERS
-    shortcut: str = "conv"  # how a shortcut changes shape: one of SHORTCUTS
+    strides: tuple[int, ...]  # stride of the first block of each stage
+    stem_width: int  # output channels of the stem
+    block: str = "basic"  # one of BLOCKS; "conv" is a single 3x3 convolution without a shortcut
+    order: str = "post"  # one of ORDERS: norm and activation after or before the convolution
+    shortcut: str = "conv"  # one of SHORTCUTS: how a shortcut changes the shape
     stem: str = "conv3"  # one of STEMS
-    growth: int = 0  # channels added evenly over all blocks (PyramidNet's alpha)
-    groups: int = 1  # groups of a bottleneck's 3x3 convolution (ResNeXt's cardinality)
-    inner_ratio: float = 1.0  # channels of a bottleneck's 3x3 convolution, per channel of its width
-    attention: tuple[str, ...] = ()  # at the end of each residual branch or plain block, in this order
-    attention_stages: tuple[int, ...] = ()  # the stages it stands in, counted from 1; empty: all
-    act: str = "relu"  # a name timm.layers.get_act_layer knows
-    blurpool: bool = False  # strided 3x3 convolutions become stride 1 and a blur
-    drop_path: float = 0.0  # stochastic depth of the last block; rises linearly from 0
-    dropout: float = 0.0  # before the classifier
-    pool: str = "avg"  # global pooling: one of POOLS
+    growth: int = 0  # channels added evenly over all blocks (alpha of PyramidNet)
+    groups: int = 1  # groups of the 3x3 convolution of a bottleneck (cardinality of ResNeXt)
+    inner_ratio: float = 1.0  # channels of the 3x3 convolution of a bottleneck / its width
+    attention: tuple[str, ...] = ()  # applied in this order at the end of each residual branch or plain block
+    attention_stages: tuple[int, ...] = ()  # stages that have attention, counted from 1; empty: all
+    act: str = "relu"  # a name that timm.layers.get_act_layer accepts
+    blurpool: bool = False  # replaces strided 3x3 convolutions by stride 1 and a blur
+    drop_path: float = 0.0  # stochastic depth rate of the last block, rising linearly from 0
+    dropout: float = 0.0  # dropout rate before the classifier
+    pool: str = "avg"  # one of POOLS: global pooling
 
     def __post_init__(self) -> None:
         for name, valid in (
@@ -49,23 +50,23 @@ class Variant:
             if getattr(self, name) not in valid:
                 raise ValueError(f"{name} must be one of {', '.join(valid)}")
         if not 0 < len(self.depths) == len(self.widths) == len(self.strides):
-            raise ValueError("depths, widths and strides must name the same number of stages")
+            raise ValueError("depths, widths and strides must have one entry per stage")
         if min(self.depths + self.widths + self.strides + (self.stem_width, self.groups)) < 1:
             raise ValueError("depths, widths, strides, stem width and groups must be at least 1")
         if not set(self.attention_stages) <= set(range(1, len(self.depths) + 1)):
             raise ValueError(f"attention_stages must be from 1 to {len(self.depths)}")
         if self.groups > 1 and self.block != "bottleneck":
-            raise ValueError("groups need bottleneck blocks (resnet50, resnext50, pyramidnet272)")
+            raise ValueError("groups require bottleneck blocks (resnet50, resnext50, pyramidnet272)")
         if self.block == "conv":
             self._check_plain()
         self._check_channels()
 
     def _check_plain(self) -> None:
-        """One convolution has no shortcut, around which it would be a linear layer (He et al. 2016, section 3.2)."""
+        """Reject options that need a shortcut: around one layer it would be linear (He et al. 2016, section 3.2)."""
         for name in ("order", "shortcut", "drop_path"):
             value = getattr(self, name)
             if value != getattr(Variant, name):
-                raise ValueError(f"{name} {value} needs residual blocks (basic, bottleneck): conv has no shortcut")
+                raise ValueError(f"{name} {value} requires residual blocks (basic, bottleneck): conv has no shortcut")
 
     def _check_channels(self) -> None:
         widths = sum(self.block_widths(), ())
@@ -75,13 +76,13 @@ class Variant:
         expansion = EXPANSION if self.block == "bottleneck" else 1
         channels = [self.stem_width, *(width * expansion for width in widths)]
         if self.shortcut == "pad" and channels != sorted(channels):
-            raise ValueError("pad shortcuts cannot narrow a net: a stage has fewer channels than what is before it")
+            raise ValueError("pad shortcuts cannot reduce channels: a stage has fewer channels than the one before")
 
     def block_widths(self) -> tuple[tuple[int, ...], ...]:
-        """The width of every block, a tuple a stage; they grow block by block where `growth` says so.
+        """Return the width of every block, one tuple per stage.
 
-        PyramidNet (Han et al. 2017, arXiv:1610.02915), section 2.1: each block adds growth / (number of blocks),
-        rounded down.
+        With `growth`, each block adds growth / (number of blocks) channels, rounded down (PyramidNet, Han et al. 2017,
+        arXiv:1610.02915, section 2.1).
         """
         blocks, done, stages = sum(self.depths), 0, []
         for depth, width in zip(self.depths, self.widths, strict=True):
@@ -90,13 +91,13 @@ class Variant:
         return tuple(stages)
 
     def attention_in(self, stage: int) -> tuple[str, ...]:
-        """The attention layers in each block of a stage, counted from 1."""
+        """Return the attention layers in each block of a stage, counted from 1."""
         return self.attention if not self.attention_stages or stage in self.attention_stages else ()
 
     def key(self) -> str:
-        """A hash that is equal for equal architectures, on every machine and in every version.
+        """Return a hash that is equal for equal architectures on every machine and in every version.
 
-        Fields at their default are left out, so that a field added later changes no old key.
+        Fields at their default are left out, so that adding a field changes no existing key.
         """
         chosen = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
         chosen |= {

@@ -7,7 +7,7 @@ import torch
 from arch.models import build
 from arch.net import ResidualNet
 from arch.spec import Architecture
-from arch.timm_net import TimmNet
+from arch.timm_net import ImageFormat, TimmNet
 from benchmarks.definition.benchmark import Benchmark
 from benchmarks.definition.overrides import PREVIOUS, UNIFORM, RunConfig
 from benchmarks.training.distillation import Distiller
@@ -16,7 +16,8 @@ from benchmarks.training.distillation import Distiller
 def fresh_model(architecture: Architecture, benchmark: Benchmark) -> ResidualNet | TimmNet:
     """With random weights, for the benchmark's images as its recipe normalizes them."""
     data, recipe = benchmark.data, benchmark.recipe
-    return build(architecture, data.num_classes, data.in_chans, data.image_size, recipe.mean, recipe.std)
+    images = ImageFormat(data.image_size, recipe.mean, recipe.std)
+    return build(architecture, data.num_classes, data.in_chans, images)
 
 
 def distiller_to_time(config: RunConfig, benchmark: Benchmark, device: torch.device) -> Distiller | None:

@@ -98,7 +98,7 @@ def test_a_pad_shortcut_is_as_large_as_a_strided_convolution(size: int) -> None:
 
 
 def test_a_pad_shortcut_cannot_narrow() -> None:
-    with pytest.raises(ValueError, match="cannot narrow"):
+    with pytest.raises(ValueError, match="cannot reduce channels"):
         PadShortcut(8, 4, stride=1)
 
 
@@ -107,7 +107,8 @@ def preact_block(
 ) -> PreActBlock:
     aa_layer = options.pop("aa_layer", None)
     blur = aa_layer is not None
-    convs = branch_convs(block, in_chs, width, width, stride=stride, groups=groups, blur=blur)
+    variant = Variant((1,), (width,), (1,), width, block=block, groups=groups, blurpool=blur)
+    convs = branch_convs(variant, in_chs, width, stride)
     defaults: dict[str, Any] = {"shortcut": None, "pyramid": False, "attn_layer": None, "drop_path": 0.0}
     built = PreActBlock(in_chs, convs, stride=stride, act_layer=nn.ReLU, aa_layer=aa_layer, **(defaults | options))
     shaken(built)
@@ -254,7 +255,9 @@ def test_attention_follows_the_activation_of_a_plain_block() -> None:
 def test_a_branch_has_one_strided_convolution_unless_a_blur_strides(
     block: str, shapes: list[tuple[int, ...]], blur: bool
 ) -> None:
-    convs = branch_convs(block, 8, 16, 32, stride=2, groups=2, blur=blur)
+    groups = 2 if block == "bottleneck" else 1
+    variant = Variant((1,), (16,), (1,), 8, block=block, groups=groups, inner_ratio=2.0, blurpool=blur)
+    convs = branch_convs(variant, 8, 16, 2)
     assert [tuple(layer.weight.shape) for layer in convs] == shapes
     assert [layer.kernel_size for layer in convs if layer.stride == (2, 2)] == ([] if blur else [(3, 3)])
 

@@ -245,7 +245,7 @@ def test_drop_rates_take_effect_when_the_model_is_made(case: Case) -> None:
 
 
 def test_a_net_without_shortcuts_has_no_drop_path() -> None:
-    with pytest.raises(ValueError, match=r"drop_path 0\.5 needs residual blocks"):
+    with pytest.raises(ValueError, match=r"drop_path 0\.5 requires residual blocks"):
         on_meta(("cifar_wide_cnn", {}), drop_path_rate=0.5)
     assert on_meta(("cifar_wide_cnn", {}), drop_path_rate=0.0)(images(2, 3, 16, 16)).shape == (2, 100)
 

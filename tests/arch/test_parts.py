@@ -19,7 +19,7 @@ from arch.variant import POOLS, STEMS, Variant
 
 BASIC = Variant((1, 2), (16, 32), (1, 2), stem_width=16)
 BOTTLENECK = Variant((1, 1), (32, 64), (1, 2), stem_width=32, block="bottleneck")
-TRUNKS = {
+BACKBONES = {
     "basic": BASIC,
     "bottleneck": BOTTLENECK,
     "pre-basic": replace(BASIC, order="pre"),
@@ -30,7 +30,7 @@ TRUNKS = {
 }
 NEED_RESIDUAL = ("preact", "avg_down", "pad_shortcut", "drop_path")
 FOUR_STAGES = Variant((1,) * 4, (32, 64, 128, 256), (1, 2, 2, 2), 32, block="bottleneck", attention=("eca",))
-SAYS_WHAT_IS_THERE = {"relu", "avg_pool", "block"}  # they undo another choice: these trunks have theirs already
+SAYS_WHAT_IS_THERE = {"relu", "avg_pool", "block"}  # they undo another choice: these backbones already have them
 ONE_STAGE = [f"{name}{stage}" for name in ("depth", "width") for stage in (1, 2, 3, 4)]
 ATTENTION = [name for name, part in PARTS.items() if part.apply.__qualname__.startswith("attention.")]
 WITH_REDUCTION = [name for name in ATTENTION if PARTS[name].value]
@@ -58,27 +58,27 @@ def restored_parts() -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    ("trunk", "name"),
+    ("backbone", "name"),
     [
-        (trunk, name)
-        for trunk in TRUNKS
+        (backbone, name)
+        for backbone in BACKBONES
         for name in PARTS
-        if ("bottleneck" in trunk or name != "groups") and name not in ("depth3", "depth4", "width3", "width4")
-        if trunk != "plain" or name not in NEED_RESIDUAL
+        if ("bottleneck" in backbone or name != "groups") and name not in ("depth3", "depth4", "width3", "width4")
+        if backbone != "plain" or name not in NEED_RESIDUAL
     ],
 )
-def test_every_part_trains_every_parameter_on_every_trunk(trunk: str, name: str) -> None:
-    assert_trains(applied(name, TRUNKS[trunk]))
+def test_every_part_trains_every_parameter_on_every_backbone(backbone: str, name: str) -> None:
+    assert_trains(applied(name, BACKBONES[backbone]))
 
 
 @pytest.mark.parametrize("name", NEED_RESIDUAL)
 def test_a_part_that_needs_a_shortcut_is_refused_in_one_line_where_there_is_none(name: str) -> None:
-    with pytest.raises(InputError, match=rf"^'\+{name}.*' does not fit: .* needs residual blocks .*no shortcut$"):
+    with pytest.raises(InputError, match=rf"^'\+{name}.*' does not fit: .* requires residual blocks .*no shortcut$"):
         parse(f"wide_cnn+{name}")
-    with pytest.raises(InputError, match="needs residual blocks"):
+    with pytest.raises(InputError, match="requires residual blocks"):
         parse(f"resnet8+{name}+block=conv")
-    with pytest.raises(InputError, match="needs residual blocks"):
-        parse("resnet8+drop_path+trunk=wide_cnn")
+    with pytest.raises(InputError, match="requires residual blocks"):
+        parse("resnet8+drop_path+backbone=wide_cnn")
 
 
 def refused(base: str) -> set[str]:
@@ -129,7 +129,7 @@ def test_what_a_search_tries_is_read_back_from_a_spec_and_applies(name: str) -> 
     candidates = value.candidates()
     assert len(set(candidates)) == len(candidates) > 0
     for candidate in candidates:
-        read = value.read(str(candidate))
+        read = value.parse(str(candidate))
         assert (read, type(read)) == (candidate, type(value.default))
         spec = parse(f"resnet50+eca+{name}={candidate}" if name != "eca" else f"resnet50+eca={candidate}")
         assert parse(str(spec)) == spec
@@ -157,8 +157,20 @@ def test_parts_that_take_each_others_place_are_one_group() -> None:
 
 def test_the_registrys_order_is_one_in_which_parts_can_be_applied() -> None:
     order = list(PARTS)
-    assert order[:2] == ["trunk", "block"]
-    steps = ["trunk", "block", "stem", "avg_down", "depth", "depth1", "groups", "se", "attention_stages", "silu", "gem"]
+    assert order[:2] == ["backbone", "block"]
+    steps = [
+        "backbone",
+        "block",
+        "stem",
+        "avg_down",
+        "depth",
+        "depth1",
+        "groups",
+        "se",
+        "attention_stages",
+        "silu",
+        "gem",
+    ]
     assert sorted(steps, key=order.index) == steps
     assert max(map(order.index, ["width", *ONE_STAGE])) < order.index("groups")
     assert max(map(order.index, ATTENTION)) < order.index("attention_stages")
@@ -231,13 +243,13 @@ def test_the_smallest_and_the_largest_reduction_train(name: str, reduction: int)
         ("hard_swish", F.hardswish),
     ],
 )
-@pytest.mark.parametrize("trunk", ["basic", "pre-basic"])
+@pytest.mark.parametrize("backbone", ["basic", "pre-basic"])
 def test_an_activation_takes_the_place_of_every_other(
-    name: str, function: Callable[[Tensor], Tensor], trunk: str
+    name: str, function: Callable[[Tensor], Tensor], backbone: str
 ) -> None:
-    net = build(applied(name, TRUNKS[trunk]), 10)
+    net = build(applied(name, BACKBONES[backbone]), 10)
     relus = [module for module in net.modules() if isinstance(module, nn.ReLU)]
-    last = net.norm[1] if trunk == "pre-basic" else net.stages.get_submodule("1.1.act2")
+    last = net.norm[1] if backbone == "pre-basic" else net.stages.get_submodule("1.1.act2")
     x = torch.linspace(-4, 4, 101)
     torch.testing.assert_close(last(x.clone()), function(x))
     assert bool(relus) == (name == "relu")
@@ -266,13 +278,13 @@ def test_every_pooling_has_a_part() -> None:
 
 
 @pytest.mark.parametrize("kind", STEMS)
-@pytest.mark.parametrize("trunk", ["basic", "pre-basic", "pyramid-basic"])
-def test_every_stem_trains_on_every_order(trunk: str, kind: str) -> None:
-    assert_trains(applied("stem", TRUNKS[trunk], kind))
+@pytest.mark.parametrize("backbone", ["basic", "pre-basic", "pyramid-basic"])
+def test_every_stem_trains_on_every_order(backbone: str, kind: str) -> None:
+    assert_trains(applied("stem", BACKBONES[backbone], kind))
 
 
 def test_width_multiplies_every_width() -> None:
-    wide = applied("width", TRUNKS["pyramid-basic"], 3.0)
+    wide = applied("width", BACKBONES["pyramid-basic"], 3.0)
     assert (wide.stem_width, wide.widths, wide.growth) == (48, (48, 48), 180)
 
 
@@ -330,14 +342,14 @@ def test_a_stage_that_is_not_there_is_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("base", BASES)
-def test_a_trunk_is_a_bases_whole_variant(base: str) -> None:
-    trunk = replace(BASES[base].variant, pool="avg")  # pooling belongs to the head
-    assert applied("trunk", TRUNKS["pyramid-bottleneck"], base) == trunk
+def test_a_backbone_is_a_bases_whole_variant(base: str) -> None:
+    backbone = replace(BASES[base].variant, pool="avg")  # pooling belongs to the head
+    assert applied("backbone", BACKBONES["pyramid-bottleneck"], base) == backbone
 
 
-def test_a_trunk_keeps_what_is_no_trunks_business() -> None:
+def test_a_backbone_keeps_what_is_no_backbones_business() -> None:
     parts = "+se+attention_stages=2+silu+blurpool+drop_path+dropout+gem"
-    assert parse(f"resnet8+depth=2{parts}+trunk=resnet50").variant() == parse(f"resnet50{parts}").variant()
+    assert parse(f"resnet8+depth=2{parts}+backbone=resnet50").variant() == parse(f"resnet50{parts}").variant()
 
 
 @pytest.mark.parametrize(("kind", "params"), [("basic", 11_220_132), ("bottleneck", 14_143_396), ("conv", 4_775_588)])
@@ -370,41 +382,41 @@ def test_a_number_is_read_up_to_its_bounds_and_no_further(name: str) -> None:
     value = PARTS[name].value
     assert value is not None
     kind = type(value.default)
-    assert value.read(str(kind(value.minimum))) == value.minimum
-    assert value.read(str(kind(value.maximum))) == value.maximum
-    assert value.read(str(value.default)) == value.default
+    assert value.parse(str(kind(value.minimum))) == value.minimum
+    assert value.parse(str(kind(value.maximum))) == value.maximum
+    assert value.parse(str(value.default)) == value.default
     for outside in kind(value.minimum - 1), kind(value.maximum + 1):
         with pytest.raises(InputError, match=r"from .* to "):
-            value.read(str(outside))
+            value.parse(str(outside))
 
 
 @pytest.mark.parametrize("text", ["", "x", "nan", "inf", "-inf", "1e999", "0,5", "0x1", "None", "1/2"])
 @pytest.mark.parametrize("value", [Value(0.5, 0.0, 1.0), Value(4, 0, 9), Value("deep", choices=STEMS)])
 def test_what_is_no_value_is_refused_with_the_valid_ones(value: Value, text: str) -> None:
     with pytest.raises(InputError) as caught:
-        value.read(text)
+        value.parse(text)
     assert repr(text) in str(caught.value)
     assert str(value) in str(caught.value)
 
 
 def test_a_choice_is_read_as_it_is_written() -> None:
-    assert [Value("deep", choices=STEMS).read(kind) for kind in STEMS] == list(STEMS)
+    assert [Value("deep", choices=STEMS).parse(kind) for kind in STEMS] == list(STEMS)
 
 
 def test_a_name_can_be_registered_only_once() -> None:
     before = dict(PARTS)
-    with pytest.raises(ValueError, match="'se' is registered already"):
+    with pytest.raises(ValueError, match="'se' is already registered"):
         attention("se", "again")
-    with pytest.raises(ValueError, match="'width' is registered already"):
+    with pytest.raises(ValueError, match="'width' is already registered"):
         register(Part("width", "again", lambda variant: variant))
     assert before == PARTS
 
 
 @pytest.mark.usefixtures("restored_parts")
-@pytest.mark.parametrize("trunk", ["resnet8", "resnet8+preact"])
-def test_an_attention_layer_of_ones_own_works_from_its_entry_to_the_net(trunk: str) -> None:
+@pytest.mark.parametrize("backbone", ["resnet8", "resnet8+preact"])
+def test_an_attention_layer_of_ones_own_works_from_its_entry_to_the_net(backbone: str) -> None:
     attention("channel_norm", "a test's own", layer="torch.nn:BatchNorm2d")
-    variant = parse(f"{trunk}+se+channel_norm").variant()
+    variant = parse(f"{backbone}+se+channel_norm").variant()
     ends = [module for module in build(variant, 10).modules() if isinstance(module, nn.Sequential) and len(module) == 2]
     own = [module for module in ends if type(module[0]).__name__ == "SEModule"]
     assert len(own) == 3
@@ -431,7 +443,7 @@ def test_no_part_of_a_test_stays() -> None:
 @pytest.mark.parametrize("text", ["1_6", " 8", "8 ", "\uff18", "+8", "8\n", "9" * 5000])
 def test_a_value_is_plain_digits(text: str) -> None:
     with pytest.raises(InputError, match="is not a whole number"):
-        PARTS["se"].value.read(text)  # type: ignore[union-attr]
+        PARTS["se"].value.parse(text)  # type: ignore[union-attr]
 
 
 def test_half_a_block_is_rounded_up() -> None:

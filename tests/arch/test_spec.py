@@ -109,7 +109,7 @@ def test_a_step_after_a_plans_name_is_one_more_row() -> None:
 
 def test_a_plans_own_steps_can_be_taken_back_but_not_added_again() -> None:
     assert parse("seresnet50d_s1-se").variant().attention == ()
-    assert "is there already" in refusal("seresnet50d_s1+se")
+    assert "was already added" in refusal("seresnet50d_s1+se")
 
 
 def test_a_plan_as_the_baseline_is_the_first_row() -> None:
@@ -141,8 +141,11 @@ def test_an_unknown_base_names_bases_and_plans() -> None:
         ("resnet8+se=16-se", "resnet8+se-se"),
         ("resnet8+se+attention_stages=34", "resnet8+se+attention_stages"),
         ("resnet8+se+attention_stages=12-se", "resnet8+se+attention_stages=12-se"),
-        ("resnet8+trunk=resnet18", "resnet8+trunk"),
-        ("resnet8+trunk=wrn16_8+depth2=2.0+width3=1.50-trunk", "resnet8+trunk=wrn16_8+depth2+width3=1.5-trunk"),
+        ("resnet8+backbone=resnet18", "resnet8+backbone"),
+        (
+            "resnet8+backbone=wrn16_8+depth2=2.0+width3=1.50-backbone",
+            "resnet8+backbone=wrn16_8+depth2+width3=1.5-backbone",
+        ),
         ("resnet8+block=bottleneck", "resnet8+block"),
     ],
 )
@@ -172,7 +175,7 @@ def test_every_part_with_its_default_prints_as_its_name(name: str) -> None:
         ("resnet8+drop_path=0", 0.0),
         ("resnet8+stem=conv3_pool", "conv3_pool"),
         ("resnet8+attention_stages=12", "12"),
-        ("resnet8+trunk=wrn16_8", "wrn16_8"),
+        ("resnet8+backbone=wrn16_8", "wrn16_8"),
         ("resnet8+depth2=3", 3.0),
     ],
 )
@@ -209,15 +212,15 @@ def test_a_step_may_follow_an_exponent() -> None:
         ("resnet18+preact", "preact_resnet18"),
         ("resnet50+preact", "preact_resnet50"),
         ("resnet50+preact", "preact_resnet18+depth1=1.5+depth2=2+depth3=3+depth4=1.5+block"),
-        ("wrn16_8+preact", "resnet18+trunk=wrn16_8"),
+        ("wrn16_8+preact", "resnet18+backbone=wrn16_8"),
         ("resnet8+depth=2", "resnet8+depth1=2+depth2=2+depth3=2"),
         ("resnet8+attention_stages=12", "resnet8"),
         ("resnet8+se+attention_stages=123", "resnet8+se"),
         ("resnet8+se+attention_stages=34", "resnet8+se+attention_stages=3"),
         ("resnet8+se+attention_stages=12-se", "resnet8"),
-        ("resnet18+se+attention_stages=34+trunk=resnet8", "resnet8+se+attention_stages=3"),
-        ("resnet18+se+attention_stages=123+trunk=resnet8", "resnet8+se"),
-        ("resnet18+trunk=resnet8", "resnet8"),
+        ("resnet18+se+attention_stages=34+backbone=resnet8", "resnet8+se+attention_stages=3"),
+        ("resnet18+se+attention_stages=123+backbone=resnet8", "resnet8+se"),
+        ("resnet18+backbone=resnet8", "resnet8"),
     ],
 )
 def test_two_spellings_of_one_architecture_are_one_key(one: str, other: str) -> None:
@@ -251,10 +254,10 @@ def test_different_architectures_have_different_keys() -> None:
         ("resnet18+", ["name is missing", "character 10 "]),
         ("resnet18-", ["name is missing", "character 10 "]),
         ("resnet18+se+=3", ["name is missing", "character 13 "]),
-        ("resnet18+se+cbam+se", ["'se'", "character 18 ", "there already", "'-se'"]),
-        ("resnet18+se=8+se=4", ["'se'", "character 15 ", "there already"]),
-        ("resnet18-se", ["'se'", "character 10 ", "cannot be taken back"]),
-        ("resnet18+se-se-se", ["'se'", "character 16 ", "cannot be taken back"]),
+        ("resnet18+se+cbam+se", ["'se'", "character 18 ", "already added", "'-se'"]),
+        ("resnet18+se=8+se=4", ["'se'", "character 15 ", "already added"]),
+        ("resnet18-se", ["'se'", "character 10 ", "it was not added"]),
+        ("resnet18+se-se-se", ["'se'", "character 16 ", "it was not added"]),
         ("resnet18+se-se=3", ["'-se'", "character 13 ", "takes no value"]),
         ("resnet18+se-se=", ["'-se'", "takes no value"]),
         ("resnet18+avg_down=2", ["'avg_down'", "character 10 ", "takes no value"]),
@@ -275,7 +278,7 @@ def test_different_architectures_have_different_keys() -> None:
         ("resnet18+stem=conv5", ["'stem'", "'conv5'", "one of ", "conv7_pool"]),
         ("resnet18+stem=2", ["'stem'", "'2'", "one of "]),
         ("timm/resnet18+se", ["'timm/resnet18' takes no parts", "resnet8, "]),
-        ("timm/resnet18/224-se", ["'se'", "character 19 ", "cannot be taken back"]),
+        ("timm/resnet18/224-se", ["'se'", "character 19 ", "it was not added"]),
         ("timm/", ["'timm/'", "timm/NAME or timm/NAME/PIXELS", "timm/resnet18/224"]),
         ("timm//224", ["'timm//224'", "timm/NAME/PIXELS"]),
         ("timm/resnet18/", ["'timm/resnet18/'", "timm/NAME/PIXELS"]),
@@ -296,11 +299,11 @@ def test_different_architectures_have_different_keys() -> None:
         ("resnet8+depth4", ["'+depth4'", "there are 3 stages"]),
         ("resnet8+width4=0.5", ["'+width4=0.5'", "there are 3 stages"]),
         ("resnet8+se+attention_stages=4", ["'+attention_stages=4'", "there are 3 stages"]),
-        ("resnet18+se+attention_stages=4+trunk=resnet8", ["'+trunk=resnet8'", "there are 3 stages"]),
+        ("resnet18+se+attention_stages=4+backbone=resnet8", ["'+backbone=resnet8'", "there are 3 stages"]),
         ("resnet18+se+attention_stages=43", ["'attention_stages'", "'43'", "one of ", "34, "]),
-        ("resnet18+trunk=resnet19", ["'trunk'", "'resnet19'", "one of ", "wrn16_8"]),
+        ("resnet18+backbone=resnet19", ["'backbone'", "'resnet19'", "one of ", "wrn16_8"]),
         ("resnext50+block=basic", ["'+block=basic'", "groups need bottleneck"]),
-        ("resnet18+pad_shortcut+width1=0.5", ["'+width1=0.5'", "cannot narrow"]),
+        ("resnet18+pad_shortcut+width1=0.5", ["'+width1=0.5'", "cannot reduce channels"]),
         ("resnet18 +se", ["'+part' or '-part'", "character 9 "]),
         ("resnet18+se=8=9", ["'+part' or '-part'", "character 14 "]),
         ("resnet18+se \n", [r"unknown part 'se \n'", "did you mean 'se'?"]),
@@ -318,8 +321,8 @@ def test_what_cannot_be_read_is_named_in_one_line(text: str, says: list[str]) ->
     [
         ("baseline++se", "resnet18", ["name is missing", "character 10 ", "'baseline++se'"]),
         ("baselin+se", "resnet18", ["unknown base 'baselin'", "did you mean 'baseline'?"]),
-        ("baseline+se", "resnet18+se", ["'se'", "character 10 ", "there already"]),
-        ("baseline-se", "resnet18", ["'se'", "character 10 ", "cannot be taken back"]),
+        ("baseline+se", "resnet18+se", ["'se'", "character 10 ", "already added"]),
+        ("baseline-se", "resnet18", ["'se'", "character 10 ", "it was not added"]),
         ("baseline+groups", "resnet18", ["'+groups'", "bottleneck"]),
         ("baseline", "resnet19", ["unknown base 'resnet19'", "did you mean 'resnet18'?"]),
     ],

@@ -3,7 +3,7 @@ import torch
 
 from arch.describe import describe
 from arch.timm_model import TimmModel
-from arch.timm_net import build_timm
+from arch.timm_net import ImageFormat, build_timm
 
 SHAPE = (3, 32, 32)
 
@@ -22,7 +22,7 @@ SHAPE = (3, 32, 32)
 )
 def test_the_sections_of_many_kinds_of_models_are_found(name: str, blocks: list[int], block: str, plain: bool) -> None:
     with torch.device("meta"):
-        net = build_timm(TimmModel(name), 10, 3, 32)
+        net = build_timm(TimmModel(name), 10, 3, ImageFormat(32))
     stem, *stages, head = describe(net, SHAPE)
     assert (stem.name, head.name, head.branch[-1], head.output) == ("stem", "head", "linear 10", (10,))
     assert [stage.name for stage in stages] == [f"stage {number}" for number in range(1, len(blocks) + 1)]
@@ -33,7 +33,7 @@ def test_the_sections_of_many_kinds_of_models_are_found(name: str, blocks: list[
 
 
 def test_the_sections_of_a_resnet_are_those_of_its_resized_images() -> None:
-    resnet = build_timm(TimmModel("resnet18", 64), 10, 3, 32)
+    resnet = build_timm(TimmModel("resnet18", 64), 10, 3, ImageFormat(32))
     sections = describe(resnet, SHAPE)
     assert [section.output for section in sections] == [
         (64, 16, 16), (64, 16, 16), (128, 8, 8), (256, 4, 4), (512, 2, 2), (10,)

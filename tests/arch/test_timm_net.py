@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from arch.errors import InputError
 from arch.timm_model import TimmModel
-from arch.timm_net import TimmNet, build_timm
+from arch.timm_net import ImageFormat, TimmNet, build_timm
 from benchmarks.budget.cost import count_on_meta, measure_cost
 
 SHAPE = (3, 32, 32)
@@ -20,7 +20,7 @@ IMAGENET = (torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.2
 def resnet() -> TimmNet:
     """At 64 pixels, in evaluation mode."""
     torch.manual_seed(0)
-    net = build_timm(TimmModel("resnet18", 64), 10, 3, 32)
+    net = build_timm(TimmModel("resnet18", 64), 10, 3, ImageFormat(32))
     net.eval()
     return net
 
@@ -36,17 +36,17 @@ def test_images_reach_timms_model_resized_and_normalized_as_its_weights_want_the
 @torch.no_grad()
 def test_another_recipes_normalization_is_taken_back() -> None:
     pixels = torch.rand(2, *SHAPE)
-    net = build_timm(TimmModel("resnet18"), 10, 3, 32, 0.4, 0.2)
+    net = build_timm(TimmModel("resnet18"), 10, 3, ImageFormat(32, 0.4, 0.2))
     torch.testing.assert_close(net.adapter((pixels - 0.4) / 0.2), (pixels - IMAGENET[0]) / IMAGENET[1])
 
 
 @pytest.mark.parametrize("in_chans", [1, 3])
 def test_what_would_change_nothing_is_left_out(in_chans: int) -> None:
     name = "tf_efficientnet_lite0" if in_chans == 3 else "resnet18"  # 0.5, 0.5; no weights for one channel
-    net = build_timm(TimmModel(name), 10, in_chans, 32)
+    net = build_timm(TimmModel(name), 10, in_chans, ImageFormat(32))
     images = torch.rand(2, in_chans, 32, 32)
     assert net.adapter(images) is images
-    assert build_timm(TimmModel(name, 32), 10, in_chans, 32).adapter(images) is images
+    assert build_timm(TimmModel(name, 32), 10, in_chans, ImageFormat(32)).adapter(images) is images
     assert net.eval()(images).shape == (2, 10)
 
 
@@ -71,7 +71,7 @@ def test_channels_last_images_stay_so(resnet: TimmNet) -> None:
 
 @pytest.mark.parametrize("size", [0, 224])
 def test_cost_is_that_of_the_plain_model_at_the_size_that_reaches_it(size: int) -> None:
-    cost = measure_cost(build_timm(TimmModel("resnet18", size), 1000, 3, 32), SHAPE, 4)
+    cost = measure_cost(build_timm(TimmModel("resnet18", size), 1000, 3, ImageFormat(32)), SHAPE, 4)
     plain = timm.create_model("resnet18").eval()
     counted = FlopCountAnalysis(plain, torch.zeros(1, 3, size or 32, size or 32))
     counted.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
@@ -83,8 +83,8 @@ def test_cost_is_that_of_the_plain_model_at_the_size_that_reaches_it(size: int) 
 
 @pytest.mark.parametrize("model", [TimmModel("resnet18", 64), TimmModel("vit_tiny_patch16_224", 32)])
 def test_it_can_be_counted_without_memory(model: TimmModel) -> None:
-    meta = count_on_meta(lambda: build_timm(model, 10, 3, 32), SHAPE)
-    real = build_timm(model, 10, 3, 32)
+    meta = count_on_meta(lambda: build_timm(model, 10, 3, ImageFormat(32)), SHAPE)
+    real = build_timm(model, 10, 3, ImageFormat(32))
     assert meta.params == sum(parameter.numel() for parameter in real.parameters())
     assert meta.output_shape == (1, 10)
     assert meta.macs_torch is not None
@@ -93,7 +93,7 @@ def test_it_can_be_counted_without_memory(model: TimmModel) -> None:
 
 def test_a_model_of_a_fixed_size_is_built_for_the_images() -> None:
     images = torch.zeros(1, *SHAPE)
-    assert build_timm(TimmModel("vit_tiny_patch16_224"), 10, 3, 32)(images).shape == (1, 10)
+    assert build_timm(TimmModel("vit_tiny_patch16_224"), 10, 3, ImageFormat(32))(images).shape == (1, 10)
     with torch.device("meta"):
         own = build_timm(TimmModel("vit_tiny_patch16_224"), 10, 3)
     assert own.model.patch_embed.img_size == (224, 224)
@@ -126,6 +126,6 @@ def test_an_encoder_is_refused() -> None:
 
 
 def test_training_gives_every_weight_a_gradient() -> None:
-    net: nn.Module = build_timm(TimmModel("resnet10t", 48), 10, 3, 32)
+    net: nn.Module = build_timm(TimmModel("resnet10t", 48), 10, 3, ImageFormat(32))
     net(torch.rand(4, *SHAPE)).sum().backward()
     assert all(parameter.grad is not None for parameter in net.parameters())
