@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from arch.blocks import GeM, PadShortcut, PlainBlock, PreActBlock, branch_convs, conv, create_stem, stem_stride
-from arch.variant import ORDERS, STEMS
+from arch.variant import ORDERS, STEMS, Variant
 
 
 @pytest.fixture(autouse=True)
