@@ -1,1 +1,1 @@
-"""Everything that makes two numbers comparable: data, recipe, budget, measurement and records."""
+"""Everything that makes two numbers comparable: data sets, recipes, budgets, training, measurement and records."""

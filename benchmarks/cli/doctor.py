@@ -1,4 +1,4 @@
-"""What a bug report needs, and whether a training works here at all. Knows no torch."""
+"""`ablate doctor`: everything a bug report needs, and whether training works on this computer."""
 
 import os
 import platform
@@ -13,22 +13,28 @@ import psutil
 from platformdirs import user_cache_path
 
 from arch.errors import InputError
-from benchmarks.definition.versions import commit, installed, versions
+from benchmarks.definition.versions import commit, installed_version, versions
 from benchmarks.execution import local
 from benchmarks.execution.device import resolve_device
-from benchmarks.execution.local import WorkerFailed
+from benchmarks.execution.executor import WorkerFailed
 from benchmarks.execution.progress import Report
-from benchmarks.records.lock import holder_of
+from benchmarks.records.lock import FolderLock
 from benchmarks.records.store import RecordStore
 from benchmarks.sandbox.sandbox import best_sandbox
 
 PACKAGES = ("torchvision", "fvcore", "pandas", "scipy", "safetensors", "pydantic", "ray", "onnx")
-LEAST_SPACE = 2**30  # bytes: two generations of a checkpoint, the weights and the decoded images of a first study
+MIN_FREE_BYTES = 2**30  # for two checkpoints, the weights and the decoded images of a first study
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report; `problem` says what is wrong with it and what to do, and is empty where nothing is."""
+    """One line of the report.
+
+    Attributes:
+        topic: What was examined.
+        text: What was found.
+        problem: What is wrong and what to do; "" if nothing is wrong.
+    """
 
     topic: str
     text: str
@@ -36,74 +42,91 @@ class Finding:
 
 
 def examine(out: Path, device: str, report: Report) -> Iterator[Finding]:
-    """Everything that can be known of this installation, one finding after the other; the slowest comes last."""
-    made = versions() | {name: installed(name) for name in PACKAGES}
-    yield Finding("versions", ", ".join(f"{name} {version}" for name, version in made.items()))
+    """Examine the installation and yield one finding after another, the slowest last.
+
+    Args:
+        out: The output folder to examine.
+        device: The device to examine, as the user gave it.
+        report: Receives the progress of the self-test.
+    """
+    packages = versions() | {name: installed_version(name) for name in PACKAGES}
+    yield Finding("versions", ", ".join(f"{name} {version}" for name, version in packages.items()))
     yield Finding("commit", commit() or "not a git checkout")
-    memory = psutil.virtual_memory()
-    cores = f"{os.cpu_count()} logical cores, {_gib(memory.available)} of {_gib(memory.total)} memory free"
-    yield Finding("computer", f"{platform.platform()}, {cores}")
-    yield (
-        Finding("sandbox", sandbox)
-        if (sandbox := best_sandbox()) != "none"
-        else Finding("sandbox", "none", "budget-check judges .py files with --trust only: install bubblewrap")
-    )
+    yield Finding("computer", _describe_computer())
+    yield _examine_sandbox()
     for topic, folder in (("--out", out), ("cache", user_cache_path("timm-ablate"))):
-        yield _folder(topic, folder)
-    yield _records(out)
-    yield _tried("device", lambda: _device(device, report))
-    yield _tried("self-test", lambda: _self_test(device, report))
+        yield _examine_folder(topic, folder)
+    yield _examine_records(out)
+    yield _try("device", lambda: _describe_device(device, report))
+    yield _try("self-test", lambda: _run_self_test(device, report))
 
 
 def to_json(findings: list[Finding]) -> list[dict[str, Any]]:
-    """For `--json`."""
+    """Return the findings as data for `--json`."""
     return [asdict(finding) for finding in findings]
 
 
-def _gib(count: float) -> str:
-    return f"{count / 2**30:.1f} GiB"
+def _gib(num_bytes: float) -> str:
+    return f"{num_bytes / 2**30:.1f} GiB"
 
 
-def _folder(topic: str, folder: Path) -> Finding:
-    """The free space where a folder is or will be, and whether it can be written to."""
-    there = next(place for place in [folder.absolute(), *folder.absolute().parents] if place.exists())
-    free = shutil.disk_usage(there).free
+def _describe_computer() -> str:
+    memory = psutil.virtual_memory()
+    free = f"{_gib(memory.available)} of {_gib(memory.total)} memory available"
+    return f"{platform.platform()}, {os.cpu_count()} logical cores, {free}"
+
+
+def _examine_sandbox() -> Finding:
+    sandbox = best_sandbox()
+    if sandbox != "none":
+        return Finding("sandbox", sandbox)
+    return Finding("sandbox", "none", "budget-check runs .py files only with --trust: install bubblewrap")
+
+
+def _examine_folder(topic: str, folder: Path) -> Finding:
+    """Report the free space of a folder that may not exist yet, and whether it can be written to."""
+    existing = next(path for path in [folder.absolute(), *folder.absolute().parents] if path.exists())
+    free = shutil.disk_usage(existing).free
     text = f"{folder}: {_gib(free)} free"
     try:
-        TemporaryFile(dir=there).close()
+        TemporaryFile(dir=existing).close()
     except OSError as error:
-        return Finding(topic, text, f"{there} cannot be written to ({error.strerror or error}): choose another folder")
-    if free < LEAST_SPACE:
-        return Finding(topic, text, f"less than {_gib(LEAST_SPACE)} free: make room, or choose another folder")
+        problem = f"{existing} cannot be written to ({error.strerror or error}): choose another folder"
+        return Finding(topic, text, problem)
+    if free < MIN_FREE_BYTES:
+        return Finding(topic, text, f"less than {_gib(MIN_FREE_BYTES)} free: free some space, or choose another folder")
     return Finding(topic, text)
 
 
-def _records(out: Path) -> Finding:
+def _examine_records(out: Path) -> Finding:
     store = RecordStore(out)
     try:
-        results = store.results()
+        records = store.records()
+        store.failed_runs()
     except InputError as error:
         return Finding("records", "cannot be read", str(error))
-    unfinished = len(list((out / "checkpoints").glob("*"))) if out.exists() else 0
-    holder = holder_of(out)
-    held = f", held by {holder}" if holder else ""
-    text = f"{len(results)} runs recorded, {unfinished} unfinished{held}"
-    return Finding("records", text, f"lines that cannot be read: {'; '.join(store.damaged)}" if store.damaged else "")
+    num_unfinished = len(list((out / "checkpoints").glob("*"))) if out.exists() else 0
+    holder = FolderLock(out).holder()
+    locked = f", locked by {holder}" if holder else ""
+    return Finding(
+        "records", f"{len(records)} runs recorded, {num_unfinished} unfinished{locked}", "; ".join(store.warnings())
+    )
 
 
-def _tried(topic: str, find: Callable[[], str]) -> Finding:
+def _try(topic: str, describe: Callable[[], str]) -> Finding:
     try:
-        return Finding(topic, find())
+        return Finding(topic, describe())
     except (InputError, WorkerFailed, OSError) as error:
         return Finding(topic, "failed", str(error))
 
 
-def _device(device: str, report: Report) -> str:
-    found: str = local.call("benchmarks.cli.self_test:describe_device", report, resolve_device(device))
-    return found
+def _describe_device(device: str, report: Report) -> str:
+    description: str = local.call("benchmarks.cli.self_test:describe_device", report, resolve_device(device))
+    return description
 
 
-def _self_test(device: str, report: Report) -> str:
+def _run_self_test(device: str, report: Report) -> str:
     with TemporaryDirectory() as folder:
-        said: str = local.call("benchmarks.cli.self_test:self_test", report, resolve_device(device), Path(folder))
-    return said
+        function = "benchmarks.cli.self_test:run_self_test"
+        result: str = local.call(function, report, resolve_device(device), Path(folder))
+    return result

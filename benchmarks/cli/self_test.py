@@ -1,4 +1,4 @@
-"""The doctor's hands: what has to be tried in a process that loads torch."""
+"""The checks of `ablate doctor` that need torch. They run in a worker process."""
 
 from contextlib import suppress
 from dataclasses import replace
@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.datasets.cache import prepare
+from benchmarks.datasets.prepare import prepare_dataset
 from benchmarks.definition.benchmark import Benchmark, DatasetConfig
-from benchmarks.definition.overrides import read_run_config
+from benchmarks.definition.config_parser import read_run_config
 from benchmarks.definition.recipe import Recipe
 from benchmarks.execution.device import device_name
 from benchmarks.execution.progress import Progress, Report, silent
@@ -16,20 +16,21 @@ from benchmarks.runs.dispatch import execute_run
 from benchmarks.runs.run import Run
 
 SPEC = "resnet8+se+drop_path=0.1"
-TINY = Benchmark(
+SELF_TEST_BENCHMARK = Benchmark(
     "self_test",
     DatasetConfig("digits", 10, image_size=8, in_chans=1, train_per_class=32, test_per_class=10),
     "resnet8",
     Recipe(epochs=3, batch_size=64, lr=0.1, warmup_epochs=1, crop_padding=1, flip=0.0),
 )
+INTERRUPTED_EPOCH = 2
 
 
-class _Interrupted(Exception):
-    """The self-test's own crash."""
+class _Interruption(Exception):
+    """Interrupts the training of the self-test."""
 
 
 def describe_device(report: Report, device: str) -> str:
-    """Its name, memory and driver."""
+    """Return the name, the memory and the CUDA version of a device."""
     if not device.startswith("cuda"):
         return f"{device_name(device)}, torch built for CUDA {torch.version.cuda}"
     free, total = torch.cuda.mem_get_info(device)
@@ -38,24 +39,34 @@ def describe_device(report: Report, device: str) -> str:
     return f"{device_name(device)} (compute capability {capability}, {memory}), CUDA {torch.version.cuda}"
 
 
-def self_test(report: Report, device: str, folder: Path) -> str:
-    """Trains a tiny net on real digits, once unbroken and once interrupted and gone on.
+def run_self_test(report: Report, device: str, folder: Path) -> str:
+    """Train a tiny model on real images twice: without interruption, and interrupted and resumed.
 
-    Raises RuntimeError where the two do not end in the same numbers.
+    Args:
+        report: Receives the progress.
+        device: The device to train on.
+        folder: An empty folder for checkpoints.
+
+    Returns:
+        A sentence with the result.
+
+    Raises:
+        RuntimeError: The two trainings end with different numbers.
     """
-    data = prepare(TINY.data, None)
-    run = Run(read_run_config(SPEC), TINY, 0, data, device, folder / "whole", SPEC, 0, 0, 0.0)
+    data = prepare_dataset(SELF_TEST_BENCHMARK.data, None)
+    config = read_run_config(SPEC)
+    run = Run(config, SELF_TEST_BENCHMARK, 0, data, device, folder / "uninterrupted", SPEC, 0, 0, 0.0)
     report(Progress("self-test", 0, 2))
-    whole = execute_run(silent, run)
+    expected = execute_run(silent, run)
     report(Progress("self-test", 1, 2))
-    broken = replace(run, out=folder / "broken")
-    with suppress(_Interrupted):
-        execute_run(_interrupt, broken)
-    if execute_run(silent, broken).numbers() != whole.numbers():
-        raise RuntimeError("an interrupted training does not end in the numbers of an unbroken one on this device")
-    return f"trains {whole.images_per_second:,.0f} digits/s; interrupted and gone on, it ends in the same numbers"
+    interrupted = replace(run, out=folder / "interrupted")
+    with suppress(_Interruption):
+        execute_run(_interrupt, interrupted)
+    if execute_run(silent, interrupted).numbers() != expected.numbers():
+        raise RuntimeError("an interrupted and resumed training does not reproduce its numbers on this device")
+    return f"trains {expected.images_per_second:,.0f} images/s; an interrupted training resumes to identical numbers"
 
 
 def _interrupt(progress: Progress) -> None:
-    if progress.done == 2:
-        raise _Interrupted
+    if progress.done == INTERRUPTED_EPOCH:
+        raise _Interruption

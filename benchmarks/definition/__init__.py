@@ -1,1 +1,1 @@
-"""What a benchmark is: data, recipe, budget and baseline, and what a row may override."""
+"""What a benchmark is (data, recipe, budget, baseline) and what a run may override. Does not import torch."""

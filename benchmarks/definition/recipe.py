@@ -1,4 +1,4 @@
-"""`Recipe`: everything that no row of a table may change. Pure data; knows no torch."""
+"""The training recipe: the hyperparameters that no row of a table can change."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -8,29 +8,27 @@ from annotated_types import Ge, Gt, Le, Lt
 
 @dataclass(frozen=True)
 class Recipe:
-    """The training hyper-parameters. The defaults are the `cifar100` benchmark's.
+    """The training hyperparameters. The defaults are those of the `cifar100` benchmark.
 
-    Mixed precision runs on a GPU; a CPU trains in float32.
+    Training uses mixed precision on a GPU and float32 on a CPU.
     """
 
     epochs: Annotated[int, Ge(1), Le(10_000)] = 200
-    batch_size: Annotated[int, Ge(2), Le(65_536)] = (
-        256  # images; an incomplete last batch is dropped, as timm's loader does
-    )
+    batch_size: Annotated[int, Ge(2), Le(65_536)] = 256  # images; an incomplete last batch is dropped, as in timm
     lr: Annotated[float, Gt(0)] = 0.5  # peak learning rate of SGD, for the whole batch
     momentum: Annotated[float, Ge(0), Lt(1)] = 0.9
     nesterov: bool = True
-    weight_decay: Annotated[float, Ge(0)] = 1e-4  # on all parameters, norms and biases too
+    weight_decay: Annotated[float, Ge(0)] = 1e-4  # on all parameters, including norms and biases
     warmup_epochs: Annotated[int, Ge(0)] = 5  # linear, per iteration, from warmup_lr to lr
     warmup_lr: Annotated[float, Ge(0)] = 1e-4
-    min_lr: Annotated[float, Ge(0)] = 5e-5  # where the cosine ends
+    min_lr: Annotated[float, Ge(0)] = 5e-5  # the end of the cosine schedule
     label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.1  # in training; evaluation uses plain cross-entropy
     crop_padding: Annotated[int, Ge(0), Le(256)] = 4  # black pixels on each side before the random crop
     flip: Annotated[float, Ge(0)] = 0.5  # probability of a horizontal flip
-    mean: Annotated[float, Ge(0)] = 0.5  # subtracted from pixels in [0, 1], every channel
+    mean: Annotated[float, Ge(0)] = 0.5  # subtracted from pixels in [0, 1], in every channel
     std: Annotated[float, Gt(0)] = 0.5
     precision: str = "fp16"  # on a GPU: "fp16" with a gradient scaler, "bf16" or "fp32"
-    world_size: Annotated[int, Ge(1), Le(64)] = 1  # devices that share each batch, which stays as large as it is
+    world_size: Annotated[int, Ge(1), Le(64)] = 1  # devices that share each batch; the batch size stays the same
 
     def __post_init__(self) -> None:
         if self.precision not in ("fp16", "bf16", "fp32"):
@@ -40,4 +38,4 @@ class Recipe:
         if self.batch_size % self.world_size:
             raise ValueError(f"batch_size ({self.batch_size}) must be a multiple of world_size ({self.world_size})")
         if self.flip > 1:
-            raise ValueError("flip is a probability: at most 1")
+            raise ValueError("flip is a probability and must be at most 1")

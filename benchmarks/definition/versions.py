@@ -1,4 +1,4 @@
-"""Which versions made a number."""
+"""The software versions that a record stores."""
 
 import platform
 import subprocess
@@ -7,22 +7,23 @@ from pathlib import Path
 
 
 def versions() -> dict[str, str]:
-    """Of what decides numbers and speed: torch, timm, this program, Python."""
-    return {name: installed(name) for name in ("torch", "timm", "timm-ablate")} | {"python": platform.python_version()}
+    """Return the versions that determine numbers and speed: torch, timm, this program and Python."""
+    packages = {name: installed_version(name) for name in ("torch", "timm", "timm-ablate")}
+    return packages | {"python": platform.python_version()}
 
 
-def installed(name: str) -> str:
-    """The version of a distribution."""
+def installed_version(distribution: str) -> str:
+    """Return the version of an installed distribution, or "not installed"."""
     try:
-        return version(name)
-    except PackageNotFoundError:  # this project, run from its folder without having been installed
+        return version(distribution)
+    except PackageNotFoundError:  # also this project, when it runs from its folder without installation
         return "not installed"
 
 
 def commit() -> str:
-    """The commit of this program where it runs from a git checkout, with "+" for uncommitted changes; else ""."""
+    """Return the commit of this program if it runs from a git checkout, with "+" for uncommitted changes; else ""."""
     root = Path(__file__).parents[2]
-    if not (root / ".git").exists():  # installed: a repository around the environment is somebody else's
+    if not (root / ".git").exists():  # installed: a repository around the environment is not this project's
         return ""
     git = ["git", "-C", str(root), "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"]
     try:

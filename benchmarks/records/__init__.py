@@ -1,1 +1,1 @@
-"""The record store and the crash-safe file operations beneath it. Loads no torch."""
+"""The record store and the crash-safe file operations that it is built on. Does not import torch."""

@@ -1,4 +1,4 @@
-"""Files that survive a crash: written beside the old one, flushed to the disk, renamed over it."""
+"""Crash-safe file writes: write to a temporary file, flush it to the disk, then rename it."""
 
 import glob
 import os
@@ -7,21 +7,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import psutil
-
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Lets `write` make the file under a temporary name and puts it in place, on the disk, whole or not at all.
+    """Write a file completely or not at all; on return it is on the disk.
 
-    Raises the OSError that hindered it; the old file is then as it was, and no temporary one is left.
+    Args:
+        path: The file to create or replace. Missing folders are created.
+        write: Writes the content to the temporary path that it receives.
+
+    Raises:
+        OSError: The file could not be written. The old file is unchanged, and no temporary file remains.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    start = f".{path.name}.{socket.gethostname()[:40]}."
-    temporary = path.with_name(f"{start}{os.getpid()}.tmp")
-    for left_over in path.parent.glob(f"{glob.escape(start)}*.tmp"):  # by a process that was killed while it wrote
-        pid = left_over.name.removeprefix(start).removesuffix(".tmp")
-        if pid.isdigit() and not psutil.pid_exists(int(pid)):
-            left_over.unlink(missing_ok=True)
+    prefix = f".{path.name}.{socket.gethostname()[:40]}."
+    temporary = path.with_name(f"{prefix}{os.getpid()}.tmp")
+    _remove_leftovers(path.parent, prefix)
     try:
         write(temporary)
         with temporary.open("rb+") as file:
@@ -33,21 +33,31 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     sync_folder(path.parent)
 
 
+def _remove_leftovers(folder: Path, prefix: str) -> None:
+    """Remove the temporary files of processes that were killed while they wrote."""
+    for leftover in folder.glob(f"{glob.escape(prefix)}*.tmp"):
+        import psutil  # imported late: rarely needed, and commands must start quickly
+
+        pid = leftover.name.removeprefix(prefix).removesuffix(".tmp")
+        if pid.isdigit() and not psutil.pid_exists(int(pid)):
+            leftover.unlink(missing_ok=True)
+
+
 def sync_folder(folder: Path) -> None:
-    """Puts the names in a folder on the disk, where the system can."""
+    """Flush the names in a folder to the disk, if the system supports it."""
     if os.name != "posix":
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
-        with suppress(OSError):  # some network file systems refuse it
+        with suppress(OSError):  # some network file systems do not support it
             os.fsync(handle)
     finally:
         os.close(handle)
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Lets an OSError say which file it was about, and what is lacking."""
+def path_in_error(path: Path) -> Iterator[None]:
+    """Add the path to the message of an OSError that is raised in the context."""
     try:
         yield
     except OSError as error:

@@ -1,10 +1,12 @@
-"""A file of records, one a line as JSON, each with a sha256 of its own: what was not written so is not read."""
+"""A file of records, one JSON object per line, each with its own SHA-256 hash, so that damage is detected."""
 
 import codecs
 import errno
 import hashlib
 import json
 import os
+import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields, make_dataclass
 from functools import cached_property
@@ -12,28 +14,45 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from arch.errors import InputError
-from benchmarks.definition.benchmark import strict_adapter
-from benchmarks.records.atomic_write import naming, sync_folder
+from benchmarks.definition.validation import strict_adapter
+from benchmarks.records.atomic_write import path_in_error, sync_folder
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 Record = TypeVar("Record")
-SEAL = b', "sha256": "%s"}'  # how each line ends; the hash is of the line without it
+SEAL = b', "sha256": "%s"}'  # the end of each line; the hash is computed over the line without it
+FORMAT = re.compile(rb'\{"format": (\d+)[,}]')  # the start of each line, except in format 1
 
 
 class JsonLines(Generic[Record]):
-    """Records of one dataclass. They are only ever appended, by one process at a time."""
+    """A file with records of one dataclass. Records are only appended, by one process at a time.
 
-    def __init__(self, path: Path, record: type[Record]) -> None:
-        self.path, self.record = path, record
-        self.damaged: list[int] = []  # line numbers that the last reading could not read
+    Args:
+        path: The file.
+        record_class: The dataclass of the records.
+        record_format: The format that `record_class` reads; records of other formats are counted and skipped. The
+            first field of the dataclass must be `format`. None: the dataclass has no such field.
+
+    Attributes:
+        damaged: The numbers of the lines that the last `read` could not read.
+        other_formats: The number of records in each other format that the last `read` skipped.
+    """
+
+    def __init__(self, path: Path, record_class: type[Record], record_format: int | None = None) -> None:
+        self.path, self.record_class, self.record_format = path, record_class, record_format
+        self.damaged: list[int] = []
+        self.other_formats = Counter[int]()
 
     def append(self, record: Record) -> None:
-        """Adds one; on return it is on the disk. Raises OSError naming the file, which is then as before."""
+        """Append a record; on return it is on the disk.
+
+        Raises:
+            OSError: The record could not be written. The message names the file, which is unchanged.
+        """
         line = seal(asdict(record))  # type: ignore[call-overload]  # a dataclass
         self.repair()
-        with naming(self.path), self.path.open("ab", buffering=0) as file:
+        with path_in_error(self.path), self.path.open("ab", buffering=0) as file:
             end = file.seek(0, os.SEEK_END)
             try:
                 if file.write(line + b"\n") <= len(line):
@@ -46,23 +65,30 @@ class JsonLines(Generic[Record]):
             sync_folder(self.path.parent)
 
     def repair(self) -> str:
-        """Ends a last line that was cut off in the middle of a write; returns what was done, "" where nothing was."""
-        if not self._is_open_ended():
+        """Repair an incomplete last line, which an interrupted write leaves.
+
+        A line that lacks only its newline is completed. Other incomplete lines are moved to a .torn file.
+
+        Returns:
+            A sentence about the line that was moved, or "".
+        """
+        if not self._ends_within_line():
             return ""
         content = self.path.read_bytes()
-        whole = content.rfind(b"\n") + 1
-        with naming(self.path), self.path.open("rb+") as file:
-            if self._parse(content[whole:]) is not None:  # only the end of the line is missing
+        start = content.rfind(b"\n") + 1
+        torn = self.path.with_suffix(".torn")
+        with path_in_error(self.path), self.path.open("rb+") as file:
+            if _is_sealed(content[start:]):
                 file.seek(0, os.SEEK_END)
                 file.write(b"\n")
                 return ""
-            with self.path.with_suffix(".torn").open("ab") as kept:
-                kept.write(content[whole:] + b"\n")
-            file.truncate(whole)
-        return f"the last line of {self.path} was cut off in the middle of a write: its run goes on"
+            with torn.open("ab") as torn_file:
+                torn_file.write(content[start:] + b"\n")
+            file.truncate(start)
+        return f"the last line of {self.path} was cut off by an interrupted write and moved to {torn.name}"
 
-    def _is_open_ended(self) -> bool:
-        """Whether the last line has no end; looks at one byte, however long the file is."""
+    def _ends_within_line(self) -> bool:
+        """Return whether the last line lacks its newline. Reads one byte, however long the file is."""
         try:
             with self.path.open("rb") as file:
                 if file.seek(0, os.SEEK_END) == 0:
@@ -72,80 +98,100 @@ class JsonLines(Generic[Record]):
         except FileNotFoundError:
             return False
 
-    def read(self, without: Sequence[str] = ()) -> list[Record]:
-        """All that is whole, oldest first. Raises InputError where the file cannot be read.
+    def read(self, omit: Sequence[str] = ()) -> list[Record]:
+        """Return all undamaged records in the format of this version, oldest first.
 
-        without: lists that are left empty, as they take long to read; those but the record's last are of flat objects.
+        Args:
+            omit: The names of list fields that are left empty, because parsing them is slow. Except for the last field
+                of the record, such a list may contain only flat objects.
+
+        Raises:
+            InputError: The file cannot be read.
         """
-        self.damaged = []
+        self.damaged, self.other_formats = [], Counter[int]()
+        parse = self._parser_without(omit) if omit else self._adapter.validate_json
+        records = []
+        for number, line in enumerate(self._lines(), 1):
+            if not line.strip():
+                continue
+            try:
+                content = _unseal(line)
+                record_format = _format_of(content)
+                if self.record_format in (None, record_format):
+                    records.append(parse(content))
+                else:
+                    self.other_formats[record_format] += 1
+            except ValueError:
+                self.damaged.append(number)
+        return records
+
+    def _lines(self) -> list[bytes]:
         try:
-            content = self.path.read_bytes().removeprefix(codecs.BOM_UTF8)  # an editor's doing
+            content = self.path.read_bytes().removeprefix(codecs.BOM_UTF8)  # some editors add it
         except FileNotFoundError:
             return []
         except OSError as error:
             raise InputError(f"cannot read {self.path}: {error.strerror or error}") from error
-        lines = [line.removesuffix(b"\r") for line in content.split(b"\n")]
-        parse = self._parser_without(without) if without else self._parse
-        parsed = [(number, parse(line)) for number, line in enumerate(lines, 1) if line.strip()]
-        self.damaged = [number for number, record in parsed if record is None]
-        return [record for _, record in parsed if record is not None]
+        return [line.removesuffix(b"\r") for line in content.split(b"\n")]
 
     @cached_property
     def _adapter(self) -> "TypeAdapter[Record]":
-        return strict_adapter(self.record)
+        return strict_adapter(self.record_class)
 
-    def _parse(self, line: bytes) -> Record | None:
-        try:
-            record: Record = self._adapter.validate_json(_unseal(line))
-        except ValueError:
-            return None
-        return record
-
-    def _parser_without(self, names: Sequence[str]) -> Callable[[bytes], Record | None]:
-        """Reads a line but for these fields, whose content is not even looked at."""
+    def _parser_without(self, omit: Sequence[str]) -> Callable[[bytes], Record]:
+        """Return a parser that does not look at the content of these fields."""
         from pydantic import ConfigDict, TypeAdapter
 
-        every: Any = fields(self.record)  # type: ignore[arg-type]  # a dataclass
-        kept: list[Any] = [(field.name, field.type, field) for field in every if field.name not in names]
-        begins = [(b'"%s": [' % name.encode(), name == every[-1].name) for name in names]
+        all_fields: Any = fields(self.record_class)  # type: ignore[arg-type]  # a dataclass
+        kept: list[Any] = [(field.name, field.type, field) for field in all_fields if field.name not in omit]
+        starts = [(b'"%s": [' % name.encode(), name == all_fields[-1].name) for name in omit]
         config = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False)
-        adapter: TypeAdapter[Any] = TypeAdapter(make_dataclass("Lean", kept, namespace={"__pydantic_config__": config}))
+        partial_class = make_dataclass("PartialRecord", kept, namespace={"__pydantic_config__": config})
+        adapter: TypeAdapter[Any] = TypeAdapter(partial_class)
 
-        def parse(line: bytes) -> Record | None:
-            try:
-                content = _unseal(line)
-                for begin, is_last in begins:
-                    content = _cut(content, begin, is_last)
-                read = vars(adapter.validate_json(content))
-            except ValueError:
-                return None
-            return self.record(**read, **{name: [] for name in names})
+        def parse(content: bytes) -> Record:
+            for start, is_last in starts:
+                content = _empty_list(content, start, is_last)
+            return self.record_class(**vars(adapter.validate_json(content)), **{name: [] for name in omit})
 
         return parse
 
 
 def seal(record: dict[str, Any]) -> bytes:
-    """The line of a record, without its end."""
-    return _sealed(json.dumps(record, allow_nan=False).encode())
+    """Return the line of a record, without its newline."""
+    return _add_hash(json.dumps(record, allow_nan=False).encode())
 
 
-def _sealed(content: bytes) -> bytes:
+def _add_hash(content: bytes) -> bytes:
     return content[:-1] + SEAL % hashlib.sha256(content).hexdigest().encode()
 
 
-def _cut(content: bytes, begin: bytes, is_last: bool) -> bytes:
-    """Empties the list that begins so; a text within the content cannot begin so, as its quotes are escaped.
-
-    is_last: whether nothing but the end of the record follows it; otherwise it must hold no other list.
-    """
-    start = content.find(begin)
-    end = len(content) - 2 if is_last else content.find(b"]", start)
-    return content if start < 0 or end < 0 else content[: start + len(begin)] + content[end:]
+def _is_sealed(line: bytes) -> bool:
+    try:
+        _unseal(line)
+    except ValueError:
+        return False
+    return True
 
 
 def _unseal(line: bytes) -> bytes:
-    """Raises ValueError where the line is not what `seal` made."""
+    """Return the JSON of a line without its hash. Raises ValueError if `seal` did not write the line."""
     content = line[: -len(SEAL % (b"0" * 64))] + b"}"
-    if _sealed(content) != line:
-        raise ValueError("its sha256 is another")
+    if _add_hash(content) != line:
+        raise ValueError("the hash does not match")
     return content
+
+
+def _format_of(content: bytes) -> int:
+    match = FORMAT.match(content)
+    return int(match[1]) if match else 1
+
+
+def _empty_list(content: bytes, start: bytes, is_last: bool) -> bytes:
+    """Remove the items of the list that starts with `start`, which cannot occur in a string, where quotes are escaped.
+
+    If `is_last`, the list is the last field of the record; otherwise it must not contain another list.
+    """
+    index = content.find(start)
+    end = len(content) - 2 if is_last else content.find(b"]", index)
+    return content if index < 0 or end < 0 else content[: index + len(start)] + content[end:]

@@ -1,7 +1,7 @@
-"""One command at a time in one output folder, on one computer or on several that share the folder. Knows no torch.
+"""One command at a time in one output folder, on one computer or on several computers that share the folder.
 
-The system's own lock keeps two commands of one computer apart, and is gone with its holder. On a file system where it
-reaches no further than one computer, the file beside it tells who holds the folder and beats while it does.
+The system's file lock separates the commands of one computer and disappears with its process. On file systems where
+file locks do not reach other computers, a file next to the lock names the holder, which renews the file regularly.
 """
 
 import json
@@ -15,42 +15,41 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
-
-import psutil
-from filelock import FileLock, Timeout
-from pydantic import TypeAdapter
+from typing import TYPE_CHECKING, Self
 
 from arch.errors import InputError
 from benchmarks.records.atomic_write import replace_file
 
-BEAT = 5.0  # seconds between two signs of life
-LONGEST_HOLDER = 4096  # bytes that its file may have
-PATIENCE = 3 * BEAT  # without one, after which a holder on another computer is taken for dead
+if TYPE_CHECKING:
+    from filelock import FileLock
+
+HEARTBEAT_SECONDS = 5.0  # between two heartbeats
+HEARTBEAT_TIMEOUT_SECONDS = 3 * HEARTBEAT_SECONDS  # without a heartbeat a holder on another computer counts as dead
+MAX_HOLDER_BYTES = 4096  # of the file that names the holder
 
 
 @dataclass(frozen=True)
 class LockHolder:
-    """A process that no other can be taken for, whatever becomes of its pid and of the clock."""
+    """Identifies a process uniquely, even across PID reuse and clock changes."""
 
     pid: int
     host: str
-    boot: str  # changes when the computer is started anew
-    namespace: str  # of pids: containers of one computer count them each for itself
-    started: str  # when the process was, as the system counts it
+    boot: str  # changes when the computer restarts
+    namespace: str  # of PIDs: each container of a computer counts its own
+    started: str  # when the process started, in the system's count
 
     @classmethod
     def of_this_process(cls) -> "LockHolder":
-        """Who we are."""
-        return cls(os.getpid(), socket.gethostname(), _boot(), _namespace(), _start_time(os.getpid()) or "")
+        """Identify the calling process."""
+        return cls(os.getpid(), socket.gethostname(), _boot_id(), _pid_namespace(), _start_time(os.getpid()) or "")
 
     def is_gone(self) -> bool | None:
-        """Whether it has ended; None where that cannot be known from here."""
+        """Return whether the process has ended; None if this computer cannot know."""
         if self.host != socket.gethostname():
             return None
-        if self.boot != _boot():
+        if self.boot != _boot_id():
             return True
-        if self.namespace != _namespace():
+        if self.namespace != _pid_namespace():
             return None
         return _start_time(self.pid) != self.started
 
@@ -59,117 +58,133 @@ class LockHolder:
 
 
 class FolderLock:
-    """Holds a folder for one command; a killed one holds it no more."""
+    """Lock a folder for one command. The lock of a killed command is released.
+
+    Args:
+        folder: The folder.
+        sleep: Waits for this number of seconds; tests replace it.
+    """
 
     def __init__(self, folder: Path, sleep: Callable[[float], None] = time.sleep) -> None:
         self.folder, self._sleep = folder, sleep
-        self._lock = FileLock(folder / ".lock")
-        self._path = folder / ".holder.json"
-        self._done = threading.Event()
-        self._me = LockHolder.of_this_process()
+        self._lock: FileLock | None = None
+        self._holder_path = folder / ".holder.json"
+        self._released = threading.Event()
+        self._this_process = LockHolder.of_this_process()
 
     def __enter__(self) -> Self:
-        """Raises InputError where another command has the folder, naming it."""
+        """Lock the folder.
+
+        Raises:
+            InputError: Another command has locked the folder. The message names its process.
+        """
+        from filelock import FileLock, Timeout  # imported late: `ablate --help` and `ablate table` need no lock
+
+        self._lock = FileLock(self.folder / ".lock")
         try:
-            with suppress(NotImplementedError):  # a file system without locks: the holder's file has to do
+            with suppress(NotImplementedError):  # on a file system without locks, the holder's file has to suffice
                 self._lock.acquire(blocking=False)
         except Timeout as error:
-            raise self._taken(self._seen()) from error
+            raise self._locked_by(self._read_holder()) from error
         except OSError as error:
             raise InputError(f"cannot lock --out {self.folder}: {error.strerror or error}") from error
         try:
-            self._wait_until_gone()
-            self._write()
+            self._wait_for_holder()
+            self._write_holder()
             if not self.is_ours():
-                raise self._taken(self._seen())
+                raise self._locked_by(self._read_holder())
         except BaseException:
             self._lock.release()
             raise
-        self._done.clear()
-        threading.Thread(target=self._beat, daemon=True).start()
+        self._released.clear()
+        threading.Thread(target=self._send_heartbeats, daemon=True).start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._done.set()
+        self._released.set()
         if self.is_ours():
             with suppress(OSError):
-                self._path.unlink()
-        self._lock.release()
+                self._holder_path.unlink()
+        if self._lock is not None:
+            self._lock.release()
 
     def is_ours(self) -> bool:
-        """Whether nobody has taken the folder over, as is done to a holder that has shown no life for long."""
-        seen = self._seen()
-        return seen is not None and seen[0] == self._me
+        """Return whether no other command has taken the folder over, as happens to a holder without heartbeats."""
+        seen = self._read_holder()
+        return seen is not None and seen[0] == self._this_process
 
-    def _wait_until_gone(self) -> None:
-        """Returns when the last holder is known to have ended, or is silent."""
-        seen = self._seen()
+    def holder(self) -> LockHolder | None:
+        """Return the process that holds the folder now, as far as this computer can know."""
+        seen = self._read_holder()
+        return None if seen is None or seen[0].is_gone() else seen[0]
+
+    def _wait_for_holder(self) -> None:
+        """Return if the last holder has ended or sends no heartbeats; otherwise raise InputError."""
+        seen = self._read_holder()
         if seen is None or seen[0].is_gone():
             return
         if seen[0].is_gone() is None:
-            self._sleep(PATIENCE)
-            if self._seen() == seen:
+            self._sleep(HEARTBEAT_TIMEOUT_SECONDS)
+            if self._read_holder() == seen:
                 return
-        raise self._taken(seen)
+        raise self._locked_by(seen)
 
-    def _taken(self, seen: tuple[LockHolder, int] | None) -> InputError:
-        who = f" ({seen[0]})" if seen else ""
-        return InputError(f"another run{who} is writing to {self.folder}: wait for it, or give another --out")
+    def _locked_by(self, seen: tuple[LockHolder, int] | None) -> InputError:
+        holder = f" ({seen[0]})" if seen else ""
+        return InputError(f"another run{holder} is writing to {self.folder}: wait for it, or use another --out")
 
-    def _seen(self) -> tuple[LockHolder, int] | None:
-        """The holder and its last sign of life, which is compared with another but never with a clock."""
+    def _read_holder(self) -> tuple[LockHolder, int] | None:
+        """Return the holder and the time of its last heartbeat, which is never compared with a clock."""
+        from pydantic import TypeAdapter
+
         try:
-            if not self._path.is_file():  # a pipe would be waited for
+            if not self._holder_path.is_file():  # opening a named pipe would block
                 return None
-            with self._path.open("rb") as file:
-                holder: LockHolder = TypeAdapter(LockHolder).validate_json(file.read(LONGEST_HOLDER))
+            with self._holder_path.open("rb") as file:
+                holder: LockHolder = TypeAdapter(LockHolder).validate_json(file.read(MAX_HOLDER_BYTES))
                 return holder, os.fstat(file.fileno()).st_mtime_ns
         except (OSError, ValueError):
             return None
 
-    def _write(self) -> None:
-        content = json.dumps(asdict(self._me))
+    def _write_holder(self) -> None:
+        content = json.dumps(asdict(self._this_process))
         try:
-            replace_file(self._path, lambda file: file.write_text(content))
+            replace_file(self._holder_path, lambda file: file.write_text(content))
         except OSError as error:
             raise InputError(f"cannot write to --out {self.folder}: {error.strerror or error}") from error
 
-    def _beat(self) -> None:
-        while not self._done.wait(BEAT):
+    def _send_heartbeats(self) -> None:
+        while not self._released.wait(HEARTBEAT_SECONDS):
             with suppress(OSError):
-                seen = self._seen()
-                if seen is not None and seen[0] != self._me:  # taken over: two must not write here
+                seen = self._read_holder()
+                if seen is not None and seen[0] != self._this_process:  # taken over: two commands must not write here
                     os.kill(os.getpid(), signal.SIGTERM)
                     return
-                os.utime(self._path)  # works on a full disk too
+                os.utime(self._holder_path)  # succeeds on a full disk too
 
 
-def holder_of(folder: Path) -> LockHolder | None:
-    """Who holds a folder now, for all that can be known from here."""
-    seen = FolderLock(folder)._seen()
-    return None if seen is None or seen[0].is_gone() else seen[0]
-
-
-def _boot() -> str:
-    """Of Linux; elsewhere nothing tells one start of the computer from another for sure."""
+def _boot_id() -> str:
+    """Return Linux's id of the current boot. Other systems have no reliable one."""
     with suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return ""
 
 
-def _namespace() -> str:
+def _pid_namespace() -> str:
     with suppress(OSError):
         return os.readlink("/proc/self/ns/pid")
     return ""
 
 
 def _start_time(pid: int) -> str | None:
-    """In the system's own count, which setting the clock does not change; None where there is no such process."""
+    """Return when a process started, in a count that clock changes do not affect; None if there is no such process."""
     with suppress(OSError):
         state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()  # man 5 proc
         return None if state in "ZX" else fields[18]
-    with suppress(psutil.Error, ValueError, OverflowError):  # a pid that is none
+    import psutil
+
+    with suppress(psutil.Error, ValueError, OverflowError):  # errors of an impossible PID
         return str(psutil.Process(pid).create_time())
     return None

@@ -1,19 +1,19 @@
-"""Where the files of a run are kept inside an output folder."""
+"""The paths of the files of a run in an output folder."""
 
 from pathlib import Path
 from typing import Literal
 
 
-def checkpoint_folder(out: Path, run: str) -> Path:
-    """Of the run with this id."""
-    return out / "checkpoints" / run
+def checkpoint_folder(out: Path, run_id: str) -> Path:
+    """Return the folder of a run's checkpoints."""
+    return out / "checkpoints" / run_id
 
 
-def kept_file(out: Path, what: Literal["weights", "predictions"], run: str) -> Path:
-    """The final weights, or what they take each test image for, of the run with this id."""
-    return out / what / f"{run}.safetensors"
+def run_file(out: Path, kind: Literal["weights", "predictions"], run_id: str) -> Path:
+    """Return the file with a run's final weights, or with its predicted class of each test image."""
+    return out / kind / f"{run_id}.safetensors"
 
 
-def initial_file(out: Path, digest: str) -> Path:
-    """Weights from elsewhere that runs start from, as the folder keeps them."""
+def initial_weights_file(out: Path, digest: str) -> Path:
+    """Return the output folder's copy of external weights that runs start from."""
     return out / "initial" / f"{digest}.safetensors"

@@ -1,0 +1,61 @@
+"""Find the images of a benchmark and decode them."""
+
+from pathlib import Path
+
+from arch.errors import InputError
+from benchmarks.datasets.cache import CachedDataset, open_or_decode
+from benchmarks.datasets.cifar import DEFAULT_ROOT, read_cifar
+from benchmarks.datasets.digits import read_digits
+from benchmarks.datasets.folder import folder_key, is_image_folder, list_folder, read_folder
+from benchmarks.definition.benchmark import DatasetConfig
+from benchmarks.execution.progress import Report, silent
+
+
+def prepare_dataset(
+    config: DatasetConfig, root: Path | None, download: bool = False, report: Report = silent
+) -> CachedDataset:
+    """Return the decoded data set of a benchmark; decode it first if it is not cached.
+
+    Several processes may call this at once.
+
+    Args:
+        config: The data set to prepare.
+        root: A folder with train/ and test/, Tiny ImageNet as it is published, or the folder with torchvision's CIFAR
+            files (default: `data/`).
+        download: Whether to download CIFAR if it is missing.
+        report: Receives the progress of decoding.
+
+    Raises:
+        InputError: The images are missing, cannot be read, or do not fit `config`. The message is one line.
+    """
+    if root is not None and not _is_folder(root):
+        raise InputError(f"--data {root} is not a folder")
+    if root is not None and is_image_folder(root):
+        files = list_folder(root, config)
+        return open_or_decode(folder_key(root, config, files), lambda: read_folder(files, config, report))
+    if config.source == "folder":
+        problem = "pass --data DIR" if root is None else f"--data {root} does not contain them"
+        raise InputError(f"this benchmark reads an image folder with train/<class>/ and test/<class>/: {problem}")
+    if config.source == "digits":
+        if root is not None:
+            raise InputError(f"--data {root} has no train/ and test/ folders; digits needs no --data")
+        return _check_shape(config, open_or_decode("digits", read_digits))
+    cifar_root = root or DEFAULT_ROOT
+    return _check_shape(config, open_or_decode(config.source, lambda: read_cifar(config.source, cifar_root, download)))
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # the name is too long for the file system
+        return False
+
+
+def _check_shape(config: DatasetConfig, dataset: CachedDataset) -> CachedDataset:
+    """Raise InputError if a benchmark states another number of classes or image shape than the data set has."""
+    if (len(dataset.classes), *dataset.input_shape) != (config.num_classes, *config.input_shape):
+        channels, size, _ = dataset.input_shape
+        actual = f"num_classes = {len(dataset.classes)}, image_size = {size} and in_chans = {channels}"
+        stated = f"{config.num_classes}, {config.image_size} and {config.in_chans}"
+        raise InputError(f"{config.source} has {actual}, not {stated}; use an image folder for other sizes")
+    return dataset

@@ -1,0 +1,51 @@
+"""Subsets of a split that keep the balance of the classes. All functions expect labels that are sorted by class."""
+
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from arch.errors import InputError
+from benchmarks.datasets.arrays import ImageArrays
+
+ALL_IMAGES = Fraction(1)
+
+
+def index_in_class(labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return 0, 1, 2, ... within each class, as an array of shape (n,)."""
+    starts = np.concatenate([[0], np.cumsum(np.bincount(labels))[:-1]])
+    return np.asarray(np.arange(len(labels)) - starts[labels])
+
+
+def first_of_each_class(labels: NDArray[np.int64], count: int | None) -> NDArray[np.int64]:
+    """Return the indices of the first `count` images of each class; None selects all images."""
+    return np.flatnonzero(index_in_class(labels) < (count or len(labels)))
+
+
+def fraction_of_each_class(labels: NDArray[np.int64], fraction: Fraction) -> NDArray[np.int64]:
+    """Return the indices of the first images of each class: this fraction, rounded, but at least one image."""
+    if fraction == ALL_IMAGES:
+        return np.arange(len(labels))
+    sizes = np.array([max(1, round(fraction * int(count))) for count in np.bincount(labels)])
+    return np.flatnonzero(index_in_class(labels) < sizes[labels])
+
+
+def split_validation(train: ImageArrays, val_fraction: float) -> tuple[ImageArrays, ImageArrays]:
+    """Hold out the last images of each class for validation.
+
+    Args:
+        train: The training images.
+        val_fraction: The fraction of each class to hold out. At least one image of each class remains in each part.
+
+    Returns:
+        The remaining training images and the validation images.
+
+    Raises:
+        InputError: A class has fewer than two images.
+    """
+    sizes = np.bincount(train.labels)
+    if sizes.min() < 2:
+        raise InputError("a validation split needs at least 2 training images of each class")
+    num_train = np.clip(np.round((1 - val_fraction) * sizes), 1, sizes - 1)
+    is_val = index_in_class(train.labels) >= num_train[train.labels]
+    return train.take(np.flatnonzero(~is_val)), train.take(np.flatnonzero(is_val))

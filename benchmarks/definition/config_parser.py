@@ -1,0 +1,202 @@
+"""Read run configs from text.
+
+    config  = spec, { "@", setting }
+    setting = data=FRACTION | epochs=FACTOR | updates | init=WEIGHTS | freeze=LAYER{:LAYER}
+            | teacher=(config) | teacher=previous | teacher=uniform | T=TEMPERATURE | alpha=WEIGHT | growing | hard
+
+`resnet8@data=1/4` trains on a quarter of the images; `resnet8@teacher=(resnet20)@T=2` learns from resnet20 as well.
+No setting can change a hyperparameter of the recipe, such as the learning rate.
+"""
+
+import re
+from fractions import Fraction
+
+from arch.errors import InputError, unknown
+from arch.spec import parse
+from benchmarks.definition.overrides import (
+    MAX_EPOCHS_FACTOR,
+    PREVIOUS,
+    UNIFORM,
+    Distillation,
+    RunConfig,
+    TeacherStandIn,
+    TrainingOverrides,
+    format_number,
+)
+
+HUB = "hub"  # in a plan: timm's weights of the preceding model; "hub:TAG" for weights other than the default
+WEIGHTS_DIGEST = re.compile(r"[0-9a-f]{16}")  # of a weights file: see `benchmarks.records.weights_file.digest_of`
+LAYER_NAME = re.compile(r"[A-Za-z0-9_.]+")
+MAX_TEACHER_DEPTH = 5  # teachers of teachers
+
+STAND_INS: dict[str, TeacherStandIn] = {PREVIOUS: PREVIOUS, UNIFORM: UNIFORM}
+TEACHER_SETTINGS = ("T", "alpha", "growing", "hard")
+FLAG_SETTINGS = ("updates", "growing", "hard")
+SETTING_NAMES = ("data", "epochs", "updates", "init", "freeze", "teacher", *TEACHER_SETTINGS)
+
+
+def split_settings(text: str) -> tuple[str, list[str]]:
+    """Split `resnet8@data=1/4` into the spec and its settings. An "@" in brackets does not separate settings."""
+    spec, *settings = split_outside_brackets(text, "@")
+    return spec, settings
+
+
+def split_outside_brackets(text: str, separator: str) -> list[str]:
+    """Split a text at each separator that is not in brackets.
+
+    Raises:
+        InputError: The brackets do not match.
+    """
+    parts, depth, start = list[str](), 0, 0
+    for index, character in enumerate(text):
+        depth += (character == "(") - (character == ")")
+        if depth < 0:
+            break
+        if character == separator and depth == 0:
+            parts.append(text[start:index])
+            start = index + 1
+    if depth:
+        raise InputError(f"the brackets in {text!r} do not match")
+    return [*parts, text[start:]]
+
+
+def read_run_config(
+    text: str, baseline: str | None = None, teacher_depth: int = 0, *, allow_sources: bool = False
+) -> RunConfig:
+    """Read a run config.
+
+    Args:
+        text: The config, such as `resnet8@data=1/4`.
+        baseline: The spec that the word `baseline` stands for. See `arch.spec.parse`.
+        teacher_depth: 0 for a network of its own, 1 for its teacher, 2 for the teacher of its teacher, and so on.
+        allow_sources: Whether `init` may name the source of the weights (a file, `hub` or `hub:TAG`) instead of their
+            digest. `ablation.plans.pretrained` replaces the sources in a plan by digests.
+
+    Raises:
+        InputError: The text is not a valid config. The message is one line.
+    """
+    spec, settings = split_settings(text)
+    return RunConfig(
+        parse(spec, baseline), read_overrides(settings, baseline, teacher_depth, allow_sources=allow_sources)
+    )
+
+
+def read_overrides(
+    settings: list[str], baseline: str | None = None, teacher_depth: int = 0, *, allow_sources: bool = False
+) -> TrainingOverrides:
+    """Read the settings of a config, such as `data=1/4`. For the other arguments, see `read_run_config`.
+
+    Raises:
+        InputError: A setting is invalid. The message names the valid settings.
+    """
+    values = _values_by_name(settings)
+    overrides = TrainingOverrides(
+        data_fraction=_read_fraction("data", values.get("data", "1"), 1),
+        epochs_factor=_read_fraction("epochs", values.get("epochs", "1"), MAX_EPOCHS_FACTOR, allow_zero=True),
+        initial_weights=_read_weights(values, allow_sources),
+        frozen_layers=_read_layers(values.get("freeze", "")),
+        equal_updates="updates" in values,
+        distillation=_read_distillation(values, baseline, teacher_depth, allow_sources),
+    )
+    untrained = TrainingOverrides(epochs_factor=Fraction(0), initial_weights=overrides.initial_weights)
+    is_untrained_teacher = teacher_depth > 0 and overrides.initial_weights and overrides == untrained
+    if not overrides.epochs_factor and not is_untrained_teacher:
+        raise InputError("'@epochs=0' is only valid for a teacher that is not trained: (SPEC@init=FILE@epochs=0)")
+    return overrides
+
+
+def _values_by_name(settings: list[str]) -> dict[str, str]:
+    """Return the value of each setting by its name, "" for a flag."""
+    values: dict[str, str] = {}
+    for setting in settings:
+        name, _, value = setting.partition("=")
+        if name not in SETTING_NAMES:
+            raise unknown("setting", name, SETTING_NAMES, f" in {'@' + setting!r}")
+        if name in values:
+            raise InputError(f"'@{name}' is given twice in {'@' + '@'.join(settings)!r}")
+        if bool(value) == (name in FLAG_SETTINGS):
+            raise InputError(f"'@{name}' takes {'no' if name in FLAG_SETTINGS else 'a'} value")
+        values[name] = value
+    return values
+
+
+def _read_distillation(
+    values: dict[str, str], baseline: str | None, teacher_depth: int, allow_sources: bool
+) -> Distillation | None:
+    if "teacher" not in values:
+        if orphans := [name for name in TEACHER_SETTINGS if name in values]:
+            raise InputError(f"'@{orphans[0]}' needs a '@teacher='")
+        return None
+    if teacher_depth == MAX_TEACHER_DEPTH:
+        raise InputError(f"a chain of teachers has more than {MAX_TEACHER_DEPTH} teachers")
+    teacher = _read_teacher(values["teacher"], baseline, teacher_depth, allow_sources)
+    if "hard" in values and ("T" in values or teacher == UNIFORM):
+        raise InputError("'@hard' uses the class that a network predicts: it excludes '@T' and '@teacher=uniform'")
+    default_temperature = 1.0 if teacher == UNIFORM else Distillation.temperature  # 1: the usual label smoothing
+    return Distillation(
+        teacher,
+        temperature=parse_number("@T", values.get("T", format_number(default_temperature)), 0.1, 100),
+        alpha=parse_number("@alpha", values.get("alpha", format_number(Distillation.alpha)), 0.000001, 1),
+        growing="growing" in values,
+        hard="hard" in values,
+    )
+
+
+def _read_teacher(
+    text: str, baseline: str | None, teacher_depth: int, allow_sources: bool
+) -> RunConfig | TeacherStandIn:
+    if text in STAND_INS:
+        return STAND_INS[text]
+    if text.startswith("(") and text.endswith(")"):
+        return read_run_config(text[1:-1], baseline, teacher_depth + 1, allow_sources=allow_sources)
+    raise InputError(
+        f"{'@teacher=' + text!r} must be previous, uniform or a network in brackets, such as @teacher=(resnet20)"
+    )
+
+
+def _read_fraction(name: str, text: str, maximum: int, allow_zero: bool = False) -> Fraction:
+    is_valid = re.fullmatch(r"[0-9]{1,10}(/[0-9]{1,7})?|[0-9]{1,6}\.[0-9]{1,6}", text)
+    try:
+        number = Fraction(text) if is_valid else None
+    except ZeroDivisionError:
+        number = None
+    if number is None or not (0 <= number <= maximum) or (not number and not allow_zero):
+        bound = "from" if allow_zero else "above"
+        raise InputError(f"{f'@{name}={text}'!r} is not a number {bound} 0 up to {maximum}, such as 1/4 or 0.25")
+    return number
+
+
+def parse_number(name: str, text: str, minimum: float, maximum: float) -> float:
+    """Parse a non-negative decimal number without an exponent.
+
+    Args:
+        name: The name of the setting, for the error message.
+        text: The number.
+        minimum: The smallest valid number.
+        maximum: The largest valid number.
+
+    Raises:
+        InputError: The text is not a number in this range.
+    """
+    number = float(text) if re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", text) else -1.0
+    if not minimum <= number <= maximum:
+        raise InputError(f"{f'{name}={text}'!r} is not a number from {minimum:g} to {maximum:g}")
+    return number
+
+
+def _read_layers(text: str) -> tuple[str, ...]:
+    names = text.split(":") if text else []
+    if not all(map(LAYER_NAME.fullmatch, names)):
+        raise InputError(f"{'@freeze=' + text!r} must be layer names separated by ':', such as @freeze=stem:layer1")
+    return tuple(sorted(set(names)))
+
+
+def _read_weights(values: dict[str, str], allow_sources: bool) -> str:
+    text = values.get("init", "")
+    if allow_sources:
+        text = text.strip()
+        if "init" in values and not text:
+            raise InputError("'@init' takes a value")
+    elif text and not WEIGHTS_DIGEST.fullmatch(text):
+        raise InputError(f"{'@init=' + text!r} is not the digest of a weights file (16 hexadecimal digits)")
+    return text

@@ -1,0 +1,112 @@
+"""The built-in benchmarks, and the loader of benchmarks in TOML files."""
+
+import json
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+
+from arch.errors import InputError, unknown
+from arch.spec import parse
+from benchmarks.definition.benchmark import Benchmark, Budget, DatasetConfig
+from benchmarks.definition.names import check_path, is_identifier
+from benchmarks.definition.recipe import Recipe
+from benchmarks.definition.validation import describe_problem, strict_adapter
+
+# The recipe of the courses that train `wide_cnn` (86.7% on CIFAR-10 in 20 epochs, 43.7% on Tiny ImageNet in 10 epochs)
+# and a deep, narrow residual network (83.9%). The courses state batch size, learning rate and momentum; they mention no
+# schedule, weight decay, crop or flip, so the recipe has none.
+COURSE_RECIPE = Recipe(
+    epochs=20,
+    batch_size=256,
+    lr=0.01,
+    momentum=0.9,
+    nesterov=False,
+    weight_decay=0.0,
+    warmup_epochs=0,
+    min_lr=0.01,  # the cosine ends where it starts: the learning rate is constant
+    label_smoothing=0.0,
+    crop_padding=0,
+    flip=0.0,
+)
+
+BENCHMARKS: dict[str, Benchmark] = {
+    benchmark.name: benchmark
+    for benchmark in (
+        Benchmark("cifar100", DatasetConfig("cifar100", 100), baseline="resnet50"),
+        Benchmark(
+            "cifar10",
+            DatasetConfig("cifar10", 10),
+            baseline="wide_cnn",
+            recipe=COURSE_RECIPE,
+        ),
+        Benchmark(
+            "tinyimagenet",  # 200 classes, 64 pixels; 100,000 training images, 10,000 test images (its val/)
+            DatasetConfig("folder", 200, image_size=64),
+            baseline="wide_cnn",
+            recipe=replace(COURSE_RECIPE, epochs=10),
+        ),
+        Benchmark(
+            "cifar100_small",  # real images that a CPU can train on: 10,000 training images, a few minutes per run
+            DatasetConfig("cifar100", 100, train_per_class=100, test_per_class=20),
+            baseline="resnet8",
+            recipe=Recipe(epochs=15, batch_size=128, lr=0.2, weight_decay=5e-4, warmup_epochs=1, label_smoothing=0.0),
+            budget=Budget(max_params=1_000_000, max_hours=0.5),
+        ),
+        Benchmark(
+            "digits",  # scikit-learn's 8x8 handwritten digits: 1,297 training images, 500 test images
+            DatasetConfig("digits", 10, image_size=8, in_chans=1, test_per_class=50),
+            baseline="resnet8",
+            recipe=Recipe(epochs=40, batch_size=64, lr=0.1, warmup_epochs=2, crop_padding=1, flip=0.0),
+            budget=Budget(max_params=200_000, max_hours=0.25),
+        ),
+    )
+}
+
+
+def get_benchmark(name: str) -> Benchmark:
+    """Return a built-in benchmark by name, or load a benchmark from a .toml file.
+
+    Raises:
+        InputError: The name is unknown, or the file is invalid.
+    """
+    if name.endswith(".toml"):
+        return load_benchmark(Path(name))
+    if name not in BENCHMARKS:
+        raise unknown("benchmark", name, BENCHMARKS, " (or a .toml file)")
+    return BENCHMARKS[name]
+
+
+def load_benchmark(path: Path) -> Benchmark:
+    """Load a benchmark from a TOML file.
+
+    The file contains `name`, `baseline` and [data], and optionally `default_seeds`, [recipe] and [budget] with the
+    values that differ from `cifar100`.
+
+    Raises:
+        InputError: The file cannot be read or is invalid. The message names the invalid key and the valid keys.
+    """
+    from pydantic import ValidationError
+
+    check_path("--benchmark", path)
+    try:
+        content = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise InputError(f"cannot read benchmark {path}: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:  # ValueError: TOML, UTF-8, or a number with thousands of digits
+        raise InputError(f"{path} is not TOML: {error}") from error
+    sections = {"data": DatasetConfig, "recipe": Recipe, "budget": Budget}
+    try:
+        adapter = strict_adapter(Benchmark, *sections.values())
+        benchmark: Benchmark = adapter.validate_json(json.dumps(content, default=str))
+    except ValidationError as error:
+        raise InputError(f"{path}: {describe_problem(error.errors(), Benchmark, sections)}") from error
+    if benchmark.name in BENCHMARKS or not is_identifier(benchmark.name):
+        raise InputError(
+            f"{path}: name {benchmark.name[:60]!r} must have up to 40 letters, digits and _, and be neither a built-in "
+            "benchmark nor a device on Windows"
+        )
+    try:
+        parse(benchmark.baseline)
+    except InputError as error:
+        raise InputError(f"{path}: baseline: {error}") from error
+    return benchmark

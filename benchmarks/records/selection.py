@@ -1,0 +1,80 @@
+"""Select the records of one benchmark."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from arch.errors import InputError
+from benchmarks.definition.benchmark import Benchmark, DatasetConfig
+from benchmarks.definition.recipe import Recipe
+from benchmarks.records.store import RunRecord
+
+
+def recorded_benchmark(record: RunRecord) -> Benchmark:
+    """Return the benchmark that a record was made with. The budget is not recorded and has its defaults.
+
+    Raises:
+        InputError: The record does not contain a complete definition of its benchmark.
+    """
+    try:
+        data = {name: value for name, value in record.definition["data"].items() if name != "fingerprint"}
+        recipe = Recipe(**record.definition["recipe"])
+        return Benchmark(record.benchmark, DatasetConfig(**data), record.baseline, recipe)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"the record of {record.spec} does not define its benchmark {record.benchmark}") from error
+
+
+def records_of_one_benchmark(
+    records: Sequence[RunRecord],
+    name: str,
+    benchmark_id: str | None = None,
+    fingerprint: str | None = None,
+    device: str | None = None,
+) -> list[RunRecord]:
+    """Return the records of one benchmark id. Records of the validation split, which searches use, are left out.
+
+    Args:
+        records: The records to select from.
+        name: The name of the benchmark.
+        benchmark_id: Select this id. None accepts every id; the same holds for the other arguments.
+        fingerprint: Select the ids of these images.
+        device: Select the ids of this type of device.
+
+    Raises:
+        InputError: No record remains, or records of several ids; the message then names the fields that differ.
+    """
+    device_type = device and device.partition(":")[0]
+    selected = [
+        record
+        for record in records
+        if record.benchmark == name
+        and record.definition.get("split") != "val"
+        and benchmark_id in (None, record.benchmark_id)
+        and fingerprint in (None, record.definition.get("data", {}).get("fingerprint"))
+        and device_type in (None, record.definition.get("device"))
+    ]
+    definitions = {record.benchmark_id: record.definition for record in selected}
+    if not selected:
+        available = {f"{r.benchmark} {r.benchmark_id} ({r.definition.get('device')})" for r in records}
+        raise InputError(f"no matching records of {name}; the recorded benchmarks are {', '.join(sorted(available))}")
+    if len(definitions) > 1:
+        fields = ", ".join(differing_fields(list(definitions.values())))
+        ids = ", ".join(definitions)
+        raise InputError(f"{name} has records of several ids ({ids}), which differ in {fields}: select one with --id")
+    return selected
+
+
+def differing_fields(definitions: Sequence[dict[str, Any]], prefix: str = "") -> list[str]:
+    """Return the fields in which benchmark definitions differ, such as `recipe.epochs (40, 15)`.
+
+    Args:
+        definitions: The definitions to compare.
+        prefix: The path of the definitions within larger ones, with a "." at the end.
+    """
+    differences = []
+    for name in sorted({name for definition in definitions for name in definition}):
+        values = [definition.get(name) for definition in definitions]
+        if all(isinstance(value, dict) for value in values):
+            differences += differing_fields([value for value in values if isinstance(value, dict)], f"{prefix}{name}.")
+        elif any(value != values[0] for value in values):
+            differences.append(f"{prefix}{name} ({', '.join(map(str, values))})")
+    return differences
