@@ -1,1 +1,1 @@
-"""Ablation plans: from text to the rows of a table."""
+"""Ablation plans: parse the text of a plan into the rows of a table. No module here imports torch."""

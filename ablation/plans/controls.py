@@ -1,124 +1,156 @@
-"""Size-matched controls: beside a step, the row before it, widened until it costs as much.
+"""Size-matched controls: next to a step, the row before it, widened until it costs the same.
 
-A part that makes a net larger or slower should beat what the same cost buys in plain width.
+A part that makes a network larger or slower should improve accuracy more than plain width at the same cost.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import inf, isinf
 
-from ablation.plans.plan import ALTERNATIVE
-from ablation.plans.row import ControlMetric
+from ablation.plans.choices import ControlMetric
+from ablation.plans.plan import Plan, make_plan
+from ablation.plans.steps import make_alternative
 from arch.errors import InputError
 from arch.parts import PARTS
-from arch.spec import Spec, Step, parse
+from arch.spec import Spec, Step
 from benchmarks.definition.benchmark import Benchmark
-from benchmarks.execution.local import Executor
+from benchmarks.definition.overrides import NO_OVERRIDES
+from benchmarks.execution.executor import Executor
 from benchmarks.execution.progress import Display, Progress, Report
 
-BASELINE = "baseline"  # the word
-PART = "width"
-PROBES = {"params": 12, "macs": 12, "hours": 5}  # widths that are looked at; hours are timed, which takes seconds each
-WIDEST = 4.0  # times the row before
-NEAR = 0.02  # a step whose cost is so near that of the row before has no control
+WIDTH = "width"  # the part that widens a network
+# Widths that are tried per step; fewer for hours, as timing a width takes seconds.
+MAX_WIDTHS_TRIED: dict[ControlMetric, int] = {"params": 12, "macs": 12, "hours": 5}
+MAX_WIDENING_FACTOR = 4.0  # relative to the row before the step
+MIN_RELATIVE_COST_CHANGE = 0.02  # a step that changes the cost by no more than this has no control
 
 
-def with_controls(
-    text: str,
-    benchmark: Benchmark,
-    by: ControlMetric,
-    device: str,
-    counts: tuple[int, int],
-    executor: Executor,
-    display: Display,
-) -> str:
-    """The plan with an alternative `~width=F` behind each step that a width can match in `by`.
+@dataclass(frozen=True)
+class CostMeter:
+    """Measures what a spec costs.
 
-    counts: training and test images, for the hours. Raises InputError where the plan is no path or has alternatives.
+    Attributes:
+        metric: The cost.
+        benchmark: The benchmark to train on.
+        device: The device that hours are predicted for.
+        image_counts: The number of training and of test images, which hours depend on.
     """
-    if ":" in text or "@" in text or ALTERNATIVE.search(text):
-        raise InputError(
-            f"--control stands beside the steps of a path, and {text!r} is not one, or has its own or settings"
-        )
-    specs = parse(text, benchmark.baseline).path()
-    pairs = [(str(before), str(after)) for before, after in pairwise(specs)]
-    factors = executor.call("ablation.plans.controls:match", display, pairs, benchmark, by, device, counts)
-    plan = BASELINE if text.startswith(BASELINE) else str(specs[0])  # written out, its own steps would be rows
-    for after, factor in zip(specs[1:], factors, strict=True):
-        plan += str(after.steps[-1])
+
+    metric: ControlMetric
+    benchmark: Benchmark
+    device: str
+    image_counts: tuple[int, int]
+
+    def cost(self, spec: Spec) -> float:
+        """Return the cost in parameters, MACs or hours. To be called in a worker process, as it imports torch."""
+        from benchmarks.budget.check import check_specs, spec_builder
+        from benchmarks.budget.cost import count_on_meta
+        from benchmarks.execution.progress import silent
+
+        if self.metric == "hours":
+            [verdict] = check_specs(silent, [str(spec)], self.benchmark, self.device, self.image_counts)
+            return verdict.hours.predicted if verdict.hours else inf  # a spec with too many parameters is not timed
+        counted = count_on_meta(spec_builder(str(spec), self.benchmark), self.benchmark.data.input_shape)
+        return float(counted.params if self.metric == "params" else counted.macs or 0)
+
+
+def with_controls(plan: Plan, meter: CostMeter, executor: Executor, display: Display) -> Plan:
+    """Return the plan with an alternative `~width=F` to each step whose cost a width can match.
+
+    Args:
+        plan: A path without alternatives and settings.
+        meter: Measures the cost that is matched.
+        executor: Runs the measurements.
+        display: Shows the progress, and which steps have no control.
+
+    Raises:
+        InputError: If the plan is not such a path.
+    """
+    steps = plan.steps
+    if steps is None or steps.overrides != NO_OVERRIDES:
+        raise InputError(f"--control needs a path without alternatives and settings, such as baseline+se, not {plan}")
+    specs = steps.spec.path()
+    factors = executor.call("ablation.plans.controls:match_widths", display, list(pairwise(specs)), meter)
+    alternatives = []
+    for spec, factor in zip(specs[1:], factors, strict=True):
         if factor is None:
             display.say(
-                f"{after.steps[-1]} has no control: its {by} are within {NEAR:.0%} of those before, or no width is near"
+                f"{spec.steps[-1]} has no control: it changes {meter.metric} by {MIN_RELATIVE_COST_CHANGE:.0%} or less,"
+                " or no width comes close to its cost"
             )
         else:
-            plan += f"~{PART}={factor:g}"
-    return plan
+            alternatives.append(make_alternative(spec, _width_step(factor)))
+    return make_plan(replace(steps, alternatives=tuple(alternatives))) if alternatives else plan
 
 
-def match(
-    report: Report,
-    pairs: Sequence[tuple[str, str]],
-    benchmark: Benchmark,
-    by: ControlMetric,
-    device: str,
-    counts: tuple[int, int],
-) -> list[float | None]:
-    """For each (row before, row with the step): the width of the row before that costs as much; None for none."""
-    found = []
-    for number, (before, after) in enumerate(pairs):
-        report(Progress(f"matching {by}", number, len(pairs), after))
-        step, cost = parse(after).steps[-1], _measure(by, benchmark, device, counts)
-        is_control = step.part == PART  # a step that is a width itself
-        found.append(None if is_control else _nearest(parse(before), cost, cost(after), PROBES[by]))
-    return found
+def match_widths(report: Report, pairs: Sequence[tuple[Spec, Spec]], meter: CostMeter) -> list[float | None]:
+    """Return for each pair (row before, row with the step) the width of the row before that matches the step's cost.
 
+    Args:
+        report: Receives the progress.
+        pairs: The specs of the rows.
+        meter: Measures the cost.
 
-def _measure(by: ControlMetric, benchmark: Benchmark, device: str, counts: tuple[int, int]) -> Callable[[str], float]:
-    """What a spec costs, in a child."""
-    from benchmarks.budget.check import check_specs, spec_builder
-    from benchmarks.budget.cost import count_on_meta
-    from benchmarks.execution.progress import silent
-
-    def cost(spec: str) -> float:
-        if by == "hours":
-            [verdict] = check_specs(silent, [spec], benchmark, device, counts)
-            return verdict.hours.predicted if verdict.hours else inf  # over the parameters' limit, and not timed
-        counted = count_on_meta(spec_builder(spec, benchmark), benchmark.data.input_shape)
-        return float(counted.params if by == "params" else counted.macs or 0)
-
-    return cost
-
-
-def _nearest(before: Spec, cost: Callable[[str], float], target: float, probes: int) -> float | None:
-    """Bisection over the width; costs rise with it, in jumps of 8 channels.
-
-    None where no width comes more than half of the way from the row before to the target.
+    Returns:
+        The width factors; None for a step that changes the width itself, and where no width matches.
     """
-    own = next((step for step in reversed(before.steps) if step.part == PART), None)
-    now = float(own.value or 1) if own and own.sign == "+" else 1.0
-    costs = {now: cost(str(before))}
-    if isinf(target) or isinf(costs[now]) or abs(costs[now] / target - 1) <= NEAR:
+    factors: list[float | None] = []
+    for index, (before, after) in enumerate(pairs):
+        report(Progress(f"matching {meter.metric}", index, len(pairs), str(after)))
+        if after.steps[-1].part == WIDTH:
+            factors.append(None)
+        else:
+            max_tried = MAX_WIDTHS_TRIED[meter.metric]
+            factors.append(find_width(before, meter.cost, meter.cost(after), max_tried))
+    return factors
+
+
+def find_width(before: Spec, cost: Callable[[Spec], float], target: float, max_tried: int) -> float | None:
+    """Return the width factor at which the cost of `before` is closest to `target`, found by bisection.
+
+    The cost increases with the width, in jumps of 8 channels.
+
+    Args:
+        before: The spec to widen.
+        cost: Returns the cost of a spec.
+        target: The cost to match.
+        max_tried: The largest number of widths to try.
+
+    Returns:
+        The factor, or None if no width covers at least half of the difference between the cost of `before` and
+        `target`.
+    """
+    width = next((step for step in reversed(before.steps) if step.part == WIDTH), None)
+    current = float(width.value or 1) if width and width.sign == "+" else 1.0
+    costs = {current: cost(before)}
+    if isinf(target) or isinf(costs[current]) or abs(costs[current] / target - 1) <= MIN_RELATIVE_COST_CHANGE:
         return None
-    takes = PARTS[PART].value
-    assert takes is not None
-    widest, narrowest = min(now * WIDEST, takes.maximum), max(now / WIDEST, takes.minimum)
-    low, high = (now, widest) if costs[now] < target else (narrowest, now)
-    for _ in range(probes):
+    valid = PARTS[WIDTH].value
+    assert valid is not None
+    narrowest = max(current / MAX_WIDENING_FACTOR, valid.minimum)
+    widest = min(current * MAX_WIDENING_FACTOR, valid.maximum)
+    low, high = (current, widest) if costs[current] < target else (narrowest, current)
+    for _ in range(max_tried):
         middle = round((low + high) / 2, 3)
         if middle in costs:
             break
         try:
-            costs[middle] = cost(str(_widened(before, middle)))
-        except InputError:  # a width that another part of the row does not allow
+            costs[middle] = cost(_widened(before, middle))
+        except InputError:  # another part of the row does not allow this width
             costs[middle] = inf
         low, high = (middle, high) if costs[middle] < target else (low, middle)
     best = min(costs, key=lambda factor: (abs(costs[factor] - target), factor))
-    is_near = abs(costs[best] - target) <= abs(costs[now] - target) / 2
-    return best if is_near and _widened(before, best).variant() != before.variant() else None
+    is_close = abs(costs[best] - target) <= abs(costs[current] - target) / 2
+    return best if is_close and _widened(before, best).variant() != before.variant() else None
 
 
 def _widened(spec: Spec, factor: float) -> Spec:
-    kept = tuple(step for step in spec.steps if step.part != PART)
-    takes = PARTS[PART].value
-    assert takes is not None
-    return Spec(spec.base, (*kept, Step("+", PART, takes.read(f"{factor:g}"))))
+    kept = tuple(step for step in spec.steps if step.part != WIDTH)
+    return Spec(spec.base, (*kept, _width_step(factor)))
+
+
+def _width_step(factor: float) -> Step:
+    width = PARTS[WIDTH].value
+    assert width is not None
+    return Step("+", WIDTH, width.parse(f"{factor:g}"))

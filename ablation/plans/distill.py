@@ -1,121 +1,190 @@
-"""The rows of a distillation study: who learns from whom, beside what either learns alone, and controls.
+"""Distillation studies: which network learns from which, compared with training alone and with controls.
 
-    distill(T=4, alpha=0.9, growing, hard, smooth=0.1, progressive):TEACHER>STUDENT
+    plan     = "distill", [ "(", argument, { ",", argument }, ")" ], ":", teacher, ">", student
+    argument = T=TEMPERATURE | alpha=SHARE | growing | hard | smooth=SHARE | progressive
 
-Known pairs on CIFAR-100 with T = 4 and alpha = 0.9 (Tian et al. 2020, arXiv:1910.10699): resnet56 to resnet20 69.06 to
-70.66, wrn40-2 to wrn16-2 73.26 to 74.92. From student to teacher, and from a net to itself: Yuan et al. 2020,
-arXiv:1909.11723. Knows no torch.
+Known pairs on CIFAR-100 with T = 4 and alpha = 0.9 (Tian et al. 2020, arXiv:1910.10699): resnet56 to resnet20 improves
+top-1 from 69.06 to 70.66, wrn40-2 to wrn16-2 from 73.26 to 74.92. Distillation from student to teacher, and from a
+network to itself: Yuan et al. 2020, arXiv:1909.11723.
 """
 
-from dataclasses import replace
-from fractions import Fraction
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Self
 
 from ablation.plans.row import Row
 from arch.errors import InputError, unknown
-from benchmarks.definition.benchmark import Benchmark
+from benchmarks.definition.config_parser import (
+    parse_number,
+    read_overrides,
+    read_run_config,
+    split_outside_brackets,
+)
 from benchmarks.definition.overrides import (
-    MOST_EPOCHS,
+    MAX_EPOCHS_FACTOR,
     PREVIOUS,
     UNIFORM,
     Distillation,
     RunConfig,
     TeacherStandIn,
-    read_number,
-    read_overrides,
-    split_outside,
-    written,
+    format_number,
 )
 
-SMOOTHING = 0.1  # of the control, beside the recipe's own
-OWN_ALPHA = 0.8  # of progressive self-distillation, in its last epoch: Kim et al. 2021, arXiv:2006.12000
+DEFAULT_SMOOTHING = 0.1  # label smoothing of the control, in addition to the recipe's
+# alpha in the last epoch of progressive self-distillation (Kim et al. 2021, arXiv:2006.12000)
+SELF_DISTILLATION_ALPHA = 0.8
+MAX_EPOCHS_DENOMINATOR = 9_999_999  # the largest that can be parsed again
 ARGUMENTS = ("T", "alpha", "growing", "hard", "smooth", "progressive")
+DIGEST_CHARACTERS_IN_LABEL = 6
 
 
-def distill_rows(text: str, arguments: list[str], benchmark: Benchmark) -> list[Row]:
-    """Each taught net is compared with the same net trained alone, and the controls with the taught student."""
-    teacher, student = _read_nets(text, benchmark)
-    settings, smooth, progressive = _read(arguments)
-    alone = teacher if teacher.is_trained else RunConfig(teacher.spec)
-    taught, same = _taught(student, teacher, settings), alone.key == student.key
-    first, second = str(alone), str(student)
-    who = first if teacher.is_trained else f"{first} of {teacher.overrides.weights[:6]}"
-    rows = [Row(second, student)]
-    if not same:
-        rows.append(Row(first, alone))
-    rows.append(Row(f"{who} → {second}", taught, ((0, -1),)))
-    rows += _controls(student, smooth, alone.overrides.epochs, ((len(rows) - 1, -1),))
-    rows.append(Row(f"{who} → {second} → {second}", _taught(student, taught, settings), ((0, -1),)))
-    if not same:
-        rows.append(Row(f"{second} → {first}", _taught(alone, student, settings), ((1, -1),)))
-    if progressive:
-        own = Distillation(PREVIOUS, 1.0, OWN_ALPHA, growing=True)
-        rows.append(Row(f"{second} → itself", _taught(student, PREVIOUS, own), ((0, -1),)))
-    return rows
+@dataclass(frozen=True)
+class DistillationSettings:
+    """The settings of a distillation study.
+
+    Attributes:
+        loss: The distillation loss of the taught rows; its teacher is a placeholder.
+        smoothing: The label smoothing of the control.
+        progressive: Whether there is a row in which the student learns from itself one epoch ago.
+    """
+
+    loss: Distillation = Distillation(PREVIOUS)  # noqa: RUF009  # it is frozen
+    smoothing: float = DEFAULT_SMOOTHING
+    progressive: bool = False
+
+    def arguments(self) -> list[str]:
+        """Return the arguments in the brackets of the plan: those that differ from the defaults."""
+        loss, smoothing = self.loss, self.smoothing
+        return [
+            *([f"T={format_number(loss.temperature)}"] if loss.temperature != Distillation.temperature else []),
+            *([f"alpha={format_number(loss.alpha)}"] if loss.alpha != Distillation.alpha else []),
+            *(["growing"] if loss.growing else []),
+            *(["hard"] if loss.hard else []),
+            *([f"smooth={format_number(smoothing)}"] if smoothing != DEFAULT_SMOOTHING else []),
+            *(["progressive"] if self.progressive else []),
+        ]
 
 
-def _controls(student: RunConfig, smooth: float, more: Fraction, beside: tuple[tuple[int, int], ...]) -> list[Row]:
-    """What a teacher has to beat: smoother labels, and the epochs that it takes itself."""
-    epochs = (student.overrides.epochs + more).limit_denominator(9_999_999)  # as it can be read again
-    if epochs > MOST_EPOCHS:
-        raise InputError(f"a student trained as long as both nets takes {epochs} times the epochs: over {MOST_EPOCHS}")
-    smoothed = _taught(student, UNIFORM, Distillation(UNIFORM, 1.0, smooth))
-    longer = RunConfig(student.spec, replace(student.overrides, epochs=epochs))
-    return [
-        Row(f"~smooth={written(smooth)}", smoothed, beside, kind="alternative"),
-        Row(f"~epochs={epochs}", longer, beside, kind="alternative"),
-    ]
+@dataclass(frozen=True)
+class DistillationStudy:
+    """A teacher, a student and the settings of their distillation."""
+
+    teacher: RunConfig
+    student: RunConfig
+    settings: DistillationSettings = DistillationSettings()
+
+    def __str__(self) -> str:
+        arguments = self.settings.arguments()
+        brackets = f"({','.join(arguments)})" if arguments else ""
+        return f"distill{brackets}:{self.teacher}>{self.student}"
+
+    def rows(self) -> list[Row]:
+        """Return the rows: both networks alone, the taught student, controls, and the other directions of teaching.
+
+        A taught network is compared with the same network trained alone, a control with the taught student.
+
+        Raises:
+            InputError: If the control with the epochs of both networks would need too many epochs.
+        """
+        teacher, student, loss = self.teacher, self.student, self.settings.loss
+        alone = teacher if teacher.is_trained else RunConfig(teacher.spec)
+        taught = _taught(student, teacher, loss)
+        is_self_distillation = alone.key == student.key
+        rows = [Row(str(student), student)]
+        if not is_self_distillation:
+            rows.append(Row(str(alone), alone))
+        rows.append(Row(f"{self._teacher_label(alone)} → {student}", taught, ((0, -1),)))
+        rows += self._controls(alone, taught_row=len(rows) - 1)
+        rows.append(
+            Row(f"{self._teacher_label(alone)} → {student} → {student}", _taught(student, taught, loss), ((0, -1),))
+        )
+        if not is_self_distillation:
+            rows.append(Row(f"{student} → {alone}", _taught(alone, student, loss), ((1, -1),)))
+        if self.settings.progressive:
+            self_distillation = Distillation(PREVIOUS, 1.0, SELF_DISTILLATION_ALPHA, growing=True)
+            rows.append(Row(f"{student} → itself", _taught(student, PREVIOUS, self_distillation), ((0, -1),)))
+        return rows
+
+    def with_configs(self, change: Callable[[RunConfig], RunConfig]) -> Self:
+        """Return the study with both configs replaced by `change(config)`."""
+        return replace(self, teacher=change(self.teacher), student=change(self.student))
+
+    def _teacher_label(self, alone: RunConfig) -> str:
+        if self.teacher.is_trained:
+            return str(alone)
+        return f"{alone} of {self.teacher.overrides.initial_weights[:DIGEST_CHARACTERS_IN_LABEL]}"
+
+    def _controls(self, alone: RunConfig, taught_row: int) -> list[Row]:
+        """Return the controls that a teacher has to beat: label smoothing, and the epochs that both networks need."""
+        student, smoothing = self.student, self.settings.smoothing
+        epochs = (student.overrides.epochs_factor + alone.overrides.epochs_factor).limit_denominator(
+            MAX_EPOCHS_DENOMINATOR
+        )
+        if epochs > MAX_EPOCHS_FACTOR:
+            raise InputError(
+                f"the control with the epochs of teacher and student needs {epochs} times the recipe's epochs; "
+                f"the maximum is {MAX_EPOCHS_FACTOR}: use fewer @epochs"
+            )
+        smoothed = _taught(student, UNIFORM, Distillation(UNIFORM, 1.0, smoothing))
+        longer = RunConfig(student.spec, replace(student.overrides, epochs_factor=epochs))
+        against = ((taught_row, -1),)
+        return [
+            Row(f"~smooth={format_number(smoothing)}", smoothed, against, kind="alternative"),
+            Row(f"~epochs={epochs}", longer, against, kind="alternative"),
+        ]
 
 
-def _read_nets(text: str, benchmark: Benchmark) -> tuple[RunConfig, RunConfig]:
-    words = split_outside(text, ">")
+def _taught(config: RunConfig, teacher: RunConfig | TeacherStandIn, loss: Distillation) -> RunConfig:
+    return RunConfig(config.spec, replace(config.overrides, distillation=replace(loss, teacher=teacher)))
+
+
+def parse_distillation(text: str, arguments: Sequence[str], baseline: str) -> DistillationStudy:
+    """Parse a distillation study.
+
+    Args:
+        text: The teacher and the student, separated by `>`.
+        arguments: The words in the brackets.
+        baseline: The spec that the word `baseline` stands for.
+
+    Raises:
+        InputError: If the text or an argument is invalid.
+    """
+    words = split_outside_brackets(text, ">")
     if len(words) != 2:
-        raise InputError(f"{'distill:' + text!r} is not distill:TEACHER>STUDENT, in quotes, as > is the shell's too")
-    teacher, student = (_untaught(word.strip(), benchmark) for word in words)
+        raise InputError(f"{'distill:' + text!r} is not distill:TEACHER>STUDENT (quote it: > is special to the shell)")
+    teacher, student = (parse_network(word.strip(), baseline) for word in words)
+    return make_study(teacher, student, parse_settings(arguments))
+
+
+def parse_network(text: str, baseline: str) -> RunConfig:
+    """Parse one of the two networks. Both are parsed like a teacher, whose weights may be used without training."""
+    return read_run_config(text, baseline, teacher_depth=1, allow_sources=True)
+
+
+def make_study(teacher: RunConfig, student: RunConfig, settings: DistillationSettings) -> DistillationStudy:
+    """Return the study. Raises InputError if one of the networks has a teacher or the student is not trained."""
+    for config in (teacher, student):
+        if config.overrides.distillation:
+            raise InputError(f"{str(config)!r} already has a teacher: a distillation study trains both networks alone")
     if not student.is_trained:
-        raise InputError(f"the student {student} is not trained with '@epochs=0'")
-    return teacher, student
+        raise InputError(f"the student {str(student)!r} is not trained: remove @epochs=0")
+    return DistillationStudy(teacher, student, settings)
 
 
-def _untaught(word: str, benchmark: Benchmark) -> RunConfig:
-    """One of the two; a teacher's weights may be taken as they are."""
-    inside = read_overrides([f"teacher=({word})"], benchmark.baseline).teacher
-    assert inside is not None
-    if inside.overrides.distillation:
-        raise InputError(f"{word!r} has a teacher already: distill names both nets as they are trained alone")
-    return inside
-
-
-def _taught(config: RunConfig, teacher: RunConfig | TeacherStandIn, settings: Distillation) -> RunConfig:
-    return RunConfig(config.spec, replace(config.overrides, distillation=replace(settings, teacher=teacher)))
-
-
-def _read(arguments: list[str]) -> tuple[Distillation, float, bool]:
-    """(the settings of all rows, the control's smoothing, whether a row learns from itself)."""
-    given: dict[str, str] = {}
-    for word in arguments:
-        name = word.partition("=")[0]
+def parse_settings(arguments: Sequence[str]) -> DistillationSettings:
+    """Parse the arguments in the brackets of the plan. Raises InputError if one is invalid."""
+    by_name: dict[str, str] = {}
+    for argument in arguments:
+        name = argument.partition("=")[0]
         if name not in ARGUMENTS:
-            raise unknown("setting", name, ARGUMENTS, " of distill")
-        if name in given:
-            raise InputError(f"{name!r} stands twice in the brackets of distill")
-        given[name] = word
-    smooth = given.pop("smooth", f"smooth={written(SMOOTHING)}").partition("=")[2]
-    progressive = given.pop("progressive", "")
+            raise unknown("argument", name, ARGUMENTS, " of distill")
+        if name in by_name:
+            raise InputError(f"distill({','.join(arguments)}) sets {name!r} twice: remove one of them")
+        by_name[name] = argument
+    smoothing = by_name.pop("smooth", f"smooth={format_number(DEFAULT_SMOOTHING)}").partition("=")[2]
+    progressive = by_name.pop("progressive", "")
     if "=" in progressive:
-        raise InputError("'progressive' of distill takes no value")
-    found = read_overrides([f"teacher={PREVIOUS}", *given.values()]).distillation
-    assert found is not None
-    return found, read_number("smooth", smooth, 0.001, 0.999), bool(progressive)
-
-
-def distill_plan(
-    teacher: str, student: str, temperature: float, alpha: float, growing: bool, hard: bool, smooth: float, more: bool
-) -> str:
-    """The plan as text, with the settings that are not the default."""
-    default = Distillation(UNIFORM)
-    words = [f"T={written(temperature)}"] * (temperature != default.temperature)
-    words += [f"alpha={written(alpha)}"] * (alpha != default.alpha)
-    words += ["growing"] * growing + ["hard"] * hard
-    words += [f"smooth={written(smooth)}"] * (smooth != SMOOTHING) + ["progressive"] * more
-    brackets = f"({','.join(words)})" if words else ""
-    return f"distill{brackets}:{teacher}>{student}"
+        raise InputError(f"{progressive!r}: the argument 'progressive' of distill takes no value")
+    loss = read_overrides([f"teacher={PREVIOUS}", *by_name.values()]).distillation
+    assert loss is not None
+    return DistillationSettings(loss, parse_number("smooth", smoothing, 0.001, 0.999), bool(progressive))

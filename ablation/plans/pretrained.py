@@ -1,97 +1,123 @@
-"""Weights from elsewhere that a plan names: known by their digest, and kept in the folder of the records."""
+"""Initial weights in a plan: resolve their sources to digests, and keep the files in the output folder.
 
-import re
+A source is a file, `hub` (timm's default weights of the model) or `hub:TAG` (other weights of timm).
+"""
+
 import shutil
+from dataclasses import replace
+from fractions import Fraction
+from functools import cache
 from pathlib import Path
 
+from ablation.plans.plan import Plan, make_plan
 from arch.errors import InputError
-from benchmarks.definition.overrides import DIGEST, HUB, split_settings
-from benchmarks.execution import local
+from arch.spec import parse
+from arch.timm_model import TimmModel
+from benchmarks.definition.config_parser import HUB, WEIGHTS_DIGEST, split_settings
+from benchmarks.definition.overrides import RunConfig, TrainingOverrides
+from benchmarks.execution.local import LocalExecutor
 from benchmarks.execution.progress import Display, Progress, Report
 from benchmarks.records.atomic_write import replace_file
-from benchmarks.records.paths import initial_file
+from benchmarks.records.paths import initial_weights_file
 from benchmarks.records.weights_file import check_weights, digest_of, header_of
 
-INIT = re.compile(r"@init=(?P<value>(?:~/)?[^@(),>~]+)")
-MODEL = re.compile(r"timm/([A-Za-z0-9_.]+)")
-LONGEST = 10_000  # letters of a plan
 
+def with_pretrained(plan: Plan, out: Path | None) -> Plan:
+    """Return the plan with every source of initial weights replaced by the digest of the weights.
 
-def with_pretrained(plan: str, out: Path | None) -> str:
-    """The plan with a digest for each file, or word, that says what weights a net starts from.
+    Args:
+        plan: The plan. If nothing has to be replaced, it is returned with its text as it is.
+        out: The output folder, which keeps a copy of the weights so that a study can continue without the original
+            file. None keeps no copy.
 
-    out: where they are kept, so that a study can go on when the file is gone; None: nowhere.
-    Raises InputError where there are none, or they cannot be had or kept.
+    Raises:
+        InputError: If a source does not exist, contains no weights, or cannot be copied to `out`.
     """
+    resolve = cache(lambda source, model: resolve_weights(source, model, out))
 
-    if len(plan) > LONGEST:
-        raise InputError(f"a plan of {len(plan):,} letters: at most {LONGEST:,} can be read")
+    def resolved(config: RunConfig) -> RunConfig:
+        overrides = config.overrides
+        if overrides.initial_weights:
+            architecture = config.architecture
+            model = architecture.name if isinstance(architecture, TimmModel) else None
+            overrides = replace(overrides, initial_weights=resolve(overrides.initial_weights, model))
+        if overrides.teacher is not None and overrides.distillation is not None:
+            distillation = replace(overrides.distillation, teacher=resolved(overrides.teacher))
+            overrides = replace(overrides, distillation=distillation)
+        return replace(config, overrides=overrides)
 
-    def digest(match: re.Match[str]) -> str:
-        return f"@init={keep(match['value'].strip(), plan[: match.start()], out)}"
-
-    return INIT.sub(digest, plan)
+    definition = plan.definition.with_configs(resolved)
+    return plan if definition == plan.definition else make_plan(definition)
 
 
-def resolve_pretrained(pretrained: str, out: Path) -> str:
-    """What --pretrained says, as a plan can say it: a file's name may have letters that a plan has a use for."""
-    return pretrained if pretrained.partition(":")[0] == HUB else keep(pretrained, "", out)
+def resolve_weights(source: str, model: str | None, out: Path | None) -> str:
+    """Return the digest of the weights that `source` names, and keep a copy of them.
 
+    Args:
+        source: A file, `hub` or `hub:TAG`, or the digest of weights that `out` already contains.
+        model: The name of the timm model that starts from the weights; None for any other network.
+        out: The output folder; None keeps no copy.
 
-def keep(value: str, before: str, out: Path | None) -> str:
-    """The digest of the weights that `value` names. before: the text that it stands behind."""
-    if DIGEST.fullmatch(value) and not Path(value).exists():
-        if out is not None and not initial_file(out, value).exists():
-            raise InputError(f"{out / 'initial'} has no weights {value}: name their file, as in @init=FILE.safetensors")
-        return value
-    word, _, tag = value.partition(":")
-    file = Path(value).expanduser() if value.startswith("~/") else Path(value)  # behind an = no shell has done it
-    path = _from_hub(before, tag) if word == HUB else file
+    Raises:
+        InputError: See `with_pretrained`.
+    """
+    if WEIGHTS_DIGEST.fullmatch(source) and not Path(source).exists():
+        if out is not None and not initial_weights_file(out, source).exists():
+            raise InputError(
+                f"{out / 'initial'} has no weights {source}: name their file, as in @init=FILE.safetensors"
+            )
+        return source
+    word, _, tag = source.partition(":")
+    path = _fetch_from_hub(model, tag) if word == HUB else _path(source)
     check_weights(path)
-    name = digest_of(path)
-    if out is not None and not _is_kept(initial_file(out, name), name):
+    digest = digest_of(path)
+    if out is not None and not _is_kept(initial_weights_file(out, digest), digest):
         try:
-            replace_file(initial_file(out, name), lambda file: shutil.copyfile(path, file))
+            replace_file(initial_weights_file(out, digest), lambda file: shutil.copyfile(path, file))
         except OSError as error:
-            raise InputError(f"cannot keep {path} in --out {out}: {error.strerror or error}") from error
-    return name
+            raise InputError(f"cannot copy {path} to --out {out}: {error.strerror or error}") from error
+    return digest
+
+
+def _path(source: str) -> Path:
+    """Expand `~/`, which the shell does not do after `@init=`."""
+    return Path(source).expanduser() if source.startswith("~/") else Path(source)
 
 
 def _is_kept(file: Path, digest: str) -> bool:
-    """Whether it is there already, and nobody has changed it."""
+    """Return whether the copy exists and is unchanged."""
     return file.is_file() and digest_of(file) == digest
 
 
-def recorded_net(word: str, out: Path) -> str:
-    """A net as it is, where `word` is a file with the weights of an earlier run; any other word as it is."""
-    if not word.endswith(".safetensors") or "@init=" in word:
-        return word
-    path = Path(word)
-    spec = header_of(path).get("spec")
-    if not isinstance(spec, str):
-        raise InputError(f"{path} does not say which net it is of: SPEC@init={path}@epochs=0 does")
-    return f"{split_settings(spec)[0]}@init={keep(word, '', out)}@epochs=0"
-
-
-def _from_hub(before: str, tag: str) -> Path:
-    depth = 0
-    for place in range(len(before) - 1, -1, -1):  # back to where the net begins that it stands behind
-        depth += (before[place] == ")") - (before[place] == "(")
-        if depth < 0 or (depth == 0 and before[place] in ",>"):
-            before = before[place + 1 :]
-            break
-    models = MODEL.findall(before.partition("@")[0])
-    if not models:
-        raise InputError("'@init=hub' stands behind a model of timm's, as in timm/resnet18@init=hub")
-    name = f"{models[-1]}.{tag}" if tag else models[-1]
+def _fetch_from_hub(model: str | None, tag: str) -> Path:
+    if model is None:
+        raise InputError("'@init=hub' needs a timm model, as in timm/resnet18@init=hub; for others, name a file")
     with Display() as display:
-        path: Path = local.call("ablation.plans.pretrained:fetch", display, name)
+        path: Path = LocalExecutor().call(
+            "ablation.plans.pretrained:fetch", display, f"{model}.{tag}" if tag else model
+        )
     return path
 
 
 def fetch(report: Report, name: str) -> Path:
-    """See `benchmarks.training.hub.fetch_weights`; in a child, as timm takes seconds to import."""
+    """Run `benchmarks.training.hub.fetch_weights` in a worker process, as importing timm takes seconds."""
     from benchmarks.training.hub import fetch_weights
 
     report(Progress("fetching weights", 0, 1, name))
     return fetch_weights(name)
+
+
+def recorded_network(file: Path) -> RunConfig:
+    """Return the network that an earlier run trained, as a teacher that is used without training.
+
+    Args:
+        file: The weights file of the run.
+
+    Raises:
+        InputError: If the file cannot be read or does not contain the spec of its network.
+    """
+    spec = header_of(file).get("spec")
+    if not isinstance(spec, str):
+        raise InputError(f"{file} does not contain the spec of its network: use SPEC@init={file}@epochs=0")
+    overrides = TrainingOverrides(epochs_factor=Fraction(0), initial_weights=str(file))
+    return RunConfig(parse(split_settings(spec)[0]), overrides)

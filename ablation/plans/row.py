@@ -1,64 +1,79 @@
-"""`Row`: a line of a table before there is any number in it. Knows no torch."""
+"""`Row`: one row of an ablation table, before it has any results."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from benchmarks.definition.overrides import RunConfig, TrainingOverrides
-from benchmarks.records.store import RunRecord
 
-ControlMetric = Literal["params", "macs", "hours"]  # in which a control is as large as the step that it stands beside
+if TYPE_CHECKING:
+    from benchmarks.records.store import RunRecord
 
-Pairing = Literal["unpaired", "paired"]  # how a change is judged: see ablation.analysis.statistics
-
-# on the way to the proposal; in the place of another row, or a control beside it; the whole without a step
+# a step toward the proposal; a row in place of another one, or a control beside it; the full proposal without one step
 RowKind = Literal["step", "alternative", "without"]
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row: what it is called in the table, what is trained, and what it is compared with."""
+    """One row: its label in the table, what is trained, and which rows it is compared with.
+
+    Attributes:
+        label: The row's name in the table.
+        config: The architecture and the training overrides.
+        against: Pairs of (row index, weight). The row's change is its accuracy plus the weighted sum of the accuracies
+            of these rows: `((2, -1),)` is a step from row 2.
+        kind: The row's role in the plan.
+        series: In a data-size study, the config of which this row is one size; otherwise empty.
+    """
 
     label: str
     config: RunConfig
-    against: tuple[tuple[int, int], ...] = ()  # (row, weight): ((2, -1),) is a step taken from row 2
+    against: tuple[tuple[int, int], ...] = ()
     kind: RowKind = "step"
-    series: str = ""  # the net of which it is one size, in a study of data size
+    series: str = ""
 
     @property
     def spec(self) -> str:
-        """With its overrides, as benchmarks.definition.overrides.read_setup reads it."""
+        """The text of the config, which `benchmarks.definition.overrides.read_run_config` parses."""
         return str(self.config)
 
     @property
     def key(self) -> str:
-        """Of what is trained, whatever it is called: see `benchmarks.definition.overrides.setup_key`."""
+        """The hash of the config, which does not depend on the label: see `RunConfig.key`."""
         return self.config.key
 
     @property
     def overrides(self) -> TrainingOverrides:
-        """What is done beside its architecture."""
+        """The training overrides of the config."""
         return self.config.overrides
 
     @property
     def is_interaction(self) -> bool:
-        """Whether the change is that of two parts together beyond the sum of each alone."""
+        """Whether the change is that of two parts together beyond the sum of their separate changes."""
         return len(self.against) > 1
 
 
 def with_teachers(rows: Sequence[Row]) -> list[Row]:
-    """The rows, and before each the teachers that it needs and that are no rows themselves."""
+    """Return the rows, each preceded by the trained teachers that it needs and that are not rows themselves."""
     all_rows: list[Row] = []
     for row in rows:
         teacher = row.overrides.teacher
-        before = with_teachers([Row(str(teacher), teacher)]) if teacher is not None and teacher.is_trained else []
-        all_rows += [other for other in before if all(other.key != known.key for known in (*all_rows, *rows))]
+        teachers = with_teachers([Row(str(teacher), teacher)]) if teacher is not None and teacher.is_trained else []
+        all_rows += [other for other in teachers if all(other.key != known.key for known in (*all_rows, *rows))]
         all_rows.append(row)
     return all_rows
 
 
-def runs_of(row: Row, results: Sequence[RunRecord], seeds: int | None = None) -> dict[int, RunRecord]:
-    """The row's results by seed; of seeds 0 to seeds - 1 only, where that is said."""
+def runs_of(row: Row, records: Sequence["RunRecord"], seeds: int | None = None) -> dict[int, "RunRecord"]:
+    """Return the records of a row by seed, in ascending order.
+
+    Args:
+        row: The row.
+        records: Records of any rows.
+        seeds: Only include seeds 0 to `seeds - 1`; None includes all.
+    """
     key = row.key
-    found = {result.seed: result for result in results if result.key == key and (seeds is None or result.seed < seeds)}
-    return dict(sorted(found.items()))
+    by_seed = {
+        record.seed: record for record in records if record.key == key and (seeds is None or record.seed < seeds)
+    }
+    return dict(sorted(by_seed.items()))

@@ -1,0 +1,10 @@
+"""Choices that plans share with command-line options. This module imports nothing, so that `--help` stays fast."""
+
+from typing import Literal
+
+ControlMetric = Literal["params", "macs", "hours"]  # the cost in which a control matches its step
+EqualQuantity = Literal["epochs", "updates"]  # what a data-size study keeps equal across subsets of the images
+InitialWeights = Literal["scratch", "imagenet"]  # what the configs of a data-size study start from
+
+# how changes are tested: see ablation.analysis.statistics
+Pairing = Literal["unpaired", "paired"]
