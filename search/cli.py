@@ -1,238 +1,185 @@
-"""`search`: finds an architecture inside a budget, and says what it is worth."""
+"""`search`: find the best architecture inside a budget, train it, and test it."""
 
 import json
 import math
-import re
 import secrets
 import sys
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import typer
-
-from arch.errors import InputError
-from benchmarks.cli.options import (
-    DEFAULT_OUT,
-    BenchmarkOption,
-    DataOption,
-    DeviceOption,
-    DownloadOption,
-    JsonOption,
-    OutOption,
-    limited,
-    new_app,
-    new_console,
-    run_app,
-)
-from benchmarks.definition.benchmark import get_benchmark
+from benchmarks.cli.options import new_app, new_console, run_app, with_budget, with_options
+from benchmarks.definition.registry import get_benchmark
+from search.options import SearchOptions
 
 if TYPE_CHECKING:
+    from optuna.study import Study
     from optuna.trial import FrozenTrial
 
+    from benchmarks.definition.benchmark import Benchmark
     from benchmarks.execution.progress import Display
     from benchmarks.records.store import RecordStore
     from search.finalists import Finalist
+    from search.report.summary import SearchSummary
     from search.settings import SearchSettings
 
-app = new_app("SearchSettings image classifiers under a fixed recipe and budget.")
+app = new_app("Search for image classifiers under a fixed recipe and budget.")
 
-OVER_BUDGET = 1  # exit code: nothing fits
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-SAMPLER_NAMES = Literal["thompson", "tpe", "gp", "nsga2", "evolution", "random"]
-
-
-def read_duration(text: str) -> float:
-    """Seconds of `90s`, `45m`, `1.5h`, `2d`. Raises InputError."""
-    match = re.fullmatch(r"([0-9]*\.?[0-9]+)([smhd])", text.strip())
-    if match is None or not float(match[1]):
-        raise InputError(f"--timeout {text!r}: give a number and a run, such as 90s, 45m, 3h or 1d")
-    return float(match[1]) * UNITS[match[2]]
+NOTHING_FITS = 1  # exit code
 
 
 @app.command()
-def search_command(
-    budget_hours: Annotated[
-        float | None,
-        typer.Option(
-            "--budget-hours",
-            metavar="H",
-            help="Hours that the benchmark's whole recipe may take each candidate to train: a limit on the "
-            "architecture, not on the search  [default: the benchmark's]",
-        ),
-    ] = None,
-    max_params: Annotated[
-        str | None, typer.Option("--max-params", metavar="N", help="Parameters of each candidate: 30M, 500K.")
-    ] = None,
-    trials: Annotated[int, typer.Option("--trials", metavar="N", min=1, max=10**6, help="SearchRunner to train.")] = 64,
-    timeout: Annotated[
-        str | None,
-        typer.Option(
-            "--timeout",
-            metavar="TIME",
-            help="Time for the whole search, by the wall clock, finalists and test included: 90s, 45m, 3h.",
-        ),
-    ] = None,
-    benchmark: BenchmarkOption = "digits",
-    data: DataOption = None,
-    download: DownloadOption = False,
-    space: Annotated[
-        str | None,
-        typer.Option(
-            "--space", metavar="FILE", help="Your own: FILE.toml, or FILE.py:FUNCTION  [default: every registered part]"
-        ),
-    ] = None,
-    objective: Annotated[
-        Literal["accuracy", "pareto"],
-        typer.Option("--objective", help="Accuracy, or accuracy against hours and parameters."),
-    ] = "accuracy",
-    sampler: Annotated[SAMPLER_NAMES, typer.Option("--sampler", help="Who proposes candidates.")] = "thompson",
-    workers: Annotated[int, typer.Option("--workers", metavar="K", min=1, max=64, help="Trainings at once.")] = 1,
-    finalists: Annotated[
-        int,
-        typer.Option(
-            "--finalists", metavar="N", min=0, max=100, help="Trained wholly before one is chosen; 0: only search."
-        ),
-    ] = 3,
-    seeds: Annotated[int, typer.Option("--seeds", metavar="N", min=1, max=1000, help="Of the finalists.")] = 3,
-    storage: Annotated[
-        str | None,
-        typer.Option("--storage", metavar="URL", help="Where the study is kept  [default: search.db in --out]"),
-    ] = None,
-    resume: Annotated[
-        bool,
-        typer.Option("--resume", help="Go on with the study that is there, or join it; start it where there is none."),
-    ] = False,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the sampler.")] = 0,
-    time_limit: Annotated[
-        float | None,
-        typer.Option(
-            "--time-limit", metavar="HOURS", help="End a training that takes longer  [default: by prediction]"
-        ),
-    ] = None,
-    out: OutOption = DEFAULT_OUT,
-    device: DeviceOption = "auto",
-    as_json: JsonOption = False,
-) -> int:
-    """SearchSettings for the best architecture whose whole training stays inside --budget-hours and --max-params.
+@with_options
+def search_command(options: SearchOptions) -> int:
+    """Search for the best architecture whose training stays inside --budget-hours and --max-params.
 
-    SearchRunner are trained for a fraction of the recipe, on a validation split of the training images; the best go on
-    for longer; finalists are trained wholly over several seeds, and the test images are read once, for the winner.
-    --budget-hours limits what a candidate may cost, --timeout how long you wait. Exit codes: 0, 1 nothing fits the
-    budget, 2 bad usage, 3 failed.
+    Candidates are trained for a fraction of the recipe and evaluated on a validation split of the training images; the
+    best ones are trained for longer. The finalists are trained with the whole recipe on several seeds, and only the
+    winner is evaluated on the test images. --budget-hours limits the training time of one candidate, --timeout the
+    duration of the search. Exit codes: 0 success, 1 nothing fits the budget, 2 invalid input, 3 failure.
     """
     started = time.monotonic()
-    chosen = limited(get_benchmark(benchmark), max_params, budget_hours, "--budget-hours")
-    seconds = None if timeout is None else read_duration(timeout)
-    if time_limit is not None and time_limit <= 0:
-        raise InputError("--time-limit must be above 0 hours")
-    if sampler == "evolution" and objective == "pareto":
-        raise InputError("--sampler evolution knows one objective: take thompson, tpe, gp, nsga2 or random for pareto")
+    benchmark = with_budget(
+        get_benchmark(options.benchmark), options.max_params, options.budget_hours, "--budget-hours"
+    )
 
-    from benchmarks.datasets.cache import prepare
-    from benchmarks.execution import local
-    from benchmarks.execution.device import resolve_device
+    from benchmarks.execution.local import LocalExecutor
     from benchmarks.execution.progress import Display
     from benchmarks.records.store import RecordStore
+
+    store = RecordStore(options.out)
+    store.create()
+    with store.lock(), Display() as display:
+        LocalExecutor().start()  # imports torch in a worker process while the images are prepared
+        search = _build_settings(options, benchmark, display)
+        return _Session(options, search, store, display, started).run()
+
+
+def _build_settings(options: SearchOptions, benchmark: "Benchmark", display: "Display") -> "SearchSettings":
+    """Load the space and the images, and combine them with the options."""
+    from benchmarks.datasets.prepare import prepare_dataset
+    from benchmarks.execution.device import resolve_device
     from search.candidates import drop_useless_fragments
     from search.rungs import Rungs
     from search.settings import SearchSettings
-    from search.space import all_parts_space
+    from search.space import Space, all_parts_space
     from search.space_file import load_space
 
-    store = RecordStore(out)
-    store.create()
-    with store.lock(), Display() as display:
-        local.start()  # imports torch while the images are looked up
-        own = load_space(space, chosen.baseline) if space else drop_useless_fragments(all_parts_space(), chosen)
-        search = SearchSettings(
-            benchmark=chosen,
-            data=prepare(chosen.data, data, download, display),
-            device=resolve_device(device),
-            out=out,
-            space=own,
-            rungs=Rungs.for_benchmark(chosen),
-            objective=objective,
-            trials=trials,
-            timeout=seconds,
-            workers=workers,
-            finalists=finalists,
-            seeds=seeds,
-            time_limit=None if time_limit is None else 3600 * time_limit,
-            benchmark_options=f"--benchmark {benchmark}" + (f" --data {data}" if data else ""),
-        )
-        return _search(search, store, display, started, storage, resume, sampler, seed, as_json)
+    space: Space
+    if options.space:
+        space = load_space(options.space, benchmark.baseline)
+    else:
+        space = drop_useless_fragments(all_parts_space(), benchmark)
+    return SearchSettings(
+        benchmark=benchmark,
+        data=prepare_dataset(benchmark.data, options.data, options.download, display),
+        device=resolve_device(options.device),
+        out=options.out,
+        space=space,
+        rungs=Rungs.for_benchmark(benchmark),
+        objective=options.objective,
+        trials=options.trials,
+        timeout=options.timeout_seconds,
+        workers=options.workers,
+        finalists=options.finalists,
+        seeds=options.seeds,
+        time_limit=options.time_limit_seconds,
+        benchmark_options=options.benchmark_options,
+    )
 
 
-def _search(
-    search: "SearchSettings",
-    store: "RecordStore",
-    display: "Display",
-    started: float,
-    storage: str | None,
-    resume: bool,
-    sampler: str,
-    seed: int,
-    as_json: bool,
-) -> int:
-    from benchmarks.execution.local import WorkerFailed
-    from search import trial_attrs
-    from search.finalists import FinalSelection
-    from search.runner import NothingFits, SearchRunner, describe_plan
-    from search.samplers.registry import SAMPLERS, successive_halving
-    from search.settings import DIRECTIONS
-    from search.storage import open_storage, open_study, storage_errors_as_os_errors
+@dataclass(frozen=True)
+class _Session:
+    """One call of the command, with its output folder locked."""
 
-    url = storage or f"sqlite:///{search.out.resolve() / 'search.db'}"
-    deadline = math.inf if search.timeout is None else started + search.timeout
-    with storage_errors_as_os_errors(url):
-        pruner = successive_halving(search.rungs.reduction_factor)
-        study = open_study(open_storage(url), search.name, DIRECTIONS[search.objective], pruner, resume)
-        study.sampler = SAMPLERS[sampler](secrets.randbelow(2**31) if resume else seed)  # who joins draws otherwise
-        display.say(describe_plan(search))
+    options: SearchOptions
+    search: "SearchSettings"
+    store: "RecordStore"
+    display: "Display"
+    started: float  # by the monotonic clock
+
+    @property
+    def deadline(self) -> float:
+        return math.inf if self.search.timeout is None else self.started + self.search.timeout
+
+    def run(self) -> int:
+        """Run the trials, select and test the winner, and show the outcome; return the exit code."""
+        from benchmarks.execution.executor import WorkerFailed
+        from search.runner import NothingFits
+
         try:
-            SearchRunner(search, study, store, display, deadline).carry_out()
-        except NothingFits as nothing:
-            print(f"search: {nothing}", file=sys.stderr)
-            return OVER_BUDGET
-        everything = study.get_trials(deepcopy=False)
-    leaders = trial_attrs.ranked(everything)
-    if search.objective == "pareto":
-        leaders = trial_attrs.pareto_front(leaders)
-    try:
-        finalists = FinalSelection(search, store, display, deadline).carry_out(leaders) if search.finalists else []
-    except WorkerFailed:  # what was found is shown all the same
-        _show(search, everything, [], display, time.monotonic() - started, as_json)
-        raise
-    _show(search, everything, finalists, display, time.monotonic() - started, as_json)
-    return 0
+            trials = self._run_trials()
+        except NothingFits as error:
+            print(f"search: {error}", file=sys.stderr)
+            return NOTHING_FITS
+        try:
+            finalists = self._select_finalists(trials)
+        except WorkerFailed:
+            self._show(trials, [])  # what the trials have found is of use without a winner
+            raise
+        self._show(trials, finalists)
+        return 0
+
+    def _run_trials(self) -> "list[FrozenTrial]":
+        from search.runner import SearchRunner, describe_plan
+        from search.storage import storage_errors_as_os_errors
+
+        with storage_errors_as_os_errors(self.options.storage_url):
+            study = self._open_study()
+            self.display.say(describe_plan(self.search))
+            SearchRunner(self.search, study, self.store, self.display, self.deadline).carry_out()
+            return study.get_trials(deepcopy=False)
+
+    def _open_study(self) -> "Study":
+        from search.samplers.registry import SAMPLERS, successive_halving
+        from search.settings import DIRECTIONS
+        from search.storage import open_storage, open_study
+
+        options, search = self.options, self.search
+        pruner = successive_halving(search.rungs.reduction_factor)
+        storage = open_storage(options.storage_url)
+        study = open_study(storage, search.name, DIRECTIONS[search.objective], pruner, options.resume)
+        # A worker that joins a study must not propose what the first worker proposes with the same seed.
+        study.sampler = SAMPLERS[options.sampler](secrets.randbelow(2**31) if options.resume else options.seed)
+        return study
+
+    def _select_finalists(self, trials: "Sequence[FrozenTrial]") -> "list[Finalist]":
+        from search import trial_attrs
+        from search.finalists import FinalSelection
+
+        if not self.search.finalists:
+            return []
+        leaders = trial_attrs.ranked(trials)
+        if self.search.objective == "pareto":
+            leaders = trial_attrs.pareto_front(leaders)
+        return FinalSelection(self.search, self.store, self.display, self.deadline).carry_out(leaders)
+
+    def _show(self, trials: "Sequence[FrozenTrial]", finalists: "Sequence[Finalist]") -> None:
+        """Write the outputs of the search, and print its summary."""
+        from search.report.outputs import write_outputs
+
+        summary = write_outputs(self.search, trials, finalists, time.monotonic() - self.started, self.display)
+        if self.options.as_json:
+            print(json.dumps(summary.to_json(), indent=2))
+        else:
+            _print_summary(summary)
 
 
-def _show(
-    search: "SearchSettings",
-    everything: "Sequence[FrozenTrial]",
-    finalists: "Sequence[Finalist]",
-    display: "Display",
-    seconds: float,
-    as_json: bool,
-) -> None:
-    """Writes what the search has found, and prints it."""
-    from search.report.outputs import conclude, finalists_frame, to_terminal
+def _print_summary(summary: "SearchSummary") -> None:
+    from search.report.tables import finalists_frame, to_terminal
 
-    found = conclude(search, everything, finalists, seconds, display)
-    if as_json:
-        print(json.dumps(found.to_json(), indent=2))
-        return
-    console = new_console()
+    search, console = summary.search, new_console()
     if search.objective == "pareto":
         title = f"Pareto front of accuracy, hours and parameters, validation split ({search.rung_id(0)})"
-        console.print(to_terminal(found.front, title))
-    if len(finalists) > 1:
-        console.print(to_terminal(finalists_frame(finalists), f"finalists, validation split ({search.validation_id})"))
-    for line in found.lines:
+        console.print(to_terminal(summary.front, title))
+    if len(summary.finalists) > 1:
+        title = f"finalists, validation split ({search.validation_id})"
+        console.print(to_terminal(finalists_frame(summary.finalists), title))
+    for line in summary.lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Entry point of `search`."""
-    return run_app(app, "search", argv, to_go_on="the same command with --resume")
+    """Run `search` with these arguments (default: those of the process) and return the exit code."""
+    return run_app(app, "search", argv, resume_command="the same command with --resume")

@@ -11,7 +11,7 @@ from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from benchmarks.records.lock import BEAT, PATIENCE, LockHolder
+from benchmarks.records.lock import HEARTBEAT_SECONDS, HEARTBEAT_TIMEOUT_SECONDS, LockHolder
 from search.trial_attrs import PERMANENT, REASON, RETRIES, WORKER
 
 MAX_RETRIES = 2  # for a candidate whose worker died, because the candidate may be what kills workers
@@ -33,7 +33,7 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._beat_until_stopped, daemon=True)
 
     def __enter__(self) -> Self:
-        self.expect_progress_within(PATIENCE)
+        self.expect_progress_within(HEARTBEAT_TIMEOUT_SECONDS)
         self._write(0)
         self._thread.start()
         return self
@@ -53,7 +53,7 @@ class Heartbeat:
 
     def _beat_until_stopped(self) -> None:
         beat = 0
-        while not self._stop.wait(BEAT):
+        while not self._stop.wait(HEARTBEAT_SECONDS):
             if time.monotonic() < self._busy_until:
                 beat += 1
                 self._write(beat)
@@ -65,11 +65,11 @@ class StaleTrialReaper:
     def __init__(self, study: Study) -> None:
         self.study = study
         self._last_heartbeats: dict[int, tuple[Any, float]] = {}  # trial number -> (heartbeat, time it was first seen)
-        self._last_check = -BEAT
+        self._last_check = -HEARTBEAT_SECONDS
 
     def reap(self) -> list[str]:
         """Fail all stale trials; return one message for each. Calls within a heartbeat interval do nothing."""
-        if time.monotonic() - self._last_check < BEAT:
+        if time.monotonic() - self._last_check < HEARTBEAT_SECONDS:
             return []
         self._last_check = time.monotonic()
         heartbeats = self.study.user_attrs
@@ -88,7 +88,7 @@ class StaleTrialReaper:
         if number not in self._last_heartbeats or last_heartbeat != heartbeat:
             self._last_heartbeats[number] = (heartbeat, time.monotonic())
             return False
-        return time.monotonic() - since > PATIENCE
+        return time.monotonic() - since > HEARTBEAT_TIMEOUT_SECONDS
 
     def _fail(self, trial: FrozenTrial) -> str:
         """Fail the trial and queue its candidate again; return "" if the trial has finished in the meantime.

@@ -2,14 +2,14 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from benchmarks.datasets.cache import CachedDataset
 from benchmarks.definition.benchmark import Benchmark, identify
-from benchmarks.execution import local
-from benchmarks.execution.local import StreamingExecutor
+from benchmarks.execution.executor import Executor
+from benchmarks.execution.local import LocalExecutor
 from search.rungs import SEARCH_SPLIT, Rungs
 from search.space import Space
 
@@ -41,7 +41,7 @@ class SearchSettings:
     seeds: int = 3  # per finalist
     time_limit: float | None = None  # seconds for one training; None: a multiple of the prediction
     benchmark_options: str = ""  # command-line options that select the benchmark and its images
-    executor: StreamingExecutor = local
+    executor: Executor = field(default_factory=LocalExecutor)
 
     def final_selection_seconds(self, training_seconds: float) -> float:
         """Return the duration of the final selection and the test of the winner.

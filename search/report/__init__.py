@@ -1,1 +1,1 @@
-"""Outputs of a search: tables, figures and the exported winner."""
+"""Outputs of a search: tables, figures, and the exported winner."""

@@ -1,4 +1,4 @@
-"""A winner in files: a module that registers it with timm, and its weights with the config that timm loads."""
+"""Export of a model: a Python module that registers it with timm, and a folder with weights that timm loads."""
 
 import json
 import keyword
@@ -8,18 +8,20 @@ from pathlib import Path
 
 from timm import create_model
 from timm.models import save_for_hf
+from torch import nn
 
 import arch.models  # registers cifar_net
 from benchmarks.definition.benchmark import Benchmark
 from benchmarks.execution.progress import Report
 from benchmarks.records.atomic_write import replace_file, sync_folder
 from benchmarks.training.checkpoint import read_tensors
+from search.report.trained_model import TrainedModel
 
-MODULE = '''"""{title}
+MODULE = '''"""{description}
 
     import timm, {name}
-    timm.create_model("{name}")                               # fresh weights
-    timm.create_model("local-dir:PATH/{folder}", pretrained=True)  # the search's: PATH is where this file lies
+    timm.create_model("{name}")                               # random weights
+    timm.create_model("local-dir:PATH/{folder}", pretrained=True)  # trained weights; PATH is the folder of this file
 """
 
 from typing import Any
@@ -39,49 +41,74 @@ def {name}(pretrained: bool = False, num_classes: int = {classes}, in_chans: int
 '''
 
 
-def export(
-    report: Report, spec: str, name: str, title: str, benchmark: Benchmark, weights: Path, folder: Path
-) -> list[Path]:
-    """Writes folder/NAME.py, and folder/NAME_timm/ with config.json and model.safetensors; returns what was written.
+def export(report: Report, trained: TrainedModel, folder: Path) -> list[Path]:
+    """Write NAME.py, and NAME_timm/ with config.json and model.safetensors.
 
-    weights: as `benchmarks.runs.train_run` leaves them. Raises OSError, and ValueError where they are not whole.
+    An earlier export stays intact if this one fails.
+
+    Args:
+        report: Receives the progress; unused.
+        trained: The model to export.
+        folder: The folder to write to.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        OSError: If a file cannot be read or written.
+        ValueError: If the name is not a valid function name or the weights are damaged.
     """
+    name = trained.name
     if not name.isidentifier() or keyword.iskeyword(name):
-        raise ValueError(f"{name!r} cannot be the name of a function")
-    data, model_folder = benchmark.data, folder / f"{name}_timm"
-    model = create_model(arch.models.GENERIC, spec=spec, num_classes=data.num_classes, in_chans=data.in_chans)
-    model.load_state_dict(read_tensors(weights)[0])
-    recipe = benchmark.recipe
-    reads = {
+        raise ValueError(f"{name!r} is not a valid name of a Python function")
+    data, model_folder = trained.benchmark.data, folder / f"{name}_timm"
+    model = create_model(arch.models.GENERIC, spec=trained.spec, num_classes=data.num_classes, in_chans=data.in_chans)
+    model.load_state_dict(read_tensors(trained.weights)[0])
+    folder.mkdir(parents=True, exist_ok=True)
+    _save_for_timm(model, trained, model_folder)
+    module = folder / f"{name}.py"
+    text = _module_text(trained, model_folder.name)
+    replace_file(module, lambda path: path.write_text(text))
+    return [module, *sorted(model_folder.iterdir())]
+
+
+def _save_for_timm(model: nn.Module, trained: TrainedModel, model_folder: Path) -> None:
+    """Write config and weights, and replace the old folder as a whole because they belong together."""
+    with tempfile.TemporaryDirectory(dir=model_folder.parent, ignore_cleanup_errors=True) as temporary:
+        new_folder = Path(temporary) / "new"
+        save_for_hf(
+            model,
+            str(new_folder),
+            model_args={"spec": trained.spec, "in_chans": trained.benchmark.data.in_chans},
+            safe_serialization=True,
+            data_config=_data_config(trained.benchmark),
+        )
+        if model_folder.exists():
+            model_folder.rename(Path(temporary) / "old")
+        new_folder.rename(model_folder)
+    sync_folder(model_folder.parent)
+
+
+def _data_config(benchmark: Benchmark) -> dict[str, tuple[float, ...]]:
+    """Return the preprocessing in timm's terms."""
+    data, recipe = benchmark.data, benchmark.recipe
+    return {
         "input_size": data.input_shape,
         "mean": (recipe.mean,) * data.in_chans,
         "std": (recipe.std,) * data.in_chans,
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as temporary:
-        whole = Path(temporary) / "new"
-        save_for_hf(
-            model,
-            str(whole),
-            model_args={"spec": spec, "in_chans": data.in_chans},
-            safe_serialization=True,
-            data_config=reads,
-        )
-        if model_folder.exists():  # config and weights belong together: they change together
-            model_folder.rename(Path(temporary) / "old")
-        whole.rename(model_folder)
-    sync_folder(folder)
-    module = folder / f"{name}.py"
-    text = MODULE.format(
-        title=re.sub(r'["\\]', "'", title),
-        name=name,
-        folder=model_folder.name,
+
+
+def _module_text(trained: TrainedModel, model_folder: str) -> str:
+    data = trained.benchmark.data
+    return MODULE.format(
+        description=re.sub(r'["\\]', "'", trained.description),
+        name=trained.name,
+        folder=model_folder,
         generic=arch.models.GENERIC,
-        spec=json.dumps(spec),
-        spec_text=spec,
+        spec=json.dumps(trained.spec),
+        spec_text=trained.spec,
         classes=data.num_classes,
         channels=data.in_chans,
         size=data.image_size,
     )
-    replace_file(module, lambda path: path.write_text(text))
-    return [module, *sorted(model_folder.iterdir())]

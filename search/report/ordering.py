@@ -1,6 +1,7 @@
-"""The sequential path from the base to a candidate: the same steps, the most promising first."""
+"""Order of the steps from the base to a candidate: the same steps, the most promising first."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from optuna.trial import FrozenTrial
@@ -11,65 +12,87 @@ from search import trial_attrs
 from search.samplers.surrogate import Surrogate, normal_scores
 from search.space import ChoiceSpace, Space
 
-FEW = 5  # trials, below which nothing can be said about gains
+MIN_TRIALS_FOR_GAINS = 5  # fewer trials say nothing about gains, and the steps keep the order of the space
+
+Fragments = dict[str, str]  # choice -> fragment, in the order of application
 
 
-def by_gain(spec: str, space: Space, found: Sequence[FrozenTrial], baseline: str) -> str:
-    """The spec with its steps in the order of the gains that the search's own surrogate expects of them.
+def order_by_gain(spec: str, space: Space, trained: Sequence[FrozenTrial], baseline: str) -> str:
+    """Return the spec with its steps in the order of the gains that a surrogate of the search predicts.
 
-    Each step is the best of those that may come next: after it the remaining ones, as they stood, still end in the
-    same architecture. Steps that change nothing are left out. found: trained trials of the study.
+    Each step is the best of those that may come next, so that the remaining steps, in the order of the space, still end
+    in the same architecture. Steps that change nothing are left out.
+
+    Args:
+        spec: The spec of one of the trials.
+        space: The search space; if it is not a `ChoiceSpace`, the spec is returned unchanged.
+        trained: The trained trials of the study.
+        baseline: The spec that the word `baseline` stands for.
     """
     if not isinstance(space, ChoiceSpace):
         return spec
-    chosen = next((t.params for t in found if t.user_attrs.get(trial_attrs.SPEC) == spec), None)
+    chosen = next((trial.params for trial in trained if trial.user_attrs.get(trial_attrs.SPEC) == spec), None)
     if chosen is None:
         return spec
-    remaining = space.fragments(chosen)
-    target = _key(space, remaining, baseline)
-    for name in list(remaining):
-        fewer = {other: fragment for other, fragment in remaining.items() if other != name}
-        if _key(space, fewer, baseline) == target:
-            remaining = fewer
-    value, ordered = _Expectation(space, found), dict[str, str]()
+    path = _Path(space, baseline)
+    remaining = path.without_idle(space.fragments(chosen))
+    target = path.architecture_key(remaining)
+    predictor, ordered = _AccuracyPredictor(space, trained), Fragments()
     while remaining:
-        able = [name for name in remaining if _fits(space, ordered, name, remaining, target, baseline)]
-        best = max(able or list(remaining)[:1], key=lambda name: value({**ordered, name: remaining[name]}))
+        possible = [name for name in remaining if path.may_come_next(name, ordered, remaining, target)]
+        best = max(
+            possible or list(remaining)[:1], key=lambda name: predictor.predict({**ordered, name: remaining[name]})
+        )
         ordered[best] = remaining.pop(best)
     return space.base + "".join(ordered.values())
 
 
-def _key(space: ChoiceSpace, fragments: dict[str, str], baseline: str) -> str | None:
-    """Of the architecture that these fragments, applied in this order, end in; None where they do not fit."""
-    try:
-        return parse(space.base + "".join(fragments.values()), baseline).variant().key()
-    except InputError:
-        return None
+@dataclass(frozen=True)
+class _Path:
+    """Fragments of a space that are applied one after the other."""
+
+    space: ChoiceSpace
+    baseline: str
+
+    def architecture_key(self, fragments: Fragments) -> str | None:
+        """Return the hash of the architecture after all fragments; None if they do not fit."""
+        try:
+            return parse(self.space.base + "".join(fragments.values()), self.baseline).variant().key()
+        except InputError:
+            return None
+
+    def without_idle(self, fragments: Fragments) -> Fragments:
+        """Return the fragments without those that the architecture does not need."""
+        target = self.architecture_key(fragments)
+        needed = fragments
+        for name in fragments:
+            fewer = {other: fragment for other, fragment in needed.items() if other != name}
+            if self.architecture_key(fewer) == target:
+                needed = fewer
+        return needed
+
+    def may_come_next(self, name: str, ordered: Fragments, remaining: Fragments, target: str | None) -> bool:
+        """Return whether this fragment changes the architecture now, and the rest still ends in the target."""
+        following = {**ordered, name: remaining[name]}
+        changes = self.architecture_key(following) not in (None, self.architecture_key(ordered))
+        return changes and self.architecture_key({**following, **remaining}) == target
 
 
-def _fits(
-    space: ChoiceSpace, ordered: dict[str, str], name: str, remaining: dict[str, str], target: str | None, baseline: str
-) -> bool:
-    """Whether this step may come next: it changes something, and the end stays as it is."""
-    following = {**ordered, name: remaining[name]}
-    changes = _key(space, following, baseline) not in (None, _key(space, ordered, baseline))
-    return changes and _key(space, {**following, **remaining}, baseline) == target
+class _AccuracyPredictor:
+    """Predicts the accuracy of a candidate relative to others, from the trials of the search."""
 
-
-class _Expectation:
-    """What the surrogate believes of a candidate, relative to others."""
-
-    def __init__(self, space: ChoiceSpace, found: Sequence[FrozenTrial]) -> None:
+    def __init__(self, space: ChoiceSpace, trained: Sequence[FrozenTrial]) -> None:
         self.space, self.surrogate = space, None
-        if len(found) >= FEW:
-            codes = np.array([self._code(trial.params) for trial in found])
-            values = np.array([trial_attrs.rung_accuracies(trial)[0] for trial in found])
-            self.surrogate = Surrogate.fit(codes, normal_scores(values), np.random.default_rng(0))
+        if len(trained) >= MIN_TRIALS_FOR_GAINS:
+            codes = np.array([self._encode(trial.params) for trial in trained])
+            accuracies = np.array([trial_attrs.rung_accuracies(trial)[0] for trial in trained])
+            self.surrogate = Surrogate.fit(codes, normal_scores(accuracies), np.random.default_rng(0))
 
-    def _code(self, chosen: dict[str, str]) -> list[int]:
+    def _encode(self, chosen: Mapping[str, str]) -> list[int]:
         return [fragments.index(chosen.get(name, fragments[0])) for name, fragments in self.space.choices.items()]
 
-    def __call__(self, chosen: dict[str, str]) -> float:
+    def predict(self, chosen: Mapping[str, str]) -> float:
+        """Return the predicted normal score of the candidate; 0 without enough trials."""
         if self.surrogate is None:
             return 0.0
-        return float(self.surrogate.predict(np.array([self._code(chosen)]))[0][0])
+        return float(self.surrogate.predict(np.array([self._encode(chosen)]))[0][0])

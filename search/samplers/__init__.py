@@ -1,1 +1,1 @@
-"""Samplers: how the next candidate is proposed."""
+"""Optuna samplers that propose candidates."""

@@ -1,4 +1,4 @@
-"""`EvolutionSampler`: regularised evolution (Real et al. 2019, arXiv:1802.01548), as an Optuna sampler."""
+"""`EvolutionSampler`: regularized evolution (Real et al. 2019, arXiv:1802.01548)."""
 
 from typing import Any
 
@@ -9,55 +9,71 @@ from optuna.search_space import IntersectionSearchSpace
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-POPULATION = 20  # the youngest trials, which may become parents
-TOURNAMENT = 5  # of them are drawn; the best one is the parent
+POPULATION_SIZE = 20
+TOURNAMENT_SIZE = 5
 
 
 class EvolutionSampler(BaseSampler):
-    """Each proposal is the winner of a small tournament among the youngest, with one choice made otherwise."""
+    """Proposes the winner of a small tournament among the youngest trials, with one choice mutated.
 
-    def __init__(self, seed: int, population: int = POPULATION, tournament: int = TOURNAMENT) -> None:
-        self.seed, self.population, self.tournament = seed, population, tournament
-        self._random = RandomSampler(seed)
-        self._space = IntersectionSearchSpace(include_pruned=True)
+    Args:
+        seed: Seed of the random numbers.
+        population_size: Number of youngest feasible trials that may become parents. The first ones are random.
+        tournament_size: Number of trials drawn from the population; the best of them is the parent.
+    """
+
+    def __init__(
+        self, seed: int, population_size: int = POPULATION_SIZE, tournament_size: int = TOURNAMENT_SIZE
+    ) -> None:
+        self.seed, self.population_size, self.tournament_size = seed, population_size, tournament_size
+        self._random_sampler = RandomSampler(seed)
+        self._search_space = IntersectionSearchSpace(include_pruned=True)
 
     def reseed_rng(self) -> None:
-        """Nothing to do: each trial has random numbers of its own."""
+        """Do nothing, because each trial has its own random number generator."""
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """The choices that every trial has made, where they are choices."""
-        space = self._space.calculate(study)
+        """Return the categorical parameters that all trials have in common."""
+        space = self._search_space.calculate(study)
         return {name: d for name, d in space.items() if isinstance(d, CategoricalDistribution)}
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """A mutated parent; nothing while the population is not full."""
+        """Return the parameters of a mutated parent; none while the population is not complete."""
         complete = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
-        able = [t for t in complete if search_space.keys() <= t.params.keys() and not _is_over(t)]
-        if len(able) < self.population or not search_space:
+        feasible = [t for t in complete if search_space.keys() <= t.params.keys() and not _is_infeasible(t)]
+        if len(feasible) < self.population_size or not search_space:
             return {}
         rng = np.random.default_rng([self.seed, trial.number])
-        youngest = able[-self.population :]
-        drawn = [youngest[i] for i in rng.choice(len(youngest), self.tournament, replace=False)]
+        population = feasible[-self.population_size :]
+        tournament = [population[i] for i in rng.choice(len(population), self.tournament_size, replace=False)]
         sign = 1 if study.direction == StudyDirection.MAXIMIZE else -1
-        parent = max(drawn, key=lambda t: sign * (t.value or 0.0)).params
-        others = {
-            name: [value for value in d.choices if value != parent[name]]  # type: ignore[attr-defined]
-            for name, d in search_space.items()
-        }
-        child = {name: parent[name] for name in search_space}
-        if names := sorted(name for name, values in others.items() if values):
-            changed = names[rng.integers(len(names))]
-            child[changed] = others[changed][rng.integers(len(others[changed]))]
-        return child
+        parent = max(tournament, key=lambda t: sign * (t.value or 0.0)).params
+        return _mutate({name: parent[name] for name in search_space}, search_space, rng)
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """At random: for the first population."""
-        return self._random.sample_independent(study, trial, param_name, param_distribution)
+        """Sample at random: the first population, and parameters that not all trials have."""
+        return self._random_sampler.sample_independent(study, trial, param_name, param_distribution)
 
 
-def _is_over(trial: FrozenTrial) -> bool:
+def _mutate(
+    params: dict[str, Any], search_space: dict[str, BaseDistribution], rng: np.random.Generator
+) -> dict[str, Any]:
+    """Return the parameters with one of them changed."""
+    other_values = {
+        name: [value for value in distribution.choices if value != params[name]]  # type: ignore[attr-defined]
+        for name, distribution in search_space.items()
+    }
+    names = sorted(name for name, values in other_values.items() if values)
+    if not names:
+        return params
+    changed = names[rng.integers(len(names))]
+    value = other_values[changed][rng.integers(len(other_values[changed]))]
+    return {**params, changed: value}
+
+
+def _is_infeasible(trial: FrozenTrial) -> bool:
     return any(value > 0 for value in trial.constraints.values())

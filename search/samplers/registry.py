@@ -1,4 +1,4 @@
-"""Who proposes the next candidate, by name; and who says which ones are trained for longer."""
+"""Samplers by name, and the pruner that decides which trials are trained for longer."""
 
 import warnings
 from collections.abc import Callable
@@ -17,7 +17,7 @@ def _gp(seed: int) -> BaseSampler:
         return optuna.samplers.GPSampler(seed=seed, n_startup_trials=12)
 
 
-SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {  # name -> seed -> sampler
+SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {  # name -> function from a seed to a sampler
     "thompson": ThompsonSampler,
     "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed),
     "gp": _gp,
@@ -27,11 +27,17 @@ SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {  # name -> seed -> sampler
 }
 
 
-def successive_halving(reduction: int) -> BasePruner:
-    """Successive halving as it is done asynchronously (Li et al. 2020, arXiv:1810.05934): the best 1 in `reduction`
-    of those that have finished a rung go on to the next, where each is trained `reduction` times as long; so every
-    rung gets about the same time. Reports are expected at the steps 1, reduction, reduction^2...
+def successive_halving(reduction_factor: int) -> BasePruner:
+    """Return a pruner for asynchronous successive halving (Li et al. 2020, arXiv:1810.05934).
 
-    Nobody goes on before twice that many have finished a rung: the first to come is the best of one.
+    The best 1 in `reduction_factor` of the trials that have completed a rung are promoted to the next rung, where they
+    are trained `reduction_factor` times as long, so that every rung takes about the same total time. No trial is
+    promoted before `2 * reduction_factor` trials have completed the rung.
+
+    Args:
+        reduction_factor: Ratio of the durations of two consecutive rungs. Trials must report at the steps 1,
+            `reduction_factor`, `reduction_factor ** 2` and so on.
     """
-    return SuccessiveHalvingPruner(min_resource=1, reduction_factor=reduction, bootstrap_count=2 * reduction)
+    return SuccessiveHalvingPruner(
+        min_resource=1, reduction_factor=reduction_factor, bootstrap_count=2 * reduction_factor
+    )

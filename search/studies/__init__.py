@@ -1,1 +1,1 @@
-"""Scripts that measure `search` itself. They are not part of the wheel."""
+"""Scripts that measure `search` itself; they are not part of the wheel."""

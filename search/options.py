@@ -1,0 +1,143 @@
+"""Command-line options of `search`."""
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import typer
+
+from arch.errors import InputError
+from benchmarks.cli.options import (
+    DEFAULT_OUT,
+    BenchmarkOption,
+    DataOption,
+    DeviceOption,
+    DownloadOption,
+    JsonOption,
+    OutOption,
+)
+
+SECONDS_PER_UNIT = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+SECONDS_PER_HOUR = 3600
+
+SamplerName = Literal["thompson", "tpe", "gp", "nsga2", "evolution", "random"]
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """What to search, for how long, and where."""
+
+    budget_hours: Annotated[
+        float | None,
+        typer.Option(
+            "--budget-hours",
+            metavar="H",
+            help="Maximum hours to train one candidate with the whole recipe; limits the architecture, not the search  "
+            "[default: the benchmark's]",
+        ),
+    ] = None
+    max_params: Annotated[
+        str | None,
+        typer.Option("--max-params", metavar="N", help="Maximum parameters of a candidate, such as 30M or 500K."),
+    ] = None
+    trials: Annotated[
+        int, typer.Option("--trials", metavar="N", min=1, max=10**6, help="Number of candidates to train.")
+    ] = 64
+    timeout: Annotated[
+        str | None,
+        typer.Option(
+            "--timeout",
+            metavar="TIME",
+            help="Maximum duration of the whole search, including finalists and test, such as 90s, 45m or 3h.",
+        ),
+    ] = None
+    benchmark: BenchmarkOption = "digits"
+    data: DataOption = None
+    download: DownloadOption = False
+    space: Annotated[
+        str | None,
+        typer.Option(
+            "--space",
+            metavar="FILE",
+            help="Search space: FILE.toml or FILE.py:FUNCTION  [default: every registered part]",
+        ),
+    ] = None
+    objective: Annotated[
+        Literal["accuracy", "pareto"],
+        typer.Option("--objective", help="Accuracy only, or the Pareto front of accuracy, hours and parameters."),
+    ] = "accuracy"
+    sampler: Annotated[SamplerName, typer.Option("--sampler", help="Algorithm that proposes candidates.")] = "thompson"
+    workers: Annotated[
+        int, typer.Option("--workers", metavar="K", min=1, max=64, help="Number of concurrent trainings.")
+    ] = 1
+    finalists: Annotated[
+        int,
+        typer.Option(
+            "--finalists",
+            metavar="N",
+            min=0,
+            max=100,
+            help="Candidates to train with the whole recipe before the winner is selected; 0 selects no winner.",
+        ),
+    ] = 3
+    seeds: Annotated[
+        int, typer.Option("--seeds", metavar="N", min=1, max=1000, help="Number of seeds per finalist.")
+    ] = 3
+    storage: Annotated[
+        str | None,
+        typer.Option("--storage", metavar="URL", help="Storage of the Optuna study  [default: search.db in --out]"),
+    ] = None
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue or join the study if it exists; otherwise start it.")
+    ] = False
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the sampler.")] = 0
+    time_limit: Annotated[
+        float | None,
+        typer.Option(
+            "--time-limit",
+            metavar="HOURS",
+            help="Terminate a training that takes longer  [default: a multiple of the predicted time]",
+        ),
+    ] = None
+    out: OutOption = DEFAULT_OUT
+    device: DeviceOption = "auto"
+    as_json: JsonOption = False
+
+    def __post_init__(self) -> None:
+        if self.timeout is not None:
+            parse_duration(self.timeout)
+        if self.time_limit is not None and self.time_limit <= 0:
+            raise InputError("--time-limit must be above 0 hours")
+        if self.sampler == "evolution" and self.objective == "pareto":
+            raise InputError(
+                "--sampler evolution supports only one objective: with --objective pareto, use thompson, tpe, gp, "
+                "nsga2 or random"
+            )
+
+    @property
+    def timeout_seconds(self) -> float | None:
+        """Seconds for the whole command; None for no limit."""
+        return None if self.timeout is None else parse_duration(self.timeout)
+
+    @property
+    def time_limit_seconds(self) -> float | None:
+        """Seconds for one training; None for a limit by prediction."""
+        return None if self.time_limit is None else SECONDS_PER_HOUR * self.time_limit
+
+    @property
+    def benchmark_options(self) -> str:
+        """The options that select the benchmark and its images, as given on the command line."""
+        return f"--benchmark {self.benchmark}" + (f" --data {self.data}" if self.data else "")
+
+    @property
+    def storage_url(self) -> str:
+        """The URL of the storage."""
+        return self.storage or f"sqlite:///{self.out.resolve() / 'search.db'}"
+
+
+def parse_duration(text: str) -> float:
+    """Return the seconds of a duration such as `90s`, `45m`, `1.5h` or `2d`. Raises InputError."""
+    match = re.fullmatch(r"([0-9]*\.?[0-9]+)([smhd])", text.strip())
+    if match is None or not float(match[1]):
+        raise InputError(f"--timeout {text!r} is not a duration: give a number and a unit, such as 90s, 45m, 3h or 1d")
+    return float(match[1]) * SECONDS_PER_UNIT[match[2]]
