@@ -1,16 +1,11 @@
-"""The options that commands share, and how a command reports its end.
+"""The options that commands share.
 
-Only light modules are imported at the top, because every command imports this one to print its help.
+Only light modules are imported at the top, because every command imports this module to print its help.
 """
 
-import errno
 import functools
 import inspect
-import io
-import os
-import sys
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,14 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from arch.errors import InputError
-from arch.text import printable
 from benchmarks.definition.names import check_path
-from benchmarks.execution.executor import WorkerFailed
-from benchmarks.execution.signals import Terminated, raising_terminated
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from benchmarks.definition.benchmark import Benchmark
 
 
@@ -69,15 +59,7 @@ DeviceOption = Annotated[str, typer.Option("--device", help="Device to use: auto
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON to standard output.")]
 
 DEFAULT_OUT = Path("runs")
-HELP_OPTIONS = ["-h", "--help"]
-REDIRECTED_WIDTH = 140  # columns of the output if it does not go to a terminal
-MAX_ERROR_CHARACTERS = 2000
 COUNT_SUFFIXES = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9}
-
-# Exit codes. 2 means that the input was invalid; commands add codes of their own.
-EXIT_FAILED = 3
-EXIT_INTERRUPTED = 130  # stopped by Ctrl-C, which typer translates to this code
-EXIT_TERMINATED = 75  # stopped by SIGTERM; EX_TEMPFAIL ("try again later") of sysexits.h, which schedulers understand
 
 
 def with_options(command: Callable[..., int]) -> Callable[..., int]:
@@ -93,7 +75,9 @@ def with_options(command: Callable[..., int]) -> Callable[..., int]:
         The command with expanded parameters.
     """
     signature = inspect.signature(command, eval_str=True)
-    groups = {name: p.annotation for name, p in signature.parameters.items() if is_dataclass(p.annotation)}
+    groups: dict[str, Any] = {
+        name: p.annotation for name, p in signature.parameters.items() if is_dataclass(p.annotation)
+    }
     parameters: list[inspect.Parameter] = []
     for name, parameter in signature.parameters.items():
         parameters += _expand(groups[name]) if name in groups else [parameter]
@@ -151,78 +135,3 @@ def _read_count(text: str) -> int:
         return round(float(number.replace(",", "")) * COUNT_SUFFIXES[suffix])
     except (ValueError, OverflowError) as error:
         raise InputError(f"--max-params {text!r} is not a number, such as 30M, 1.5M, 800K or 30000000") from error
-
-
-def new_console() -> "Console":
-    """Return a console for standard output. It is wide if the output does not go to a terminal, to avoid wrapping."""
-    from rich.console import Console
-
-    has_width = (sys.stdout is not None and sys.stdout.isatty()) or "COLUMNS" in os.environ
-    return Console(width=None if has_width else REDIRECTED_WIDTH)
-
-
-def print_line(line: str) -> None:
-    """Print a line to standard output as it is, without interpreting markup in it."""
-    new_console().print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def new_app(help_text: str) -> typer.Typer:
-    """Return a typer application that leaves errors to `run_app`."""
-    return typer.Typer(help=help_text, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
-
-
-def run_app(app: typer.Typer, name: str, argv: list[str] | None, resume_command: str = "the same command") -> int:
-    """Run a command line. An expected error is reported in one line on standard error.
-
-    Args:
-        app: The application.
-        name: The name of the command, for its messages.
-        argv: The arguments; None uses those of the process.
-        resume_command: What resumes the work after a stop, for the message.
-
-    Returns:
-        The exit code: that of the command, 2 for invalid input, or one of the `EXIT_` constants.
-    """
-    if sys.stderr is None:  # closed by the caller; `print` would write to standard output instead
-        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115  # used until the process ends
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal that cannot show "±" still shows the table
-    try:
-        with raising_terminated():
-            code = app(args=argv, prog_name=name, standalone_mode=False, help_option_names=HELP_OPTIONS)
-    except Terminated:
-        code = EXIT_TERMINATED
-    except SystemExit:  # the reader of standard output has closed it
-        return EXIT_FAILED
-    except (InputError, WorkerFailed, OSError) as error:
-        _print_error(f"{name}: {_shorten(printable(' '.join(_describe(error).splitlines())))}")
-        return 2 if isinstance(error, InputError) else EXIT_FAILED
-    except typer.Abort:  # the end of standard input
-        return EXIT_FAILED
-    except typer.TyperException as error:
-        message = error.format_message()
-        _print_error(message if message.startswith("Usage:") else f"{name}: {message}")
-        return 2
-    if code in (EXIT_INTERRUPTED, EXIT_TERMINATED):
-        _print_error(f"{name}: stopped; run {resume_command} to resume")
-    return code if isinstance(code, int) else 0
-
-
-def _shorten(line: str) -> str:
-    """Remove the middle of a long message, which may quote an input of any length."""
-    if len(line) <= MAX_ERROR_CHARACTERS:
-        return line
-    return f"{line[: MAX_ERROR_CHARACTERS // 2]}…{line[-MAX_ERROR_CHARACTERS // 2 :]}"
-
-
-def _print_error(line: str) -> None:
-    """Print to standard error. If it cannot be written to, the exit code has to suffice."""
-    with suppress(OSError):
-        print(line, file=sys.stderr, flush=True)
-
-
-def _describe(error: Exception) -> str:
-    if not isinstance(error, OSError) or error.filename or not error.strerror:
-        return str(error)
-    is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return error.strerror + ("; free some space and run the same command to resume" if is_full else "")
