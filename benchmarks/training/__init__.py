@@ -1,1 +1,1 @@
-"""How every model is trained: nothing in here may differ between two rows of a table."""
+"""The training loop, which is the same for every model: rows of a table differ only in what the row changes."""

@@ -1,11 +1,11 @@
-"""A training's state on disk, in two generations, of which a kill at any moment leaves at least one whole.
+"""Checkpoints of a training: the current one and the previous one, so that a kill at any moment leaves one intact.
 
-A generation is one safetensors file, with weights, momenta and random states as tensors and the rest as JSON in its
-header, and beside it its sha256, in the format of `sha256sum --check`. It counts only where both agree.
+A checkpoint is a safetensors file with weights, momenta and random states as tensors and everything else as JSON in its
+header. Next to it is its SHA-256, in the format of `sha256sum --check`. A checkpoint whose SHA-256 is missing or does
+not match is not loaded.
 """
 
 import hashlib
-import json
 import shutil
 import time
 from collections.abc import Callable, Collection
@@ -13,155 +13,148 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import Tensor
 
-from benchmarks.records.atomic_write import naming, replace_file
+from benchmarks.records.atomic_write import path_in_error, replace_file
+from benchmarks.training.tensor_file import TensorsAndHeader, parse, serialize
 
-COST_SHARE = 50  # saving may take up to one part in this many of the time
-GENERATIONS = 2  # that are kept
-RETRY_SECONDS = 60.0  # until a disk that refused is tried again
-
-LoadedState = tuple[dict[str, Tensor], dict[str, Any]]  # tensors, header
+SAVE_INTERVAL_FACTOR = 50  # time between two saves, in multiples of the time a save takes: at most 2% is lost to saving
+NUM_CHECKPOINTS = 2  # files to keep: the current and the previous checkpoint
+RETRY_SECONDS = 60.0  # time between two attempts to write to a disk that failed
 
 
 class TrainingStopped(Exception):
-    """The training was asked to end; its state is on the disk, unless a warning said otherwise."""
+    """The training was asked to stop. Its state has been saved, unless a warning said otherwise."""
 
 
 class Checkpoint:
-    """The folder in which one training's state is kept.
+    """The folder that contains the checkpoints of one training.
 
-    identity: what the state was made with and for; it stands in every generation's header.
-    warn: is told of a generation that cannot be read or written.
-    stopping: whether the training has been asked to end.
+    Args:
+        folder: Created by the first save.
+        identity: What the training is run with (versions, device, ...); stored in the header of every checkpoint.
+        warn: Called with a message about each checkpoint that cannot be read or written.
+        stopping: Returns whether the training was asked to stop.
+
+    Attributes:
+        loaded: The newest intact checkpoint, from which the training resumes. None: the training starts from scratch.
+        damaged: Files that cannot be read, with the error; the next save deletes them.
     """
 
     def __init__(
         self,
         folder: Path,
         identity: dict[str, Any],
-        warn: Callable[[str], None] = lambda line: None,
+        warn: Callable[[str], None] = lambda message: None,
         stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         self.folder, self.identity = folder, identity
         self.warn, self.stopping = warn, stopping
-        # what the training goes on from, None: it starts anew; and what the next save replaces
-        self.loaded, self.damaged = _find(folder)
+        self.loaded, self.damaged = _load_newest_intact(folder)
         for path, error in self.damaged.items():
-            warn(f"the checkpoint {path} is damaged ({error}): going on from the one before, or anew")
+            warn(f"checkpoint {path} is damaged ({error}); resuming from the previous one, or from scratch without one")
         self._next_save = 0.0
 
     def due(self) -> bool:
-        """Whether enough time has passed since the last save for its cost to stay small, or none is left."""
+        """Return whether to save now: the last save was long enough ago, or the training was asked to stop."""
         return time.monotonic() >= self._next_save or self.stopping()
 
     def save(self, number: int, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-        """Keeps the state as the newest generation. number: rises with every state of the training.
+        """Save a checkpoint and keep the previous one.
 
-        Where the disk refuses, the training goes on and the older generations stay. Raises TrainingStopped, once it has
-        tried, where the training has been asked to end.
+        If the disk cannot be written to, the older checkpoints are kept and the training continues.
+
+        Args:
+            number: Position in the training; larger for every later state.
+            tensors: State to store as tensors.
+            state: State to store as JSON.
+
+        Raises:
+            TrainingStopped: The training was asked to stop. Raised after the attempt to save.
         """
         started = time.monotonic()
         pause = 0.0
         try:
-            write_generation(self.folder, number, tensors, {"identity": self.identity, **state}, self.damaged)
+            write_checkpoint(self.folder, number, tensors, {"identity": self.identity, **state}, self.damaged)
         except OSError as error:
             pause = RETRY_SECONDS
-            self.warn(f"{error.strerror or error}; the training goes on without this checkpoint")
-        self._next_save = time.monotonic() + max(pause, COST_SHARE * (time.monotonic() - started))
+            self.warn(f"{error.strerror or error}; the training continues without this checkpoint")
+        self._next_save = time.monotonic() + max(pause, SAVE_INTERVAL_FACTOR * (time.monotonic() - started))
         if self.stopping():
-            raise TrainingStopped("it was asked to end; the same command goes on from here")
+            raise TrainingStopped("the training was asked to stop; run the same command again to resume it")
 
-    def forget(self) -> None:
-        """Removes the state; the training would start anew."""
+    def delete(self) -> None:
+        """Delete all checkpoints, so that the training would start from scratch."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def write_generation(
+def write_checkpoint(
     folder: Path, number: int, tensors: dict[str, Tensor], header: dict[str, Any], damaged: Collection[Path] = ()
 ) -> None:
-    """Adds a generation and removes those it makes superfluous. Raises OSError naming the file.
+    """Write a checkpoint, then delete all files except this and the previous checkpoint.
 
-    damaged: generations that are worth nothing any more.
+    Args:
+        folder: Folder of the training's checkpoints.
+        number: Position in the training; becomes the file's name.
+        tensors: State to store as tensors.
+        header: State to store as JSON.
+        damaged: Checkpoints that cannot be read, and so are not kept as the previous one.
+
+    Raises:
+        OSError: A file cannot be written. The message contains its name.
     """
-    path, content = folder / f"{number:09}.safetensors", _serialize(tensors, header)
-    _keep_only(folder, [old for old in _generations(folder) if _digest_file(old).exists()])  # makes room
-    with naming(path):
+    path, content = folder / f"{number:09}.safetensors", serialize(tensors, header)
+    _delete_except(folder, [old for old in _checkpoint_files(folder) if _digest_file(old).exists()])  # frees space
+    with path_in_error(path):
         replace_file(path, lambda file: file.write_bytes(content))
         replace_file(_digest_file(path), lambda file: file.write_text(_digest_line(path, content)))
-    older = [old for old in _generations(folder) if old < path and old not in damaged]
-    _keep_only(folder, [path, *older][:GENERATIONS])
+    older = [old for old in _checkpoint_files(folder) if old < path and old not in damaged]
+    _delete_except(folder, [path, *older][:NUM_CHECKPOINTS])
 
 
-def _keep_only(folder: Path, generations: Collection[Path]) -> None:
-    """Removes every other file, also what a kill in the middle of writing has left, as far as that can be done."""
-    for file in folder.glob("*"):
-        if file.with_suffix(".safetensors") not in generations:
-            with suppress(OSError):
-                file.unlink(missing_ok=True)
+def load_newest(folder: Path, warn: Callable[[str], None] = lambda message: None) -> TensorsAndHeader | None:
+    """Load the newest intact checkpoint in a folder.
 
+    Args:
+        folder: Folder of a training's checkpoints.
+        warn: Called with a message about each newer checkpoint that is damaged.
 
-def newest(folder: Path, warn: Callable[[str], None] = lambda line: None) -> LoadedState | None:
-    """The newest whole generation in a folder; `warn` is told of each newer one that is not."""
+    Returns:
+        Tensors and header, or None if there is no intact checkpoint.
+    """
     return Checkpoint(folder, {}, warn).loaded
 
 
-def _find(folder: Path) -> tuple[LoadedState | None, dict[Path, Exception]]:
-    """The newest whole generation, and what is wrong with newer ones."""
+def _load_newest_intact(folder: Path) -> tuple[TensorsAndHeader | None, dict[Path, Exception]]:
+    """Return the newest intact checkpoint, and the errors of newer ones."""
     damaged: dict[Path, Exception] = {}
-    for path in _generations(folder):
+    for path in _checkpoint_files(folder):
         try:
-            return _read_generation(path), damaged
-        except FileNotFoundError:  # no digest: killed before this generation was whole
+            return _read_checkpoint(path), damaged
+        except FileNotFoundError:  # no SHA-256: the process was killed while it wrote this checkpoint
             continue
         except (OSError, ValueError) as error:
             damaged[path] = error
     return None, damaged
 
 
-def write_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
-    """Writes a safetensors file with `header` as JSON under its metadata key "header", all or nothing."""
-    content = _serialize(tensors, header)
-    with naming(path):
-        replace_file(path, lambda file: file.write_bytes(content))
-
-
-def read_tensors(path: Path) -> LoadedState:
-    """Reads what `write_tensors` wrote. Raises OSError, or ValueError where the file is not whole."""
-    return _parse(path.read_bytes())
-
-
-def _serialize(tensors: dict[str, Tensor], header: dict[str, Any]) -> bytes:
-    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    return save(contiguous, {"header": json.dumps(header, allow_nan=False)})
-
-
-def _parse(content: bytes) -> LoadedState:
-    try:
-        tensors = load(content)
-    except SafetensorError as error:
-        raise ValueError(str(error)) from error
-    length = int.from_bytes(content[:8], "little")
-    try:
-        header = json.loads(json.loads(content[8 : 8 + length]).get("__metadata__", {}).get("header", "null"))
-    except RecursionError as error:
-        raise ValueError("its header is nested too deep") from error
-    if not isinstance(header, dict):
-        raise ValueError("not written by this program")
-    return tensors, header
-
-
-def _read_generation(path: Path) -> LoadedState:
+def _read_checkpoint(path: Path) -> TensorsAndHeader:
     expected, content = _digest_file(path).read_bytes(), path.read_bytes()
     if expected != _digest_line(path, content).encode():
-        raise ValueError("its sha256 is another")
-    return _parse(content)
+        raise ValueError("its SHA-256 does not match")
+    return parse(content)
 
 
-def _generations(folder: Path) -> list[Path]:
-    """Newest first."""
+def _delete_except(folder: Path, checkpoints: Collection[Path]) -> None:
+    """Delete all other files that can be deleted, including those of an interrupted write."""
+    for file in folder.glob("*"):
+        if file.with_suffix(".safetensors") not in checkpoints:
+            with suppress(OSError):
+                file.unlink(missing_ok=True)
+
+
+def _checkpoint_files(folder: Path) -> list[Path]:
+    """Return all checkpoint files, newest first."""
     return sorted(folder.glob("[0-9]*.safetensors"), reverse=True)
 
 

@@ -1,6 +1,6 @@
-"""How a net's forward and backward pass are executed: as written, compiled, or compiled and replayed as CUDA graphs.
+"""Compile modes: run a model eagerly, compiled, or compiled and replayed as CUDA graphs.
 
-Knows torch only when it is called.
+torch is imported inside the functions because the parent process, which must not load torch, reads the constants.
 """
 
 import logging
@@ -13,14 +13,21 @@ if TYPE_CHECKING:
 
 CompileMode = Literal["eager", "compile", "cuda_graphs"]
 
-COMPILED: dict[str, tuple[CompileMode, ...]] = {"cpu": ("compile",), "cuda": ("compile", "cuda_graphs")}  # to be tried
-MODES: dict[CompileMode, str | None] = {"compile": None, "cuda_graphs": "reduce-overhead"}
+# device type -> the compile modes that are timed against eager
+COMPILED_MODES: dict[str, tuple[CompileMode, ...]] = {"cpu": ("compile",), "cuda": ("compile", "cuda_graphs")}
+# compile mode -> the `mode` argument of `torch.compile`
+TORCH_COMPILE_MODES: dict[CompileMode, str | None] = {"compile": None, "cuda_graphs": "reduce-overhead"}
 
 
 def compile_model(model: "nn.Module", compile_mode: CompileMode) -> Callable[..., Any]:
-    """The model as something to call; compiled at the first call, for the shape that it gets then.
+    """Return a callable that computes the model's forward pass in the given compile mode.
 
-    It shares its weights with `model`, which stays what is evaluated and saved.
+    A compiled model is compiled at its first call, for the shape of that call. It shares its weights with `model`,
+    which remains the one to evaluate and save.
+
+    Args:
+        model: The model, returned unchanged for "eager".
+        compile_mode: How to run forward and backward passes.
     """
     if compile_mode == "eager":
         return model
@@ -29,24 +36,31 @@ def compile_model(model: "nn.Module", compile_mode: CompileMode) -> Callable[...
     import torch._inductor.config as inductor
     from tqdm import tqdm
 
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # a CUDA toolkit without a GPU is no trouble
-    tqdm.set_lock(threading.RLock())  # the compiler's progress bar would leave a semaphore behind in a killed child
+    # Without a GPU this logger warns about an installed CUDA toolkit.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+    # The compiler's progress bar creates a semaphore, which a killed process would leave behind.
+    tqdm.set_lock(threading.RLock())
     if hasattr(inductor, "deterministic"):
-        inductor.deterministic = True  # no kernel is chosen by timing it: a resumed run ends in the same numbers
-    dynamo.fail_on_recompile_limit_hit = True  # otherwise it would run as written, without a word
-    compiled: Callable[..., Any] = torch.compile(model, dynamic=False, mode=MODES[compile_mode])
+        # Kernels are not chosen by timing them, so that a resumed run gives the same numbers.
+        inductor.deterministic = True
+    # By default, torch silently runs the model eagerly beyond the recompile limit.
+    dynamo.fail_on_recompile_limit_hit = True
+    compiled: Callable[..., Any] = torch.compile(model, dynamic=False, mode=TORCH_COMPILE_MODES[compile_mode])
     return compiled
 
 
-def end_compiling() -> None:
-    """Ends the processes that the compiler has kept at hand, once a whole step has been compiled."""
+def shut_down_compile_workers() -> None:
+    """Stop the compiler's worker processes, which are not needed after the first training step."""
     from torch._inductor.async_compile import shutdown_compile_workers
 
     shutdown_compile_workers()
 
 
-def forget_compiled() -> None:
-    """Lets go of all that was compiled in this process: the compiler counts nets of one class as one, up to a limit."""
+def reset_compiler() -> None:
+    """Free all compiled code of this process.
+
+    The compiler counts all models of one class towards the same recompile limit, so the limit is reset as well.
+    """
     import gc
 
     import torch
@@ -57,8 +71,8 @@ def forget_compiled() -> None:
         torch.cuda.empty_cache()
 
 
-def next_step(compile_mode: CompileMode) -> None:
-    """Tells CUDA graphs that the tensors of the step before are needed no more."""
+def mark_step_begin(compile_mode: CompileMode) -> None:
+    """Let CUDA graphs reuse the memory of the previous step's tensors."""
     if compile_mode == "cuda_graphs":
         import torch
 

@@ -1,4 +1,4 @@
-"""The processes that train one net together, each on its part of every batch; mostly a context of one."""
+"""The processes that train one model together, each on its share of every batch. Usually there is only one."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,33 +12,36 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class DistributedContext:
-    """This process's place among those that share each batch. The process group is the default one of torch."""
+    """Rank of this process and number of processes, in torch's default process group.
+
+    With a single process, no method communicates.
+    """
 
     rank: int = 0
     size: int = 1
 
     def wrap(self, model: nn.Module) -> nn.Module:
-        """The model with its gradients averaged over all processes, where there are several."""
+        """Return a model whose gradients are averaged over all processes."""
         return nn.parallel.DistributedDataParallel(model) if self.size > 1 else model
 
-    def part(self, batch: Tensor) -> Tensor:
-        """This process's part of a batch."""
+    def shard(self, batch: Tensor) -> Tensor:
+        """Return this process's part of a batch."""
         return batch.chunk(self.size)[self.rank] if self.size > 1 else batch
 
-    def add_up(self, *sums: Tensor) -> None:
-        """Makes each tensor the sum of all processes' own, in place."""
+    def all_reduce(self, *tensors: Tensor) -> None:
+        """Replace each tensor by its sum over all processes, in place."""
         if self.size > 1:
-            for tensor in sums:
+            for tensor in tensors:
                 dist.all_reduce(tensor)
 
-    def align(self, model: nn.Module) -> None:
-        """Gives all processes the first one's statistics, as their next forward would."""
+    def broadcast_buffers(self, model: nn.Module) -> None:
+        """Copy the first process's buffers to all processes, as their next forward pass would."""
         if self.size > 1:
-            for statistic in model.buffers():
-                dist.broadcast(statistic, 0)
+            for buffer in model.buffers():
+                dist.broadcast(buffer, 0)
 
-    def once(self, compute: Callable[[], T]) -> T:
-        """What the first process computes, for all of them."""
+    def compute_once(self, compute: Callable[[], T]) -> T:
+        """Call `compute` in the first process only and return its result in all processes."""
         if self.size == 1:
             return compute()
         shared = [compute() if self.rank == 0 else None]

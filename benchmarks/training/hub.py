@@ -1,4 +1,4 @@
-"""ImageNet weights of timm's models, from timm's hub once and from then on from a file here."""
+"""ImageNet weights of timm's models, downloaded from the Hugging Face Hub once and then read from a local cache."""
 
 import logging
 import socket
@@ -17,37 +17,44 @@ from benchmarks.records.weights_file import check_weights
 if TYPE_CHECKING:
     from torch import Tensor
 
-ANSWER_SECONDS = 5.0  # that the hub has for its first answer
-SILENCE_SECONDS = 20.0  # of a server of weights that are not on the hub
-INSTEAD = "a local file can be given instead: --pretrained FILE.safetensors"
+HUB_TIMEOUT_SECONDS = 5.0  # for the Hub's first answer
+SOCKET_TIMEOUT_SECONDS = 20.0  # for servers of weights that are not on the Hub
+MAX_REASON_LENGTH = 200  # characters of another library's error message
+USE_LOCAL_FILE = "use a local file instead: --pretrained FILE.safetensors"
 
 
 def fetch_weights(name: str) -> Path:
-    """The safetensors file with a timm model's published weights, fetched where this computer has none yet.
+    """Return a safetensors file with the published weights of a timm model, downloading it if it is not cached.
 
-    name: as timm.create_model takes it, with or without a tag of its weights, such as resnet18.a1_in1k; without, the
-    tag that this version of timm takes. timm itself reads what it fetches: safetensors where the hub has it, else a
-    pickle with weights_only. Raises InputError in one line, within seconds where there is no network; OSError where
-    the file cannot be written.
+    timm reads the download: as safetensors where the Hub has them, otherwise as a pickle with `weights_only`.
+
+    Args:
+        name: As for `timm.create_model`, with or without the tag of the weights, such as resnet18.a1_in1k. Without a
+            tag, it is the default of the installed timm.
+
+    Raises:
+        InputError: There are no such weights, or the download failed. Without a network this takes only seconds.
+        OSError: The file cannot be written.
     """
-    full = _full_name(name)
-    path = user_cache_path("timm-ablate") / "weights" / f"{full}.safetensors"
+    full_name = _full_name(name)
+    path = user_cache_path("timm-ablate") / "weights" / f"{full_name}.safetensors"
     if path.exists():
         try:
             check_weights(path)
-        except InputError:  # damaged: fetched anew
+        except InputError:  # a damaged file is downloaded again
             pass
         else:
             return path
-    from benchmarks.training.checkpoint import write_tensors  # torch
+    from benchmarks.training.tensor_file import write_tensors  # imports torch
 
-    tensors = {key: tensor.clone() for key, tensor in _fetch(full).items()}  # safetensors refuses shared memory
-    write_tensors(path, tensors, {"timm": full})
+    # safetensors does not store tensors that share memory
+    tensors = {key: tensor.clone() for key, tensor in _download(full_name).items()}
+    write_tensors(path, tensors, {"timm": full_name})
     return path
 
 
 def _full_name(name: str) -> str:
-    """The model's name with its tag. Raises InputError where timm has no such weights."""
+    """Return the model's name with its tag. Raises InputError if timm has no such weights."""
     from timm import is_model, list_models, list_pretrained
     from timm.models import get_pretrained_cfg
 
@@ -56,39 +63,41 @@ def _full_name(name: str) -> str:
         raise unknown("model", architecture, list_models(), " of timm")
     published = list_pretrained(f"{architecture}.*")
     if not published:
-        raise InputError(f"timm has no weights of timm/{architecture}: {INSTEAD}")
+        raise InputError(f"timm has no weights for timm/{architecture}; {USE_LOCAL_FILE}")
     if dot and name not in published:
         raise unknown("tag", tag, (full.partition(".")[2] for full in published), f" of timm/{architecture}'s weights")
-    chosen, usual = get_pretrained_cfg(name), get_pretrained_cfg(architecture)
-    if chosen is None or usual is None or not chosen.has_weights:
-        raise InputError(f"timm has no weights of timm/{name}: these it has: {', '.join(published)}")
-    if (chosen.mean, chosen.std) != (usual.mean, usual.std):  # a TimmNet has its architecture's
-        raise InputError(f"timm/{name} wants images normalized otherwise than timm/{architecture}: choose another tag")
+    chosen, default = get_pretrained_cfg(name), get_pretrained_cfg(architecture)
+    if chosen is None or default is None or not chosen.has_weights:
+        raise InputError(f"timm has no weights for timm/{name}; available: {', '.join(published)}")
+    if (chosen.mean, chosen.std) != (default.mean, default.std):  # a TimmNet normalizes as the default weights need it
+        raise InputError(
+            f"timm/{name} needs another normalization of images than timm/{architecture}; choose another tag"
+        )
     return f"{architecture}.{chosen.tag}" if chosen.tag else architecture
 
 
-def _fetch(full: str) -> dict[str, "Tensor"]:
+def _download(full_name: str) -> dict[str, "Tensor"]:
     import torch
     from timm import create_model
 
-    reached = True
+    reachable = True
     try:
-        with _quiet(), torch.random.fork_rng(devices=[]):  # it draws weights before it loads them
-            reached = _hub_answers()
-            with _offline(not reached):
-                return dict(create_model(full, pretrained=True).state_dict())
-    except Exception as error:  # every client of the web has exceptions of its own
-        first = (str(error).strip().splitlines() or [""])[0][:200]
-        why = f"{type(error).__name__}: {first}" if reached else "timm's hub cannot be reached"
-        raise InputError(f"no weights of timm/{full}, {why}: {INSTEAD}") from error
+        with _quiet(), torch.random.fork_rng(devices=[]):  # timm initializes weights randomly before it loads them
+            reachable = _hub_answers()
+            with _offline(not reachable):
+                return dict(create_model(full_name, pretrained=True).state_dict())
+    except Exception as error:  # each HTTP client raises exceptions of its own
+        first_line = (str(error).strip().splitlines() or [""])[0][:MAX_REASON_LENGTH]
+        reason = f"{type(error).__name__}: {first_line}" if reachable else "the Hugging Face Hub cannot be reached"
+        raise InputError(f"cannot download weights for timm/{full_name} ({reason}); {USE_LOCAL_FILE}") from error
 
 
 def _hub_answers() -> bool:
-    """One question without the client's retries, which take 46 seconds where there is no network."""
+    """Send the Hub one request, without the client's retries, which take 46 seconds where there is no network."""
     from huggingface_hub import constants, get_session
 
     try:
-        get_session().head(constants.ENDPOINT, timeout=ANSWER_SECONDS)
+        get_session().head(constants.ENDPOINT, timeout=HUB_TIMEOUT_SECONDS)
     except Exception:
         return False
     return True
@@ -96,23 +105,23 @@ def _hub_answers() -> bool:
 
 @contextmanager
 def _offline(offline: bool) -> Iterator[None]:
-    """Lets the hub's client look only into its own cache, where somebody may have fetched the weights before."""
+    """Restrict the Hub's client to its own cache, which may contain the weights from an earlier download."""
     from huggingface_hub import constants
 
-    before, seconds = constants.HF_HUB_OFFLINE, socket.getdefaulttimeout()
-    constants.HF_HUB_OFFLINE = before or offline
-    socket.setdefaulttimeout(SILENCE_SECONDS)
+    was_offline, timeout = constants.HF_HUB_OFFLINE, socket.getdefaulttimeout()
+    constants.HF_HUB_OFFLINE = was_offline or offline
+    socket.setdefaulttimeout(SOCKET_TIMEOUT_SECONDS)
     try:
         yield
     finally:
-        constants.HF_HUB_OFFLINE = before
-        socket.setdefaulttimeout(seconds)
+        constants.HF_HUB_OFFLINE = was_offline
+        socket.setdefaulttimeout(timeout)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Holds back the warnings, log lines and bars of timm and the hub's client; what fails is told once, by us."""
-    hub: Any = import_module("huggingface_hub.utils")  # its names are not declared
+    """Suppress warnings, log lines and progress bars of timm and the Hub's client; failures raise one InputError."""
+    hub: Any = import_module("huggingface_hub.utils")  # its functions have no type annotations
     level, bars = logging.root.manager.disable, not hub.are_progress_bars_disabled()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

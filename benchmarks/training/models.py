@@ -1,4 +1,4 @@
-"""Models as a benchmark needs them, with random weights."""
+"""Models and distillers with random weights, built for a benchmark."""
 
 from dataclasses import replace
 
@@ -14,19 +14,35 @@ from benchmarks.training.distillation import Distiller
 
 
 def fresh_model(architecture: Architecture, benchmark: Benchmark) -> ResidualNet | TimmNet:
-    """With random weights, for the benchmark's images as its recipe normalizes them."""
+    """Build a model with random weights.
+
+    Args:
+        architecture: The architecture.
+        benchmark: Gives the number of classes and the images' size, channels and normalization.
+    """
     data, recipe = benchmark.data, benchmark.recipe
     images = ImageFormat(data.image_size, recipe.mean, recipe.std)
     return build(architecture, data.num_classes, data.in_chans, images)
 
 
-def distiller_to_time(config: RunConfig, benchmark: Benchmark, device: torch.device) -> Distiller | None:
-    """The same by a teacher of random weights, which take as long; where it is the net itself, from the start."""
-    taught, teacher = config.overrides.distillation, config.overrides.teacher
-    if taught is None:
+def distiller_for_timing(config: RunConfig, benchmark: Benchmark, device: torch.device) -> Distiller | None:
+    """Build a distiller that takes as long as a run's own, but whose teacher has random weights.
+
+    Args:
+        config: The run config.
+        benchmark: The run's benchmark.
+        device: Where to put the teacher.
+
+    Returns:
+        The distiller, or None if the run has no teacher. If the teacher is the student after its previous epoch, there
+        is a teacher from the first epoch on.
+    """
+    distillation, teacher = config.overrides.distillation, config.overrides.teacher
+    if distillation is None:
         return None
-    other = teacher.architecture if teacher else None
-    if taught.teacher == PREVIOUS:
-        other = config.architecture
-    net = None if other is None else fresh_model(other, benchmark).to(device)
-    return Distiller(replace(taught, teacher=UNIFORM), net, epochs=1)
+    architecture = teacher.architecture if teacher else None
+    if distillation.teacher == PREVIOUS:
+        architecture = config.architecture
+    model = None if architecture is None else fresh_model(architecture, benchmark).to(device)
+    # Only the teacher PREVIOUS has no distillation loss in the first epoch, so the settings name another one.
+    return Distiller(replace(distillation, teacher=UNIFORM), model, epochs=1)

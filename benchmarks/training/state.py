@@ -1,25 +1,33 @@
-"""All that the rest of a training depends on, as tensors and numbers that a checkpoint keeps."""
+"""The state of a training: everything that its remaining steps depend on, as tensors and numbers for a checkpoint."""
 
-import time
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import torch
 from torch import Tensor
 
-from benchmarks.training.checkpoint import LoadedState
-from benchmarks.training.distributed_context import DistributedContext
-from benchmarks.training.seeds import derive_seed
-
-if TYPE_CHECKING:
-    from benchmarks.training.step import TrainingStep
+from benchmarks.training.checkpoint import Checkpoint
+from benchmarks.training.running_epoch import RunningEpoch
+from benchmarks.training.step import TrainingStep
+from benchmarks.training.tensor_file import TensorsAndHeader
 
 
 @dataclass(frozen=True)
 class EpochMetrics:
-    """One line of the training curve. Accuracies in percent, over the images seen."""
+    """One epoch of the training curve.
 
-    epoch: int  # counted from 1
+    Attributes:
+        epoch: Counted from 1.
+        train_loss: Mean over the images seen.
+        train_top1: In percent, over the images seen.
+        loss: Mean over the evaluation split.
+        top1: In percent, over the evaluation split.
+        top5: In percent, over the evaluation split.
+        images_seen: Training images.
+        train_seconds: Duration of the epoch without saving.
+        eval_seconds: Duration of the evaluation.
+    """
+
+    epoch: int
     train_loss: float
     train_top1: float
     loss: float
@@ -30,117 +38,74 @@ class EpochMetrics:
     eval_seconds: float
 
 
-class RunningEpoch:
-    """One pass over the training images, as far as it has come.
-
-    Order and random draws follow from seed and epoch alone, so only the middle of an epoch has more to remember.
-    """
-
-    def __init__(self, seed: int, epoch: int, images: int, device: torch.device, context: DistributedContext) -> None:
-        self.epoch = epoch  # counted from 0
-        self.batches = 0  # done
-        self.seconds = 0.0  # that they took
-        self.loss_sum = torch.zeros((), device=device, dtype=torch.float64)
-        self.right = torch.zeros((), device=device, dtype=torch.int64)
-        self.generator = torch.Generator(device).manual_seed(derive_seed(seed, epoch, "images"))
-        self.order = torch.randperm(images, generator=self.generator, device=device)
-        own = () if context.rank == 0 else (context.rank,)
-        if own:
-            self.generator.manual_seed(derive_seed(seed, epoch, "images", *own))
-        self.layers_seed = derive_seed(seed, epoch, "layers", *own)  # for drop_path and dropout
-        self._layers: dict[str, Tensor] = {}
-        self._started = 0.0
-
-    def enter(self) -> None:
-        """Sets torch's own random states to where this epoch stands, and starts the clock."""
-        if self._layers:
-            torch.set_rng_state(self._layers["random.layers"])
-            if "random.layers_cuda" in self._layers:
-                torch.cuda.set_rng_state(self._layers["random.layers_cuda"], self.loss_sum.device)
-        else:
-            torch.manual_seed(self.layers_seed)
-        self.start_clock()
-
-    def start_clock(self) -> None:
-        """From now on the time is training's."""
-        self._started = time.perf_counter()
-
-    def stop_clock(self) -> None:
-        """Until now it was; waits for what the device is still at."""
-        if self.loss_sum.device.type == "cuda":
-            torch.cuda.synchronize(self.loss_sum.device)
-        self.seconds += time.perf_counter() - self._started
-
-    def tensors(self) -> dict[str, Tensor]:
-        """What the rest of the epoch depends on, once it has begun."""
-        if not self.batches:
-            return {}
-        sums = {"epoch.loss_sum": self.loss_sum, "epoch.right": self.right}
-        random = {"random.images": self.generator.get_state(), "random.layers": torch.get_rng_state()}
-        if self.loss_sum.device.type == "cuda":
-            random["random.layers_cuda"] = torch.cuda.get_rng_state(self.loss_sum.device)
-        return sums | random
-
-    def restore(self, batches: int, seconds: float, tensors: dict[str, Tensor]) -> None:
-        """Goes to where `tensors` were taken."""
-        self.batches, self.seconds = batches, seconds
-        if batches:
-            self.loss_sum.copy_(tensors["epoch.loss_sum"])
-            self.right.copy_(tensors["epoch.right"])
-            self.generator.set_state(tensors["random.images"])
-            self._layers = {name: tensor for name, tensor in tensors.items() if name.startswith("random.layers")}
-
-
 class TrainingState:
-    """The net, the optimizer's momenta, the gradient scaler, the curve, the running epoch, and a teacher that changes.
+    """Model, momenta, gradient scaler, training curve, running epoch, and the teacher if it changes.
 
-    The schedule follows from the epoch and the batch.
+    The learning rate is not part of it, because it follows from the epoch and the batch.
+
+    Args:
+        step: The training step, which holds the model and the optimizer.
+        seed: The run's seed.
+        num_images: Size of the training split.
     """
 
-    def __init__(self, step: "TrainingStep", seed: int, images: int) -> None:
-        self.step, self.seed, self.images = step, seed, images
+    def __init__(self, step: TrainingStep, seed: int, num_images: int) -> None:
+        self.step, self.seed, self.num_images = step, seed, num_images
         self.curve: list[EpochMetrics] = []
         self.begin_epoch()
 
     def begin_epoch(self) -> None:
-        """The next epoch, from its first batch."""
-        if self.step.distiller is not None:
-            self.step.distiller.begin_epoch(self.step.model, self.step.context)
-        self.epoch = RunningEpoch(self.seed, len(self.curve), self.images, self.step.device, self.step.context)
+        """Go to the first batch of the next epoch."""
+        step = self.step
+        if step.distiller is not None:
+            step.distiller.begin_epoch(step.model, step.context)
+        self.epoch = RunningEpoch(self.seed, len(self.curve), self.num_images, step.device, step.context)
 
-    def position(self, batches_per_epoch: int) -> int:
-        """Batches trained on and evaluations done so far: no two states of a training have the same."""
-        return len(self.curve) * (batches_per_epoch + 1) + self.epoch.batches
+    @property
+    def position(self) -> int:
+        """Number of batches and evaluations done so far, which is different for every state of a training."""
+        return len(self.curve) * (self.step.steps_per_epoch + 1) + self.epoch.batches
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Save a checkpoint. Raises TrainingStopped if the training was asked to stop."""
+        checkpoint.save(self.position, self.tensors(), self.numbers())
 
     def tensors(self) -> dict[str, Tensor]:
-        """Everything that is a tensor, by names that say whose it is."""
+        """Return the state that consists of tensors, with names that start with the part they belong to."""
         weights = {f"model.{name}": tensor for name, tensor in self.step.model.state_dict().items()}
         momenta = {f"momentum.{name}": tensor for name, tensor in self._momenta().items()}
-        taught = self.step.distiller.tensors() if self.step.distiller is not None else {}
-        return weights | momenta | taught | self.epoch.tensors()
+        teacher = self.step.distiller.tensors() if self.step.distiller is not None else {}
+        return weights | momenta | teacher | self.epoch.tensors()
 
     def numbers(self) -> dict[str, Any]:
-        """The rest, as JSON."""
+        """Return the state that does not consist of tensors, for JSON."""
         return {
             "scaler": self.step.scaler.state_dict(),
-            "curve": [asdict(line) for line in self.curve],
+            "curve": [asdict(metrics) for metrics in self.curve],
             "epoch": len(self.curve),
             "batch": self.epoch.batches,
             "seconds": self.epoch.seconds,
         }
 
-    def restore(self, loaded: LoadedState) -> None:
-        """Goes to where a checkpoint was made. Raises KeyError, TypeError or ValueError where it is another net's."""
+    def restore(self, loaded: TensorsAndHeader) -> None:
+        """Continue from a checkpoint.
+
+        Args:
+            loaded: Tensors and header of the checkpoint.
+
+        Raises:
+            KeyError, TypeError, ValueError: The checkpoint belongs to another model or another version of this code.
+        """
         tensors, header = loaded
         weights = {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
-        own = self.step.model.state_dict()
-        if {name: tensor.shape for name, tensor in weights.items()} != {n: t.shape for n, t in own.items()}:
-            raise ValueError("the weights are another net's")
+        expected = self.step.model.state_dict()
+        if {name: tensor.shape for name, tensor in weights.items()} != {n: t.shape for n, t in expected.items()}:
+            raise ValueError("the checkpoint contains the weights of another model")
         self.step.model.load_state_dict(weights)
-        for name, momentum in self._momenta().items():  # in place: in the memory format that training gives it
+        for name, momentum in self._momenta().items():  # in place, which keeps the memory format of the training
             momentum.copy_(tensors[f"momentum.{name}"])
         self.step.scaler.load_state_dict(header["scaler"])
-        self.curve = [EpochMetrics(**line) for line in header["curve"]]
+        self.curve = [EpochMetrics(**metrics) for metrics in header["curve"]]
         self.begin_epoch()
         self.epoch.restore(header["batch"], header["seconds"], tensors)
         if self.step.distiller is not None:

@@ -1,4 +1,4 @@
-"""One batch of training, and the images it is taken from."""
+"""One training step, and the images that it is computed on."""
 
 from dataclasses import dataclass
 
@@ -9,25 +9,27 @@ from torch.nn import functional as F
 
 from benchmarks.definition.recipe import Recipe
 from benchmarks.training.augment import crop_and_flip, normalize
-from benchmarks.training.compile_mode import CompileMode, compile_model, end_compiling, next_step
+from benchmarks.training.compile_mode import CompileMode, compile_model, mark_step_begin, shut_down_compile_workers
 from benchmarks.training.distillation import Distiller
 from benchmarks.training.distributed_context import SINGLE_PROCESS, DistributedContext
 
 
 @dataclass(frozen=True)
 class DeviceImages:
-    """A split on the device: uint8 images (n, channels, height, width) and int64 labels (n,).
+    """Labeled images on a device.
 
-    Images in the channels-last memory format are fetched fastest.
+    Attributes:
+        images: uint8, (n, channels, height, width). Indexing is fastest in the channels-last memory format.
+        labels: int64, (n,).
     """
 
     images: Tensor
     labels: Tensor
 
-    def take(self, chosen: Tensor) -> "DeviceImages":
-        """The images at these places."""
-        pixels = self.images.permute(0, 2, 3, 1).index_select(0, chosen)
-        return DeviceImages(pixels.permute(0, 3, 1, 2), self.labels[chosen])
+    def take(self, indices: Tensor) -> "DeviceImages":
+        """Return the images and labels at these indices, in the channels-last memory format."""
+        pixels = self.images.permute(0, 2, 3, 1).index_select(0, indices)
+        return DeviceImages(pixels.permute(0, 3, 1, 2), self.labels[indices])
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -36,9 +38,13 @@ class DeviceImages:
 def random_images(
     count: int, input_shape: tuple[int, int, int], num_classes: int, generator: torch.Generator
 ) -> DeviceImages:
-    """Noise to be timed on, on the generator's device.
+    """Return random images and labels, for measuring speed.
 
-    input_shape: (channels, height, width).
+    Args:
+        count: Number of images.
+        input_shape: (channels, height, width).
+        num_classes: Labels are in [0, num_classes).
+        generator: Source of the draws; the images are on its device.
     """
     (channels, height, width), device = input_shape, generator.device
     shape = (count, height, width, channels)
@@ -47,25 +53,41 @@ def random_images(
     return DeviceImages(pixels.permute(0, 3, 1, 2), labels)
 
 
+@dataclass(frozen=True)
+class StepOptions:
+    """How training steps are computed.
+
+    Attributes:
+        compile_mode: How the model's forward and backward passes are run.
+        context: Processes that share each batch.
+        distiller: Adds a distillation loss. None: the model is trained on the labels alone.
+    """
+
+    compile_mode: CompileMode = "eager"
+    context: DistributedContext = SINGLE_PROCESS
+    distiller: Distiller | None = None
+
+
 class TrainingStep:
-    """Augmentation, forward, backward and update of one batch: what the trainer runs and the budget check times."""
+    """Augmentation, forward pass, backward pass and update for one batch.
+
+    The trainer runs this step, and the budget check times it.
+
+    Args:
+        model: The model to train, on its device.
+        recipe: Hyperparameters.
+        steps_per_epoch: Steps of one epoch, for the learning rate schedule.
+        options: Default: eager, in a single process, without a teacher.
+    """
 
     def __init__(
-        self,
-        model: nn.Module,
-        recipe: Recipe,
-        steps_per_epoch: int,
-        compile_mode: CompileMode = "eager",
-        context: DistributedContext = SINGLE_PROCESS,
-        distiller: Distiller | None = None,
+        self, model: nn.Module, recipe: Recipe, steps_per_epoch: int, options: StepOptions | None = None
     ) -> None:
-        self.model = model
-        self.distiller, self.steps_per_epoch = distiller, steps_per_epoch
-        self.compile_mode = compile_mode
-        self.context = context
-        self.forward = compile_model(context.wrap(model), compile_mode)
-        self.compiling = compile_mode != "eager"
-        self.recipe = recipe
+        options = options or StepOptions()
+        self.model, self.recipe, self.steps_per_epoch = model, recipe, steps_per_epoch
+        self.compile_mode, self.context, self.distiller = options.compile_mode, options.context, options.distiller
+        self.forward = compile_model(self.context.wrap(model), self.compile_mode)
+        self.compiling = self.compile_mode != "eager"
         self.device = next(model.parameters()).device
         self.optimizer = torch.optim.SGD(
             model.parameters(),
@@ -73,9 +95,9 @@ class TrainingStep:
             momentum=recipe.momentum,
             nesterov=recipe.nesterov and recipe.momentum > 0,
             weight_decay=recipe.weight_decay,
-            fused=True,  # one kernel, and on a GPU no wait for the scaler's verdict
+            fused=True,  # a single kernel; on a GPU the host does not wait for the scaler's check for infinities
         )
-        if recipe.momentum:  # the fused update leaves it unwritten where the scaler skips the very first step
+        if recipe.momentum:  # if the scaler skips the very first step, the fused update leaves momenta uninitialized
             for parameter in model.parameters():
                 self.optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
         warmup = recipe.warmup_epochs * steps_per_epoch
@@ -93,12 +115,20 @@ class TrainingStep:
     def __call__(
         self, images: Tensor, labels: Tensor, iteration: int, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Trains on one batch of uint8 images; `iteration` counts from 0 over the whole training.
+        """Train on one batch.
 
-        Returns the summed loss and the number of right answers as tensors: reading them would stall the device.
+        Args:
+            images: uint8, (batch, channels, height, width).
+            labels: int64, (batch,).
+            iteration: Steps since the start of the training.
+            generator: Source of the augmentation's draws.
+
+        Returns:
+            The loss summed over the batch and the number of correct predictions, as tensors: reading their values here
+            would make the host wait for the device.
         """
         recipe = self.recipe
-        next_step(self.compile_mode)
+        mark_step_begin(self.compile_mode)
         self.schedule.step_update(iteration)
         self.optimizer.zero_grad(set_to_none=True)
         batch = normalize(crop_and_flip(images, recipe.crop_padding, recipe.flip, generator), recipe.mean, recipe.std)
@@ -111,12 +141,12 @@ class TrainingStep:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.compiling:
-            end_compiling()
+            shut_down_compile_workers()
             self.compiling = False
         return loss.detach() * len(labels), (logits.detach().argmax(1) == labels).sum()
 
 
 def autocast(recipe: Recipe, device: torch.device) -> torch.autocast:
-    """Mixed precision as the recipe says on a GPU; none on a CPU."""
+    """Return a context manager for the recipe's mixed precision on a GPU, and for float32 on a CPU."""
     dtype = torch.bfloat16 if recipe.precision == "bf16" else torch.float16
     return torch.autocast(device.type, dtype=dtype, enabled=device.type == "cuda" and recipe.precision != "fp32")
