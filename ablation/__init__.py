@@ -1,1 +1,1 @@
-"""Ablation studies: what to run, and what the records say."""
+"""Ablation studies: plan and train the rows of a table, analyze their records, and report the results."""

@@ -1,4 +1,4 @@
-"""`ablate`: runs ablations and shows what the records say."""
+"""`ablate`: run ablation studies and analyze their records."""
 
 from collections.abc import Callable
 
@@ -9,16 +9,16 @@ from ablation.commands.errors import errors
 from ablation.commands.export import export
 from ablation.commands.finetune import finetune
 from ablation.commands.list import list_names
-from ablation.commands.power import plan
+from ablation.commands.power import power
 from ablation.commands.report import report
 from ablation.commands.run import run
 from ablation.commands.table import table
 from ablation.commands.verify import verify
-from benchmarks.cli.options import new_app, run_app
+from benchmarks.cli.app import new_app, run_app
 
-app = new_app("Sequential ablation of image classifiers under a fixed recipe and budget.")
+app = new_app("Ablation studies of image classifiers under a fixed training recipe and budget.")
 COMMANDS: dict[str, Callable[..., int]] = {
-    "plan": plan,
+    "power": power,
     "run": run,
     "distill": distill,
     "datasize": datasize,
@@ -36,5 +36,5 @@ for name, command in COMMANDS.items():
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Entry point of `ablate`."""
+    """Run `ablate` with the given arguments, by default those of the process, and return the exit code."""
     return run_app(app, "ablate", argv)

@@ -1,46 +1,64 @@
 """`ablate datasize`."""
 
 import re
-from typing import Annotated, Literal
+from dataclasses import dataclass
+from typing import Annotated, get_args
 
 import typer
 
 from ablation.commands.options import PretrainedOption, RunOptions
 from ablation.commands.run_plan import run_plan
-from ablation.plans.datasize import STARTS, datasize_plan
+from ablation.plans.choices import EqualQuantity, InitialWeights
 from benchmarks.cli.options import with_options
 
-PART = re.compile(r"[0-9]+(/[0-9]+|\.[0-9]+)?")
+FRACTION = re.compile(r"[0-9]+(/[0-9]+|\.[0-9]+)?")
+
+
+@dataclass(frozen=True)
+class DatasizeOptions:
+    """The options that decide what each combination starts from and how long it is trained."""
+
+    init: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--init", help="Initial weights, random (scratch) or those of --pretrained: --init scratch imagenet"
+        ),
+    ] = None
+    pretrained: PretrainedOption = "hub"
+    equal: Annotated[EqualQuantity, typer.Option("--equal", help="What is the same for every fraction.")] = "epochs"
 
 
 @with_options
 def datasize(
-    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Specs, or timm/NAME/PIXELS.")],
+    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Specs or timm/NAME/PIXELS.")],
     fractions: Annotated[
-        list[str], typer.Option("--fractions", metavar="F", help="Parts of the training images: --fractions 1/16 1/2 1")
+        list[str],
+        typer.Option("--fractions", metavar="F", help="Fractions of the training images: --fractions 1/16 1/2 1"),
     ],
-    init: Annotated[
-        list[str] | None,
-        typer.Option("--init", help="Start from fresh weights or from --pretrained ones: --init scratch imagenet"),
-    ] = None,
-    pretrained: PretrainedOption = "hub",
-    equal: Annotated[
-        Literal["epochs", "updates"], typer.Option("--equal", help="What is as large on each part.")
-    ] = "epochs",
     *,
+    datasize: DatasizeOptions,
     options: RunOptions,
 ) -> int:
-    """Train each MODEL on ever larger parts of the training images and tell which wins where.
+    """Train each MODEL on increasing fractions of the training images and report which one wins where.
 
-    Every cell is a training of its own with fresh weights; a smaller part is inside each larger one.
+    Every combination is trained separately; a smaller fraction is contained in every larger one.
     """
-    from ablation.plans.pretrained import resolve_pretrained
+    from ablation.plans.comparison import parse_configs
+    from ablation.plans.datasize import DatasizeStudy, parse_fractions, with_initial_weights
+    from ablation.plans.plan import make_plan
+    from benchmarks.definition.config_parser import split_outside_brackets
 
-    # several words may follow --fractions and --init; those after the first arrive among the models, which none can be
-    parts = [word for word in models if PART.fullmatch(word)]
-    starts = [word for word in models if word in STARTS]
-    models = [word for word in models if word not in (*parts, *starts)]
-    starts = [*(init or STARTS[:1]), *starts]
-    weights = resolve_pretrained(pretrained, options.out) if STARTS[1] in starts else ""
-    plan = datasize_plan(models, [*fractions, *parts], starts, weights, equal)
-    return run_plan(plan, options)
+    # --fractions and --init accept several words, of which typer assigns all but the first to the models.
+    initial_words = get_args(InitialWeights)
+    fractions = [*fractions, *(word for word in models if FRACTION.fullmatch(word))]
+    initial = [*(datasize.init or initial_words[:1]), *(word for word in models if word in initial_words)]
+    models = [word for word in models if not FRACTION.fullmatch(word) and word not in initial_words]
+
+    benchmark = options.load_benchmark()
+    configs = parse_configs([text for word in models for text in split_outside_brackets(word, ",")], benchmark.baseline)
+    study = DatasizeStudy(
+        configs=with_initial_weights(configs, initial, datasize.pretrained),
+        fractions=parse_fractions([text.strip() for word in fractions for text in word.split(",") if text.strip()]),
+        equal=datasize.equal,
+    )
+    return run_plan(make_plan(study), benchmark, options)

@@ -1,14 +1,54 @@
 """`ablate distill`."""
 
-from typing import Annotated
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ablation.commands.options import RunOptions
 from ablation.commands.run_plan import run_plan
-from ablation.plans.distill import SMOOTHING, distill_plan
 from benchmarks.cli.options import with_options
-from benchmarks.definition.overrides import Distillation
+
+if TYPE_CHECKING:
+    from ablation.plans.distill import DistillationSettings
+
+
+@dataclass(frozen=True)
+class DistillationOptions:
+    """The options that set the distillation loss and the rows of the study."""
+
+    temperature: Annotated[
+        float | None, typer.Option("--temperature", help="Temperature T of both softmaxes  [default: 4]")
+    ] = None
+    alpha: Annotated[
+        float | None, typer.Option("--alpha", help="Weight of the distillation loss, from 0 to 1  [default: 0.9]")
+    ] = None
+    growing: Annotated[bool, typer.Option("--growing", help="Increase the weight linearly up to alpha.")] = False
+    hard: Annotated[
+        bool, typer.Option("--hard", help="Learn the teacher's predicted class instead of its probabilities.")
+    ] = False
+    smooth: Annotated[float | None, typer.Option("--smooth", help="Label smoothing of the control  [default: 0.1]")] = (
+        None
+    )
+    progressive: Annotated[
+        bool, typer.Option("--progressive", help="Add a row in which the student learns from itself one epoch ago.")
+    ] = False
+
+    def settings(self) -> "DistillationSettings":
+        """Return the settings of the study. Raises InputError if a number is out of range."""
+        from ablation.plans.distill import DEFAULT_SMOOTHING, DistillationSettings, parse_settings
+        from benchmarks.definition.overrides import PREVIOUS, Distillation
+
+        loss = Distillation(
+            PREVIOUS,
+            temperature=Distillation.temperature if self.temperature is None else self.temperature,
+            alpha=Distillation.alpha if self.alpha is None else self.alpha,
+            growing=self.growing,
+            hard=self.hard,
+        )
+        smoothing = DEFAULT_SMOOTHING if self.smooth is None else self.smooth
+        return parse_settings(DistillationSettings(loss, smoothing, self.progressive).arguments())
 
 
 @with_options
@@ -16,33 +56,30 @@ def distill(
     teacher: Annotated[
         str,
         typer.Option(
-            "--teacher", metavar="SPEC", help="Who teaches: a spec, timm/NAME@init=hub, or an earlier run's weights."
+            "--teacher",
+            metavar="SPEC",
+            help="Teacher: a spec, timm/NAME@init=hub, or a weights file of an earlier run.",
         ),
     ],
-    student: Annotated[str, typer.Option("--student", metavar="SPEC", help="Who learns.")],
-    temperature: Annotated[float, typer.Option("--temperature", help="T, of both nets' probabilities.")] = (
-        Distillation.temperature
-    ),
-    alpha: Annotated[float, typer.Option("--alpha", help="The teacher's share of the loss.")] = Distillation.alpha,
-    growing: Annotated[bool, typer.Option("--growing", help="That share grows from epoch to epoch up to alpha.")] = (
-        False
-    ),
-    hard: Annotated[bool, typer.Option("--hard", help="Learn the teacher's answers, not its probabilities.")] = False,
-    smooth: Annotated[float, typer.Option("--smooth", help="Label smoothing of the control.")] = SMOOTHING,
-    progressive: Annotated[
-        bool, typer.Option("--progressive", help="Also the student taught by itself of one epoch ago.")
-    ] = False,
+    student: Annotated[str, typer.Option("--student", metavar="SPEC", help="Student: a spec.")],
     *,
+    distillation: DistillationOptions,
     options: RunOptions,
 ) -> int:
-    """Train teacher and student alone and by each other, beside controls, and print the table.
+    """Train teacher and student alone and with each other as teacher, next to controls, and print the table.
 
-    The rows: both alone; the student taught; label smoothing alone and the student trained as long (~); a fresh
-    student taught by the taught one; a fresh teacher taught by the plain student.
+    The rows: both networks alone; the student taught by the teacher; two controls, label smoothing and the student
+    trained as long as both networks (~); a new student taught by the taught one; a new teacher taught by the student.
     """
-    from ablation.plans.pretrained import recorded_net
+    from ablation.plans.distill import make_study, parse_network
+    from ablation.plans.plan import make_plan
+    from ablation.plans.pretrained import recorded_network
 
-    plan = distill_plan(
-        recorded_net(teacher, options.out), student, temperature, alpha, growing, hard, smooth, progressive
+    benchmark = options.load_benchmark()
+    is_file = teacher.endswith(".safetensors") and "@init=" not in teacher
+    study = make_study(
+        recorded_network(Path(teacher)) if is_file else parse_network(teacher.strip(), benchmark.baseline),
+        parse_network(student.strip(), benchmark.baseline),
+        distillation.settings(),
     )
-    return run_plan(plan, options)
+    return run_plan(make_plan(study), benchmark, options)

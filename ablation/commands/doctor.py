@@ -2,11 +2,14 @@
 
 import json
 
-from benchmarks.cli.options import DEFAULT_OUT, FAILED, DeviceOption, JsonOption, OutOption, new_console
+from benchmarks.cli.app import EXIT_FAILED, new_console
+from benchmarks.cli.options import DEFAULT_OUT, DeviceOption, JsonOption, OutOption
+
+TOPIC_WIDTH = 12  # characters
 
 
 def doctor(out: OutOption = DEFAULT_OUT, device: DeviceOption = "auto", as_json: JsonOption = False) -> int:
-    """Tell what is installed, the device and the free space, and train for a moment: all that a bug report needs."""
+    """Report the installation, the device and the free space, and test training: everything a bug report needs."""
     from benchmarks.cli.doctor import examine, to_json
     from benchmarks.execution.progress import Display
 
@@ -16,13 +19,12 @@ def doctor(out: OutOption = DEFAULT_OUT, device: DeviceOption = "auto", as_json:
         for finding in examine(out, device, display):
             findings.append(finding)
             if not as_json:
-                problem = f"\n{'':12}PROBLEM: {finding.problem}" if finding.problem else ""
-                console.print(
-                    f"{finding.topic:12}{finding.text}{problem}", markup=False, highlight=False, soft_wrap=True
-                )
-    problems = sum(bool(finding.problem) for finding in findings)
+                problem = f"\n{'':{TOPIC_WIDTH}}PROBLEM: {finding.problem}" if finding.problem else ""
+                line = f"{finding.topic:{TOPIC_WIDTH}}{finding.text}{problem}"
+                console.print(line, markup=False, highlight=False, soft_wrap=True)
+    num_problems = sum(bool(finding.problem) for finding in findings)
     if as_json:
         print(json.dumps(to_json(findings), indent=2))
     else:
-        console.print(f"{problems} problem(s)" if problems else "all is well")
-    return FAILED if problems else 0
+        console.print(f"{num_problems} problem(s) found" if num_problems else "no problems found")
+    return EXIT_FAILED if num_problems else 0

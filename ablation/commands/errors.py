@@ -2,177 +2,195 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import isnan
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ablation.commands.options import IdOption, RecordedBenchmark, RecordedSeeds, RecordedSpec, find_recorded
+from ablation.commands.options import (
+    IdOption,
+    RecordedBenchmarkOption,
+    RecordedPlanArgument,
+    RecordedSeedsOption,
+    find_recorded,
+)
 from arch.errors import InputError
 from arch.text import printable
-from benchmarks.cli.options import DEFAULT_OUT, DataOption, DeviceOption, JsonOption, OutOption, new_console, say
+from benchmarks.cli.app import new_console, print_line
+from benchmarks.cli.options import DEFAULT_OUT, DataOption, DeviceOption, JsonOption, OutOption, with_options
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from ablation.analysis.errors import ErrorAnalysis
+    from ablation.analysis.records import RecordedPlan
     from benchmarks.datasets.near_duplicates import NearDuplicates
 
-WORST = 10  # classes and confusions that are printed; the files have all
+MAX_ROWS_PRINTED = 10  # of classes and of confusions; the files contain all
 
 
-def errors(
-    spec: RecordedSpec = None,
-    duplicates: Annotated[
-        bool, typer.Option("--near-duplicates", help="Tell the accuracy without test images that training has too.")
-    ] = False,
-    benchmark: RecordedBenchmark = None,
-    benchmark_id: IdOption = None,
-    data: DataOption = None,
-    seeds: RecordedSeeds = None,
-    out: OutOption = DEFAULT_OUT,
-    device: DeviceOption = "auto",
-    as_json: JsonOption = False,
-) -> int:
-    """Tell where the last row of PLAN errs: by class, and what is taken for what; trains nothing."""
-    import numpy as np
+@dataclass(frozen=True)
+class ErrorOptions:
+    """The options that select the records and what is analyzed."""
 
-    from ablation.analysis.errors import analyse, find_duplicates, without
+    near_duplicates: Annotated[
+        bool,
+        typer.Option(
+            "--near-duplicates", help="Also report the accuracy without test images that resemble training images."
+        ),
+    ] = False
+    benchmark: RecordedBenchmarkOption = None
+    benchmark_id: IdOption = None
+    data: DataOption = None
+    seeds: RecordedSeedsOption = None
+    out: OutOption = DEFAULT_OUT
+    device: DeviceOption = "auto"
+    as_json: JsonOption = False
+
+
+@dataclass(frozen=True)
+class DuplicateReport:
+    """The near-duplicates among the test images, and the accuracy of each row without them."""
+
+    found: "NearDuplicates"
+    accuracies: "pd.DataFrame"
+
+
+@with_options
+def errors(plan: RecordedPlanArgument = None, *, options: ErrorOptions) -> int:
+    """Report the accuracy per class and the confusions of the last row of PLAN, without training anything."""
     from ablation.analysis.records import RecordQuery
+    from ablation.report.error_output import write_error_analysis
     from ablation.report.table_output import stem_of
-    from benchmarks.datasets.cache import prepare
-    from benchmarks.execution.device import resolve_device
-    from benchmarks.execution.progress import Display
 
-    recorded = find_recorded(out, RecordQuery(spec, benchmark, benchmark_id))
-    results = [result for result in recorded.results if seeds is None or result.seed < seeds]
-    definition = recorded.benchmark.data
-    with Display() as display:
-        images = prepare(definition, data, report=display)
-        if images.fingerprint != recorded.results[-1].definition["data"].get("fingerprint"):
-            raise InputError("these are other images than the records': --data names the folder of those")
-        labels = np.asarray(images.load(definition, "test")[1].labels)
-        found = None
-        if duplicates:
-            found = find_duplicates(images, definition, len(labels), resolve_device(device), out, display)
-    try:
-        errors = analyse(recorded.rows, results, labels, out)
-    except ValueError as error:
-        raise InputError(f"{recorded.plan}: {error} among seeds 0 to {(seeds or 1) - 1}") from error
-    doubles = [one.test for one in found.found] if found else []
-    table = without(recorded.rows, results, labels, doubles, out) if found else None
-    stem = stem_of(recorded, out)
-    files = _write(errors, stem.with_name(stem.name + "_errors"))
-    if as_json:
-        print(json.dumps(_content(errors, found, table, files), indent=2))
-    else:
-        last = [row for row in recorded.rows if row.kind == "step"][-1]
-        if errors.row != last:
-            say(f"{last.spec} has no result: this is of {errors.row.spec}, the last row that has one")
-        _print(errors, found, table, files)
+    recorded = find_recorded(options.out, RecordQuery(plan, options.benchmark, options.benchmark_id))
+    analysis, duplicates = _analyze(recorded, options)
+    stem = stem_of(recorded, options.out)
+    files = write_error_analysis(analysis, stem.with_name(stem.name + "_errors"))
+    if options.as_json:
+        print(json.dumps(_content(analysis, duplicates, files), indent=2))
+        return 0
+    last = [row for row in recorded.rows if row.kind == "step"][-1]
+    if analysis.row != last:
+        print_line(f"{last.spec} has no records: the analysis is of {analysis.row.spec}, the last row with records")
+    _print_classes(analysis)
+    _print_confusions(analysis)
+    if duplicates is not None:
+        _print_duplicates(duplicates)
+    print_line("written: " + ", ".join(map(str, files)))
     return 0
 
 
-def _content(
-    errors: "ErrorAnalysis", found: "NearDuplicates | None", table: "pd.DataFrame | None", files: list[str]
-) -> dict[str, Any]:
+def _analyze(recorded: "RecordedPlan", options: ErrorOptions) -> "tuple[ErrorAnalysis, DuplicateReport | None]":
+    import numpy as np
+
+    from ablation.analysis.errors import analyse, find_duplicates, without
+    from benchmarks.datasets.prepare import prepare_dataset
+    from benchmarks.execution.device import resolve_device
+    from benchmarks.execution.progress import Display
+
+    records = [record for record in recorded.results if options.seeds is None or record.seed < options.seeds]
+    config, found = recorded.benchmark.data, None
+    with Display() as display:
+        images = prepare_dataset(config, options.data, report=display)
+        if images.fingerprint != recorded.results[-1].definition["data"].get("fingerprint"):
+            raise InputError("these images differ from those of the records: use --data to name their folder")
+        labels = np.asarray(images.load(config, "test")[1].labels)
+        if options.near_duplicates:
+            device = resolve_device(options.device)
+            found = find_duplicates(images, config, len(labels), device, options.out, display)
+    try:
+        analysis = analyse(recorded.rows, records, labels, options.out)
+    except ValueError as error:
+        raise InputError(f"{recorded.plan}: {error} with seeds 0 to {(options.seeds or 1) - 1}") from error
+    if found is None:
+        return analysis, None
+    accuracies = without(recorded.rows, records, labels, [duplicate.test for duplicate in found.found], options.out)
+    return analysis, DuplicateReport(found, accuracies)
+
+
+def _content(analysis: "ErrorAnalysis", duplicates: DuplicateReport | None, files: Sequence[Path]) -> dict[str, Any]:
     from ablation.analysis.errors import confusions
 
-    doubles = None
-    if found is not None and table is not None:
-        rows = json.loads(table.to_json(orient="records"))
-        doubles = {"found": len(found.found), "test_images": found.test_images, "rows": rows}
     return {
-        "spec": errors.row.spec,
-        "seeds": errors.seeds,
-        "seeds_without_predictions": errors.lacking,
-        "per_class": json.loads(errors.per_class.to_json(orient="records")),
-        "confusions": None
-        if errors.confusion is None
-        else json.loads(confusions(errors, WORST).to_json(orient="records")),
-        "near_duplicates": doubles,
-        "files": files,
+        "spec": analysis.row.spec,
+        "seeds": analysis.seeds,
+        "seeds_without_predictions": analysis.lacking,
+        "per_class": _records(analysis.per_class),
+        "confusions": None if analysis.confusion is None else _records(confusions(analysis, MAX_ROWS_PRINTED)),
+        "near_duplicates": None
+        if duplicates is None
+        else {
+            "found": len(duplicates.found.found),
+            "test_images": duplicates.found.test_images,
+            "rows": _records(duplicates.accuracies),
+        },
+        "files": [str(file) for file in files],
     }
 
 
-def _write(errors: "ErrorAnalysis", stem: Any) -> list[str]:
-    """All classes and the whole matrix as CSV, and the matrix as a picture."""
-    from ablation.analysis.table_formats import guarded
-    from ablation.report.confusion_matrix import plot_confusion
-    from benchmarks.records.atomic_write import replace_file
-
-    names = [guarded(name) for name in errors.per_class["class"]]
-    csv, matrix, picture = (stem.with_name(stem.name + end) for end in (".csv", "_confusion.csv", "_confusion.png"))
-    try:
-        table = errors.per_class.assign(**{"class": names}).round(4)
-        replace_file(csv, lambda file: file.write_bytes(_csv(table.set_index("class"))))
-        matrix_of_counts = errors.confusion
-        if matrix_of_counts is None:
-            return [str(csv)]
-        import pandas as pd
-
-        counts = pd.DataFrame(matrix_of_counts, index=names, columns=names)
-        replace_file(matrix, lambda file: file.write_bytes(_csv(counts)))
-        title = f"{errors.row.spec}, {len(errors.seeds) - len(errors.lacking)} seed(s)"
-        replace_file(
-            picture, lambda file: plot_confusion(matrix_of_counts, list(errors.per_class["class"]), title, file)
-        )
-    except OSError as error:
-        raise InputError(f"cannot write to {stem.parent}: {error.strerror or error}") from error
-    return [str(csv), str(matrix), str(picture)]
+def _records(frame: "pd.DataFrame") -> list[dict[str, Any]]:
+    """Return the rows of a table for JSON, with null for NaN."""
+    records: list[dict[str, Any]] = json.loads(frame.to_json(orient="records"))
+    return records
 
 
-def _csv(frame: "pd.DataFrame") -> bytes:
-    return frame.to_csv(lineterminator="\n").encode()
+def _print_classes(analysis: "ErrorAnalysis") -> None:
+    worst = analysis.per_class.sort_values(["top1", "class"]).head(MAX_ROWS_PRINTED)
+    rows = [
+        (printable(row["class"]), str(row["images"]), f"{row['top1']:.2f}", _format(row["change"], "+.2f"))
+        for row in worst.to_dict("records")
+    ]
+    title = f"{analysis.row.spec}, mean over {len(analysis.seeds)} seed(s): the classes with the lowest accuracy"
+    _print_table(title, ("class", "images", "top-1 %", "Δ first row"), rows)
 
 
-def _print(
-    errors: "ErrorAnalysis", found: "NearDuplicates | None", table: "pd.DataFrame | None", files: list[str]
-) -> None:
+def _print_confusions(analysis: "ErrorAnalysis") -> None:
     from ablation.analysis.errors import confusions
 
-    worst = errors.per_class.sort_values(["top1", "class"]).head(WORST)
-    lines = [
-        (printable(line["class"]), str(line["images"]), f"{line['top1']:.2f}", _number(line["change"], "+.2f"))
-        for line in worst.to_dict("records")
+    if analysis.confusion is None:
+        print_line("no confusion matrix: the predictions of these runs were not kept")
+        return
+    rows = [
+        (printable(row["class"]), printable(row["taken_for"]), f"{row['percent']:.1f}")
+        for row in confusions(analysis, MAX_ROWS_PRINTED).to_dict("records")
     ]
-    title = f"{errors.row.spec}, mean over {len(errors.seeds)} seed(s): the classes that it knows least"
-    _table(title, ("class", "images", "top-1 %", "Δ first row"), lines)
-    if errors.confusion is None:
-        say("no predictions are kept of these runs, so that there is no confusion matrix")
-    else:
-        pairs = [
-            (printable(line["class"]), printable(line["taken_for"]), f"{line['percent']:.1f}")
-            for line in confusions(errors, WORST).to_dict("records")
-        ]
-        _table("what is taken for what", ("class", "taken for", "% of its images"), pairs)
-    if errors.lacking and errors.confusion is not None:
-        say(f"no predictions are kept of seeds {', '.join(map(str, errors.lacking))}: left out of the matrix")
-    if found is not None and table is not None:
-        share = 100 * len(found.found) / found.test_images
-        rows = [
-            (line["step"], str(line["n"]), *(_number(line[name], ".2f") for name in list(table.columns)[2:]))
-            for line in table.to_dict("records")
-        ]
-        words = f"{len(found.found)} of {found.test_images} test images ({share:.1f}%) are near-duplicates"
-        _table(f"{words} of training images", ("step", "n", "top-1 %", "without them", "on them alone"), rows)
-        say("found by pixels: things that look alike are among them, which most tiny images do, such as digits")
-    say("written: " + ", ".join(files))
+    _print_table("the most frequent confusions", ("class", "taken for", "% of its images"), rows)
+    if analysis.lacking:
+        seeds = ", ".join(map(str, analysis.lacking))
+        print_line(f"the confusion matrix excludes seeds {seeds}: their predictions were not kept")
 
 
-def _number(value: float, form: str) -> str:
-    return "" if isnan(value) else f"{value:{form}}"
+def _print_duplicates(duplicates: DuplicateReport) -> None:
+    found, accuracies = duplicates.found, duplicates.accuracies
+    rows = [
+        (row["step"], str(row["n"]), *(_format(row[name], ".2f") for name in list(accuracies.columns)[2:]))
+        for row in accuracies.to_dict("records")
+    ]
+    percent = 100 * len(found.found) / found.test_images
+    title = (
+        f"{len(found.found)} of {found.test_images} test images ({percent:.1f}%) are near-duplicates of training images"
+    )
+    _print_table(title, ("step", "n", "top-1 %", "without them", "on them alone"), rows)
+    print_line("near-duplicates are found by their pixels: small images, such as digits, often resemble each other")
 
 
-def _table(title: str, columns: tuple[str, ...], lines: Sequence[tuple[str, ...]]) -> None:
+def _format(value: float, spec: str) -> str:
+    return "" if isnan(value) else f"{value:{spec}}"
+
+
+def _print_table(title: str, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     from rich import box
     from rich.table import Table
-    from rich.text import Text  # as which a name is no markup and no emoji
+    from rich.text import Text  # in which names are not interpreted as markup or emoji
 
-    say(title)
+    print_line(title)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for place, name in enumerate(columns):
-        table.add_column(name, justify="left" if place == 0 or name == "taken for" else "right", overflow="fold")
-    for line in lines:
-        table.add_row(*map(Text, line))
+    for index, name in enumerate(columns):
+        is_text = index == 0 or name == "taken for"
+        table.add_column(name, justify="left" if is_text else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
     new_console().print(table)

@@ -4,23 +4,23 @@ from typing import Annotated
 
 import typer
 
-from ablation.commands.options import RecordedOptions, RecordedSpec
+from ablation.commands.options import RecordedPlanArgument, RecordOptions
 from benchmarks.cli.options import with_options
 
 
 @with_options
 def export(
     tracker: Annotated[str, typer.Argument(metavar="TRACKER", help="tensorboard, wandb, mlflow or trackio.")],
-    spec: RecordedSpec = None,
+    plan: RecordedPlanArgument = None,
     *,
-    records: RecordedOptions,
+    records: RecordOptions,
 ) -> int:
-    """Hand the records of PLAN to an experiment tracker, offline, in a folder beside them."""
-    from ablation.report.trackers import export as export_runs
+    """Write the records of PLAN in the format of an experiment tracker, offline, to a folder in --out."""
+    from ablation.report.trackers import export as export_records
 
-    recorded, seeds = records.find(spec, curves=True), records.seeds
+    recorded, seeds = records.find(plan, curves=True), records.seeds
     keys = {row.key for row in recorded.rows}
-    results = [r for r in recorded.results if r.key in keys and (seeds is None or r.seed < seeds)]
-    line = export_runs(tracker, results, records.out / "trackers")
-    print(f"{len(results)} runs: {line}")
+    selected = [r for r in recorded.results if r.key in keys and (seeds is None or r.seed < seeds)]
+    line = export_records(tracker, selected, records.out / "trackers")
+    print(f"{len(selected)} runs: {line}")
     return 0

@@ -6,13 +6,12 @@ import typer
 
 from ablation.commands.options import PretrainedOption, RunOptions
 from ablation.commands.run_plan import run_plan
-from ablation.plans.finetune import finetune_plan
 from benchmarks.cli.options import with_options
 
 
 @with_options
 def finetune(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="timm/NAME, timm/NAME/PIXELS, or a spec.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="timm/NAME, timm/NAME/PIXELS or a spec.")],
     pretrained: PretrainedOption = "hub",
     input_size: Annotated[
         int | None,
@@ -20,13 +19,17 @@ def finetune(
     ] = None,
     freeze: Annotated[
         list[str] | None,
-        typer.Option("--freeze", metavar="LAYER", help="Also a row with this layer left as it is; may be repeated."),
+        typer.Option("--freeze", metavar="LAYER", help="Add a row with this layer frozen. Can be repeated."),
     ] = None,
     *,
     options: RunOptions,
 ) -> int:
-    """Train MODEL from scratch and from pretrained weights, both under the benchmark's recipe, and print the table."""
-    from ablation.plans.pretrained import resolve_pretrained
+    """Train MODEL from scratch and from pretrained weights with the benchmark's recipe, and print the table."""
+    from ablation.plans.comparison import finetuning
+    from ablation.plans.plan import make_plan
+    from benchmarks.definition.config_parser import read_run_config
 
-    plan = finetune_plan(model, resolve_pretrained(pretrained, options.out), input_size, freeze or [])
-    return run_plan(plan, options)
+    benchmark = options.load_benchmark()
+    config = read_run_config(model, benchmark.baseline, allow_sources=True)
+    study = finetuning(config, pretrained, input_size, freeze or [])
+    return run_plan(make_plan(study), benchmark, options)

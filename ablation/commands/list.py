@@ -6,11 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from arch.bases import BASES
-from arch.parts import PARTS
-from arch.plans import PLANS
-from benchmarks.cli.options import JsonOption, new_console
-from benchmarks.definition.benchmark import BENCHMARKS
+from benchmarks.cli.app import new_console
+from benchmarks.cli.options import JsonOption
 
 
 class Listing(StrEnum):
@@ -22,9 +19,9 @@ class Listing(StrEnum):
     benchmarks = "benchmarks"
 
 
-def list_names(what: Annotated[Listing, typer.Argument()], as_json: JsonOption = False) -> int:
-    """List the parts, bases, plans or benchmarks there are."""
-    entries = {"parts": _parts, "bases": _bases, "plans": _plans, "benchmarks": _benchmarks}[what]()
+def list_names(kind: Annotated[Listing, typer.Argument()], as_json: JsonOption = False) -> int:
+    """List the available parts, bases, plans or benchmarks."""
+    entries = {"parts": _parts, "bases": _bases, "plans": _plans, "benchmarks": _benchmarks}[kind]()
     if as_json:
         print(json.dumps(entries, indent=2))
         return 0
@@ -41,38 +38,42 @@ def list_names(what: Annotated[Listing, typer.Argument()], as_json: JsonOption =
 
 
 def _parts() -> list[dict[str, Any]]:
+    from arch.parts import PARTS
+
     return [
         {
             "part": part.name,
             "value": str(part.value or ""),
-            "default": _default(part.value),
-            "what": part.summary,
-            "paper": part.paper,
+            "default": "" if part.value is None else str(part.value.default),
+            "description": part.summary,
+            "reference": part.paper,
         }
         for _, part in sorted(PARTS.items())
     ]
 
 
-def _default(value: Any) -> str:
-    return "" if value is None else str(value.default)
-
-
 def _bases() -> list[dict[str, Any]]:
-    return [{"base": name, "timm name": f"cifar_{name}", "paper": base.paper} for name, base in BASES.items()]
+    from arch.bases import BASES
+
+    return [{"base": name, "timm name": f"cifar_{name}", "reference": base.paper} for name, base in BASES.items()]
 
 
 def _plans() -> list[dict[str, Any]]:
-    return [{"plan": name, "spec": plan.spec, "what": plan.aim} for name, plan in PLANS.items()]
+    from arch.plans import PLANS
+
+    return [{"plan": name, "spec": plan.spec, "description": plan.aim} for name, plan in PLANS.items()]
 
 
 def _benchmarks() -> list[dict[str, Any]]:
+    from benchmarks.definition.registry import BENCHMARKS
+
     return [
         {
-            "benchmark": b.name,
-            "baseline": b.baseline,
-            "epochs": b.recipe.epochs,
-            "max params": f"{b.budget.max_params:,}",
-            "max hours": b.budget.max_hours,
+            "benchmark": benchmark.name,
+            "baseline": benchmark.baseline,
+            "epochs": benchmark.recipe.epochs,
+            "max params": f"{benchmark.budget.max_params:,}",
+            "max hours": benchmark.budget.max_hours,
         }
-        for b in BENCHMARKS.values()
+        for benchmark in BENCHMARKS.values()
     ]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ablation.plans.row import Pairing
+from ablation.plans.choices import Pairing
 from arch.errors import InputError
 from benchmarks.cli.options import (
     DEFAULT_OUT,
@@ -21,28 +21,34 @@ from benchmarks.cli.options import (
 
 if TYPE_CHECKING:
     from ablation.analysis.records import RecordedPlan, RecordQuery
+    from benchmarks.definition.benchmark import Benchmark
 
-SpecArgument = Annotated[
+PlanArgument = Annotated[
     str,
     typer.Argument(
         metavar="PLAN",
-        help="A base and its steps: baseline+se+cbam. In front may stand leave-one-out:, pairs: or reordered:; "
-        "compare:SPEC,SPEC sets any against the first; behind a spec settings, as in baseline+se@data=1/2",
+        help="A base and steps, such as baseline+se+cbam. Prefixes: leave-one-out:, pairs:, reordered:, and "
+        "compare:SPEC,SPEC, which compares any specs with the first. Settings follow the steps: baseline+se@data=1/2.",
     ),
 ]
-RecordedSpec = Annotated[str | None, typer.Argument(metavar="[PLAN]", help="Default: the plan recorded last.")]
-RecordedBenchmark = Annotated[
-    str | None, typer.Option("--benchmark", metavar="NAME|FILE.toml", help="Default: the one recorded last.")
+RecordedPlanArgument = Annotated[
+    str | None, typer.Argument(metavar="[PLAN]", help="The plan  [default: the one recorded last]")
 ]
-IdOption = Annotated[str | None, typer.Option("--id", help="Only records of this benchmark id.")]
-RecordedSeeds = Annotated[int | None, typer.Option("--seeds", min=1, help="Only seeds 0 to N-1.")]
+RecordedBenchmarkOption = Annotated[
+    str | None,
+    typer.Option("--benchmark", metavar="NAME|FILE.toml", help="The benchmark  [default: the one recorded last]"),
+]
+IdOption = Annotated[str | None, typer.Option("--id", help="Use only records with this benchmark id.")]
+RecordedSeedsOption = Annotated[
+    int | None, typer.Option("--seeds", metavar="N", min=1, help="Use only seeds 0 to N-1.")
+]
 PretrainedOption = Annotated[
     str,
     typer.Option(
-        "--pretrained", metavar="hub|FILE", help="Weights: timm's own (hub, or hub:TAG), or a .safetensors file."
+        "--pretrained", metavar="hub|FILE", help="Pretrained weights: timm's (hub or hub:TAG) or a .safetensors file."
     ),
 ]
-PairedOption = Annotated[bool, typer.Option("--paired", help="Judge changes by the differences within each seed.")]
+PairedOption = Annotated[bool, typer.Option("--paired", help="Test changes by the differences within each seed.")]
 NumCandidatesOption = Annotated[
     int | None,
     typer.Option(
@@ -50,25 +56,34 @@ NumCandidatesOption = Annotated[
         metavar="K",
         min=1,
         max=1_000_000,
-        help="Architectures that the best row was picked from  [default: all recorded]",
+        help="Number of architectures that the best row was chosen from  [default: all recorded ones]",
     ),
 ]
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How a plan is carried out."""
+    """The options of commands that train the rows of a plan."""
 
     benchmark: BenchmarkOption = "digits"
     data: DataOption = None
     download: DownloadOption = False
-    seeds: Annotated[int, typer.Option("--seeds", min=1, max=1000, help="Train each row with seeds 0 to N-1.")] = 3
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            "--seeds",
+            metavar="N",
+            min=1,
+            max=1000,
+            help="Train each row with seeds 0 to N-1  [default: the benchmark's default_seeds]",
+        ),
+    ] = None
     out: OutOption = DEFAULT_OUT
     device: DeviceOption = "auto"
     runs_per_device: Annotated[
         int | None,
         typer.Option(
-            "--runs-per-device", metavar="N", min=1, max=64, help="Trainings that share the device  [default: measured]"
+            "--runs-per-device", metavar="N", min=1, max=64, help="Runs that share a device  [default: measured]"
         ),
     ] = None
     time_limit: Annotated[
@@ -77,12 +92,15 @@ class RunOptions:
             "--time-limit",
             metavar="HOURS",
             min=0,
-            help="End a run that takes longer  [default: 10 minutes and 5 times the predicted]",
+            help="End a run that takes longer  [default: 10 minutes plus 5 times the predicted hours]",
         ),
     ] = None
     if_changed: Annotated[
         Literal["resume", "restart", "stop"] | None,
-        typer.Option("--if-changed", help="With a training begun on other versions or another device  [default: ask]"),
+        typer.Option(
+            "--if-changed",
+            help="What to do with a run that was started with other versions or on another device  [default: ask]",
+        ),
     ] = None
     world_size: Annotated[
         int | None,
@@ -91,60 +109,84 @@ class RunOptions:
             metavar="N",
             min=1,
             max=64,
-            help="Devices that share each batch of a run; a benchmark id of its own",
+            help="Devices that share each batch of a run. This changes the benchmark id.",
         ),
     ] = None
     executor: Annotated[
-        Literal["local", "ray"], typer.Option("--executor", help="Run here, or on a Ray cluster (docs/cluster.md)")
+        Literal["local", "ray"],
+        typer.Option("--executor", help="Run on this computer or on a Ray cluster (docs/cluster.md)."),
     ] = "local"
     ray_gpus: Annotated[
         float | None,
-        typer.Option("--ray-gpus", metavar="N", min=0, help="GPUs Ray gives a run  [default: its devices]"),
+        typer.Option("--ray-gpus", metavar="N", min=0, help="GPUs that Ray reserves per run  [default: its devices]"),
     ] = None
     ray_cpus: Annotated[
-        float | None, typer.Option("--ray-cpus", metavar="N", min=0, help="CPUs Ray gives a run  [default: 1]")
+        float | None,
+        typer.Option("--ray-cpus", metavar="N", min=0, help="CPUs that Ray reserves per run  [default: 1]"),
     ] = None
     paired: PairedOption = False
     as_json: JsonOption = False
 
     def __post_init__(self) -> None:
         if self.time_limit == 0:
-            raise InputError("--time-limit 0 would end every run: give hours, such as 0.5")
+            raise InputError("--time-limit 0 would end every run: give a number of hours, such as 0.5")
         if self.executor != "ray" and (self.ray_gpus, self.ray_cpus) != (None, None):
             raise InputError("--ray-gpus and --ray-cpus need --executor ray")
 
+    def load_benchmark(self) -> "Benchmark":
+        """Return the benchmark with the chosen world size. Raises InputError if it is invalid."""
+        from benchmarks.definition.benchmark import with_world_size
+        from benchmarks.definition.registry import get_benchmark
+
+        return with_world_size(get_benchmark(self.benchmark), self.world_size)
+
+    def num_seeds(self, benchmark: "Benchmark") -> int:
+        """Return the number of seeds per row."""
+        return benchmark.default_seeds if self.seeds is None else self.seeds
+
 
 @dataclass(frozen=True)
-class RecordedOptions:
-    """Which records are looked at."""
+class RecordOptions:
+    """The options that select records."""
 
-    benchmark: RecordedBenchmark = None
+    benchmark: RecordedBenchmarkOption = None
     benchmark_id: IdOption = None
-    data: Annotated[Path | None, typer.Option("--data", metavar="DIR", help="Only records of these images.")] = None
-    seeds: RecordedSeeds = None
+    data: Annotated[Path | None, typer.Option("--data", metavar="DIR", help="Use only records of these images.")] = None
+    seeds: RecordedSeedsOption = None
     out: OutOption = DEFAULT_OUT
-    device: Annotated[str | None, typer.Option("--device", help="Only records of this kind of device.")] = None
+    device: Annotated[
+        str | None, typer.Option("--device", help="Use only records of this type of device (cpu or cuda).")
+    ] = None
 
     def find(self, plan: str | None, curves: bool = False) -> "RecordedPlan":
-        """See `find_recorded`."""
+        """Return the selected records of a plan: see `find_recorded`."""
         from ablation.analysis.records import RecordQuery
 
-        choice = RecordQuery(plan, self.benchmark, self.benchmark_id, self.data, self.device)
-        return find_recorded(self.out, choice, curves)
+        query = RecordQuery(plan, self.benchmark, self.benchmark_id, self.data, self.device)
+        return find_recorded(self.out, query, curves)
 
 
-def find_recorded(out: Path, choice: "RecordQuery", curves: bool = False) -> "RecordedPlan":
-    """The records, with a warning where some cannot be read. curves: see `RecordStore.results`. Raises InputError."""
+def find_recorded(out: Path, query: "RecordQuery", curves: bool = False) -> "RecordedPlan":
+    """Return the selected records, and warn about lines of the record files that were ignored.
+
+    Args:
+        out: The output folder.
+        query: Which records to select.
+        curves: Whether to read the training curves, which is slower.
+
+    Raises:
+        InputError: If there are no such records, or records with several benchmark ids.
+    """
     from ablation.analysis.records import find
     from benchmarks.records.store import RecordStore
 
     store = RecordStore(out)
-    recorded = find(store, choice, curves)
-    for file in store.damaged:
-        print(f"warning: lines that cannot be read are left out: {file}", file=sys.stderr)
+    recorded = find(store, query, curves)
+    for warning in store.warnings():
+        print(f"warning: {warning}", file=sys.stderr)
     return recorded
 
 
-def pairing(paired: bool) -> Pairing:
-    """What --paired says."""
+def choose_pairing(paired: bool) -> Pairing:
+    """Return the pairing that `--paired` stands for."""
     return "paired" if paired else "unpaired"

@@ -1,57 +1,66 @@
 """`ablate report`."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ablation.commands.options import NumCandidatesOption, PairedOption, RecordedOptions, RecordedSpec, pairing
+from ablation.commands.options import (
+    NumCandidatesOption,
+    PairedOption,
+    RecordedPlanArgument,
+    RecordOptions,
+    choose_pairing,
+)
 from arch.errors import InputError
 from benchmarks.cli.options import JsonOption, with_options
 from benchmarks.definition.names import check_path
 
 
-@with_options
-def report(
-    spec: RecordedSpec = None,
+@dataclass(frozen=True)
+class ReportOptions:
+    """The options that decide what the report contains."""
+
     figures: Annotated[
         Path | None,
         typer.Option(
             "--figures",
             metavar="DIR",
-            help="Also the figures alone, large, for slides: PNG and SVG.",
+            help="Also write the figures for slides (PNG and SVG) to this folder.",
             callback=lambda path: path and check_path("--figures", path),
         ),
-    ] = None,
-    paired: PairedOption = False,
-    num_candidates: NumCandidatesOption = None,
-    as_json: JsonOption = False,
-    *,
-    records: RecordedOptions,
-) -> int:
-    """Write the table, the findings and the figures as one A4 page, beside the records."""
+    ] = None
+    paired: PairedOption = False
+    num_candidates: NumCandidatesOption = None
+    as_json: JsonOption = False
+
+
+@with_options
+def report(plan: RecordedPlanArgument = None, *, options: ReportOptions, records: RecordOptions) -> int:
+    """Write the table, the findings and the figures of PLAN to a PDF page in --out."""
     from ablation.analysis.datasize_series import series_of
     from ablation.report.datasize_figure import write_datasize_figure
     from ablation.report.figures import write_figures
     from ablation.report.pdf import write_report
     from ablation.report.table_output import stem_of, table_of
 
-    recorded, seeds = records.find(spec, curves=True), records.seeds
-    results, how = recorded.results, pairing(paired)
-    table = table_of(recorded, seeds, how, num_candidates, findings=False)
+    recorded, seeds = records.find(plan, curves=True), records.seeds
+    results, pairing = recorded.results, choose_pairing(options.paired)
+    table = table_of(recorded, seeds, pairing, options.num_candidates, findings=False)
     stem = stem_of(recorded, records.out)
     page = stem.with_name(stem.name + "_report.pdf")
     try:
-        files = [write_report(table, recorded.rows, results, recorded.benchmark, page, how, seeds)]
+        files = [write_report(table, recorded.rows, results, recorded.benchmark, page, pairing, seeds)]
         files.append(page.with_suffix(".json"))
-        if figures is not None:
-            files += write_figures(recorded.rows, table, results, figures, seeds)
+        if options.figures is not None:
+            files += write_figures(recorded.rows, table, results, options.figures, seeds)
             if series := series_of(recorded.rows, results, seeds):
-                files += write_datasize_figure(series, figures)
+                files += write_datasize_figure(series, options.figures)
     except OSError as error:
         raise InputError(f"cannot write {error.filename or page}: {error.strerror or error}") from error
-    if as_json:
+    if options.as_json:
         print(json.dumps({"benchmark_id": recorded.benchmark_id, "files": [str(file) for file in files]}, indent=2))
     else:
         print("written: " + ", ".join(str(file) for file in files))

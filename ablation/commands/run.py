@@ -4,29 +4,35 @@ from typing import Annotated
 
 import typer
 
-from ablation.commands.options import RunOptions, SpecArgument
+from ablation.commands.options import PlanArgument, RunOptions
 from ablation.commands.run_plan import run_plan
-from ablation.plans.plan import KIND
-from ablation.plans.row import ControlMetric
+from ablation.plans.choices import ControlMetric
 from arch.errors import InputError
 from benchmarks.cli.options import with_options
 
 
 @with_options
 def run(
-    spec: SpecArgument,
-    last: Annotated[bool, typer.Option("--last", help="Train the last row alone.")] = False,
+    plan: PlanArgument,
+    last: Annotated[bool, typer.Option("--last", help="Train only the last row.")] = False,
     control: Annotated[
         ControlMetric | None,
-        typer.Option("--control", help="Beside each step, the row before it widened to the same cost."),
+        typer.Option("--control", help="Next to each step, train the row before it, widened to the same cost."),
     ] = None,
     *,
     options: RunOptions,
 ) -> int:
-    """Train each step of PLAN over several seeds and print the table.
+    """Train the rows of PLAN with several seeds and print the table.
 
-    Runs that are recorded in --out are not trained again, and an interrupted one goes on.
+    Runs that are already recorded in --out are skipped, and interrupted runs are resumed.
     """
-    if last and (KIND.fullmatch(spec) or "~" in spec or control is not None):
-        raise InputError("--last trains the last row of a plain path: no kind of plan, alternative or --control")
-    return run_plan(spec, options, last, control)
+    from ablation.plans.plan import parse_plan
+    from ablation.plans.pretrained import with_pretrained
+
+    benchmark = options.load_benchmark()
+    parsed = parse_plan(plan, benchmark)
+    if last:
+        if parsed.steps is None or control is not None:
+            raise InputError(f"--last needs a path without alternatives and --control, such as baseline+se, not {plan}")
+        parsed = with_pretrained(parsed, options.out).last_row_only()
+    return run_plan(parsed, benchmark, options, control)

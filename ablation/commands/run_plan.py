@@ -1,93 +1,118 @@
-"""What `ablate run` and the studies have in common: train a plan's rows, print the table and keep it."""
+"""What `ablate run` and the studies have in common: train the rows of a plan, print the table and write it."""
 
 import json
 import sys
 from contextlib import nullcontext
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ablation.commands.options import RunOptions, pairing
-from ablation.plans.plan import read_plan
-from ablation.plans.row import ControlMetric
+from ablation.commands.options import RunOptions, choose_pairing
+from ablation.plans.choices import ControlMetric
 from arch.errors import InputError
-from benchmarks.cli.options import FAILED
-from benchmarks.definition.benchmark import get_benchmark, with_world_size
+from benchmarks.cli.app import EXIT_FAILED
 
 if TYPE_CHECKING:
-    from ablation.runner import OverBudget
-
-OVER_BUDGET = 1  # exit code
-
-
-def run_plan(plan: str, run: RunOptions, last: bool = False, control: ControlMetric | None = None) -> int:
-    """Returns the exit code. last: the last row alone. control: see `ablation.plans.controls`. Raises InputError."""
-    from ablation.plans.pretrained import with_pretrained
-
-    benchmark = with_world_size(get_benchmark(run.benchmark), run.world_size)
-    plan = with_pretrained(plan, run.out)
-    rows = read_plan(plan, benchmark)
-
-    from ablation.analysis.records import collect
-    from ablation.report.table_output import show, stem_of, table_of, write_outputs
+    from ablation.plans.plan import Plan
     from ablation.runner import OverBudget, PlanRunner
-    from benchmarks.datasets.cache import prepare
-    from benchmarks.execution import local
-    from benchmarks.execution.device import resolve_device
-    from benchmarks.execution.progress import Display
-    from benchmarks.execution.ray_cluster import RayExecutor
+    from benchmarks.definition.benchmark import Benchmark
     from benchmarks.records.store import RecordStore
 
-    store = RecordStore(run.out)
-    store.create()
-    cpus = 1 if run.ray_cpus is None else run.ray_cpus
-    cluster = RayExecutor(run.ray_gpus, cpus) if run.executor == "ray" else None
-    with store.lock(), Display() as display, cluster or nullcontext():
-        if cluster is None and store.lines() < run.seeds * len(rows):
-            local.start()  # imports torch while the images are looked up
-        images = prepare(benchmark.data, run.data, run.download, display)
-        size = benchmark.recipe.world_size
-        device = cluster.choose_device(run.device, size) if cluster else resolve_device(run.device, size)
-        if control is not None:
-            from ablation.plans.controls import with_controls
+EXIT_OVER_BUDGET = 1
 
-            counts = images.counts(benchmark.data)
-            plan = with_controls(plan, benchmark, control, device, counts, cluster or local, display)
-            rows = read_plan(plan, benchmark)
-        rows = [replace(rows[-1], against=())] if last else rows
-        study = PlanRunner(
-            plan=plan,
-            rows=rows,
-            seeds=run.seeds,
+
+def run_plan(plan: "Plan", benchmark: "Benchmark", options: RunOptions, control: ControlMetric | None = None) -> int:
+    """Train the rows of a plan, and print and write their table.
+
+    Args:
+        plan: The plan. Its initial weights are resolved here.
+        benchmark: The benchmark of the options.
+        options: How to train and what to print.
+        control: Add size-matched controls in this metric: see `ablation.plans.controls`.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        InputError: If the plan or an option is invalid.
+    """
+    from ablation.plans.pretrained import with_pretrained
+    from ablation.runner import OverBudget
+    from benchmarks.records.store import RecordStore
+
+    plan = with_pretrained(plan, options.out)
+    store = RecordStore(options.out)
+    store.create()
+    try:
+        runner = _train(plan, benchmark, options, control, store)
+    except OverBudget as error:
+        _print_over_budget(error, options.as_json)
+        return EXIT_OVER_BUDGET
+    return _show_table(runner, options, store)
+
+
+def _train(
+    plan: "Plan", benchmark: "Benchmark", options: RunOptions, control: ControlMetric | None, store: "RecordStore"
+) -> "PlanRunner":
+    """Train the missing runs, and return the runner with the plan that it has trained."""
+    from ablation.plans.controls import CostMeter, with_controls
+    from ablation.runner import PlanRunner
+    from benchmarks.datasets.prepare import prepare_dataset
+    from benchmarks.execution.device import resolve_device
+    from benchmarks.execution.local import LocalExecutor
+    from benchmarks.execution.progress import Display
+    from benchmarks.execution.ray_cluster import RayExecutor
+
+    seeds, world_size = options.num_seeds(benchmark), benchmark.recipe.world_size
+    cluster = None
+    if options.executor == "ray":
+        cluster = RayExecutor(options.ray_gpus, 1 if options.ray_cpus is None else options.ray_cpus)
+    with store.lock(), Display() as display, cluster or nullcontext():
+        executor = cluster or LocalExecutor()
+        if isinstance(executor, LocalExecutor) and store.num_lines() < seeds * len(plan.rows):
+            executor.start()  # imports torch while the images are prepared
+        images = prepare_dataset(benchmark.data, options.data, options.download, display)
+        choose_device = cluster.choose_device if cluster else resolve_device
+        device = choose_device(options.device, world_size)
+        if control is not None:
+            meter = CostMeter(control, benchmark, device, images.counts(benchmark.data))
+            plan = with_controls(plan, meter, executor, display)
+        runner = PlanRunner(
+            plan=str(plan),
+            rows=plan.rows,
+            seeds=seeds,
             benchmark=benchmark,
             data=images,
             device=device,
-            out=run.out,
-            runs_per_device=run.runs_per_device,
-            time_limit=None if run.time_limit is None else 3600 * run.time_limit,
-            if_changed=run.if_changed,
-            executor=cluster or local,
+            out=options.out,
+            runs_per_device=options.runs_per_device,
+            time_limit=None if options.time_limit is None else 3600 * options.time_limit,
+            if_changed=options.if_changed,
+            executor=executor,
         )
-        try:
-            study.carry_out(store, display)
-        except OverBudget as refused:
-            _print_refusal(refused, run.as_json)
-            return OVER_BUDGET
-    recorded = collect(store, plan, rows, benchmark, study.benchmark_id)
-    how = pairing(run.paired)
-    table = table_of(recorded, run.seeds, how)
+        runner.run(store, display)
+    return runner
+
+
+def _show_table(runner: "PlanRunner", options: RunOptions, store: "RecordStore") -> int:
+    """Print and write the table, and return the exit code."""
+    from ablation.analysis.records import collect
+    from ablation.report.table_output import show, stem_of, table_of, write_outputs
+
+    recorded = collect(store, runner.plan, runner.rows, runner.benchmark, runner.benchmark_id)
+    pairing = choose_pairing(options.paired)
+    table = table_of(recorded, runner.seeds, pairing)
     try:
-        files = write_outputs(table, recorded, stem_of(recorded, run.out), run.seeds)
-    except InputError as error:  # the table can still be read
+        files = write_outputs(table, recorded, stem_of(recorded, options.out), runner.seeds)
+    except InputError as error:  # the printed table can still be read
         print(f"warning: {error}", file=sys.stderr)
         files = []
-    show(table, recorded, how, files, as_json=run.as_json)
-    return FAILED if any(failure.seed < run.seeds for failure in recorded.failures) else 0
+    show(table, recorded, pairing, files, as_json=options.as_json)
+    return EXIT_FAILED if any(failed.seed < runner.seeds for failed in recorded.failures) else 0
 
 
-def _print_refusal(refused: "OverBudget", as_json: bool) -> None:
-    """The figures of every row, and which limits are broken."""
+def _print_over_budget(error: "OverBudget", as_json: bool) -> None:
+    """Print the costs of every row and the limits that they exceed."""
     if as_json:
-        print(json.dumps({"over_budget": [verdict.to_json() for verdict in refused.verdicts]}, indent=2))
-    for verdict in refused.verdicts:
+        print(json.dumps({"over_budget": [verdict.to_json() for verdict in error.verdicts]}, indent=2))
+    for verdict in error.verdicts:
         print(f"ablate: {verdict.line()}", file=sys.stderr)
     print("ablate: over budget: nothing was trained", file=sys.stderr)

@@ -1,32 +1,41 @@
 """`ablate table`."""
 
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import typer
 
-from ablation.commands.options import NumCandidatesOption, PairedOption, RecordedOptions, RecordedSpec, pairing
+from ablation.commands.options import (
+    NumCandidatesOption,
+    PairedOption,
+    RecordedPlanArgument,
+    RecordOptions,
+    choose_pairing,
+)
 from benchmarks.cli.options import JsonOption, with_options
 
 
-@with_options
-def table(
-    spec: RecordedSpec = None,
-    paired: PairedOption = False,
-    num_candidates: NumCandidatesOption = None,
-    form: Annotated[
-        Literal["terminal", "markdown", "latex", "html", "csv"], typer.Option("--format", help="How to print it.")
-    ] = "terminal",
-    as_json: JsonOption = False,
-    *,
-    records: RecordedOptions,
-) -> int:
-    """Print the table of what is recorded; trains nothing.
+@dataclass(frozen=True)
+class TableOptions:
+    """The options that decide what the table contains and how it is printed."""
 
-    Records of several benchmark ids never share a table: --id, --data and --device choose among them.
+    paired: PairedOption = False
+    num_candidates: NumCandidatesOption = None
+    table_format: Annotated[
+        Literal["terminal", "markdown", "latex", "html", "csv"], typer.Option("--format", help="Format of the table.")
+    ] = "terminal"
+    as_json: JsonOption = False
+
+
+@with_options
+def table(plan: RecordedPlanArgument = None, *, options: TableOptions, records: RecordOptions) -> int:
+    """Print the table of the records of PLAN, without training anything.
+
+    A table never contains records with several benchmark ids: use --id, --data or --device to choose one.
     """
     from ablation.report.table_output import show, table_of
 
-    recorded, how = records.find(spec), pairing(paired)
-    shown = table_of(recorded, records.seeds, how, num_candidates)
-    show(shown, recorded, how, [], form, as_json)
+    recorded, pairing = records.find(plan), choose_pairing(options.paired)
+    shown = table_of(recorded, records.seeds, pairing, options.num_candidates)
+    show(shown, recorded, pairing, [], options.table_format, options.as_json)
     return 0

@@ -1,56 +1,72 @@
 """`ablate verify`."""
 
 import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ablation.commands.options import IdOption, RecordedBenchmark, RecordedSpec, find_recorded
+from ablation.commands.options import IdOption, RecordedBenchmarkOption, RecordedPlanArgument, find_recorded
 from arch.errors import InputError
-from benchmarks.cli.options import DEFAULT_OUT, DataOption, DeviceOption, JsonOption, OutOption, say
+from benchmarks.cli.app import print_line
+from benchmarks.cli.options import DEFAULT_OUT, DataOption, DeviceOption, JsonOption, OutOption, with_options
 
 if TYPE_CHECKING:
+    from ablation.analysis.records import RecordedPlan
+    from ablation.plans.row import Row
     from benchmarks.records.store import RunRecord
 
-DIFFERS = 1  # exit code
+EXIT_DIFFERENT = 1
 
 
-def verify(
-    spec: RecordedSpec = None,
-    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Default: the first that is recorded.")] = None,
-    benchmark: RecordedBenchmark = None,
-    benchmark_id: IdOption = None,
-    data: DataOption = None,
-    out: OutOption = DEFAULT_OUT,
-    device: DeviceOption = "auto",
-    as_json: JsonOption = False,
-) -> int:
-    """Train the last row of PLAN once more and compare with its record; records nothing.
+@dataclass(frozen=True)
+class VerifyOptions:
+    """The options that select the record and the device."""
 
-    The same seed on the same device and versions gives the same numbers to the bit: exit code 0. Exit code 1: others.
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed  [default: the first that is recorded]")] = (
+        None
+    )
+    benchmark: RecordedBenchmarkOption = None
+    benchmark_id: IdOption = None
+    data: DataOption = None
+    out: OutOption = DEFAULT_OUT
+    device: DeviceOption = "auto"
+    as_json: JsonOption = False
+
+
+@with_options
+def verify(plan: RecordedPlanArgument = None, *, options: VerifyOptions) -> int:
+    """Train the last row of PLAN again and compare the result with its record, without recording anything.
+
+    The exit code is 0 if all numbers are identical, as expected with the same seed, device and versions, otherwise 1.
     """
     from ablation.analysis.records import RecordQuery
     from ablation.analysis.verify import compare, train_again
     from benchmarks.execution.progress import Display
 
-    recorded = find_recorded(out, RecordQuery(spec, benchmark, benchmark_id), curves=True)
-    row = [row for row in recorded.rows if row.kind == "step"][-1]  # not an alternative to it
-    there = {r.seed: r for r in recorded.results if r.key == row.key}
-    if not there or (seed is not None and seed not in there):
-        with_seed, seeds = "" if seed is None else f" with seed {seed}", ", ".join(map(str, sorted(there)))
-        raise InputError(f"no record of {row.spec}{with_seed}" + (f": recorded are seeds {seeds}" if seeds else ""))
-    before = there[min(there) if seed is None else seed]
+    recorded = find_recorded(options.out, RecordQuery(plan, options.benchmark, options.benchmark_id), curves=True)
+    row, before = _select_record(recorded, options.seed)
     with Display() as display:
-        again = train_again(before, row, recorded.benchmark, data, out, device, display)
-    same, differ = again.numbers() == before.numbers(), compare(before, again)
-    if as_json:
-        print(json.dumps(_content(before, again, same, differ), indent=2))
+        again = train_again(before, row, recorded.benchmark, options.data, options.out, options.device, display)
+    same, differences = again.numbers() == before.numbers(), compare(before, again)
+    if options.as_json:
+        print(json.dumps(_content(before, again, same, differences), indent=2))
     else:
-        _print(before, again, same, differ)
-    return 0 if same else DIFFERS
+        _print(before, again, same, differences)
+    return 0 if same else EXIT_DIFFERENT
 
 
-def _content(before: "RunRecord", again: "RunRecord", same: bool, differ: list[str]) -> dict[str, Any]:
+def _select_record(recorded: "RecordedPlan", seed: int | None) -> tuple["Row", "RunRecord"]:
+    """Return the last step of the plan and its record with this seed, by default with the first recorded seed."""
+    row = [row for row in recorded.rows if row.kind == "step"][-1]
+    by_seed = {record.seed: record for record in recorded.results if record.key == row.key}
+    if not by_seed or (seed is not None and seed not in by_seed):
+        with_seed, seeds = "" if seed is None else f" with seed {seed}", ", ".join(map(str, sorted(by_seed)))
+        raise InputError(f"no record of {row.spec}{with_seed}" + (f"; recorded seeds: {seeds}" if seeds else ""))
+    return row, by_seed[min(by_seed) if seed is None else seed]
+
+
+def _content(before: "RunRecord", again: "RunRecord", same: bool, differences: list[str]) -> dict[str, Any]:
     return {
         "spec": before.spec,
         "seed": before.seed,
@@ -59,14 +75,14 @@ def _content(before: "RunRecord", again: "RunRecord", same: bool, differ: list[s
         "top1": [before.top1, again.top1],
         "top5": [before.top5, again.top5],
         "hours": [before.hours, again.hours],
-        "differ": differ,
+        "differ": differences,
     }
 
 
-def _print(before: "RunRecord", again: "RunRecord", same: bool, differ: list[str]) -> None:
-    head = f"{before.spec} seed {before.seed} ({before.benchmark_id}): top-1 {before.top1:.2f} recorded"
-    lines = [f"{head}, {again.top1:.2f} now: {'the same to the bit' if same else 'not the same'}"]
-    if not same or differ:
-        lines.append(f"made with: {'; '.join(differ) or 'the same device, versions and commit'}")
-    for line in lines:
-        say(line)
+def _print(before: "RunRecord", again: "RunRecord", same: bool, differences: list[str]) -> None:
+    print_line(
+        f"{before.spec} seed {before.seed} ({before.benchmark_id}): top-1 {before.top1:.2f} recorded, "
+        f"{again.top1:.2f} now: {'bit-identical' if same else 'different'}"
+    )
+    if not same or differences:
+        print_line(f"trained with: {'; '.join(differences) or 'the same device, versions and commit'}")

@@ -50,8 +50,10 @@ class DatasizeStudy:
         the same config from scratch, if there is one.
 
         Raises:
-            InputError: If two configs are the same, or a config sets a fraction itself.
+            InputError: If there are no configs or fractions, two configs are the same, or a config sets a fraction.
         """
+        if not self.configs or not self.fractions:
+            raise InputError(f"{str(self)!r} needs at least one fraction and one config: datasize(1/16,1/2,1):resnet8")
         if len({config.key for config in self.configs}) < len(self.configs):
             raise InputError(f"two configs of {str(self)!r} are the same: remove one of them")
         return [
@@ -97,14 +99,12 @@ def parse_datasize(text: str, arguments: Sequence[str], baseline: str) -> Datasi
         baseline: The spec that the word `baseline` stands for.
 
     Raises:
-        InputError: If a config or an argument is invalid, or there is no fraction.
+        InputError: If a config or an argument is invalid.
     """
     equal = [word for word in arguments if word in EQUAL_QUANTITIES]
     if len(equal) > 1:
         raise InputError(f"datasize({','.join(arguments)}) keeps {' and '.join(equal)} equal: choose one of them")
     fractions = parse_fractions([word for word in arguments if word not in EQUAL_QUANTITIES])
-    if not fractions:
-        raise InputError(f"{'datasize:' + text!r} has no fractions of the images: datasize(1/16,1/2,1):resnet8")
     configs = parse_configs(split_outside_brackets(text, ","), baseline)
     return DatasizeStudy(configs, fractions, equal[0] if equal else "epochs")
 
