@@ -10,30 +10,30 @@ from benchmarks.definition.names import check_path, is_identifier
     "path",
     ["runs", "../runs", "/tmp/a b/Ergebnisse für β", "x" * 255, "é" * 127, "a.con", "console", "com", "com10", ".", ""],
 )
-def test_an_ordinary_path_is_given_back(path: str) -> None:
+def test_valid_path_is_returned(path: str) -> None:
     assert check_path("--out", Path(path)) == Path(path)
 
 
 @pytest.mark.parametrize(
-    ("path", "words"),
+    ("path", "expected"),
     [
-        ("a\x00b", r"'a\x00b' has a control character"),
-        ("runs/a\x1b[31m/b", r"'a\x1b[31m' has a control character"),
-        ("a\nb", r"'a\nb' has a control character"),
-        ("a\u202eb", r"'a\u202eb' has a control character"),  # turns what follows it around
-        ("x" * 256, "xxx... has 256 bytes, over 255"),
-        ("é" * 128, "ééé... has 256 bytes, over 255"),
+        ("a\x00b", r"'a\x00b' contains a control character"),
+        ("runs/a\x1b[31m/b", r"'a\x1b[31m' contains a control character"),
+        ("a\nb", r"'a\nb' contains a control character"),
+        ("a\u202eb", r"'a\u202eb' contains a control character"),  # reverses the direction of the following text
+        ("x" * 256, "xxx... has 256 bytes; the limit is 255"),
+        ("é" * 128, "ééé... has 256 bytes; the limit is 255"),
         ("runs/CON", "'CON' is the name of a device on Windows"),
         ("aux.d/runs", "'aux.d' is the name of a device on Windows"),
         ("lpt1", "'lpt1' is the name of a device on Windows"),
     ],
 )
-def test_a_name_that_some_system_stumbles_over_is_refused_in_one_clean_line(path: str, words: str) -> None:
+def test_invalid_name_is_explained_in_one_printable_line(path: str, expected: str) -> None:
     with pytest.raises(InputError) as raised:
         check_path("--out", Path(path))
     message = str(raised.value)
     assert message.startswith("--out: ")
-    assert words in message
+    assert expected in message
     assert message.isprintable()
     assert len(message) < 200
 
@@ -47,5 +47,5 @@ def test_letters_digits_and_underscores_are_an_identifier(name: str) -> None:
     "name",
     ["", "x" * 41, "../x", "a/b", "a.b", "a b", "a\n", "\n", "a\x00", "\x1b[31m", "é", "٣", "con", "NUL", "Com1"],
 )
-def test_anything_else_is_none(name: str) -> None:
+def test_other_names_are_not_identifiers(name: str) -> None:
     assert not is_identifier(name)

@@ -11,19 +11,20 @@ from torch.nn import functional as F
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from benchmarks.definition.recipe import Recipe
+from benchmarks.training.evaluation import evaluate
 from benchmarks.training.step import DeviceImages, TrainingStep
-from benchmarks.training.trainer import evaluate, train
+from benchmarks.training.trainer import Splits, train
 
 RECIPE = Recipe(epochs=4, batch_size=8, warmup_epochs=1, crop_padding=0, flip=0.0)
 
 
-def images(count: int) -> DeviceImages:
+def make_images(count: int) -> DeviceImages:
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(256, (count, 3, 2, 2), dtype=torch.uint8, generator=generator)
     return DeviceImages(pixels, torch.randint(3, (count,), generator=generator))
 
 
-def net() -> nn.Sequential:
+def make_model() -> nn.Sequential:
     torch.manual_seed(0)
     return nn.Sequential(nn.Flatten(), nn.Linear(12, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
 
@@ -34,27 +35,27 @@ def pixels_of(split: DeviceImages) -> Tensor:
 
 @pytest.fixture
 def rates() -> Iterator[list[float]]:
-    """The learning rate of every update of every optimizer."""
-    seen: list[float] = []
+    """Collect the learning rate of every update of every optimizer."""
+    learning_rates: list[float] = []
 
-    def note(optimizer: Any, args: Any, kwargs: Any) -> None:
-        seen.extend(group["lr"] for group in optimizer.param_groups)
+    def record(optimizer: Any, args: Any, kwargs: Any) -> None:
+        learning_rates.extend(group["lr"] for group in optimizer.param_groups)
 
-    handle = register_optimizer_step_pre_hook(note)
-    yield seen
+    handle = register_optimizer_step_pre_hook(record)
+    yield learning_rates
     handle.remove()
 
 
 def expected_rate(recipe: Recipe, iteration: int, steps: int) -> float:
-    """Linear from warmup_lr to lr, then half a cosine from lr to min_lr."""
+    """Return the rate: linear from warmup_lr to lr, then half a cosine from lr to min_lr."""
     warmup, total = recipe.warmup_epochs * steps, recipe.epochs * steps
     if iteration < warmup:
         return recipe.warmup_lr + (recipe.lr - recipe.warmup_lr) * iteration / warmup
-    done = (iteration - warmup) / (total - warmup)
-    return recipe.min_lr + (recipe.lr - recipe.min_lr) * (1 + math.cos(math.pi * done)) / 2
+    progress = (iteration - warmup) / (total - warmup)
+    return recipe.min_lr + (recipe.lr - recipe.min_lr) * (1 + math.cos(math.pi * progress)) / 2
 
 
-def test_the_default_recipe_is_the_published_one() -> None:
+def test_default_recipe_is_the_published_one() -> None:
     assert asdict(Recipe()) == {
         "epochs": 200,
         "batch_size": 256,
@@ -79,12 +80,12 @@ def test_the_default_recipe_is_the_published_one() -> None:
     ("changes", "message"),
     [
         ({"epochs": 5}, r"warmup_epochs \(5\) must be fewer than epochs \(5\)"),
-        ({"flip": 1.1}, "flip is a probability: at most 1"),
+        ({"flip": 1.1}, "flip is a probability and must be at most 1"),
         ({"world_size": 3}, r"batch_size \(256\) must be a multiple of world_size \(3\)"),
         ({"precision": "fp8"}, "precision must be fp16, bf16 or fp32"),
     ],
 )
-def test_fields_that_contradict_each_other_are_refused(changes: dict[str, Any], message: str) -> None:
+def test_contradictory_fields_are_rejected(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         replace(Recipe(), **changes)
 
@@ -97,14 +98,14 @@ def test_fields_that_contradict_each_other_are_refused(changes: dict[str, Any], 
         replace(RECIPE, epochs=5, warmup_epochs=3, lr=0.1, warmup_lr=0.01, min_lr=0.0),
     ],
 )
-def test_every_update_of_a_training_has_the_rate_of_the_formula(recipe: Recipe, rates: list[float]) -> None:
-    train(net(), images(43), images(4), recipe, seed=0)
+def test_every_update_has_the_learning_rate_of_the_formula(recipe: Recipe, rates: list[float]) -> None:
+    train(make_model(), Splits(make_images(43), make_images(4)), recipe, seed=0)
     assert rates == pytest.approx([expected_rate(recipe, i, steps=5) for i in range(5 * recipe.epochs)], rel=1e-9)
 
 
-def test_the_default_schedule_warms_up_and_falls_as_published() -> None:
+def test_default_schedule_warms_up_and_decays_as_published() -> None:
     steps = 195  # 50,000 images in batches of 256
-    step = TrainingStep(net(), Recipe(), steps)
+    step = TrainingStep(make_model(), Recipe(), steps)
 
     def rate(iteration: int) -> float:
         step.schedule.step_update(iteration)
@@ -118,8 +119,8 @@ def test_the_default_schedule_warms_up_and_falls_as_published() -> None:
     assert [rate(i) for i in iterations] == pytest.approx(expected, rel=1e-9)
 
 
-def sgd_by_hand(model: nn.Module, split: DeviceImages, recipe: Recipe, rates: list[float]) -> None:
-    """Sutskever's momentum as torch writes it, with weight decay added to every gradient."""
+def reference_sgd(model: nn.Module, split: DeviceImages, recipe: Recipe, rates: list[float]) -> None:
+    """Apply SGD with Sutskever's momentum in the form that torch uses, and weight decay added to every gradient."""
     velocity = {name: torch.zeros_like(parameter) for name, parameter in model.named_parameters()}
     for lr in rates:
         loss = F.cross_entropy(model(pixels_of(split)), split.labels, label_smoothing=0.1)
@@ -133,32 +134,32 @@ def sgd_by_hand(model: nn.Module, split: DeviceImages, recipe: Recipe, rates: li
 
 
 @pytest.mark.parametrize("changes", [{}, {"nesterov": False}, {"momentum": 0.0}, {"weight_decay": 0.0}])
-def test_updates_are_sgd_by_hand(changes: dict[str, Any]) -> None:
+def test_updates_match_the_reference_sgd(changes: dict[str, Any]) -> None:
     recipe = replace(replace(RECIPE, weight_decay=0.1), **changes)
-    split, model = images(8), net()
-    by_hand = copy.deepcopy(model)
+    split, model = make_images(8), make_model()
+    expected = copy.deepcopy(model)
     step = TrainingStep(model, recipe, steps_per_epoch=2)
     for iteration in range(4):
         step(split.images, split.labels, iteration, torch.Generator())
-    sgd_by_hand(by_hand, split, recipe, [expected_rate(recipe, i, steps=2) for i in range(4)])
-    torch.testing.assert_close(model.state_dict(), by_hand.state_dict())
+    reference_sgd(expected, split, recipe, [expected_rate(recipe, i, steps=2) for i in range(4)])
+    torch.testing.assert_close(model.state_dict(), expected.state_dict())
 
 
-def test_weight_decay_reaches_norms_and_biases() -> None:
-    model = net()
+def test_weight_decay_applies_to_norms_and_biases() -> None:
+    model = make_model()
     groups = TrainingStep(model, RECIPE, 1).optimizer.param_groups
     assert [group["weight_decay"] for group in groups] == [1e-4]
     assert {id(parameter) for parameter in groups[0]["params"]} == {id(parameter) for parameter in model.parameters()}
 
 
-def test_labels_are_smoothed_in_training_only() -> None:
-    split, model = images(8), net()
+def test_labels_are_smoothed_only_in_training() -> None:
+    split, model = make_images(8), make_model()
     step = TrainingStep(model, RECIPE, steps_per_epoch=1)
     with torch.no_grad():
         smoothed = F.cross_entropy(copy.deepcopy(model)(pixels_of(split)), split.labels, label_smoothing=0.1)
-    loss, right = step(split.images, split.labels, 0, torch.Generator())
+    loss, num_correct = step(split.images, split.labels, 0, torch.Generator())
     torch.testing.assert_close(loss, 8 * smoothed)
-    assert 0 <= int(right) <= 8
+    assert 0 <= int(num_correct) <= 8
     with torch.no_grad():
         plain = F.cross_entropy(model.eval()(pixels_of(split)), split.labels)
     assert evaluate(model, split, RECIPE).loss == pytest.approx(plain.item())

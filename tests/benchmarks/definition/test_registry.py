@@ -1,0 +1,226 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from arch.errors import InputError
+from arch.models import build
+from arch.spec import parse
+from benchmarks.definition.benchmark import Benchmark, Budget, DatasetConfig, identify
+from benchmarks.definition.recipe import Recipe
+from benchmarks.definition.registry import BENCHMARKS, get_benchmark
+from benchmarks.training.step import TrainingStep
+
+MINIMAL: dict[str, Any] = {"name": "mine", "baseline": "resnet8", "data": {"source": "digits", "num_classes": 10}}
+COMPLETE: dict[str, Any] = {
+    "name": "mine",
+    "baseline": "resnet8",
+    "default_seeds": 7,
+    "data": {
+        "source": "cifar10",
+        "num_classes": 10,
+        "image_size": 64,
+        "in_chans": 1,
+        "train_per_class": 50,
+        "test_per_class": 20,
+        "val_fraction": 0.2,
+    },
+    "recipe": {
+        "epochs": 100,
+        "batch_size": 128,
+        "lr": 0.1,
+        "momentum": 0.8,
+        "nesterov": False,
+        "weight_decay": 5e-4,
+        "warmup_epochs": 1,
+        "warmup_lr": 1e-3,
+        "min_lr": 0.0,
+        "label_smoothing": 0.0,
+        "crop_padding": 2,
+        "flip": 0.0,
+        "mean": 0.4,
+        "std": 0.25,
+        "precision": "bf16",
+        "world_size": 2,
+    },
+    "budget": {"max_params": 1000, "max_hours": 0.5},
+}
+
+
+def toml(content: dict[str, Any], section: str = "") -> str:
+    """Return a dictionary with one level of sections as TOML."""
+    lines = [f"{key} = {json.dumps(value)}" for key, value in content.items() if not isinstance(value, dict)]
+    tables = [toml(value, key) for key, value in content.items() if isinstance(value, dict)]
+    return "\n".join([*([f"[{section}]"] if section else []), *lines, *tables])
+
+
+def load(folder: Path, text: str) -> Benchmark:
+    path = folder / "mine.toml"
+    path.write_text(text)
+    return get_benchmark(str(path))
+
+
+# built-in benchmarks
+
+
+def test_cifar100_has_the_default_recipe_and_budget() -> None:
+    benchmark = BENCHMARKS["cifar100"]
+    assert benchmark.recipe == Recipe()
+    assert benchmark.budget == Budget(max_params=30_000_000, max_hours=2.0)
+    assert benchmark.data.input_shape == (3, 32, 32)
+
+
+@pytest.mark.parametrize(("name", "epochs"), [("cifar10", 20), ("tinyimagenet", 10)])
+def test_course_benchmarks_have_the_recipe_and_baseline_of_the_courses(name: str, epochs: int) -> None:
+    benchmark = BENCHMARKS[name]
+    recipe = benchmark.recipe
+    assert (recipe.epochs, recipe.batch_size, recipe.lr, recipe.momentum) == (epochs, 256, 0.01, 0.9)
+    assert (recipe.nesterov, recipe.weight_decay, recipe.label_smoothing) == (False, 0.0, 0.0)
+    assert (recipe.crop_padding, recipe.flip) == (0, 0.0)
+    assert benchmark.baseline == "wide_cnn"
+
+
+def test_tinyimagenet_is_a_folder_of_200_classes_at_64_pixels() -> None:
+    data = BENCHMARKS["tinyimagenet"].data
+    assert (data.source, data.num_classes, data.input_shape) == ("folder", 200, (3, 64, 64))
+
+
+@pytest.mark.parametrize("name", ["cifar10", "tinyimagenet"])
+def test_course_learning_rate_is_constant(name: str) -> None:
+    recipe = replace(BENCHMARKS[name].recipe, batch_size=2)
+    step = TrainingStep(torch.nn.Linear(1, 1), recipe, steps_per_epoch=7)
+    rates = set()
+    for iteration in range(7 * recipe.epochs):
+        step.schedule.step_update(iteration)
+        rates.add(step.optimizer.param_groups[0]["lr"])
+    assert rates == {0.01}
+
+
+@pytest.mark.parametrize("base", ["wide_cnn", "narrow_resnet122"])
+@pytest.mark.parametrize("name", ["cifar10", "tinyimagenet"])
+def test_course_models_fit_their_benchmarks(name: str, base: str) -> None:
+    benchmark = BENCHMARKS[name]
+    with torch.device("meta"):
+        model = build(parse(base).variant(), benchmark.data.num_classes)
+        assert model(torch.empty(2, *benchmark.data.input_shape)).shape == (2, benchmark.data.num_classes)
+    assert sum(parameter.numel() for parameter in model.parameters()) <= benchmark.budget.max_params
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_baseline_is_within_its_parameter_budget(name: str) -> None:
+    benchmark = get_benchmark(name)
+    with torch.device("meta"):
+        model = build(parse(benchmark.baseline).variant(), benchmark.data.num_classes, benchmark.data.in_chans)
+    assert 0 < sum(parameter.numel() for parameter in model.parameters()) <= benchmark.budget.max_params
+
+
+def test_unknown_name_lists_the_valid_names() -> None:
+    with pytest.raises(InputError, match=r"'digit' \(or a .toml file\): did you mean 'digits'\? valid: cifar10, "):
+        get_benchmark("digit")
+
+
+# TOML files
+
+
+def test_minimal_file_has_the_default_recipe_and_budget(tmp_path: Path) -> None:
+    expected = Benchmark("mine", DatasetConfig("digits", 10), "resnet8", Recipe(), Budget(), default_seeds=3)
+    assert load(tmp_path, toml(MINIMAL)) == expected
+
+
+def test_file_can_set_every_field(tmp_path: Path) -> None:
+    data, recipe = DatasetConfig(**COMPLETE["data"]), Recipe(**COMPLETE["recipe"])
+    expected = Benchmark("mine", data, "resnet8", recipe, Budget(1000, 0.5), default_seeds=7)
+    assert load(tmp_path, toml(COMPLETE)) == expected
+
+
+def test_integer_and_decimal_learning_rates_have_the_same_id(tmp_path: Path) -> None:
+    whole, decimal = (load(tmp_path, f"{toml(MINIMAL)}\n[recipe]\nlr = {lr}") for lr in ("1", "1.0"))
+    assert identify(whole.definition("images", "cpu")) == identify(decimal.definition("images", "cpu"))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            toml({**MINIMAL, "nam": 1}),
+            "unknown key 'nam': did you mean 'name'? valid: baseline, budget, data, default_seeds, name, rec",
+        ),
+        (toml(MINIMAL) + "\nsorce = 1", "unknown key 'sorce' in [data]: did you mean 'source'? valid: image_size, in_"),
+        (toml(MINIMAL) + "\n[recipe]\nepoch = 3", "'epoch' in [recipe]: did you mean 'epochs'? valid: batch_size, cro"),
+        (toml(MINIMAL) + "\n[budget]\nhours = 3", "'hours' in [budget]: did you mean 'max_hours'? valid: max_hours, m"),
+        (toml(MINIMAL) + "\n[recipe]\nepochs = '9'", "recipe.epochs: Input should be a valid integer"),
+        (toml(MINIMAL) + "\n[recipe]\nepochs = 9.0", "recipe.epochs: Input should be a valid integer"),
+        (toml(MINIMAL) + "\n[recipe]\nnesterov = 1", "recipe.nesterov: Input should be a valid boolean"),
+        (toml(MINIMAL) + "\nimage_size = 2020-01-01", "data.image_size: Input should be a valid integer"),
+        (toml({**MINIMAL, "data": 3}), "data: Input should be an object"),
+        (toml(MINIMAL) + "\n[recipe]\nlr = 0", "recipe.lr: Input should be greater than 0"),
+        (toml(MINIMAL) + "\n[recipe]\nlr = nan", "recipe.lr: Input should be"),
+        (toml(MINIMAL) + "\n[recipe]\nmomentum = 1.0", "recipe.momentum: Input should be less than 1"),
+        (toml(MINIMAL) + "\n[recipe]\nepochs = 3", "warmup_epochs (5) must be fewer than epochs (3)"),
+        (toml(MINIMAL) + "\n[recipe]\nflip = 1.5", "flip is a probability"),
+        (toml(MINIMAL) + "\n[recipe]\nprecision = 'fp8'", "precision must be fp16, bf16 or fp32"),
+        (toml(MINIMAL) + "\nin_chans = 2", "data.in_chans: Input should be 1 or 3"),
+        (toml(MINIMAL) + "\nval_fraction = 1.0", "data.val_fraction: Input should be less than 1"),
+        (toml(MINIMAL) + "\n[budget]\nmax_params = 0", "budget.max_params: Input should be greater than 0"),
+        (toml({**MINIMAL, "default_seeds": 0}), "default_seeds: Input should be greater than or equal to 1"),
+        (toml({"name": "mine", "baseline": "resnet8"}), "data: Field required"),
+        (toml({**MINIMAL, "data": {"source": "digits"}}), "data.num_classes: Field required"),
+        (
+            toml({**MINIMAL, "data": {"source": "mnist", "num_classes": 9}}),
+            "data.source: Input should be 'digits', 'ci",
+        ),
+        (toml({**MINIMAL, "name": "digits"}), "name 'digits' must have up to 40 letters"),
+        (toml({**MINIMAL, "name": "two words"}), "name 'two words' must have up to 40 letters"),
+        (toml({**MINIMAL, "name": "../mine"}), "name '../mine' must have up to 40 letters"),
+        (toml({**MINIMAL, "name": "a\x00b"}), r"name 'a\x00b' must have up to 40 letters"),
+        (toml({**MINIMAL, "name": "\x1b[31mred"}), r"name '\x1b[31mred' must have up to 40 letters"),
+        (toml({**MINIMAL, "name": "x" * 600}), f"name '{'x' * 60}' must have up to 40 letters"),
+        (
+            toml({**MINIMAL, "name": "CON"}),
+            "name 'CON' must have up to 40 letters, digits and _, and be neither a built-in",
+        ),
+        (toml(MINIMAL) + '\n"\\u001b[31m" = 1', r"unknown key '\x1b[31m'"),
+        (toml({**MINIMAL, "baseline": "resnet9"}), "unknown base 'resnet9' at character 1 of 'resnet9': did you mean"),
+        (toml({**MINIMAL, "baseline": "resnet8+sse"}), "unknown part 'sse' at character 9"),
+        (toml({**MINIMAL, "baseline": "baseline+se"}), "unknown base 'baseline'"),
+        ("name = ", "mine.toml is not TOML: "),
+        ("", "Field required"),
+    ],
+)
+def test_invalid_file_is_explained_in_one_line(tmp_path: Path, text: str, expected: str) -> None:
+    with pytest.raises(InputError) as raised:
+        load(tmp_path, text)
+    message = str(raised.value)
+    assert expected in message
+    assert message.isprintable()
+
+
+@pytest.mark.parametrize("value", ["inf", "1e400"])
+def test_infinite_learning_rate_is_rejected(tmp_path: Path, value: str) -> None:
+    with pytest.raises(InputError, match=r"recipe\.lr"):
+        load(tmp_path, f"{toml(MINIMAL)}\n[recipe]\nlr = {value}")
+
+
+def test_binary_file_is_not_toml(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(InputError, match="is not TOML"):
+        get_benchmark(str(path))
+
+
+@pytest.mark.parametrize(("name", "reason"), [("missing.toml", "No such file"), ("folder.toml", "Is a directory")])
+def test_unreadable_file_is_named(tmp_path: Path, name: str, reason: str) -> None:
+    (tmp_path / "folder.toml").mkdir()
+    with pytest.raises(InputError, match=rf"cannot read benchmark .*{name}: {reason}"):
+        get_benchmark(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("name", ["a\x00b.toml", "\x1b[31m.toml", "x" * 600 + ".toml", "con.toml", "../x\n/a.toml"])
+def test_unsafe_file_name_is_explained_in_one_printable_line(name: str) -> None:
+    with pytest.raises(InputError, match="--benchmark: ") as raised:
+        get_benchmark(name)
+    assert str(raised.value).isprintable()
+    assert len(str(raised.value)) < 200
