@@ -114,7 +114,7 @@ class RunOptions:
     ] = None
     executor: Annotated[
         Literal["local", "ray"],
-        typer.Option("--executor", help="Run on this computer or on a Ray cluster (docs/cluster.md)."),
+        typer.Option("--executor", help="Run on this computer or on a Ray cluster (docs/clusters.md)."),
     ] = "local"
     ray_gpus: Annotated[
         float | None,

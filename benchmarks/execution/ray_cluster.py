@@ -1,7 +1,7 @@
-"""The executor on a Ray cluster: one piece of work is one task, which runs in a child process of its own over there.
+"""The executor of a Ray cluster: each call is a Ray task, which runs in a worker process on its node.
 
-Ray is only asked for what one computer has not: where there is room, and what a lost node had. It needs every node to
-see the same --out folder and the same cache (XDG_CACHE_HOME), as on a shared file system.
+Ray only schedules tasks and reschedules those of lost nodes. Every node must see the same --out folder and the same
+cache (XDG_CACHE_HOME), as on a shared file system.
 """
 
 import logging
@@ -11,49 +11,59 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pkgutil import resolve_name
 from types import TracebackType
 from typing import Any, Self
 
 from arch.errors import InputError
-from benchmarks.execution import local
-from benchmarks.execution.local import STOP_SECONDS, Outcomes, WorkerFailed
-from benchmarks.execution.progress import Progress, Report
+from benchmarks.execution.executor import Executor, Future, Session, WorkerFailed
+from benchmarks.execution.local import LocalExecutor
+from benchmarks.execution.progress import Report, silent
 from benchmarks.execution.signals import STOP_SIGNALS, StopRequest
+from benchmarks.execution.worker_process import STOP_SECONDS
 
-MAX_RETRIES = 20  # of a piece whose node is lost; work that fails by itself is not repeated
-TICK = 0.5  # seconds between two looks at whether to stop
+MAX_RETRIES = 20  # of a task whose node is lost; a task that fails by itself is not repeated
+POLL_SECONDS = 0.5  # between two checks for a request to stop
 
 
-class RayExecutor:
-    """`call` and `call_each` of `benchmarks.execution.local`, on the Ray cluster that RAY_ADDRESS names or that runs here.
+class RayExecutor(Executor):
+    """Calls functions on the Ray cluster that RAY_ADDRESS names or that runs on this computer.
 
-    gpus, cpus: that Ray sets aside for one piece of work; several side by side share the GPUs of one.
+    A context manager, which is connected to the cluster while it is entered.
+
+    Args:
+        gpus: GPUs that Ray reserves for one task; the runs per device share them. None: set by `choose_device`.
+        cpus: CPUs that Ray reserves for one task.
     """
 
     def __init__(self, gpus: float | None = None, cpus: float = 1.0) -> None:
         self.gpus, self.cpus = gpus, cpus
 
     def __enter__(self) -> Self:
-        """Connects; no Ray is started. Raises InputError in one line."""
+        """Connect to a running cluster.
+
+        Raises:
+            InputError: If Ray is not installed or the cluster cannot be reached.
+        """
         os.environ.setdefault("RAY_AUTH_MODE", "token")  # read when ray is imported
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         try:
             import ray
         except ImportError as error:
             raise InputError("--executor ray needs Ray: pip install 'timm-ablate[ray]'") from error
-        address, before = os.environ.get("RAY_ADDRESS", "auto"), signal.getsignal(signal.SIGTERM)
+        address, previous_handler = os.environ.get("RAY_ADDRESS", "auto"), signal.getsignal(signal.SIGTERM)
         try:
-            _reach(address)
+            _check_reachable(address)
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
             reason = str(error).strip().partition("\n")[0]
             raise InputError(
-                f"--executor ray can join no cluster at {address} ({reason}): docs/cluster.md starts one"
+                f"--executor ray cannot connect to a cluster at {address} ({reason}); see docs/clusters.md to start one"
             ) from error
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)  # which Ray has made its own
+            signal.signal(signal.SIGTERM, previous_handler)  # ray.init has installed its own
         return self
 
     def __exit__(
@@ -64,106 +74,126 @@ class RayExecutor:
         ray.shutdown()
 
     def choose_device(self, name: str, world_size: int) -> str:
-        """As `benchmarks.execution.device.resolve_device`, of the cluster's; sets `gpus` where nobody has. Raises InputError."""
-        import ray
+        """Return the device to train on, as `benchmarks.execution.device.resolve_device` does for one computer.
 
-        if not re.fullmatch(r"auto|cpu|cuda", name):
-            raise InputError(f"--device {name!r} with --executor ray: valid: auto, cpu, cuda; Ray chooses which GPU")
-        there = ray.cluster_resources().get("GPU", 0)
-        if name == "cuda" and not there:
-            raise InputError("--device cuda: no node of the Ray cluster has a GPU to give; cpu always works")
-        device = "cuda" if there and name != "cpu" else "cpu"
-        if self.gpus is None:
-            self.gpus = world_size if device == "cuda" else 0
-        wanted = {"CPU": self.cpus, "GPU": self.gpus}
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        if not any(all(node.get(name, 0) >= count for name, count in wanted.items()) for node in nodes):
-            raise InputError(f"no node of the Ray cluster has {self.cpus:g} CPUs and {self.gpus:g} GPUs for one run")
-        return device
+        Sets `gpus` if it is None.
 
-    def call(self, function: str, report: Report, *args: Any) -> Any:
-        """See `benchmarks.execution.local.call`."""
-        [(_, outcome)] = self.call_each(function, [args], 1, lambda _, progress: report(progress))
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome
-
-    def call_each(
-        self,
-        function: str,
-        arguments: Sequence[tuple[Any, ...]],
-        runs_per_device: int,
-        report: Callable[[int, Progress], None],
-        time_limit: float | None = None,
-    ) -> Outcomes:
-        """See `benchmarks.execution.local.call_each`. runs_per_device: how many share the GPUs set aside for one.
-
-        Progress stays on the node.
+        Raises:
+            InputError: If no node of the cluster has the device, or the CPUs and GPUs that one task reserves.
         """
         import ray
 
-        task = ray.remote(_work).options(
-            num_cpus=self.cpus, num_gpus=(self.gpus or 0) / runs_per_device, max_retries=MAX_RETRIES, name=function
+        if not re.fullmatch(r"auto|cpu|cuda", name):
+            raise InputError(f"--device {name!r} with --executor ray; valid: auto, cpu, cuda (Ray chooses the GPU)")
+        total_gpus = ray.cluster_resources().get("GPU", 0)
+        if name == "cuda" and not total_gpus:
+            raise InputError("--device cuda: no node of the Ray cluster has a GPU; use cpu, which always works")
+        device = "cuda" if total_gpus and name != "cpu" else "cpu"
+        if self.gpus is None:
+            self.gpus = world_size if device == "cuda" else 0
+        needed = {"CPU": self.cpus, "GPU": self.gpus}
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        if not any(all(node.get(name, 0) >= count for name, count in needed.items()) for node in nodes):
+            raise InputError(f"no node of the Ray cluster has {self.cpus:g} CPUs and {self.gpus:g} GPUs for one run")
+        return device
+
+    @contextmanager
+    def session(self, runs_per_device: int = 1) -> Iterator["RaySession"]:
+        """See `Executor.session`."""
+        import ray
+
+        task = ray.remote(_call_on_node).options(
+            num_cpus=self.cpus, num_gpus=(self.gpus or 0) / runs_per_device, max_retries=MAX_RETRIES
         )
         with StopRequest(STOP_SIGNALS) as stop:
-            pending = {task.remote(function, args, time_limit): number for number, args in enumerate(arguments)}
+            session = RaySession(stop, task)
             try:
-                while pending and not stop():
-                    for done in ray.wait(list(pending), num_returns=1, timeout=TICK)[0]:
-                        yield pending.pop(done), _outcome(done)
-                for done in _end_soon(list(pending)):
-                    number, outcome = pending.pop(done), _outcome(done)
-                    if not isinstance(outcome, Exception):  # it only did as it was told
-                        yield number, outcome
-                pending.clear()  # what is left has had its time
+                yield session
             finally:
-                _end_soon(list(pending))
+                session.cancel()
         if stop():
             raise stop.error()
 
 
-def _end_soon(running: list[Any]) -> list[Any]:
-    """Asks tasks to end, as Ctrl-C would over there, so that they keep their state. Returns those that have."""
-    import ray
+class RaySession(Session):
+    """Tasks of a `RayExecutor`. Ray queues those for which it has no room yet."""
 
-    for task in running:
-        ray.cancel(task)
-    return ray.wait(running, num_returns=len(running), timeout=STOP_SECONDS)[0] if running else []
+    def __init__(self, stop: StopRequest, task: Any) -> None:
+        self._stop, self._task = stop, task
+        self._futures: dict[Any, Future] = {}  # by Ray's reference to the task's result
+
+    @property
+    def has_capacity(self) -> bool:
+        """See `Session.has_capacity`."""
+        return not self._stop()
+
+    def submit(
+        self, function: str, *args: Any, time_limit: float | None = None, on_progress: Report = silent
+    ) -> Future:
+        """See `Session.submit`. Progress stays on the node: `on_progress` is never called."""
+        future = Future()
+        self._futures[self._task.options(name=function).remote(function, args, time_limit)] = future
+        return future
+
+    def wait(self) -> list[Future]:
+        """See `Session.wait`."""
+        import ray
+
+        while self._futures and not self._stop():
+            if finished := ray.wait(list(self._futures), num_returns=1, timeout=POLL_SECONDS)[0]:
+                return [self._finish(reference) for reference in finished]
+        futures = [self._finish(reference) for reference in self.cancel()]
+        self._futures.clear()  # the remaining tasks did not stop in time
+        return [future for future in futures if not isinstance(future.outcome, Exception)]
+
+    def cancel(self) -> list[Any]:
+        """Interrupt all tasks, as Ctrl-C on their nodes would, so that they save their state and end.
+
+        Returns:
+            References to the tasks that have ended within `STOP_SECONDS`.
+        """
+        import ray
+
+        references = list(self._futures)
+        for reference in references:
+            ray.cancel(reference)
+        return ray.wait(references, num_returns=len(references), timeout=STOP_SECONDS)[0] if references else []
+
+    def _finish(self, reference: Any) -> Future:
+        import ray
+
+        future = self._futures.pop(reference)
+        try:
+            future.outcome = ray.get(reference)
+        except ray.exceptions.RayError as error:
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            future.outcome = WorkerFailed(f"Ray: {lines[0]}", str(error))
+        return future
 
 
-def _reach(address: str) -> None:
-    """Raises OSError where nobody listens at host:port; Ray would end this process."""
+def _check_reachable(address: str) -> None:
+    """Raise OSError if nothing listens at host:port, where Ray would end this process."""
     host, _, port = address.rpartition(":")
     if re.fullmatch(r"[\w.-]+", host) and port.isdigit():
         socket.create_connection((host, int(port)), timeout=10).close()
 
 
-def _work(function: str, args: tuple[Any, ...], time_limit: float | None) -> Any:
-    """One piece of work, on the node that Ray has chosen."""
-    vars(sys.modules["__main__"]).pop("__file__", None)  # Ray's worker, which children would import: 0.7 s each
-    devices = os.environ.get("CUDA_VISIBLE_DEVICES")  # of this task; the server of the children has that of its first
-    [(_, outcome)] = local.call_each(
-        "benchmarks.execution.ray_cluster:on_devices", [(devices, function, args)], 1, _ignore, time_limit
-    )
-    return outcome
+def _call_on_node(function: str, args: tuple[Any, ...], time_limit: float | None) -> Any:
+    """Call a function in a worker process of the node that Ray has chosen. Return its outcome."""
+    # Worker processes would import the script that Ray's process runs, which takes 0.7 s each.
+    vars(sys.modules["__main__"]).pop("__file__", None)
+    # Those of this task: the fork server of this node has the environment of the node's first task.
+    devices = os.environ.get("CUDA_VISIBLE_DEVICES")
+    with LocalExecutor().session() as session:
+        future = session.submit(
+            "benchmarks.execution.ray_cluster:call_on_devices", devices, function, args, time_limit=time_limit
+        )
+        session.wait()
+    return future.outcome
 
 
-def on_devices(report: Report, devices: str | None, function: str, args: tuple[Any, ...]) -> Any:
-    """The work, in a child that has not looked for GPUs yet; `devices` are those it shall find."""
+def call_on_devices(report: Report, devices: str | None, function: str, args: tuple[Any, ...]) -> Any:
+    """Call `function(report, *args)` in a worker process that uses only these CUDA devices."""
     if devices is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = devices
+        os.environ["CUDA_VISIBLE_DEVICES"] = devices  # the process has not initialized CUDA yet
     return resolve_name(function)(report, *args)
-
-
-def _ignore(number: int, progress: Progress) -> None:
-    """Nobody is looking."""
-
-
-def _outcome(done: Any) -> Any:
-    import ray
-
-    try:
-        return ray.get(done)
-    except ray.exceptions.RayError as error:
-        words = str(error).strip().splitlines() or [type(error).__name__]
-        return WorkerFailed(f"Ray: {words[0]}", str(error))
