@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from benchmarks.cli.options import new_app, new_console, run_app, with_budget, with_options
+from benchmarks.cli.app import new_app, new_console, run_app
+from benchmarks.cli.options import with_budget, with_options
 from benchmarks.definition.registry import get_benchmark
 from search.options import SearchOptions
 
@@ -122,13 +123,14 @@ class _Session:
         return 0
 
     def _run_trials(self) -> "list[FrozenTrial]":
-        from search.runner import SearchRunner, describe_plan
+        from search.messages import describe_plan
+        from search.runner import SearchRunner
         from search.storage import storage_errors_as_os_errors
 
         with storage_errors_as_os_errors(self.options.storage_url):
             study = self._open_study()
             self.display.say(describe_plan(self.search))
-            SearchRunner(self.search, study, self.store, self.display, self.deadline).carry_out()
+            SearchRunner(self.search, study, self.store, self.display, self.deadline).run()
             return study.get_trials(deepcopy=False)
 
     def _open_study(self) -> "Study":
@@ -153,7 +155,7 @@ class _Session:
         leaders = trial_attrs.ranked(trials)
         if self.search.objective == "pareto":
             leaders = trial_attrs.pareto_front(leaders)
-        return FinalSelection(self.search, self.store, self.display, self.deadline).carry_out(leaders)
+        return FinalSelection(self.search, self.store, self.display, self.deadline).select(leaders)
 
     def _show(self, trials: "Sequence[FrozenTrial]", finalists: "Sequence[Finalist]") -> None:
         """Write the outputs of the search, and print its summary."""

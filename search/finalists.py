@@ -1,25 +1,27 @@
-"""The end of a search: the finalists are trained wholly over several seeds, one is chosen, and only then is it tested.
+"""The final selection: train the finalists with the whole recipe on several seeds, select the winner and test it.
 
-What chooses sees the validation split alone. The winner's last trainings are those of `ablate run`: on all training
+The selection sees only the validation split. The winner's last trainings are those of `ablate run`: on all training
 images, evaluated on the test split, under the benchmark's own id.
 """
 
 import time
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from statistics import mean
 
 from optuna.trial import FrozenTrial
 
+from arch.errors import InputError
 from arch.spec import parse
 from arch.variant import Variant
 from benchmarks.budget.verdict import Verdict
 from benchmarks.definition.benchmark import Split
-from benchmarks.definition.overrides import read_run_config
-from benchmarks.execution.local import WorkerFailed
-from benchmarks.execution.progress import Display, Progress
+from benchmarks.definition.config_parser import read_run_config
+from benchmarks.execution.executor import WorkerFailed
+from benchmarks.execution.progress import Display, silent
 from benchmarks.records.store import RecordStore, RunRecord
+from benchmarks.runs.execute_runs import execute_runs
+from benchmarks.runs.overall_progress import OverallProgress
 from benchmarks.runs.run import Run, cost_fields, default_time_limit, record_outcome
 from search import trial_attrs
 from search.rungs import SEARCH_SPLIT
@@ -28,134 +30,160 @@ from search.settings import TRAINING_OVERHEAD_SECONDS, SearchSettings
 
 @dataclass(frozen=True)
 class Finalist:
-    """A candidate inside the budget by the check that `ablate run` makes, and its whole trainings, one a seed."""
+    """A candidate that passed the budget check of `ablate run`, and its trainings with the whole recipe.
+
+    Attributes:
+        spec, variant: What was trained.
+        verdict: The result of the budget check.
+        validation: The records on the validation split, one for each seed that did not fail.
+        test: The records on the test split; empty except for the winner.
+        seeds: The number of seeds on the validation split, including those that failed.
+    """
 
     spec: str
     variant: Variant
     verdict: Verdict
     validation: tuple[RunRecord, ...] = ()
-    test: tuple[RunRecord, ...] = ()  # of the winner alone
-    seeds: int = 0  # that it was trained with on the validation split
+    test: tuple[RunRecord, ...] = ()
+    seeds: int = 0
 
     @property
     def seconds(self) -> float:
-        """That one whole training takes, as predicted."""
+        """The predicted duration of one whole training."""
         return TRAINING_OVERHEAD_SECONDS + (3600 * self.verdict.hours.predicted if self.verdict.hours else 0.0)
 
 
 class FinalSelection:
-    """Chooses the winner of a search among the best of its trials, and tests it."""
+    """Selects the winner of a search among its best trials, and tests it.
+
+    Args:
+        search: The settings.
+        store: Where the runs are recorded.
+        display: Shows messages and progress.
+        deadline: When the command must have finished, by the monotonic clock. It reduces the number of finalists and
+            seeds, but there is always a winner.
+    """
 
     def __init__(self, search: SearchSettings, store: RecordStore, display: Display, deadline: float) -> None:
-        """deadline: by the monotonic clock; it makes finalists and seeds fewer, but never none."""
         self.search, self.store, self.display, self.deadline = search, store, display, deadline
-        self.known = {result.run_id: result for result in store.results()}
+        self.records = {record.run_id: record for record in store.records()}
 
-    def carry_out(self, found: Sequence[FrozenTrial]) -> list[Finalist]:
-        """found: trained trials, the best first. Returns the finalists, the winner first, with its test results.
+    def select(self, trials: Sequence[FrozenTrial]) -> list[Finalist]:
+        """Train the finalists and test the winner.
 
-        Raises WorkerFailed where none can be trained, and OSError where a record cannot be written.
+        Args:
+            trials: Trained trials, the best first.
+
+        Returns:
+            The finalists, the best first. The first one is the winner, and has test records.
+
+        Raises:
+            WorkerFailed: If no candidate can be trained.
+            OSError: If a record cannot be written.
         """
-        finalists = self._checked(found)
-        left = self.deadline - time.monotonic()
-        if finalists[0].seconds > left:  # there must be a winner: the best of those for which there is time
-            finalists.sort(key=lambda f: max(f.seconds, left))
+        finalists = self._check(trials)
+        seconds_left = self.deadline - time.monotonic()
+        if finalists[0].seconds > seconds_left:  # prefer the best of those for which there is time
+            finalists.sort(key=lambda finalist: max(finalist.seconds, seconds_left))
         number, seeds = self._affordable(finalists)
-        asked = min(len(finalists), max(1, self.search.finalists))
-        if (number, seeds) != (asked, self.search.seeds):
+        requested = min(len(finalists), max(1, self.search.finalists))
+        if (number, seeds) != (requested, self.search.seeds):
             self.display.say(
-                f"--timeout leaves time for {number} of {asked} finalists, {seeds} of {self.search.seeds} seeds"
+                f"--timeout leaves time for {number} of {requested} finalists and {seeds} of {self.search.seeds} seeds"
             )
         finalists = finalists[:number]
         if number > 1:
-            finalists = [
-                replace(f, validation=v, seeds=seeds) for f, v in self._trained(finalists, seeds, SEARCH_SPLIT)
-            ]
-            finalists.sort(key=lambda f: (-len(f.validation), -mean_top1(f.validation)))  # a failed seed counts
-        return self._tested(finalists, seeds)
+            records = self._train(finalists, seeds, SEARCH_SPLIT)
+            finalists = [replace(finalist, validation=records[finalist.spec], seeds=seeds) for finalist in finalists]
+            # a finalist with a failed seed ranks below those without
+            finalists.sort(key=lambda finalist: (-len(finalist.validation), -mean_top1(finalist.validation)))
+        return self._test(finalists, seeds)
 
-    def _tested(self, finalists: list[Finalist], seeds: int) -> list[Finalist]:
-        """The finalists with the first one that can be trained on all images in front, tested."""
-        for place, finalist in enumerate(finalists):
-            [(_, test)] = self._trained([finalist], seeds, "test")
-            if test:
-                return [replace(finalist, test=test), *finalists[:place], *finalists[place + 1 :]]
-        raise WorkerFailed(f"no finalist could be trained: failures.jsonl in {self.search.out} says why")
+    def _test(self, finalists: list[Finalist], seeds: int) -> list[Finalist]:
+        """Test the first finalist that can be trained on all images. Return it first, followed by the others."""
+        for index, finalist in enumerate(finalists):
+            if test := self._train([finalist], seeds, "test")[finalist.spec]:
+                return [replace(finalist, test=test), *finalists[:index], *finalists[index + 1 :]]
+        raise WorkerFailed(f"no finalist could be trained; see failed_runs.jsonl in {self.search.out}")
 
-    def _checked(self, found: Sequence[FrozenTrial]) -> list[Finalist]:
-        """The first of them that are inside the budget, timed; each architecture once."""
+    def _check(self, trials: Sequence[FrozenTrial]) -> list[Finalist]:
+        """Return the first trials that pass the budget check, at most one for each architecture."""
         finalists: dict[str, Finalist] = {}
-        for trial in found:
+        for trial in trials:
             spec = trial.user_attrs[trial_attrs.SPEC]
             variant = parse(spec, self.search.benchmark.baseline).variant()
             if variant.key() in finalists:
                 continue
-            verdict = self._timed(spec)
+            verdict = self._verdict(spec)
             if isinstance(verdict, Verdict) and verdict.passed and not verdict.unjudged:
                 finalists[variant.key()] = Finalist(spec, variant, verdict)
             else:
-                why = verdict.conclusion if isinstance(verdict, Verdict) else verdict
-                self.display.say(f"{spec} is no finalist: {why}")
+                reason = verdict.conclusion if isinstance(verdict, Verdict) else verdict
+                self.display.say(f"{spec} is not a finalist: {reason}")
             if len(finalists) == max(1, self.search.finalists):
                 break
         if not finalists:
-            raise WorkerFailed("no candidate is inside the budget when it is timed: give more, or search longer")
+            raise WorkerFailed("no candidate passes the final budget check; use a larger budget, or search longer")
         return list(finalists.values())
 
-    def _timed(self, spec: str) -> Verdict | Exception:
-        """What `ablate run` would judge, or why that cannot be said."""
+    def _verdict(self, spec: str) -> Verdict | Exception:
+        """Return the verdict of the budget check of `ablate run`, or the error that prevented it."""
         search = self.search
         counts = search.data.counts(search.benchmark.data)
-        work = [("time", spec, search.benchmark, search.device, counts)]
-        limit = self.search.time_limit or default_time_limit(0.0, 1)
-        with closing(search.executor.call_each("search.jobs:work", work, 1, self._say_nothing, limit)) as outcomes:
-            [(_, outcome)] = outcomes
-        verdict: Verdict | Exception = outcome
-        return verdict
-
-    def _say_nothing(self, number: int, progress: Progress) -> None:
-        """Timing takes some seconds."""
+        args = [spec], search.benchmark, search.device, counts
+        limit = search.time_limit or default_time_limit(0.0, 1)
+        try:
+            verdicts: list[Verdict] = search.executor.call(
+                "benchmarks.budget.check:check_specs", silent, *args, time_limit=limit
+            )
+        except (InputError, WorkerFailed) as error:
+            return error
+        return verdicts[0]
 
     def _affordable(self, finalists: Sequence[Finalist]) -> tuple[int, int]:
-        """(finalists, seeds): as many as the time that is left holds; a single finalist needs no validation."""
-        search, left = self.search, self.deadline - time.monotonic()
+        """Return how many finalists and seeds the remaining time allows. A single finalist needs no validation."""
+        search, seconds_left = self.search, self.deadline - time.monotonic()
         for seeds in range(search.seeds, 0, -1):
             for number in range(len(finalists), 1, -1):
-                needed = replace(search, seeds=seeds, finalists=number)
-                if needed.final_selection_seconds(max(f.seconds for f in finalists[:number])) <= left:
+                reduced = replace(search, seeds=seeds, finalists=number)
+                longest = max(finalist.seconds for finalist in finalists[:number])
+                if reduced.final_selection_seconds(longest) <= seconds_left:
                     return number, seeds
         for seeds in range(search.seeds, 0, -1):
-            if seeds * finalists[0].seconds <= left:
+            if seeds * finalists[0].seconds <= seconds_left:
                 return 1, seeds
         return 1, 1
 
-    def _trained(
-        self, finalists: Sequence[Finalist], seeds: int, split: Split
-    ) -> list[tuple[Finalist, tuple[RunRecord, ...]]]:
-        """Each of them with its results; what is recorded is not trained again."""
-        runs = [self._unit(finalist, seed, split) for seed in range(seeds) for finalist in finalists]
-        missing = [run for run in runs if run.id not in self.known]
-        what = f"{'testing the winner' if split == 'test' else 'finalists'}, {len(missing)} whole trainings, epochs"
-        longest = max((default_time_limit(u.predicted_hours, self.search.workers) for u in missing), default=0.0)
-        progress = _Overall(what, len(missing), self.search.benchmark.recipe.epochs, self.display)
-        outcomes = self.search.executor.call_each(
-            "benchmarks.runs.dispatch:execute_run",
-            [(run,) for run in missing],
-            self.search.workers,
-            progress,
-            self.search.time_limit or longest,
-        )
-        with closing(outcomes):
-            for number, outcome in outcomes:
-                record_outcome(self.store, missing[number], outcome)
-                if isinstance(outcome, Exception):
-                    self.display.say(f"{missing[number].spec} seed {missing[number].seed} failed: {outcome}")
-                else:
-                    self.known[outcome.run_id] = outcome
-        of_each = [[self.known.get(self._unit(f, seed, split).id) for seed in range(seeds)] for f in finalists]
-        return [(f, tuple(result for result in own if result)) for f, own in zip(finalists, of_each, strict=True)]
+    def _train(self, finalists: Sequence[Finalist], seeds: int, split: Split) -> dict[str, tuple[RunRecord, ...]]:
+        """Train finalists with all seeds, unless they are recorded. Return the records of each by its spec."""
+        runs = {
+            finalist.spec: [self._make_run(finalist, seed, split) for seed in range(seeds)] for finalist in finalists
+        }
+        by_seed = [spec_runs[seed] for seed in range(seeds) for spec_runs in runs.values()]
+        self._execute([run for run in by_seed if run.id not in self.records], split)
+        return {
+            spec: tuple(self.records[run.id] for run in spec_runs if run.id in self.records)
+            for spec, spec_runs in runs.items()
+        }
 
-    def _unit(self, finalist: Finalist, seed: int, split: Split) -> Run:
+    def _execute(self, runs: Sequence[Run], split: Split) -> None:
+        """Train runs and record them."""
+        names = {run.id: f"{run.spec} seed {run.seed}" for run in runs}
+        stage = "testing the winner" if split == "test" else "finalists"
+        progress = OverallProgress(runs, names, self.display, f"{stage}, {len(runs)} whole trainings, epochs")
+        longest = max((default_time_limit(run.predicted_hours, run.runs_per_device) for run in runs), default=0.0)
+
+        def on_finished(run: Run, outcome: RunRecord | Exception) -> None:
+            record_outcome(self.store, run, outcome)
+            progress.finish(run)
+            if isinstance(outcome, Exception):
+                self.display.say(f"{names[run.id]} failed: {outcome}")
+            else:
+                self.records[outcome.run_id] = outcome
+
+        execute_runs(runs, self.search.executor, self.search.time_limit or longest, progress.update, on_finished)
+
+    def _make_run(self, finalist: Finalist, seed: int, split: Split) -> Run:
         search = self.search
         return Run(
             config=read_run_config(finalist.spec, search.benchmark.baseline),
@@ -173,21 +201,6 @@ class FinalSelection:
         )
 
 
-def mean_top1(results: Sequence[RunRecord]) -> float:
-    """Over the seeds; -1 without any."""
-    return mean(result.top1 for result in results) if results else -1.0
-
-
-class _Overall:
-    """The progress of all trainings as one, in epochs."""
-
-    def __init__(self, what: str, number: int, epochs: int, display: Display) -> None:
-        self.what, self.total, self.display = what, number * epochs, display
-        self.done = [0] * number
-
-    def __call__(self, number: int, progress: Progress) -> None:
-        if progress.warning:
-            self.display(progress)
-            return
-        self.done[number] = progress.done
-        self.display(Progress(self.what, sum(self.done), self.total, progress.note))
+def mean_top1(records: Sequence[RunRecord]) -> float:
+    """Return the mean top-1 over the seeds; -1 without records."""
+    return mean(record.top1 for record in records) if records else -1.0

@@ -1,380 +1,273 @@
-"""Carries a search out: asks for candidates, refuses what is over the budget, trains the rest rung by rung."""
+"""The search loop: propose candidates, reject those over the budget and train the others rung by rung."""
 
 import math
 import time
 from collections import deque
-from collections.abc import Iterator
-from contextlib import closing, suppress
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.study import Study
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from arch.errors import InputError
 from benchmarks.budget.verdict import Verdict, format_hours
-from benchmarks.execution.local import Outcomes, WorkerFailed
+from benchmarks.execution.executor import WorkerFailed
 from benchmarks.execution.progress import Display, Progress
 from benchmarks.records.store import RecordStore, RunRecord
-from benchmarks.runs.run import Run, default_time_limit, record_outcome
+from benchmarks.runs.execute_runs import Job, execute_jobs
+from benchmarks.runs.run import default_time_limit, record_outcome
 from search import trial_attrs
-from search.candidates import Candidate, HoursPredictor
+from search.active_trial import ActiveTrial
+from search.candidates import HoursPredictor
+from search.deadline import Deadline
 from search.heartbeat import Heartbeat, StaleTrialReaper
+from search.messages import overall_progress
+from search.promotion import Promotion
 from search.proposals import Proposals
-from search.rungs import SEARCH_SPLIT
-from search.settings import TRAINING_OVERHEAD_SECONDS, SearchSettings
+from search.settings import SearchSettings
 
-FAILURES = 20  # in a row, after which it is not the candidates that fail
-TIE = 1e-4  # points by which a net that takes all of the budget's hours is behind one that takes none
-WAIT_SECONDS = 0.5  # between two looks at what other workers are at
-SCREENING_SECONDS = 2.0  # at a time: trainings at work have to be looked after
-
-Work = tuple[Any, ...]  # the name of what `search.jobs` is to do, and its arguments
+MAX_CONSECUTIVE_FAILURES = 20  # after which the cause is not the candidates
+OTHER_WORKERS_POLL_SECONDS = 0.5
+MAX_SCREENING_SECONDS = 2.0  # of proposals at a time, because running trainings need attention
 
 
 class NothingFits(Exception):
-    """No candidate of the space is inside the budget."""
-
-
-@dataclass
-class Job:
-    """A trial at work: which rung is next, and what the finished ones said."""
-
-    trial: Trial
-    candidate: Candidate
-    inside: bool  # whether it is taken to be inside the budget's hours
-    timed: bool = False  # and whether that is known
-    accuracies: list[float] = field(default_factory=list)
-    compile_mode: str = "eager"
-
-    @property
-    def rung(self) -> int:
-        """The one to train."""
-        return len(self.accuracies)
+    """No candidate of the space is within the budget."""
 
 
 class SearchRunner:
-    """Runs a study until it has its trials, its time is up, or its space is exhausted."""
+    """Runs a study until it has its trials, its time is up or its space is exhausted.
+
+    Args:
+        search: The settings.
+        study: The study, which other workers may share.
+        store: Where the runs are recorded.
+        display: Shows messages and progress.
+        deadline: When the whole command must have finished, by the monotonic clock.
+    """
 
     def __init__(
         self, search: SearchSettings, study: Study, store: RecordStore, display: Display, deadline: float
     ) -> None:
-        """deadline: by the monotonic clock, for the whole command."""
-        self.search, self.study, self.store, self.display, self.deadline = search, study, store, display, deadline
-        self.hours = HoursPredictor()
-        self.counts = search.data.counts(search.benchmark.data)
-        self.known = {result.run_id: result for result in store.results()}
-        self.jobs: dict[int, Job] = {}  # at work, by the engine's number
-        self.waiting: deque[Job] = deque()  # to go on, with the next rung
-        self.started = 0  # pieces of work, as the executor counts them
-        self.proposals = Proposals(search, study, self.hours)
-        self.closed = False  # no new candidate is started
-        self.failed: list[str] = []  # why, in a row
-        self.too_long: list[str] = []  # for the time that is left
+        self.search, self.study, self.store, self.display = search, study, store, display
+        self.deadline = Deadline(search, study, deadline)
+        self.predictor = HoursPredictor()
+        self.image_counts = search.data.counts(search.benchmark.data)
+        self.records = {record.run_id: record for record in store.records()}
+        self.running: list[ActiveTrial] = []
+        self.waiting: deque[ActiveTrial] = deque()  # to be trained at the next rung
+        self.heartbeat = Heartbeat(study)
         self.reaper = StaleTrialReaper(study)
+        self.proposals = Proposals(search, study, self.predictor)
+        self.promotion = Promotion(search, study, self.predictor, self.deadline)
+        self.is_complete = False  # no new candidate is started
+        self.failures: list[str] = []  # reasons of the consecutive failures
+        self.too_long: list[str] = []  # candidates for which there was no time
         for trial in self.trials():
             if trial_attrs.HOURS in trial.user_attrs:
-                self.hours.add(trial.user_attrs[trial_attrs.MACS], trial.user_attrs[trial_attrs.HOURS])
+                self.predictor.add(trial.user_attrs[trial_attrs.MACS], trial.user_attrs[trial_attrs.HOURS])
 
     def trials(self) -> list[FrozenTrial]:
-        """All there are, those of other workers included."""
+        """Return all trials of the study, including those of other workers."""
         return self.study.get_trials(deepcopy=False)
 
-    def carry_out(self) -> None:
-        """Raises NothingFits where not one candidate is inside the budget, InputError where there is no time for one,
-        WorkerFailed where none could be trained, and what the store raises.
+    def run(self) -> None:
+        """Run the search.
+
+        Raises:
+            NothingFits: If no candidate is within the budget.
+            InputError: If there is no time for any candidate.
+            WorkerFailed: If no candidate could be trained.
+            OSError: If a record cannot be written.
         """
-        with Heartbeat(self.study) as self.worker:
-            self._say(self.reaper.reap())
+        search = self.search
+        with self.heartbeat:
+            self._reap_stale_trials()
             self.proposals.enqueue_base()
             try:
-                while not self.closed or self.waiting:
-                    with closing(self._outcomes()) as outcomes:
-                        for number, outcome in outcomes:
-                            self._ended(self.jobs[number], outcome)
-                            del self.jobs[number]  # only now: what hinders us here leaves it to be handed back
-            finally:  # at work only where the command was asked to stop, or could not go on
-                for job in [*self.jobs.values(), *self.waiting]:
-                    self._hand_back(job)
-        if len(self.failed) >= FAILURES:
-            self.display.say(f"{len(self.failed)} trainings in a row failed: the search ends")
-        elif self._time_is_up():
-            trained = sum(map(trial_attrs.is_trained, self.trials()))
-            self.display.say(f"--timeout: no further candidate would end in time, {trained} are trained")
-        elif self.proposals.exhausted:
-            last = self.proposals.max_misses
-            self.display.say(f"the last {last} proposals were over the budget or known: the search ends")
+                while not self.is_complete or self.waiting:
+                    execute_jobs(self._next_job, search.executor, search.workers, self._on_progress, self._on_finished)
+            finally:  # some trials remain if the command was asked to stop, or an exception was raised
+                for active in [*self.running, *self.waiting]:
+                    self._requeue(active)
+        self._explain_end()
         if not any(trial_attrs.is_trained(trial) for trial in self.trials()):
-            self._explain_nothing()
+            self._raise_reason()
 
-    def _outcomes(self) -> Outcomes:
-        self.started = 0
-        return self.search.executor.call_each(
-            "search.jobs:work", self._pieces(), self.search.workers, self._report, self._limit
-        )
-
-    def _say(self, lines: list[str]) -> None:
-        for line in lines:
+    def _reap_stale_trials(self) -> None:
+        for line in self.reaper.reap():
             self.display.say(line)
 
-    # what to do next
+    # Choosing the next job
 
-    def _pieces(self) -> Iterator[Work | None]:
-        """The next piece of work each time one is asked for; None while there is nothing to do."""
-        while True:
-            alone = any(not job.inside for job in self.jobs.values())  # one is timed, and nothing must run beside it
-            job = None if alone else self.waiting.popleft() if self.waiting else self._new()
-            if job is not None and not job.inside and self.jobs:
-                self.waiting.append(job)
-                job = None
-            if job is None:
-                yield None
-                continue
-            self.jobs[self.started] = job
-            self.started += 1
-            self.worker.expect_progress_within(2 * max(self._limit(number) for number in self.jobs))
-            yield self._piece(job)
+    def _next_job(self) -> Job[ActiveTrial] | None:
+        """Return the next training or timing; None if there is nothing to start until another job has finished."""
+        if any(not active.within_hours for active in self.running):  # a timing runs, and must run alone
+            return None
+        active = self.waiting.popleft() if self.waiting else self._new_trial()
+        if active is None:
+            return None
+        if not active.within_hours and self.running:
+            self.waiting.append(active)
+            return None
+        self.running.append(active)
+        self.heartbeat.expect_progress_within(2 * max(map(self._time_limit, self.running)))
+        return self._make_job(active)
 
-    def _piece(self, job: Job) -> Work:
-        search = self.search
-        if not job.inside:
-            return "time", job.candidate.spec, search.benchmark, search.device, self.counts
-        return "train", self._unit(job)
+    def _make_job(self, active: ActiveTrial) -> Job[ActiveTrial]:
+        search, time_limit = self.search, self._time_limit(active)
+        if active.within_hours:
+            run = active.next_run(search)
+            return Job(active, "benchmarks.runs.dispatch:execute_run", (run,), time_limit)
+        args = [active.candidate.spec], search.benchmark, search.device, self.image_counts
+        return Job(active, "benchmarks.budget.check:check_specs", args, time_limit)
 
-    def _unit(self, job: Job) -> Run:
-        search, candidate = self.search, job.candidate
-        return Run(
-            config=candidate.config,
-            benchmark=search.rungs.benchmarks[job.rung],
-            seed=0,  # the same for all: they differ by their architecture alone
-            data=search.data,
-            device=search.device,
-            out=search.out.resolve(),
-            plan=candidate.spec,
-            params=candidate.params,
-            macs=candidate.macs,
-            predicted_hours=candidate.hours * search.rungs.time_fraction(job.rung),
-            compile_mode=job.compile_mode,  # type: ignore[arg-type]  # as a verdict had it
-            runs_per_device=search.workers,
-            split=SEARCH_SPLIT,
-            if_changed="restart",
-            keep_weights=False,
-        )
+    def _time_limit(self, active: ActiveTrial) -> float:
+        """Return the seconds after which a job is considered hung, or the search has no more time for it."""
+        fraction = self.search.rungs.time_fraction(active.rung)
+        predicted_hours = active.candidate.hours * fraction if active.within_hours else 0.0
+        limit = self.search.time_limit or default_time_limit(predicted_hours, self.search.workers)
+        return max(1.0, min(limit, self.deadline.seconds_left()))
 
-    def _new(self) -> Job | None:
-        """The next candidate worth training; None where there is none for now."""
-        began = time.monotonic()
-        while not self.closed and time.monotonic() - began < SCREENING_SECONDS:
-            self._say(self.reaper.reap())
-            if self._is_over():
-                self.closed = not self.jobs and not self._others_at_work()
+    def _new_trial(self) -> ActiveTrial | None:
+        """Return the next candidate worth training; None if there is none for now."""
+        started = time.monotonic()
+        while not self.is_complete and time.monotonic() - started < MAX_SCREENING_SECONDS:
+            self._reap_stale_trials()
+            if self._has_enough():
+                self.is_complete = not self.running and not self._wait_for_other_workers()
                 return None
             try:
-                if job := self._ask():
-                    return job
-            except UpdateFinishedTrialError:  # by another worker, which took this one for dead
+                if active := self._ask():
+                    return active
+            except UpdateFinishedTrialError:  # another worker considered this one dead and failed its trial
                 continue
         return None
 
-    def _is_over(self) -> bool:
-        """Whether no new candidate is to be started; one that is at work may still fail, and its place be free."""
-        enough = sum(map(trial_attrs.counts_toward_total, self.trials())) >= self.search.trials
-        in_vain = self.proposals.exhausted or max(len(self.failed), len(self.too_long)) >= FAILURES
-        return enough or in_vain or self._time_is_up()
+    def _has_enough(self) -> bool:
+        """Return whether to start no new candidate for now. If a running one fails, there is room for another."""
+        num_trials = sum(map(trial_attrs.counts_toward_total, self.trials()))
+        num_failures = max(len(self.failures), len(self.too_long))
+        is_futile = self.proposals.exhausted or num_failures >= MAX_CONSECUTIVE_FAILURES
+        return num_trials >= self.search.trials or is_futile or self.deadline.has_passed()
 
-    def _others_at_work(self) -> bool:
-        """Whether other workers' trials are: they end by themselves, or are buried, as long as there is time."""
-        running = [t for t in self.trials() if t.state == TrialState.RUNNING]
-        if not running or self._time_is_up():
+    def _wait_for_other_workers(self) -> bool:
+        """Wait a moment if trials of other workers run, which end or become stale. Return whether there are any."""
+        running = any(trial.state == TrialState.RUNNING for trial in self.trials())
+        if not running or self.deadline.has_passed():
             return False
-        time.sleep(WAIT_SECONDS)
+        time.sleep(OTHER_WORKERS_POLL_SECONDS)
         return True
 
-    def _ask(self) -> Job | None:
-        """Asks for one candidate; None where it is not to be trained, or has been."""
-        asked = self.proposals.ask(self.worker.name)
-        if asked is None:
+    def _ask(self) -> ActiveTrial | None:
+        """Ask for one trial; None if its candidate need not or cannot be trained."""
+        proposal = self.proposals.ask(self.heartbeat.name)
+        if proposal is None:
             return None
-        trial, candidate = asked
-        inside = self.hours.clearly_within(candidate.macs, self.search.benchmark.budget.max_hours)
-        job = self._go_on(Job(trial, candidate, inside))
-        return job if job and self._has_time(job) else None
+        trial, candidate = proposal
+        within_hours = self.predictor.clearly_within(candidate.macs, self.search.benchmark.budget.max_hours)
+        active = self._use_records(ActiveTrial(trial, candidate, within_hours))
+        return active if active and self._has_time(active) else None
 
-    def _has_time(self, job: Job) -> bool:
-        """Whether its next rung would end in time, and its whole training if it were to win; ends its trial if not."""
-        hours = job.candidate.hours
-        whole = 3600 * hours if self.search.finalists else 0.0
-        in_time = time.monotonic() + TRAINING_OVERHEAD_SECONDS + whole <= self.deadline
-        if in_time and not self._is_late(
-            TRAINING_OVERHEAD_SECONDS + 3600 * hours * self.search.rungs.time_fraction(job.rung)
-        ):
+    def _use_records(self, active: ActiveTrial) -> ActiveTrial | None:
+        """Advance a trial over the rungs that are recorded already. Return None if that has completed it."""
+        while active.within_hours and (record := self.records.get(active.next_run(self.search).id)) is not None:
+            if not self.promotion.finish_rung(active, record):
+                return None
+        return active
+
+    def _has_time(self, active: ActiveTrial) -> bool:
+        """Return whether the next rung, and a whole training if it wins, would finish in time; else fail the trial."""
+        hours = active.candidate.hours
+        rung_hours = hours * self.search.rungs.time_fraction(active.rung)
+        if self.deadline.has_time_for_winner(hours) and self.deadline.has_time_for(rung_hours):
             return True
-        self.too_long.append(f"one whole training of {job.candidate.spec} takes {format_hours(hours)}")
-        trial_attrs.tell_failed(self.study, job.trial, "it would not have ended before --timeout", permanent=False)
+        self.too_long.append(f"one whole training of {active.candidate.spec} takes {format_hours(hours)}")
+        trial_attrs.tell_failed(self.study, active.trial, "it would not finish before --timeout", permanent=False)
         return False
 
-    def _time_is_up(self) -> bool:
-        """Whether no further candidate would end in time; without a deadline nothing has to be read for that."""
-        return self.deadline < math.inf and self._is_late(self._typical_seconds())
+    # Handling outcomes
 
-    def _is_late(self, seconds: float) -> bool:
-        """Whether a training of so many seconds would not end in time."""
-        return time.monotonic() + seconds + self._kept_back() > self.deadline
-
-    def _kept_back(self) -> float:
-        """Seconds for the finale: half of the time at most, but one whole training of the best at least."""
-        if self.search.timeout is None or not self.search.finalists:
-            return 0.0
-        leaders = trial_attrs.ranked(self.trials())[: self.search.finalists]
-        training = TRAINING_OVERHEAD_SECONDS + 3600 * max(
-            (t.user_attrs[trial_attrs.HOURS] for t in leaders), default=0.0
-        )
-        return max(training, min(self.search.final_selection_seconds(training), self.search.timeout / 2))
-
-    def _typical_seconds(self) -> float:
-        """That a candidate's first rung takes."""
-        found = sorted(h for trial in self.trials() if (h := trial.user_attrs.get(trial_attrs.HOURS)))
-        return TRAINING_OVERHEAD_SECONDS + (
-            3600 * found[len(found) // 2] * self.search.rungs.time_fraction(0) if found else 0.0
-        )
-
-    def _go_on(self, job: Job) -> Job | None:
-        """The job, unless what it needs is recorded already: then that is taken for its outcome."""
-        while job.inside and (result := self.known.get(self._unit(job).id)) is not None:
-            if not self._learn(job, result):
-                return None
-        return job
-
-    # what became of it
-
-    def _limit(self, number: int) -> float:
-        """Seconds after which a piece of work hangs."""
-        job = self.jobs[number]
-        predicted = job.candidate.hours * self.search.rungs.time_fraction(job.rung) if job.inside else 0.0
-        limit = self.search.time_limit or default_time_limit(predicted, self.search.workers)
-        return max(1.0, min(limit, self.deadline - time.monotonic()))
-
-    def _ended(self, job: Job, outcome: Verdict | RunRecord | Exception) -> None:
+    def _on_finished(self, active: ActiveTrial, outcome: Any) -> None:
+        """Handle the outcome of a job: a record, a list with one verdict, or an exception."""
         if isinstance(outcome, RunRecord) and not math.isfinite(outcome.top1):
             outcome = WorkerFailed(f"its accuracy is {outcome.top1}")
         try:
             if isinstance(outcome, Exception):
-                self.display.say(f"trial {job.trial.number} ({job.candidate.spec}) failed: {outcome}")
-                if job.inside:
-                    record_outcome(self.store, self._unit(job), outcome)
-                in_time = time.monotonic() < self.deadline
-                self.failed += [str(outcome)] * in_time
-                trial_attrs.tell_failed(self.study, job.trial, str(outcome), permanent=in_time)
-            elif isinstance(outcome, Verdict):
-                self._timed(job, outcome)
+                self._fail(active, outcome)
+            elif isinstance(outcome, RunRecord):
+                record_outcome(self.store, active.next_run(self.search), outcome)
+                self.records[outcome.run_id] = outcome
+                self.failures.clear()
+                if self.promotion.finish_rung(active, outcome) and self._use_records(active):
+                    self.waiting.append(active)
             else:
-                record_outcome(self.store, self._unit(job), outcome)
-                self.known[outcome.run_id] = outcome
-                self.failed.clear()
-                if self._learn(job, outcome) and (next_job := self._go_on(job)):
-                    self.waiting.append(next_job)
-        except (UpdateFinishedTrialError, ValueError):  # the latter by `tell`
-            self.display.say(f"trial {job.trial.number} was ended by another worker, which took this one for dead")
+                self._judge(active, *outcome)
+        except (UpdateFinishedTrialError, ValueError):  # ValueError: raised by Optuna's `tell`
+            self.display.say(f"trial {active.trial.number} was ended by another worker, which considered this one dead")
+        self.running.remove(active)  # not before, so that after an exception the trial is queued again
 
-    def _timed(self, job: Job, verdict: Verdict) -> None:
-        """Its hours are known now: it is over the budget, or goes on to its first rung."""
+    def _fail(self, active: ActiveTrial, error: Exception) -> None:
+        self.display.say(f"trial {active.trial.number} ({active.candidate.spec}) failed: {error}")
+        if active.within_hours:
+            record_outcome(self.store, active.next_run(self.search), error)
+        in_time = self.deadline.seconds_left() > 0
+        self.failures += [str(error)] * in_time
+        trial_attrs.tell_failed(self.study, active.trial, str(error), permanent=in_time)
+
+    def _judge(self, active: ActiveTrial, verdict: Verdict) -> None:
+        """Reject a timed candidate that is over the budget, or let it train."""
         hours = verdict.hours.predicted if verdict.hours else 0.0
         if verdict.cost.macs is not None:
-            self.hours.add(job.candidate.macs, hours)
+            self.predictor.add(active.candidate.macs, hours)
         if not verdict.passed or verdict.unjudged:
             excess = hours / self.search.benchmark.budget.max_hours - 1
-            self.proposals.reject(job.trial, verdict.conclusion, excess)
+            self.proposals.reject(active.trial, verdict.conclusion, excess)
             return
-        job.candidate = replace(job.candidate, hours=hours)
-        job.inside = job.timed = True
-        job.compile_mode = verdict.throughput.compile_mode if verdict.throughput else "eager"
-        if (next_job := self._go_on(job)) and self._has_time(next_job):
-            self.waiting.append(next_job)
+        active.candidate = replace(active.candidate, hours=hours)
+        active.within_hours = active.is_timed = True
+        active.compile_mode = verdict.throughput.compile_mode if verdict.throughput else "eager"
+        if self._use_records(active) and self._has_time(active):
+            self.waiting.append(active)
 
-    def _learn(self, job: Job, result: RunRecord) -> bool:
-        """Puts a rung's accuracy on the trial; returns whether it goes on to the next, and ends it where not."""
-        trial, rung, rungs = job.trial, job.rung, self.search.rungs
-        hours = job.candidate.hours if job.timed else result.hours / rungs.time_fraction(rung)
-        self.hours.add(job.candidate.macs, hours)
-        job.candidate = replace(job.candidate, hours=hours)
-        if hours > self.search.benchmark.budget.max_hours and not job.timed:
-            job.inside = False  # its training says otherwise than its MACs: it is timed, and judged by that
-            return True
-        job.accuracies.append(result.top1)
-        trial.set_user_attr(trial_attrs.ACCURACIES, job.accuracies)
-        trial.set_user_attr(trial_attrs.HOURS, hours)
-        if self._is_promoted(job, rung) and not self._is_late(
-            3600 * hours * rungs.time_fraction(rung + 1) + TRAINING_OVERHEAD_SECONDS
-        ):
-            return True
-        values = [job.accuracies[-1], hours, float(job.candidate.params)]
-        trial_attrs.tell_complete(self.study, trial, values[: len(self.study.directions)])
-        return False
-
-    def _is_promoted(self, job: Job, rung: int) -> bool:
-        """By Optuna's pruner; with several objectives, which pruners do not know: while it is on its rung's front."""
-        step, last = self.search.rungs.step(rung), rung + 1 == len(self.search.rungs)
-        if len(self.study.directions) == 1:
-            cost = job.candidate.hours / self.search.benchmark.budget.max_hours
-            job.trial.report(job.accuracies[-1] - TIE * cost, step)  # of equals, only the cheapest go on
-            return not last and not job.trial.should_prune()
-        others = [
-            t for t in self.trials() if len(trial_attrs.rung_accuracies(t)) > rung and t.number != job.trial.number
-        ]
-        mine = (-job.accuracies[-1], job.candidate.hours, float(job.candidate.params))
-        return not last and trial_attrs.pareto_mask([mine, *(trial_attrs.objectives(t, rung) for t in others)])[0]
-
-    def _hand_back(self, job: Job) -> None:
-        """Ends a trial that was not finished, and queues its candidate: it goes on from its records and checkpoint."""
+    def _requeue(self, active: ActiveTrial) -> None:
+        """Fail an unfinished trial and queue its candidate, which then resumes from its records and checkpoint."""
+        trial = active.trial
+        retries = {trial_attrs.RETRIES: trial.user_attrs.get(trial_attrs.RETRIES, 0)}
         with suppress(UpdateFinishedTrialError, OSError, StorageInternalError):
-            trial_attrs.tell_failed(
-                self.study, job.trial, "the search was stopped while it was at work", permanent=False
-            )
-            self.study.enqueue_trial(
-                job.trial.params, user_attrs={trial_attrs.RETRIES: job.trial.user_attrs.get(trial_attrs.RETRIES, 0)}
-            )
+            trial_attrs.tell_failed(self.study, trial, "the search was stopped while it was running", permanent=False)
+            self.study.enqueue_trial(trial.params, user_attrs=retries)
 
-    def _explain_nothing(self) -> None:
-        if self.failed:
-            raise WorkerFailed(f"no candidate could be trained: {self.failed[-1]}")
+    # Messages
+
+    def _explain_end(self) -> None:
+        """Say why the search ends before it has all trials."""
+        if len(self.failures) >= MAX_CONSECUTIVE_FAILURES:
+            self.display.say(f"the search ends: {len(self.failures)} consecutive trainings failed")
+        elif self.deadline.has_passed():
+            num_trained = sum(map(trial_attrs.is_trained, self.trials()))
+            self.display.say(f"the search ends at --timeout with {num_trained} trained candidates")
+        elif self.proposals.exhausted:
+            number = self.proposals.max_misses
+            self.display.say(f"the search ends: the last {number} proposals were over the budget or duplicates")
+
+    def _raise_reason(self) -> None:
+        """Raise the reason why not a single candidate was trained."""
+        if self.failures:
+            raise WorkerFailed(f"no candidate could be trained: {self.failures[-1]}")
         if self.too_long:
-            what = f"--timeout leaves no time for a winner: {self.too_long[0]}"
-            raise InputError(f"{what}; give more time, or --finalists 0")
+            raise InputError(f"--timeout is too short: {self.too_long[0]}; use a longer one, or --finalists 0")
         if not self.proposals.rejections:
-            raise NothingFits("there was no time for a single candidate: give a longer --timeout")
-        most = max(set(self.proposals.rejections), key=self.proposals.rejections.count)
-        number = len(self.proposals.rejections)
-        raise NothingFits(f"none of {number} candidates is inside the budget; most often: {most}")
+            raise NothingFits("--timeout is too short for a single candidate; use a longer one")
+        rejections = self.proposals.rejections
+        reason = max(set(rejections), key=rejections.count)
+        raise NothingFits(f"none of {len(rejections)} candidates is within the budget; most frequent reason: {reason}")
 
-    # what is said
-
-    def _report(self, number: int, progress: Progress) -> None:
-        job = self.jobs.get(number)
-        if job is None:
-            return
+    def _on_progress(self, active: ActiveTrial, progress: Progress) -> None:
         if progress.warning:
-            self.display(replace(progress, task=job.candidate.spec))
+            self.display(replace(progress, task=active.candidate.spec))
             return
-        try:
-            everything = self.trials()
-        except StorageInternalError:  # a line of progress is not worth an end
-            return
-        done = [trial for trial in everything if trial_attrs.is_trained(trial)]
-        refused = sum(map(trial_attrs.is_infeasible, everything))
-        note = f"{refused} of {len(done) + refused} proposals over the budget" if refused else ""
-        with suppress(IndexError):
-            told = trial_attrs.rung_accuracies(trial_attrs.ranked(done)[0])
-            epochs = self.search.rungs.benchmarks[len(told) - 1].recipe.epochs
-            note = f"best {told[-1]:.2f} after {epochs} epoch(s){', ' * bool(note)}{note}"
-        self.display(Progress("candidates", len(done), self.search.trials, note))
-
-
-def describe_plan(search: SearchSettings) -> str:
-    """One line that says what is about to be done."""
-    budget = search.benchmark.budget
-    epochs = ", ".join(str(rung.recipe.epochs) for rung in search.rungs.benchmarks)
-    limits = f"{budget.max_params:,} parameters and {format_hours(budget.max_hours)} each"
-    text = f"{search.name} on {search.device}: {search.trials} candidates within {limits}, trained for {epochs} epochs"
-    first = 2 * search.rungs.reduction_factor
-    return text + (f"; the first {first} stop at the first of these" if len(search.rungs) > 1 else "")
+        with suppress(StorageInternalError):  # progress is not worth ending the search
+            self.display(overall_progress(self.search, self.trials()))

@@ -12,15 +12,16 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from benchmarks.datasets.cache import CachedDataset, prepare
+from benchmarks.datasets.cache import CachedDataset
+from benchmarks.datasets.prepare import prepare_dataset
 from benchmarks.definition.benchmark import Benchmark, Budget, DatasetConfig
 from benchmarks.definition.recipe import Recipe
-from benchmarks.execution.local import CHILD_ENVIRONMENT
+from benchmarks.execution.environment import WORKER_ENVIRONMENT
 from benchmarks.execution.signals import STOP_SIGNALS
 
 ROOT = Path(__file__).parent.parent
 
-for variable, value in CHILD_ENVIRONMENT.items():  # read when torch is imported, so before that
+for variable, value in WORKER_ENVIRONMENT.items():  # read when torch is imported, so before that
     os.environ.setdefault(variable, value)
 for number in STOP_SIGNALS:  # what nohup, or a shell's &, starts ignores some of them; tests send them all
     if signal.getsignal(number) is signal.SIG_IGN:
@@ -39,7 +40,7 @@ def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(autouse=True)
 def _no_progress_however_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a command prints is not to depend on how busy the machine is."""
-    monkeypatch.setattr("benchmarks.execution.progress.PLAIN_EVERY", 1e9)
+    monkeypatch.setattr("benchmarks.execution.progress.PLAIN_LINE_INTERVAL", 1e9)
 
 
 @pytest.fixture(scope="session")
@@ -53,7 +54,7 @@ def tiny() -> Benchmark:
 @pytest.fixture(scope="session")
 def digits(cache_home: Path, tiny: Benchmark) -> CachedDataset:
     """scikit-learn's digits, decoded."""
-    return prepare(tiny.data, None)
+    return prepare_dataset(tiny.data, None)
 
 
 @pytest.fixture

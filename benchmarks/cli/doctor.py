@@ -14,9 +14,9 @@ from platformdirs import user_cache_path
 
 from arch.errors import InputError
 from benchmarks.definition.versions import commit, installed_version, versions
-from benchmarks.execution import local
 from benchmarks.execution.device import resolve_device
 from benchmarks.execution.executor import WorkerFailed
+from benchmarks.execution.local import LocalExecutor
 from benchmarks.execution.progress import Report
 from benchmarks.records.lock import FolderLock
 from benchmarks.records.store import RecordStore
@@ -121,12 +121,12 @@ def _try(topic: str, describe: Callable[[], str]) -> Finding:
 
 
 def _describe_device(device: str, report: Report) -> str:
-    description: str = local.call("benchmarks.cli.self_test:describe_device", report, resolve_device(device))
+    description: str = LocalExecutor().call("benchmarks.cli.self_test:describe_device", report, resolve_device(device))
     return description
 
 
 def _run_self_test(device: str, report: Report) -> str:
     with TemporaryDirectory() as folder:
         function = "benchmarks.cli.self_test:run_self_test"
-        result: str = local.call(function, report, resolve_device(device), Path(folder))
+        result: str = LocalExecutor().call(function, report, resolve_device(device), Path(folder))
     return result

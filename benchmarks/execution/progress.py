@@ -1,4 +1,4 @@
-"""What long work says while it runs: bars with the time left on a terminal, plain lines elsewhere."""
+"""Progress of long work: bars with the remaining time on a terminal, plain lines elsewhere."""
 
 import sys
 import time
@@ -12,26 +12,26 @@ from typing import Self
 
 @dataclass(frozen=True)
 class Progress:
-    """`done` of `total` pieces of a task, and a few words on how it goes."""
+    """The state of a task: `done` of `total` units of work are complete."""
 
     task: str
     done: int
     total: int
-    note: str = ""
-    warning: str = ""  # a line that stays, and all that there is to say this time
+    note: str = ""  # shown after the count, such as the latest accuracy
+    warning: str = ""  # printed as a line of its own; the other fields except `task` are then ignored
 
 
 Report = Callable[[Progress], None]
 
-PLAIN_EVERY = 10.0  # seconds between two plain lines of one task
+PLAIN_LINE_INTERVAL = 10.0  # seconds between two lines of progress where there is no terminal
 
 
 def silent(progress: Progress) -> None:
-    """A `Report` that says nothing."""
+    """Ignore progress; a `Report`."""
 
 
 class Display:
-    """Shows `Progress` on standard error, so that standard output stays clean for results."""
+    """Shows `Progress` on standard error, because standard output is for results."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -50,9 +50,9 @@ class Display:
             console=self._console,
             transient=True,
         )
-        self._bar: tuple[int, int] | None = None
-        self._started = self._spoken = time.monotonic()
-        self._total = self._first = 0
+        self._bar: tuple[int, int] | None = None  # rich's task id, and the total
+        self._started = self._last_line = time.monotonic()
+        self._total = self._done_at_start = 0
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -66,12 +66,12 @@ class Display:
             self._bars.stop()
 
     def say(self, line: str) -> None:
-        """One line that stays. What nobody can be told, such as on a full disk, ends no work."""
+        """Print a line that stays. A failing output, such as a log on a full disk, does not end the work."""
         with suppress(OSError):
             self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def ask(self, question: str, choices: Sequence[str]) -> str | None:
-        """One of the choices, from a person; None where nobody is there to answer."""
+        """Ask the user for one of the choices. Return None if there is no terminal to ask on."""
         if not (self._console.is_terminal and sys.stdin is not None and sys.stdin.isatty()):
             return None
         from rich.prompt import Prompt
@@ -86,12 +86,12 @@ class Display:
         if progress.warning:
             self.say(f"warning: {progress.task}: {progress.warning}")
             return
-        if progress.total != self._total:  # another piece of work, whose time left is told by its own pace
-            self._total, self._first, self._started = progress.total, progress.done, time.monotonic()
+        if progress.total != self._total:  # another task, whose remaining time follows from its own speed
+            self._total, self._done_at_start, self._started = progress.total, progress.done, time.monotonic()
         if self._console.is_terminal:
             self._draw(progress)
-        elif time.monotonic() - self._spoken >= PLAIN_EVERY:
-            self._spoken = time.monotonic()
+        elif time.monotonic() - self._last_line >= PLAIN_LINE_INTERVAL:
+            self._last_line = time.monotonic()
             with suppress(OSError):
                 print(self._line(progress), file=sys.stderr, flush=True)
 
@@ -104,7 +104,7 @@ class Display:
 
     def _line(self, progress: Progress) -> str:
         elapsed = time.monotonic() - self._started
-        done = progress.done - self._first
-        left = elapsed / done * (progress.total - progress.done) if done else 0.0
-        eta = f", about {timedelta(seconds=round(left))} left" if done else ""
+        done = progress.done - self._done_at_start
+        remaining = elapsed / done * (progress.total - progress.done) if done else 0.0
+        eta = f", about {timedelta(seconds=round(remaining))} left" if done else ""
         return f"{progress.task}: {progress.done}/{progress.total}{eta} {progress.note}".rstrip()

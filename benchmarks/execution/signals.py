@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and a closed terminal as a request to end soon: what runs keeps its state first."""
+"""Ctrl-C, SIGTERM and a closed terminal as requests to stop soon, after running work has saved its state."""
 
 import os
 import signal
@@ -9,79 +9,83 @@ from multiprocessing import Pipe
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-# to a command; its children answer to SIGTERM alone, which it sends them
+# Signals that ask a command to stop. Its workers respond only to SIGTERM, which the command sends to them.
 STOP_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 class Terminated(BaseException):
-    """The command was asked to end by a signal other than Ctrl-C."""
+    """A signal other than Ctrl-C asked the command to stop."""
 
 
 @contextmanager
 def raising_terminated() -> Iterator[None]:
-    """Within it a signal that would kill the process raises Terminated instead, wherever it is."""
+    """Raise `Terminated` wherever the code is when a signal arrives that would otherwise kill the process."""
 
-    def end(number: int, frame: FrameType | None) -> None:
+    def terminate(number: int, frame: FrameType | None) -> None:
         raise Terminated
 
-    before = {}
+    previous_handlers = {}
     if threading.current_thread() is threading.main_thread():
-        taken = [number for number in STOP_SIGNALS if signal.getsignal(number) is signal.SIG_DFL]
-        before = {number: signal.signal(number, end) for number in taken}
+        unhandled = [number for number in STOP_SIGNALS if signal.getsignal(number) is signal.SIG_DFL]
+        previous_handlers = {number: signal.signal(number, terminate) for number in unhandled}
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in previous_handlers.items():
             signal.signal(number, handler)
 
 
 class StopRequest:
-    """Within it the first of these signals is noted, and the second ends the work at once, as an exception.
+    """Context manager that records the first stop signal, and raises an exception at the second.
 
-    numbers: of the signals; those that the caller's caller has chosen to ignore, as `nohup` does, stay ignored.
-    patient: the second one is only noted too: for a child, which may be sent one by its parent and by a scheduler.
+    Outside of the main thread, where Python allows no signal handlers, it records nothing.
+
+    Args:
+        numbers: The stop signals. Those that the process ignores, as under `nohup`, stay ignored.
+        patient: Record all signals and raise nothing: for a worker, which may receive one from its command and
+            another from a scheduler.
     """
 
     def __init__(self, numbers: list[int], patient: bool = False) -> None:
         self.numbers, self.patient = numbers, patient
-        self.received = 0
-        self.receiver, self._sender = Pipe(duplex=False)  # to be waited for among other sources
+        self.received = 0  # number of the latest signal
+        self.receiver, self._sender = Pipe(duplex=False)  # `receiver` becomes ready when a signal arrives
         os.set_blocking(self._sender.fileno(), False)
-        self._before: dict[int, Any] = {}
-        self._wakeup_before: int | None = None
+        self._previous_handlers: dict[int, Any] = {}
+        self._previous_wakeup: int | None = None
 
     def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():  # in another thread Python allows no handlers
+        if threading.current_thread() is threading.main_thread():
             for number in self.numbers:
                 if signal.getsignal(number) is not signal.SIG_IGN:
-                    self._before[number] = signal.signal(number, self._note)
-            # the system's own handler writes to the pipe: one of Python's may have to wait until we no longer wait
-            self._wakeup_before = signal.set_wakeup_fd(self._sender.fileno(), warn_on_full_buffer=False)
+                    self._previous_handlers[number] = signal.signal(number, self._record)
+            # Python runs a handler only after a blocking system call has returned, so C code writes to the pipe
+            self._previous_wakeup = signal.set_wakeup_fd(self._sender.fileno(), warn_on_full_buffer=False)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._wakeup_before is not None:
-            signal.set_wakeup_fd(self._wakeup_before)
-        for number, handler in self._before.items():
+        if self._previous_wakeup is not None:
+            signal.set_wakeup_fd(self._previous_wakeup)
+        for number, handler in self._previous_handlers.items():
             signal.signal(number, handler)
         self.receiver.close()
         self._sender.close()
 
     def __call__(self) -> bool:
-        """Whether a request has come."""
+        """Return whether a signal has arrived."""
         return self.received != 0
 
     def drain(self) -> None:
-        """Takes what signals have written, once the receiver is ready, so that it is ready for the next ones only."""
+        """Empty the pipe, once `receiver` is ready, so that it becomes ready again only at the next signal."""
         os.read(self.receiver.fileno(), 4096)
 
     def error(self) -> BaseException:
-        """What the request is as an exception."""
+        """Return the exception that stands for the request."""
         return KeyboardInterrupt() if self.received == signal.SIGINT else Terminated()
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _record(self, number: int, frame: FrameType | None) -> None:
         if self.received and not self.patient:
             raise self.error()
         self.received = number

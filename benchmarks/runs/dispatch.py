@@ -1,4 +1,4 @@
-"""Execute one run: in this process, or through torchrun when several devices share each batch."""
+"""Execute one run in a worker process: directly, or through torchrun if several devices share each batch."""
 
 from benchmarks.execution.progress import Report
 from benchmarks.records.store import RunRecord
@@ -9,10 +9,14 @@ from benchmarks.training.distributed_context import SINGLE_PROCESS
 
 
 def execute_run(report: Report, run: Run) -> RunRecord:
-    """Trains and evaluates one run, going on from its checkpoint where there is one.
+    """Train and evaluate one run. Resume from its checkpoint, if there is one.
 
-    The final weights go to out/weights/<run>.safetensors, where they are wanted and there is room. SIGTERM keeps the
-    state and ends the training. Raises TrainingFailed and Stopped.
+    The final weights are written to out/weights/<run id>.safetensors if `run.keep_weights` is set and the disk has
+    room. SIGTERM saves the state and ends the training.
+
+    Raises:
+        TrainingFailed: If the loss diverges, or the checkpoint belongs to other versions or another run.
+        TrainingStopped: After SIGTERM.
     """
     if run.benchmark.recipe.world_size > 1:
         return run_with_torchrun(report, run)

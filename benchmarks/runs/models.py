@@ -1,98 +1,104 @@
-"""The nets of a run: the one that is trained, with what it starts from, and its teacher."""
+"""The networks of a run: the one that is trained, with its initial weights, and its teacher."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from arch.errors import InputError
-from arch.models import build
 from arch.net import ResidualNet
-from arch.spec import Architecture
 from arch.timm_net import TimmNet
 from benchmarks.definition.benchmark import Benchmark
+from benchmarks.definition.overrides import RunConfig
 from benchmarks.execution.progress import Progress, Report
+from benchmarks.records.paths import initial_weights_file
+from benchmarks.records.weights_file import digest_of, header_of
+from benchmarks.runs.run import Run
 from benchmarks.training.distillation import Distiller
 from benchmarks.training.models import fresh_model
 from benchmarks.training.weights import freeze, load_weights
-from benchmarks.records.weights_file import digest_of, header_of
-from benchmarks.definition.overrides import PREVIOUS, UNIFORM, RunConfig
-from benchmarks.runs.run import (Run)
-from benchmarks.records.paths import initial_file
 
 
-def starting_model(config: RunConfig, benchmark: Benchmark, out: Path) -> ResidualNet | TimmNet:
-    """What a run trains, as it is before.
+def initial_model(config: RunConfig, benchmark: Benchmark, out: Path) -> ResidualNet | TimmNet:
+    """Return the model of a run before its training, on the CPU.
 
-    out: the folder that keeps the weights it starts from. Raises InputError where these are missing or another net's,
-    and for unknown layers.
+    Args:
+        config: The architecture and the overrides.
+        benchmark: Gives the input shape and the number of classes.
+        out: The folder that contains the initial weights.
+
+    Raises:
+        InputError: If the initial weights are missing or do not fit the model, or a layer to freeze does not exist.
     """
-    net, overrides = fresh_model(config.architecture, benchmark), config.overrides
-    if overrides.weights:
-        weights = initial_file(out, overrides.weights)
-        _check_digest(weights, overrides.weights)
-        load_weights(net, weights, replace_classifier=True)
-    if overrides.frozen:
-        freeze(net, overrides.frozen)
-        if overrides.weights and not any(parameter.requires_grad for parameter in _classifier(net)):
+    model, overrides = fresh_model(config.architecture, benchmark), config.overrides
+    if overrides.initial_weights:
+        weights = initial_weights_file(out, overrides.initial_weights)
+        _check_digest(weights, overrides.initial_weights)
+        load_weights(model, weights, replace_classifier=True)
+    if overrides.frozen_layers:
+        freeze(model, overrides.frozen_layers)
+        if overrides.initial_weights and not any(parameter.requires_grad for parameter in _classifier(model)):
             raise InputError(
-                f"{', '.join(overrides.frozen)}: the classifier is a fresh one and cannot be left as it is"
+                f"{', '.join(overrides.frozen_layers)}: the classifier is new and cannot be frozen; freeze other layers"
             )
-    return net
+    return model
 
 
-def _classifier(net: ResidualNet | TimmNet) -> list[nn.Parameter]:
-    found = net.get_classifier()
-    layers = found if isinstance(found, tuple) else (found,)
+def _classifier(model: ResidualNet | TimmNet) -> list[nn.Parameter]:
+    classifier = model.get_classifier()
+    layers = classifier if isinstance(classifier, tuple) else (classifier,)
     return [parameter for layer in layers if isinstance(layer, nn.Module) for parameter in layer.parameters()]
 
 
 def _check_digest(weights: Path, digest: str) -> None:
-    """Raises InputError where a file is not the one that a spec names."""
-    if (found := digest_of(weights)) != digest:
-        raise InputError(f"{weights} holds other weights ({found}) than its name says: delete it")
+    """Raise InputError if the content of a file does not match the digest in a spec."""
+    if (actual := digest_of(weights)) != digest:
+        raise InputError(f"{weights} contains other weights (digest {actual}) than its name says; delete it")
 
 
-def _check_run(weights: Path, run: str) -> None:
-    """Raises InputError where a file does not hold what this run has left."""
-    if header_of(weights).get("run_id") != run:
-        raise InputError(f"{weights} holds the weights of another run: delete it, and its run is made again")
+def _check_run_id(weights: Path, run_id: str) -> None:
+    """Raise InputError if a file does not contain the weights of this run."""
+    if header_of(weights).get("run_id") != run_id:
+        raise InputError(f"{weights} contains the weights of another run; delete it, and its run is trained again")
 
 
-def distiller_of(run: Run, device: str) -> Distiller | None:
-    """What a run learns from beside the labels, its teacher on the device.
+def load_distiller(run: Run, device: str) -> Distiller | None:
+    """Return the distiller of a run with its teacher on the device, or None if the run learns from labels only.
 
-    Raises InputError where the teacher's weights do not fit or are missing.
+    Raises:
+        InputError: If the teacher's weights are missing or do not fit.
     """
-    taught, teacher = run.overrides.distillation, run.overrides.teacher
-    if taught is None:
+    settings, teacher = run.overrides.distillation, run.overrides.teacher
+    if settings is None:
         return None
-    net = None
+    model = None
     if teacher is not None:
-        weights = run.weights_of(teacher)
+        weights = run.weights_file(teacher)
         if teacher.is_trained and not weights.exists():
-            raise InputError(f"its teacher {teacher} seed {run.seed} failed, or left no weights: {weights}")
+            raise InputError(f"its teacher {teacher} seed {run.seed} failed, or its weights are missing: {weights}")
         if teacher.is_trained:
-            _check_run(weights, run.id_of(teacher))
-        net = _teacher(teacher, weights, run.benchmark).to(device)
-    return Distiller(taught, net, run.recipe.epochs)
+            _check_run_id(weights, run.id_for(teacher))
+        model = _load_teacher(teacher, weights, run.benchmark).to(device)
+    return Distiller(settings, model, run.recipe.epochs)
 
 
-def _teacher(config: RunConfig, weights: Path, benchmark: Benchmark) -> ResidualNet | TimmNet:
+def _load_teacher(config: RunConfig, weights: Path, benchmark: Benchmark) -> ResidualNet | TimmNet:
     if not config.is_trained:
-        _check_digest(weights, config.overrides.weights)
-    net = fresh_model(config.architecture, benchmark)
-    load_weights(net, weights, replace_classifier=False)
-    return net
+        _check_digest(weights, config.overrides.initial_weights)
+    model = fresh_model(config.architecture, benchmark)
+    load_weights(model, weights, replace_classifier=False)
+    return model
 
 
-def check_starts(report: Report, configs: Sequence[RunConfig], benchmark: Benchmark, out: Path) -> None:
-    """Raises InputError where weights that a net starts from, or is taught by untrained, are not for it."""
+def check_initial_weights(report: Report, configs: Sequence[RunConfig], benchmark: Benchmark, out: Path) -> None:
+    """Load the initial weights of each config, and those of its teacher if that is not trained.
+
+    Raises:
+        InputError: If weights are missing or do not fit, or a layer to freeze does not exist.
+    """
     for number, config in enumerate(configs):
         report(Progress("reading weights", number, len(configs)))
-        starting_model(config, benchmark, out)
+        initial_model(config, benchmark, out)
         teacher = config.overrides.teacher
         if teacher is not None and not teacher.is_trained:
-            _teacher(teacher, initial_file(out, teacher.overrides.weights), benchmark)
+            _load_teacher(teacher, initial_weights_file(out, teacher.overrides.initial_weights), benchmark)

@@ -1,4 +1,4 @@
-"""`Run`: one run to do, as data that can be sent to a child process; how its end is recorded. Knows no torch."""
+"""`Run`: one training as data that can be sent to a worker process, and how its outcome is recorded."""
 
 import errno
 import shutil
@@ -7,25 +7,26 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from benchmarks.definition.benchmark import Benchmark, Split, identify
 from benchmarks.budget.verdict import Verdict
-from benchmarks.execution.local import WorkerFailed
-from benchmarks.records.paths import checkpoint_folder, initial_file, kept_file
-from benchmarks.records.store import FailedRun, RunRecord, RecordStore, make_run_id
-from benchmarks.datasets.cache import WHOLE, CachedDataset
-from benchmarks.training.compile_mode import CompileMode
-from benchmarks.definition.recipe import Recipe
+from benchmarks.datasets.cache import CachedDataset
+from benchmarks.datasets.subsets import ALL_IMAGES
+from benchmarks.definition.benchmark import Benchmark, Split, identify
 from benchmarks.definition.overrides import RunConfig, TrainingOverrides
+from benchmarks.definition.recipe import Recipe
+from benchmarks.execution.executor import WorkerFailed
+from benchmarks.records.paths import checkpoint_folder, initial_weights_file, run_file
+from benchmarks.records.store import FailedRun, RecordStore, RunRecord, make_run_id
+from benchmarks.training.compile_mode import CompileMode
 
-START_SECONDS = 600.0  # that any run may take to start, to compile, to wait for a disk
-PATIENCE = 5.0  # times the predicted hours, after which a run hangs
+STARTUP_SECONDS = 600.0  # allowance in the time limit for the start, compilation and a slow disk
+HANG_TIMEOUT_FACTOR = 5.0  # the time limit is this multiple of the predicted hours
 
-IfChanged = Literal["resume", "restart", "stop"]  # what to do where a training was begun on other versions or devices
+IfChanged = Literal["resume", "restart", "stop"]  # what to do if the versions or the device of a checkpoint differ
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run to do: a config under a benchmark with a seed, and what is known of it already."""
+    """One training: a config under a benchmark with a seed, and what is known about it in advance."""
 
     config: RunConfig
     benchmark: Benchmark
@@ -37,77 +38,77 @@ class Run:
     params: int
     macs: int
     predicted_hours: float
-    compile_mode: CompileMode = "eager"  # how the fastest of those measured runs the net
-    runs_per_device: int = 1  # how many runs train on the device at once
+    compile_mode: CompileMode = "eager"  # the fastest of those that the budget check measured
+    runs_per_device: int = 1
     split: Split = "test"
     if_changed: IfChanged = "stop"
     keep_weights: bool = True
 
     @property
     def spec(self) -> str:
-        """With its overrides."""
+        """The spec with the training overrides."""
         return str(self.config)
 
     @property
     def overrides(self) -> TrainingOverrides:
-        """What is done beside its architecture."""
+        """The training overrides of the config."""
         return self.config.overrides
 
     @property
     def definition(self) -> dict[str, Any]:
-        """What the benchmark id is a hash of."""
+        """The content of which the benchmark id is a hash."""
         return self.benchmark.definition(self.data.fingerprint, self.device.partition(":")[0], self.split)
 
     @property
     def id(self) -> str:
-        """See `benchmarks.records.store.unit_id`."""
-        return make_run_id(self.key, self.seed, identify(self.definition))
+        """See `benchmarks.records.store.make_run_id`."""
+        return self.id_for(self.config)
 
     @property
     def key(self) -> str:
-        """See `benchmarks.definition.overrides.setup_key`."""
+        """See `benchmarks.definition.overrides.config_key`."""
         return self.config.key
 
     @property
     def recipe(self) -> Recipe:
-        """The benchmark's, over as many epochs as its overrides says."""
+        """The benchmark's recipe with the number of epochs that the overrides require."""
         data = self.benchmark.data
-        if not self.overrides.updates:  # whose number alone has to do with the images
-            return self.overrides.recipe(self.benchmark.recipe)
-        images, all_images = (self.data.counts(data, part)[0] for part in (self.overrides.fraction, WHOLE))
-        return self.overrides.recipe(self.benchmark.recipe, images, all_images)
+        if not self.overrides.equal_updates:  # only equal updates depend on the number of images
+            return self.overrides.adjust_recipe(self.benchmark.recipe)
+        images, all_images = (self.data.counts(data, part)[0] for part in (self.overrides.data_fraction, ALL_IMAGES))
+        return self.overrides.adjust_recipe(self.benchmark.recipe, images, all_images)
 
-    def id_of(self, config: RunConfig) -> str:
-        """Of the run of another config with the same seed."""
+    def id_for(self, config: RunConfig) -> str:
+        """Return the id of the run of another config with the same seed under the same benchmark."""
         return make_run_id(config.key, self.seed, identify(self.definition))
 
-    def weights_of(self, config: RunConfig) -> Path:
-        """The file with a net as it is after its training, or without one: what this run's teacher is."""
+    def weights_file(self, config: RunConfig) -> Path:
+        """Return the file with the weights of a teacher: those after its training, if it is trained."""
         if config.is_trained:
-            return kept_file(self.out, "weights", self.id_of(config))
-        return initial_file(self.out, config.overrides.weights)
+            return run_file(self.out, "weights", self.id_for(config))
+        return initial_weights_file(self.out, config.overrides.initial_weights)
 
     @property
-    def needed(self) -> list[Path]:
-        """The files that it starts from."""
-        start, teacher = self.overrides.weights, self.overrides.teacher
-        files = [initial_file(self.out, start)] if start else []
-        return files + ([self.weights_of(teacher)] if teacher else [])
+    def required_files(self) -> list[Path]:
+        """The weights that the training starts from and those of its teacher, if there are any."""
+        digest, teacher = self.overrides.initial_weights, self.overrides.teacher
+        files = [initial_weights_file(self.out, digest)] if digest else []
+        return files + ([self.weights_file(teacher)] if teacher else [])
 
     @property
-    def checkpoint(self) -> Path:
-        """The folder from which an unfinished training goes on."""
+    def checkpoint_folder(self) -> Path:
+        """The folder with the state of an unfinished training."""
         return checkpoint_folder(self.out, self.id)
 
-    def kept(self, what: Literal["weights", "predictions"]) -> Path:
-        """The file with what the final epoch leaves beside its record."""
-        return kept_file(self.out, what, self.id)
+    def output_file(self, kind: Literal["weights", "predictions"]) -> Path:
+        """Return the file with the weights or the predictions of the final epoch."""
+        return run_file(self.out, kind, self.id)
 
 
 def cost_fields(verdict: Verdict) -> dict[str, Any]:
-    """The fields of a run that a verdict knows: of a spec of ours that is inside its budget, and was timed."""
-    assert verdict.hours is not None  # the image counts are known, so a passing verdict has been timed
-    assert verdict.cost.macs is not None  # and our own models can always be counted
+    """Return the fields of `Run` that follow from the passing verdict on one of our own specs."""
+    assert verdict.hours is not None  # the image counts are known, so a passing verdict includes hours
+    assert verdict.cost.macs is not None  # our own models can always be counted
     return {
         "params": verdict.cost.params,
         "macs": verdict.cost.macs,
@@ -117,29 +118,32 @@ def cost_fields(verdict: Verdict) -> dict[str, Any]:
 
 
 def default_time_limit(predicted_hours: float, runs_per_device: int) -> float:
-    """Seconds that no run takes that does not hang."""
-    return START_SECONDS + PATIENCE * 3600 * predicted_hours * runs_per_device
+    """Return the seconds after which a run is considered hung."""
+    return STARTUP_SECONDS + HANG_TIMEOUT_FACTOR * 3600 * predicted_hours * runs_per_device
 
 
 def record_outcome(store: RecordStore, run: Run, outcome: RunRecord | Exception) -> None:
-    """Keeps how a run ended. With a result its training's state is needed no more; on a full disk that makes the room.
+    """Append a run's record or failure to the store, and delete the checkpoint of a run that has a record.
 
-    Raises OSError where it cannot be written.
+    On a full disk, deleting the checkpoint first makes room for the record.
+
+    Raises:
+        OSError: If the record cannot be written.
     """
     if isinstance(outcome, Exception):
-        store.append(_failure(run, outcome))
+        store.append(_failed_run(run, outcome))
         return
     try:
         store.append(outcome)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not run.checkpoint.exists():
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not run.checkpoint_folder.exists():
             raise
-        shutil.rmtree(run.checkpoint, ignore_errors=True)
+        shutil.rmtree(run.checkpoint_folder, ignore_errors=True)
         store.append(outcome)
-    shutil.rmtree(run.checkpoint, ignore_errors=True)
+    shutil.rmtree(run.checkpoint_folder, ignore_errors=True)
 
 
-def _failure(run: Run, error: Exception) -> FailedRun:
+def _failed_run(run: Run, error: Exception) -> FailedRun:
     return FailedRun(
         spec=run.spec,
         key=run.key,

@@ -1,81 +1,94 @@
-"""How many trainings share a GPU best: one small net does not fill a big one. Found by measuring; the parent's side."""
+"""Choose how many runs train on a GPU at once, by measuring: one small network does not keep a large GPU busy.
+
+`python -m benchmarks.runs.runs_per_device resnet8 resnet18` prints the throughput for several numbers.
+"""
 
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
 
-from benchmarks.execution import local
-from benchmarks.definition.benchmark import get_benchmark
 from benchmarks.budget.verdict import Verdict
+from benchmarks.datasets.prepare import prepare_dataset
+from benchmarks.definition.config_parser import read_run_config
+from benchmarks.definition.registry import get_benchmark
 from benchmarks.execution.device import resolve_device
+from benchmarks.execution.local import LocalExecutor
 from benchmarks.execution.progress import Progress, Report
-from benchmarks.datasets.cache import prepare
-from benchmarks.definition.overrides import read_run_config
+from benchmarks.execution.worker_process import PROCESS_CONTEXT
 from benchmarks.runs.run import Run
 
-NUMBERS = (2, 4, 8)  # tried one after the other, as long as each is worth it
-WORTH = 1.1  # times the images/s of all together that a larger number has to bring
-MEMORY_SHARE = 0.8  # of the device's memory that all together may take
+CANDIDATES = (2, 4, 8)  # numbers of runs per device, tried in this order while each is fast enough
+MIN_SPEEDUP = 1.1  # total images/s relative to the next smaller number
+MEMORY_SHARE = 0.8  # of the device's free memory, for all runs together
 
 
-def best_number(run: Run, verdict: Verdict, runs: int, report: Report) -> int:
-    """How many of `runs` trainings like `run`'s to run at once.
+def best_runs_per_device(run: Run, verdict: Verdict, num_runs: int, report: Report) -> int:
+    """Return how many of `num_runs` runs like `run` should train on the device at once.
 
-    1 on a CPU, whose cores one training uses already (measured: benchmarks/results/), and for a single run.
+    The answer is 1 on a CPU, whose cores one training keeps busy (measured: benchmarks/results/), and for a single run.
+
+    Args:
+        run: The run that takes most memory.
+        verdict: The budget check of its model, with the throughput of one training.
+        num_runs: The number of runs to come.
+        report: Receives the progress of the measurements.
     """
-    if not run.device.startswith("cuda") or runs == 1 or verdict.throughput is None:
+    if not run.device.startswith("cuda") or num_runs == 1 or verdict.throughput is None:
         return 1
-    best, speed = 1, verdict.throughput.training.median
-    peak = verdict.throughput.peak_memory or 0
-    for number in (number for number in NUMBERS if number <= runs):
-        report(Progress("timing trainings side by side", NUMBERS.index(number), len(NUMBERS), f"{number} at once"))
-        together = measure(run, number, peak)
-        if together < WORTH * speed:
+    best, best_throughput = 1, verdict.throughput.training.median
+    peak_memory = verdict.throughput.peak_memory or 0
+    for number in (number for number in CANDIDATES if number <= num_runs):
+        task, note = "measuring runs per device", f"{number} at once"
+        report(Progress(task, CANDIDATES.index(number), len(CANDIDATES), note))
+        throughput = measure_throughput(run, number, peak_memory)
+        if throughput < MIN_SPEEDUP * best_throughput:
             break
-        best, speed = number, together
+        best, best_throughput = number, throughput
     return best
 
 
-def measure(run: Run, number: int, peak: int) -> float:
-    """Images/s of so many trainings together; 0 where they do not fit.
+def measure_throughput(run: Run, number: int, peak_memory: int) -> float:
+    """Return the images/s of `number` trainings at once, added up; 0 if they do not fit on the device.
 
-    peak: bytes that one takes at its highest.
+    Args:
+        run: What to train.
+        number: The number of trainings.
+        peak_memory: Bytes that one training takes at its peak.
     """
-    meeting = local.CONTEXT.Barrier(number)
-    arguments: list[tuple[Any, ...]] = [(run, meeting, MEMORY_SHARE / number, peak)] * number
-    together = 0.0
-    for _, outcome in local.call_each("benchmarks.runs.shared_device_timing:images_per_second", arguments, number, _ignore):
-        if not isinstance(outcome, float):  # leaving ends the others, which would wait for it
-            print(f"{number} trainings side by side cannot run: {outcome}", file=sys.stderr)
-            return 0.0
-        together += outcome
-    return together
-
-
-def _ignore(number: int, progress: Progress) -> None:
-    """Nothing of it is worth saying."""
+    barrier = PROCESS_CONTEXT.Barrier(number)
+    function = "benchmarks.runs.shared_device_timing:images_per_second"
+    total = 0.0
+    with LocalExecutor().session(number) as session:
+        for _ in range(number):
+            session.submit(function, run, barrier, MEMORY_SHARE / number, peak_memory)
+        while futures := session.wait():
+            for future in futures:
+                if isinstance(future.outcome, Exception):  # leaving the session ends the others, which would wait
+                    print(f"{number} runs per device are not possible: {future.outcome}", file=sys.stderr)
+                    return 0.0
+                total += future.outcome
+    return total
 
 
 def main() -> None:
-    """Prints the images/s of several numbers of trainings: `python -m benchmarks.runs.runs_per_device resnet8 resnet18`."""
+    """Print a table of throughputs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("specs", nargs="+")
     parser.add_argument("--benchmark", default="cifar100")
     parser.add_argument("--data", type=Path)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--numbers", type=int, nargs="+", default=[1, *NUMBERS])
+    parser.add_argument("--numbers", type=int, nargs="+", default=[1, *CANDIDATES])
     options = parser.parse_args()
     benchmark = get_benchmark(options.benchmark)
-    cached, device = prepare(benchmark.data, options.data), resolve_device(options.device)
-    print("| spec | trainings | img/s together | against one |", "|:--|--:|--:|--:|", sep="\n")
+    dataset, device = prepare_dataset(benchmark.data, options.data), resolve_device(options.device)
+    print("| spec | runs per device | total images/s | relative to 1 run |", "|:--|--:|--:|--:|", sep="\n")
     for spec in options.specs:
-        run = Run(read_run_config(spec, benchmark.baseline), benchmark, 0, cached, device, Path(), spec, 0, 0, 0.0)
-        alone = measure(run, 1, 0)
+        run = Run(read_run_config(spec, benchmark.baseline), benchmark, 0, dataset, device, Path(), spec, 0, 0, 0.0)
+        single = measure_throughput(run, 1, 0)
         for number in options.numbers:
-            together = alone if number == 1 else measure(run, number, 0)
-            ratio = f"{together / alone:.2f}" if alone else ""
-            print(f"| {spec} | {number} | {together:,.0f} | {ratio} |", flush=True)
+            total = single if number == 1 else measure_throughput(run, number, 0)
+            ratio = f"{total / single:.2f}" if single else ""
+            print(f"| {spec} | {number} | {total:,.0f} | {ratio} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""One of several trainings that are timed while they share a device; the child's side of `benchmarks.runs.runs_per_device`."""
+"""Time one of several trainings that share a device. `benchmarks.runs.runs_per_device` starts them."""
 
 import time
 from collections.abc import Callable
@@ -7,53 +7,59 @@ from typing import Any
 import torch
 
 from benchmarks.budget.memory import free_memory
-from benchmarks.training.models import distiller_to_time
-from benchmarks.training.models import fresh_model
 from benchmarks.execution.progress import Report
-from benchmarks.training.step import TrainingStep, random_images
-from benchmarks.training.trainer import make_deterministic, train_epoch
 from benchmarks.runs.run import Run
+from benchmarks.training.models import distiller_for_timing, fresh_model
+from benchmarks.training.step import StepOptions, TrainingStep, random_images
+from benchmarks.training.trainer import make_deterministic, train_epoch
 
-PATIENCE = 180.0  # seconds that all have to be ready within
-SECONDS = 3.0  # that are timed
-STEPS = 20  # between two looks at the clock
+BARRIER_TIMEOUT = 180.0  # seconds within which all trainings must reach each barrier
+MEASURED_SECONDS = 3.0
+STEPS_PER_CHECK = 20  # training steps between two looks at the clock
 
 
-def images_per_second(report: Report, run: Run, meeting: Any, share: float, peak: int) -> float:
-    """Trains on random images while the others do, and returns its own speed.
+def images_per_second(report: Report, run: Run, barrier: Any, memory_share: float, peak_memory: int) -> float:
+    """Train on random images at the same time as the other processes, and return this process's images/s.
 
-    meeting: a barrier for all of them. share, peak: the part of the free memory that one may take, and bytes it takes.
-    Raises MemoryError where they do not fit; nobody waits for one that cannot go on.
+    Args:
+        report: Receives nothing.
+        run: What to train.
+        barrier: A `multiprocessing.Barrier` of all processes. It is broken if this one fails, so that none waits.
+        memory_share: The part of the device's free memory that this training may take.
+        peak_memory: Bytes that the training takes at its peak.
+
+    Raises:
+        MemoryError: If the trainings do not fit on the device.
     """
     try:
-        if peak > share * free_memory(run.device):
-            raise MemoryError("they do not fit side by side")
-        meeting.wait(PATIENCE)  # before anybody takes memory
-        train_once = _prepared(run)
-        meeting.wait(PATIENCE)
-        started, seen = time.perf_counter(), 0
-        while time.perf_counter() < started + SECONDS:
-            seen += train_once()
-        speed = seen / (time.perf_counter() - started)
-        meeting.wait(PATIENCE)  # before anybody leaves the device to the others
+        if peak_memory > memory_share * free_memory(run.device):
+            raise MemoryError("they do not fit in the device's memory")
+        barrier.wait(BARRIER_TIMEOUT)  # before any process takes memory
+        train_steps = _prepare(run)
+        barrier.wait(BARRIER_TIMEOUT)
+        started, num_images = time.perf_counter(), 0
+        while time.perf_counter() < started + MEASURED_SECONDS:
+            num_images += train_steps()
+        throughput = num_images / (time.perf_counter() - started)
+        barrier.wait(BARRIER_TIMEOUT)  # before any process leaves the device to the others
     except BaseException:
-        meeting.abort()
+        barrier.abort()
         raise
-    return speed
+    return throughput
 
 
-def _prepared(run: Run) -> Callable[[], int]:
-    """Trains on a few batches, waits for the device, and returns the number of images; warmed up."""
+def _prepare(run: Run) -> Callable[[], int]:
+    """Return a function that trains a few steps, waits for the device and returns the number of images; warmed up."""
     make_deterministic()
     data, recipe, device = run.benchmark.data, run.benchmark.recipe, torch.device(run.device)
     model = fresh_model(run.config.architecture, run.benchmark).to(device).to(memory_format=torch.channels_last)
-    distiller = distiller_to_time(run.config, run.benchmark, device)
-    step = TrainingStep(model, recipe, 1000, run.compile_mode, distiller=distiller)
+    distiller = distiller_for_timing(run.config, run.benchmark, device)
+    step = TrainingStep(model, recipe, 1000, StepOptions(run.compile_mode, distiller=distiller))
     generator = torch.Generator(device).manual_seed(0)
-    split = random_images(STEPS * recipe.batch_size, data.input_shape, data.num_classes, generator)
+    split = random_images(STEPS_PER_CHECK * recipe.batch_size, data.input_shape, data.num_classes, generator)
 
-    def train_once() -> int:
-        return train_epoch(step, split, STEPS)[2]
+    def train_steps() -> int:
+        return train_epoch(step, split, STEPS_PER_CHECK)[2]
 
-    train_once()
-    return train_once
+    train_steps()
+    return train_steps

@@ -1,4 +1,4 @@
-"""One training on several devices of one computer: torchrun starts a process for each, which share every batch."""
+"""Train one run on several devices of one computer: torchrun starts a process per device, which share every batch."""
 
 import json
 import os
@@ -17,39 +17,41 @@ from benchmarks.execution.progress import Progress, Report
 from benchmarks.records.store import RunRecord
 from benchmarks.runs.run import Run
 
-LAST_LINES = 20  # of what torchrun said, kept for the record of a failure
+MAX_LINES_IN_ERROR = 20  # of torchrun's output
 
 
 class TorchrunFailed(RuntimeError):
-    """One of the processes ended without a result; its last words follow the first line."""
+    """One of the processes failed. The message is its error, followed by the last lines of the output."""
 
 
 def run_with_torchrun(report: Report, run: Run) -> RunRecord:
-    """As `benchmarks.runs.train_run.run`, with as many processes as the recipe's context size, each on its part of every batch.
+    """Train a run in as many processes as the recipe's world size. The state is saved at the end of an epoch.
 
-    State is kept at the end of an epoch. Raises TorchrunFailed with the first error of any process.
+    Raises:
+        TorchrunFailed: With the first error of any process.
     """
     with TemporaryDirectory() as folder:
-        task, answer = Path(folder, "run.json"), Path(folder, "result.json")
-        task.write_bytes(TypeAdapter(Run).dump_json(run))
+        run_file, record_file = Path(folder, "run.json"), Path(folder, "record.json")
+        run_file.write_bytes(TypeAdapter(Run).dump_json(run))
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-        processes = ["--nproc-per-node", str(run.benchmark.recipe.world_size), "-m", __name__, str(task), str(answer)]
+        script = ["--nproc-per-node", str(run.benchmark.recipe.world_size), "-m", __name__]
         with subprocess.Popen(
-            [*torchrun, *processes], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            [*torchrun, *script, str(run_file), str(record_file)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         ) as process:
             assert process.stdout is not None
-            said = [line for line in process.stdout if not _told(line, report)]
-        if not answer.exists():
-            error = next(
-                (line for line in said if line.startswith("error: ")), "error: a process ended without a word\n"
-            )
-            raise TorchrunFailed("".join([error.removeprefix("error: "), *said[-LAST_LINES:]]))
-        result: RunRecord = TypeAdapter(RunRecord).validate_json(answer.read_bytes())
-        return result
+            output = [line for line in process.stdout if not _forward_progress(line, report)]
+        if not record_file.exists():
+            error = next((line for line in output if line.startswith("error: ")), "error: a process ended silently\n")
+            raise TorchrunFailed("".join([error.removeprefix("error: "), *output[-MAX_LINES_IN_ERROR:]]))
+        record: RunRecord = TypeAdapter(RunRecord).validate_json(record_file.read_bytes())
+        return record
 
 
-def _told(line: str, report: Report) -> bool:
-    """Passes a line of progress on; False for any other line."""
+def _forward_progress(line: str, report: Report) -> bool:
+    """Report a line that contains progress. Return whether it was one."""
     if not line.startswith('{"task"'):
         return False
     try:
@@ -60,8 +62,8 @@ def _told(line: str, report: Report) -> bool:
 
 
 def main() -> None:
-    """One of the processes: `torchrun ... -m benchmarks.runs.torchrun UNIT.json RESULT.json`."""
-    threading.Thread(target=_die_with_torchrun, args=[os.getppid()], daemon=True).start()  # before what takes seconds
+    """Train as one of the processes: `torchrun ... -m benchmarks.runs.torchrun RUN.json RECORD.json`."""
+    threading.Thread(target=_die_with_torchrun, args=[os.getppid()], daemon=True).start()  # before the slow imports
     import torch
     import torch.distributed as dist
 
@@ -80,18 +82,18 @@ def main() -> None:
         if on_gpu:
             torch.cuda.set_device(rank)
         dist.init_process_group("nccl" if on_gpu else "gloo")
-        result: Any = train_run(report, run, f"cuda:{rank}" if on_gpu else run.device, DistributedContext(rank, size))
+        record: Any = train_run(report, run, f"cuda:{rank}" if on_gpu else run.device, DistributedContext(rank, size))
     except Exception as error:
         print(f"error: {type(error).__name__}: {error}", flush=True)
         raise
     if rank == 0:
-        Path(sys.argv[2]).write_bytes(TypeAdapter(RunRecord).dump_json(result))
+        Path(sys.argv[2]).write_bytes(TypeAdapter(RunRecord).dump_json(record))
     dist.barrier()
     dist.destroy_process_group()
 
 
 def _die_with_torchrun(parent: int) -> None:
-    """It gives its processes sessions of their own, so that killing it leaves them alive."""
+    """End this process when torchrun ends: it is in a session of its own, so killing torchrun leaves it alive."""
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)

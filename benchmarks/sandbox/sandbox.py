@@ -29,7 +29,7 @@ from typing import IO, Any, Literal, Protocol
 import psutil
 
 from arch.text import printable
-from benchmarks.execution.local import CHILD_ENVIRONMENT
+from benchmarks.execution.environment import WORKER_ENVIRONMENT
 
 SandboxKind = Literal["bubblewrap", "sandlock", "none"]
 
@@ -200,7 +200,7 @@ def _environment(scratch: Path) -> dict[str, str]:
     own = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "USER": "nobody", "LOGNAME": "nobody"}
     places = dict.fromkeys(("HOME", "TMPDIR", "XDG_CACHE_HOME", "TORCH_HOME"), str(scratch))
     passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-    return {**own, **places, **CHILD_ENVIRONMENT, **passed_on}
+    return {**own, **places, **WORKER_ENVIRONMENT, **passed_on}
 
 
 def _start(

@@ -20,11 +20,12 @@ from benchmarks.budget.models import find_model
 from benchmarks.budget.profile import DeviceProfile, read_profile
 from benchmarks.budget.roofline import evaluation_work, predict, training_work
 from benchmarks.budget.throughput import measure_throughput
-from benchmarks.datasets.cache import prepare
-from benchmarks.definition.benchmark import BENCHMARKS, Benchmark
+from benchmarks.datasets.prepare import prepare_dataset
+from benchmarks.definition.benchmark import Benchmark
+from benchmarks.definition.registry import BENCHMARKS
 from benchmarks.definition.versions import versions
 from benchmarks.execution.device import device_name
-from benchmarks.execution.local import take_environment
+from benchmarks.execution.environment import restart_with_worker_environment
 from benchmarks.runs.train_run import on_device
 from benchmarks.training.step import DeviceImages, TrainingStep
 from benchmarks.training.trainer import EVAL_BATCH, evaluate, train_epoch
@@ -115,7 +116,7 @@ def _summary(errors: list[float]) -> str:
 
 def main() -> None:
     """Prints the table as Markdown."""
-    take_environment()
+    restart_with_worker_environment()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="as of ablate run: CIFAR-100")
     parser.add_argument("--images", type=int, default=50_000, help="of the training set, in an epoch")
@@ -125,7 +126,7 @@ def main() -> None:
     assert not set(HELD_OUT) & set(NETS)
     benchmark = BENCHMARKS["cifar100"]
     profile = read_profile(options.device_profile) if options.device_profile else None
-    cached = prepare(benchmark.data, options.data)
+    cached = prepare_dataset(benchmark.data, options.data)
     whole = [on_device(images, options.device) for images in cached.load(benchmark.data, "test")]
     sizes = (options.images, options.images // 5)  # in CIFAR-100's own proportion
     train, test = (_some(split, size) for split, size in zip(whole, sizes, strict=True))

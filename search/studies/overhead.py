@@ -1,31 +1,33 @@
-"""What a search costs beside training: seconds a trial with many finished ones in the study.
+"""The overhead of a search besides training: seconds per trial in a study with many finished trials.
 
-    python -m search.overhead --finished 1000 --trials 50 --sampler thompson
+    python -m search.studies.overhead --finished 1000 --trials 50 --sampler thompson
 
-The engine is made up: it answers at once. What is left is proposing, counting, judging, storing and recording.
+Trainings are replaced by made-up outcomes, so what remains is proposing, counting, judging, storing and recording.
 """
 
 import argparse
-import itertools
 import math
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import optuna
 
 from benchmarks.budget.verdict import ModelCost, PredictedHours, Verdict
-from benchmarks.datasets.cache import prepare
-from benchmarks.definition.benchmark import BENCHMARKS, Benchmark, identify
-from benchmarks.execution.local import Outcomes
-from benchmarks.execution.progress import Display, Progress, Report
+from benchmarks.datasets.prepare import prepare_dataset
+from benchmarks.definition.benchmark import Benchmark, identify
+from benchmarks.definition.registry import BENCHMARKS
+from benchmarks.execution.executor import Executor, Future, Session
+from benchmarks.execution.progress import Display, Progress, Report, silent
 from benchmarks.records.store import RecordStore, RunRecord
 from benchmarks.runs.run import Run
 from search import trial_attrs
-from search.candidates import drop_useless_fragments
+from search.candidates import HoursPredictor, drop_useless_fragments, screen
 from search.rungs import Rungs
 from search.runner import SearchRunner
 from search.samplers.registry import SAMPLERS, successive_halving
@@ -34,58 +36,66 @@ from search.space import ChoiceSpace, all_parts_space
 from search.storage import open_storage, open_study
 
 
-class Instant:
-    """An engine that trains nothing and takes no time."""
+class InstantExecutor(Executor):
+    """Makes up the outcomes of trainings and budget checks, which takes no time."""
 
-    at_work = 0  # pieces, while one of them is asked for its outcome
+    num_running = 0  # calls in progress while `outcome` is called
 
-    def call(self, function: str, report: Report, *args: Any) -> Any:
-        """See `benchmarks.execution.local.call`; nothing here asks for it."""
-        raise NotImplementedError
+    @contextmanager
+    def session(self, runs_per_device: int = 1) -> Iterator["InstantSession"]:
+        """See `Executor.session`."""
+        yield InstantSession(self, runs_per_device)
 
-    def call_each(
-        self,
-        function: str,
-        arguments: Iterable[tuple[Any, ...] | None],
-        runs_per_device: int,
-        report: Callable[[int, Progress], None],
-        time_limit: float | Callable[[int], float] | None = None,
-    ) -> Outcomes:
-        """See `benchmarks.execution.local.call_each`."""
-        waiting, started = iter(arguments), itertools.count()
-        running: dict[int, tuple[Any, ...]] = {}
-        while True:
-            while len(running) < runs_per_device and (args := next(waiting, None)) is not None:
-                number = next(started)
-                running[number] = args
-                if callable(time_limit):
-                    time_limit(number)
-                report(number, Progress("training", 0, 1))
-            if not running:
-                return
-            self.at_work = len(running)
-            number = min(running)
-            yield number, self.outcome(running.pop(number))
-
-    def outcome(self, args: tuple[Any, ...]) -> Verdict | RunRecord | Exception:
-        """Of one piece of work, as `search.jobs` gets it."""
-        if args[0] == "time":
-            return made_up_verdict(args[1], args[2], hours=1e-4)
-        run: Run = args[1]
-        return made_up_result(run, top1=50.0 + int(run.key, 16) % 4000 / 100, hours=1e-4)
+    def outcome(self, function: str, *args: Any) -> Any:
+        """Return the made-up outcome of a call."""
+        if function == "benchmarks.budget.check:check_specs":
+            specs, benchmark = args[:2]
+            return [make_up_verdict(spec, benchmark, hours=1e-4) for spec in specs]
+        run: Run = args[0]
+        return make_up_record(run, top1=50.0 + int(run.key, 16) % 4000 / 100, hours=1e-4)
 
 
-def made_up_verdict(spec: str, benchmark: Benchmark, hours: float) -> Verdict:
-    """On a net of a million MACs whose whole training takes so many hours."""
+class InstantSession(Session):
+    """Calls of an `InstantExecutor`, which finish in the order in which they were submitted."""
+
+    def __init__(self, executor: InstantExecutor, max_calls: int) -> None:
+        self.executor, self.max_calls = executor, max_calls
+        self.calls: dict[Future, partial[Any]] = {}
+
+    @property
+    def has_capacity(self) -> bool:
+        """See `Session.has_capacity`."""
+        return len(self.calls) < self.max_calls
+
+    def submit(
+        self, function: str, *args: Any, time_limit: float | None = None, on_progress: Report = silent
+    ) -> Future:
+        """See `Session.submit`."""
+        future = Future()
+        self.calls[future] = partial(self.executor.outcome, function, *args)
+        on_progress(Progress("training", 0, 1))
+        return future
+
+    def wait(self) -> list[Future]:
+        """See `Session.wait`."""
+        self.executor.num_running = len(self.calls)
+        for future in self.calls:
+            future.outcome = self.calls.pop(future)()
+            return [future]
+        return []
+
+
+def make_up_verdict(spec: str, benchmark: Benchmark, hours: float) -> Verdict:
+    """Return the verdict on a model with a million MACs whose whole training takes so many hours."""
     limit = benchmark.budget.max_hours
     problems = (f"{hours} h > {limit} h",) if hours > limit else ()
-    cost, told = ModelCost(1000, 1000, macs_torch=10**6), PredictedHours(hours, hours, hours)
-    return Verdict(spec, benchmark.name, benchmark.budget, 8, 64, cost, hours=told, problems=problems)
+    cost, predicted = ModelCost(1000, 1000, macs_torch=10**6), PredictedHours(hours, hours, hours)
+    return Verdict(spec, benchmark.name, benchmark.budget, 8, 64, cost, hours=predicted, problems=problems)
 
 
-def made_up_result(run: Run, top1: float, hours: float) -> RunRecord:
-    """What this run's training might have ended in."""
-    line = {"epoch": 1, "train_loss": 2.0, "train_top1": 20.0, "loss": 2.0, "top1": top1, "top5": 100.0}
+def make_up_record(run: Run, top1: float, hours: float) -> RunRecord:
+    """Return a record that the training of a run might have."""
+    epoch = {"epoch": 1, "train_loss": 2.0, "train_top1": 20.0, "loss": 2.0, "top1": top1, "top5": 100.0}
     return RunRecord(
         spec=run.spec,
         key=run.key,
@@ -104,7 +114,7 @@ def made_up_result(run: Run, top1: float, hours: float) -> RunRecord:
         top1=top1,
         top5=100.0,
         per_class={},
-        curve=[line],
+        curve=[epoch],
         device="none",
         versions={},
         commit="",
@@ -112,81 +122,75 @@ def made_up_result(run: Run, top1: float, hours: float) -> RunRecord:
     )
 
 
-def fill(study: optuna.Study, space: ChoiceSpace, number: int) -> None:
-    """Gives a study so many finished trials, as a search leaves them."""
-    sampler = optuna.samplers.RandomSampler(seed=0)
-    drawn = optuna.create_study(sampler=sampler)
+def add_finished_trials(study: optuna.Study, space: ChoiceSpace, number: int) -> None:
+    """Add finished trials with random parameters to a study, with the attributes that a search sets."""
+    random_study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     for count in range(number):
-        trial = drawn.ask()
+        trial = random_study.ask()
         space.suggest(trial)
-        attributes = {
-            trial_attrs.SPEC: "resnet8",
-            trial_attrs.KEY: f"made up {count}",
-            trial_attrs.PARAMS: 1000,
-            trial_attrs.MACS: 10**6,
-        }
-        attributes |= {trial_attrs.HOURS: 1e-4, trial_attrs.FEASIBLE: True, trial_attrs.ACCURACIES: [50.0 + count % 40]}
+        accuracy = 50.0 + count % 40
         study.add_trial(
             optuna.create_trial(
                 params=trial.params,
                 distributions=trial.distributions,
-                value=50.0 + count % 40,
-                intermediate_values={1: 50.0 + count % 40},
-                user_attrs=attributes,
-                system_attrs={"completed_rung_0": 50.0 + count % 40},
+                value=accuracy,
+                intermediate_values={1: accuracy},
+                user_attrs={
+                    trial_attrs.SPEC: "resnet8",
+                    trial_attrs.KEY: f"made up {count}",
+                    trial_attrs.PARAMS: 1000,
+                    trial_attrs.MACS: 10**6,
+                    trial_attrs.HOURS: 1e-4,
+                    trial_attrs.FEASIBLE: True,
+                    trial_attrs.ACCURACIES: [accuracy],
+                },
+                system_attrs={"completed_rung_0": accuracy},
             )
         )
 
 
+def seconds_per_trial(sampler: str, num_finished: int, num_trials: int) -> tuple[float, int]:
+    """Return the seconds per trial of a search that continues a study, and the number of trials."""
+    benchmark = BENCHMARKS["digits"]
+    screen("resnet8", benchmark, HoursPredictor())  # imports what the first candidate needs
+    with tempfile.TemporaryDirectory() as folder, Display() as display:
+        space, out = drop_useless_fragments(all_parts_space(), benchmark), Path(folder)
+        search = SearchSettings(
+            benchmark=benchmark,
+            data=prepare_dataset(benchmark.data, None),
+            device="cpu",
+            out=out,
+            space=space,
+            rungs=Rungs.for_benchmark(benchmark),
+            trials=num_finished + num_trials,
+            executor=InstantExecutor(),
+        )
+        storage = open_storage(f"sqlite:///{out / 'search.db'}")
+        pruner = successive_halving(search.rungs.reduction_factor)
+        study = open_study(storage, search.name, DIRECTIONS["accuracy"], pruner, resume=False)
+        study.sampler = SAMPLERS[sampler](0)
+        add_finished_trials(study, space, num_finished)
+        store = RecordStore(out)
+        store.create()
+        runner = SearchRunner(search, study, store, display, math.inf)
+        started = time.perf_counter()
+        runner.run()
+        seconds = time.perf_counter() - started
+        count = len(study.get_trials(deepcopy=False)) - num_finished
+        storage.engine.dispose()
+    return seconds / count, count
+
+
 def main() -> int:
-    """Prints the seconds a trial."""
+    """Print the seconds per trial."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--finished", type=int, default=1000)
     parser.add_argument("--trials", type=int, default=50)
     parser.add_argument("--sampler", choices=SAMPLERS, default="thompson")
     options = parser.parse_args()
-    benchmark = BENCHMARKS["digits"]
-    with tempfile.TemporaryDirectory() as folder, Display() as display:
-        space, out = drop_useless_fragments(all_parts_space(), benchmark), Path(folder)
-        search = SearchSettings(
-            benchmark=benchmark,
-            data=prepare(benchmark.data, None),
-            device="cpu",
-            out=out,
-            space=space,
-            rungs=Rungs.for_benchmark(benchmark),
-            trials=options.finished + options.trials,
-            executor=Instant(),
-        )
-        storage = open_storage(f"sqlite:///{out / 'search.db'}")
-        study = open_study(
-            storage,
-            search.name,
-            DIRECTIONS["accuracy"],
-            successive_halving(search.rungs.reduction_factor),
-            resume=False,
-        )
-        study.sampler = SAMPLERS[options.sampler](0)
-        fill(study, space, options.finished)
-        store = RecordStore(out)
-        store.create()
-        candidates = SearchRunner(search, study, store, display, math.inf)
-        _screen_once()
-        started = time.perf_counter()
-        candidates.carry_out()
-        seconds = time.perf_counter() - started
-        rows = len(study.get_trials(deepcopy=False)) - options.finished
-        storage.engine.dispose()
-    each = seconds / rows
-    print(f"{options.sampler}: {each:.3f} s a trial ({rows} trials, of which {options.trials} were trained)")
+    seconds, count = seconds_per_trial(options.sampler, options.finished, options.trials)
+    print(f"{options.sampler}: {seconds:.3f} s per trial ({count} trials, {options.trials} of them trained)")
     return 0
-
-
-def _screen_once() -> None:
-    """Imports what the first candidate would import."""
-    from search.candidates import HoursPredictor, screen
-
-    screen("resnet8", BENCHMARKS["digits"], HoursPredictor())
 
 
 if __name__ == "__main__":

@@ -19,11 +19,11 @@ from statistics import median
 import torch
 
 import benchmarks.execution.preload  # noqa: F401  # no warnings of torch.jit
-from benchmarks.datasets.cache import prepare
-from benchmarks.definition.benchmark import BENCHMARKS
+from benchmarks.datasets.prepare import prepare_dataset
+from benchmarks.definition.registry import BENCHMARKS
 from benchmarks.definition.versions import versions
 from benchmarks.execution.device import device_name
-from benchmarks.execution.local import take_environment
+from benchmarks.execution.environment import restart_with_worker_environment
 from benchmarks.studies.training_loops.airbench_style import airbench_style
 from benchmarks.studies.training_loops.bare import bare
 from benchmarks.studies.training_loops.dataloader import dataloader
@@ -80,7 +80,7 @@ def table(workload: Workload, seconds: dict[str, list[float]]) -> str:
 
 def main() -> None:
     """Prints the tables."""
-    take_environment()
+    restart_with_worker_environment()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="as of ablate run: CIFAR-100")
     parser.add_argument("--nets", nargs="+", default=["resnet8", "resnet18"])
@@ -93,7 +93,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=[], help="ours, bare: two peers disturb each other least")
     options = parser.parse_args()
     benchmark = BENCHMARKS["cifar100"]
-    train, _ = prepare(benchmark.data, options.data).load(benchmark.data, "test")
+    train, _ = prepare_dataset(benchmark.data, options.data).load(benchmark.data, "test")
     chosen = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[: options.images].numpy()
     some = train.take(chosen)
     recipe = replace(benchmark.recipe, batch_size=options.batch_size)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.execution.local import CHILD_ENVIRONMENT
+from benchmarks.execution.environment import WORKER_ENVIRONMENT
 from benchmarks.studies.training_loops.workload import EpochTimer, Workload
 
 SECONDS = re.compile(r"Train: 1 .*\((\d+\.\d+)s,")  # mean time of an update so far; epochs count from 0
@@ -38,7 +38,7 @@ def timm_script(workload: Workload, script: Path) -> EpochTimer:
                 capture_output=True,
                 text=True,
                 cwd=Path(__file__).parents[3],
-                env={name: os.environ[name] for name in os.environ.keys() - CHILD_ENVIRONMENT.keys()},
+                env={name: os.environ[name] for name in os.environ.keys() - WORKER_ENVIRONMENT.keys()},
             )
         times = SECONDS.findall(done.stdout + done.stderr)
         if done.returncode or not times:

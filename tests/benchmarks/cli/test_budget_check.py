@@ -10,7 +10,8 @@ from PIL import Image
 from benchmarks.budget.report import to_markdown
 from benchmarks.budget.verdict import ModelCost, PredictedHours, Speed, Throughput, Verdict
 from benchmarks.cli.budget_check import main
-from benchmarks.definition.benchmark import BENCHMARKS, Benchmark, Budget
+from benchmarks.definition.benchmark import Benchmark, Budget
+from benchmarks.definition.registry import BENCHMARKS
 from benchmarks.sandbox import sandbox
 from benchmarks.sandbox.sandbox import SandboxLimits
 
@@ -117,7 +118,7 @@ def test_over_the_budget_in_json(capsys: pytest.CaptureFixture[str]) -> None:
         (["missing.py", *UNTIMED, "--trust"], "there is no file missing.py"),
         (["resnet8", "--benchmark", "digit"], "unknown benchmark 'digit' (or a .toml file): did you mean 'digits'?"),
         (["resnet8", "--benchmark", "missing.toml"], "cannot read benchmark missing.toml: No such file"),
-        (["resnet8", *UNTIMED, "--device", "gpu"], "unknown --device 'gpu': valid: auto, cpu, cuda"),
+        (["resnet8", *UNTIMED, "--device", "gpu"], "unknown --device 'gpu'"),
         (["resnet8", *DIGITS, "--data", "missing"], "--data missing is not a folder"),
         ([str(HERE), *UNTIMED], "budget is no model file: valid are .py, .safetensors"),
         ([str(HERE / "timm_models.csv"), *UNTIMED], "timm_models.csv is no model file: valid are .py, .safetensors"),
@@ -362,8 +363,8 @@ def answer_with(answer: Verdict, monkeypatch: pytest.MonkeyPatch) -> list[Asked]
         asked.append(Asked(benchmark, counts))
         return answer
 
-    monkeypatch.setattr("benchmarks.execution.local.call", call)
-    monkeypatch.setattr("benchmarks.execution.local.start", lambda: None)
+    monkeypatch.setattr("benchmarks.execution.local.LocalExecutor.call", staticmethod(call))
+    monkeypatch.setattr("benchmarks.execution.local.LocalExecutor.start", lambda self: None)
     return asked
 
 

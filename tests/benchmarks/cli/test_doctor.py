@@ -6,7 +6,7 @@ import pytest
 from ablation.cli import main
 from benchmarks.cli import doctor
 from benchmarks.cli.doctor import Finding, examine
-from benchmarks.execution.local import WorkerFailed
+from benchmarks.execution.executor import WorkerFailed
 from benchmarks.execution.progress import silent
 from benchmarks.records.lock import FolderLock
 

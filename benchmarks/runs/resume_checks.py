@@ -1,0 +1,90 @@
+"""Whether an unfinished training may resume on the current versions and device."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from benchmarks.definition.versions import commit, versions
+from benchmarks.execution.device import device_name
+from benchmarks.execution.progress import Report
+from benchmarks.runs.run import IfChanged, Run
+from benchmarks.training.checkpoint import Checkpoint, load_newest
+from benchmarks.training.trainer import TrainingFailed
+
+
+def checkpoint_identity(run: Run) -> dict[str, Any]:
+    """Return what the checkpoints of a run are for (run id) and were made with (device, versions, compile mode)."""
+    return {
+        "run_id": run.id,
+        "device": _device_name(run),
+        # the instruction set of a CPU decides which kernels torch uses
+        "instructions": torch.backends.cpu.get_cpu_capability() if run.device == "cpu" else "",
+        "versions": versions(),
+        "commit": commit(),
+        "compile_mode": run.compile_mode if run.benchmark.recipe.world_size == 1 else "eager",
+        "changed": [],
+    }
+
+
+def _device_name(run: Run) -> str:
+    size = run.benchmark.recipe.world_size
+    return f"cpu ({size} processes)" if run.device == "cpu" and size > 1 else device_name(run.device)
+
+
+def resolve_changes(checkpoint: Checkpoint, if_changed: IfChanged) -> list[str]:
+    """Compare what the checkpoint was made with to the current versions and device, and act on differences.
+
+    A resumed training keeps the checkpoint's compile mode, which gives the numbers of an uninterrupted training.
+
+    Args:
+        checkpoint: The checkpoint, whose identity is the current one. It is changed to start anew, or to resume.
+        if_changed: What to do if they differ.
+
+    Returns:
+        The changes in the course of the training, as `epoch 3: torch 2.10.0, now 2.11.0`.
+
+    Raises:
+        TrainingFailed: If they differ and `if_changed` is "stop", or if the checkpoint belongs to another run.
+    """
+    if checkpoint.loaded is None:
+        return []
+    header, current = checkpoint.loaded[1], checkpoint.identity
+    saved = header.get("identity")
+    if not isinstance(saved, dict) or saved.get("run_id") != current["run_id"]:
+        raise TrainingFailed(f"{checkpoint.folder} contains the checkpoint of another run; delete that folder")
+    changes = differences(saved, current)
+    if changes and if_changed == "stop":
+        raise TrainingFailed(
+            f"it was started with {', '.join(changes)}; use --if-changed resume or --if-changed restart"
+        )
+    if changes and if_changed == "restart":
+        checkpoint.loaded = None
+        return []
+    all_changes: list[str] = [*saved["changed"], *(f"epoch {header['epoch'] + 1}: {change}" for change in changes)]
+    checkpoint.identity = {**current, "compile_mode": saved["compile_mode"], "changed": all_changes}
+    return all_changes
+
+
+def differences(saved: dict[str, Any], current: dict[str, Any]) -> list[str]:
+    """Return the differences in device and versions between two identities, as `torch 2.10.0, now 2.11.0`."""
+    pairs = [(name, saved.get(name), current[name]) for name in ("device", "instructions")]
+    pairs += [(name, saved.get("versions", {}).get(name), version) for name, version in current["versions"].items()]
+    return [f"{name} {before}, now {now}" for name, before, now in pairs if before != now]
+
+
+def find_changes(report: Report, runs: Sequence[Run]) -> dict[str, list[str]]:
+    """Return the differences for each run whose checkpoint was made with another device or other versions.
+
+    Args:
+        report: Receives nothing.
+        runs: Runs on one device.
+
+    Returns:
+        The differences by run id.
+    """
+    current = checkpoint_identity(runs[0])  # device and versions are the same for all
+    checkpoints = [(run.id, load_newest(run.checkpoint_folder)) for run in runs]
+    saved = [(run_id, loaded[1].get("identity")) for run_id, loaded in checkpoints if loaded]
+    changes = {run_id: differences(identity, current) for run_id, identity in saved if isinstance(identity, dict)}
+    return {run_id: lines for run_id, lines in changes.items() if lines}

@@ -1,0 +1,58 @@
+"""`ActiveTrial`: a trial between its proposal and its end."""
+
+from dataclasses import dataclass, field
+
+from optuna.trial import Trial
+
+from benchmarks.runs.run import Run
+from benchmarks.training.compile_mode import CompileMode
+from search.candidates import Candidate
+from search.rungs import SEARCH_SPLIT
+from search.settings import SearchSettings
+
+
+@dataclass(eq=False)
+class ActiveTrial:
+    """A trial that is trained rung by rung.
+
+    Attributes:
+        trial: Optuna's trial.
+        candidate: What the trial trains.
+        within_hours: Whether the candidate is within the budget's hours, as measured or as clearly predicted. False:
+            it must be timed before it is trained.
+        is_timed: Whether the candidate's hours are measured.
+        accuracies: Validation top-1 of the finished rungs, in percent.
+        compile_mode: How the candidate trains fastest.
+    """
+
+    trial: Trial
+    candidate: Candidate
+    within_hours: bool
+    is_timed: bool = False
+    accuracies: list[float] = field(default_factory=list)
+    compile_mode: CompileMode = "eager"
+
+    @property
+    def rung(self) -> int:
+        """The index of the rung to train next."""
+        return len(self.accuracies)
+
+    def next_run(self, search: SearchSettings) -> Run:
+        """Return the training at the next rung."""
+        return Run(
+            config=self.candidate.config,
+            benchmark=search.rungs.benchmarks[self.rung],
+            seed=0,  # the same for all trials, which differ only in their architecture
+            data=search.data,
+            device=search.device,
+            out=search.out.resolve(),
+            plan=self.candidate.spec,
+            params=self.candidate.params,
+            macs=self.candidate.macs,
+            predicted_hours=self.candidate.hours * search.rungs.time_fraction(self.rung),
+            compile_mode=self.compile_mode,
+            runs_per_device=search.workers,
+            split=SEARCH_SPLIT,
+            if_changed="restart",
+            keep_weights=False,
+        )

@@ -1,0 +1,34 @@
+"""Messages of a running search."""
+
+from collections.abc import Sequence
+
+from optuna.trial import FrozenTrial
+
+from benchmarks.budget.verdict import format_hours
+from benchmarks.execution.progress import Progress
+from search import trial_attrs
+from search.settings import SearchSettings
+
+
+def overall_progress(search: SearchSettings, trials: Sequence[FrozenTrial]) -> Progress:
+    """Return the progress of all workers: the trained candidates, the best accuracy and the rejected proposals."""
+    trained = [trial for trial in trials if trial_attrs.is_trained(trial)]
+    num_infeasible = sum(map(trial_attrs.is_infeasible, trials))
+    notes = []
+    if leaders := trial_attrs.ranked(trained):
+        accuracies = trial_attrs.rung_accuracies(leaders[0])
+        epochs = search.rungs.benchmarks[len(accuracies) - 1].recipe.epochs
+        notes.append(f"best {accuracies[-1]:.2f} after {epochs} epoch(s)")
+    if num_infeasible:
+        notes.append(f"{num_infeasible} of {len(trained) + num_infeasible} proposals over the budget")
+    return Progress("candidates", len(trained), search.trials, ", ".join(notes))
+
+
+def describe_plan(search: SearchSettings) -> str:
+    """Return a line about what the search will do."""
+    budget = search.benchmark.budget
+    epochs = ", ".join(str(rung.recipe.epochs) for rung in search.rungs.benchmarks)
+    limits = f"{budget.max_params:,} parameters and {format_hours(budget.max_hours)} each"
+    text = f"{search.name} on {search.device}: {search.trials} candidates within {limits}, trained for {epochs} epochs"
+    number = 2 * search.rungs.reduction_factor
+    return text + (f"; no promotion before {number} candidates have finished a rung" if len(search.rungs) > 1 else "")
