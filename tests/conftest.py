@@ -10,6 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before numpy is imported: waiting threads slow small matrices on busy CPUs
+
 import pytest
 
 from benchmarks.datasets.cache import CachedDataset
