@@ -6,7 +6,7 @@ from scipy.stats import spearmanr
 
 from search.samplers.surrogate import MAX_OBSERVATIONS, Codes, Floats, Surrogate, normal_scores, relevance
 
-SIZES = (3, 4, 2, 5, 3, 2, 4, 3)
+SIZES = (3, 4, 2, 5, 3, 2, 4, 3)  # number of values of each choice
 
 
 def draw(number: int, seed: int) -> Codes:
@@ -19,7 +19,7 @@ def additive(codes: Codes) -> Floats:
 
 
 def interacting(codes: Codes) -> Floats:
-    """The second choice matters only with one value of the first, the third turns its sign."""
+    """Return values in which the second choice counts only with one value of the first; the third flips its sign."""
     return np.asarray(additive(codes) + 3.0 * (codes[:, 0] == 1) * codes[:, 1] * (1 - 2 * codes[:, 2]))
 
 
@@ -27,24 +27,24 @@ def fit(codes: Codes, values: Floats) -> Surrogate:
     return Surrogate.fit(codes, values, np.random.default_rng(0))
 
 
-@pytest.mark.parametrize(("function", "least"), [(additive, 0.9), (interacting, 0.75)])
-def test_unseen_candidates_are_ranked_nearly_as_they_are(function: Callable[[Codes], Floats], least: float) -> None:
+@pytest.mark.parametrize(("function", "min_correlation"), [(additive, 0.9), (interacting, 0.75)])
+def test_predictions_rank_unseen_candidates(function: Callable[[Codes], Floats], min_correlation: float) -> None:
     seen, unseen = draw(120, 0), draw(400, 1)
     noise = 0.1 * np.random.default_rng(2).standard_normal(len(seen))
     mean, _ = fit(seen, normal_scores(function(seen) + noise)).predict(unseen)
-    assert spearmanr(mean, function(unseen)).statistic > least
+    assert spearmanr(mean, function(unseen)).statistic > min_correlation
 
 
-def test_it_is_surer_of_what_it_has_seen_than_of_what_is_far() -> None:
+def test_deviation_is_smaller_for_seen_than_for_distant_candidates() -> None:
     seen = draw(40, 0)
     seen[:, :4] %= 2
-    far = seen + 0
-    far[:, [0, 1, 3]] = [2, 3, 4]  # values that were never seen
+    distant = seen + 0
+    distant[:, [0, 1, 3]] = [2, 3, 4]  # values that no seen candidate has
     surrogate = fit(seen, additive(seen))
-    assert surrogate.predict(seen)[1].max() < surrogate.predict(far)[1].min()
+    assert surrogate.predict(seen)[1].max() < surrogate.predict(distant)[1].min()
 
 
-def test_of_more_observations_than_it_keeps_the_best_stay() -> None:
+def test_best_observations_are_kept_when_there_are_too_many() -> None:
     codes = draw(MAX_OBSERVATIONS + 300, 0)
     values = additive(codes)
     surrogate = fit(codes, values)
@@ -58,27 +58,27 @@ def test_of_more_observations_than_it_keeps_the_best_stay() -> None:
 @pytest.mark.parametrize(
     ("codes", "values"),
     [
-        (draw(30, 0), np.full(30, 5.0)),  # constant
-        (draw(30, 0)[:, :1], np.arange(30.0)),  # one choice
-        (np.zeros((30, 4), np.int64), np.arange(30.0)),  # nothing is varied
-        (draw(1, 0), np.array([1.0])),  # one observation
-        (draw(30, 0), np.r_[np.full(29, -np.inf), 1.0]),  # one that is not refused
-        (draw(30, 0), np.full(30, -np.inf)),  # all are
+        pytest.param(draw(30, 0), np.full(30, 5.0), id="constant values"),
+        pytest.param(draw(30, 0)[:, :1], np.arange(30.0), id="one choice"),
+        pytest.param(np.zeros((30, 4), np.int64), np.arange(30.0), id="equal candidates"),
+        pytest.param(draw(1, 0), np.array([1.0]), id="one observation"),
+        pytest.param(draw(30, 0), np.r_[np.full(29, -np.inf), 1.0], id="one feasible candidate"),
+        pytest.param(draw(30, 0), np.full(30, -np.inf), id="no feasible candidate"),
     ],
 )
-def test_what_says_little_breaks_nothing(codes: Codes, values: Floats) -> None:
+def test_degenerate_observations_give_finite_predictions(codes: Codes, values: Floats) -> None:
     mean, deviation = fit(codes, normal_scores(values)).predict(codes)
     assert np.isfinite(mean).all()
     assert (deviation > 0).all()
 
 
-def test_scores_keep_the_order_and_share_ties() -> None:
+def test_normal_scores_keep_order_and_ties() -> None:
     scores = normal_scores(np.array([3.0, -np.inf, 1e9, 3.0, -np.inf]))
     assert np.isfinite(scores).all()
     assert scores[1] == scores[4] < scores[0] == scores[3] < scores[2]
 
 
-def test_what_is_refused_is_believed_worse_than_what_is_not() -> None:
+def test_infeasible_candidates_are_predicted_worse() -> None:
     codes = draw(100, 0)
     values = np.where(codes[:, 0] == 1, -np.inf, additive(codes))
     unseen = draw(300, 1)
@@ -86,7 +86,7 @@ def test_what_is_refused_is_believed_worse_than_what_is_not() -> None:
     assert mean[unseen[:, 0] == 1].mean() < mean[unseen[:, 0] != 1].mean() - 0.5
 
 
-def test_a_choice_that_matters_weighs_more_and_none_weighs_nothing() -> None:
+def test_relevant_choices_weigh_more_and_no_weight_is_zero() -> None:
     codes = draw(200, 0)
     weights = relevance(codes, codes[:, 3].astype(np.float64))
     assert weights.argmax() == 3
