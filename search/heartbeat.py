@@ -11,7 +11,8 @@ from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from benchmarks.records.lock import HEARTBEAT_SECONDS, HEARTBEAT_TIMEOUT_SECONDS, LockHolder
+from benchmarks.records.lock import HEARTBEAT_SECONDS, HEARTBEAT_TIMEOUT_SECONDS
+from benchmarks.records.lock_holder import LockHolder
 from search.trial_attrs import PERMANENT, REASON, RETRIES, WORKER
 
 MAX_RETRIES = 2  # for a candidate whose worker died, because the candidate may be what kills workers

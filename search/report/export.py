@@ -14,7 +14,7 @@ import arch.models  # registers cifar_net
 from benchmarks.definition.benchmark import Benchmark
 from benchmarks.execution.progress import Report
 from benchmarks.records.atomic_write import replace_file, sync_folder
-from benchmarks.training.checkpoint import read_tensors
+from benchmarks.training.tensor_file import read_tensors
 from search.report.trained_model import TrainedModel
 
 MODULE = '''"""{description}
