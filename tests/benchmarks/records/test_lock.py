@@ -15,8 +15,9 @@ import pytest
 from filelock import FileLock
 
 from arch.errors import InputError
-from benchmarks.records import lock
-from benchmarks.records.lock import PATIENCE, FolderLock, LockHolder
+from benchmarks.records import lock, lock_holder
+from benchmarks.records.lock import HEARTBEAT_TIMEOUT_SECONDS, FolderLock
+from benchmarks.records.lock_holder import LockHolder
 
 ROOT = Path(__file__).parents[3]
 
@@ -38,7 +39,7 @@ from benchmarks.records.lock import LockHolder
 print(LockHolder(**json.loads(Path(sys.argv[1]).read_text())).is_gone())
 """
 
-ME = LockHolder.of_this_process()
+THIS_PROCESS = LockHolder.of_this_process()
 SLEEPER = [sys.executable, "-c", "import time; time.sleep(60)"]
 
 
@@ -46,70 +47,74 @@ def holder_file(folder: Path) -> Path:
     return folder / ".holder.json"
 
 
-def leave(folder: Path, holder: LockHolder) -> None:
-    """As if that process held the folder on a file system whose locks do not reach here."""
+def write_holder(folder: Path, holder: LockHolder) -> None:
+    """Pretend that a process holds the folder on a file system whose locks do not reach this computer."""
     holder_file(folder).write_text(json.dumps(asdict(holder)))
 
 
+def holder_of(process: subprocess.Popen[bytes]) -> LockHolder:
+    return replace(THIS_PROCESS, pid=process.pid, started=lock_holder._start_time(process.pid) or "")
+
+
 def no_sleep(seconds: float) -> NoReturn:
-    raise AssertionError("there was nothing to wait for")
+    raise AssertionError("the lock must not wait")
 
 
 def refuse_locks(*args: Any, **options: Any) -> NoReturn:
     raise NotImplementedError
 
 
-def beat(folder: Path) -> None:
-    """One sign of life, later than any before, whatever the clock says."""
+def send_heartbeat(folder: Path) -> None:
+    """Send a heartbeat that is newer than all before, whatever the clock says."""
     last = holder_file(folder).stat().st_mtime_ns
     os.utime(holder_file(folder), ns=(last, last + 1))
 
 
-def test_a_folder_is_held_by_name_and_free_afterwards(tmp_path: Path) -> None:
+def test_holder_is_named_while_the_folder_is_locked(tmp_path: Path) -> None:
     with FolderLock(tmp_path, no_sleep) as held:
         assert held.is_ours()
-        assert LockHolder(**json.loads(holder_file(tmp_path).read_text())) == ME
+        assert LockHolder(**json.loads(holder_file(tmp_path).read_text())) == THIS_PROCESS
     assert not holder_file(tmp_path).exists()
     assert not held.is_ours()
     with FolderLock(tmp_path, no_sleep) as again:
         assert again.is_ours()
 
 
-def test_another_process_is_named_and_its_folder_free_once_it_is_killed(
-    tmp_path: Path, python: Callable[..., Any]
-) -> None:
-    other = python(HOLD, tmp_path)
-    assert other.stdout.readline() == "held\n"
-    words = rf"another run \(pid {other.pid} on {socket.gethostname()}\) is writing to .*: wait for it, or give another"
-    with pytest.raises(InputError, match=words), FolderLock(tmp_path, no_sleep):
+def test_lock_of_a_killed_process_is_released(tmp_path: Path, python: Callable[..., Any]) -> None:
+    process = python(HOLD, tmp_path)
+    assert process.stdout.readline() == "held\n"
+    message = rf"another run \(pid {process.pid} on {socket.gethostname()}\) is writing to .*--out"
+    with pytest.raises(InputError, match=message), FolderLock(tmp_path, no_sleep):
         pass
-    assert json.loads(holder_file(tmp_path).read_text())["pid"] == other.pid
-    other.kill()
-    other.wait()
+    assert json.loads(holder_file(tmp_path).read_text())["pid"] == process.pid
+    process.kill()
+    process.wait()
     assert holder_file(tmp_path).exists()
     with FolderLock(tmp_path, no_sleep) as held:
         assert held.is_ours()
 
 
-def test_a_process_that_is_waited_for_leaves_nothing(tmp_path: Path, python: Callable[..., Any]) -> None:
-    other = python(HOLD, tmp_path)
-    assert other.stdout.readline() == "held\n"
-    other.communicate("\n")
-    assert other.returncode == 0
+def test_finished_process_leaves_no_holder_file(tmp_path: Path, python: Callable[..., Any]) -> None:
+    process = python(HOLD, tmp_path)
+    assert process.stdout.readline() == "held\n"
+    process.communicate("\n")
+    assert process.returncode == 0
     assert not holder_file(tmp_path).exists()
 
 
 @pytest.fixture
 def without_locks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file system that knows no locks, so that the holder's file has to do."""
+    """Simulate a file system without locks, where the holder's file has to suffice."""
     monkeypatch.setattr(FileLock, "acquire", refuse_locks)
 
 
 @pytest.mark.usefixtures("without_locks")
-def test_without_locks_a_living_holder_is_refused_and_a_killed_one_not(tmp_path: Path) -> None:
+def test_without_file_locks_only_a_living_holder_blocks(tmp_path: Path) -> None:
     process = subprocess.Popen(SLEEPER)
     try:
-        leave(tmp_path, replace(ME, pid=process.pid, started=lock._start_time(process.pid) or ""))
+        write_holder(
+            tmp_path, replace(THIS_PROCESS, pid=process.pid, started=lock_holder._start_time(process.pid) or "")
+        )
         with pytest.raises(InputError, match=rf"another run \(pid {process.pid} on "), FolderLock(tmp_path, no_sleep):
             pass
     finally:
@@ -120,7 +125,7 @@ def test_without_locks_a_living_holder_is_refused_and_a_killed_one_not(tmp_path:
 
 
 @pytest.mark.usefixtures("without_locks")
-def test_without_locks_one_process_does_not_hold_a_folder_twice(tmp_path: Path) -> None:
+def test_without_file_locks_a_process_cannot_lock_twice(tmp_path: Path) -> None:
     with (
         FolderLock(tmp_path, no_sleep) as held,
         pytest.raises(InputError, match=f"pid {os.getpid()} on "),
@@ -131,11 +136,11 @@ def test_without_locks_one_process_does_not_hold_a_folder_twice(tmp_path: Path) 
     assert not holder_file(tmp_path).exists()
 
 
-def test_a_zombie_holds_nothing(tmp_path: Path) -> None:
+def test_zombie_process_holds_no_lock(tmp_path: Path) -> None:
     process = subprocess.Popen(SLEEPER)
-    leave(tmp_path, replace(ME, pid=process.pid, started=lock._start_time(process.pid) or ""))
+    write_holder(tmp_path, holder_of(process))
     process.kill()
-    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and stays a zombie
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # the process has ended and remains a zombie
     with FolderLock(tmp_path, no_sleep) as held:
         assert held.is_ours()
     process.wait()
@@ -144,59 +149,62 @@ def test_a_zombie_holds_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "stale",
     [
-        replace(ME, started="1"),  # our pid, once another's
-        replace(ME, pid=2**22 + 1),  # higher than any pid
-        replace(ME, boot="another"),
-        replace(ME, boot="another", namespace="another"),
+        replace(THIS_PROCESS, started="1"),  # our PID, formerly of another process
+        replace(THIS_PROCESS, pid=2**22 + 1),  # higher than any PID
+        replace(THIS_PROCESS, boot="another"),
+        replace(THIS_PROCESS, boot="another", namespace="another"),
     ],
 )
-def test_a_holder_that_cannot_live_any_more_is_not_waited_for(tmp_path: Path, stale: LockHolder) -> None:
-    leave(tmp_path, stale)
+def test_holder_that_must_have_ended_is_not_waited_for(tmp_path: Path, stale: LockHolder) -> None:
+    write_holder(tmp_path, stale)
     assert stale.is_gone() is True
     with FolderLock(tmp_path, no_sleep) as held:
         assert held.is_ours()
 
 
-FAR = [replace(ME, host="elsewhere"), replace(ME, namespace="of another container")]
+REMOTE_HOLDERS = [replace(THIS_PROCESS, host="elsewhere"), replace(THIS_PROCESS, namespace="of another container")]
 
 
-@pytest.mark.parametrize("far", FAR)
-def test_a_silent_holder_that_cannot_be_looked_at_is_taken_over(tmp_path: Path, far: LockHolder) -> None:
-    leave(tmp_path, far)
-    waited: list[float] = []
-    with FolderLock(tmp_path, waited.append) as held:
+@pytest.mark.parametrize("holder", REMOTE_HOLDERS)
+def test_remote_holder_without_heartbeats_is_taken_over(tmp_path: Path, holder: LockHolder) -> None:
+    write_holder(tmp_path, holder)
+    waits: list[float] = []
+    with FolderLock(tmp_path, waits.append) as held:
         assert held.is_ours()
-    assert waited == [PATIENCE]
+    assert waits == [HEARTBEAT_TIMEOUT_SECONDS]
 
 
-@pytest.mark.parametrize("far", FAR)
-def test_one_that_beats_is_refused_and_named(tmp_path: Path, far: LockHolder) -> None:
-    leave(tmp_path, far)
-    with pytest.raises(InputError, match=rf"\({far}\)"), FolderLock(tmp_path, lambda _: beat(tmp_path)):
+@pytest.mark.parametrize("holder", REMOTE_HOLDERS)
+def test_remote_holder_with_heartbeats_blocks_and_is_named(tmp_path: Path, holder: LockHolder) -> None:
+    write_holder(tmp_path, holder)
+    with pytest.raises(InputError, match=rf"\({holder}\)"), FolderLock(tmp_path, lambda _: send_heartbeat(tmp_path)):
         pass
-    assert LockHolder(**json.loads(holder_file(tmp_path).read_text())) == far
-    with FolderLock(tmp_path, lambda _: None) as held:  # the lock was given back
+    assert LockHolder(**json.loads(holder_file(tmp_path).read_text())) == holder
+    with FolderLock(tmp_path, lambda _: None) as held:  # the failed attempt has released the file lock
         assert held.is_ours()
 
 
-def test_beats_of_a_computer_whose_clock_is_wrong_count_as_well(tmp_path: Path) -> None:
-    leave(tmp_path, FAR[0])
+def test_heartbeats_of_a_computer_with_a_wrong_clock_count(tmp_path: Path) -> None:
+    write_holder(tmp_path, REMOTE_HOLDERS[0])
     os.utime(holder_file(tmp_path), (0, 0))
-    with pytest.raises(InputError, match="elsewhere"), FolderLock(tmp_path, lambda _: beat(tmp_path)):
+    with pytest.raises(InputError, match="elsewhere"), FolderLock(tmp_path, lambda _: send_heartbeat(tmp_path)):
         pass
     os.utime(holder_file(tmp_path), (2**33, 2**33))
     with FolderLock(tmp_path, lambda _: None) as held:
         assert held.is_ours()
 
 
-def test_another_that_comes_while_we_wait_has_the_folder(tmp_path: Path) -> None:
-    leave(tmp_path, FAR[0])
-    with pytest.raises(InputError, match="is writing to"), FolderLock(tmp_path, lambda _: leave(tmp_path, FAR[1])):
+def test_holder_that_arrives_during_the_wait_blocks(tmp_path: Path) -> None:
+    write_holder(tmp_path, REMOTE_HOLDERS[0])
+    with (
+        pytest.raises(InputError, match="is writing to"),
+        FolderLock(tmp_path, lambda _: write_holder(tmp_path, REMOTE_HOLDERS[1])),
+    ):
         pass
 
 
-def test_a_holder_beats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lock, "BEAT", 0.01)
+def test_holder_sends_heartbeats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "HEARTBEAT_SECONDS", 0.01)
     with FolderLock(tmp_path):
         os.utime(holder_file(tmp_path), (0, 0))
         for _ in range(3000):
@@ -209,27 +217,27 @@ def test_a_holder_beats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.parametrize(
     "content", [b"", b"\x00" * 9, b"[]", b"null", b'{"pid": 1}', b'{"pid": "x', b"\xff" * 999, b"[" * 99999]
 )
-def test_a_holder_that_cannot_be_read_holds_nothing(tmp_path: Path, content: bytes) -> None:
+def test_unreadable_holder_file_is_ignored(tmp_path: Path, content: bytes) -> None:
     holder_file(tmp_path).write_bytes(content)
     with FolderLock(tmp_path, no_sleep) as held:
         assert held.is_ours()
 
 
-def test_one_that_was_taken_over_knows_and_leaves_the_other_its_file(tmp_path: Path) -> None:
+def test_replaced_holder_keeps_the_file_of_its_successor(tmp_path: Path) -> None:
     with FolderLock(tmp_path) as held:
-        leave(tmp_path, FAR[0])
+        write_holder(tmp_path, REMOTE_HOLDERS[0])
         assert not held.is_ours()
-    assert LockHolder(**json.loads(holder_file(tmp_path).read_text())) == FAR[0]
+    assert LockHolder(**json.loads(holder_file(tmp_path).read_text())) == REMOTE_HOLDERS[0]
 
 
-def test_an_error_inside_frees_the_folder(tmp_path: Path) -> None:
+def test_error_releases_the_lock(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), FolderLock(tmp_path):
         raise ZeroDivisionError
     with FolderLock(tmp_path, no_sleep) as held:
         assert held.is_ours()
 
 
-def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_missing_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"cannot lock --out .*file: "), FolderLock(tmp_path / "file"):
         pass
@@ -237,29 +245,30 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("faketime") is None, reason="needs faketime")
 @pytest.mark.parametrize("shift", ["-1d", "+1d"])
-def test_setting_the_clock_neither_ends_a_holder_nor_revives_it(tmp_path: Path, shift: str) -> None:
+def test_clock_changes_do_not_affect_whether_a_holder_lives(tmp_path: Path, shift: str) -> None:
     process = subprocess.Popen(SLEEPER)
-    answers = []
+    results = []
     try:
-        leave(tmp_path, replace(ME, pid=process.pid, started=lock._start_time(process.pid) or ""))
+        write_holder(
+            tmp_path, replace(THIS_PROCESS, pid=process.pid, started=lock_holder._start_time(process.pid) or "")
+        )
         command = ["faketime", "-f", shift, sys.executable, "-c", IS_GONE, str(holder_file(tmp_path))]
-        answers.append(subprocess.check_output(command, cwd=ROOT, text=True))
+        results.append(subprocess.check_output(command, cwd=ROOT, text=True))
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
-    answers.append(subprocess.check_output(command, cwd=ROOT, text=True))
-    assert answers == ["False\n", "True\n"]
+    results.append(subprocess.check_output(command, cwd=ROOT, text=True))
+    assert results == ["False\n", "True\n"]
 
 
-def test_a_pipe_in_the_place_of_the_holder_is_not_waited_for(tmp_path: Path) -> None:
+def test_named_pipe_in_place_of_the_holder_file_does_not_block(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / ".holder.json")
-    with FolderLock(tmp_path) as lock:
-        assert lock.is_ours()
+    with FolderLock(tmp_path) as held:
+        assert held.is_ours()
 
 
-def test_a_holder_with_an_impossible_pid_is_gone(tmp_path: Path) -> None:
-    me = LockHolder.of_this_process()
+def test_holder_with_an_impossible_pid_is_ignored(tmp_path: Path) -> None:
     for pid in (-1, 2**70):
-        (tmp_path / ".holder.json").write_text(json.dumps({**asdict(me), "pid": pid}))
-        with FolderLock(tmp_path) as lock:
-            assert lock.is_ours()
+        (tmp_path / ".holder.json").write_text(json.dumps({**asdict(THIS_PROCESS), "pid": pid}))
+        with FolderLock(tmp_path) as held:
+            assert held.is_ours()
