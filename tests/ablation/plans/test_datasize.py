@@ -2,21 +2,22 @@ from collections.abc import Sequence
 
 import pytest
 
-from ablation.plans.datasize import datasize_plan
-from ablation.plans.plan import read_plan
+from ablation.plans.comparison import parse_configs
+from ablation.plans.datasize import DatasizeStudy, parse_fractions, with_initial_weights
+from ablation.plans.plan import parse_plan
 from arch.errors import InputError
-from benchmarks.definition.benchmark import BENCHMARKS
-from benchmarks.definition.overrides import read_run_config
+from benchmarks.definition.config_parser import read_run_config
+from benchmarks.definition.registry import BENCHMARKS
 
 DIGITS = BENCHMARKS["digits"]
 WEIGHTS = "@init=0123456789abcdef"
 
 
 def rows_of(plan: str) -> list[tuple[str, str, tuple[tuple[int, int], ...]]]:
-    return [(row.label, row.spec, row.against) for row in read_plan(plan, DIGITS)]
+    return [(row.label, row.spec, row.against) for row in parse_plan(plan, DIGITS).rows]
 
 
-def test_each_net_on_each_part_is_compared_with_the_first_net_on_the_same_part() -> None:
+def test_each_fraction_is_compared_with_the_first_config_on_the_same_fraction() -> None:
     assert rows_of("datasize(1/2, 1):baseline, resnet20") == [
         ("resnet8 1/2", "resnet8@data=1/2", ()),
         ("resnet8 1", "resnet8", ()),
@@ -25,12 +26,12 @@ def test_each_net_on_each_part_is_compared_with_the_first_net_on_the_same_part()
     ]
 
 
-def test_the_parts_ascend_and_stand_once_however_they_are_written() -> None:
+def test_fractions_are_sorted_and_unique() -> None:
     rows = rows_of("datasize(1,0.5,1/16,1/2,2/2):resnet8")
     assert [label for label, *_ in rows] == ["resnet8 1/16", "resnet8 1/2", "resnet8 1"]
 
 
-def test_as_many_updates_are_more_epochs_the_fewer_images_there_are() -> None:
+def test_equal_updates_are_an_override_on_fractions_below_one() -> None:
     rows = rows_of("datasize(1/16,2/3,1,updates):resnet8,resnet20@epochs=1/2")
     assert [spec for _, spec, _ in rows] == [
         "resnet8@data=1/16@updates",
@@ -42,67 +43,67 @@ def test_as_many_updates_are_more_epochs_the_fewer_images_there_are() -> None:
     ]
 
 
-def test_one_that_starts_from_weights_is_compared_with_itself_from_scratch() -> None:
-    nets = f"resnet8,resnet20,resnet20{WEIGHTS},resnet20{WEIGHTS}@freeze=stem,resnet56{WEIGHTS}"
-    against = [row.against for row in read_plan(f"datasize(1/2,1):{nets}", DIGITS)][::2]
+def test_pretrained_config_is_compared_with_itself_from_scratch() -> None:
+    configs = f"resnet8,resnet20,resnet20{WEIGHTS},resnet20{WEIGHTS}@freeze=stem,resnet56{WEIGHTS}"
+    against = [row.against for row in parse_plan(f"datasize(1/2,1):{configs}", DIGITS).rows][::2]
     assert against == [(), ((0, -1),), ((2, -1),), ((2, -1),), ((0, -1),)]
 
 
 @pytest.mark.parametrize(
-    "parts", ["0.000001,1", "0.333333,1", "0.333333,1,updates", "123457/999999,1,updates", "0.010001,1,updates"]
+    "fractions", ["0.000001,1", "0.333333,1", "0.333333,1,updates", "123457/999999,1,updates", "0.010001,1,updates"]
 )
-def test_every_cell_is_a_training_of_its_own_and_reads_back(parts: str) -> None:
-    rows = read_plan(f"datasize({parts}):resnet8@epochs=9999/10000,resnet20{WEIGHTS}", DIGITS)
+def test_every_combination_is_trained_separately_and_its_spec_can_be_parsed(fractions: str) -> None:
+    rows = parse_plan(f"datasize({fractions}):resnet8@epochs=9999/10000,resnet20{WEIGHTS}", DIGITS).rows
     assert [read_run_config(row.spec).key for row in rows] == [row.key for row in rows]
     assert len({row.key for row in rows}) == 4
 
 
 @pytest.mark.parametrize(
-    ("fractions", "init", "equal", "plan"),
+    ("fractions", "initial", "text"),
     [
-        (["1/16", "1"], ["scratch"], "epochs", "datasize(1/16,1):resnet8,resnet20"),
-        (["1/16, 1/2", "1"], ["scratch", "scratch"], "updates", "datasize(1/16,1/2,1,updates):resnet8,resnet20"),
-        (["1"], ["imagenet"], "epochs", "datasize(1):resnet8@init=hub,resnet20@init=hub"),
-        (
-            ["1"],
-            ["scratch", "imagenet"],
-            "epochs",
-            "datasize(1):resnet8,resnet8@init=hub,resnet20,resnet20@init=hub",
-        ),
+        (["1/16", "1"], ["scratch"], "datasize(1/16,1):resnet8,resnet20"),
+        (["1", "0.5"], ["scratch", "scratch"], "datasize(1/2,1):resnet8,resnet20"),
+        (["1"], ["imagenet"], "datasize(1):resnet8@init=hub,resnet20@init=hub"),
+        (["1"], ["scratch", "imagenet"], "datasize(1):resnet8,resnet8@init=hub,resnet20,resnet20@init=hub"),
     ],
 )
-def test_a_plan_is_written_from_its_parts(fractions: Sequence[str], init: Sequence[str], equal: str, plan: str) -> None:
-    assert datasize_plan(["resnet8", "resnet20"], fractions, init, "hub", equal) == plan
+def test_study_of_configs_with_several_initial_weights(
+    fractions: Sequence[str], initial: Sequence[str], text: str
+) -> None:
+    configs = with_initial_weights(parse_configs(["resnet8", "resnet20"], DIGITS.baseline), initial, "hub")
+    assert str(DatasizeStudy(configs, parse_fractions(fractions))) == text
 
 
-def test_another_start_than_the_two_is_refused() -> None:
+def test_initial_weights_are_scratch_or_imagenet_and_not_named_twice() -> None:
+    configs = parse_configs(["resnet8@init=hub"], DIGITS.baseline)
     with pytest.raises(InputError, match="unknown --init 'imagnet': did you mean 'imagenet'"):
-        datasize_plan(["resnet8"], ["1"], ["imagnet"], "hub", "epochs")
+        with_initial_weights(configs, ["imagnet"], "hub")
+    with pytest.raises(InputError, match="already names initial weights"):
+        with_initial_weights(configs, ["imagenet"], "hub")
 
 
 @pytest.mark.parametrize(
-    ("plan", "words"),
+    ("plan", "message"),
     [
-        ("datasize:resnet8", r"names no part of the images, as datasize\(1/16,1/2,1\):resnet8 does"),
-        ("datasize():resnet8", "names no part of the images"),
-        ("datasize(updates):resnet8", "names no part of the images"),
-        ("datasize(1/2,1):", "empty spec"),
-        ("datasize(1/2,1):resnet8,", "empty spec"),
-        ("datasize(1/2,1):resnet8,baseline", "a net stands twice in 'datasize:resnet8,baseline'"),
+        ("datasize:resnet8", "needs at least one fraction and one config"),
+        ("datasize():resnet8", "needs at least one fraction"),
+        ("datasize(updates):resnet8", "needs at least one fraction"),
+        ("datasize(1/2,1):", "empty"),
+        ("datasize(1/2,1):resnet8,", "empty"),
+        ("datasize(1/2,1):resnet8,baseline", "two configs of .* are the same"),
         ("datasize(1/2,2):resnet8", "'@data=2' is not a number above 0 up to 1"),
         ("datasize(0,1):resnet8", "'@data=0' is not a number above 0 up to 1"),
         ("datasize(1/0):resnet8", "'@data=1/0' is not a number"),
         ("datasize(half):resnet8", "'@data=half' is not a number above 0 up to 1, such as 1/4"),
         ("datasize(update,1):resnet8", "'@data=update' is not a number"),
-        ("datasize(1/2,1):resnet8@data=1/2", "the parts of the images stand in the brackets"),
-        ("datasize(1/2,updates,epochs):resnet8", "updates and epochs in the brackets"),
+        ("datasize(1/2,1):resnet8@data=1/2", "remove @data"),
+        ("datasize(1/2,updates,epochs):resnet8", "keeps updates and epochs equal"),
         ("datasize(1/2,1):resnet21", "unknown base 'resnet21'.*did you mean 'resnet20'"),
         ("datasize(1/2,1:resnet8", "the brackets in .* do not match"),
-        ("datasize(1/2,1):resnet8~eca", "alternatives stand in a path, not in datasize"),
-        ("datasiz(1/2,1):resnet8", "unknown kind of plan 'datasiz'.*did you mean 'datasize'"),
+        ("datasize(1/2,1):resnet8~eca", "only a path has alternatives, datasize does not"),
     ],
 )
-def test_a_plan_that_cannot_be_read_is_one_line(plan: str, words: str) -> None:
-    with pytest.raises(InputError, match=words) as error:
-        read_plan(plan, DIGITS)
+def test_invalid_data_size_study_is_rejected_in_one_line(plan: str, message: str) -> None:
+    with pytest.raises(InputError, match=message) as error:
+        parse_plan(plan, DIGITS)
     assert len(str(error.value).splitlines()) == 1
