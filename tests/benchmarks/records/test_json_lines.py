@@ -3,6 +3,7 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -254,7 +255,12 @@ class NoteWithFormat:
 @pytest.mark.parametrize("omit", [(), ("curve",)])
 def test_records_of_other_formats_are_counted_and_skipped(tmp_path: Path, omit: tuple[str, ...]) -> None:
     lines = JsonLines(tmp_path / "notes.jsonl", NoteWithFormat, record_format=2)
-    other_formats = [{"word": "old"}, {"text": "old"}, {"format": 3, "title": "new"}, {"format": 1, "word": "old"}]
+    other_formats: list[dict[str, Any]] = [
+        {"word": "old"},
+        {"text": "old"},
+        {"format": 3, "title": "new"},
+        {"format": 1, "word": "old"},
+    ]
     lines.path.write_bytes(b"".join(seal(record) + b"\n" for record in other_formats) + b'{"word": "damaged"}\n')
     lines.append(NoteWithFormat("current"))
     for _ in range(2):
