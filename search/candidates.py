@@ -113,7 +113,8 @@ def _count(variant: Variant, data: DatasetConfig, max_params: int) -> tuple[int,
 
     import benchmarks.execution.preload  # noqa: F401  # silences warnings of libraries, as in worker processes
     from arch.models import build
-    from benchmarks.budget.cost import count_on_meta, registered_parameters
+    from benchmarks.budget.cost import count_on_meta
+    from benchmarks.budget.parameters import registered_parameters
 
     with device("meta"):
         model = build(variant, data.num_classes, data.in_chans)

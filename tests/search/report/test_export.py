@@ -13,7 +13,7 @@ from arch.spec import parse
 from benchmarks.cli.budget_check import main as budget_check
 from benchmarks.definition.benchmark import Benchmark
 from benchmarks.execution.progress import silent
-from benchmarks.training.checkpoint import write_tensors
+from benchmarks.training.tensor_file import write_tensors
 from search.report.export import export
 
 SPEC, NAME = "resnet8+se+silu+width=0.5", "search_tiny_0123abcd"

@@ -14,7 +14,7 @@ from rich.console import Console
 from arch.errors import InputError
 from benchmarks.budget.verdict import ModelCost, PredictedHours, Verdict
 from benchmarks.definition.benchmark import Split
-from benchmarks.definition.overrides import read_run_config
+from benchmarks.definition.config_parser import read_run_config
 from benchmarks.execution.progress import Display
 from benchmarks.records.store import RunRecord
 from benchmarks.runs.run import Run
