@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
+from ablation.plans.plan import Plan
 from ablation.plans.row import Row, with_teachers
 from arch.errors import InputError
 from benchmarks.budget.verdict import Verdict
@@ -38,8 +39,7 @@ class PlanRunner:
     """Trains the rows of a plan under one benchmark, each with all seeds, and records the runs in one folder.
 
     Attributes:
-        plan: The plan's text, which is stored in the records.
-        rows: The rows of the plan.
+        plan: The plan, whose text is stored in the records.
         seeds: The number of seeds.
         benchmark: Data, recipe and budget of all runs.
         data: The decoded images.
@@ -51,8 +51,7 @@ class PlanRunner:
         executor: Where the runs are trained.
     """
 
-    plan: str
-    rows: Sequence[Row]
+    plan: Plan
     seeds: int
     benchmark: Benchmark
     data: CachedDataset
@@ -62,6 +61,11 @@ class PlanRunner:
     time_limit: float | None = None
     if_changed: IfChanged | None = None
     executor: Executor = field(default_factory=LocalExecutor)
+
+    @property
+    def rows(self) -> Sequence[Row]:
+        """The rows of the plan."""
+        return self.plan.rows
 
     @property
     def benchmark_id(self) -> str:
@@ -229,7 +233,7 @@ class PlanRunner:
             data=self.data,
             device=self.device,
             out=self.out.resolve(),
-            plan=self.plan,
+            plan=str(self.plan),
             **cost_fields(verdict),
         )
 

@@ -1,1 +1,1 @@
-"""From records to numbers: statistics, tables, error analysis."""
+"""Statistics, tables and error analysis of recorded runs. No module here imports torch."""

@@ -1,43 +1,45 @@
-"""Whether a training had come to rest when it ended, as far as its record tells."""
+"""Whether the trainings of a data-size study had converged when they ended."""
 
 from collections.abc import Iterable
 from math import isnan, nan
 
-from ablation.analysis.scaling import Cell, Series
+from ablation.analysis.datasize_series import Series, SizePoint
 from arch.text import shorten
 
-FITTED = 99.0  # percent of training top-1, from which on the training set has hardly anything left to teach
-STILL = 0.5  # points of test top-1: twice CIFAR-100's spread over seeds, less than any change of a recipe is made for
+MIN_CONVERGED_TRAIN_TOP1 = 99.0  # percent; beyond that, the training set has little left to teach
+MAX_FLAT_GAIN = 0.5  # points of test top-1; twice CIFAR-100's spread over seeds, less than the aim of any recipe change
 
 RULE = (
-    f"Converged: a training top-1 of {FITTED:.0f}% or more. Flat: the last tenth of the epochs moved test top-1 by "
-    f"less than {STILL} points, in the mean over seeds; under a rate that ends near zero every curve does so, and "
-    "longer training may still help."
+    f"Converged: training top-1 of at least {MIN_CONVERGED_TRAIN_TOP1:.0f}%. "
+    f"Flat: the last tenth of the epochs changed test top-1 by less than {MAX_FLAT_GAIN} points (mean over seeds). "
+    "Every curve is flat when the learning rate ends near zero, so longer training may still help."
 )
 
 
-def state(cell: Cell) -> str:
-    """Converged, flat or not converged, as RULE has it."""
-    if _mean(cell.train.values()) >= FITTED:
+def convergence_state(point: SizePoint) -> str:
+    """Return "converged", "flat" or "not converged", as RULE defines them."""
+    if _mean(point.train.values()) >= MIN_CONVERGED_TRAIN_TOP1:
         return "converged"
-    return "flat" if abs(_mean(cell.late_gain.values())) < STILL else "not converged"
+    return "flat" if abs(_mean(point.late_gain.values())) < MAX_FLAT_GAIN else "not converged"
 
 
-def convergence(series: Series) -> str:
-    """One sentence on all sizes that have a run."""
+def describe_convergence(series: Series) -> str:
+    """Return one sentence on all sizes that have a run."""
     if not series.measured:
-        return f"{shorten(series.label)}: no run, and none that could have converged."
-    told = [f"{state(cell)} at {cell.images:,} images ({_seen(cell)})" for cell in series.measured]
-    return f"{shorten(series.label)}: {', '.join(told)}."
+        return f"{shorten(series.label)}: no runs."
+    states = ", ".join(
+        f"{convergence_state(point)} at {point.images:,} images ({_evidence(point)})" for point in series.measured
+    )
+    return f"{shorten(series.label)}: {states}."
 
 
-def _seen(cell: Cell) -> str:
-    train, gain = _mean(cell.train.values()), _mean(cell.late_gain.values())
-    shown = "training top-1 unknown" if isnan(train) else f"training top-1 {train:.2f}%"
-    return f"{shown}, last tenth {'unknown' if isnan(gain) else f'{gain:+.2f} points'}"
+def _evidence(point: SizePoint) -> str:
+    train, gain = _mean(point.train.values()), _mean(point.late_gain.values())
+    train_text = "training top-1 unknown" if isnan(train) else f"training top-1 {train:.2f}%"
+    return f"{train_text}, last tenth of the epochs {'unknown' if isnan(gain) else f'{gain:+.2f} points'}"
 
 
 def _mean(values: Iterable[float]) -> float:
-    """NaN, of which nothing is said to be true, where there is none."""
-    held = list(values)
-    return sum(held) / len(held) if held else nan
+    """Return the mean; NaN, with which every comparison is false, if there are no values."""
+    numbers = list(values)
+    return sum(numbers) / len(numbers) if numbers else nan

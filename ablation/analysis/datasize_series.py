@@ -1,51 +1,106 @@
-"""The numbers of a study of data size, from its records."""
+"""The accuracies of a data-size study: for each model, all runs on each training set size."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from math import ceil
 
-from ablation.analysis.scaling import Cell, Series
-from ablation.plans.row import Row, runs_of
+from ablation.analysis.records import RecordedPlan
+from ablation.plans.row import Row
 from arch.text import shorten
 from benchmarks.records.store import RunRecord
 
 
-def series_of(rows: Sequence[Row], results: Sequence[RunRecord], seeds: int | None = None) -> list[Series]:
-    """The numbers of the nets that stand in two rows or more on different parts of the images; in no other study."""
+@dataclass(frozen=True)
+class SizePoint:
+    """All runs of one model on one training set size. Accuracies are those of the final epoch in percent, by seed.
+
+    Attributes:
+        images: The number of training images.
+        test: Test top-1.
+        train: Training top-1, over the samples of the last epoch.
+        late_gain: Points of test top-1 gained over the last tenth of the epochs (at least one epoch).
+
+    Raises:
+        ValueError: An accuracy is not a percentage.
+    """
+
+    images: int
+    test: Mapping[int, float]
+    train: Mapping[int, float]
+    late_gain: Mapping[int, float]
+
+    def __post_init__(self) -> None:
+        if not all(0 <= top1 <= 100 for top1 in (*self.test.values(), *self.train.values())):
+            raise ValueError(f"an accuracy on {self.images:,} images is not between 0 and 100 percent")
+
+
+@dataclass(frozen=True)
+class Series:
+    """One model, or one initialization of it, on training sets of ascending size.
+
+    Raises:
+        ValueError: The sizes do not ascend from 1 or more.
+    """
+
+    label: str
+    points: tuple[SizePoint, ...]
+
+    def __post_init__(self) -> None:
+        sizes = [0, *(point.images for point in self.points)]
+        if not all(smaller < larger for smaller, larger in pairwise(sizes)):
+            raise ValueError(f"training set sizes do not ascend: {sizes[1:]}")
+
+    @property
+    def measured(self) -> list[SizePoint]:
+        """The points that have at least one run."""
+        return [point for point in self.points if point.test]
+
+
+def datasize_series(recorded: RecordedPlan) -> list[Series]:
+    """Return one series per model that has rows on several fractions of the images; empty for other studies."""
     groups: dict[str, list[Row]] = {}
-    for row in rows:
+    for row in recorded.rows:
         if row.series:
             groups.setdefault(row.series, []).append(row)
-    several = {name: group for name, group in groups.items() if len({row.overrides.fraction for row in group}) > 1}
-    return [Series(name, _cells(group, results, seeds)) for name, group in several.items()]
+    return [
+        Series(name, _points(rows, recorded))
+        for name, rows in groups.items()
+        if len({row.overrides.data_fraction for row in rows}) > 1
+    ]
 
 
-def updates_told(rows: Sequence[Row], results: Sequence[RunRecord], batch_size: int) -> list[str]:
-    """How many updates each row had, where they were to be as many."""
-    if not any(row.overrides.updates for row in rows):
+def update_notes(recorded: RecordedPlan) -> list[str]:
+    """Return the number of updates of each row, if the study equalizes them."""
+    if not any(row.overrides.equal_updates for row in recorded.rows):
         return []
-    seen = [(row.label, max((run.images_seen for run in runs_of(row, results).values()), default=0)) for row in rows]
-    told = ", ".join(f"{shorten(label)} {images // batch_size:,}" for label, images in seen if images)
-    return [f"updates, as near as whole epochs come: {told}"] if told else []
+    batch_size = recorded.benchmark.recipe.batch_size
+    images = [(row.label, max((run.images_seen for run in recorded.runs(row)), default=0)) for row in recorded.rows]
+    counts = ", ".join(f"{shorten(label)} {count // batch_size:,}" for label, count in images if count)
+    return [f"Updates, equal up to whole epochs: {counts}"] if counts else []
 
 
-def _cells(rows: Sequence[Row], results: Sequence[RunRecord], seeds: int | None) -> tuple[Cell, ...]:
-    """Without those of old records, which do not count their images, and of a fraction that rounds to the same ones."""
-    cells: dict[int, Cell] = {}
+def _points(rows: Sequence[Row], recorded: RecordedPlan) -> tuple[SizePoint, ...]:
+    """Return one point per number of images.
+
+    Old records that do not contain this number are skipped, as are fractions that round to the same images.
+    """
+    points: dict[int, SizePoint] = {}
     for row in rows:
-        runs = runs_of(row, results, seeds)
-        images = max((run.train_images for run in runs.values()), default=0)
-        if not images or images in cells:
+        runs = recorded.runs(row)
+        images = max((run.train_images for run in runs), default=0)
+        if not images or images in points:
             continue
-        cells[images] = Cell(
+        points[images] = SizePoint(
             images=images,
-            test={seed: run.top1 for seed, run in runs.items()},
-            train={seed: run.curve[-1]["train_top1"] for seed, run in runs.items()},
-            late_gain={seed: _late_gain(run) for seed, run in runs.items()},
+            test=recorded.accuracies(row),
+            train={run.seed: run.curve[-1]["train_top1"] for run in runs},
+            late_gain={run.seed: _late_gain(run) for run in runs},
         )
-    return tuple(cells[images] for images in sorted(cells))
+    return tuple(points[images] for images in sorted(points))
 
 
 def _late_gain(run: RunRecord) -> float:
-    """Points of top-1 from where the last tenth of the epochs began to the end; 0 for a single epoch."""
-    begin = len(run.curve) - ceil(len(run.curve) / 10)
-    return run.top1 - run.curve[max(0, begin - 1)]["top1"] if len(run.curve) > 1 else 0.0
+    """Return the points of top-1 gained over the last tenth of the epochs; 0 for a single epoch."""
+    start = len(run.curve) - ceil(len(run.curve) / 10)
+    return run.top1 - run.curve[max(0, start - 1)]["top1"] if len(run.curve) > 1 else 0.0

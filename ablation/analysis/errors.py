@@ -1,4 +1,4 @@
-"""Where a row errs: accuracy by class, what is taken for what, and the accuracy without near-duplicates."""
+"""Error analysis of a row: accuracy by class, confusions, and accuracy without near-duplicates."""
 
 import json
 from collections.abc import Sequence
@@ -12,126 +12,176 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from ablation.plans.row import Row, runs_of
+from ablation.analysis.records import RecordedPlan
+from ablation.plans.row import Row
 from arch.text import printable
 from benchmarks.datasets.cache import CachedDataset
 from benchmarks.definition.benchmark import DatasetConfig
-from benchmarks.execution import local
+from benchmarks.execution.local import LocalExecutor
 from benchmarks.execution.progress import Display
 from benchmarks.records.atomic_write import replace_file
-from benchmarks.records.paths import kept_file
+from benchmarks.records.paths import run_file
 from benchmarks.records.store import RunRecord
 
 if TYPE_CHECKING:
     from benchmarks.datasets.near_duplicates import NearDuplicates
 
-Counts = NDArray[np.int64]
+Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class ErrorAnalysis:
-    """Of one row, over its seeds.
+    """The errors of one row over its seeds.
 
-    per_class: class, images, top1 in percent, and top1_first and change in points against the plan's first row.
-    confusion: test images of each class (rows) taken for each class (columns), added up over the seeds; None where no
-    predictions are kept.
+    Attributes:
+        row: The analyzed row.
+        seeds: Its recorded seeds.
+        per_class: One line per class with the columns class, images, top1 in percent, and top1_first and change in
+            points relative to the plan's first row.
+        confusion: Test images of each class (rows) that were predicted as each class (columns), summed over the seeds;
+            None if no predictions are kept.
+        seeds_without_predictions: The seeds that `confusion` does not include.
     """
 
     row: Row
     seeds: tuple[int, ...]
     per_class: pd.DataFrame
-    confusion: Counts | None
-    lacking: tuple[int, ...]  # seeds without predictions
+    confusion: Integers | None
+    seeds_without_predictions: tuple[int, ...]
 
 
-def analyse(rows: Sequence[Row], results: Sequence[RunRecord], labels: Counts, out: Path) -> ErrorAnalysis:
-    """Of the last step that has results. labels: of the test images, in their order.
+def analyze_errors(recorded: RecordedPlan, labels: Integers) -> ErrorAnalysis:
+    """Analyze the errors of the last step that has records.
 
-    Raises ValueError where no row has any.
+    Args:
+        recorded: The plan, its records, and the folder that contains the predictions.
+        labels: The labels of the test images, in their order.
+
+    Raises:
+        ValueError: No row has a record.
     """
-    there = [row for row in rows if runs_of(row, results)]
-    if not there:
+    finished_rows = [row for row in recorded.rows if recorded.runs(row)]
+    if not finished_rows:
         raise ValueError("no row has a result")
-    row = [*there, *(row for row in there if row.kind == "step")][-1]
-    runs, first = (list(runs_of(one, results).values()) for one in (row, rows[0]))
+    row = [*finished_rows, *(row for row in finished_rows if row.kind == "step")][-1]
+    runs = recorded.runs(row)
+    predictions = {run.seed: load_predictions(run, labels, recorded.out) for run in runs}
+    known = [predicted for predicted in predictions.values() if predicted is not None]
+    confusion = np.zeros((len(runs[0].per_class),) * 2, np.int64)
+    for predicted in known:
+        np.add.at(confusion, (labels, predicted), 1)
+    return ErrorAnalysis(
+        row=row,
+        seeds=tuple(predictions),
+        per_class=_per_class(runs, recorded.runs(recorded.rows[0]), labels),
+        confusion=confusion if known else None,
+        seeds_without_predictions=tuple(seed for seed, predicted in predictions.items() if predicted is None),
+    )
+
+
+def _per_class(runs: Sequence[RunRecord], first_runs: Sequence[RunRecord], labels: Integers) -> pd.DataFrame:
     classes = list(runs[0].per_class)
     per_class = pd.DataFrame({"class": classes, "images": np.bincount(labels, minlength=len(classes))})
     per_class["top1"] = _mean_per_class(runs, classes)
-    per_class["top1_first"] = _mean_per_class(first, classes)
+    per_class["top1_first"] = _mean_per_class(first_runs, classes)
     per_class["change"] = per_class["top1"] - per_class["top1_first"]
-    kept = {run.seed: predictions(run, labels, out) for run in runs}
-    known = [taken for taken in kept.values() if taken is not None]
-    confusion = np.zeros((len(classes), len(classes)), np.int64)
-    for taken in known:
-        np.add.at(confusion, (labels, taken), 1)
-    lacking = tuple(seed for seed, taken in kept.items() if taken is None)
-    return ErrorAnalysis(row, tuple(kept), per_class, confusion if known else None, lacking)
+    return per_class
 
 
 def _mean_per_class(runs: Sequence[RunRecord], classes: Sequence[str]) -> list[float]:
     return [float(np.mean([run.per_class[name] for run in runs])) if runs else float("nan") for name in classes]
 
 
-def predictions(run: RunRecord, labels: Counts, out: Path) -> Counts | None:
-    """The class each test image was taken for in a run; None where no file has what gives its accuracy by class."""
+def load_predictions(run: RunRecord, labels: Integers, out: Path) -> Integers | None:
+    """Return the class predicted for each test image; None if no file matches the recorded accuracy of each class.
+
+    Args:
+        run: The record.
+        labels: The labels of the test images.
+        out: The folder that contains the records.
+    """
     try:
-        kept = load_file(kept_file(out, "predictions", run.run_id))["classes"]
+        predicted = load_file(run_file(out, "predictions", run.run_id))["classes"]
     except (OSError, KeyError, ValueError, TypeError, AttributeError, SafetensorError):
-        return None  # the last but one: number formats that numpy does not have
-    number = len(run.per_class)
-    if kept.dtype.kind != "i" or kept.shape != labels.shape or ((kept < 0) | (kept >= number)).any():
+        return None  # AttributeError: a number format that numpy does not have
+    num_classes = len(run.per_class)
+    if predicted.dtype.kind != "i" or predicted.shape != labels.shape:
         return None
-    taken: Counts = kept.astype(np.int64)
-    right = np.bincount(labels[taken == labels], minlength=number) / np.bincount(labels, minlength=number).clip(1)
-    return taken if np.allclose(100 * right, list(run.per_class.values())) else None
+    if ((predicted < 0) | (predicted >= num_classes)).any():
+        return None
+    predicted = predicted.astype(np.int64)
+    counts = np.bincount(labels, minlength=num_classes).clip(1)
+    accuracies = np.bincount(labels[predicted == labels], minlength=num_classes) / counts
+    return predicted if np.allclose(100 * accuracies, list(run.per_class.values())) else None
 
 
-def confusions(errors: ErrorAnalysis, most: int = 10) -> pd.DataFrame:
-    """The classes that are most often taken for another: class, taken_for, and of how many in percent."""
+def most_frequent_confusions(errors: ErrorAnalysis, limit: int = 10) -> pd.DataFrame:
+    """Return the most frequent confusions, with the columns class, taken_for and percent of the class's images."""
     assert errors.confusion is not None
     shares = 100 * errors.confusion / errors.confusion.sum(1, keepdims=True).clip(1)
     np.fill_diagonal(shares, 0)
     names = errors.per_class["class"].tolist()
-    places = np.dstack(np.unravel_index(np.argsort(-shares, axis=None, kind="stable")[:most], shares.shape))[0]
-    lines = [(names[i], names[j], shares[i, j]) for i, j in places if shares[i, j] > 0]
+    largest = np.argsort(-shares, axis=None, kind="stable")[:limit]
+    indices = np.dstack(np.unravel_index(largest, shares.shape))[0]
+    lines = [(names[i], names[j], shares[i, j]) for i, j in indices if shares[i, j] > 0]
     return pd.DataFrame(lines, columns=["class", "taken_for", "percent"])
 
 
-def find_duplicates(
-    data: CachedDataset, definition: DatasetConfig, images: int, device: str, out: Path, display: Display
+def find_near_duplicates(
+    data: CachedDataset, config: DatasetConfig, device: str, out: Path, display: Display
 ) -> "NearDuplicates":
-    """The near-duplicates of these images; found once, and kept in `out`. images: how many there are to test on."""
+    """Return the test images that are near-duplicates of training images.
+
+    The search runs once in a worker process; its result is stored in `out`.
+
+    Args:
+        data: The images.
+        config: The selection of the images.
+        device: The device that compares the images.
+        out: The folder that contains the records.
+        display: Shows the progress.
+    """
     from benchmarks.datasets.near_duplicates import THRESHOLD, NearDuplicate, NearDuplicates
 
-    subset = f"{definition.train_per_class or 'all'}_{definition.test_per_class or 'all'}"
+    subset = f"{config.train_per_class or 'all'}_{config.test_per_class or 'all'}"
     file = out / "near_duplicates" / f"{data.fingerprint}_{subset}_{THRESHOLD}.json"
+    _, num_test_images = data.counts(config)
     try:
-        kept = json.loads(file.read_text())
-        again = NearDuplicates(tuple(NearDuplicate(**one) for one in kept["found"]), kept["test_images"])
-        if again.test_images == images and all(one.test in range(images) for one in again.found):
-            return again
+        content = json.loads(file.read_text())
+        stored = NearDuplicates(tuple(NearDuplicate(**pair) for pair in content["found"]), content["test_images"])
+        if stored.test_images == num_test_images and all(pair.test in range(num_test_images) for pair in stored.found):
+            return stored
     except (OSError, ValueError, TypeError, KeyError):
         pass
-    found: NearDuplicates = local.call(
-        "benchmarks.datasets.near_duplicates:near_duplicates", display, data, definition, device
+    duplicates: NearDuplicates = LocalExecutor().call(
+        "benchmarks.datasets.near_duplicates:near_duplicates", display, data, config, device
     )
-    replace_file(file, lambda path: path.write_text(json.dumps(asdict(found))))
-    return found
+    replace_file(file, lambda path: path.write_text(json.dumps(asdict(duplicates))))
+    return duplicates
 
 
-def without(
-    rows: Sequence[Row], results: Sequence[RunRecord], labels: Counts, duplicates: Sequence[int], out: Path
-) -> pd.DataFrame:
-    """Each row's mean top-1 over the seeds with predictions: on all test images, without those, and on those alone."""
-    is_double = np.zeros(len(labels), bool)
-    is_double[list(duplicates)] = True
+def accuracies_without(recorded: RecordedPlan, labels: Integers, duplicates: Sequence[int]) -> pd.DataFrame:
+    """Return each row's mean top-1 on all test images, without the duplicates, and on the duplicates alone.
+
+    Only seeds with predictions are included.
+
+    Args:
+        recorded: The plan, its records, and the folder that contains the predictions.
+        labels: The labels of the test images.
+        duplicates: Indices of test images.
+    """
+    is_duplicate = np.zeros(len(labels), bool)
+    is_duplicate[list(duplicates)] = True
     lines: list[dict[str, Any]] = []
-    for row in rows:
-        there = [
-            taken for run in runs_of(row, results).values() if (taken := predictions(run, labels, out)) is not None
-        ]
-        right = np.array([taken == labels for taken in there]).reshape(len(there), len(labels))
-        parts = {"top1": right, "top1_without": right[:, ~is_double], "top1_duplicates": right[:, is_double]}
-        means = {name: 100 * float(part.mean()) if part.size else float("nan") for name, part in parts.items()}
-        lines.append({"step": printable(row.label), "n": len(there), **means})
+    for row in recorded.rows:
+        loaded = (load_predictions(run, labels, recorded.out) for run in recorded.runs(row))
+        predictions = [predicted for predicted in loaded if predicted is not None]
+        is_correct = np.array([predicted == labels for predicted in predictions]).reshape(-1, len(labels))
+        subsets = {
+            "top1": is_correct,
+            "top1_without": is_correct[:, ~is_duplicate],
+            "top1_duplicates": is_correct[:, is_duplicate],
+        }
+        means = {name: 100 * float(subset.mean()) if subset.size else float("nan") for name, subset in subsets.items()}
+        lines.append({"step": printable(row.label), "n": len(predictions), **means})
     return pd.DataFrame(lines)

@@ -1,206 +1,101 @@
-"""Plan the number of seeds: the power of a study, and the hours that it takes."""
+"""How many seeds a change needs, and how much the best of many variants gains by chance."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from math import sqrt
 
-import numpy as np
-
-from ablation.analysis.statistics import fewest_seeds, power, seeds_needed
+from ablation.analysis.statistics import ALPHA, smallest_p
 from ablation.plans.choices import Pairing
-from ablation.plans.row import Row, with_teachers
-from arch.errors import InputError
-from benchmarks.datasets.cifar import cifar_image_counts
-from benchmarks.datasets.prepare import prepare_dataset
-from benchmarks.definition.benchmark import Benchmark
-from benchmarks.execution.device import resolve_device
-from benchmarks.execution.local import LocalExecutor
-from benchmarks.execution.progress import Display
-from benchmarks.records.store import RecordStore
 
-if TYPE_CHECKING:
-    from benchmarks.budget.verdict import Verdict
-
-DEFAULT_SPREAD = 0.25  # points; the standard deviation of CIFAR-100's top-1 over seeds is 0.22 to 0.26
-NUM_SEEDS_SHOWN = (3, 5, 6, 8, 12, 20)  # in the table, besides the number that is needed
+MAX_SEEDS = 10_000  # that planning considers
 
 
-@dataclass(frozen=True)
-class Spread:
-    """The standard deviation of top-1 over seeds.
-
-    Attributes:
-        points: The standard deviation, in percentage points.
-        source: Where the number comes from.
-    """
-
-    points: float
-    source: str
+def fewest_seeds(changes: int, pairing: Pairing) -> int:
+    """Return the fewest seeds per row with which the clearest of `changes` changes can be significant at all."""
+    return next(n for n in range(2, MAX_SEEDS) if max(1, changes) * smallest_p(n, pairing) <= ALPHA)
 
 
-@dataclass(frozen=True)
-class PowerTarget:
-    """What a study should be able to show.
-
-    Attributes:
-        effect: The smallest change of top-1 that should be found, in percentage points.
-        power: The probability with which it should be found.
-    """
-
-    effect: float
-    power: float
-
-
-@dataclass(frozen=True)
-class SeedCount:
-    """What a study with this number of seeds per row can show.
-
-    Attributes:
-        seeds: The number of seeds per row.
-        runs: The number of runs, including those of teachers that are not rows.
-        power: The probability of finding a change of the target's effect.
-        smallest_effect: The smallest change, in points, that is found with the target's power; None if there is none.
-    """
-
-    seeds: int
-    runs: int
-    power: float
-    smallest_effect: float | None
-
-
-@dataclass(frozen=True)
-class PowerAnalysis:
-    """How many seeds a study needs.
-
-    Attributes:
-        target: What the study should be able to show.
-        spread: The spread that the analysis assumes.
-        num_changes: The number of changes that the table tests.
-        pairing: How they are tested.
-        seeds_needed: The smallest number of seeds per row that reaches the target.
-        seed_counts: Several numbers of seeds in ascending order, including the needed one.
-    """
-
-    target: PowerTarget
-    spread: Spread
-    num_changes: int
-    pairing: Pairing
-    seeds_needed: int
-    seed_counts: tuple[SeedCount, ...]
-
-
-def analyze_power(rows: Sequence[Row], target: PowerTarget, spread: Spread, pairing: Pairing) -> PowerAnalysis:
-    """Find the number of seeds with which a study reaches the target.
-
-    An interaction is the sum of four runs per seed where a step is the difference of two, so its spread is sqrt(2)
-    times as large, and it is always tested paired.
+def power(effect: float, spread: float, seeds: int, changes: int = 1, pairing: Pairing = "unpaired") -> float:
+    """Return the probability that a change is called real, from the noncentral t distribution (Cohen 1988).
 
     Args:
-        rows: The rows of the study.
-        target: What the study should be able to show.
-        spread: The spread over seeds of one row.
+        effect: The true change, in points.
+        spread: The standard deviation over seeds, in points. Rows of the same seed are assumed to be uncorrelated.
+        seeds: The seeds per row.
+        changes: The number of changes in the table. Bonferroni's bound stands in for Holm's correction.
+        pairing: How changes are tested.
+    """
+    if seeds < 2 or max(1, changes) * smallest_p(seeds, pairing) > ALPHA:
+        return 0.0
+    from scipy import stats
+
+    degrees = seeds - 1 if pairing == "paired" else 2 * (seeds - 1)
+    noncentrality = abs(effect) / (spread * sqrt(2 / seeds))
+    critical = stats.t.isf(ALPHA / max(1, changes) / 2, degrees)
+    probability = float(stats.nct.sf(critical, degrees, noncentrality))
+    if 2 * max(1, changes) * smallest_p(seeds, pairing) > ALPHA:  # only the most extreme permutation is significant
+        return min(probability, _separation_probability(abs(effect) / spread, seeds, pairing))
+    return probability
+
+
+def _separation_probability(effect: float, seeds: int, pairing: Pairing) -> float:
+    """Return the probability of the most extreme permutation.
+
+    Paired, all differences have the sign of the effect. Unpaired, all runs of one row are above all of the other.
+    The effect is in standard deviations.
+    """
+    from scipy import integrate, stats
+
+    if pairing == "paired":
+        return float(stats.norm.cdf(effect / sqrt(2)) ** seeds)
+
+    def integrand(best: float) -> float:
+        """Density of the lower row's best run, times the probability that the higher row is above it."""
+        density = seeds * stats.norm.pdf(best) * stats.norm.cdf(best) ** (seeds - 1)
+        return float(density * stats.norm.sf(best - effect) ** seeds)
+
+    return float(integrate.quad(integrand, -8, 8)[0])
+
+
+def seeds_needed(effect: float, spread: float, target: float, changes: int = 1, pairing: Pairing = "unpaired") -> int:
+    """Return the fewest seeds per row with which a change is called real with probability `target`.
+
+    Args:
+        effect: The true change, in points.
+        spread: The standard deviation over seeds, in points.
+        target: The power to reach.
+        changes: The number of changes in the table.
         pairing: How changes are tested.
 
     Raises:
-        InputError: If no row is compared with another, or the target needs too many seeds.
+        ValueError: More than MAX_SEEDS would be needed.
     """
-    num_changes = sum(bool(row.against) for row in rows)
-    if not num_changes:
-        raise InputError("the plan compares nothing: add a step, as in baseline+se, or a second config")
-    if any(row.is_interaction for row in rows):
-        spread = Spread(spread.points * 2**0.5, f"of interactions: sqrt(2) times that of the rows, {spread.source}")
-        pairing = "paired"
-    try:
-        needed = seeds_needed(target.effect, spread.points, target.power, num_changes, pairing)
-    except ValueError as error:
-        raise InputError(
-            f"an effect of {target.effect:g} points with a spread of {spread.points:g}: {error}"
-        ) from error
-    num_configs = len({row.key for row in with_teachers(rows)})
-    counts = [
-        SeedCount(
-            seeds=seeds,
-            runs=seeds * num_configs,
-            power=power(target.effect, spread.points, seeds, num_changes, pairing),
-            smallest_effect=_smallest_effect(spread.points, seeds, target.power, num_changes, pairing),
-        )
-        for seeds in sorted({*NUM_SEEDS_SHOWN, needed, fewest_seeds(num_changes, pairing)})
-    ]
-    return PowerAnalysis(target, spread, num_changes, pairing, needed, tuple(counts))
+    low, high = 1, 2
+    while power(effect, spread, high, changes, pairing) < target:
+        low, high = high, 2 * high
+        if high > MAX_SEEDS:
+            raise ValueError(f"more than {MAX_SEEDS:,} seeds per row would be needed")
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if power(effect, spread, middle, changes, pairing) >= target else (middle, high)
+    return high
 
 
-def _smallest_effect(spread: float, seeds: int, wanted: float, num_changes: int, pairing: Pairing) -> float | None:
-    """Return the effect in points that is found with probability `wanted`; None if no effect can be significant."""
-    from scipy.optimize import brentq
+def selection_bias(num_candidates: int, spread: float, seeds: int) -> float:
+    """Return how many points the best of several equal variants is above their mean, by chance alone.
 
-    if power(100 * spread, spread, seeds, num_changes, pairing) < wanted:
-        return None
-
-    def excess_power(effect: float) -> float:
-        return power(effect, spread, seeds, num_changes, pairing) - wanted
-
-    return float(brentq(excess_power, 0, 100 * spread))
-
-
-def recorded_spread(out: Path, benchmark: Benchmark) -> Spread:
-    """Return the pooled spread over the seeds of the recorded configs; a default if no two seeds differ."""
-    groups: dict[tuple[str, str], list[float]] = {}
-    for record in RecordStore(out).records(curves=False):
-        if record.benchmark == benchmark.name and record.definition.get("split") != "val":
-            groups.setdefault((record.key, record.benchmark_id), []).append(record.top1)
-    samples = [values for values in groups.values() if len(values) > 1]
-    if not any(np.ptp(values) for values in samples):  # the variance of equal values is not always 0
-        return Spread(
-            DEFAULT_SPREAD, f"the default, which is that of CIFAR-100: {out} has no two seeds that differ; see --spread"
-        )
-    degrees = sum(len(values) - 1 for values in samples)
-    squares = sum(float(np.var(values)) * len(values) for values in samples)
-    return Spread(float(np.sqrt(squares / degrees)), f"from {degrees + len(samples)} runs recorded in {out}")
-
-
-@dataclass(frozen=True)
-class DatasetChoice:
-    """Where the images of a benchmark come from.
-
-    Attributes:
-        root: The folder of the images; None for the default.
-        download: Whether to download them if they are missing.
-    """
-
-    root: Path | None
-    download: bool
-
-
-def predict_hours(
-    rows: Sequence[Row], benchmark: Benchmark, dataset: DatasetChoice, device: str, display: Display
-) -> float:
-    """Predict the hours of all rows with one seed, including teachers that are not rows.
+    This is the expected largest of k normal draws (Tippett 1925), times the standard error of a mean over the seeds.
 
     Args:
-        rows: The rows of the study.
-        benchmark: The benchmark.
-        dataset: Where its images come from.
-        device: The device, as the user gave it.
-        display: Shows the progress.
-
-    Raises:
-        InputError: If a row exceeds the budget.
+        num_candidates: The number of variants.
+        spread: The standard deviation over seeds, in points.
+        seeds: The seeds per variant.
     """
-    specs = list({row.key: row.spec for row in with_teachers(rows)}.values())
-    counts = cifar_image_counts(benchmark.data) if dataset.root is None else None
-    if counts is None:
-        images = prepare_dataset(benchmark.data, dataset.root, dataset.download, display)
-        counts = images.counts(benchmark.data)
-    verdicts: list[Verdict] = LocalExecutor().call(
-        "benchmarks.budget.check:check_specs",
-        display,
-        specs,
-        benchmark,
-        resolve_device(device, benchmark.recipe.world_size),
-        counts,
-    )
-    refused = [verdict for verdict in verdicts if not verdict.passed] or [v for v in verdicts if v.hours is None]
-    if refused:
-        raise InputError(f"{refused[0].line()}; use --no-timing to plan without hours")
-    return sum(verdict.hours.predicted for verdict in verdicts if verdict.hours)
+    if num_candidates < 2:
+        return 0.0
+    from scipy import integrate, stats
+
+    def integrand(x: float) -> float:
+        return float(x * num_candidates * stats.norm.pdf(x) * stats.norm.cdf(x) ** (num_candidates - 1))
+
+    peak = float(stats.norm.isf(1 / num_candidates))
+    expected, _ = integrate.quad(integrand, peak - 5, peak + 5)
+    return float(expected * spread / sqrt(seeds))

@@ -1,80 +1,165 @@
-"""What is recorded of one plan, under one benchmark id."""
+"""The records of one plan under one benchmark id."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
-from ablation.analysis.confounds import may_differ_in_depth
-from ablation.analysis.table import unfinished
-from ablation.plans.plan import read_plan
+from ablation.plans.plan import Plan, parse_plan
 from ablation.plans.pretrained import with_pretrained
-from ablation.plans.row import Row
+from ablation.plans.row import Row, runs_of
 from arch.errors import InputError
-from benchmarks.definition.benchmark import Benchmark, get_benchmark
-from benchmarks.records.store import FailedRun, RecordStore, RunRecord, recorded_benchmark, records_of_one_benchmark
+from arch.variant import Variant
+from benchmarks.definition.benchmark import Benchmark
+from benchmarks.definition.registry import get_benchmark
+from benchmarks.records.selection import recorded_benchmark, records_of_one_benchmark
+from benchmarks.records.store import FailedRun, RecordStore, RunRecord
 
-FEW = 12  # recorded specs that a message names
+MAX_SPECS_IN_MESSAGE = 12
 
 
 @dataclass(frozen=True)
 class RecordedPlan:
-    """The rows of a plan; all results of their benchmark id; the failures of these rows that nothing has made good."""
+    """A plan and the records of its benchmark id.
 
-    plan: str
-    rows: Sequence[Row]
+    Attributes:
+        plan: The plan.
+        benchmark: The benchmark under which the runs were trained.
+        benchmark_id: The id that all records share.
+        records: All records of this benchmark id, including those of other plans.
+        failed_runs: The failed runs of these rows that have not succeeded since.
+        out: The folder that contains the records.
+        seeds: If set, `records` and `failed_runs` contain seeds 0 to `seeds - 1` only.
+    """
+
+    plan: Plan
     benchmark: Benchmark
     benchmark_id: str
-    results: Sequence[RunRecord]
-    failures: Sequence[FailedRun]
+    records: Sequence[RunRecord]
+    failed_runs: Sequence[FailedRun]
+    out: Path
+    seeds: int | None = None
+
+    @property
+    def rows(self) -> Sequence[Row]:
+        """The rows of the plan."""
+        return self.plan.rows
+
+    def first_seeds(self, seeds: int | None) -> "RecordedPlan":
+        """Return the plan with the runs of seeds 0 to `seeds - 1` only; None keeps all."""
+        if seeds is None:
+            return self
+        return replace(
+            self,
+            records=[record for record in self.records if record.seed < seeds],
+            failed_runs=[run for run in self.failed_runs if run.seed < seeds],
+            seeds=seeds,
+        )
+
+    def runs(self, row: Row) -> list[RunRecord]:
+        """Return the records of a row, sorted by seed."""
+        return self._runs_by_key.get(row.key, [])
+
+    def accuracies(self, row: Row) -> dict[int, float]:
+        """Return the top-1 accuracy of each seed of a row, in percent."""
+        return {run.seed: run.top1 for run in self.runs(row)}
+
+    @cached_property
+    def _runs_by_key(self) -> dict[str, list[RunRecord]]:
+        return {row.key: list(runs_of(row, self.records).values()) for row in self.rows}
 
 
 @dataclass(frozen=True)
 class RecordQuery:
-    """Which records are asked for; None: those of the run that was recorded last."""
+    """Selects the records of one plan. None selects the value of the most recent record, and any images or device."""
 
     plan: str | None = None
-    benchmark: str | None = None  # name or file
+    benchmark: str | None = None  # name or TOML file
     benchmark_id: str | None = None
-    data: Path | None = None
+    data: Path | None = None  # image folder
     device: str | None = None
 
 
-def collect(
-    store: RecordStore, plan: str, rows: Sequence[Row], benchmark: Benchmark, benchmark_id: str
-) -> RecordedPlan:
-    """What there is of these rows under this id."""
-    results = [result for result in store.results() if result.benchmark_id == benchmark_id]
-    failures = [failure for failure in store.failures() if failure.benchmark_id == benchmark_id]
-    return RecordedPlan(plan, rows, benchmark, benchmark_id, results, unfinished(rows, results, failures))
+def collect(store: RecordStore, plan: Plan, benchmark: Benchmark, benchmark_id: str) -> RecordedPlan:
+    """Return the records of a plan under one benchmark id."""
+    records = [record for record in store.records() if record.benchmark_id == benchmark_id]
+    return _recorded_plan(store, plan, benchmark, records, benchmark_id)
 
 
-def find(store: RecordStore, choice: RecordQuery, curves: bool = False) -> RecordedPlan:
-    """The records that are asked for. curves: see `RecordStore.results`.
+def find(store: RecordStore, query: RecordQuery, curves: bool = False) -> RecordedPlan:
+    """Return the records that a query selects.
 
-    Raises InputError where there are none, or those of several ids, with the fields in which these differ.
+    Args:
+        store: The record store to search.
+        query: The plan, benchmark, images and device to select.
+        curves: Whether to read learning curves and architectures, which takes several times longer. They are read in
+            any case if the notes of the plan's table depend on them.
+
+    Raises:
+        InputError: No records match, or the matching records have several benchmark ids. In the second case the
+            message names the fields that differ.
     """
-    from benchmarks.datasets.cache import prepare
+    recorded = _recorded_runs(store, curves)
+    benchmark = recorded_benchmark(recorded[-1]) if query.benchmark is None else get_benchmark(query.benchmark)
+    fingerprint = None
+    if query.data:
+        from benchmarks.datasets.prepare import prepare_dataset
 
-    recorded = [result for result in store.results(curves) if result.definition.get("split") != "val"]
-    failed = store.failures()
-    if not recorded and failed:
-        last = failed[-1]
+        fingerprint = prepare_dataset(benchmark.data, query.data).fingerprint
+    records = records_of_one_benchmark(recorded, benchmark.name, query.benchmark_id, fingerprint, query.device)
+    benchmark, benchmark_id = recorded_benchmark(records[-1]), records[-1].benchmark_id
+    plan = with_pretrained(parse_plan(query.plan or records[-1].plan, benchmark), None)
+    if not {row.key for row in plan.rows} & {record.key for record in records}:
+        raise InputError(f"no records of {plan} under {benchmark.name}; recorded specs: {_spec_names(records)}")
+    if not curves and _notes_need_curves(plan.rows):
+        return collect(store, plan, benchmark, benchmark_id)
+    return _recorded_plan(store, plan, benchmark, records, benchmark_id)
+
+
+def unfinished(rows: Sequence[Row], records: Sequence[RunRecord], failed_runs: Sequence[FailedRun]) -> list[FailedRun]:
+    """Return the failed runs of these rows that have no record."""
+    recorded, keys = {record.run_id for record in records}, {row.key for row in rows}
+    return [run for run in failed_runs if run.key in keys and run.run_id not in recorded]
+
+
+def _recorded_plan(
+    store: RecordStore, plan: Plan, benchmark: Benchmark, records: Sequence[RunRecord], benchmark_id: str
+) -> RecordedPlan:
+    failed_runs = [run for run in store.failed_runs() if run.benchmark_id == benchmark_id]
+    failed_runs = unfinished(plan.rows, records, failed_runs)
+    return RecordedPlan(plan, benchmark, benchmark_id, records, failed_runs, store.out)
+
+
+def _recorded_runs(store: RecordStore, curves: bool) -> list[RunRecord]:
+    """Return all records of the test split. Raises InputError if there are none."""
+    records = [record for record in store.records(curves) if record.definition.get("split") != "val"]
+    if records:
+        return records
+    if failed_runs := store.failed_runs():
+        last = failed_runs[-1]
         raise InputError(
-            f"no run in {store.out} has a result: {len(failed)} failed, the last ({last.spec}) with {last.reason!r}"
+            f"no finished runs in {store.out}; {len(failed_runs)} failed, the last ({last.spec}) with {last.reason!r}"
         )
-    if not recorded:
-        raise InputError(f"no records in {store.out}: ablate run makes them, --out names another folder")
-    asked = recorded_benchmark(recorded[-1]) if choice.benchmark is None else get_benchmark(choice.benchmark)
-    fingerprint = prepare(asked.data, choice.data).fingerprint if choice.data else None
-    results = records_of_one_benchmark(recorded, asked.name, choice.benchmark_id, fingerprint, choice.device)
-    benchmark, plan = recorded_benchmark(results[-1]), with_pretrained(choice.plan or results[-1].plan, None)
-    rows, benchmark_id = read_plan(plan, benchmark), results[-1].benchmark_id
-    if not any(result.key == row.key for result in results for row in rows):
-        specs = list(dict.fromkeys(result.spec for result in results))
-        more = f" and {len(specs) - FEW} more" if len(specs) > FEW else ""
-        raise InputError(f"no records of {plan} under {asked.name}: recorded are {', '.join(specs[:FEW])}{more}")
-    failures = [failure for failure in failed if failure.benchmark_id == benchmark_id]
-    is_of_data_size = len({row.overrides.fraction for row in rows}) > 1
-    if not curves and (is_of_data_size or may_differ_in_depth(rows)):  # what is said of them is in what was left out
-        results = [result for result in store.results() if result.benchmark_id == benchmark_id]
-    return RecordedPlan(plan, rows, benchmark, benchmark_id, results, unfinished(rows, results, failures))
+    raise InputError(f"no records in {store.out}; create some with `ablate run`, or select another folder with --out")
+
+
+def _spec_names(records: Sequence[RunRecord]) -> str:
+    specs = list(dict.fromkeys(record.spec for record in records))
+    more = f" and {len(specs) - MAX_SPECS_IN_MESSAGE} more" if len(specs) > MAX_SPECS_IN_MESSAGE else ""
+    return ", ".join(specs[:MAX_SPECS_IN_MESSAGE]) + more
+
+
+def _notes_need_curves(rows: Sequence[Row]) -> bool:
+    """Return whether a table has notes on convergence (data-size studies) or on depth."""
+    return len({row.overrides.data_fraction for row in rows}) > 1 or compares_depths(rows)
+
+
+def compares_depths(rows: Sequence[Row]) -> bool:
+    """Return whether some row is compared with a row whose stages differ, so that their depths may differ."""
+    pairs = [(row, rows[row.against[0][0]]) for row in rows if len(row.against) == 1]
+    return any(_stages(row) != _stages(other) for row, other in pairs)
+
+
+def _stages(row: Row) -> object:
+    architecture = row.config.architecture
+    return (architecture.depths, architecture.block) if isinstance(architecture, Variant) else architecture

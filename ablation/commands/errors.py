@@ -63,11 +63,11 @@ def errors(plan: RecordedPlanArgument = None, *, options: ErrorOptions) -> int:
     """Report the accuracy per class and the confusions of the last row of PLAN, without training anything."""
     from ablation.analysis.records import RecordQuery
     from ablation.report.error_output import write_error_analysis
-    from ablation.report.table_output import stem_of
+    from ablation.report.table_output import output_stem
 
     recorded = find_recorded(options.out, RecordQuery(plan, options.benchmark, options.benchmark_id))
     analysis, duplicates = _analyze(recorded, options)
-    stem = stem_of(recorded, options.out)
+    stem = output_stem(recorded)
     files = write_error_analysis(analysis, stem.with_name(stem.name + "_errors"))
     if options.as_json:
         print(json.dumps(_content(analysis, duplicates, files), indent=2))
@@ -86,40 +86,42 @@ def errors(plan: RecordedPlanArgument = None, *, options: ErrorOptions) -> int:
 def _analyze(recorded: "RecordedPlan", options: ErrorOptions) -> "tuple[ErrorAnalysis, DuplicateReport | None]":
     import numpy as np
 
-    from ablation.analysis.errors import analyse, find_duplicates, without
+    from ablation.analysis.errors import accuracies_without, analyze_errors, find_near_duplicates
     from benchmarks.datasets.prepare import prepare_dataset
     from benchmarks.execution.device import resolve_device
     from benchmarks.execution.progress import Display
 
-    records = [record for record in recorded.results if options.seeds is None or record.seed < options.seeds]
     config, found = recorded.benchmark.data, None
     with Display() as display:
         images = prepare_dataset(config, options.data, report=display)
-        if images.fingerprint != recorded.results[-1].definition["data"].get("fingerprint"):
+        if images.fingerprint != recorded.records[-1].definition["data"].get("fingerprint"):
             raise InputError("these images differ from those of the records: use --data to name their folder")
         labels = np.asarray(images.load(config, "test")[1].labels)
         if options.near_duplicates:
             device = resolve_device(options.device)
-            found = find_duplicates(images, config, len(labels), device, options.out, display)
+            found = find_near_duplicates(images, config, device, options.out, display)
+    recorded = recorded.first_seeds(options.seeds)
     try:
-        analysis = analyse(recorded.rows, records, labels, options.out)
+        analysis = analyze_errors(recorded, labels)
     except ValueError as error:
         raise InputError(f"{recorded.plan}: {error} with seeds 0 to {(options.seeds or 1) - 1}") from error
     if found is None:
         return analysis, None
-    accuracies = without(recorded.rows, records, labels, [duplicate.test for duplicate in found.found], options.out)
+    accuracies = accuracies_without(recorded, labels, [duplicate.test for duplicate in found.found])
     return analysis, DuplicateReport(found, accuracies)
 
 
 def _content(analysis: "ErrorAnalysis", duplicates: DuplicateReport | None, files: Sequence[Path]) -> dict[str, Any]:
-    from ablation.analysis.errors import confusions
+    from ablation.analysis.errors import most_frequent_confusions
 
     return {
         "spec": analysis.row.spec,
         "seeds": analysis.seeds,
-        "seeds_without_predictions": analysis.lacking,
+        "seeds_without_predictions": analysis.seeds_without_predictions,
         "per_class": _records(analysis.per_class),
-        "confusions": None if analysis.confusion is None else _records(confusions(analysis, MAX_ROWS_PRINTED)),
+        "confusions": None
+        if analysis.confusion is None
+        else _records(most_frequent_confusions(analysis, MAX_ROWS_PRINTED)),
         "near_duplicates": None
         if duplicates is None
         else {
@@ -148,18 +150,18 @@ def _print_classes(analysis: "ErrorAnalysis") -> None:
 
 
 def _print_confusions(analysis: "ErrorAnalysis") -> None:
-    from ablation.analysis.errors import confusions
+    from ablation.analysis.errors import most_frequent_confusions
 
     if analysis.confusion is None:
         print_line("no confusion matrix: the predictions of these runs were not kept")
         return
     rows = [
         (printable(row["class"]), printable(row["taken_for"]), f"{row['percent']:.1f}")
-        for row in confusions(analysis, MAX_ROWS_PRINTED).to_dict("records")
+        for row in most_frequent_confusions(analysis, MAX_ROWS_PRINTED).to_dict("records")
     ]
     _print_table("the most frequent confusions", ("class", "taken for", "% of its images"), rows)
-    if analysis.lacking:
-        seeds = ", ".join(map(str, analysis.lacking))
+    if analysis.seeds_without_predictions:
+        seeds = ", ".join(map(str, analysis.seeds_without_predictions))
         print_line(f"the confusion matrix excludes seeds {seeds}: their predictions were not kept")
 
 

@@ -18,9 +18,9 @@ def export(
     """Write the records of PLAN in the format of an experiment tracker, offline, to a folder in --out."""
     from ablation.report.trackers import export as export_records
 
-    recorded, seeds = records.find(plan, curves=True), records.seeds
+    recorded = records.find(plan, curves=True)
     keys = {row.key for row in recorded.rows}
-    selected = [r for r in recorded.results if r.key in keys and (seeds is None or r.seed < seeds)]
+    selected = [record for record in recorded.records if record.key in keys]
     line = export_records(tracker, selected, records.out / "trackers")
     print(f"{len(selected)} runs: {line}")
     return 0

@@ -163,7 +163,7 @@ class RecordOptions:
         from ablation.analysis.records import RecordQuery
 
         query = RecordQuery(plan, self.benchmark, self.benchmark_id, self.data, self.device)
-        return find_recorded(self.out, query, curves)
+        return find_recorded(self.out, query, curves).first_seeds(self.seeds)
 
 
 def find_recorded(out: Path, query: "RecordQuery", curves: bool = False) -> "RecordedPlan":

@@ -22,7 +22,7 @@ from benchmarks.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from ablation.analysis.power import PowerAnalysis, Spread
+    from ablation.analysis.power_analysis import PowerAnalysis, Spread
     from ablation.plans.row import Row
     from benchmarks.definition.benchmark import Benchmark
 
@@ -60,7 +60,7 @@ class PowerOptions:
 @with_options
 def power(plan: PlanArgument, *, options: PowerOptions) -> int:
     """Report how many seeds PLAN needs to find a given change, and the hours they take, without training anything."""
-    from ablation.analysis.power import PowerTarget, analyze_power
+    from ablation.analysis.power_analysis import PowerTarget, analyze_power
     from ablation.plans.plan import parse_plan
     from ablation.plans.pretrained import with_pretrained
     from benchmarks.definition.registry import get_benchmark
@@ -78,13 +78,13 @@ def power(plan: PlanArgument, *, options: PowerOptions) -> int:
 
 
 def _choose_spread(benchmark: "Benchmark", options: PowerOptions) -> "Spread":
-    from ablation.analysis.power import Spread, recorded_spread
+    from ablation.analysis.power_analysis import Spread, recorded_spread
 
     return recorded_spread(options.out, benchmark) if options.spread is None else Spread(options.spread, "as given")
 
 
 def _predict_hours(rows: "tuple[Row, ...]", benchmark: "Benchmark", options: PowerOptions) -> float:
-    from ablation.analysis.power import DatasetChoice, predict_hours
+    from ablation.analysis.power_analysis import DatasetChoice, predict_hours
     from benchmarks.execution.progress import Display
 
     with Display() as display:

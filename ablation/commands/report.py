@@ -40,24 +40,18 @@ class ReportOptions:
 @with_options
 def report(plan: RecordedPlanArgument = None, *, options: ReportOptions, records: RecordOptions) -> int:
     """Write the table, the findings and the figures of PLAN to a PDF page in --out."""
-    from ablation.analysis.datasize_series import series_of
-    from ablation.report.datasize_figure import write_datasize_figure
     from ablation.report.figures import write_figures
     from ablation.report.pdf import write_report
-    from ablation.report.table_output import stem_of, table_of
+    from ablation.report.table_output import make_annotated_table, output_stem
 
-    recorded, seeds = records.find(plan, curves=True), records.seeds
-    results, pairing = recorded.results, choose_pairing(options.paired)
-    table = table_of(recorded, seeds, pairing, options.num_candidates, findings=False)
-    stem = stem_of(recorded, records.out)
+    recorded = records.find(plan, curves=True)
+    table = make_annotated_table(recorded, choose_pairing(options.paired), options.num_candidates, with_findings=False)
+    stem = output_stem(recorded)
     page = stem.with_name(stem.name + "_report.pdf")
     try:
-        files = [write_report(table, recorded.rows, results, recorded.benchmark, page, pairing, seeds)]
-        files.append(page.with_suffix(".json"))
+        files = [write_report(recorded, table, page), page.with_suffix(".json")]
         if options.figures is not None:
-            files += write_figures(recorded.rows, table, results, options.figures, seeds)
-            if series := series_of(recorded.rows, results, seeds):
-                files += write_datasize_figure(series, options.figures)
+            files += write_figures(recorded, table, options.figures)
     except OSError as error:
         raise InputError(f"cannot write {error.filename or page}: {error.strerror or error}") from error
     if options.as_json:

@@ -76,8 +76,7 @@ def _train(
             meter = CostMeter(control, benchmark, device, images.counts(benchmark.data))
             plan = with_controls(plan, meter, executor, display)
         runner = PlanRunner(
-            plan=str(plan),
-            rows=plan.rows,
+            plan=plan,
             seeds=seeds,
             benchmark=benchmark,
             data=images,
@@ -95,18 +94,17 @@ def _train(
 def _show_table(runner: "PlanRunner", options: RunOptions, store: "RecordStore") -> int:
     """Print and write the table, and return the exit code."""
     from ablation.analysis.records import collect
-    from ablation.report.table_output import show, stem_of, table_of, write_outputs
+    from ablation.report.table_output import make_annotated_table, show_table, write_outputs
 
-    recorded = collect(store, runner.plan, runner.rows, runner.benchmark, runner.benchmark_id)
-    pairing = choose_pairing(options.paired)
-    table = table_of(recorded, runner.seeds, pairing)
+    recorded = collect(store, runner.plan, runner.benchmark, runner.benchmark_id).first_seeds(runner.seeds)
+    table = make_annotated_table(recorded, choose_pairing(options.paired))
     try:
-        files = write_outputs(table, recorded, stem_of(recorded, options.out), runner.seeds)
+        files = write_outputs(table, recorded)
     except InputError as error:  # the printed table can still be read
         print(f"warning: {error}", file=sys.stderr)
         files = []
-    show(table, recorded, pairing, files, as_json=options.as_json)
-    return EXIT_FAILED if any(failed.seed < runner.seeds for failed in recorded.failures) else 0
+    show_table(table, recorded, files, "json" if options.as_json else "terminal")
+    return EXIT_FAILED if recorded.failed_runs else 0
 
 
 def _print_over_budget(error: "OverBudget", as_json: bool) -> None:

@@ -33,9 +33,9 @@ def table(plan: RecordedPlanArgument = None, *, options: TableOptions, records: 
 
     A table never contains records with several benchmark ids: use --id, --data or --device to choose one.
     """
-    from ablation.report.table_output import show, table_of
+    from ablation.report.table_output import make_annotated_table, show_table
 
-    recorded, pairing = records.find(plan), choose_pairing(options.paired)
-    shown = table_of(recorded, records.seeds, pairing, options.num_candidates)
-    show(shown, recorded, pairing, [], options.table_format, options.as_json)
+    recorded = records.find(plan)
+    table = make_annotated_table(recorded, choose_pairing(options.paired), options.num_candidates)
+    show_table(table, recorded, table_format="json" if options.as_json else options.table_format)
     return 0

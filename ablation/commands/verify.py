@@ -13,7 +13,6 @@ from benchmarks.cli.options import DEFAULT_OUT, DataOption, DeviceOption, JsonOp
 
 if TYPE_CHECKING:
     from ablation.analysis.records import RecordedPlan
-    from ablation.plans.row import Row
     from benchmarks.records.store import RunRecord
 
 EXIT_DIFFERENT = 1
@@ -41,14 +40,14 @@ def verify(plan: RecordedPlanArgument = None, *, options: VerifyOptions) -> int:
     The exit code is 0 if all numbers are identical, as expected with the same seed, device and versions, otherwise 1.
     """
     from ablation.analysis.records import RecordQuery
-    from ablation.analysis.verify import compare, train_again
+    from ablation.analysis.verify import differing_conditions, train_again
     from benchmarks.execution.progress import Display
 
     recorded = find_recorded(options.out, RecordQuery(plan, options.benchmark, options.benchmark_id), curves=True)
-    row, before = _select_record(recorded, options.seed)
+    before = _select_record(recorded, options.seed)
     with Display() as display:
-        again = train_again(before, row, recorded.benchmark, options.data, options.out, options.device, display)
-    same, differences = again.numbers() == before.numbers(), compare(before, again)
+        again = train_again(before, recorded, options.data, options.device, display)
+    same, differences = again.numbers() == before.numbers(), differing_conditions(before, again)
     if options.as_json:
         print(json.dumps(_content(before, again, same, differences), indent=2))
     else:
@@ -56,14 +55,14 @@ def verify(plan: RecordedPlanArgument = None, *, options: VerifyOptions) -> int:
     return 0 if same else EXIT_DIFFERENT
 
 
-def _select_record(recorded: "RecordedPlan", seed: int | None) -> tuple["Row", "RunRecord"]:
-    """Return the last step of the plan and its record with this seed, by default with the first recorded seed."""
+def _select_record(recorded: "RecordedPlan", seed: int | None) -> "RunRecord":
+    """Return the record of the plan's last step with this seed, by default with the first recorded seed."""
     row = [row for row in recorded.rows if row.kind == "step"][-1]
-    by_seed = {record.seed: record for record in recorded.results if record.key == row.key}
+    by_seed = {record.seed: record for record in recorded.records if record.key == row.key}
     if not by_seed or (seed is not None and seed not in by_seed):
         with_seed, seeds = "" if seed is None else f" with seed {seed}", ", ".join(map(str, sorted(by_seed)))
         raise InputError(f"no record of {row.spec}{with_seed}" + (f"; recorded seeds: {seeds}" if seeds else ""))
-    return row, by_seed[min(by_seed) if seed is None else seed]
+    return by_seed[min(by_seed) if seed is None else seed]
 
 
 def _content(before: "RunRecord", again: "RunRecord", same: bool, differences: list[str]) -> dict[str, Any]:

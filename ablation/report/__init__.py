@@ -1,1 +1,1 @@
-"""Figures, sentences and the PDF report."""
+"""Table output, figures, findings, the PDF report and exports to experiment trackers. No module here imports torch."""

@@ -1,46 +1,58 @@
-"""The confusion matrix as a picture."""
+"""The confusion matrix as a figure."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from ablation.report.label_placement import quiet
+from ablation.report.label_placement import ignore_missing_glyphs
 from arch.text import printable
 
-LONGEST = 24  # characters of a class name
-LEAST = 10.0  # percent wrong at which the colours end at least: few errors are to look like few
-FEW = 20  # classes, up to which each cell has its number
+MAX_CLASS_CHARACTERS = 24
+MIN_COLOR_RANGE = 10.0  # percent; the color scale covers at least this range, so that few errors look like few
+MAX_NUMBERED_CLASSES = 20  # with more classes, the cells have no numbers
+DPI = 130
 
 
 def plot_confusion(counts: NDArray[np.int64], classes: Sequence[str], title: str, path: Path) -> None:
-    """Writes the share of each class (rows) that is taken for each (columns), in percent, as PNG.
+    """Write the share of each class (rows) that is predicted as each class (columns), in percent, as PNG.
 
-    The colours are those of the errors: what is right lies on the diagonal, and would outshine all else.
+    Colors show the errors only, because the diagonal would dominate the color scale.
+
+    Args:
+        counts: The confusion matrix, shape (classes, classes).
+        classes: The names of the classes.
+        title: The title of the figure.
+        path: The file to write.
     """
     shares = 100 * counts / counts.sum(1, keepdims=True).clip(1)
-    wrong = shares.copy()
-    np.fill_diagonal(wrong, 0)
-    number = len(classes)
-    size = max(5.0, min(0.16 * number, 24.0) + 2)
+    errors = shares.copy()
+    np.fill_diagonal(errors, 0)
+    num_classes, color_range = len(classes), max(MIN_COLOR_RANGE, errors.max())
+    size = max(5.0, min(0.16 * num_classes, 24.0) + 2)
     figure = Figure(figsize=(size + 1, size), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    drawn = axes.imshow(wrong, cmap="magma_r", vmin=0, vmax=max(LEAST, wrong.max()))
-    figure.colorbar(drawn, ax=axes, shrink=0.7, label="wrong, % of the class")
-    names = [printable(name)[:LONGEST] for name in classes]
-    letters = 9 if number <= FEW else max(4, min(9, 900 // number))
-    axes.set_xticks(range(number), names, rotation=90, fontsize=letters, parse_math=False)
-    axes.set_yticks(range(number), names, fontsize=letters, parse_math=False)
-    axes.set(xlabel="taken for", ylabel="class")
+    image = axes.imshow(errors, cmap="magma_r", vmin=0, vmax=color_range)
+    figure.colorbar(image, ax=axes, shrink=0.7, label="misclassified, % of the class")
+    names = [printable(name)[:MAX_CLASS_CHARACTERS] for name in classes]
+    font = 9 if num_classes <= MAX_NUMBERED_CLASSES else max(4, min(9, 900 // num_classes))
+    axes.set_xticks(range(num_classes), names, rotation=90, fontsize=font, parse_math=False)
+    axes.set_yticks(range(num_classes), names, fontsize=font, parse_math=False)
+    axes.set(xlabel="predicted class", ylabel="true class")
     axes.set_title(title, parse_math=False, loc="left", fontsize=11)
-    if number <= FEW:
-        for i, j in np.ndindex(number, number):
-            if counts[i, j]:
-                dark = wrong[i, j] > 0.5 * max(LEAST, wrong.max())
-                axes.text(j, i, f"{shares[i, j]:.3g}", ha="center", va="center", fontsize=8, color="w" if dark else "k")
-    with quiet():
-        figure.savefig(path, dpi=130, format="png")
+    if num_classes <= MAX_NUMBERED_CLASSES:
+        _draw_numbers(axes, shares, errors > 0.5 * color_range)
+    with ignore_missing_glyphs():
+        figure.savefig(path, dpi=DPI, format="png")
+
+
+def _draw_numbers(axes: Axes, shares: NDArray[np.float64], is_dark: NDArray[np.bool_]) -> None:
+    for i, j in np.ndindex(*shares.shape):
+        if shares[i, j]:
+            color = "w" if is_dark[i, j] else "k"
+            axes.text(j, i, f"{shares[i, j]:.3g}", ha="center", va="center", fontsize=8, color=color)

@@ -1,31 +1,32 @@
-"""Accuracy against the size of the training set, drawn as far as it was measured."""
+"""The figure of accuracy against training set size, within the measured range."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from ablation.analysis.scaling import Cell, PowerLaw, Series, power_law
-from ablation.report.figure_style import COLOURS, SLIDE, FigureSize, empty, save
-from ablation.report.label_placement import fitted, quiet, spread_out, text_width
+from ablation.analysis.datasize_series import Series, SizePoint
+from ablation.analysis.power_law import PowerLaw, fit_power_law
+from ablation.report.figure_style import COLORS, MARKERS, FigureSize, new_figure
+from ablation.report.label_placement import fit_text, ignore_missing_glyphs, spread_out, text_width
 
-MARKERS = "os^Dv"
-STYLES = {"test": "-", "train": "--"}
-SIGNS, LAW = "mean over seeds; bands: worst to best seed", "; dotted: power law and its 95% band"
-NAME = 0.25  # of the figure's width, at most, for the name of a series
-BETWEEN = 0.5  # heights of a letter between two sizes below the axis
+Split = Literal["test", "train"]
+SPLIT_STYLES: dict[Split, str] = {"test": "-", "train": "--"}
+LEGEND = "mean over seeds; bands: worst to best seed"
+LAW_LEGEND = "; dotted: power law and its 95% band"
+MAX_NAME_WIDTH = 0.25  # of the figure's width
+TICK_LABEL_GAP = 0.5  # em between two tick labels
 
 
 @dataclass(frozen=True)
 class _Line:
-    """Test or training accuracy of one series: images and the seeds' accuracies in percent."""
+    """Test or training accuracy of one series: numbers of images, and the accuracies of their seeds in percent."""
 
     label: str
-    colour: str
+    color: str
     marker: str
     style: str
     images: tuple[int, ...]
@@ -33,129 +34,128 @@ class _Line:
 
     @property
     def means(self) -> list[float]:
-        return [sum(seeds) / len(seeds) for seeds in self.top1]
+        return [sum(accuracies) / len(accuracies) for accuracies in self.top1]
 
 
-def against_images(series: Sequence[Series], size: FigureSize, title: str = "") -> Figure:
-    """Test and training top-1 against images, a colour a series, with the power law of those that have one.
+def draw_accuracy_against_images(series: Sequence[Series], size: FigureSize, title: str = "") -> Figure:
+    """Draw test and training top-1 against training images, one color per series, with the fitted power laws.
 
-    Only measured sizes have points, and no curve leaves the sizes measured.
+    Points mark the measured sizes, and no curve extends beyond them.
+
+    Args:
+        series: The series of the study.
+        size: The size of the figure.
+        title: The title of the figure.
     """
-    with quiet():
-        lines = _lines(series, NAME * 72 * size.width / size.font)
-        widest = max((text_width(f"{line.label} 100.00") for line in lines), default=0.0)
-    laws = [power_law(one) for one in series]
-    figure, axes = empty(size, title, SIGNS + LAW * any(laws), right=3.4 + widest)
-    axes.set(xlabel="images trained on", ylabel="top-1 (%)")
+    with ignore_missing_glyphs():
+        lines = _lines(series, MAX_NAME_WIDTH * size.width_em)
+        label_width = max((text_width(f"{line.label} 100.00") for line in lines), default=0.0)
+    laws = [fit_power_law(one) for one in series]
+    legend = LEGEND + (LAW_LEGEND if any(laws) else "")
+    figure, axes = new_figure(size, title, legend, right_margin=3.4 + label_width)
+    axes.set(xlabel="training images", ylabel="top-1 (%)")
     if not lines:
         return figure
-    _limits(axes, size, lines)
+    _set_limits(axes, size, lines)
     for line in lines:
-        _draw(axes, size, line)
-    for place, law in enumerate(laws):
+        low, high = [min(accuracies) for accuracies in line.top1], [max(accuracies) for accuracies in line.top1]
+        axes.plot(line.images, line.means, clip_on=False, zorder=3, **_line_style(line, size, size.font))
+        axes.fill_between(line.images, low, high, color=line.color, alpha=0.2, linewidth=0)
+    for index, law in enumerate(laws):
         if law:
-            _draw_law(axes, size, law, COLOURS[place % len(COLOURS)])
-    _end_labels(axes, size, lines)
+            _draw_law(axes, size, law, COLORS[index % len(COLORS)])
+    _draw_end_labels(axes, size, lines)
     return figure
 
 
-def write_datasize_figure(series: Sequence[Series], folder: Path, title: str = "") -> list[Path]:
-    """Writes the figure for slides, as PNG and as SVG, and returns the paths."""
-    figure = against_images(series, SLIDE, title)
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / "top1_against_images.png", folder / "top1_against_images.svg"]
-    save(figure, paths[0], "png", dpi=144)
-    save(figure, paths[1], "svg")
-    return paths
-
-
-def _lines(series: Sequence[Series], widest: float) -> list[_Line]:
-    """widest: a name's width, in heights of its letters."""
+def _lines(series: Sequence[Series], name_width: float) -> list[_Line]:
+    """Return the lines of each series. `name_width` is the maximum width of its name in em."""
     lines = []
-    for place, one in enumerate(series):
-        colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
-        for kind, style in STYLES.items():
-            cells = [(cell.images, _seeds(cell, kind)) for cell in one.measured if _seeds(cell, kind)]
-            if cells:
-                images, top1 = zip(*cells, strict=True)
-                lines.append(_Line(f"{fitted(one.label, widest)} {kind}", colour, marker, style, images, top1))
+    for index, one in enumerate(series):
+        color, marker = COLORS[index % len(COLORS)], MARKERS[index % len(MARKERS)]
+        for split, style in SPLIT_STYLES.items():
+            points = [(point.images, top1) for point in one.measured if (top1 := _accuracies(point, split))]
+            if points:
+                images, top1s = zip(*points, strict=True)
+                lines.append(_Line(f"{fit_text(one.label, name_width)} {split}", color, marker, style, images, top1s))
     return lines
 
 
-def _seeds(cell: Cell, kind: str) -> tuple[float, ...]:
-    top1 = cell.test if kind == "test" else cell.train
+def _accuracies(point: SizePoint, split: Split) -> tuple[float, ...]:
+    top1 = point.test if split == "test" else point.train
     return tuple(top1[seed] for seed in sorted(top1))
 
 
-def _draw(axes: Axes, size: FigureSize, line: _Line) -> None:
-    low, high = [min(seeds) for seeds in line.top1], [max(seeds) for seeds in line.top1]
-    axes.plot(line.images, line.means, clip_on=False, zorder=3, **_sign(line, size, size.font))
-    axes.fill_between(line.images, low, high, color=line.colour, alpha=0.2, linewidth=0)
+def _line_style(line: _Line, size: FigureSize, font: float) -> dict[str, Any]:
+    """Return a style that distinguishes test (solid, filled markers) from training (dashed, thinner, open markers)."""
+    is_test = line.style == SPLIT_STYLES["test"]
+    return {
+        "color": line.color,
+        "linestyle": line.style,
+        "linewidth": size.line * (0.8 if is_test else 0.6),
+        "marker": line.marker,
+        "markersize": 0.5 * font,
+        "markerfacecolor": line.color if is_test else "white",
+    }
 
 
-def _sign(line: _Line, size: FigureSize, font: float) -> dict[str, Any]:
-    """How a line looks: test solid with full marks, training dashed, thinner and with empty ones."""
-    solid = line.style == STYLES["test"]
-    return {"color": line.colour, "linestyle": line.style, "linewidth": size.line * (0.8 if solid else 0.6),
-            "marker": line.marker, "markersize": 0.5 * font,
-            "markerfacecolor": line.colour if solid else "white"}  # fmt: skip
-
-
-def _draw_law(axes: Axes, size: FigureSize, law: PowerLaw, colour: str) -> None:
-    """As accuracy: 100 less the error, so that the band's lower edge is the error's upper one."""
+def _draw_law(axes: Axes, size: FigureSize, law: PowerLaw, color: str) -> None:
+    """Draw a law as accuracy, which is 100 minus the error."""
     top1 = [100 - error.value for error in law.error]
-    axes.plot(law.images, top1, color=colour, linestyle=":", linewidth=size.line * 0.5, zorder=2)
+    axes.plot(law.images, top1, color=color, linestyle=":", linewidth=size.line * 0.5, zorder=2)
     if law.seeds > 1:
         low, high = [100 - error.high for error in law.error], [100 - error.low for error in law.error]
-        axes.fill_between(law.images, low, high, facecolor="none", edgecolor=colour, linestyle=":",
+        axes.fill_between(law.images, low, high, facecolor="none", edgecolor=color, linestyle=":",
                           linewidth=size.line * 0.25, alpha=0.8)  # fmt: skip
 
 
-def _limits(axes: Axes, size: FigureSize, lines: Sequence[_Line]) -> None:
-    """A logarithmic axis with the measured sizes as its ticks, and room for what was measured."""
+def _set_limits(axes: Axes, size: FigureSize, lines: Sequence[_Line]) -> None:
+    """Use a logarithmic x axis with the measured sizes as ticks, and leave room around all accuracies."""
     images = sorted({count for line in lines for count in line.images})
-    top1 = [value for line in lines for seeds in line.top1 for value in seeds]
-    room = max(max(top1) - min(top1), 1.0)
+    top1 = [value for line in lines for accuracies in line.top1 for value in accuracies]
+    height = max(max(top1) - min(top1), 1.0)
     axes.set_xscale("log")
     left = images[0] / (images[-1] / images[0]) ** 0.03
     axes.set_xlim((left, images[-1]) if len(images) > 1 else (images[0] / 1.5, images[0] * 1.5))
-    axes.set_ylim(min(top1) - 0.06 * room, max(top1) + 0.06 * room)
+    axes.set_ylim(min(top1) - 0.06 * height, max(top1) + 0.06 * height)
     axes.xaxis.set_major_locator(FixedLocator(images))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xticks(images, _tick_labels(axes, size, images))
 
 
 def _tick_labels(axes: Axes, size: FigureSize, images: Sequence[int]) -> list[str]:
-    """Those of the largest, the smallest, and of the others from the largest on as far as there is room.
+    """Return the tick labels that fit, in order of priority: the largest, the smallest, then the next largest ones.
 
-    The rest have a tick alone.
+    The other ticks have an empty label.
     """
-    wide = 72 * size.width * axes.get_position().width / size.font  # of the axis, in heights of a letter
+    width = 72 * size.width * axes.get_position().width / size.font  # of the axis in em
     to_axes = axes.transData + axes.transAxes.inverted()
-    taken: dict[int, tuple[float, float]] = {}
+    occupied: dict[int, tuple[float, float]] = {}
     for count in dict.fromkeys([images[-1], images[0], *reversed(images)]):
-        at, half = float(to_axes.transform((count, 0))[0]) * wide, text_width(f"{count:,}") / 2 + BETWEEN / 2
-        if all(at + half <= left or right <= at - half for left, right in taken.values()):
-            taken[count] = at - half, at + half
-    return [f"{count:,}" if count in taken else "" for count in images]
+        center = float(to_axes.transform((count, 0))[0]) * width
+        half_width = text_width(f"{count:,}") / 2 + TICK_LABEL_GAP / 2
+        start, end = center - half_width, center + half_width
+        if all(end <= other_start or other_end <= start for other_start, other_end in occupied.values()):
+            occupied[count] = start, end
+    return [f"{count:,}" if count in occupied else "" for count in images]
 
 
-def _end_labels(axes: Axes, size: FigureSize, lines: Sequence[_Line]) -> None:
-    """The name of each line and its last mean at the right, spread so that none covers another.
+def _draw_end_labels(axes: Axes, size: FigureSize, lines: Sequence[_Line]) -> None:
+    """Draw the name and the last mean of each line at the right, spread out so that no label covers another.
 
-    A line that ends before the largest size has its sign beside its name, and nothing that leads there.
+    A leader connects the label with its line, unless the line ends before the largest size.
     """
-    (_, edge), (low, high) = axes.get_xlim(), axes.get_ylim()
+    (_, right), (low, high) = axes.get_xlim(), axes.get_ylim()
     points = 72 * size.height * axes.get_position().height
     font = min(size.font, points / len(lines) / 1.1)
     gap = 1.3 * font / points
-    at = [(line.means[-1] - low) / (high - low) for line in lines]
-    places = spread_out(at, gap, gap / 2, 1 - gap / 2)
+    ends = [(line.means[-1] - low) / (high - low) for line in lines]
     em = size.font / (72 * size.width * axes.get_position().width)
-    beside: dict[str, Any] = {"transform": axes.transAxes, "clip_on": False}
-    for line, start, y in zip(lines, at, places, strict=True):
-        if line.images[-1] >= edge:
-            axes.plot([1 + 0.4 * em, 1 + 0.9 * em], [start, y], color=line.colour, linewidth=0.3 * size.line, **beside)
-        axes.plot([1 + far * em for far in (0.9, 2, 3.1)], [y] * 3, **_sign(line, size, font), markevery=[1], **beside)
-        axes.text(1 + 3.3 * em, y, f"{line.label} {line.means[-1]:.2f}", va="center", fontsize=font, parse_math=False,
-                  **beside)  # fmt: skip
+    outside: dict[str, Any] = {"transform": axes.transAxes, "clip_on": False}
+    for line, end, y in zip(lines, ends, spread_out(ends, gap, gap / 2, 1 - gap / 2), strict=True):
+        if line.images[-1] >= right:
+            axes.plot([1 + 0.4 * em, 1 + 0.9 * em], [end, y], color=line.color, linewidth=0.3 * size.line, **outside)
+        sample = [1 + distance * em for distance in (0.9, 2, 3.1)]
+        axes.plot(sample, [y] * 3, **_line_style(line, size, font), markevery=[1], **outside)
+        label = f"{line.label} {line.means[-1]:.2f}"
+        axes.text(1 + 3.3 * em, y, label, va="center", fontsize=font, parse_math=False, **outside)

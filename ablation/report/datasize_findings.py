@@ -1,110 +1,132 @@
-"""What a study of model size against data size says, as drafted sentences: plain text, no number that no run gave."""
+"""Findings of a data-size study as draft sentences: comparisons, convergence and power laws."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isnan
 
-from ablation.analysis.convergence import RULE, convergence
-from ablation.analysis.scaling import Series, power_law, why_no_law
-from ablation.analysis.statistics import ALPHA, Change, change, fewest_seeds, holm, verdict
+from ablation.analysis.convergence import RULE, describe_convergence
+from ablation.analysis.datasize_series import Series
+from ablation.analysis.power import fewest_seeds
+from ablation.analysis.power_law import fit_power_law, why_no_law
+from ablation.analysis.statistics import ALPHA, Change, estimate_change, holm, verdict
+from ablation.report.findings import format_evidence
 from arch.text import shorten
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """How far a series is from the first one on training sets of one size."""
+class SizeComparison:
+    """The difference between a series and the first one on training sets of the same size.
 
-    place: int  # of the series, from 1 on
+    Attributes:
+        series_index: The index of the series, from 1.
+        images: The number of training images.
+        change: The difference in points.
+        p: The p-value after Holm correction.
+        verdict: real, not shown or worse.
+    """
+
+    series_index: int
     images: int
     change: Change
-    p: float  # after Holm's correction
-    verdict: str  # real, not shown or worse
+    p: float
+    verdict: str
 
 
 def datasize_findings(series: Sequence[Series]) -> list[str]:
-    """For each series after the first one sentence that sums up where it is ahead of the first, and one a size; for
-    each series one on whether it converged, and one on its power law.
+    """Return sentences on a data-size study.
+
+    For each series after the first: a summary of the sizes at which it is ahead of the first, and one sentence per
+    size. For each series: one sentence on its convergence, and one on its power law.
     """
-    compared, sentences = comparisons(series), []
-    for place, later in enumerate(series[1:], 1):
-        names, own = (shorten(series[0].label), shorten(later.label)), [one for one in compared if one.place == place]
-        sentences += [_summary(own, names), *(_at_size(one, names) for one in own)]
-    sentences += _too_few_seeds(compared)
+    comparisons = compare_series(series)
+    sentences = []
+    for index, later in enumerate(series[1:], 1):
+        names = shorten(series[0].label), shorten(later.label)
+        of_series = [comparison for comparison in comparisons if comparison.series_index == index]
+        sentences += [_summary(of_series, names), *(_size_sentence(comparison, names) for comparison in of_series)]
+    sentences += _seed_notes(comparisons)
     if any(one.measured for one in series):
-        sentences += [*(convergence(one) for one in series), RULE]
-    return [*sentences, *(_law(one) for one in series)]
+        sentences += [*(describe_convergence(one) for one in series), RULE]
+    return [*sentences, *(_law_sentence(one) for one in series)]
 
 
-def comparisons(series: Sequence[Series]) -> list[Comparison]:
-    """Each series after the first against the first, at each size that both have a run of.
+def compare_series(series: Sequence[Series]) -> list[SizeComparison]:
+    """Compare each later series with the first one, at each size for which both have a run.
 
-    Unpaired, with Holm's correction over all sizes and all these series.
+    The tests are unpaired, with Holm correction over all sizes and all later series.
     """
-    first = {cell.images: cell.test for cell in series[0].measured} if series else {}
-    found = [
-        (place, cell.images, change(cell.test, [(first[cell.images], -1)], "unpaired"))
-        for place, later in enumerate(series[1:], 1)
-        for cell in later.measured
-        if cell.images in first
+    first = {point.images: point.test for point in series[0].measured} if series else {}
+    changes = [
+        (index, point.images, estimate_change(point.test, [(first[point.images], -1)], "unpaired"))
+        for index, later in enumerate(series[1:], 1)
+        for point in later.measured
+        if point.images in first
     ]
-    corrected = holm([one.p for *_, one in found])
-    return [Comparison(*one, p, verdict(one[-1].points, p)) for one, p in zip(found, corrected, strict=True)]
+    corrected = holm([change.p for _, _, change in changes])
+    return [
+        SizeComparison(index, images, change, p, verdict(change.points, p))
+        for (index, images, change), p in zip(changes, corrected, strict=True)
+    ]
 
 
-def _at_size(one: Comparison, names: tuple[str, str]) -> str:
-    """names: of the first series, and of the one that is compared with it."""
-    found, at = one.change, f"At {one.images:,} images"
-    if found.n < 2:
-        return f"{at} one seed shows nothing, {names[1]} {found.points:+.2f} points from {names[0]} (n = {found.n})."
-    interval = "" if isnan(found.low) else f" [{found.low:.2f}, {found.high:.2f}]"
-    told = f"{names[1]} {found.points:+.2f}{interval} points from {names[0]} ({one.verdict}, n = {found.n})."
-    if one.verdict == "not shown":
-        return f"{at} no difference is shown{' after correction' if found.p <= ALPHA else ''}, {told}"
-    return f"{at} {names[one.verdict == 'real']} is ahead, {told}"
+def _size_sentence(comparison: SizeComparison, names: tuple[str, str]) -> str:
+    """Return one comparison as a sentence. `names` are those of the first and of the later series."""
+    change, first, later = comparison.change, *names
+    at = f"At {comparison.images:,} images, "
+    difference = f"{later} {change.points:+.2f} points relative to {first}"
+    if change.n < 2:
+        return f"{at}{difference}; one seed cannot show a difference (n = {change.n})."
+    evidence = f"{comparison.verdict}, {format_evidence(change.low, change.high, change.n)}"
+    if comparison.verdict == "not shown":
+        corrected = " after Holm correction" if change.p <= ALPHA else ""
+        return f"{at}no difference is shown{corrected}: {difference} ({evidence})."
+    return f"{at}{later if comparison.verdict == 'real' else first} is ahead: {difference} ({evidence})."
 
 
-def _summary(compared: Sequence[Comparison], names: tuple[str, str]) -> str:
-    """Who is ahead where, of the sizes that both have a run of."""
-    if not compared:
-        return f"{names[1]} and {names[0]} have no run on training sets of the same size."
-    won = [(name, [one.images for one in compared if one.verdict == word])
-           for name, word in zip(names, ("worse", "real"), strict=True)]  # fmt: skip
-    ahead = [(name, sizes) for name, sizes in won if sizes]
-    open_at = [one.images for one in compared if one.verdict == "not shown"]
-    if not ahead:
-        return f"No difference between {names[1]} and {names[0]} is shown at {_listed(open_at)} images."
-    if len(ahead) == 1 and (told := _on_one_side(*ahead[0], open_at)):
-        return told
-    told = "; ".join(f"{name} is ahead at {_listed(sizes)} images" for name, sizes in ahead)
-    return f"{told}{f'; at {_listed(open_at)} no difference is shown' if open_at else ''}."
+def _summary(comparisons: Sequence[SizeComparison], names: tuple[str, str]) -> str:
+    """Return which of two series is ahead at which of the sizes that both have."""
+    first, later = names
+    if not comparisons:
+        return f"{later} and {first} have no runs on training sets of the same size."
+    sizes = {word: [c.images for c in comparisons if c.verdict == word] for word in ("worse", "real", "not shown")}
+    leads = [(name, sizes[word]) for name, word in ((first, "worse"), (later, "real")) if sizes[word]]
+    undecided = sizes["not shown"]
+    if not leads:
+        return f"No difference between {later} and {first} is shown at {_enumerate(undecided)} images."
+    if len(leads) == 1 and (sentence := _one_sided_summary(*leads[0], undecided)):
+        return sentence
+    parts = [f"{name} is ahead at {_enumerate(images)} images" for name, images in leads]
+    if undecided:
+        parts.append(f"no difference is shown at {_enumerate(undecided)} images")
+    return f"{'; '.join(parts)}."
 
 
-def _on_one_side(name: str, won: Sequence[int], open_at: Sequence[int]) -> str:
-    """The same where a series is ahead from one of the sizes on, or up to one; else nothing."""
-    if open_at and max(open_at) < won[0]:
-        return f"{name} is ahead from {won[0]:,} images on; below, no difference is shown."
-    if open_at and min(open_at) > won[-1]:
-        return f"{name} is ahead up to {won[-1]:,} images; above, no difference is shown."
+def _one_sided_summary(name: str, ahead: Sequence[int], undecided: Sequence[int]) -> str:
+    """Return a shorter summary if a series is ahead from one size upward or up to one size; otherwise nothing."""
+    if undecided and max(undecided) < ahead[0]:
+        return f"{name} is ahead from {ahead[0]:,} images upward; below that, no difference is shown."
+    if undecided and min(undecided) > ahead[-1]:
+        return f"{name} is ahead up to {ahead[-1]:,} images; above that, no difference is shown."
     return ""
 
 
-def _listed(sizes: Sequence[int]) -> str:
-    told = [f"{size:,}" for size in sizes]
-    return " and ".join(filter(None, [", ".join(told[:-1]), told[-1]]))
+def _enumerate(sizes: Sequence[int]) -> str:
+    numbers = [f"{size:,}" for size in sizes]
+    return " and ".join(filter(None, [", ".join(numbers[:-1]), numbers[-1]]))
 
 
-def _too_few_seeds(compared: Sequence[Comparison]) -> list[str]:
-    """What no outcome could have shown with the seeds there are."""
-    family = sum(not isnan(one.p) for one in compared) or len(compared)  # those that Holm's correction knows
-    if not compared or any(family * one.change.least_p <= ALPHA for one in compared):
+def _seed_notes(comparisons: Sequence[SizeComparison]) -> list[str]:
+    """Return a note if no difference can be significant with the seeds that are recorded."""
+    family = sum(not isnan(comparison.p) for comparison in comparisons) or len(comparisons)
+    if not comparisons or any(family * comparison.change.least_p <= ALPHA for comparison in comparisons):
         return []
-    seeds, kind = max(one.change.n for one in compared), "comparison" + "s" * (family > 1)
+    seeds = max(comparison.change.n for comparison in comparisons)
     return [
-        f"{seeds} seed{'s' * (seeds > 1)} can show no difference among {family} {kind}, however large: "
-        f"from {fewest_seeds(family, 'unpaired')} a size on one can be called real."
+        f"With {seeds} seed{'s' * (seeds > 1)}, no difference can be significant after Holm correction over "
+        f"{family} comparison{'s' * (family > 1)}; use --seeds {fewest_seeds(family, 'unpaired')} or more."
     ]
 
 
-def _law(series: Series) -> str:
-    law = power_law(series)
-    return f"{shorten(series.label)}: {law.line() if law else f'no power law, {why_no_law(series)}'}."
+def _law_sentence(series: Series) -> str:
+    law = fit_power_law(series)
+    return f"{shorten(series.label)}: {law.describe() if law else f'no power law, because {why_no_law(series)}'}."

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from ablation.analysis.errors import ErrorAnalysis
-from ablation.analysis.table_formats import guarded
+from ablation.analysis.table_formats import quote_formula
 from ablation.report.confusion_matrix import plot_confusion
 from arch.errors import InputError
 from benchmarks.records.atomic_write import replace_file
@@ -28,7 +28,7 @@ def write_error_analysis(analysis: ErrorAnalysis, stem: Path) -> list[Path]:
         stem.with_name(stem.name + suffix) for suffix in (".csv", "_confusion.csv", "_confusion.png")
     )
     classes = list(analysis.per_class["class"])
-    names = [guarded(name) for name in classes]
+    names = [quote_formula(name) for name in classes]
     confusion = analysis.confusion
     try:
         per_class = analysis.per_class.assign(**{"class": names}).round(4)
@@ -36,7 +36,7 @@ def write_error_analysis(analysis: ErrorAnalysis, stem: Path) -> list[Path]:
         if confusion is None:
             return [classes_file]
         _write_csv(pd.DataFrame(confusion, index=names, columns=names), matrix_file)
-        title = f"{analysis.row.spec}, {len(analysis.seeds) - len(analysis.lacking)} seed(s)"
+        title = f"{analysis.row.spec}, {len(analysis.seeds) - len(analysis.seeds_without_predictions)} seed(s)"
         replace_file(image_file, lambda file: plot_confusion(confusion, classes, title, file))
     except OSError as error:
         raise InputError(f"cannot write to {stem.parent}: {error.strerror or error}") from error

@@ -1,4 +1,4 @@
-"""Sizes, colors and axes that all figures share. No window is ever opened; names are drawn as text."""
+"""Sizes, colors and axes shared by all figures. No window is opened, and names are drawn as plain text."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,56 +8,97 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ablation.report.label_placement import fitted, quiet
+from ablation.report.label_placement import fit_text, ignore_missing_glyphs
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe & Ito 2008
-STYLES = ("-", "--", "-.", ":")
-HEADING = 4.3  # heights of a letter that a title takes
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe & Ito 2008
+LINE_STYLES = ("-", "--", "-.", ":")
+MARKERS = "os^Dv"
+PARETO_LEGEND = "dashed: Pareto front"
+
+# margins around the axes, in em (heights of a letter)
+LEFT_MARGIN = 5.2
+BOTTOM_MARGIN = 3.3
+TOP_MARGIN = 0.8
+HEADING_HEIGHT = 4.3
 
 
 @dataclass(frozen=True)
 class FigureSize:
-    """How large a figure is: inches, points of its letters, and points of its lines."""
+    """Width and height in inches, font size and line width in points."""
 
     width: float
     height: float
     font: float
     line: float
 
+    @property
+    def width_em(self) -> float:
+        """The width in em."""
+        return 72 * self.width / self.font
+
+    @property
+    def height_em(self) -> float:
+        """The height in em."""
+        return 72 * self.height / self.font
+
 
 SLIDE = FigureSize(13.333, 7.5, 20, 4)  # 16:9, legible from the back of a room
 SCREEN = FigureSize(8, 5, 10, 2)
 
 
-def empty(size: FigureSize, title: str, words: str, right: float) -> tuple[Figure, Axes]:
-    """Axes with margins of so many letters' heights; what a layout engine finds out takes many times the time."""
+def new_figure(size: FigureSize, title: str, legend: str, right_margin: float) -> tuple[Figure, Axes]:
+    """Return a figure with one pair of axes. The margins are fixed, since layout engines are many times slower.
+
+    Args:
+        size: The size of the figure.
+        title: The title; without one, the legend is not drawn either.
+        legend: A line below the title that explains lines and bands.
+        right_margin: The space for labels to the right of the axes, in em; at most half of the width is used.
+    """
     figure = Figure((size.width, size.height))
-    across, up = 72 * size.width / size.font, 72 * size.height / size.font
-    left, right, bottom = 5.2, min(right, 0.5 * across), 3.3
-    box = (left / across, bottom / up, 1 - (left + right) / across, 1 - (bottom + (HEADING if title else 0.8)) / up)
-    axes = figure.add_axes(box)
+    width, height = size.width_em, size.height_em
+    right_margin = min(right_margin, 0.5 * width)
+    top_margin = HEADING_HEIGHT if title else TOP_MARGIN
+    axes = figure.add_axes(
+        (
+            LEFT_MARGIN / width,
+            BOTTOM_MARGIN / height,
+            1 - (LEFT_MARGIN + right_margin) / width,
+            1 - (BOTTOM_MARGIN + top_margin) / height,
+        )
+    )
     axes.tick_params(labelsize=size.font, width=size.line / 2.5, length=size.font / 3)
     axes.xaxis.label.set_fontsize(size.font)
     axes.yaxis.label.set_fontsize(size.font)
     axes.grid(alpha=0.3, linewidth=size.line / 3)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["bottom", "left"]].set_linewidth(size.line / 2.5)
-    heading(figure, size, title, words)
+    add_heading(figure, size, title, legend)
     return figure, axes
 
 
-def heading(figure: Figure, size: FigureSize, title: str, words: str) -> None:
-    """The title in the upper left corner, if there is one, and below it what the signs mean."""
+def add_heading(figure: Figure, size: FigureSize, title: str, legend: str) -> None:
+    """Draw the title, if there is one, in the upper left corner and the legend below it."""
     if not title:
         return
-    across, up = 72 * size.width / size.font, 72 * size.height / size.font
-    with quiet():
-        shown = fitted(title, (across - 1.2) / 1.3)  # bold, and a little larger
-    figure.text(0.6 / across, 1 - 0.6 / up, shown, fontsize=1.1 * size.font, va="top", parse_math=False, weight="bold")
-    figure.text(0.6 / across, 1 - 2.3 / up, words, fontsize=size.font, va="top", color="0.35")
+    width, height = size.width_em, size.height_em
+    with ignore_missing_glyphs():
+        shown = fit_text(title, (width - 1.2) / 1.3)  # the title is bold and slightly larger
+    left = 0.6 / width
+    figure.text(left, 1 - 0.6 / height, shown, fontsize=1.1 * size.font, va="top", parse_math=False, weight="bold")
+    figure.text(left, 1 - 2.3 / height, legend, fontsize=size.font, va="top", color="0.35")
 
 
 def save(figure: Figure, path: Path, kind: Literal["svg", "png"], text: bool = False, dpi: float = 150) -> None:
-    """Writes a figure: the same bytes each time. text: letters of an SVG as text, not as shapes."""
-    with mpl.rc_context({"svg.hashsalt": "ablation", "svg.fonttype": "none" if text else "path"}), quiet():
-        figure.savefig(path, format=kind, dpi=dpi, metadata={"Date": None} if kind == "svg" else None)
+    """Write a figure. The same figure always gives the same bytes.
+
+    Args:
+        figure: The figure.
+        path: The file to write.
+        kind: The file format.
+        text: Whether an SVG contains its letters as text instead of shapes.
+        dpi: Dots per inch of a PNG.
+    """
+    font_type, metadata = "none" if text else "path", {"Date": None} if kind == "svg" else None
+    with mpl.rc_context({"svg.hashsalt": "ablation", "svg.fonttype": font_type}), ignore_missing_glyphs():
+        figure.savefig(path, format=kind, dpi=dpi, metadata=metadata)

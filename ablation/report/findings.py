@@ -1,132 +1,128 @@
-"""What a table says, as drafted sentences: plain text, and no number that its records do not give."""
+"""Findings: the results of a table as draft sentences. They contain no number that the records do not give."""
 
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ablation.analysis.statistics import ALPHA, change
+from ablation.analysis.records import RecordedPlan
+from ablation.analysis.statistics import ALPHA, Change, estimate_change
 from ablation.analysis.table_formats import AblationTable
-from ablation.plans.row import Pairing, Row, runs_of
+from ablation.plans.row import Row
 from arch.text import shorten
 from benchmarks.budget.verdict import format_count, format_hours
-from benchmarks.records.store import RunRecord
+
+Line = Mapping[Any, Any]  # of a table's frame
 
 
-def findings(
-    rows: Sequence[Row], table: AblationTable, results: Sequence[RunRecord], pairing: Pairing, seeds: int | None = None
-) -> list[str]:
-    """One sentence for each row that is compared with another, and one for all steps together and the best row.
+def findings(recorded: RecordedPlan, table: AblationTable) -> list[str]:
+    """Return one sentence for each row that is compared with another, then one for all steps, then the best row.
 
-    results, pairing, seeds: those that the table was made with.
+    Args:
+        recorded: The rows and records that the table was made from.
+        table: The table.
+
+    Raises:
+        ValueError: The table was made from other rows or records.
     """
-    lines = table.frame.to_dict("records")
-    top1 = [{seed: run.top1 for seed, run in runs_of(row, results, seeds).items()} for row in rows]
-    if len(lines) != len(rows) or any(line["n"] != len(own) for line, own in zip(lines, top1, strict=True)):
-        raise ValueError("the table was made of other rows or results")
-    told = [_of_row(place, rows, lines, top1, pairing) for place, row in enumerate(rows) if row.against]
-    return [*told, *_of_all(rows, lines, top1, pairing)]
+    lines, rows = table.frame.to_dict("records"), recorded.rows
+    if [line["n"] for line in lines] != [len(recorded.runs(row)) for row in rows]:
+        raise ValueError("the table was made from other rows or records")
+    sentences = [_row_sentence(row, line, rows, lines) for row, line in zip(rows, lines, strict=True) if row.against]
+    return [*sentences, *_overall_sentence(recorded, table), _best_sentence(lines)]
 
 
-def _of_row(
-    place: int,
-    rows: Sequence[Row],
-    lines: Sequence[Mapping[Any, Any]],
-    top1: Sequence[Mapping[int, float]],
-    pairing: Pairing,
-) -> str:
-    row, line = rows[place], lines[place]
+def _row_sentence(row: Row, line: Line, rows: Sequence[Row], lines: Sequence[Line]) -> str:
     subject = _subject(row, rows)
     if not line["n"]:
-        failed = f", {line['failed']} of {line['seeds']} runs failed" if line["failed"] else ""
+        failed = f"; {line['failed']} of {line['seeds']} runs failed" if line["failed"] else ""
         return f"{subject}: no result{failed}."
     if math.isnan(line["change"]):
-        empty = [shorten(rows[i].label) for i, _ in row.against if not lines[i]["n"]]
-        why = (
-            f"{' and '.join(empty)} {'has' if len(empty) == 1 else 'have'} no result" if empty else "no seed is common"
-        )
-        return f"{subject}: nothing to compare with, {why}."
-    beyond = " beyond the sum of both" if row.is_interaction else ""
-    n = _seeds(top1[place], [top1[i] for i, _ in row.against], "paired" if row.is_interaction else pairing)
-    low, high = line["change_low"], line["change_high"]
+        return f"{subject}: no comparison, because {_missing_reference(row, rows, lines)}."
+    return f"{subject}{_change_phrase(line, ' beyond the sum of both parts' if row.is_interaction else '')}."
+
+
+def _change_phrase(line: Line, beyond: str) -> str:
+    points, low, high, n = line["change"], line["change_low"], line["change_high"], line["change_n"]
     if n < 2:
-        return f"{subject}: one seed shows nothing, {line['change']:+.2f} points{beyond} (n = {n})."
-    if line["verdict"] == "not shown":
-        corrected = " after correction" if line["p"] <= ALPHA else ""
-        amount = f"{line['change']:+.2f} {_interval(low, high)} points"
-        return f"{subject}: no change is shown{corrected}{beyond}, {amount} (n = {n})."
+        return f": {points:+.2f} points{beyond}; one seed cannot show a change (n = {n})"
     if line["verdict"] == "real":
-        return f"{subject} raises top-1 by {line['change']:.2f} {_interval(low, high)} points{beyond} (n = {n})."
-    return f"{subject} lowers top-1 by {-line['change']:.2f} {_interval(-high, -low)} points{beyond} (n = {n})."
+        return f" raises top-1 by {points:.2f} points{beyond} ({format_evidence(low, high, n)})"
+    if line["verdict"] == "worse":
+        return f" lowers top-1 by {-points:.2f} points{beyond} ({format_evidence(-high, -low, n)})"
+    corrected = " after Holm correction" if line["p"] <= ALPHA else ""
+    return f": change not shown{corrected}, {points:+.2f} points{beyond} ({format_evidence(low, high, n)})"
 
 
-def _seeds(own: Mapping[int, float], others: Sequence[Mapping[int, float]], pairing: Pairing) -> int:
-    """The seeds that a change is of: those in common, or unpaired as many as the row with fewest has."""
-    if pairing == "paired":
-        return len([seed for seed in own if all(seed in other for other in others)])
-    return min(len(own), *map(len, others))
+def format_evidence(low: float, high: float, n: int) -> str:
+    """Return the 95% CI, if there is one, and the number of seeds."""
+    interval = "" if math.isnan(low) else f"95% CI [{low:.2f}, {high:.2f}], "
+    return f"{interval}n = {n}"
+
+
+def _missing_reference(row: Row, rows: Sequence[Row], lines: Sequence[Line]) -> str:
+    names = [shorten(rows[index].label) for index, _ in row.against if not lines[index]["n"]]
+    if not names:
+        return "the rows have no seed in common"
+    return f"{' and '.join(names)} {'has' if len(names) == 1 else 'have'} no result"
 
 
 def _subject(row: Row, rows: Sequence[Row]) -> str:
-    """What was done, as the subject of a sentence, under the name that the table has for it."""
+    """Return what was changed, under the label in the table."""
     label = shorten(row.label)
     if row.kind == "alternative":
         return f"In place of {shorten(rows[row.against[0][0]].label)}, {label}"
-    return f"Leaving {label[1:]} out" if row.kind == "without" else label
+    return f"Removing {label[1:]}" if row.kind == "without" else label
 
 
-def _of_all(
-    rows: Sequence[Row],
-    lines: Sequence[Mapping[Any, Any]],
-    top1: Sequence[Mapping[int, float]],
-    pairing: Pairing,
-) -> list[str]:
-    """From the first row to the last that is no alternative, and what the best one has and costs."""
+def _overall_sentence(recorded: RecordedPlan, table: AblationTable) -> list[str]:
+    """Return the change from the first row to the last step, unless another sentence contains it."""
+    rows = recorded.rows
+    steps = [index for index, row in enumerate(rows) if row.kind == "step" and recorded.runs(row)]
+    first, last = rows[0], max(steps, default=0)
+    has_pairs = sum(row.is_interaction for row in rows) > 1  # none of several pairs contains all steps
+    if not recorded.runs(first) or has_pairs or rows[last].key == first.key or not _is_path(rows, last):
+        return []
+    total = estimate_change(recorded.accuracies(rows[last]), [(recorded.accuracies(first), -1)], table.pairing)
+    if math.isnan(total.points):
+        return []
+    return [f"Overall, {shorten(first.label)} to {shorten(rows[last].label)}: {_total_phrase(total)}."]
+
+
+def _total_phrase(total: Change) -> str:
+    if total.n == 1:
+        return f"{total.points:+.2f} points; one seed cannot show a change (n = 1)"
+    return f"{total.points:+.2f} points ({format_evidence(total.low, total.high, total.n)})"
+
+
+def _is_path(rows: Sequence[Row], last: int) -> bool:
+    """Return whether several steps, each compared with the one before, lead from the first row to this one."""
+    index, steps = last, 0
+    while rows[index].against:
+        index, steps = rows[index].against[0][0], steps + 1
+    return index == 0 and steps > 1
+
+
+def _best_sentence(lines: Sequence[Line]) -> str:
     best = best_line(lines)
     if best is None:
-        return ["No run has a result yet."]
-    sentences = []
-    last = max((i for i, row in enumerate(rows) if top1[i] and row.kind == "step"), default=0)
-    pairs = sum(row.is_interaction for row in rows)  # of several none is the whole
-    if (
-        top1[0] and last and pairs < 2 and rows[last].key != rows[0].key and _leads_on(rows, last)
-    ):  # else the row's own sentence has said it
-        total = change(top1[last], [(top1[0], -1)], pairing)
-        if not math.isnan(total.points):
-            known = f" {_interval(total.low, total.high)}" if total.n > 1 else ""
-            alone = "; one seed shows nothing" if total.n == 1 else ""
-            names = f"{shorten(rows[0].label)} to {shorten(rows[last].label)}"
-            sentences.append(f"In all, {names}: {total.points:+.2f}{known} points (n = {total.n}{alone}).")
-    cost = f"{int(best['params']):,} params, {with_unit(2 * best['macs'], 'FLOPs')} (1 MAC = 2 FLOPs)"
-    means = f"top-1 {spread(best, 'top1')}, top-5 {best['top5_mean']:.2f} (n = {best['n']})"
-    name = shorten(best["step"])
-    sentences.append(f"Highest mean top-1: {name} with {means}, {cost}, {format_hours(best['hours'])}.")
-    return sentences
+        return "No run has finished yet."
+    cost = f"{int(best['params']):,} params, {format_with_unit(2 * best['macs'], 'FLOPs')} (1 MAC = 2 FLOPs)"
+    means = f"top-1 {format_top1(best)} and top-5 {best['top5_mean']:.2f} (n = {best['n']})"
+    return f"Highest mean top-1: {shorten(best['step'])} with {means}, {cost}, {format_hours(best['hours'])}."
 
 
-def _leads_on(rows: Sequence[Row], last: int) -> bool:
-    """Whether several steps, each from the one before, lead from the first row to this."""
-    place, steps = last, 0
-    while rows[place].against:
-        place, steps = rows[place].against[0][0], steps + 1
-    return place == 0 and steps > 1
-
-
-def best_line(lines: Sequence[Mapping[Any, Any]]) -> Mapping[Any, Any] | None:
-    """The line of the frame with the highest mean top-1."""
+def best_line(lines: Sequence[Line]) -> Line | None:
+    """Return the line of a frame with the highest mean top-1; None without results."""
     return max((line for line in lines if line["n"]), key=lambda line: line["top1_mean"], default=None)
 
 
-def spread(line: Mapping[Any, Any], name: str) -> str:
-    """The mean, and where there are two seeds or more its standard deviation."""
-    std = f" ± {line[f'{name}_std']:.2f}" if line["n"] > 1 else ""
-    return f"{line[f'{name}_mean']:.2f}{std}"
+def format_top1(line: Line) -> str:
+    """Return the mean top-1 of a line and, if it has several seeds, the standard deviation."""
+    std = f" ± {line['top1_std']:.2f}" if line["n"] > 1 else ""
+    return f"{line['top1_mean']:.2f}{std}"
 
 
-def with_unit(count: float, unit: str) -> str:
-    """2,609,823,744 FLOPs as 2.610 GFLOPs."""
+def format_with_unit(count: float, unit: str) -> str:
+    """Return a count with a metric prefix: 2,609,823,744 FLOPs become "2.610 GFLOPs"."""
     text = format_count(count)
     return text + unit if text[-1:].isalpha() else f"{text} {unit}"
-
-
-def _interval(low: float, high: float) -> str:
-    return f"[{low:.2f}, {high:.2f}]"

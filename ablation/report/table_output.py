@@ -1,4 +1,4 @@
-"""A table as it is shown, and as `ablate run` keeps it beside its records, with the curves."""
+"""Table output: print a table with the notes of its study, and write it beside the records with its figures."""
 
 import json
 import re
@@ -9,23 +9,23 @@ from pathlib import Path
 from typing import Literal
 
 from ablation.analysis.confounds import explain_confounds
-from ablation.analysis.datasize_series import series_of, updates_told
+from ablation.analysis.datasize_series import Series, datasize_series, update_notes
 from ablation.analysis.records import RecordedPlan
-from ablation.analysis.scaling import Series
 from ablation.analysis.table import make_table
 from ablation.analysis.table_formats import AblationTable, to_csv, to_html, to_json, to_latex, to_markdown, to_terminal
-from ablation.plans.row import Pairing, Row
+from ablation.plans.choices import Pairing
+from ablation.plans.row import Row
 from ablation.report.datasize_findings import datasize_findings
 from arch.errors import InputError
 from arch.text import printable
-from benchmarks.cli.options import new_console, say
+from benchmarks.cli.app import new_console, print_line
 from benchmarks.records.atomic_write import replace_file
 
-UNFIT = re.compile(r"[^A-Za-z0-9_.+~=-]")  # what some file system or shell does not take in a name
-NAME_LIMIT = 100  # characters of a file's name before its suffix
+UNSAFE_IN_FILE_NAME = re.compile(r"[^A-Za-z0-9_.+~=-]")  # for some file system or shell
+MAX_FILE_NAME_CHARACTERS = 100  # without the suffix
 
-Form = Literal["terminal", "markdown", "latex", "html", "csv"]
-FORMS: dict[Form, Callable[[AblationTable], str]] = {
+TableFormat = Literal["terminal", "markdown", "latex", "html", "csv", "json"]
+FORMATTERS: dict[TableFormat, Callable[[AblationTable], str]] = {
     "markdown": to_markdown,
     "latex": to_latex,
     "html": to_html,
@@ -33,117 +33,123 @@ FORMS: dict[Form, Callable[[AblationTable], str]] = {
 }
 
 
-def stem_of(recorded: RecordedPlan, out: Path) -> Path:
-    """What the files of a plan are called, before their suffix."""
-    name = UNFIT.sub("_", f"{recorded.benchmark.name}_{recorded.plan}")
-    if len(name) > NAME_LIMIT:
-        name = f"{name[:NAME_LIMIT]}_{sha256(name.encode()).hexdigest()[:12]}"
-    return out / name
+def output_stem(recorded: RecordedPlan) -> Path:
+    """Return the path, without suffix, of the files that are written for a plan."""
+    name = UNSAFE_IN_FILE_NAME.sub("_", f"{recorded.benchmark.name}_{recorded.plan}")
+    if len(name) > MAX_FILE_NAME_CHARACTERS:
+        name = f"{name[:MAX_FILE_NAME_CHARACTERS]}_{sha256(name.encode()).hexdigest()[:12]}"
+    return recorded.out / name
 
 
-def files_told(rows: Sequence[Row]) -> list[str]:
-    """That a teacher came as a file, and what is not known of it."""
+def make_annotated_table(
+    recorded: RecordedPlan,
+    pairing: Pairing = "unpaired",
+    num_candidates: int | None = None,
+    with_findings: bool = True,
+) -> AblationTable:
+    """Return the table of a recorded plan with all notes on its study.
+
+    Args:
+        recorded: The rows and their records.
+        pairing: How changes are tested.
+        num_candidates: See `ablation.analysis.table.make_table`.
+        with_findings: Whether the notes include the findings of a data-size study, which need learning curves.
+    """
+    table = make_table(recorded, pairing, num_candidates)
+    series = datasize_series(recorded)
+    notes = [] if series else explain_confounds(recorded)
+    notes += [*update_notes(recorded), *_teacher_notes(recorded.rows)]
+    if with_findings:
+        notes += datasize_findings(series)
+    return replace(table, notes=(*table.notes, *notes))
+
+
+def _teacher_notes(rows: Sequence[Row]) -> list[str]:
+    """Return a note for each teacher that was read from a file."""
     teachers = {row.overrides.teacher for row in rows if row.overrides.teacher and not row.overrides.teacher.is_trained}
     return [
-        printable(f"{teacher}: one net from a file teaches in all seeds; how it was trained, and on what, is not known")
+        printable(f"{teacher}: all seeds learn from one network read from a file; its training and data are unknown.")
         for teacher in sorted(teachers, key=str)
     ]
 
 
-def table_of(
-    recorded: RecordedPlan,
-    seeds: int | None = None,
-    pairing: Pairing = "unpaired",
-    num_candidates: int | None = None,
-    findings: bool = True,
-) -> AblationTable:
-    """The table of what is recorded, with what has to be said of its study. recorded: with its curves, for that.
-
-    findings: those of a study of data size too. The other arguments: see `ablation.analysis.table.make_table`.
-    """
-    rows, results = recorded.rows, recorded.results
-    table = make_table(rows, results, recorded.benchmark, seeds, recorded.failures, pairing, num_candidates)
-    series = series_of(rows, results, seeds)
-    more = [] if series else explain_confounds(rows, results)
-    more += [*updates_told(rows, results, recorded.benchmark.recipe.batch_size), *files_told(rows)]
-    if findings:
-        more += datasize_findings(series)
-    return replace(table, notes=(*table.notes, *more))
-
-
-def show(
-    table: AblationTable,
-    recorded: RecordedPlan,
-    pairing: Pairing,
-    files: Sequence[Path],
-    form: Form = "terminal",
-    as_json: bool = False,
+def show_table(
+    table: AblationTable, recorded: RecordedPlan, files: Sequence[Path] = (), table_format: TableFormat = "terminal"
 ) -> None:
-    """Prints the table, and which files it was written to."""
-    if as_json:
-        print(json.dumps(_content(table, recorded, pairing, files), indent=2))
+    """Print a table.
+
+    Args:
+        table: The table.
+        recorded: The rows and their records.
+        files: The files that the table was written to.
+        table_format: The format to print.
+    """
+    if table_format == "json":
+        print(json.dumps(_content(table, recorded, files), indent=2))
         return
-    if form != "terminal":
-        print(FORMS[form](table), end="")
+    if table_format != "terminal":
+        print(FORMATTERS[table_format](table), end="")
         return
     console = new_console()
     console.print(to_terminal(table, console.width))
-    for line in table.notes:
-        say(line)
+    for note in table.notes:
+        print_line(note)
     if files:
-        say("written: " + ", ".join(map(str, files)))
+        print_line("written: " + ", ".join(map(str, files)))
 
 
-def _content(
-    table: AblationTable, recorded: RecordedPlan, pairing: Pairing, files: Sequence[Path]
-) -> dict[str, object]:
+def _content(table: AblationTable, recorded: RecordedPlan, files: Sequence[Path]) -> dict[str, object]:
     labels = {row.key: row.label for row in recorded.rows}
     return {
         "benchmark": recorded.benchmark.name,
         "benchmark_id": recorded.benchmark_id,
-        "plan": recorded.plan,
-        "pairing": pairing,
+        "plan": str(recorded.plan),
+        "pairing": table.pairing,
         **to_json(table),
-        "failures": [
-            {"step": labels[failure.key], "seed": failure.seed, "reason": failure.reason}
-            for failure in recorded.failures
-        ],
+        "failures": [{"step": labels[run.key], "seed": run.seed, "reason": run.reason} for run in recorded.failed_runs],
         "files": [str(file) for file in files],
     }
 
 
-def write_outputs(table: AblationTable, recorded: RecordedPlan, stem: Path, seeds: int | None = None) -> list[Path]:
-    """Writes stem.md, stem.csv and stem.png and returns their paths; a figure that is up to date is kept,
-    and none is drawn without results.
+def write_outputs(table: AblationTable, recorded: RecordedPlan) -> list[Path]:
+    """Write the table as Markdown and CSV and the learning curves as PNG, and return the paths.
 
-    recorded: with its curves. Raises InputError where nothing can be written.
+    A figure is drawn again only if the table has changed, and none is drawn without results.
+
+    Args:
+        table: The table.
+        recorded: The rows and their records, with learning curves.
+
+    Raises:
+        InputError: The folder cannot be written to.
     """
+    stem = output_stem(recorded)
     markdown, csv, figure = (stem.with_name(stem.name + suffix) for suffix in (".md", ".csv", ".png"))
     content = to_markdown(table).encode()
     try:
-        unchanged = figure.exists() and markdown.exists() and markdown.read_bytes() == content
+        is_unchanged = figure.exists() and markdown.exists() and markdown.read_bytes() == content
         replace_file(markdown, lambda file: file.write_bytes(content))
         replace_file(csv, lambda file: file.write_bytes(to_csv(table).encode()))
         if not table.frame["n"].any():
             return [markdown, csv]
         title = table.caption.partition(";")[0]
-        if not unchanged:
-            from ablation.report.figures import plot_curves
+        if not is_unchanged:
+            from ablation.report.curves_figure import draw_curves
+            from ablation.report.figure_style import SCREEN, save
 
-            replace_file(figure, lambda file: plot_curves(recorded.rows, recorded.results, file, title, seeds))
-        sizes = _write_sizes(series_of(recorded.rows, recorded.results, seeds), stem, title)
+            replace_file(figure, lambda file: save(draw_curves(recorded, SCREEN, title), file, "png"))
+        datasize_figures = _write_datasize_figure(datasize_series(recorded), stem, title)
     except OSError as error:
         raise InputError(f"cannot write to --out {stem.parent}: {error.strerror or error}") from error
-    return [markdown, csv, figure, *sizes]
+    return [markdown, csv, figure, *datasize_figures]
 
 
-def _write_sizes(series: Sequence[Series], stem: Path, title: str) -> list[Path]:
-    """stem_sizes.png, of a study of data size."""
+def _write_datasize_figure(series: Sequence[Series], stem: Path, title: str) -> list[Path]:
     if not series:
         return []
-    from ablation.report.datasize_figure import against_images
+    from ablation.report.datasize_figure import draw_accuracy_against_images
     from ablation.report.figure_style import SLIDE, save
 
     figure = stem.with_name(stem.name + "_sizes.png")
-    replace_file(figure, lambda file: save(against_images(series, SLIDE, title), file, "png"))
+    replace_file(figure, lambda file: save(draw_accuracy_against_images(series, SLIDE, title), file, "png"))
     return [figure]

@@ -1,11 +1,12 @@
-"""A proof: tables of made-up records with a known truth, and how often their verdicts and intervals are right.
+"""Calibration: how often verdicts and intervals are right, on tables of simulated records with a known truth.
 
 python -m ablation.studies.calibration [--steps 1000] [--seeds 3 --seeds 6 --seeds 12]
 """
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -13,35 +14,53 @@ import pandas as pd
 import typer
 from tabulate import tabulate
 
-from ablation.analysis.statistics import power
+from ablation.analysis.power import power
+from ablation.analysis.records import RecordedPlan
 from ablation.analysis.table import ablation_frame
-from ablation.plans.plan import path
-from ablation.plans.row import Pairing, Row
-from benchmarks.cli.options import new_app, run_app
-from benchmarks.definition.benchmark import BENCHMARKS
+from ablation.plans.choices import Pairing
+from ablation.plans.plan import Plan, parse_plan
+from ablation.plans.row import Row
+from benchmarks.cli.app import new_app, run_app
+from benchmarks.definition.registry import BENCHMARKS
 from benchmarks.records.store import RunRecord
 
-SPREAD = 0.25  # points, of CIFAR-100's top-1 over seeds
-EFFECT = 0.3
-ROWS = 8  # of the tables with several steps
+SPREAD = 0.25  # points; the standard deviation of CIFAR-100's top-1 over seeds
+EFFECT = 0.3  # points
+STEPS_PER_TABLE = 7  # in tables with several steps
 PAIRINGS: tuple[Pairing, ...] = ("unpaired", "paired")
+BENCHMARK, BENCHMARK_ID = BENCHMARKS["digits"], "simulated"
 
-app = new_app("How often the table's verdicts and intervals are right, on made-up records.")
+app = new_app("Measure how often the verdicts and intervals of tables are right, on simulated records.")
 
 
-def make_records(
-    rows: Sequence[Row], effect: float, seeds: int, draw: np.random.Generator, likeness: float = 0.0
-) -> list[RunRecord]:
-    """Records of a study in which each step adds `effect` points, normal over the seeds.
+@dataclass(frozen=True)
+class Scenario:
+    """The truth behind simulated tables.
 
-    likeness: the correlation of the rows of one seed.
+    Attributes:
+        steps: Steps per table.
+        effect: Points that each step adds.
+        seeds: Seeds per row.
+        pairing: How changes are tested.
+        correlation: Correlation between the rows of one seed.
     """
+
+    steps: int
+    effect: float
+    seeds: int
+    pairing: Pairing = "unpaired"
+    correlation: float = 0.0
+
+
+def simulate_records(rows: Sequence[Row], scenario: Scenario, draw: np.random.Generator) -> list[RunRecord]:
+    """Return records of rows whose accuracies are normally distributed over the seeds."""
+    seeds, correlation = scenario.seeds, scenario.correlation
     shared = draw.normal(size=seeds)
-    results = []
-    for place, row in enumerate(rows):
-        noise = SPREAD * (likeness**0.5 * shared + (1 - likeness) ** 0.5 * draw.normal(size=seeds))
-        results += [_record(row, seed, 80 + place * effect + float(noise[seed])) for seed in range(seeds)]
-    return results
+    records = []
+    for index, row in enumerate(rows):
+        noise = SPREAD * (correlation**0.5 * shared + (1 - correlation) ** 0.5 * draw.normal(size=seeds))
+        records += [_record(row, seed, 80 + index * scenario.effect + float(noise[seed])) for seed in range(seeds)]
+    return records
 
 
 def _record(row: Row, seed: int, top1: float) -> RunRecord:
@@ -49,10 +68,10 @@ def _record(row: Row, seed: int, top1: float) -> RunRecord:
         spec=row.spec,
         key=row.key,
         seed=seed,
-        benchmark="cifar100",
-        benchmark_id="simulated",
+        benchmark=BENCHMARK.name,
+        benchmark_id=BENCHMARK_ID,
         definition={},
-        baseline="resnet50",
+        baseline=BENCHMARK.baseline,
         plan="",
         params=1,
         macs=1,
@@ -71,55 +90,68 @@ def _record(row: Row, seed: int, top1: float) -> RunRecord:
     )
 
 
-def frames(
-    steps: int, tables: int, effect: float, seeds: int, pairing: Pairing, likeness: float = 0.0
-) -> Iterator[pd.DataFrame]:
-    """The lines below the first row, of so many tables with `steps` steps."""
-    rows = path("baseline" + "".join(f"+width={1 + place / 8:g}-width" for place in range(1, 9)), BENCHMARKS["digits"])
-    rows = [*rows[:1], *rows[1::2]][: steps + 1]  # architectures that differ; none is built
-    rows = [replace(row, against=((place - 1, -1),) if place else ()) for place, row in enumerate(rows)]
-    draw = np.random.default_rng([seeds, steps, round(100 * effect), round(100 * likeness)])
+def simulate_frames(scenario: Scenario, tables: int) -> Iterator[pd.DataFrame]:
+    """Yield the lines below the first row of each of `tables` tables."""
+    plan = _plan(scenario.steps)
+    seed = [scenario.seeds, scenario.steps, round(100 * scenario.effect), round(100 * scenario.correlation)]
+    draw = np.random.default_rng(seed)
     for _ in range(tables):
-        yield ablation_frame(rows, make_records(rows, effect, seeds, draw, likeness), pairing=pairing).iloc[1:]
+        records = simulate_records(plan.rows, scenario, draw)
+        recorded = RecordedPlan(plan, BENCHMARK, BENCHMARK_ID, records, [], Path())
+        yield ablation_frame(recorded, scenario.pairing).iloc[1:]
 
 
-def judge(steps: int, tables: int, effect: float, seeds: int, pairing: Pairing, likeness: float) -> dict[str, object]:
-    """Shares, in percent, over all steps of all tables; `any` is of the tables in which some step is called so."""
-    found = list(frames(steps, tables, effect, seeds, pairing, likeness))
-    whole = pd.concat(found)
-    held = (whole["change_low"] <= effect) & (effect <= whole["change_high"])
-    textbook = power(effect, SPREAD, seeds, steps, pairing) if effect and not likeness else float("nan")
+def _plan(steps: int) -> Plan:
+    """Return a path of different architectures, of which none is built."""
+    widths = (1 + number / 8 for number in range(1, STEPS_PER_TABLE + 2))
+    plan = parse_plan("baseline" + "".join(f"+width={width:g}-width" for width in widths), BENCHMARK)
+    rows = [*plan.rows[:1], *plan.rows[1::2]][: steps + 1]  # without the steps that remove a width
+    rows = [replace(row, against=((index - 1, -1),) if index else ()) for index, row in enumerate(rows)]
+    return replace(plan, rows=tuple(rows))
+
+
+def evaluate(scenario: Scenario, tables: int) -> dict[str, object]:
+    """Return the percentage of steps with each verdict, of tables with any verdict, and of intervals that are right."""
+    frames = list(simulate_frames(scenario, tables))
+    steps, effect = pd.concat(frames), scenario.effect
+    contains_effect = (steps["change_low"] <= effect) & (effect <= steps["change_high"])
+    has_theory = effect and not scenario.correlation
     return {
-        "steps a table": steps,
+        "steps per table": scenario.steps,
         "effect": effect,
-        "likeness": likeness,
-        "seeds": seeds,
-        "judged": pairing,
-        "n": len(whole),
-        "called real %": 100 * float((whole["verdict"] == "real").mean()),
-        "called worse %": 100 * float((whole["verdict"] == "worse").mean()),
-        "tables with any %": 100 * float(np.mean([(frame["verdict"] != "not shown").any() for frame in found])),
-        "interval holds %": 100 * float(held.mean()),
-        "width": float((whole["change_high"] - whole["change_low"]).mean()),
-        "textbook power %": None if np.isnan(textbook) else 100 * textbook,
+        "correlation": scenario.correlation,
+        "seeds": scenario.seeds,
+        "test": scenario.pairing,
+        "n": len(steps),
+        "real %": 100 * float((steps["verdict"] == "real").mean()),
+        "worse %": 100 * float((steps["verdict"] == "worse").mean()),
+        "tables with any %": 100 * float(np.mean([(frame["verdict"] != "not shown").any() for frame in frames])),
+        "coverage %": 100 * float(contains_effect.mean()),
+        "width": float((steps["change_high"] - steps["change_low"]).mean()),
+        "theoretical power %": 100 * power(effect, SPREAD, scenario.seeds, scenario.steps, scenario.pairing)
+        if has_theory
+        else None,
     }
 
 
 @app.command()
 def calibrate(
-    steps: Annotated[int, typer.Option(min=1, help="Steps judged for each line.")] = 1000,
-    seeds: Annotated[list[int] | None, typer.Option(min=2, help="Seeds a row  [default: 3, 6, 12]")] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Steps simulated for each line.")] = 1000,
+    seeds: Annotated[list[int] | None, typer.Option(min=2, help="Seeds per row  [default: 3, 6, 12]")] = None,
 ) -> int:
-    """Print the table of shares as Markdown."""
+    """Print the results as a Markdown table."""
+    scenarios = [
+        Scenario(steps_per_table, effect, count, pairing, correlation)
+        for effect in (0.0, EFFECT)
+        for steps_per_table, correlation in ((1, 0.0), (1, 0.5), (STEPS_PER_TABLE, 0.0))
+        for count in seeds or [3, 6, 12]
+        for pairing in PAIRINGS
+    ]
     lines = []
-    for effect in (0.0, EFFECT):
-        for steps_a_table, likeness in ((1, 0.0), (1, 0.5), (ROWS - 1, 0.0)):
-            for number in seeds or [3, 6, 12]:
-                for pairing in PAIRINGS:
-                    tables = -(-steps // steps_a_table)
-                    lines.append(judge(steps_a_table, tables, effect, number, pairing, likeness))
-                    print(f"{len(lines)} lines", file=sys.stderr)
-    print(f"Spread {SPREAD} points over seeds, normal; likeness: correlation of the rows of one seed.\n")
+    for scenario in scenarios:
+        lines.append(evaluate(scenario, tables=-(-steps // scenario.steps)))
+        print(f"{len(lines)} of {len(scenarios)} lines", file=sys.stderr)
+    print(f"Standard deviation over seeds {SPREAD} points, normal distribution; correlation: rows of one seed.\n")
     print(tabulate(lines, headers="keys", tablefmt="github", floatfmt=".3g", missingval=""))
     return 0
 

@@ -1,21 +1,35 @@
-"""How long a command takes to get going, against importing torch and timm alone: `python -m ablation.studies.startup_time`.
+"""Startup time: how long commands take, compared in the same run with importing the libraries that they need.
 
-A static verdict to its end, and `ablate run` to its first training step with everything cached that is cached: decoded
-images, measured speed. All run by turns in one go; medians, ratios, and the parents' memory at its highest are printed.
+python -m ablation.studies.startup_time [--repeats 11] [-- RUN_ARGUMENTS]
+
+`ablate run` is measured until its first training step, with decoded images and measured throughput in the cache. The
+commands take turns, so that a change in the machine's load affects all of them.
 """
 
-import argparse
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
+from typing import Annotated
 
-REPEATS = 7
-IMPORTS = "import torch, timm"
-VERDICT = "from benchmarks.cli.budget_check import main; raise SystemExit(main(['resnet18', '--no-timing']))"
-TRAINING = """
+import typer
+from tabulate import tabulate
+
+from ablation.studies.table_speed import write_records
+from benchmarks.cli.app import new_app, run_app
+
+NUM_RECORDS, NUM_EPOCHS, NUM_STEPS = 20, 40, 3  # of the measured table: 4 rows with 5 seeds
+MAX_RATIO = 1.5  # of a command to its imports
+COMMAND_LINE_IMPORTS = "import typer, rich"
+TABLE_IMPORTS = "import pandas, scipy.stats, rich"  # importing scipy alone loads none of its submodules
+TRAINING_IMPORTS = "import torch, timm"
+ABLATE = "from ablation.cli import main; raise SystemExit(main({arguments}))"
+BUDGET_CHECK = "from benchmarks.cli.budget_check import main; raise SystemExit(main({arguments}))"
+FIRST_STEP = """
 import os, sys
 from benchmarks.execution.progress import Display
 
@@ -23,13 +37,52 @@ Display.__call__ = lambda self, progress: os._exit(0) if " seed " in progress.ta
 
 from ablation.cli import main
 
-main(["run", *ARGUMENTS, "--seeds", "1", "--out", sys.argv[1]])
+main(["run", *{arguments}, "--seeds", "1", "--out", sys.argv[1]])
 raise SystemExit("nothing was trained")
 """
 
+app = new_app("Measure how long commands take, compared with importing their libraries.")
 
-def measure(code: str) -> tuple[float, float]:
-    """Seconds, and the process's own highest memory in MiB."""
+
+@dataclass(frozen=True)
+class Measured:
+    """Python code to measure, the imports it is compared with, and the largest ratio allowed, if there is one."""
+
+    name: str
+    code: str
+    imports: str
+    max_ratio: float | None = None
+
+
+def measured_commands(records: Path, run_arguments: list[str]) -> list[Measured]:
+    """Return the measured commands.
+
+    Args:
+        records: A folder with records, of which `ablate table` prints the table.
+        run_arguments: The arguments of `ablate run`.
+    """
+    table_arguments = ["table", "--out", str(records)]
+    return [
+        Measured("ablate --help", ABLATE.format(arguments=["--help"]), COMMAND_LINE_IMPORTS, MAX_RATIO),
+        Measured("budget-check --help", BUDGET_CHECK.format(arguments=["--help"]), COMMAND_LINE_IMPORTS, MAX_RATIO),
+        Measured(
+            f"ablate table, {NUM_RECORDS} records", ABLATE.format(arguments=table_arguments), TABLE_IMPORTS, MAX_RATIO
+        ),
+        Measured(
+            "budget-check resnet18 --no-timing",
+            BUDGET_CHECK.format(arguments=["resnet18", "--no-timing"]),
+            TRAINING_IMPORTS,
+        ),
+        Measured(
+            f"ablate run {' '.join(run_arguments)}, to its first step",
+            FIRST_STEP.format(arguments=run_arguments),
+            TRAINING_IMPORTS,
+        ),
+    ]
+
+
+def run_once(code: str) -> tuple[float, float]:
+    """Run Python code in a process; return its seconds and its peak memory in MiB, without child processes."""
     with tempfile.TemporaryDirectory() as out:
         started = time.perf_counter()
         process = subprocess.Popen(
@@ -37,31 +90,58 @@ def measure(code: str) -> tuple[float, float]:
         )
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - started
-    assert os.waitstatus_to_exitcode(status) == 0, code
+    if os.waitstatus_to_exitcode(status) != 0:
+        raise RuntimeError(f"exit code {os.waitstatus_to_exitcode(status)} of {code!r}")
     return seconds, usage.ru_maxrss / 1024
 
 
-def main() -> None:
-    """Prints the figures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", nargs="*", default=["resnet8"], help="what follows `ablate run`; after -- options too")
-    arguments: list[str] = parser.parse_args().run
-    commands = {
-        "import torch, timm": IMPORTS,
-        "budget-check resnet18 --no-timing": VERDICT,
-        f"ablate run {' '.join(arguments)}, to its first step": TRAINING.replace("ARGUMENTS", repr(arguments)),
-    }
-    for code in commands.values():  # what the disk has not cached yet
-        measure(code)
-    turns = [{name: measure(code) for name, code in commands.items()} for _ in range(REPEATS)]
-    imports = median(turn["import torch, timm"][0] for turn in turns)
-    for name in commands:
-        seconds = [turn[name][0] for turn in turns]
-        memory = max(turn[name][1] for turn in turns)
-        spread = f"{min(seconds):.2f} to {max(seconds):.2f}"
-        ratio = f"{median(seconds) / imports:.2f} of the imports"
-        print(f"{name}: {median(seconds):.2f} s ({spread}), {ratio}, {memory:.0f} MiB, n = {REPEATS}")
+@app.command()
+def measure(
+    run_arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="[RUN_ARGUMENTS]", help="Of ablate run  [default: resnet8]")
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Executions of each command.")] = 11,
+) -> int:
+    """Print median seconds, range, ratio to the imports and peak memory of each command as a Markdown table.
+
+    Exit code 1: a ratio is above its limit.
+    """
+    with tempfile.TemporaryDirectory() as records:
+        write_records(Path(records), NUM_RECORDS, NUM_EPOCHS, NUM_STEPS)
+        commands = measured_commands(Path(records), run_arguments or ["resnet8"])
+        codes = list(dict.fromkeys(code for command in commands for code in (command.imports, command.code)))
+        for code in codes:  # fills the disk cache
+            run_once(code)
+        turns = [{code: run_once(code) for code in codes} for _ in range(repeats)]
+    seconds = {code: [turn[code][0] for turn in turns] for code in codes}
+    lines, exceeded = [], False
+    for name, code, imports, max_ratio in _table_rows(commands):
+        ratio = median(seconds[code]) / median(seconds[imports])
+        exceeded |= max_ratio is not None and ratio > max_ratio
+        lines.append(
+            {
+                "command": name,
+                "seconds": f"{median(seconds[code]):.2f}",
+                "range": f"{min(seconds[code]):.2f} to {max(seconds[code]):.2f}",
+                "ratio to imports": "" if code == imports else f"{ratio:.2f}",
+                "limit": "" if max_ratio is None else f"{max_ratio:g}",
+                "peak MiB": f"{max(turn[code][1] for turn in turns):.0f}",
+                "n": repeats,
+            }
+        )
+    print(tabulate(lines, headers="keys", tablefmt="github", disable_numparse=True))
+    return int(exceeded)
+
+
+def _table_rows(commands: list[Measured]) -> list[tuple[str, str, str, float | None]]:
+    """Return (name, code, imports, limit) of each command, preceded by its imports where they differ."""
+    rows: list[tuple[str, str, str, float | None]] = []
+    for command in commands:
+        if all(command.imports != code for _, code, _, _ in rows):
+            rows.append((command.imports, command.imports, command.imports, None))
+        rows.append((command.name, command.code, command.imports, command.max_ratio))
+    return rows
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(run_app(app, "startup_time", None))

@@ -1,0 +1,99 @@
+"""The caption of an ablation table."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ablation.analysis.records import RecordedPlan
+from ablation.plans.choices import Pairing
+from ablation.plans.row import Row
+from arch.text import printable
+from benchmarks.records.store import RunRecord
+
+
+def caption(recorded: RecordedPlan, pairing: Pairing = "unpaired") -> str:
+    """Return what the numbers of a table are and how they were obtained.
+
+    The part before the first semicolon names the source of the numbers and also serves as the title of figures.
+    """
+    rows, keys = recorded.rows, {row.key for row in recorded.rows}
+    runs = [record for record in recorded.records if record.key in keys]
+    test = "paired sign-flip test" if pairing == "paired" else "unpaired permutation test"
+    return (
+        f"{', '.join(_source(recorded, runs))}; "
+        f"final epoch of {recorded.benchmark.recipe.epochs}{_epoch_remarks(rows)}, "
+        f"mean ± std over {_seed_names(recorded.seeds)}; "
+        f"change from {_reference(rows)} with 95% CI ({test}, Holm correction over the rows); "
+        '"not shown" does not mean "no effect".'
+    )
+
+
+def _source(recorded: RecordedPlan, runs: Sequence[RunRecord]) -> list[str]:
+    """Return the benchmark, the devices, the versions, and conditions that apply to all runs or some of them."""
+    benchmark = recorded.benchmark
+    ids = {f"{benchmark.name} ({run.benchmark_id})" for run in runs} or {benchmark.name}
+    versions = {f"torch {run.versions.get('torch', '?')}" for run in runs}
+    parts = [*map(printable, (*sorted(ids), *sorted({run.device for run in runs}), *sorted(versions)))]
+    if benchmark.recipe.world_size > 1:
+        parts.append(f"{benchmark.recipe.world_size} devices per run")
+    runs_per_device = max((run.runs_per_device for run in runs), default=1)
+    if runs_per_device > 1:
+        parts.append(f"timed with up to {runs_per_device} runs per device")
+    num_changed = sum(bool(run.resumed_with_changes) for run in runs)
+    if num_changed:
+        parts.append(f"{num_changed} run{'s' * (num_changed > 1)} resumed under other versions or devices")
+    overrides = {row.overrides for row in recorded.rows}
+    if len(overrides) == 1 and (shared := str(overrides.pop())):
+        parts.append(f"all rows with {shared}")
+    return parts
+
+
+def _epoch_remarks(rows: Sequence[Row]) -> str:
+    remarks = " (multiplied by epochs=)" if any(row.overrides.epochs_factor != 1 for row in rows) else ""
+    if any(row.overrides.equal_updates for row in rows):
+        remarks += " (more on fewer images, for equal updates)"
+    return remarks
+
+
+def _seed_names(seeds: int | None) -> str:
+    if seeds is None:
+        return "all recorded seeds"
+    return "seed 0" if seeds == 1 else f"seeds 0 to {seeds - 1}"
+
+
+def _reference(rows: Sequence[Row]) -> str:
+    """Return what changes are measured against."""
+    reference, exceptions = _usual_reference(rows)
+    if any(row.kind == "alternative" for row in rows):
+        exceptions.append("~ rows: from the step they replace")
+    if any(row.is_interaction for row in rows):
+        exceptions.append("pairs: beyond the sum of both parts")
+    return reference + (f" ({', '.join(exceptions)})" if exceptions else "")
+
+
+def _usual_reference(rows: Sequence[Row]) -> tuple[str, list[str]]:
+    """Return the reference of most rows, and the rows that have another one."""
+    pairs = _steps(rows)
+    if pairs and all(_adds_teacher(rows[index], rows[reference]) for index, reference in pairs):
+        return "the same model trained without a teacher", []
+    if any(row.series for row in rows):
+        return "the first model on as many images", ["pretrained weights: from random initialization"]
+    if len(pairs) > 1 and all(reference == 0 for _, reference in pairs):
+        return "the first row", []
+    if any(row.overrides.frozen_layers for row in rows) and any(reference != index - 1 for index, reference in pairs):
+        return "the first row", ["frozen layers: from the same model without freezing"]
+    return "the previous row", []
+
+
+def _steps(rows: Sequence[Row]) -> list[tuple[int, int]]:
+    """Return the indices of each row that is compared with one other, and of that other row; alternatives excluded."""
+    return [
+        (index, row.against[0][0])
+        for index, row in enumerate(rows)
+        if row.against and not row.is_interaction and row.kind != "alternative"
+    ]
+
+
+def _adds_teacher(row: Row, reference: Row) -> bool:
+    """Return whether a row is its reference with a teacher added."""
+    alone = replace(row.config, overrides=replace(row.overrides, distillation=None))
+    return row.overrides.distillation is not None and alone.key == reference.key

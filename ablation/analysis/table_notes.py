@@ -1,0 +1,117 @@
+"""The notes below an ablation table: failed runs, what the seeds cannot show, and selection bias."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ablation.analysis.power import fewest_seeds, selection_bias
+from ablation.analysis.records import RecordedPlan
+from ablation.analysis.statistics import ALPHA, MIN_BOOTSTRAP_VALUES
+from ablation.plans.choices import Pairing
+from ablation.plans.row import Row
+from arch.text import printable
+
+MAX_NAMES_IN_NOTE = 3
+
+
+def table_notes(frame: pd.DataFrame, recorded: RecordedPlan, pairing: Pairing, num_candidates: int | None) -> list[str]:
+    """Return the notes on a frame of `ablation.analysis.table.ablation_frame`.
+
+    Args:
+        frame: The table.
+        recorded: The records that the frame was made from.
+        pairing: How its changes are tested.
+        num_candidates: The number of architectures that the best row was picked from; None: all with records.
+    """
+    rows = recorded.rows
+    undetectable = _undetectable(frame, rows)
+    notes = failure_notes(recorded) + _seed_notes(frame, rows, pairing, undetectable) + _interval_notes(frame)
+    is_datasize_study = len({row.overrides.data_fraction for row in rows}) > 1  # there, nothing is picked
+    if not is_datasize_study and not undetectable:
+        count = num_candidates or len({record.key for record in recorded.records})
+        notes += _selection_notes(frame, count)
+    return notes
+
+
+def failure_notes(recorded: RecordedPlan) -> list[str]:
+    """Return one line for each failed run, under its row's label."""
+    labels = {row.key: row.label for row in recorded.rows}
+    return [printable(f"{labels[run.key]} seed {run.seed} failed: {run.reason}") for run in recorded.failed_runs]
+
+
+def pooled_std(frame: pd.DataFrame) -> float:
+    """Return the standard deviation over seeds, in points, pooled over the rows; NaN if no row has two seeds."""
+    repeated = frame[frame["n"] > 1]
+    degrees = repeated["n"] - 1
+    return float(np.sqrt((repeated["top1_std"] ** 2 * degrees).sum() / degrees.sum())) if len(repeated) else math.nan
+
+
+def _compared(frame: pd.DataFrame, rows: Sequence[Row]) -> list[tuple[Row, dict[Any, Any]]]:
+    """Return the rows that have a change, with their lines of the frame."""
+    pairs = zip(rows, frame.to_dict("records"), strict=True)
+    return [(row, line) for row, line in pairs if row.against and not math.isnan(line["least_p"])]
+
+
+def _family_size(lines: Sequence[dict[Any, Any]]) -> int:
+    """Return the number of changes that Holm's correction counts."""
+    return sum(not math.isnan(line["p"]) for line in lines) or len(lines)
+
+
+def _undetectable(frame: pd.DataFrame, rows: Sequence[Row]) -> list[Row]:
+    """Return the rows whose change cannot be significant with the seeds they have."""
+    compared = _compared(frame, rows)
+    family = _family_size([line for _, line in compared])
+    return [row for row, line in compared if family * line["least_p"] > ALPHA]
+
+
+def _seed_notes(frame: pd.DataFrame, rows: Sequence[Row], pairing: Pairing, undetectable: Sequence[Row]) -> list[str]:
+    lines = [line for _, line in _compared(frame, rows)]
+    if not lines:
+        return []
+    notes, counts = [], [line["change_n"] for line in lines]
+    if len(undetectable) == len(lines):
+        family, seeds = _family_size(lines), max(counts)
+        test: Pairing = "paired" if all(row.is_interaction for row in undetectable) else pairing
+        notes.append(
+            f"With {seeds} seed{'s' * (seeds > 1)}, no change can be significant after Holm correction over "
+            f"{family} row{'s' * (family > 1)}; use --seeds {fewest_seeds(family, test)} or more."
+        )
+    elif undetectable:
+        names = ", ".join(row.label for row in undetectable)
+        notes.append(f"With so few seeds, no change can be significant, however large: {names}")
+    min_seeds = MIN_BOOTSTRAP_VALUES if pairing == "paired" else MIN_BOOTSTRAP_VALUES // 2
+    if any(1 < count < min_seeds for count in counts):
+        notes.append(f"Intervals use Student's t because the bootstrap needs at least {min_seeds} seeds.")
+    return [printable(note) for note in notes]
+
+
+def _interval_notes(frame: pd.DataFrame) -> list[str]:
+    """Explain why an interval can exclude zero although the change is not shown."""
+    excludes_zero = (frame["change_low"] > 0) | (frame["change_high"] < 0)
+    steps = frame.loc[excludes_zero & (frame["verdict"] == "not shown"), "step"]
+    if steps.empty:
+        return []
+    names = ", ".join(map(printable, steps[:MAX_NAMES_IN_NOTE]))
+    names += f" and {len(steps) - MAX_NAMES_IN_NOTE} more" if len(steps) > MAX_NAMES_IN_NOTE else ""
+    return [
+        f'{names}: the 95% CI excludes zero, but the verdict is "not shown", because the verdict uses the exact test '
+        "with Holm correction, which is stricter with few seeds."
+    ]
+
+
+def _selection_notes(frame: pd.DataFrame, num_candidates: int) -> list[str]:
+    """Compare the gain of the best row with the gain that picking the best of equal rows gives by chance."""
+    spread = pooled_std(frame)
+    if num_candidates < 3 or math.isnan(spread):  # with the first row and one other, nothing was picked
+        return []
+    gain, step, n = max(zip(frame["change_from_first"].fillna(0.0), frame["step"], frame["n"], strict=True))
+    if gain <= 0:
+        return []
+    bias = selection_bias(num_candidates - 1, spread, n)  # the first row is not a candidate
+    return [
+        f"Picking the best of {num_candidates - 1} rows gains {bias:.2f} points by chance; {gain - bias:+.2f} of the "
+        f"observed {gain:+.2f} points remain. Best row: {printable(step)} (std over seeds {spread:.2f}, n = {n})."
+    ]
