@@ -1,4 +1,4 @@
-"""What all tests share: a cache of their own, a benchmark that trains in a second, other processes."""
+"""Fixtures for all tests: a separate cache, a benchmark that trains in a second, other processes."""
 
 import os
 import shutil
@@ -23,16 +23,16 @@ from benchmarks.execution.signals import STOP_SIGNALS
 
 ROOT = Path(__file__).parent.parent
 
-for variable, value in WORKER_ENVIRONMENT.items():  # read when torch is imported, so before that
+for variable, value in WORKER_ENVIRONMENT.items():  # torch reads the environment when it is imported
     os.environ.setdefault(variable, value)
-for number in STOP_SIGNALS:  # what nohup, or a shell's &, starts ignores some of them; tests send them all
+for number in STOP_SIGNALS:  # nohup and background jobs of a shell ignore some of these signals, which tests send
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Keeps the tests, and every process they start, away from the user's cache."""
+    """Keep the tests, and all processes that they start, away from the user's cache."""
     home = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(home))
@@ -40,14 +40,14 @@ def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(autouse=True)
-def _no_progress_however_slow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a command prints is not to depend on how busy the machine is."""
+def _no_progress_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the output of a command independent of the speed of the computer."""
     monkeypatch.setattr("benchmarks.execution.progress.PLAIN_LINE_INTERVAL", 1e9)
 
 
 @pytest.fixture(scope="session")
 def tiny() -> Benchmark:
-    """80 of the digits to train on for two epochs, 50 to test on."""
+    """Return a benchmark with 80 training images, 50 test images and two epochs."""
     data = DatasetConfig("digits", 10, image_size=8, in_chans=1, train_per_class=8, test_per_class=5)
     recipe = Recipe(epochs=2, batch_size=32, lr=0.1, warmup_epochs=1, crop_padding=1, flip=0.0)
     return Benchmark("tiny", data, "resnet8", recipe, Budget(max_params=200_000, max_hours=0.05))
@@ -55,13 +55,13 @@ def tiny() -> Benchmark:
 
 @pytest.fixture(scope="session")
 def digits(cache_home: Path, tiny: Benchmark) -> CachedDataset:
-    """scikit-learn's digits, decoded."""
+    """Return scikit-learn's digits, decoded."""
     return prepare_dataset(tiny.data, None)
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 1 MiB of its own."""
+    """Mount a file system of 1 MiB and return its folder."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
@@ -75,23 +75,23 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def fill(small_disk: Path) -> Callable[[], Path]:
-    """Leaves no byte of the small disk free; returns the file to delete for room."""
+    """Fill the small disk completely; returns the file to delete to free the space."""
 
-    def filled() -> Path:
+    def fill_disk() -> Path:
         ballast = small_disk / "ballast"
         with ballast.open("wb", buffering=0) as file, suppress(OSError):
             while True:
                 file.write(bytes(4096))
         return ballast
 
-    return filled
+    return fill_disk
 
 
 @pytest.fixture
 def python() -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Starts `python -c code *arguments` from the project's root.
+    """Start `python -c code *arguments` from the root of the project.
 
-    What still runs at the end of the test is killed, and what it left in the temporary folder removed.
+    At the end of the test, processes that still run are killed, and their temporary files are removed.
     """
     started: list[subprocess.Popen[str]] = []
 

@@ -1,4 +1,7 @@
-"""The whole way on real CIFAR-100 images, where CIFAR100_DIR names a folder with train/<class>/ and test/<class>/."""
+"""An end-to-end test on real CIFAR-100 images.
+
+It needs the environment variable CIFAR100_DIR: a folder with train/<class>/ and test/<class>/.
+"""
 
 import json
 import os
@@ -27,14 +30,14 @@ warmup_epochs = 1
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(CIFAR100 is None, reason="CIFAR100_DIR names no folder of real images")
-def test_a_small_net_learns_real_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.skipif(CIFAR100 is None, reason="CIFAR100_DIR is not set")
+def test_small_model_learns_real_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "tiny.toml").write_text(BENCHMARK)
     arguments = ["--benchmark", str(tmp_path / "tiny.toml"), "--data", str(CIFAR100), "--out", str(tmp_path / "out")]
     assert main(["run", "baseline", "--seeds", "1", "--json", *arguments]) == 0
     row = json.loads(capsys.readouterr().out)["rows"][0]
-    assert row["top1_mean"] > 5  # chance is 1
+    assert row["top1_mean"] > 5  # chance level is 1
     record = json.loads((tmp_path / "out" / "records.jsonl").read_text())
-    assert record["images_seen"] == 3 * 9_984  # 78 whole batches of 128 in each epoch
+    assert record["images_seen"] == 3 * 9_984  # 78 complete batches of 128 in each epoch
     assert len(record["per_class"]) == 100
     assert record["per_class"].keys() >= {"apple", "maple_tree", "worm"}

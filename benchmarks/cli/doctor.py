@@ -20,7 +20,7 @@ from benchmarks.execution.local import LocalExecutor
 from benchmarks.execution.progress import Report
 from benchmarks.records.lock import FolderLock
 from benchmarks.records.store import RecordStore
-from benchmarks.sandbox.sandbox import best_sandbox
+from benchmarks.sandbox.kinds import best_sandbox
 
 PACKAGES = ("torchvision", "fvcore", "pandas", "scipy", "safetensors", "pydantic", "ray", "onnx")
 MIN_FREE_BYTES = 2**30  # for two checkpoints, the weights and the decoded images of a first study

@@ -14,65 +14,66 @@ TOPICS = ["versions", "commit", "computer", "sandbox", "--out", "cache", "record
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the two that start a child."""
-    monkeypatch.setattr(doctor, "_device", lambda device, report: "a device")
-    monkeypatch.setattr(doctor, "_self_test", lambda device, report: "well")
+def without_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replace the two findings that start a worker process."""
+    monkeypatch.setattr(doctor, "_describe_device", lambda device, report: "a device")
+    monkeypatch.setattr(doctor, "_run_self_test", lambda device, report: "passed")
 
 
-def found(out: Path) -> dict[str, Finding]:
+def findings_by_topic(out: Path) -> dict[str, Finding]:
     return {finding.topic: finding for finding in examine(out, "cpu", silent)}
 
 
 @pytest.mark.slow
-def test_a_healthy_installation_has_no_problem(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_healthy_installation_has_no_problem(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--out", str(tmp_path / "runs"), "--device", "cpu", "--json"]) == 0
     findings = json.loads(capsys.readouterr().out)
     assert [finding["topic"] for finding in findings] == TOPICS
-    assert "it ends in the same numbers" in findings[-1]["text"]
-    assert "cpu (" in findings[-2]["text"]
-    assert "torch 2." in findings[0]["text"]
+    texts = {finding["topic"]: finding["text"] for finding in findings}
+    assert "identical numbers" in texts["self-test"]
+    assert "cpu (" in texts["device"]
+    assert "torch 2." in texts["versions"]
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.usefixtures("quick")
-def test_it_says_what_is_wrong_and_ends_with_3(
+@pytest.mark.usefixtures("without_workers")
+def test_problem_is_printed_with_exit_code_3(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(device: str, report: object) -> str:
+    def fail(device: str, report: object) -> str:
         raise WorkerFailed("RuntimeError: no kernel image is available")
 
-    monkeypatch.setattr(doctor, "_self_test", broken)
+    monkeypatch.setattr(doctor, "_run_self_test", fail)
     assert main(["doctor", "--out", str(tmp_path)]) == 3
-    lines = capsys.readouterr().out.splitlines()
-    assert "PROBLEM: RuntimeError: no kernel image is available" in lines[-2]
-    assert lines[-1] == "1 problem(s)"
+    *_, problem, summary = capsys.readouterr().out.splitlines()
+    assert "RuntimeError: no kernel image is available" in problem
+    assert "1 problem" in summary
 
 
-@pytest.mark.usefixtures("quick")
-def test_records_holder_and_damage_are_told(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("without_workers")
+def test_records_finding_names_holder_and_damage(tmp_path: Path) -> None:
     (tmp_path / "records.jsonl").write_text("no record\n")
-    (tmp_path / "checkpoints" / "unit").mkdir(parents=True)
+    (tmp_path / "checkpoints" / "run").mkdir(parents=True)
     with FolderLock(tmp_path):
-        finding = found(tmp_path)["records"]
-    assert finding.text.startswith("0 runs recorded, 1 unfinished, held by pid ")
-    assert "records.jsonl: 1" in finding.problem
-    assert "held" not in found(tmp_path)["records"].text
+        finding = findings_by_topic(tmp_path)["records"]
+    assert finding.text.startswith("0 runs recorded, 1 unfinished, locked by pid ")
+    assert "records.jsonl" in finding.problem
+    assert "locked" not in findings_by_topic(tmp_path)["records"].text
 
 
-@pytest.mark.usefixtures("quick")
-def test_little_space_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "LEAST_SPACE", 2**60)
-    assert "make room" in found(tmp_path / "not" / "there")["--out"].problem
+@pytest.mark.usefixtures("without_workers")
+def test_little_disk_space_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "MIN_FREE_BYTES", 2**60)
+    assert "free some space" in findings_by_topic(tmp_path / "missing" / "folder")["--out"].problem
 
 
-@pytest.mark.usefixtures("quick")
-def test_a_file_in_place_of_the_folder_is_a_problem(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("without_workers")
+def test_file_in_place_of_the_output_folder_is_a_problem(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    assert "cannot be written to" in found(tmp_path / "file")["--out"].problem
+    assert "cannot be written to" in findings_by_topic(tmp_path / "file")["--out"].problem
 
 
-@pytest.mark.usefixtures("quick")
-def test_no_sandbox_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("without_workers")
+def test_missing_sandbox_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "best_sandbox", lambda: "none")
-    assert "bubblewrap" in found(tmp_path)["sandbox"].problem
+    assert "bubblewrap" in findings_by_topic(tmp_path)["sandbox"].problem
