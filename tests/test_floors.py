@@ -1,7 +1,8 @@
-"""The direction of imports between packages and rooms (folders), and what a parent process may load.
+"""The direction of imports between packages and rooms, and what a parent process may import.
 
-A room may import the rooms below it, never one above or beside it. Strings count as imports: `"package.module:name"`
-arguments of executors, and code inside strings.
+A room is a folder of a package. Rooms are stacked in floors: a module may import its own room and the rooms on lower
+floors, but no room above or beside it. Strings count as imports: the `"package.module:function"` arguments of
+executors, and code in strings.
 """
 
 import ast
@@ -11,16 +12,14 @@ import sys
 from graphlib import TopologicalSorter
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parent.parent
-PACKAGES = {  # package -> the packages it may import
+PACKAGES = {  # package -> the packages that it may import
     "arch": {"arch"},
     "benchmarks": {"arch", "benchmarks"},
     "ablation": {"arch", "benchmarks", "ablation"},
     "search": {"arch", "benchmarks", "search"},
 }
-ROOMS = {  # package -> its rooms from the top floor down; files outside of all rooms are the last entry, ""
+ROOMS = {  # package -> its floors from the top down, each with its rooms; "" stands for files outside all rooms
     "benchmarks": (
         ("studies",),
         ("cli",),
@@ -36,132 +35,166 @@ ROOMS = {  # package -> its rooms from the top floor down; files outside of all 
     "search": (("studies",), ("cli",), ("report",), ("samplers",), ("",)),
 }
 SOURCES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
-MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in SOURCES}
-IN_STRING = re.compile(rf"\b(?:{'|'.join(PACKAGES)})(?:\.\w+)+(?=:\w)")  # "package.module:function"
+FUNCTION_IN_STRING = re.compile(rf"\b(?:{'|'.join(PACKAGES)})(?:\.\w+)+(?=:\w)")  # "package.module:function"
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {module_name(path) for path in SOURCES}
 
 
 def imported_modules(tree: ast.AST) -> set[str]:
-    """Modules that code imports, at its top or later, and those that strings in it name or import."""
-    found: set[str] = set()
-    docstrings = {
+    """Return the modules that code imports, anywhere in it, and the modules that strings in it name or import."""
+    modules: set[str] = set()
+    docstrings = _docstring_nodes(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            modules |= (names & MODULES) or {str(node.module)}
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+            modules |= _modules_in_string(node.value)
+    return modules
+
+
+def _docstring_nodes(tree: ast.AST) -> set[int]:
+    return {
         id(node.body[0].value)
         for node in ast.walk(tree)
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
         and node.body
         and isinstance(node.body[0], ast.Expr)
     }
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "imports are absolute"
-            names = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= (names & MODULES) or {str(node.module)}
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
-            found |= set(IN_STRING.findall(node.value))
-            if node.value in MODULES and "." in node.value:
-                found.add(node.value)
-            if re.search(r"(?:^|[\n;])\s*(?:from|import) ", node.value):
-                try:
-                    found |= imported_modules(ast.parse(node.value))
-                except SyntaxError:
-                    found |= set(re.findall(r"(?:from|import) ([\w.]+)", node.value))
-    return found
 
 
-def module_of(path: Path) -> str:
-    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+def _modules_in_string(text: str) -> set[str]:
+    modules = set(FUNCTION_IN_STRING.findall(text))
+    if text in MODULES and "." in text:
+        modules.add(text)
+    if re.search(r"(?:^|[\n;])\s*(?:from|import) ", text):
+        try:
+            modules |= imported_modules(ast.parse(text))
+        except SyntaxError:
+            modules |= set(re.findall(r"(?:from|import) ([\w.]+)", text))
+    return modules
 
 
-def room_of(module: str) -> int | None:
-    """The floor of a module in its package, 0 at the top; None for a package without rooms."""
-    package, *rest = module.split(".")
+def floor_of(module: str) -> int | None:
+    """Return the floor of a module in its package, 0 at the top; None in a package without rooms."""
+    package, *path = module.split(".")
     floors = ROOMS.get(package)
-    if floors is None or not rest:
+    if floors is None or not path:
         return None
-    for number, rooms in enumerate(floors):
-        if rest[0] in rooms:
-            return number
-    assert "" in floors[-1], f"{module} is in no room of {package}: add it to ROOMS"
+    for floor, rooms in enumerate(floors):
+        if path[0] in rooms:
+            return floor
+    assert "" in floors[-1], f"{module} is in no room of {package}: add its folder to ROOMS"
     return len(floors) - 1
 
 
-IMPORTS = {module_of(path): imported_modules(ast.parse(path.read_text())) & MODULES for path in SOURCES}
+def may_import(module: str, other: str) -> bool:
+    """Return whether the floors allow an import."""
+    package, other_package = module.partition(".")[0], other.partition(".")[0]
+    if other_package != package:
+        return other_package in PACKAGES[package]
+    floor, other_floor = floor_of(module), floor_of(other)
+    if floor is None or other_floor is None or other_floor > floor:
+        return True
+    in_same_room = module.split(".")[1] == other.split(".")[1] or "" in ROOMS[package][floor]
+    return other_floor == floor and in_same_room
 
 
-@pytest.mark.parametrize("module", sorted(IMPORTS))
-def test_a_module_imports_only_packages_and_rooms_below_its_own(module: str) -> None:
-    package = module.partition(".")[0]
-    assert {other.partition(".")[0] for other in IMPORTS[module]} <= PACKAGES[package]
-    own = room_of(module)
-    for other in IMPORTS[module]:
-        floor = room_of(other)
-        if own is None or floor is None or not other.startswith(f"{package}."):
-            continue
-        same_room = module.split(".")[1] == other.split(".")[1]
-        assert floor > own or (floor == own and (same_room or "" in ROOMS[package][own])), f"{module} imports {other}"
+IMPORTS = {module_name(path): imported_modules(ast.parse(path.read_text())) & MODULES for path in SOURCES}
 
 
-def test_no_modules_import_each_other_in_a_circle() -> None:
-    graph = {module: {other for other in others if other != module} for module, others in IMPORTS.items()}
-    tuple(TopologicalSorter(graph).static_order())  # raises CycleError, naming the cycle
+def test_sources_are_found() -> None:
+    assert len(SOURCES) > 20
+    assert sum(map(len, IMPORTS.values())) > 20
 
 
-def test_imports_in_strings_are_seen() -> None:
+def test_imports_in_strings_are_found() -> None:
     code = 'call("benchmarks.runs.dispatch:execute_run"); TEXT = """\nfrom search.cli import main\n"""'
     assert imported_modules(ast.parse(code)) == {"benchmarks.runs.dispatch", "search.cli"}
 
 
-def test_there_is_something_to_look_at() -> None:
-    assert len(SOURCES) > 20
+def test_floors_forbid_imports_upwards_and_sideways() -> None:
+    assert may_import("benchmarks.cli.doctor", "benchmarks.records.store")
+    assert may_import("benchmarks.cli.doctor", "benchmarks.cli.options")
+    assert may_import("ablation.runner", "benchmarks.records.store")
+    assert not may_import("benchmarks.records.store", "benchmarks.cli.doctor")
+    assert not may_import("benchmarks.sandbox.sandbox", "benchmarks.runs.run")
+    assert not may_import("benchmarks.records.store", "ablation.runner")
+    assert not may_import("ablation.runner", "search.runner")
 
 
-@pytest.mark.parametrize(
-    "module",
-    [
-        "ablation.analysis.errors",
-        "ablation.analysis.records",
-        "ablation.analysis.verify",
-        "ablation.cli",
-        "ablation.plans.controls",
-        "ablation.plans.pretrained",
-        "ablation.report.pdf",
-        "ablation.report.table_output",
-        "ablation.report.trackers",
-        "ablation.runner",
-        "arch.plans",
-        "arch.spec",
-        "benchmarks.budget.report",
-        "benchmarks.budget.verdict",
-        "benchmarks.cli.budget_check",
-        "benchmarks.cli.doctor",
-        "benchmarks.datasets.cache",
-        "benchmarks.definition.benchmark",
-        "benchmarks.definition.overrides",
-        "benchmarks.definition.versions",
-        "benchmarks.execution.local",
-        "benchmarks.execution.ray_cluster",
-        "benchmarks.execution.signals",
-        "benchmarks.records.lock",
-        "benchmarks.records.store",
-        "benchmarks.runs.run",
-        "benchmarks.runs.runs_per_device",
-        "benchmarks.sandbox.file_check",
-        "benchmarks.sandbox.sandbox",
-        "benchmarks.training.compile_mode",
-        "search.cli",
-        "search.report.outputs",
-        "search.runner",
-        "search.samplers.registry",
-    ],
+def test_modules_import_only_their_own_room_and_lower_floors() -> None:
+    imports = [(module, other) for module, others in IMPORTS.items() for other in others]
+    assert [f"{module} imports {other}" for module, other in imports if not may_import(module, other)] == []
+
+
+def test_imports_have_no_cycle() -> None:
+    graph = {module: {other for other in others if other != module} for module, others in IMPORTS.items()}
+    tuple(TopologicalSorter(graph).static_order())  # raises CycleError, which names the cycle
+
+
+# A parent process must not import torch: it takes seconds and would hold memory on the GPU.
+TORCH_FREE = (  # modules, and packages or rooms with all of their modules
+    "ablation",
+    "arch.plans",
+    "arch.spec",
+    "benchmarks.budget.report",
+    "benchmarks.budget.verdict",
+    "benchmarks.cli",
+    "benchmarks.datasets",
+    "benchmarks.definition",
+    "benchmarks.execution",
+    "benchmarks.records",
+    "benchmarks.runs.run",
+    "benchmarks.runs.runs_per_device",
+    "benchmarks.sandbox.file_check",
+    "benchmarks.sandbox.sandbox",
+    "benchmarks.training.compile_mode",
+    "search",
 )
-def test_what_the_parent_process_imports_loads_no_torch(module: str) -> None:
-    program = f"import sys, {module}; raise SystemExit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT).returncode == 0
+WITH_TORCH = {"benchmarks.cli.self_test", "benchmarks.execution.preload", "search.report.export"}
+
+IMPORT_EACH = """
+import importlib, sys
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+    if "torch" in sys.modules:
+        sys.exit(f"{name} imports torch")
+"""
+
+HELP_OF_EACH = """
+import importlib, sys
+for name in sys.argv[1:]:
+    assert importlib.import_module(name).main(["--help"]) == 0
+    heavy = {"matplotlib", "numpy", "optuna", "pandas", "pydantic", "scipy", "timm", "torch"} & sys.modules.keys()
+    if heavy:
+        sys.exit(f"{name} --help imports {', '.join(sorted(heavy))}")
+"""
 
 
-@pytest.mark.parametrize("command", ["ablation.cli", "benchmarks.cli.budget_check", "search.cli"])
-def test_help_imports_neither_pandas_nor_numpy(command: str) -> None:
-    late = {"pandas", "numpy", "matplotlib", "optuna"}
-    program = f"import sys, {command}; raise SystemExit(bool({late} & sys.modules.keys()))"
-    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT).returncode == 0
+def run_python(code: str, *arguments: str) -> str:
+    """Run code in a new process and return its standard error."""
+    return subprocess.run([sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True).stderr
+
+
+def test_modules_of_the_parent_process_do_not_import_torch() -> None:
+    missing = [name for name in TORCH_FREE if not any(module.startswith(name) for module in MODULES)]
+    assert missing == []
+    names = [
+        module
+        for module in sorted(MODULES - WITH_TORCH)
+        if any(module == name or module.startswith(f"{name}.") for name in TORCH_FREE)
+    ]
+    assert run_python(IMPORT_EACH, *names) == ""
+
+
+def test_help_imports_only_light_modules() -> None:
+    assert run_python(HELP_OF_EACH, "ablation.cli", "benchmarks.cli.budget_check", "search.cli") == ""
