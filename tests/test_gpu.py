@@ -9,17 +9,20 @@ import torch
 from ablation.cli import main
 from arch.models import build
 from arch.spec import Architecture, parse
+from arch.timm_net import ImageFormat
 from arch.timm_model import TimmModel
+from benchmarks.budget.request import CheckRequest
 from benchmarks.budget.throughput import measure_throughput
 from benchmarks.datasets.cache import CachedDataset
-from benchmarks.definition.benchmark import BENCHMARKS
-from benchmarks.definition.overrides import read_run_config
+from benchmarks.definition.registry import BENCHMARKS
+from benchmarks.definition.config_parser import read_run_config
 from benchmarks.definition.recipe import Recipe
 from benchmarks.execution.progress import silent
 from benchmarks.runs.run import Run
 from benchmarks.runs.runs_per_device import measure
-from benchmarks.sandbox import sandbox
-from benchmarks.sandbox.file_check import check_file
+from benchmarks.sandbox.file_check import FilePolicy, check_file
+from benchmarks.sandbox.kinds import SandboxKind, is_available
+from benchmarks.sandbox.limits import SandboxLimits
 from benchmarks.training.checkpoint import Checkpoint, TrainingStopped
 from benchmarks.training.compile_mode import COMPILED, CompileMode
 from benchmarks.training.distillation import Distiller, weights_digest
@@ -49,7 +52,7 @@ def train_on_gpu(
     images = torch.randint(256, (512, 3, 32, 32), dtype=torch.uint8, device="cuda", generator=generator)
     labels = images.float().mean((1, 2, 3)).argsort().argsort() * 10 // 512
     split = DeviceImages(images, labels)
-    model = build(architecture or parse(SPEC).variant(), 10, 3, 32).to("cuda")
+    model = build(architecture or parse(SPEC).variant(), 10, 3, ImageFormat(32)).to("cuda")
     recipe = Recipe(epochs=3, batch_size=64, warmup_epochs=1, precision=precision)
     curve, _ = train(
         model, split, split, recipe, seed=0, checkpoint=checkpoint, compile_mode=compile_mode, distiller=distiller
@@ -160,7 +163,7 @@ def test_mixed_precision_keeps_float32_weights_and_a_finite_loss() -> None:
 def test_throughput_is_measured_at_the_recipes_own_batch() -> None:
     model = build(parse("resnet18").variant(), 100).to("cuda")
     recipe = BENCHMARKS["cifar100"].recipe
-    throughput = measure_throughput(model, recipe, 100, (3, 32, 32))
+    throughput = measure_throughput(model, recipe, BENCHMARKS["cifar100"].data)
     assert throughput.batch_size == recipe.batch_size
     assert 0 < throughput.training.slowest <= throughput.training.median <= throughput.training.fastest
     assert 0 < throughput.evaluation.slowest <= throughput.evaluation.median <= throughput.evaluation.fastest
@@ -169,16 +172,15 @@ def test_throughput_is_measured_at_the_recipes_own_batch() -> None:
 
 
 @pytest.mark.parametrize("kind", ["bubblewrap", "sandlock"])
-def test_a_file_is_timed_on_the_gpu_in_each_sandbox(kind: sandbox.SandboxKind, tmp_path: Path) -> None:
-    if not sandbox.works(kind):
+def test_a_file_is_timed_on_the_gpu_in_each_sandbox(kind: SandboxKind, tmp_path: Path) -> None:
+    if not is_available(kind):
         pytest.skip(f"{kind} does not work here")
     path = tmp_path / "net.py"
     path.write_text(
         "from arch.models import build\nfrom arch.spec import parse\nnet = build(parse('resnet8').variant(), 10, 1)"
     )
-    verdict, _ = check_file(
-        str(path), BENCHMARKS["digits"], "cuda", (1297, 500), silent, sandbox.SandboxLimits(), kind=kind
-    )
+    request = CheckRequest(str(path), BENCHMARKS["digits"], "cuda", (1297, 500))
+    verdict, _ = check_file(request, FilePolicy(SandboxLimits(), kind=kind), silent)
     assert verdict.throughput is not None
     assert verdict.throughput.batch_size == BENCHMARKS["digits"].recipe.batch_size
     assert "cpu" not in verdict.device

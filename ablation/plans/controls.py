@@ -44,7 +44,8 @@ class CostMeter:
 
     def cost(self, spec: Spec) -> float:
         """Return the cost in parameters, MACs or hours. To be called in a worker process, as it imports torch."""
-        from benchmarks.budget.check import check_specs, spec_builder
+        from benchmarks.budget.builders import spec_builder
+        from benchmarks.budget.check import check_specs
         from benchmarks.budget.cost import count_on_meta
         from benchmarks.execution.progress import silent
 

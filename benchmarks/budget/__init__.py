@@ -1,1 +1,1 @@
-"""What a model costs, and whether that is inside the budget."""
+"""Budget checks: the cost of a model, its predicted training hours, and the verdict under a benchmark's budget."""

@@ -1,4 +1,4 @@
-"""`budget-check --calibrate`: measures this device and fits its profile."""
+"""`budget-check --calibrate`: measure this device and fit its profile."""
 
 import time
 from dataclasses import dataclass, replace
@@ -15,13 +15,13 @@ from benchmarks.definition.benchmark import Benchmark
 from benchmarks.definition.versions import versions
 from benchmarks.execution.device import device_name
 from benchmarks.execution.progress import Progress, Report
-from benchmarks.training.trainer import EVAL_BATCH
+from benchmarks.training.evaluation import EVAL_BATCH
 
-CPU_BATCH = 64  # images: a CPU is full with fewer than a recipe's batch, and measures more nets so
-PATIENCE = 5  # nets in a row that are too slow, after which the larger ones are left
-CACHES = (4 * 2**20, 16 * 2**20, 64 * 2**20)  # bytes; the one that fits best is the device's
-FOLDS = 10  # the error is that of nets left out of the fit, a tenth at a time
-BASES = (
+CPU_BATCH_SIZE = 64  # images; fills a CPU as well as the recipe's batch, and more models are measured in the same time
+MAX_SLOW_MODELS_IN_A_ROW = 5  # after these, the remaining, larger models are skipped
+CACHE_SIZES = (4 * 2**20, 16 * 2**20, 64 * 2**20)  # bytes; the profile uses the one with the lowest error
+NUM_FOLDS = 10  # of the cross-validation
+WIDENED_MODELS = (
     "resnet8",
     "resnet20+silu",
     "resnet56",
@@ -33,7 +33,7 @@ BASES = (
     "preact_resnet18+cbam",
     "wrn16_8",
 )
-OTHERS = (
+OTHER_MODELS = (
     "resnext50+width=0.25",
     "resnext50+width=0.5",
     "resnext50",
@@ -53,73 +53,91 @@ OTHERS = (
     "timm/vgg11_bn",
     "timm/resnet26d",
 )
-WIDTHS = (0.125, 0.25, 0.5, 1.0, 2.0)  # a slow device measures the narrow ones
-NETS = tuple(f"{base}+width={width:g}" for width in WIDTHS for base in BASES) + OTHERS
+WIDTH_FACTORS = (0.125, 0.25, 0.5, 1.0, 2.0)  # a slow device measures only the narrow models
+CALIBRATION_MODELS = (
+    tuple(f"{model}+width={width:g}" for width in WIDTH_FACTORS for model in WIDENED_MODELS) + OTHER_MODELS
+)
 
 
 @dataclass(frozen=True)
-class Sample:
-    """One net: the work of a training step and of an evaluation batch, and the seconds that they took."""
+class CalibrationSample:
+    """One model: the work of a training step and of an evaluation batch, and the seconds that they took."""
 
-    net: str
+    model: str
     work: tuple[Work, Work]
     seconds: tuple[float, float]
 
 
 def calibrate(report: Report, device: str, benchmark: Benchmark, minutes: float) -> DeviceProfile:
-    """Measures nets on this device, and fits a profile to them. Raises InputError where the time is too short."""
+    """Measure models on this device, and fit a profile to them.
+
+    Args:
+        report: Receives the progress.
+        device: "cpu", "cuda", "cuda:1"...
+        benchmark: Its images, batch size and precision are used.
+        minutes: Time after which no further model is measured.
+
+    Raises:
+        InputError: Fewer than NUM_FOLDS models were measured in the time.
+    """
     if device == "cpu":
-        benchmark = replace(benchmark, recipe=replace(benchmark.recipe, batch_size=CPU_BATCH))
-    samples = measure(report, NETS, device, benchmark, minutes)
-    if len(samples) < FOLDS:
-        raise InputError(f"only {len(samples)} nets were measured, and a profile takes {FOLDS}: give it more --minutes")
+        benchmark = replace(benchmark, recipe=replace(benchmark.recipe, batch_size=CPU_BATCH_SIZE))
+    samples = measure(report, CALIBRATION_MODELS, device, benchmark, minutes)
+    if len(samples) < NUM_FOLDS:
+        raise InputError(
+            f"only {len(samples)} models were measured, but a profile needs at least {NUM_FOLDS}: "
+            f"allow more than {minutes:g} --minutes"
+        )
     return fit_profile(samples, device, benchmark)
 
 
-def measure(report: Report, nets: tuple[str, ...], device: str, benchmark: Benchmark, minutes: float) -> list[Sample]:
-    """The nets that this device is fast enough for, smallest first, until the time is up."""
+def measure(
+    report: Report, models: tuple[str, ...], device: str, benchmark: Benchmark, minutes: float
+) -> list[CalibrationSample]:
+    """Measure models, smallest first, until the time is over or the device is too slow for the remaining ones."""
     deadline = time.monotonic() + 60 * minutes
-    samples: list[Sample] = []
-    too_slow = 0
-    by_size = sorted(nets, key=lambda net: _flops(training_work_of(net, benchmark)))
-    for number, net in enumerate(by_size):
-        report(Progress("measuring nets", number, len(nets), net))
-        if time.monotonic() > deadline or too_slow == PATIENCE:
+    samples: list[CalibrationSample] = []
+    num_slow = 0
+    by_size = sorted(models, key=lambda model: _flops(training_work_of(model, benchmark)))
+    for number, model in enumerate(by_size):
+        report(Progress("measuring models", number, len(models), model))
+        if time.monotonic() > deadline or num_slow == MAX_SLOW_MODELS_IN_A_ROW:
             break
-        sample = _sample(net, device, benchmark)
-        too_slow = too_slow + 1 if sample is None else 0
+        sample = _measure_model(model, device, benchmark)
+        num_slow = num_slow + 1 if sample is None else 0
         if sample is not None:
             samples.append(sample)
     return samples
 
 
-def _sample(net: str, device: str, benchmark: Benchmark) -> Sample | None:
+def _measure_model(name: str, device: str, benchmark: Benchmark) -> CalibrationSample | None:
+    """Return None if a full batch takes too long or does not fit into memory."""
     data, recipe = benchmark.data, benchmark.recipe
-    builder = find_model(net, benchmark).builder
+    builder = find_model(name, benchmark).builder
     torch.manual_seed(0)
     try:
-        speed = measure_throughput(builder().to(device), recipe, data.num_classes, data.input_shape)
+        throughput = measure_throughput(builder().to(device), recipe, data)
     except DoesNotFit:
         return None
-    if speed.batch_size < recipe.batch_size:
+    if throughput.batch_size < recipe.batch_size:
         return None
     with torch.device("meta"):
         model = builder()
     eval_batch = min(EVAL_BATCH, 4 * recipe.batch_size)
-    return Sample(
-        net,
+    return CalibrationSample(
+        name,
         (
             training_work(model, data.input_shape, recipe.batch_size),
             evaluation_work(model, data.input_shape, eval_batch),
         ),
-        (recipe.batch_size / speed.training.median, eval_batch / speed.evaluation.median),
+        (recipe.batch_size / throughput.training.median, eval_batch / throughput.evaluation.median),
     )
 
 
-def training_work_of(net: str, benchmark: Benchmark) -> Work:
-    """The work of a training step of a net by its name."""
+def training_work_of(name: str, benchmark: Benchmark) -> Work:
+    """Return the work of a training step of a model by its name."""
     with torch.device("meta"):
-        model = find_model(net, benchmark).builder()
+        model = find_model(name, benchmark).builder()
     return training_work(model, benchmark.data.input_shape, benchmark.recipe.batch_size)
 
 
@@ -127,10 +145,10 @@ def _flops(work: Work) -> float:
     return sum(operator.flops for operator in work)
 
 
-def fit_profile(samples: list[Sample], device: str, benchmark: Benchmark) -> DeviceProfile:
-    """Fits to all nets; the error is found by leaving out a part of them at a time."""
-    errors = {cache: _errors(samples, cache) for cache in CACHES}
-    cache = min(CACHES, key=lambda size: float(np.mean(errors[size])))
+def fit_profile(samples: list[CalibrationSample], device: str, benchmark: Benchmark) -> DeviceProfile:
+    """Fit a profile to all samples, and estimate its error by cross-validation."""
+    errors = {cache: _cross_validated_errors(samples, cache) for cache in CACHE_SIZES}
+    cache = min(CACHE_SIZES, key=lambda size: float(np.mean(errors[size])))
     return DeviceProfile(
         device=device_name(device),
         precision=benchmark.recipe.precision if device.startswith("cuda") else "fp32",
@@ -143,18 +161,18 @@ def fit_profile(samples: list[Sample], device: str, benchmark: Benchmark) -> Dev
     )
 
 
-def _errors(samples: list[Sample], cache: int) -> list[float]:
-    """Relative, of the training steps of nets that were left out of the fit."""
+def _cross_validated_errors(samples: list[CalibrationSample], cache: int) -> list[float]:
+    """Return the relative errors of the training steps of models that were left out of the fit."""
     errors = []
-    for fold in range(FOLDS):
-        left_out = samples[fold::FOLDS]
-        others = [sample for sample in samples if sample not in left_out]
+    for fold in range(NUM_FOLDS):
+        held_out = samples[fold::NUM_FOLDS]
+        others = [sample for sample in samples if sample not in held_out]
         trial = DeviceProfile("", "", {}, 0, 0.0, 0.0, cache, _fit(others, cache))
-        errors += [abs(predict(trial, sample.work[0]) / sample.seconds[0] - 1) for sample in left_out]
+        errors += [abs(predict(trial, sample.work[0]) / sample.seconds[0] - 1) for sample in held_out]
     return errors
 
 
-def _fit(samples: list[Sample], cache: int) -> dict[str, float]:
-    """To training steps and evaluations alike."""
+def _fit(samples: list[CalibrationSample], cache: int) -> dict[str, float]:
+    """Fit to training steps and evaluations alike."""
     steps = [work for sample in samples for work in sample.work]
     return fit(steps, [seconds for sample in samples for seconds in sample.seconds], cache)

@@ -1,4 +1,4 @@
-"""What was counted and timed of a net on this device, kept on disk so that it is done once."""
+"""Cost and throughput of a model on this device, cached on disk."""
 
 import hashlib
 import json
@@ -12,24 +12,28 @@ from typing import Any
 from platformdirs import user_cache_path
 
 from benchmarks.budget.verdict import ModelCost, Throughput
-from benchmarks.definition.benchmark import Benchmark, strict_adapter
+from benchmarks.definition.benchmark import Benchmark
 from benchmarks.definition.overrides import RunConfig
+from benchmarks.definition.validation import strict_adapter
 from benchmarks.definition.versions import versions
 from benchmarks.execution.device import device_name
 from benchmarks.records.atomic_write import replace_file
 
-FORMAT = 2  # raised when what is measured changes
+MEASUREMENT_FORMAT = 2  # raised when a change to the code changes what is measured
 
 
 @dataclass(frozen=True)
-class _Kept:
+class _CacheFile:
     cost: ModelCost
     throughput: Throughput | None
 
 
 @dataclass
 class Measurement:
-    """One net's, under one benchmark's images and recipe, on one device of one computer, with one set of versions."""
+    """The cached measurement of one model.
+
+    It holds for the images and the recipe of one benchmark, one device of one computer and one set of versions.
+    """
 
     path: Path
     cost: ModelCost | None = None
@@ -37,34 +41,34 @@ class Measurement:
 
     @classmethod
     def read(cls, config: RunConfig, benchmark: Benchmark, device: str) -> "Measurement":
-        """What is known; both None where nothing is."""
-        what: dict[str, Any] = {
-            "format": FORMAT,
-            "net": _timed_of(config),
+        """Read the measurement of a run config; cost and throughput are None if it is not cached."""
+        key: dict[str, Any] = {
+            "format": MEASUREMENT_FORMAT,
+            "net": _timing_key(config),
             "data": asdict(benchmark.data),
             "recipe": asdict(benchmark.recipe),
             "where": [platform.node(), device_name(device), os.cpu_count(), versions()],
         }
-        digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:24]
+        digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
         path = user_cache_path("timm-ablate") / "measurements" / f"{digest}.json"
         try:
-            kept = strict_adapter(_Kept).validate_json(path.read_bytes())
+            content = strict_adapter(_CacheFile).validate_json(path.read_bytes())
         except (OSError, ValueError):
             return cls(path)
-        return cls(path, kept.cost, kept.throughput)
+        return cls(path, content.cost, content.throughput)
 
     def write(self) -> None:
-        """Keeps what is known now, whole or not at all; where nothing can be written it is measured again."""
+        """Write the measurement atomically. If the cache is not writable, the model is measured again next time."""
         if self.cost is None:
             return
-        content = json.dumps(asdict(_Kept(self.cost, self.throughput)))
+        content = json.dumps(asdict(_CacheFile(self.cost, self.throughput)))
         with suppress(OSError):
             replace_file(self.path, lambda file: file.write_text(content))
 
 
-def _timed_of(config: RunConfig) -> list[str]:
-    """What the time of a training step depends on."""
-    taught = config.overrides.distillation
-    teacher = taught.teacher if taught else ""
-    known = teacher if isinstance(teacher, str) else teacher.architecture.key()
-    return [config.architecture.key(), known, *config.overrides.frozen]
+def _timing_key(config: RunConfig) -> list[str]:
+    """Return what the duration of a training step depends on: the model, its teacher and its frozen layers."""
+    distillation = config.overrides.distillation
+    teacher = distillation.teacher if distillation else ""
+    teacher_key = teacher if isinstance(teacher, str) else teacher.architecture.key()
+    return [config.architecture.key(), teacher_key, *config.overrides.frozen_layers]

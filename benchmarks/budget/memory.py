@@ -1,4 +1,4 @@
-"""How much memory training takes at its highest, and how much there is."""
+"""Measure the peak memory of training and the free memory of a device."""
 
 import ctypes
 import re
@@ -13,33 +13,33 @@ STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 class PeakMemory:
-    """Watches from its making: bytes of the GPU, or of this process on a CPU under Linux."""
+    """The peak memory since its creation: of the GPU, or on a CPU of this process (Linux only)."""
 
     def __init__(self, model: nn.Module, device: torch.device) -> None:
         self.device = device
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
             return
-        with suppress(AttributeError):  # glibc's: gives back what is free, so that it is not taken for used
+        with suppress(AttributeError):  # glibc only: returns free memory to the system, so that it is not counted
             ctypes.CDLL(None).malloc_trim(0)
         weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
-        self.before = psutil.Process().memory_info().rss - weights  # the model is there already, and counts
+        self.bytes_before = psutil.Process().memory_info().rss - weights  # the model is loaded already, but counts
         try:
-            CLEAR_REFS.write_text("5")  # forgets the highest mark so far (man 5 proc)
-            self.watches = True
+            CLEAR_REFS.write_text("5")  # resets the peak of the resident set size (man 5 proc)
+            self.is_supported = True
         except OSError:
-            self.watches = False
+            self.is_supported = False
 
     def bytes(self) -> int | None:
-        """The highest so far; None where it cannot be known."""
+        """Return the peak in bytes, or None if the system does not report it."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device)
-        if not self.watches:
+        if not self.is_supported:
             return None
-        highest = re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text())
-        return max(0, int(highest.group(1)) * 1024 - self.before) if highest else None
+        peak = re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text())
+        return max(0, int(peak.group(1)) * 1024 - self.bytes_before) if peak else None
 
 
 def free_memory(device: str) -> int:
-    """Bytes that training could take here."""
+    """Return the number of bytes that training on `device` could use."""
     return torch.cuda.mem_get_info(device)[0] if device.startswith("cuda") else psutil.virtual_memory().available

@@ -1,4 +1,4 @@
-"""What a MODEL argument is taken for, by its spelling alone. Knows no torch."""
+"""Decide from its spelling whether a MODEL argument is a spec, a timm name or a file."""
 
 import os
 from typing import Literal
@@ -10,25 +10,29 @@ from arch.spec import WORD
 
 ModelKind = Literal["spec", "timm", "file"]
 
-SUFFIXES = (".py", ".safetensors", ".pt", ".pth", ".bin", ".onnx", ".pt2")
+MODEL_FILE_SUFFIXES = (".py", ".safetensors", ".pt", ".pth", ".bin", ".onnx", ".pt2")
 
 
-def kind_of(text: str) -> ModelKind:
-    """A file by its suffix, one of our specs (its first word is one of our bases or plans), or else a timm name.
+def kind_of(model: str) -> ModelKind:
+    """Return the kind of a MODEL argument.
 
-    Raises InputError for something that lies on the disk but is no model file.
+    A file is recognized by its suffix, a spec by its first word (one of our bases or plans). Anything else is a
+    timm name.
+
+    Raises:
+        InputError: `model` is a path that exists but does not have the suffix of a model file.
     """
-    if split_file(text)[0].endswith(SUFFIXES):
+    if split_file(model)[0].endswith(MODEL_FILE_SUFFIXES):
         return "file"
-    word = WORD.match(text)
+    word = WORD.match(model)
     if word is not None and word.group() in {*BASES, *PLANS, "baseline"}:
         return "spec"
-    if os.path.isfile(text) or (os.sep in text and not text.startswith("timm/") and os.path.exists(text)):
-        raise InputError(f"{text} is no model file: valid are {', '.join(SUFFIXES)}")
+    if os.path.isfile(model) or (os.sep in model and not model.startswith("timm/") and os.path.exists(model)):
+        raise InputError(f"{model} is not a model file: valid suffixes are {', '.join(MODEL_FILE_SUFFIXES)}")
     return "timm"
 
 
-def split_file(text: str) -> tuple[str, str]:
-    """`file.py:name` as (file.py, name); the name is empty where there is none."""
-    file, colon, name = text.rpartition(":")
-    return (file, name) if colon and file.endswith(".py") else (text, "")
+def split_file(model: str) -> tuple[str, str]:
+    """Split `file.py:name` into (file.py, name); the name is empty if there is none."""
+    file, colon, name = model.rpartition(":")
+    return (file, name) if colon and file.endswith(".py") else (model, "")

@@ -1,4 +1,4 @@
-"""`DeviceProfile`: how fast a device trains, as a small JSON file that other machines can use. Plain data; knows no torch."""
+"""`DeviceProfile`: how fast a device trains, stored as a small JSON file that other machines can use."""
 
 import json
 import re
@@ -6,57 +6,60 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from arch.errors import InputError, unknown
-from benchmarks.definition.benchmark import strict_adapter
+from benchmarks.definition.validation import strict_adapter
 from benchmarks.records.atomic_write import replace_file
 
 
 @dataclass(frozen=True)
 class DeviceProfile:
-    """One device under one precision."""
+    """The speed of one device under one precision."""
 
     device: str
-    precision: str  # that training ran in
+    precision: str  # of the measured training
     versions: dict[str, str]
-    nets: int  # measured nets that it was fitted to
-    median_error: float  # relative, on nets left out of the fit
-    worst_error: float  # the 90th percentile of the same
-    cache: int  # bytes below which what an operator moves costs less
-    seconds_per: dict[str, float]  # of each load, such as "flops of matrix product"
+    nets: int  # number of measured nets that the profile was fitted to
+    median_error: float  # relative, on nets that were left out of the fit
+    worst_error: float  # 90th percentile of the same errors
+    cache: int  # bytes; an operator that moves fewer than these costs less per byte
+    seconds_per: dict[str, float]  # seconds per unit of each load, such as "flops of matrix product"
 
     def accuracy(self) -> str:
-        """How far off its predictions were, in words."""
+        """Return the cross-validated error as a phrase."""
         median, worst = 100 * self.median_error, 100 * self.worst_error
-        return (
-            f"on nets left out of the fit it was {median:.1f}% off in the median, {worst:.1f}% or more for one in ten"
-        )
+        return f"cross-validated error: median {median:.1f}%, 90th percentile {worst:.1f}%"
 
 
-def own_profiles() -> Path:
-    """Where `budget-check --calibrate` writes."""
+def profiles_folder() -> Path:
+    """Return the folder that `budget-check --calibrate` writes to."""
     from platformdirs import user_data_path
 
     return user_data_path("timm-ablate") / "profiles"
 
 
 def profile_name(device: str) -> str:
-    """`NVIDIA H200` as `nvidia_h200`."""
+    """Return the profile name of a device: `NVIDIA H200` becomes `nvidia_h200`."""
     return re.sub(r"[^a-z0-9]+", "_", device.lower()).strip("_")
 
 
 def write_profile(profile: DeviceProfile) -> Path:
-    """Writes a profile where `read_profile` finds it by its name, and returns the path."""
-    path = own_profiles() / f"{profile_name(profile.device)}.json"
+    """Write a profile to the folder in which `read_profile` looks for names, and return its path."""
+    path = profiles_folder() / f"{profile_name(profile.device)}.json"
     replace_file(path, lambda file: file.write_text(json.dumps(asdict(profile), indent=1) + "\n"))
     return path
 
 
 def read_profile(name: str) -> DeviceProfile:
-    """Reads a profile by its name, or from a .json file. Raises InputError."""
-    known = {path.stem: path for path in own_profiles().glob("*.json")}
+    """Read a profile by its name, or from the path of a .json file.
+
+    Raises:
+        InputError: There is no such profile, or it is damaged.
+    """
+    known = {path.stem: path for path in profiles_folder().glob("*.json")}
     path = Path(name) if name.endswith(".json") else known.get(name)
     if path is None and not known:
         raise InputError(
-            "there is no device profile yet: budget-check --calibrate writes one; valid is also a .json file"
+            f"unknown device profile {name!r}: there are no profiles yet; create one with budget-check --calibrate, "
+            "or give the path of a .json file"
         )
     if path is None:
         raise unknown("device profile", name, known, " (or a .json file)")
@@ -69,7 +72,11 @@ def read_profile(name: str) -> DeviceProfile:
 
 
 def parse_profile(content: bytes | str) -> DeviceProfile:
-    """A profile from JSON. Raises ValueError in one line."""
+    """Parse a profile from JSON.
+
+    Raises:
+        ValueError: The content is not a profile; the message is one line.
+    """
     from pydantic import ValidationError
 
     try:
@@ -78,5 +85,5 @@ def parse_profile(content: bytes | str) -> DeviceProfile:
         first = error.errors()[0]
         raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
     if any(seconds < 0 for seconds in profile.seconds_per.values()):
-        raise ValueError("nothing takes less than no time")
+        raise ValueError("seconds_per must be non-negative")
     return profile

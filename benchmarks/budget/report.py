@@ -1,23 +1,23 @@
-"""Views of a verdict: the terminal's table, and Markdown for a pull request."""
+"""Format a verdict as rows for the terminal, and as Markdown for a pull request."""
 
 from benchmarks.budget.verdict import ModelCost, Speed, Verdict, format_bytes, format_hours
 
-DEAD_NAMED = 8  # dead parameters that are named; the rest are counted
+MAX_DEAD_PARAMS_IN_REPORT = 8  # the remaining dead parameters are only counted
 
 
 def rows(verdict: Verdict) -> list[tuple[str, str]]:
-    """What is known, line by line, as (label, text)."""
+    """Return everything that is known as (label, text) pairs."""
     cost, budget = verdict.cost, verdict.budget
     lines = [
         ("model", verdict.model),
-        ("parameters", f"{cost.params:,} (limit {budget.max_params:,}; {_kinds(cost)})"),
-        ("dead parameters", _dead(cost)),
+        ("parameters", f"{cost.params:,} (limit {budget.max_params:,}; {_parameter_kinds(cost)})"),
+        ("dead parameters", _dead_parameters(cost)),
         ("MACs", _macs(cost, verdict.image_size)),
         ("FLOPs", "" if cost.macs is None else f"{2 * cost.macs:,} (2 per MAC)"),
-        ("costliest", ", ".join(f"{stage.name} {_share(stage.macs, cost)}" for stage in cost.stages)),
+        ("costliest", ", ".join(f"{stage.name} {_share_of_macs(stage.macs, cost)}" for stage in cost.stages)),
         ("activations", "" if cost.activations is None else f"{cost.activations:,} for one image"),
         ("training memory", _memory(verdict)),
-        ("training", _training(verdict)),
+        ("training", _throughput(verdict)),
         ("predicted", _hours(verdict)),
         *(("note", note) for note in verdict.notes),
         ("advice", verdict.advice),
@@ -29,7 +29,10 @@ def rows(verdict: Verdict) -> list[tuple[str, str]]:
 
 
 def to_markdown(verdict: Verdict) -> str:
-    """A table under a heading. Nothing in a name can become a link, an image or another cell."""
+    """Return a table under a heading.
+
+    Every text is inline code, so that no name in it can become a link, an image or another cell.
+    """
     mark = "❌" if verdict.problems else "⚠️" if verdict.unjudged else "✅"
     table = "\n".join(f"| {label} | {_as_code(text)} |" for label, text in rows(verdict))
     return f"### {mark} budget-check, benchmark {_as_code(verdict.benchmark)}\n\n| | |\n|:--|:--|\n{table}\n"
@@ -40,52 +43,52 @@ def _as_code(text: str) -> str:
     return f"`{plain or '?'}`"
 
 
-def _kinds(cost: ModelCost) -> str:
+def _parameter_kinds(cost: ModelCost) -> str:
     reached = "" if cost.reached_params is None else f", {cost.reached_params:,} reached by a backward pass"
     hidden = f", {cost.hidden_params:,} not registered" if cost.hidden_params else ""
     return f"{cost.trainable_params:,} trainable{reached}{hidden}"
 
 
-def _dead(cost: ModelCost) -> str:
+def _dead_parameters(cost: ModelCost) -> str:
     if not cost.dead_params:
         return ""
-    more = len(cost.dead_params) - DEAD_NAMED
-    rest = f" and {more:,} more" if more > 0 else ""
-    return f"no backward pass reaches {', '.join(cost.dead_params[:DEAD_NAMED])}{rest}"
+    remaining = len(cost.dead_params) - MAX_DEAD_PARAMS_IN_REPORT
+    more = f" and {remaining:,} more" if remaining > 0 else ""
+    return f"no backward pass reaches {', '.join(cost.dead_params[:MAX_DEAD_PARAMS_IN_REPORT])}{more}"
 
 
-def _macs(cost: ModelCost, size: int) -> str:
+def _macs(cost: ModelCost, image_size: int) -> str:
     if cost.macs is None:
         return ""
     counts = {"fvcore": cost.macs_fvcore, "torch": cost.macs_torch}
     named = ", ".join(f"{name} {count:,}" for name, count in counts.items() if count is not None)
-    return f"{cost.macs:,} at {size} px ({named})"
+    return f"{cost.macs:,} at {image_size} px ({named})"
 
 
-def _share(macs: int, cost: ModelCost) -> str:
+def _share_of_macs(macs: int, cost: ModelCost) -> str:
     return f"{100 * macs / cost.macs:.0f}% of MACs" if cost.macs else ""
 
 
 def _memory(verdict: Verdict) -> str:
     batch = f"for a batch of {verdict.batch_size}"
     if verdict.throughput is not None and verdict.throughput.peak_memory is not None:
-        return f"{format_bytes(verdict.throughput.peak_memory)} at its highest {batch}"
+        return f"{format_bytes(verdict.throughput.peak_memory)} at the peak {batch}"
     estimate = verdict.cost.training_memory
     return "" if estimate is None else f"about {format_bytes(estimate)} {batch}, in float32"
 
 
-def _training(verdict: Verdict) -> str:
+def _throughput(verdict: Verdict) -> str:
     if verdict.throughput is None:
         return ""
     speed: Speed = verdict.throughput.training
     spread = f"{speed.slowest:,.0f} to {speed.fastest:,.0f}"
-    how = "" if verdict.throughput.compile_mode == "eager" else f", {verdict.throughput.compile_mode}"
-    return f"{speed.median:,.0f} images/s ({spread}), batch {verdict.throughput.batch_size}{how}, {verdict.device}"
+    mode = "" if verdict.throughput.compile_mode == "eager" else f", {verdict.throughput.compile_mode}"
+    return f"{speed.median:,.0f} images/s ({spread}), batch {verdict.throughput.batch_size}{mode}, {verdict.device}"
 
 
 def _hours(verdict: Verdict) -> str:
     if verdict.hours is None:
-        return "" if verdict.problems or verdict.unjudged else "nothing: hours were not looked at"
+        return "" if verdict.problems or verdict.unjudged else "no hours, because timing was skipped"
     hours, limit = verdict.hours, format_hours(verdict.budget.max_hours)
     interval = f"{format_hours(hours.low)} to {format_hours(hours.high)}"
     return f"{format_hours(hours.predicted)} of training ({interval}; limit {limit}) on {verdict.device}"

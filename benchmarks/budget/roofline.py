@@ -1,8 +1,8 @@
-"""Training hours for a device that is not at hand: a roofline for each kind of layer, fitted on measured nets.
+"""Predict training time on a device that is not at hand, with a roofline per kind of layer fitted to measured models.
 
-After Williams et al. 2009 (Communications of the ACM 52(4)): an operator takes the time of its arithmetic, of the
-memory it moves, and here of its launch too. What these cost on a device is fitted, kind by kind, to the measured steps
-of many nets; the profile says how far it was off on nets that it was not fitted to.
+In the roofline model of Williams et al. 2009 (Communications of the ACM 52(4)), an operator takes the time of its
+arithmetic and of its memory traffic; here also of its launch. The seconds per unit of each are fitted, kind by kind,
+to the measured steps of many models. The profile states the error on models that were left out of the fit.
 """
 
 from collections import Counter
@@ -21,14 +21,14 @@ from benchmarks.budget.profile import DeviceProfile
 
 aten = torch.ops.aten
 CONVOLUTIONS = (aten.convolution, aten._convolution, aten.convolution_backward)
-PRODUCTS = (aten.mm, aten.addmm, aten.bmm, aten.baddbmm)
-FREE = frozenset(  # operators that move nothing
+MATRIX_PRODUCTS = (aten.mm, aten.addmm, aten.bmm, aten.baddbmm)
+VIEW_OPERATORS = frozenset(  # move no data
     {aten.view, aten._unsafe_view, aten.t, aten.transpose, aten.permute, aten.expand, aten.detach, aten.alias}
     | {aten.slice, aten.select, aten.unsqueeze, aten.squeeze, aten.as_strided, aten.split, aten.split_with_sizes}
     | {aten.unbind, aten.chunk, aten.empty, aten.empty_like, aten.new_empty, aten.sym_size, aten.is_same_size}
 )
-THIN = 16  # channels below which a convolution leaves vector and matrix units idle
-RIDGE = 0.2  # keeps loads that few nets have from explaining the noise of those few
+THIN_CHANNELS = 16  # a convolution with fewer channels leaves vector and matrix units idle
+RIDGE_PENALTY = 0.2  # keeps loads that occur in few models from explaining the noise of those models
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,14 @@ class Operator:
     kind: str
     backward: bool
     flops: float
-    bytes: float  # of what it reads and writes
+    bytes: float  # read and written
 
 
-Work = list[Operator]  # what one step does
+Work = list[Operator]  # all operators of one step
 
 
 class _Recorder(TorchDispatchMode):
-    """Lists every operator that runs within, backward ones too."""
+    """Records every operator that runs in the context, including those of the backward pass."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -54,11 +54,11 @@ class _Recorder(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         packet = func.overloadpacket
-        if packet not in FREE:
-            counts = flop_registry.get(packet)
-            flops = counts(*args, **(kwargs or {}), out_val=out) if counts else 0
+        if packet not in VIEW_OPERATORS:
+            count_flops = flop_registry.get(packet)
+            flops = count_flops(*args, **(kwargs or {}), out_val=out) if count_flops else 0
             backward = "backward" in str(packet)
-            self.work.append(Operator(_kind(packet, args), backward, flops, _bytes(args) + _bytes(out)))
+            self.work.append(Operator(_kind(packet, args), backward, flops, _num_bytes(args) + _num_bytes(out)))
         return out
 
 
@@ -67,79 +67,94 @@ def _kind(packet: Any, args: Any) -> str:
         weight, groups = (args[2], args[9]) if packet is aten.convolution_backward else (args[1], args[8])
         if groups > 1:
             return "depthwise convolution" if weight.shape[1] == 1 else "grouped convolution"
-        width = "thin " if min(weight.shape[:2]) < THIN else ""
+        width = "thin " if min(weight.shape[:2]) < THIN_CHANNELS else ""
         return width + ("pointwise convolution" if prod(weight.shape[2:]) == 1 else "convolution")
-    if packet in PRODUCTS:
+    if packet in MATRIX_PRODUCTS:
         return "matrix product"
     return "norm" if "norm" in str(packet) else "elementwise"
 
 
-def _bytes(values: Any) -> int:
+def _num_bytes(values: Any) -> int:
     if isinstance(values, Tensor):
         return values.numel() * values.element_size()
-    return sum(_bytes(value) for value in values) if isinstance(values, (tuple, list)) else 0
+    return sum(_num_bytes(value) for value in values) if isinstance(values, (tuple, list)) else 0
 
 
 def training_work(model: nn.Module, input_shape: tuple[int, int, int], batch_size: int) -> Work:
-    """What one training step does. The model is on the meta device: nothing is computed."""
+    """Return the operators of one training step.
+
+    Args:
+        model: A model on the meta device, so that nothing is computed.
+        input_shape: (channels, height, width).
+        batch_size: Images per step.
+    """
     images = torch.empty(batch_size, *input_shape, device="meta")
     with _Recorder() as recorder:
         model.train()(images).sum().backward()
-    parameters = _bytes([parameter for parameter in model.parameters() if parameter.requires_grad])
+    parameters = _num_bytes([parameter for parameter in model.parameters() if parameter.requires_grad])
     return [
         *recorder.work,
         Operator("update", False, 0, parameters),
-        Operator("augmentation", False, 0, _bytes(images)),
+        Operator("augmentation", False, 0, _num_bytes(images)),
     ]
 
 
 def evaluation_work(model: nn.Module, input_shape: tuple[int, int, int], batch_size: int) -> Work:
-    """What one batch of an evaluation does. The model is on the meta device."""
+    """Return the operators of one evaluation batch; the arguments are those of `training_work`."""
     images = torch.empty(batch_size, *input_shape, device="meta")
     with _Recorder() as recorder, torch.no_grad():
         model.eval()(images)
-    return [*recorder.work, Operator("normalisation", False, 0, _bytes(images))]
+    # "normalisation" is a key of stored profiles, which a new spelling would make unreadable.
+    return [*recorder.work, Operator("normalisation", False, 0, _num_bytes(images))]
 
 
 def _loads(work: Work, cache: int) -> Counter[str]:
-    """A step's work, added up by what it costs time for.
+    """Sum up the work of a step by load: the FLOPs, bytes and number of operators of each kind.
 
-    cache: bytes; what an operator moves costs less where it is fewer than these.
+    Args:
+        work: The operators of the step.
+        cache: Bytes; an operator that moves fewer than these is counted as moving them in the cache.
     """
     loads: Counter[str] = Counter()
     for operator in work:
         direction = ", backward" if operator.backward else ""
-        place = "memory" if operator.bytes > cache else "cache"
+        location = "memory" if operator.bytes > cache else "cache"
         if operator.flops:
             loads[f"flops of {operator.kind}{direction}"] += operator.flops  # type: ignore[assignment]
-        loads[f"bytes of {operator.kind} in {place}{direction}"] += operator.bytes  # type: ignore[assignment]
+        loads[f"bytes of {operator.kind} in {location}{direction}"] += operator.bytes  # type: ignore[assignment]
         loads[f"operators of {operator.kind}"] += 1
     return loads
 
 
 def predict(profile: DeviceProfile, work: Work) -> float:
-    """Seconds that a step with this work takes on the profile's device.
+    """Predict the seconds that a step takes on the device of the profile.
 
-    What no calibrated net had costs as much as the dearest load of its unit.
+    A load that no calibrated model had is assumed to cost as much as the most expensive load of the same unit.
     """
-    dearest: dict[str, float] = {}
+    highest_cost: dict[str, float] = {}
     for load, seconds in profile.seconds_per.items():
         unit = load.partition(" ")[0]
-        dearest[unit] = max(dearest.get(unit, 0.0), seconds)
+        highest_cost[unit] = max(highest_cost.get(unit, 0.0), seconds)
     return sum(
-        amount * profile.seconds_per.get(load, dearest.get(load.partition(" ")[0], 0.0))
+        amount * profile.seconds_per.get(load, highest_cost.get(load.partition(" ")[0], 0.0))
         for load, amount in _loads(work, profile.cache).items()
     )
 
 
 def fit(steps: Sequence[Work], seconds: Sequence[float], cache: int) -> dict[str, float]:
-    """Seconds per unit of each load, none below zero, with the least sum of squared relative errors."""
+    """Fit the seconds per unit of each load by non-negative least squares of the relative errors.
+
+    Args:
+        steps: The work of each measured step.
+        seconds: The duration of each measured step.
+        cache: See `DeviceProfile.cache`.
+    """
     from scipy.optimize import nnls
 
     loads = [_loads(work, cache) for work in steps]
     names = sorted(set().union(*loads))
-    rows = np.array([[load[name] for name in names] for load in loads]) / np.array(seconds)[:, None]
-    scale = rows.max(0)
-    known = np.vstack([rows / scale, RIDGE * np.eye(len(names))])
-    solution = nnls(known, np.concatenate([np.ones(len(rows)), np.zeros(len(names))]))[0] / scale
+    matrix = np.array([[load[name] for name in names] for load in loads]) / np.array(seconds)[:, None]
+    scale = matrix.max(0)
+    regularized = np.vstack([matrix / scale, RIDGE_PENALTY * np.eye(len(names))])
+    solution = nnls(regularized, np.concatenate([np.ones(len(matrix)), np.zeros(len(names))]))[0] / scale
     return dict(zip(names, solution.tolist(), strict=True))

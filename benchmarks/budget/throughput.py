@@ -1,8 +1,9 @@
-"""How fast a model really trains: the recipe's own epoch, in short, timed on this device."""
+"""Measure how fast a model trains: short epochs of the recipe, timed on this device."""
 
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from statistics import median
 
 import torch
@@ -10,18 +11,20 @@ from torch import nn
 
 from benchmarks.budget.memory import PeakMemory
 from benchmarks.budget.verdict import Speed, Throughput
+from benchmarks.definition.benchmark import DatasetConfig
 from benchmarks.definition.recipe import Recipe
 from benchmarks.training.compile_mode import CompileMode
 from benchmarks.training.distillation import Distiller
-from benchmarks.training.step import DeviceImages, TrainingStep, random_images
-from benchmarks.training.trainer import EVAL_BATCH, evaluate, train_epoch
+from benchmarks.training.evaluation import EVAL_BATCH, evaluate
+from benchmarks.training.step import DeviceImages, StepOptions, TrainingStep, random_images
+from benchmarks.training.trainer import train_epoch
 
-REPEATS = 5  # timed windows; the median counts
-WINDOW = 0.5  # seconds a window lasts at least
-WARM_UP = 2  # steps before any is timed
-MAX_STEPS = 200  # that a window takes at most: their images are kept on the device
-PROBES = (8, 32)  # images: from the time of these it is known how long a full batch takes
-PROBE_LIMIT = 3.0  # seconds; a full batch that takes longer is not run
+NUM_TIMING_WINDOWS = 5  # the median counts
+MIN_WINDOW_SECONDS = 0.5
+NUM_WARM_UP_STEPS = 2
+MAX_STEPS_PER_WINDOW = 200  # because the images of a window are kept on the device
+PROBE_BATCH_SIZES = (8, 32)  # images; the duration of a full batch is extrapolated from these
+MAX_STEP_SECONDS = 3.0  # a full batch that is expected to take longer is not run
 
 
 class DoesNotFit(RuntimeError):
@@ -31,123 +34,137 @@ class DoesNotFit(RuntimeError):
 def measure_throughput(
     model: nn.Module,
     recipe: Recipe,
-    num_classes: int,
-    input_shape: tuple[int, int, int],
+    data: DatasetConfig,
     compile_mode: CompileMode = "eager",
     distiller: Distiller | None = None,
 ) -> Throughput:
-    """Times training and evaluation on random images of `input_shape` (channels, height, width).
+    """Time training and evaluation on random images.
 
-    model: on the device to measure; it is trained on noise, so hand in one that is not needed afterwards.
-    Raises DoesNotFit where the device's memory does not hold the training of one batch.
+    Args:
+        model: A model on the device to measure. It is trained on noise, so it is of no use afterwards.
+        recipe: Batch size, precision and augmentation.
+        data: Image shape and number of classes.
+        compile_mode: How the forward and backward pass are executed.
+        distiller: Computes a distillation loss in each step, if given.
+
+    Raises:
+        DoesNotFit: The memory of the device is too small to train on one batch.
     """
     try:
-        return _measure(model, recipe, num_classes, input_shape, compile_mode, distiller)
+        return _measure(_TimedStep.create(model, recipe, data, compile_mode, distiller))
     except torch.OutOfMemoryError as error:
-        problem = f"training on a batch of {recipe.batch_size} does not fit in this device's memory"
-        raise DoesNotFit(problem) from error
+        raise DoesNotFit(
+            f"training on a batch of {recipe.batch_size} does not fit in the memory of this device"
+        ) from error
 
 
-def _measure(
-    model: nn.Module,
-    recipe: Recipe,
-    num_classes: int,
-    input_shape: tuple[int, int, int],
-    compile_mode: CompileMode,
-    distiller: Distiller | None,
-) -> Throughput:
-    device = next(model.parameters()).device
-    model.to(memory_format=torch.channels_last)
-    step = TrainingStep(model, recipe, steps_per_epoch=1000, compile_mode=compile_mode, distiller=distiller)
-    generator = torch.Generator(device).manual_seed(0)
+@dataclass(frozen=True)
+class _TimedStep:
+    """A training step, and the random images that it is timed on."""
 
-    def noise(count: int) -> DeviceImages:
-        return random_images(count, input_shape, num_classes, generator)
+    step: TrainingStep
+    data: DatasetConfig
+    compile_mode: CompileMode
+    device: torch.device
+    generator: torch.Generator
 
-    def train_once(split: DeviceImages) -> Callable[[], object]:
-        model.train()
-        return lambda: step(split.images, split.labels, 0, generator)
+    @classmethod
+    def create(
+        cls,
+        model: nn.Module,
+        recipe: Recipe,
+        data: DatasetConfig,
+        compile_mode: CompileMode,
+        distiller: Distiller | None,
+    ) -> "_TimedStep":
+        device = next(model.parameters()).device
+        model.to(memory_format=torch.channels_last)
+        options = StepOptions(compile_mode=compile_mode, distiller=distiller)
+        step = TrainingStep(model, recipe, steps_per_epoch=1000, options=options)
+        return cls(step, data, compile_mode, device, torch.Generator(device).manual_seed(0))
 
-    memory, compile_seconds = PeakMemory(model, device), 0.0
-    if compile_mode == "eager":
-        expected, eval_split = _expected(train_once, noise, recipe.batch_size, device)
-    else:  # for one shape only, whose time as written is known to be short
-        expected = 0.0
-        compile_seconds = _timed(train_once(noise(recipe.batch_size)), device)
-    if expected > PROBE_LIMIT:
-        batch_size, seconds, peak = len(eval_split), [expected / recipe.batch_size], None
+    def noise(self, count: int) -> DeviceImages:
+        return random_images(count, self.data.input_shape, self.data.num_classes, self.generator)
+
+    def training_on(self, split: DeviceImages) -> Callable[[], object]:
+        """Return a function that trains one step on all images of `split`."""
+        self.step.model.train()
+        return lambda: self.step(split.images, split.labels, 0, self.generator)
+
+
+def _measure(timed: _TimedStep) -> Throughput:
+    step, recipe, device = timed.step, timed.step.recipe, timed.device
+    memory, compile_seconds = PeakMemory(step.model, device), 0.0
+    if timed.compile_mode == "eager":
+        expected_seconds, eval_split = _expected_step(timed)
+    else:  # probes of other sizes would be compiled, too; the eager step is known to be short
+        expected_seconds = 0.0
+        compile_seconds = _seconds(timed.training_on(timed.noise(recipe.batch_size)), device)
+    if expected_seconds > MAX_STEP_SECONDS:
+        batch_size, image_seconds, peak = len(eval_split), [expected_seconds / recipe.batch_size], None
     else:
         batch_size = recipe.batch_size
-        seconds = _timed_epochs(step, train_once, noise, device)
+        image_seconds = _time_epochs(timed)
         peak = memory.bytes()
-        eval_split = noise(min(EVAL_BATCH, 4 * batch_size))
-    eval_seconds = _windows(lambda: evaluate(model, eval_split, recipe), device, repeats=3)
+        eval_split = timed.noise(min(EVAL_BATCH, 4 * batch_size))
+    eval_seconds = _windows(lambda: evaluate(step.model, eval_split, recipe), device, repeats=3)
     return Throughput(
-        training=_speed(seconds),
-        evaluation=_speed([taken / len(eval_split) for taken in eval_seconds]),
+        training=_speed(image_seconds),
+        evaluation=_speed([seconds / len(eval_split) for seconds in eval_seconds]),
         batch_size=batch_size,
         peak_memory=peak,
-        compile_mode=compile_mode,
+        compile_mode=timed.compile_mode,
         compile_seconds=compile_seconds,
     )
 
 
-def _timed_epochs(
-    step: TrainingStep,
-    train_once: Callable[[DeviceImages], Callable[[], object]],
-    noise: Callable[[int], DeviceImages],
-    device: torch.device,
-) -> list[float]:
-    """Seconds an image takes, from REPEATS short epochs."""
+def _time_epochs(timed: _TimedStep) -> list[float]:
+    """Return the seconds per image of NUM_TIMING_WINDOWS short epochs."""
+    step, device = timed.step, timed.device
     batch_size = step.recipe.batch_size
-    once = train_once(noise(batch_size))
-    for _ in range(WARM_UP):  # CUDA graphs are recorded in the second step
-        once()
-    steps = min(MAX_STEPS, math.ceil(WINDOW / _timed(once, device)))
-    split = noise(steps * batch_size)
-    return [_timed(lambda: train_epoch(step, split, steps), device) / len(split) for _ in range(REPEATS + 1)][
-        1:
-    ]  # the first warms up
+    train_once = timed.training_on(timed.noise(batch_size))
+    for _ in range(NUM_WARM_UP_STEPS):  # CUDA graphs are recorded in the second step
+        train_once()
+    steps = min(MAX_STEPS_PER_WINDOW, math.ceil(MIN_WINDOW_SECONDS / _seconds(train_once, device)))
+    split = timed.noise(steps * batch_size)
+    epochs = [_seconds(lambda: train_epoch(step, split, steps), device) for _ in range(NUM_TIMING_WINDOWS + 1)]
+    return [seconds / len(split) for seconds in epochs[1:]]  # the first epoch is a warm-up
 
 
-def _expected(
-    train_once: Callable[[DeviceImages], Callable[[], object]],
-    noise: Callable[[int], DeviceImages],
-    batch_size: int,
-    device: torch.device,
-) -> tuple[float, DeviceImages]:
-    """Seconds that a step takes on a full batch, and the images of the last probe.
+def _expected_step(timed: _TimedStep) -> tuple[float, DeviceImages]:
+    """Return the expected seconds of a step on a full batch, and the images of the last probe.
 
-    A deep net of thin layers takes nearly as long for few images as for many: the line through two probes is followed.
+    A deep model of thin layers takes nearly as long for few images as for many, so the expectation follows the line
+    through two probes.
     """
-    small, large = (noise(min(size, batch_size)) for size in PROBES)
-    first = _windows(train_once(small), device, repeats=1)[0]
-    if first * len(large) / len(small) > PROBE_LIMIT or len(small) == len(large):
+    batch_size, device = timed.step.recipe.batch_size, timed.device
+    small, large = (timed.noise(min(size, batch_size)) for size in PROBE_BATCH_SIZES)
+    first = _windows(timed.training_on(small), device, repeats=1)[0]
+    if first * len(large) / len(small) > MAX_STEP_SECONDS or len(small) == len(large):
         return first * batch_size / len(small), small
-    second = _windows(train_once(large), device, repeats=1)[0]
+    second = _windows(timed.training_on(large), device, repeats=1)[0]
     slope = max(0.0, second - first) / (len(large) - len(small))
     return second + slope * (batch_size - len(large)), large
 
 
-def _speed(seconds: list[float]) -> Speed:
-    """From seconds an image takes."""
-    return Speed(1 / median(seconds), 1 / max(seconds), 1 / min(seconds))
+def _speed(image_seconds: list[float]) -> Speed:
+    return Speed(1 / median(image_seconds), 1 / max(image_seconds), 1 / min(image_seconds))
 
 
 def _windows(work: Callable[[], object], device: torch.device, repeats: int) -> list[float]:
-    """Seconds one call of `work` takes, from `repeats` windows of as many calls as fill WINDOW, after a warm-up."""
+    """Return the seconds per call of `work` in each window, after a warm-up call."""
     work()
-    calls = max(1, math.ceil(WINDOW / REPEATS / _timed(work, device)))
+    calls = max(1, math.ceil(MIN_WINDOW_SECONDS / NUM_TIMING_WINDOWS / _seconds(work, device)))
 
     def window() -> None:
         for _ in range(calls):
             work()
 
-    return [_timed(window, device) / calls for _ in range(repeats)]
+    return [_seconds(window, device) / calls for _ in range(repeats)]
 
 
-def _timed(work: Callable[[], object], device: torch.device) -> float:
-    """Seconds, by the GPU's own clock where there is one."""
+def _seconds(work: Callable[[], object], device: torch.device) -> float:
+    """Return the seconds that `work` takes, on a GPU by its own clock."""
     if device.type != "cuda":
         started = time.perf_counter()
         work()

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What the GitHub Action runs (action.yml): budget-check with what the workflow gave, the report in its step summary.
+# Run by the GitHub Action (action.yml): budget-check with the inputs of the workflow, and its report as step summary.
 set -uo pipefail
 arguments=(--benchmark "$BENCHMARK" --no-timing --json --summary "$GITHUB_STEP_SUMMARY")
 [ -z "${MAX_PARAMS:-}" ] || arguments+=(--max-params "$MAX_PARAMS")
@@ -7,15 +7,16 @@ arguments=(--benchmark "$BENCHMARK" --no-timing --json --summary "$GITHUB_STEP_S
 [ -z "${PROFILE:-}" ] || arguments+=(--device-profile "$PROFILE")
 
 verdict="$RUNNER_TEMP/verdict.json"
-budget-check "${arguments[@]}" -- "$MODEL" > "$verdict" 2> "$RUNNER_TEMP/complaint.txt"
+errors="$RUNNER_TEMP/errors.txt"
+budget-check "${arguments[@]}" -- "$MODEL" > "$verdict" 2> "$errors"
 code=$?
-token=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n') # until it comes again, nothing printed is a workflow command
+token=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n') # until it is repeated, nothing in the log is a workflow command
 echo "::stop-commands::$token"
 cat "$verdict"
-tr -d '\r' < "$RUNNER_TEMP/complaint.txt"
+tr -d '\r' < "$errors"
 echo "::$token::"
-if [ ! -s "$verdict" ]; then # no verdict, so no report: the complaint takes its place, as text
-  { echo '### ⚠️ budget-check'; echo; tr -d '\r' < "$RUNNER_TEMP/complaint.txt" | sed 's/^/    /'; } >> "$GITHUB_STEP_SUMMARY"
+if [ ! -s "$verdict" ]; then # without a verdict there is no report: the error message replaces it, as plain text
+  { echo '### ⚠️ budget-check'; echo; tr -d '\r' < "$errors" | sed 's/^/    /'; } >> "$GITHUB_STEP_SUMMARY"
 fi
 { echo "exit-code=$code"; echo "verdict=$verdict"; } >> "$GITHUB_OUTPUT"
 exit "$code"

@@ -1,9 +1,10 @@
-"""`budget-check`: what a model costs, and whether that is inside the budget."""
+"""`budget-check`: the cost of a model, and whether it is inside the budget of a benchmark."""
 
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,168 +12,219 @@ from arch.errors import InputError
 from arch.text import printable
 from benchmarks.budget.model_kind import kind_of
 from benchmarks.budget.profile import DeviceProfile, read_profile, write_profile
+from benchmarks.budget.request import CheckRequest
 from benchmarks.budget.verdict import Verdict
+from benchmarks.cli.app import EXIT_FAILED, new_app, new_console, run_app
 from benchmarks.cli.options import (
-    FAILED,
     BenchmarkOption,
     DataOption,
     DeviceOption,
     DownloadOption,
     JsonOption,
-    limited,
-    new_app,
-    new_console,
-    run_app,
+    with_budget,
+    with_options,
 )
-from benchmarks.definition.benchmark import Benchmark, get_benchmark
+from benchmarks.definition.benchmark import Benchmark
+from benchmarks.definition.registry import get_benchmark
 from benchmarks.execution.progress import Report
 
-WITHIN, OVER, REFUSED = 0, 1, 4  # exit codes; 2 is bad input, FAILED what could not be judged
-LAST_LINES = 10  # of what a file printed that are shown
+if TYPE_CHECKING:
+    from benchmarks.sandbox.file_check import FilePolicy
 
-app = new_app("Parameters, MACs, training speed and predicted hours of a model against a benchmark's budget.")
+EXIT_WITHIN, EXIT_OVER, EXIT_REFUSED = 0, 1, 4  # 2 is invalid input, EXIT_FAILED a model that could not be checked
+MAX_PRINTED_LINES = 10  # of what the code of a file prints
+MAX_PRINTED_CHARACTERS = 200  # of each of these lines
+
+app = new_app("Compare parameters, MACs, throughput and predicted hours of a model with the budget of a benchmark.")
+
+ModelArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="MODEL",
+        help="A spec, a timm name, file.py[:NAME], or a .safetensors, .pt, .pth, .bin, .onnx or .pt2 file.",
+        show_default=False,
+    ),
+]
 
 
-@app.command()
-def budget_check(
-    model: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="MODEL",
-            help="A spec, a timm name, file.py[:NAME], or a .safetensors, .pt, .pth, .bin, .onnx or .pt2 file.",
-            show_default=False,
-        ),
-    ] = None,
-    benchmark: BenchmarkOption = "cifar100",
-    data: DataOption = None,
-    download: DownloadOption = False,
-    device: DeviceOption = "auto",
+@dataclass(frozen=True)
+class BudgetCheckOptions:
+    """The options of `budget-check`."""
+
+    benchmark: BenchmarkOption = "cifar100"
+    data: DataOption = None
+    download: DownloadOption = False
+    device: DeviceOption = "auto"
     max_params: Annotated[
-        str | None, typer.Option(metavar="N", help="Limit instead of the benchmark's: 30M, 1.5M, 30000000.")
-    ] = None,
-    max_hours: Annotated[float | None, typer.Option(metavar="H", help="Limit instead of the benchmark's.")] = None,
-    timing: Annotated[bool, typer.Option(help="Measure throughput and predict hours.")] = True,
+        str | None,
+        typer.Option(
+            "--max-params", metavar="N", help="Limit instead of the benchmark's, such as 30M, 1.5M or 30000000."
+        ),
+    ] = None
+    max_hours: Annotated[
+        float | None, typer.Option("--max-hours", metavar="H", help="Limit instead of the benchmark's.")
+    ] = None
+    timing: Annotated[
+        bool, typer.Option("--timing/--no-timing", help="Measure the throughput and predict the hours.")
+    ] = True
     device_profile: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Predict the hours of another device, from its profile.")
-    ] = None,
-    calibrate: Annotated[bool, typer.Option("--calibrate", help="Measure this device and write its profile.")] = False,
-    minutes: Annotated[float, typer.Option(metavar="M", min=0, help="Time that --calibrate has at most.")] = 12,
+        str | None,
+        typer.Option("--device-profile", metavar="NAME", help="Predict the hours on another device from its profile."),
+    ] = None
+    calibrate: Annotated[bool, typer.Option("--calibrate", help="Measure this device and write its profile.")] = False
+    minutes: Annotated[
+        float, typer.Option("--minutes", metavar="M", min=0, help="Maximum duration of --calibrate.")
+    ] = 12
     allow_code: Annotated[
         bool, typer.Option("--allow-code", help="Open TorchScript, .pt2 and pickled modules, in the sandbox.")
-    ] = False,
-    trust: Annotated[
-        bool, typer.Option("--trust", help="Run a file's code even where no sandbox is there to hold it.")
-    ] = False,
+    ] = False
+    trust: Annotated[bool, typer.Option("--trust", help="Run the code of a file even if no sandbox works here.")] = (
+        False
+    )
     time_limit: Annotated[
-        float, typer.Option(metavar="S", min=1, max=10**6, help="Seconds that a file may take.")
-    ] = 600,
+        float, typer.Option("--time-limit", metavar="S", min=1, max=10**6, help="Time limit of a file, in seconds.")
+    ] = 600
     memory_limit: Annotated[
         float | None,
         typer.Option(
-            metavar="GIB", min=0.1, max=10**6, help="Memory that a file may take  [default: 3/4 of what is free]"
+            "--memory-limit",
+            metavar="GIB",
+            min=0.1,
+            max=10**6,
+            help="Memory limit of a file  [default: 3/4 of the free memory]",
         ),
-    ] = None,
+    ] = None
     summary: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Append the report to this file as Markdown.")
-    ] = None,
-    as_json: JsonOption = False,
-) -> int:
-    """Judge MODEL under the benchmark's recipe and budget.
+        Path | None, typer.Option("--summary", metavar="FILE", help="Append the report to this file as Markdown.")
+    ] = None
+    as_json: JsonOption = False
 
-    A word that is one of our bases is ours, with the small-image stem; timm/resnet18 is always timm's.
-    A file is judged in a sandbox.
-    Exit codes: 0 within, 1 over, 2 bad usage, 3 could not be judged, 4 refused as unsafe.
+    def read_device_profile(self) -> DeviceProfile | None:
+        """Read the profile of --device-profile, if there is one."""
+        return read_profile(self.device_profile) if self.device_profile else None
+
+    def check(self) -> None:
+        """Raise InputError if the options contradict each other or the file system."""
+        if self.summary is not None and not self.summary.parent.is_dir():
+            raise InputError(f"--summary {self.summary}: there is no folder {self.summary.parent}")
+        if self.max_hours is not None and not self.timing and self.device_profile is None:
+            raise InputError("--max-hours needs predicted hours: remove --no-timing, or add --device-profile")
+
+    def file_policy(self) -> "FilePolicy":
+        """Return what a model file may do."""
+        from benchmarks.sandbox.file_check import FilePolicy
+        from benchmarks.sandbox.limits import SandboxLimits
+
+        limits = SandboxLimits(self.time_limit, int((self.memory_limit or 0) * 2**30))
+        return FilePolicy(limits, trust=self.trust, allow_code=self.allow_code)
+
+
+@app.command()
+@with_options
+def budget_check(model: ModelArgument = None, *, options: BudgetCheckOptions) -> int:
+    """Check MODEL against the budget of a benchmark.
+
+    A name that is one of our bases is our spec, with the small-image stem; timm/resnet18 is always the timm model.
+    A file is checked in a sandbox.
+    Exit codes: 0 within, 1 over, 2 invalid input, 3 could not be checked, 4 refused as unsafe.
     """
-    chosen = limited(get_benchmark(benchmark), max_params, max_hours)
-    if calibrate:
-        return _calibrate(device, chosen, minutes)
+    benchmark = with_budget(get_benchmark(options.benchmark), options.max_params, options.max_hours)
+    if options.calibrate:
+        return _calibrate(benchmark, options)
     if not model:
         raise InputError("Missing argument 'MODEL'")
-    profile = read_profile(device_profile) if device_profile else None
-    if summary is not None and not summary.parent.is_dir():
-        raise InputError(f"--summary {summary}: there is no folder {summary.parent}")
-    if max_hours is not None and not timing and profile is None:
-        raise InputError("--max-hours judges hours: leave --no-timing out, or give a --device-profile")
+    profile = options.read_device_profile()
+    options.check()
     is_file = kind_of(model) == "file"
 
-    from benchmarks.execution import local
     from benchmarks.execution.device import resolve_device
+    from benchmarks.execution.executor import WorkerFailed
+    from benchmarks.execution.local import LocalExecutor
     from benchmarks.execution.progress import Display
-    from benchmarks.sandbox.file_check import FileRefused, check_file
-    from benchmarks.sandbox.sandbox import FileCheckFailed, SandboxLimits
+    from benchmarks.sandbox.errors import FileCheckFailed, FileRefused
 
     if not is_file:
-        local.start()
-    printed = ""
+        LocalExecutor().start()  # imports torch in a worker process while the images are counted
     with Display() as display:
-        counts = _image_counts(chosen, data, download, display) if timing or profile else None
-        place = resolve_device(device)
+        image_counts = _count_images(benchmark, options, display) if options.timing or profile else None
+        request = CheckRequest(model, benchmark, resolve_device(options.device), image_counts, profile)
         try:
-            if is_file:
-                limits = SandboxLimits(time_limit, int((memory_limit or 0) * 2**30))
-                verdict, printed = check_file(
-                    model, chosen, place, counts, display, limits, profile, trust=trust, allow_code=allow_code
-                )
-            else:
-                find = "benchmarks.budget.models:check_model"
-                verdict = local.call(find, display, model, chosen, place, counts, profile)
+            verdict, printed = _check(request, options if is_file else None, display)
         except FileRefused as error:
             print(printable(f"budget-check: {model} is refused: {error}"), file=sys.stderr)
-            return REFUSED
-        except (local.WorkerFailed, FileCheckFailed) as error:
+            return EXIT_REFUSED
+        except (WorkerFailed, FileCheckFailed) as error:
             _echo(error.printed if isinstance(error, FileCheckFailed) else "")
-            print(printable(f"budget-check: {model} could not be judged: {error}"), file=sys.stderr)
-            return FAILED
-    _show(verdict, printed, summary, as_json)
+            print(printable(f"budget-check: {model} could not be checked: {error}"), file=sys.stderr)
+            return EXIT_FAILED
+    _show(verdict, printed, options)
     if verdict.problems:
-        return OVER
-    return FAILED if verdict.unjudged else WITHIN
+        return EXIT_OVER
+    return EXIT_FAILED if verdict.unjudged else EXIT_WITHIN
 
 
-def _calibrate(device: str, benchmark: Benchmark, minutes: float) -> int:
-    """Writes this device's profile, under this benchmark's batch and precision."""
-    from benchmarks.execution import local
+def _check(request: CheckRequest, file_options: BudgetCheckOptions | None, report: Report) -> tuple[Verdict, str]:
+    """Check a file in a sandbox, or a named model in a worker process.
+
+    Returns:
+        The verdict, and what the code of a file printed.
+    """
+    from benchmarks.execution.local import LocalExecutor
+    from benchmarks.sandbox.file_check import check_file
+
+    if file_options is not None:
+        return check_file(request, file_options.file_policy(), report)
+    return LocalExecutor().call("benchmarks.budget.models:check_model", report, request), ""
+
+
+def _calibrate(benchmark: Benchmark, options: BudgetCheckOptions) -> int:
+    """Write the profile of this device, for the batch size and precision of the benchmark."""
     from benchmarks.execution.device import resolve_device
+    from benchmarks.execution.local import LocalExecutor
     from benchmarks.execution.progress import Display
 
-    local.start()
+    executor = LocalExecutor()
+    executor.start()
     with Display() as display:
-        profile: DeviceProfile = local.call(
-            "benchmarks.budget.calibrate:calibrate", display, resolve_device(device), benchmark, minutes
+        profile: DeviceProfile = executor.call(
+            "benchmarks.budget.calibrate:calibrate", display, resolve_device(options.device), benchmark, options.minutes
         )
     path = write_profile(profile)
     print(
-        f"{path}: {profile.nets} nets on {profile.device} in {profile.precision}; {profile.accuracy()}.\n"
+        f"{path}: {profile.nets} models on {profile.device} in {profile.precision}; {profile.accuracy()}.\n"
         f"Use it with --device-profile {path.stem}"
     )
-    return WITHIN
+    return EXIT_WITHIN
 
 
-def _image_counts(benchmark: Benchmark, data: Path | None, download: bool, report: Report) -> tuple[int, int]:
-    """Known for a built-in data set; an image folder has to be looked at."""
-    from benchmarks.datasets.cache import image_counts, prepare
+def _count_images(benchmark: Benchmark, options: BudgetCheckOptions, report: Report) -> tuple[int, int]:
+    """Return the numbers of training and evaluation images. Those of a built-in data set need no image files."""
+    from benchmarks.datasets.cifar import cifar_image_counts
+    from benchmarks.datasets.prepare import prepare_dataset
 
-    known = image_counts(benchmark.data) if data is None else None
-    return known or prepare(benchmark.data, data, download, report).counts(benchmark.data)
+    known = cifar_image_counts(benchmark.data) if options.data is None else None
+    if known:
+        return known
+    return prepare_dataset(benchmark.data, options.data, options.download, report).counts(benchmark.data)
 
 
-def _show(verdict: Verdict, printed: str, summary: Path | None, as_json: bool) -> None:
+def _show(verdict: Verdict, printed: str, options: BudgetCheckOptions) -> None:
     from benchmarks.budget.report import rows, to_markdown
 
     _echo(printed)
-    if as_json:
+    if options.as_json:
         print(json.dumps(verdict.to_json(), indent=2))
     else:
         _print_table(rows(verdict))
-    if summary is not None:
-        with summary.open("a", encoding="utf-8") as file:
+    if options.summary is not None:
+        with options.summary.open("a", encoding="utf-8") as file:
             file.write(to_markdown(verdict))
 
 
 def _echo(printed: str) -> None:
-    """The end of what a file's code printed, marked as its own."""
-    for line in printed.splitlines()[-LAST_LINES:]:
-        print(f"| {line[:200]}", file=sys.stderr)
+    """Print the last lines of what the code of a file printed, marked as such."""
+    for line in printed.splitlines()[-MAX_PRINTED_LINES:]:
+        print(f"| {line[:MAX_PRINTED_CHARACTERS]}", file=sys.stderr)
 
 
 def _print_table(lines: list[tuple[str, str]]) -> None:
@@ -187,9 +239,9 @@ def _print_table(lines: list[tuple[str, str]]) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Entry point of `budget-check`."""
+    """Run `budget-check`, and return its exit code."""
     try:
         return run_app(app, "budget-check", argv)
-    except Exception as error:  # Python would end with 1, which here says that a model is over its budget
+    except Exception as error:  # Python's own exit code would be 1, which means that a model is over its budget
         print(printable(f"budget-check: {type(error).__name__}: {error}"), file=sys.stderr)
-        return FAILED
+        return EXIT_FAILED

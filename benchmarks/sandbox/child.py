@@ -1,6 +1,6 @@
-"""The child in the sandbox: judges one model file and answers as JSON. Started by `benchmarks.sandbox.sandbox`.
+"""The child process in the sandbox: it checks one model file, and answers in JSON.
 
-The file's code shares this process, so a file that sets out to forge its own verdict could; it can do no other harm.
+The code of the file shares this process, so a malicious file could forge its own verdict. It can do no other harm.
 """
 
 import ctypes
@@ -15,82 +15,104 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-FILE_LIMIT = 2**30  # bytes of one file that it may write
-DEAD_NAMED = 200  # parameters; a message has its limit
+from arch.errors import InputError
+from benchmarks.budget.error_line import error_line
+from benchmarks.execution.progress import Progress, Report
+from benchmarks.sandbox.errors import FileRefused
+
+if TYPE_CHECKING:
+    from benchmarks.budget.verdict import Verdict
+
+Message = dict[str, Any]
+
+MAX_WRITTEN_FILE_BYTES = 2**30
+MAX_DEAD_PARAMS_IN_MESSAGE = 200  # names; the size of a message is limited
 PR_SET_PDEATHSIG = 1  # prctl(2)
-KEYCTL = {"x86_64": 250, "aarch64": 219}  # the number of keyctl(2)
+KEYCTL_SYSCALLS = {"x86_64": 250, "aarch64": 219}  # number of keyctl(2)
 KEYCTL_JOIN_SESSION_KEYRING = 1
 
 
 def main() -> None:
-    """Reads one request from standard input and writes the answer to what was standard output.
+    """Read one request from standard input, and write the answer to what was standard output.
 
-    Standard output itself goes where errors go: what the model prints is no answer.
+    Standard output is redirected to standard error, because what the model prints is not an answer.
     """
     channel = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     request = json.loads(sys.stdin.buffer.readline())
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_LIMIT, FILE_LIMIT))
     nonce = request.pop("nonce")
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None)
-        if request["die_with_parent"]:  # the sandboxes see to it themselves
-            libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if platform.machine() in KEYCTL:  # a keyring of its own: the user's may hold tickets and tokens
-            libc.syscall(KEYCTL[platform.machine()], KEYCTL_JOIN_SESSION_KEYRING, None)
+    _restrict_process(request["die_with_parent"])
 
-    def say(message: dict[str, Any]) -> None:
+    def send(message: Message) -> None:
         channel.write(json.dumps({**message, "nonce": nonce}) + "\n")
         channel.flush()
 
-    answer = _answer(request, say)
-    with suppress(Exception):  # whatever the file put there
+    message = answer(request, send)
+    with suppress(Exception):  # the file may have replaced both streams
         sys.stdout.flush()
         sys.stderr.flush()
-    say(answer)
+    send(message)
 
 
-def _answer(request: dict[str, Any], say: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
-    import benchmarks.execution.preload  # noqa: F401  # torch, timm, and no warnings of torch.jit
-    from arch.errors import InputError
-    from benchmarks.budget.cost import reason
-    from benchmarks.execution.progress import Progress
-    from benchmarks.sandbox.files.refused import FileRefused
+def _restrict_process(die_with_parent: bool) -> None:
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_WRITTEN_FILE_BYTES, MAX_WRITTEN_FILE_BYTES))
+    if sys.platform != "linux":
+        return
+    libc = ctypes.CDLL(None)
+    if die_with_parent:  # without a sandbox; the sandboxes ensure it themselves
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if platform.machine() in KEYCTL_SYSCALLS:  # a new keyring, because the user's may contain tickets and tokens
+        libc.syscall(KEYCTL_SYSCALLS[platform.machine()], KEYCTL_JOIN_SESSION_KEYRING, None)
+
+
+def answer(request: Message, send: Callable[[Message], None]) -> Message:
+    """Check the file of a request, and return the verdict or the reason why there is none.
+
+    Args:
+        request: See `benchmarks.sandbox.file_check`.
+        send: Receives the progress as messages.
+    """
 
     def report(progress: Progress) -> None:
-        say({"progress": asdict(progress)})
+        send({"progress": asdict(progress)})
 
     try:
-        verdict = _judge(request, report)
-        named = replace(verdict.cost, dead_params=verdict.cost.dead_params[:DEAD_NAMED])
-        return {"verdict": asdict(replace(verdict, cost=named))}
+        verdict = check_model_file(request, report)
+        reported = verdict.cost.dead_params[:MAX_DEAD_PARAMS_IN_MESSAGE]
+        return {"verdict": asdict(replace(verdict, cost=replace(verdict.cost, dead_params=reported)))}
     except InputError as error:
         return {"input error": str(error)}
     except FileRefused as error:
         return {"refused": str(error)}
-    except BaseException as error:  # a model file may raise anything
+    except BaseException as error:  # the code of the file may raise anything
         traceback.print_exc()
-        return {"failed": reason(error)}
+        line = error_line(error)
+        return {"out of memory" if isinstance(error, MemoryError) or "allocate memory" in line else "failed": line}
 
 
-def _judge(request: dict[str, Any], report: Any) -> Any:
-    from benchmarks.budget.check import check, judge_cost
+def check_model_file(request: Message, report: Report) -> "Verdict":
+    """Open and check the file of a request. Imports torch."""
+    import benchmarks.execution.preload  # noqa: F401  # silences warnings of torch.jit
+    from benchmarks.budget.check import check
+    from benchmarks.budget.counting import cost_verdict
     from benchmarks.budget.profile import parse_profile
-    from benchmarks.definition.benchmark import Benchmark, Budget, DatasetConfig, strict_adapter
+    from benchmarks.budget.request import CheckRequest
+    from benchmarks.definition.benchmark import Benchmark, Budget, DatasetConfig
     from benchmarks.definition.recipe import Recipe
+    from benchmarks.definition.validation import strict_adapter
     from benchmarks.sandbox.files.find import CountedFile, find_file
 
-    benchmark: Benchmark = strict_adapter(Benchmark, DatasetConfig, Recipe, Budget).validate_json(
-        json.dumps(request["benchmark"])
-    )
-    counts = tuple(request["counts"]) if request["counts"] else None
-    found = find_file(Path(request["path"]), request["name"], benchmark, request["allow_code"])
+    adapter = strict_adapter(Benchmark, DatasetConfig, Recipe, Budget)
+    benchmark: Benchmark = adapter.validate_json(json.dumps(request["benchmark"]))
+    image_counts = tuple(request["image_counts"]) if request["image_counts"] else None
     profile = parse_profile(json.dumps(request["profile"])) if request["profile"] else None
-    if not isinstance(found, CountedFile):
-        return check(found.description, found.builder, benchmark, request["device"], counts, report, profile)
-    verdict = judge_cost(found.description, found.cost, benchmark, request["device"])
-    return verdict if counts is None else replace(verdict, unjudged=verdict.unjudged or found.untimed)
+    file = find_file(Path(request["path"]), request["name"], benchmark, request["allow_code"])
+    if not isinstance(file, CountedFile):
+        asked = CheckRequest(file.description, benchmark, request["device"], image_counts, profile)
+        return check(asked, file.builder, report)
+    verdict = cost_verdict(file.description, file.cost, benchmark, request["device"])
+    return verdict if image_counts is None else replace(verdict, unjudged=verdict.unjudged or file.why_untimed)

@@ -1,98 +1,135 @@
-"""Has a model file judged in the sandbox, and believes only what it can check. Knows no torch."""
+"""Check a model file in the sandbox, and validate the answer."""
 
 import json
 import os
-from dataclasses import asdict, replace
+import stat
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from arch.errors import InputError
 from benchmarks.budget.model_kind import split_file
-from benchmarks.budget.profile import DeviceProfile
+from benchmarks.budget.request import CheckRequest
 from benchmarks.budget.verdict import ModelCost, PredictedHours, Speed, StageCost, Throughput, Verdict
-from benchmarks.definition.benchmark import Benchmark, Budget, strict_adapter
+from benchmarks.definition.benchmark import Budget
+from benchmarks.definition.validation import strict_adapter
 from benchmarks.execution.progress import Progress, Report
-from benchmarks.sandbox import sandbox
-from benchmarks.sandbox.sandbox import SandboxKind, SandboxLimits
+from benchmarks.sandbox import kinds, sandbox
+from benchmarks.sandbox.errors import FileCheckFailed, FileRefused
+from benchmarks.sandbox.kinds import SandboxKind
+from benchmarks.sandbox.limits import SandboxLimits
+from benchmarks.sandbox.messages import MAX_STRING_LENGTH, SandboxAnswer
+from benchmarks.sandbox.start import Confinement
 
-MOST = 1_000_000  # pieces of work that a child may speak of
+MAX_PROGRESS_TOTAL = 1_000_000  # pieces of work that a child may report
 
 
-class FileRefused(RuntimeError):
-    """A file was not opened: it would run code that nothing holds, or is built to do harm."""
+@dataclass(frozen=True)
+class FilePolicy:
+    """What a model file may do.
 
-
-def check_file(
-    text: str,
-    benchmark: Benchmark,
-    device: str,
-    counts: tuple[int, int] | None,
-    report: Report,
-    limits: SandboxLimits,
-    profile: DeviceProfile | None = None,
-    *,
-    trust: bool = False,
-    allow_code: bool = False,
-    kind: SandboxKind | None = None,
-) -> tuple[Verdict, str]:
-    """Judges FILE or FILE.py:NAME. Returns the verdict, and what the file's code printed.
-
-    profile: of another device, for its hours.
-    trust: run its code even where no sandbox holds it. allow_code: open TorchScript, `.pt2` and pickled modules.
-    kind: the sandbox; None takes the best that works here.
-    Raises InputError, FileRefused, and `sandbox.FileCheckFailed` where it could not be judged.
+    Attributes:
+        limits: Limits of the check.
+        trust: Run the code of the file even if no sandbox works here.
+        allow_code: Open TorchScript, `.pt2` and pickled modules.
+        kind: The sandbox to use; None selects the best one that works here.
     """
-    file, name = split_file(text)
-    path = Path(file)
-    if not sandbox.is_regular(path):
-        raise InputError(f"{file} is not a file" if os.path.exists(path) else f"there is no file {file}")
-    given, path = path.suffix, path.resolve()
-    if path.suffix != given:
-        raise InputError(f"{file} is a link to a {path.suffix or 'nameless'} file: name that")
-    kind = kind or sandbox.best_sandbox()
-    if kind == "none" and not trust and (path.suffix == ".py" or allow_code):
+
+    limits: SandboxLimits
+    trust: bool = False
+    allow_code: bool = False
+    kind: SandboxKind | None = None
+
+
+def check_file(request: CheckRequest, policy: FilePolicy, report: Report) -> tuple[Verdict, str]:
+    """Check FILE or FILE.py:NAME in a sandbox.
+
+    Args:
+        request: What to check; `request.model` is the file.
+        policy: What the file may do.
+        report: Receives the progress.
+
+    Returns:
+        The verdict, and what the code of the file printed.
+
+    Raises:
+        InputError: There is no such file or model.
+        FileRefused: The file would run code that is not allowed, or is built to do harm.
+        FileCheckFailed: The file failed or exceeded a limit.
+    """
+    file, name = split_file(request.model)
+    path = _resolve(file)
+    kind = policy.kind or kinds.best_sandbox()
+    if kind == "none" and not policy.trust and (path.suffix == ".py" or policy.allow_code):
         raise FileRefused(
-            "it would run code, and no sandbox works here (bubblewrap, sandlock): --trust runs it all the same"
+            "it would run code, and no sandbox works here (bubblewrap, sandlock); use --trust to run it anyway"
         )
-    limits = sandbox.with_memory(limits)
-    request = {
+    limits = policy.limits.with_memory_limit()
+    message = {
         "path": str(path),
         "name": name,
-        "benchmark": asdict(benchmark),
-        "device": device,
-        "counts": counts,
-        "allow_code": allow_code,
-        "profile": asdict(profile) if profile else None,
+        "benchmark": asdict(request.benchmark),
+        "device": request.device,
+        "image_counts": request.image_counts,
+        "allow_code": policy.allow_code,
+        "profile": asdict(request.profile) if request.profile else None,
     }
-    answer = sandbox.judge(request, path, limits, kind, lambda content: report(_progress(content)))
-    verdict = _verdict(answer)
-    return replace(verdict, sandbox=sandbox.words(kind, limits)), answer.printed
+    confinement = Confinement(kind, path, request.device, limits)
+    answer = sandbox.run_in_sandbox(message, confinement, lambda content: report(_read_progress(content)))
+    verdict = _read_verdict(answer, limits)
+    return replace(verdict, sandbox=kinds.describe_sandbox(kind, limits)), answer.printed
 
 
-def _verdict(answer: sandbox.SandboxAnswer) -> Verdict:
-    """The answer as a verdict; raises what the child could not raise here."""
+def is_regular_file(path: Path) -> bool:
+    """Return whether a path refers to a file that can be read to its end: not a folder, a pipe or a device."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except OSError:
+        return False
+
+
+def _resolve(file: str) -> Path:
+    """Return the absolute path of a model file; raise InputError if there is none."""
+    path = Path(file)
+    if not is_regular_file(path):
+        raise InputError(f"{file} is not a file" if os.path.exists(path) else f"there is no file {file}")
+    resolved = path.resolve()
+    if resolved.suffix != path.suffix:
+        target = f"a {resolved.suffix} file" if resolved.suffix else "a file without a suffix"
+        raise InputError(f"{file} is a link to {target}: give the path of that file instead")
+    return resolved
+
+
+def _read_verdict(answer: SandboxAnswer, limits: SandboxLimits) -> Verdict:
+    """Return the verdict of an answer, or raise the error that the child has reported."""
     message = answer.message
     if "input error" in message:
-        raise InputError(str(message["input error"])[:2000])
+        raise InputError(str(message["input error"])[:MAX_STRING_LENGTH])
     if "refused" in message:
-        raise FileRefused(str(message["refused"])[:2000])
+        raise FileRefused(str(message["refused"])[:MAX_STRING_LENGTH])
+    if "out of memory" in message:
+        error = str(message["out of memory"])[:MAX_STRING_LENGTH]
+        limit = limits.describe_memory_limit()
+        raise FileCheckFailed(f"it ran out of memory, with a limit of {limit}: {error}", answer.printed)
     if "verdict" not in message:
-        raise sandbox.FileCheckFailed(str(message.get("failed", "it gave no verdict"))[:2000], answer.printed)
+        reason = str(message.get("failed", "its answer contains no verdict"))[:MAX_STRING_LENGTH]
+        raise FileCheckFailed(reason, answer.printed)
     from pydantic import ValidationError
 
     adapter = strict_adapter(Verdict, Budget, ModelCost, StageCost, Throughput, Speed, PredictedHours)
     try:
         verdict: Verdict = adapter.validate_json(json.dumps(message["verdict"]))
     except ValidationError as error:
-        raise sandbox.FileCheckFailed("its answer is not a verdict") from error
+        raise FileCheckFailed("its answer is not a valid verdict") from error
     return verdict
 
 
-def _progress(content: Any) -> Progress:
+def _read_progress(content: Any) -> Progress:
     from pydantic import ValidationError
 
+    unknown = Progress("checking the file", 0, 1)
     try:
         progress: Progress = strict_adapter(Progress).validate_json(json.dumps(content))
     except ValidationError:
-        return Progress("judging the file", 0, 1)
-    return progress if 0 <= progress.done <= progress.total <= MOST else Progress("judging the file", 0, 1)
+        return unknown
+    return progress if 0 <= progress.done <= progress.total <= MAX_PROGRESS_TOTAL else unknown

@@ -15,7 +15,7 @@ from statistics import fmean, median
 import torch
 
 import benchmarks.execution.preload  # noqa: F401  # no warnings of torch.jit
-from benchmarks.budget.calibrate import NETS
+from benchmarks.budget.calibrate import CALIBRATION_MODELS
 from benchmarks.budget.models import find_model
 from benchmarks.budget.profile import DeviceProfile, read_profile
 from benchmarks.budget.roofline import evaluation_work, predict, training_work
@@ -70,7 +70,7 @@ def line(
     data, recipe, device = benchmark.data, benchmark.recipe, train.images.device
     steps = len(train) // recipe.batch_size
     builder = find_model(net, benchmark).builder
-    speed = measure_throughput(builder().to(device), recipe, data.num_classes, data.input_shape)
+    speed = measure_throughput(builder().to(device), recipe, data)
     hours = speed.hours(recipe, len(train), len(test))
     epochs = 3600 / recipe.epochs
     model = builder().to(device)
@@ -123,7 +123,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--device-profile")
     options = parser.parse_args()
-    assert not set(HELD_OUT) & set(NETS)
+    assert not set(HELD_OUT) & set(CALIBRATION_MODELS)
     benchmark = BENCHMARKS["cifar100"]
     profile = read_profile(options.device_profile) if options.device_profile else None
     cached = prepare_dataset(benchmark.data, options.data)

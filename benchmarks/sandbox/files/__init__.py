@@ -1,1 +1,1 @@
-"""Model files, one format a file. All of it runs in a sandboxed child only (see `benchmarks.sandbox.sandbox`)."""
+"""Model files, one module per format. They are opened in a sandboxed child only (see `benchmarks.sandbox.sandbox`)."""

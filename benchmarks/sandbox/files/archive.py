@@ -1,39 +1,43 @@
-"""What kind of file torch has written, from its zip directory: nothing is unpickled or run to find out."""
+"""Determine the content of a file written by torch from its zip directory, without unpickling or running anything."""
 
 import zipfile
 from pathlib import Path
 from typing import Literal
 
-from benchmarks.sandbox.files.refused import FileRefused
+from benchmarks.sandbox.errors import FileRefused
 
-Content = Literal["pickle", "torchscript", "export"]
+ArchiveContent = Literal["pickle", "torchscript", "export"]
 
-MAX_ENTRIES = 100_000
+MAX_ARCHIVE_ENTRIES = 100_000
 
 
-def content_of(path: Path) -> Content:
-    """A pickled object (torch.save), TorchScript (torch.jit.save) or an exported program (torch.export.save).
+def content_of(path: Path) -> ArchiveContent:
+    """Return what a file contains.
 
-    Raises FileRefused for an archive that torch would not have written.
+    "pickle" is a pickled object (torch.save), "torchscript" a program (torch.jit.save) and "export" an exported
+    program (torch.export.save).
+
+    Raises:
+        FileRefused: torch would not have written such an archive.
     """
     if not zipfile.is_zipfile(path):
-        return "pickle"  # torch's format before 1.6
+        return "pickle"  # the format of torch before version 1.6
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
     except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
         raise FileRefused(f"its zip directory is damaged: {error}") from error
-    if len(entries) > MAX_ENTRIES:
-        raise FileRefused(f"its zip directory has {len(entries):,} entries")
-    inside = {entry.filename.partition("/")[2] for entry in entries}
-    if "constants.pkl" in inside or any(name.startswith("code/") for name in inside):
+    if len(entries) > MAX_ARCHIVE_ENTRIES:
+        raise FileRefused(f"its zip directory has {len(entries):,} entries; the limit is {MAX_ARCHIVE_ENTRIES:,}")
+    names = {entry.filename.partition("/")[2] for entry in entries}
+    if "constants.pkl" in names or any(name.startswith("code/") for name in names):
         return "torchscript"
-    if any(name == "archive_format" or name.startswith(("models/", "serialized_exported")) for name in inside):
+    if any(name == "archive_format" or name.startswith(("models/", "serialized_exported")) for name in names):
         return "export"
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
         raise FileRefused(
-            "it is a compressed archive, which torch.save does not write: unpacked it could be of any size"
+            "it is a compressed archive, which torch.save does not write, and could decompress to any size"
         )
     if sum(entry.file_size for entry in entries) > path.stat().st_size:
-        raise FileRefused("its zip directory promises more bytes than the file has")
+        raise FileRefused("its zip directory lists more bytes than the file has")
     return "pickle"

@@ -1,4 +1,4 @@
-"""Any model file to something that builds the model, or where a file holds none, to what can be counted without."""
+"""Open any model file: find the model that it contains, or count what can be counted without one."""
 
 import copy
 import json
@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from arch.errors import InputError
-from benchmarks.budget.check import spec_builder
+from benchmarks.budget.builders import spec_builder
 from benchmarks.budget.models import FoundModel
 from benchmarks.budget.verdict import ModelCost
 from benchmarks.definition.benchmark import Benchmark
@@ -23,25 +23,39 @@ from benchmarks.sandbox.files.weights import WeightsFile, read_pickle, read_safe
 
 @dataclass(frozen=True)
 class CountedFile:
-    """A file without a model that could be trained: what is known of its cost, and why there are no hours."""
+    """A file without a model that could be trained.
+
+    Attributes:
+        description: The file and its format.
+        cost: What could be counted.
+        why_untimed: Why there are no hours.
+    """
 
     description: str
     cost: ModelCost
-    untimed: str
+    why_untimed: str
 
 
 def find_file(path: Path, name: str, benchmark: Benchmark, allow_code: bool) -> FoundModel | CountedFile:
-    """Opens a model file by its suffix, and torch's by what is in it.
+    """Open a model file by its suffix; a file written by torch by its content.
 
-    Raises InputError for a file that is not what its suffix says, Refused for one that would run code.
+    Args:
+        path: The file.
+        name: Name in a Python file; "" selects the only model.
+        benchmark: Its images determine input shape and number of classes.
+        allow_code: Whether programs and pickled modules may be opened.
+
+    Raises:
+        InputError: The content does not match the suffix.
+        FileRefused: The file would run code, and `allow_code` is false.
     """
     if path.suffix == ".py":
         return find_in_file(path, name, benchmark.data)
     if path.suffix == ".onnx":
-        why = "an ONNX file is a graph for inference, so its training cannot be timed"
-        return CountedFile(f"{path.name} (ONNX graph)", read_onnx(path, benchmark.data.input_shape), why)
+        reason = "an ONNX file is a graph for inference, so its training cannot be timed"
+        return CountedFile(f"{path.name} (ONNX graph)", read_onnx(path, benchmark.data.input_shape), reason)
     if path.suffix == ".safetensors":
-        return _weights(path, read_safetensors(path), benchmark)
+        return _model_of_weights(path, read_safetensors(path), benchmark)
     content = content_of(path)
     if content == "torchscript":
         read_torchscript(path, allow_code)
@@ -52,27 +66,27 @@ def find_file(path: Path, name: str, benchmark: Benchmark, allow_code: bool) -> 
     pickled = read_pickle(path, allow_code)
     if isinstance(pickled, nn.Module):
         return FoundModel(f"{path.name} (pickled {type(pickled).__name__})", partial(copy.deepcopy, pickled))
-    return _weights(path, pickled, benchmark)
+    return _model_of_weights(path, pickled, benchmark)
 
 
-def _weights(path: Path, weights: WeightsFile, benchmark: Benchmark) -> FoundModel | CountedFile:
-    """WeightsFile that say which of our specs they belong to, and fit it, stand for that model."""
+def _model_of_weights(path: Path, weights: WeightsFile, benchmark: Benchmark) -> FoundModel | CountedFile:
+    """Return the model of the spec that the file names, if its tensors match; otherwise the number of parameters."""
     spec = _spec_in(weights)
     if spec:
         builder = spec_builder(spec, benchmark)
         with torch.device("meta"):
             shapes = {name: tuple(tensor.shape) for name, tensor in builder().state_dict().items()}
         if shapes != weights.shapes:
-            raise InputError(f"{path.name} says that it holds {spec}, but its tensors are others")
+            raise InputError(f"{path.name} names the spec {spec}, but its tensors are not those of this model")
         return FoundModel(f"{path.name} (weights of {spec})", builder)
     cost = ModelCost(params=weights.params, trainable_params=weights.params)
-    return CountedFile(f"{path.name} (weights)", cost, "weights alone do not say what is computed with them")
+    return CountedFile(f"{path.name} (weights)", cost, "weights alone do not define a model that could be timed")
 
 
 def _spec_in(weights: WeightsFile) -> str:
-    """The spec that `ablate run` writes beside the weights."""
+    """Return the spec that `ablate run` writes to the header of a weights file; "" if there is none."""
     try:
-        header = json.loads(weights.notes.get("header", "null"))
+        header = json.loads(weights.metadata.get("header", "null"))
     except (ValueError, RecursionError):
         return ""
     return str(header["spec"]) if isinstance(header, dict) and "spec" in header else ""

@@ -1,40 +1,45 @@
-"""A program that torch wrote: TorchScript (torch.jit.save) or an exported program (`.pt2`). Opening it runs code."""
+"""Load a program written by torch: TorchScript (torch.jit.save) or an exported program (`.pt2`). Loading runs code."""
 
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from benchmarks.sandbox.files.refused import FileRefused
-from benchmarks.sandbox.files.weights import ALLOW
+from benchmarks.sandbox.errors import FileRefused
+from benchmarks.sandbox.files.weights import ALLOW_CODE_HINT
 
 
 def read_torchscript(path: Path, allow_code: bool) -> nn.Module:
-    """Loads TorchScript. Raises FileRefused unless `allow_code`."""
+    """Load TorchScript.
+
+    Raises:
+        FileRefused: `allow_code` is false.
+    """
     if not allow_code:
-        raise FileRefused(f"it is a TorchScript program, which could do anything: {ALLOW}")
+        raise FileRefused(f"it is a TorchScript program, which can run any code; {ALLOW_CODE_HINT}")
     model: nn.Module = torch.jit.load(path, map_location="cpu")
     return model
 
 
 def read_export(path: Path, allow_code: bool) -> nn.Module:
-    """Loads an exported program. Raises FileRefused unless `allow_code`.
+    """Load an exported program. It has no training mode, and takes only the input shapes that it was exported for.
 
-    It is what was traced: it has no training mode, and takes the shapes it was exported for.
+    Raises:
+        FileRefused: `allow_code` is false.
     """
     if not allow_code:
-        raise FileRefused(f"it is an exported program, which could do anything: {ALLOW}")
-    return _Exported(torch.export.load(path).module())
+        raise FileRefused(f"it is an exported program, which can run any code; {ALLOW_CODE_HINT}")
+    return _ExportedModel(torch.export.load(path).module())
 
 
-class _Exported(nn.Module):
-    """torch refuses `train()` and `eval()` on an exported module; here they change nothing."""
+class _ExportedModel(nn.Module):
+    """An exported program whose `train()` and `eval()` do nothing, instead of raising an error."""
 
     def __init__(self, program: nn.Module) -> None:
         super().__init__()
         self.program = program
 
-    def train(self, mode: bool = True) -> "_Exported":
+    def train(self, mode: bool = True) -> "_ExportedModel":
         return self
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:

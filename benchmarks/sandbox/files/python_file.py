@@ -1,4 +1,4 @@
-"""`file.py` or `file.py:name`: a Module, a factory, or the file's only Module class. The file's code runs."""
+"""Find the model in `file.py` or `file.py:name`: a Module, a class or a factory. The code of the file is run."""
 
 import copy
 import importlib.util
@@ -16,41 +16,53 @@ from benchmarks.definition.benchmark import DatasetConfig
 
 
 def find_in_file(path: Path, name: str, data: DatasetConfig) -> FoundModel:
-    """Finds a model in a Python file. Raises InputError where it has none, or several and no name was given."""
+    """Find the model in a Python file.
+
+    Args:
+        path: The file.
+        name: Name of a Module, a class or a function in the file; "" selects the only model.
+        data: Number of classes and channels, which a class or function receives if it has such parameters.
+
+    Raises:
+        InputError: No name is given, and the file defines several models or none.
+    """
     try:
-        with torch.device("meta"):  # what the file makes while it is imported takes no memory
+        with torch.device("meta"):  # so that tensors which the file creates during its import take no memory
             name = name or _only_model(_load(path), path)
     except InputError:
         raise
-    except Exception:  # not every file can be imported so
+    except Exception:  # not every file can be imported on the meta device
         name = name or _only_model(_load(path), path)
     return FoundModel(f"{path.name}:{name} (file)", lambda: _build(_load(path), name, path, data))
 
 
 def _load(path: Path) -> ModuleType:
-    """Runs the file afresh: what it makes lies on the device that is the default now."""
+    """Run the file again, so that its tensors are created on the current default device."""
     spec = importlib.util.spec_from_file_location(f"model_file_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise InputError(f"{path.name} cannot be imported")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # as an import would: dataclasses look there
-    if str(path.parent) not in sys.path:  # as `python file.py` would: for the file's neighbours
+    sys.modules[spec.name] = module  # as an import does; dataclasses look their module up there
+    if str(path.parent) not in sys.path:  # as `python file.py` does, for imports of modules beside the file
         sys.path.insert(0, str(path.parent))
     spec.loader.exec_module(module)
     return module
 
 
 def _only_model(module: ModuleType, path: Path) -> str:
-    names = _names_in(module)
-    models = [found for found in names if _is_model(getattr(module, found))] or names  # else the only factory
-    if len(models) != 1:
-        there = ", ".join(models) or "it defines no class and no function"
-        raise InputError(f"{path.name} defines {len(models)} models: name one, as {path.name}:NAME ({there})")
+    names = _candidates(module)
+    models = [name for name in names if _is_model(getattr(module, name))] or names  # without a model, the only function
+    if not models:
+        raise InputError(f"{path.name} defines no model: it contains no Module, no class and no function")
+    if len(models) > 1:
+        raise InputError(
+            f"{path.name} defines {len(models)} models: choose one as {path.name}:NAME ({', '.join(models)})"
+        )
     return models[0]
 
 
-def _names_in(module: ModuleType) -> list[str]:
-    """What a file has to offer: the Module objects it makes, and the classes and functions it defines itself."""
+def _candidates(module: ModuleType) -> list[str]:
+    """Return the names of the Modules that a file creates, and of the classes and functions that it defines."""
     return [
         name
         for name, value in vars(module).items()
@@ -64,17 +76,17 @@ def _is_model(value: object) -> bool:
 
 
 def _build(module: ModuleType, name: str, path: Path, data: DatasetConfig) -> nn.Module:
-    """A Module as it is; a class or factory is called, with num_classes and in_chans where it takes them."""
+    """Copy a Module, or call a class or function."""
     if not hasattr(module, name):
-        raise unknown("name", name, _names_in(module), f" in {path.name}")
+        raise unknown("name", name, _candidates(module), f" in {path.name}")
     target = getattr(module, name)
     if isinstance(target, nn.Module):
         return copy.deepcopy(target)
     if not callable(target):
-        raise InputError(f"{path.name}:{name} is neither a torch Module nor something that builds one")
-    takes = inspect.signature(target).parameters
-    known = {"num_classes": data.num_classes, "in_chans": data.in_chans}
-    model = target(**{key: value for key, value in known.items() if key in takes})
+        raise InputError(f"{path.name}:{name} is neither a torch Module nor a class or function that returns one")
+    parameters = inspect.signature(target).parameters
+    arguments = {"num_classes": data.num_classes, "in_chans": data.in_chans}
+    model = target(**{key: value for key, value in arguments.items() if key in parameters})
     if not isinstance(model, nn.Module):
         raise InputError(f"{path.name}:{name} returned {type(model).__name__}, not a torch Module")
     return model

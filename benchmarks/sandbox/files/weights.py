@@ -1,4 +1,4 @@
-"""A file of weights: `.safetensors`, or what torch.save writes. Shapes are read, no value."""
+"""Read a file of weights: `.safetensors`, or what torch.save writes. Only shapes are read, no values."""
 
 import pickle
 from collections.abc import Mapping
@@ -12,59 +12,77 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from arch.errors import InputError
+from benchmarks.sandbox.errors import FileRefused
 from benchmarks.sandbox.files.archive import content_of
-from benchmarks.sandbox.files.refused import FileRefused
 
-BUFFERS = ("running_mean", "running_var", "num_batches_tracked")  # a norm's statistics are no parameters
-INSIDE = ("state_dict_ema", "model_ema", "state_dict", "model", "module", "weights")  # where trainers keep weights
-ALLOW = "--allow-code opens it, in the sandbox"
+BUFFER_NAMES = ("running_mean", "running_var", "num_batches_tracked")  # statistics of norms, which are not parameters
+WEIGHTS_KEYS = ("state_dict_ema", "model_ema", "state_dict", "model", "module", "weights")  # of checkpoints
+ALLOW_CODE_HINT = "use --allow-code to open it in the sandbox"
 
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """Tensors by name, as shapes, and what else the file says of itself."""
+    """The content of a weights file.
+
+    Attributes:
+        shapes: The shape of each tensor, by name.
+        params: Number of parameters; tensors that share memory count once.
+        metadata: Text that the file contains besides the tensors.
+    """
 
     shapes: dict[str, tuple[int, ...]]
-    params: int  # tensors that share memory count once
-    notes: dict[str, str]
+    params: int
+    metadata: dict[str, str]
 
 
 def read_safetensors(path: Path) -> WeightsFile:
-    """Reads the header. Raises InputError where the file is none."""
+    """Read the header of a safetensors file.
+
+    Raises:
+        InputError: It is not a safetensors file.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-            notes = dict(file.metadata() or {})
+            metadata = dict(file.metadata() or {})
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(f"{path.name} is not a safetensors file: {error}") from error
-    return WeightsFile(shapes, sum(prod(shape) for name, shape in shapes.items() if not _is_buffer(name)), notes)
+    return WeightsFile(shapes, sum(prod(shape) for name, shape in shapes.items() if not _is_buffer(name)), metadata)
 
 
 def read_pickle(path: Path, allow_code: bool) -> WeightsFile | nn.Module:
-    """Reads what torch.save wrote, onto the meta device: tensors of any size take no memory.
+    """Read what torch.save wrote.
 
-    Raises FileRefused where the pickle needs more than tensors and plain data, unless `allow_code` lets it run;
-    then it may also hold a whole Module.
+    Tensors are loaded onto the meta device, so that a tensor of any size takes no memory.
+
+    Args:
+        path: The file; its content is "pickle".
+        allow_code: Whether a pickle of more than tensors and plain data may run. It may then contain a whole Module.
+
+    Raises:
+        FileRefused: The pickle contains more than tensors and plain data, and `allow_code` is false.
+        InputError: torch.save did not write the file.
     """
     assert content_of(path) == "pickle"
     try:
         content = torch.load(path, map_location="meta", weights_only=True)
     except pickle.UnpicklingError as error:
         if not allow_code:
-            raise FileRefused(f"its pickle holds more than tensors and plain data: {ALLOW}") from error
+            raise FileRefused(f"its pickle contains more than tensors and plain data; {ALLOW_CODE_HINT}") from error
         content = torch.load(path, map_location="cpu", weights_only=False)
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, IndexError, TypeError) as error:
-        raise InputError(f"{path.name} is not a file that torch.save wrote: {error}") from error
-    return content if isinstance(content, nn.Module) else _weights(path, content)
+        raise InputError(f"{path.name} was not written by torch.save: {error}") from error
+    return content if isinstance(content, nn.Module) else _find_weights(path, content)
 
 
-def _weights(path: Path, content: Any) -> WeightsFile:
-    for key in INSIDE:
+def _find_weights(path: Path, content: Any) -> WeightsFile:
+    """Return the named tensors in an unpickled object, which may be a checkpoint."""
+    for key in WEIGHTS_KEYS:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            return _weights(path, content[key])
+            return _find_weights(path, content[key])
     tensors = {k: v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, Mapping) else {}
     if not tensors:
-        raise InputError(f"{path.name} holds no tensors by name")
+        raise InputError(f"{path.name} contains no named tensors")
     counted = {
         (tensor.untyped_storage()._cdata, tensor.storage_offset(), tuple(tensor.shape)): tensor.numel()
         for name, tensor in tensors.items()
@@ -74,4 +92,4 @@ def _weights(path: Path, content: Any) -> WeightsFile:
 
 
 def _is_buffer(name: str) -> bool:
-    return name.rpartition(".")[2] in BUFFERS
+    return name.rpartition(".")[2] in BUFFER_NAMES

@@ -1,0 +1,79 @@
+"""The first half of a budget check: parameters and MACs."""
+
+import torch
+
+from benchmarks.budget.builders import Builder
+from benchmarks.budget.cost import count_attention, count_on_meta, measure_cost
+from benchmarks.budget.verdict import MAC_COUNT_TOLERANCE, ModelCost, Verdict
+from benchmarks.definition.benchmark import Benchmark
+from benchmarks.definition.versions import versions
+from benchmarks.execution.device import device_name
+
+OVERSIZE_FACTOR = 10  # a model with more parameters than this multiple of the limit is never built in memory
+
+
+def check_cost(name: str, builder: Builder, benchmark: Benchmark, device: str) -> Verdict:
+    """Count parameters and MACs, and compare the parameters with the budget.
+
+    Args:
+        name: Description of the model for the verdict.
+        builder: Builds the model; called on the meta device first.
+        benchmark: Images, recipe and budget.
+        device: Device that the verdict is for; nothing runs on it.
+    """
+    count_attention()
+    return cost_verdict(name, _count(builder, benchmark), benchmark, device)
+
+
+def cost_verdict(name: str, cost: ModelCost, benchmark: Benchmark, device: str) -> Verdict:
+    """Return the verdict on a cost that has been counted before; the arguments are those of `check_cost`."""
+    limit = benchmark.budget.max_params
+    return Verdict(
+        model=name,
+        benchmark=benchmark.name,
+        budget=benchmark.budget,
+        image_size=benchmark.data.image_size,
+        batch_size=benchmark.recipe.batch_size,
+        cost=cost,
+        device=device_name(device),
+        versions=versions(),
+        problems=(f"{cost.params:,} parameters > {limit:,}",) if cost.params > limit else (),
+        unjudged=_why_unchecked(cost, benchmark),
+        notes=tuple(_notes(cost)),
+    )
+
+
+def _count(builder: Builder, benchmark: Benchmark) -> ModelCost:
+    """Count on the meta device first: a model of a trillion parameters is over its budget in a second."""
+    shape, batch_size = benchmark.data.input_shape, benchmark.recipe.batch_size
+    try:
+        if count_on_meta(builder, shape).params > OVERSIZE_FACTOR * benchmark.budget.max_params:
+            with torch.device("meta"):
+                return measure_cost(builder(), shape, batch_size)
+    except Exception:  # not every model can be built on the meta device
+        pass
+    return measure_cost(builder(), shape, batch_size)
+
+
+def _why_unchecked(cost: ModelCost, benchmark: Benchmark) -> str:
+    expected = (1, benchmark.data.num_classes)
+    if cost.macs is not None and cost.output_shape != expected:
+        returned = f"an output of shape {cost.output_shape}" if cost.output_shape else "no tensor"
+        return f"the model returns {returned} for one image, but {benchmark.name} needs {expected}"
+    return f"the model cannot be trained: {cost.untrainable}" if cost.untrainable else ""
+
+
+def _notes(cost: ModelCost) -> list[str]:
+    notes = []
+    if cost.disagreement > MAC_COUNT_TOLERANCE:
+        lower = "fvcore" if cost.macs_fvcore != cost.macs else "torch"
+        omitted = f" (it does not count {', '.join(cost.uncounted)})" if cost.uncounted else ""
+        notes.append(f"the two counts of MACs differ by {100 * cost.disagreement:.0f}%: {lower}'s is lower{omitted}")
+    elif cost.uncounted:
+        notes.append(f"MACs of {', '.join(cost.uncounted)} are not counted")
+    if cost.hidden_params:
+        notes.append(
+            f"{cost.hidden_params:,} parameters are used but not registered (in a plain list?), "
+            "so no optimizer updates them"
+        )
+    return notes

@@ -1,0 +1,37 @@
+"""Compare predicted hours with the budget."""
+
+from dataclasses import replace
+
+from benchmarks.budget.verdict import PredictedHours, Throughput, Verdict, format_hours
+from benchmarks.definition.benchmark import Benchmark
+
+
+def add_throughput(
+    verdict: Verdict, throughput: Throughput, benchmark: Benchmark, image_counts: tuple[int, int]
+) -> Verdict:
+    """Add a measured throughput and the hours that follow from it to a verdict.
+
+    Args:
+        verdict: The verdict on the cost.
+        throughput: Measured on the device of the verdict.
+        benchmark: Its recipe determines the hours, its budget limits them.
+        image_counts: Numbers of training and evaluation images.
+    """
+    notes, recipe = verdict.notes, benchmark.recipe
+    if throughput.batch_size < recipe.batch_size:
+        source = f"throughput is extrapolated from batches of up to {throughput.batch_size} images"
+        notes += (f"{source}, because a batch of {recipe.batch_size} takes too long on this device",)
+    hours = throughput.hours(recipe, *image_counts)
+    return add_hours(replace(verdict, throughput=throughput, notes=notes), hours, benchmark)
+
+
+def add_hours(verdict: Verdict, hours: PredictedHours, benchmark: Benchmark) -> Verdict:
+    """Add predicted hours to a verdict. They exceed the limit if their whole interval does."""
+    verdict, limit = replace(verdict, hours=hours), benchmark.budget.max_hours
+    if hours.high <= limit:
+        return verdict
+    if hours.low <= limit:
+        close = "too close to call: the limit is inside the interval of the predicted hours"
+        return replace(verdict, notes=(*verdict.notes, close))
+    problem = f"{format_hours(hours.predicted)} predicted on {verdict.device} > {format_hours(limit)}"
+    return replace(verdict, problems=(*verdict.problems, problem))

@@ -1,0 +1,25 @@
+"""`CheckRequest`: what a budget check is asked to look at. Plain data."""
+
+from dataclasses import dataclass
+
+from benchmarks.budget.profile import DeviceProfile
+from benchmarks.definition.benchmark import Benchmark
+
+
+@dataclass(frozen=True)
+class CheckRequest:
+    """A model, and the benchmark and device that it is checked for.
+
+    Attributes:
+        model: The MODEL argument of the command, or any description of the model; the verdict repeats it.
+        benchmark: Images, recipe and budget.
+        device: "cpu", "cuda", "cuda:1"...
+        image_counts: Numbers of training and evaluation images. None skips throughput and hours.
+        profile: Profile of another device. Its hours are predicted instead of timing the model here.
+    """
+
+    model: str
+    benchmark: Benchmark
+    device: str
+    image_counts: tuple[int, int] | None = None
+    profile: DeviceProfile | None = None

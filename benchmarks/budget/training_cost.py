@@ -1,0 +1,117 @@
+"""Count what only a training step shows: parameters that a backward pass reaches, and the memory that is kept."""
+
+import copy
+from collections.abc import Iterable
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.nn.parameter import UninitializedParameter
+
+from benchmarks.budget.error_line import error_line
+from benchmarks.budget.parameters import device_of, is_on_meta, registered_parameters
+from benchmarks.budget.verdict import ModelCost
+
+NUM_PROBE_IMAGES = 2  # the smallest batch that a norm can train on; used if a whole batch needs real tensors
+
+
+def add_training_cost(
+    cost: ModelCost, model: nn.Module, input_shape: tuple[int, int, int], batch_size: int
+) -> ModelCost:
+    """Return `cost` with reached, dead and hidden parameters and the training memory, or with `untrainable` set.
+
+    A whole batch is tried on the meta device first. A model that cannot run there, because it creates tensors of its
+    own or reads values, trains on NUM_PROBE_IMAGES images instead, and its activations are scaled up.
+
+    Args:
+        cost: The counts of a forward pass.
+        model: A copy of the model; it is left in training mode, with gradients.
+        input_shape: (channels, height, width).
+        batch_size: Images per training step of the recipe.
+    """
+    try:
+        return _count_step(cost, copy_model(model).to("meta"), (batch_size, *input_shape))
+    except Exception as error:
+        if is_on_meta(model):
+            return replace(cost, untrainable=error_line(error))
+    try:
+        return _count_step(cost, model, (NUM_PROBE_IMAGES, *input_shape), batch_size / NUM_PROBE_IMAGES)
+    except Exception as error:
+        return replace(cost, untrainable=error_line(error))
+
+
+def copy_model(model: nn.Module) -> nn.Module:
+    """Return a copy whose parameters are leaves of the graph, which those of copied TorchScript would not be."""
+    with torch.no_grad():
+        twin = copy.deepcopy(model)
+    pairs = zip(registered_parameters(twin).values(), registered_parameters(model).values(), strict=True)
+    for copied, original in pairs:
+        if not isinstance(copied, UninitializedParameter):
+            copied.requires_grad_(original.requires_grad)
+    return twin
+
+
+def _count_step(
+    cost: ModelCost, model: nn.Module, batch_shape: tuple[int, ...], activation_scale: float = 1
+) -> ModelCost:
+    """Run a forward and a backward pass on a batch of zeros, and add what they show."""
+    model.train()
+    registered = registered_parameters(model)
+    saved: dict[int, torch.UntypedStorage] = {}  # keeps the storages alive, because a freed one's key may be reused
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        saved[storage._cdata] = storage
+        return tensor
+
+    with saved_tensors_hooks(keep, lambda tensor: tensor):
+        output = model(torch.zeros(batch_shape, device=device_of(model)))
+    images = batch_shape[0]
+    if not isinstance(output, Tensor) or output.shape != (images, *cost.output_shape[1:]):
+        returned = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else f"a {type(output).__name__}"
+        return replace(cost, untrainable=f"in training mode it returns {returned} for {images} images")
+    ids = {id(parameter) for parameter in registered.values()}
+    hidden = [leaf for leaf in _leaves(output) if id(leaf) not in ids]
+    for parameter in (*registered.values(), *hidden):  # saved for the backward pass, but in memory anyway
+        saved.pop(parameter.untyped_storage()._cdata, None)
+    activations = round(activation_scale * sum(storage.nbytes() for storage in saved.values()))
+    memory = 3 * _num_bytes(registered.values()) + 2 * _num_bytes(hidden) + activations
+    if output.grad_fn is not None:
+        output.sum().backward()
+    return _with_reached(replace(cost, training_memory=memory), registered, hidden)
+
+
+def _with_reached(cost: ModelCost, registered: dict[str, Tensor], hidden: list[Tensor]) -> ModelCost:
+    """Add which parameters have received a gradient."""
+    trained = [parameter for parameter in registered.values() if parameter.grad is not None]
+    hidden_params = sum(leaf.numel() for leaf in hidden)
+    return replace(
+        cost,
+        params=cost.params + hidden_params,
+        reached_params=hidden_params + sum(parameter.numel() for parameter in trained),
+        dead_params=tuple(name for name, p in registered.items() if p.requires_grad and p.grad is None),
+        hidden_params=hidden_params,
+        untrainable="" if trained else "no registered parameter receives a gradient",
+    )
+
+
+def _num_bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def _leaves(output: Tensor) -> list[Tensor]:
+    """Return the tensors in which the gradients of `output` end."""
+    leaves: dict[int, Tensor] = {}
+    seen = set()
+    stack = [output.grad_fn]  # None if every parameter is frozen
+    while stack:
+        node = stack.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        leaf = getattr(node, "variable", None)
+        if isinstance(leaf, Tensor):
+            leaves[id(leaf)] = leaf
+        stack.extend(following for following, _ in node.next_functions)
+    return list(leaves.values())

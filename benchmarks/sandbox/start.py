@@ -1,0 +1,149 @@
+"""Start the child process of a file check in each kind of sandbox."""
+
+import os
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+from benchmarks.execution.environment import WORKER_ENVIRONMENT
+from benchmarks.sandbox.kinds import SandboxKind, bubblewrap_command
+from benchmarks.sandbox.limits import SandboxLimits
+
+PACKAGES_ROOT = Path(__file__).resolve().parents[2]  # the folder that contains `arch` and `benchmarks`
+SYSTEM_FOLDERS = ("/usr", "/bin", "/sbin", "/lib", "/lib64", "/lib32", "/sys", "/nix/store")
+SYSTEM_FILES = ("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/alternatives")
+DEVICE_FILES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
+PASSED_VARIABLES = ("CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+CHILD_PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from benchmarks.sandbox.child import main; main()"
+
+
+@dataclass(frozen=True)
+class Confinement:
+    """What a child is started for, and what it is confined by.
+
+    Attributes:
+        kind: The kind of sandbox.
+        model_file: The file to check.
+        device: "cpu", "cuda", "cuda:1"...; a GPU is made accessible.
+        limits: Limits of the check.
+    """
+
+    kind: SandboxKind
+    model_file: Path
+    device: str
+    limits: SandboxLimits
+
+    @property
+    def uses_gpu(self) -> bool:
+        """Whether the child needs access to the GPUs."""
+        return self.device.startswith("cuda")
+
+
+class _ProcessHandle(Protocol):
+    """The common interface of `subprocess.Popen` and of sandlock's process."""
+
+    def kill(self) -> None: ...
+    def wait(self, timeout: float | None = None) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Child:
+    """A started child process and its pipes."""
+
+    handle: _ProcessHandle
+    pid: int
+    stdin: IO[bytes]
+    stdout: IO[bytes]
+    stderr: IO[bytes]
+
+
+def start_child(confinement: Confinement, scratch: Path) -> Child:
+    """Start the child in its sandbox.
+
+    Args:
+        confinement: The kind of sandbox, the model file, the device and the limits.
+        scratch: A new folder, which is the only one that the child can write to.
+    """
+    python = [sys.executable, "-I", "-B", "-c", CHILD_PROGRAM, str(PACKAGES_ROOT), str(scratch)]
+    if confinement.kind == "sandlock":
+        return _start_in_sandlock(python, confinement, scratch)
+    prefix = _bubblewrap_arguments(confinement, scratch) if confinement.kind == "bubblewrap" else []
+    process = subprocess.Popen(
+        [*prefix, *python],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=_environment(scratch),
+        cwd=scratch,
+        start_new_session=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    return Child(process, process.pid, process.stdin, process.stdout, process.stderr)
+
+
+def readable_paths(model_file: Path) -> list[str]:
+    """Return the paths that the child needs besides those of the system: Python, these packages and the model.
+
+    The model's folder is readable for the modules that the model imports, unless it contains the home folder or the
+    folder for temporary files, where sockets are; then only the file is.
+    """
+    folder = model_file.resolve().parent
+    home, temporary = Path.home().resolve(), Path(tempfile.gettempdir()).resolve()
+    has_private_files = home.is_relative_to(folder) or temporary.is_relative_to(folder)
+    model = model_file.resolve() if has_private_files else folder
+    packages = [PACKAGES_ROOT / "arch", PACKAGES_ROOT / "benchmarks"]
+    interpreter = [Path(sys.prefix), Path(sys.base_prefix), Path(sys.executable).resolve().parent.parent]
+    libraries = [Path(sysconfig.get_path(name)) for name in ("purelib", "platlib")]
+    loaded = [Path(entry) for entry in os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep) if entry]
+    paths = dict.fromkeys([*interpreter, *libraries, *loaded, *packages, model])
+    return [str(path) for path in paths if path.exists() and not home.is_relative_to(path.resolve())]
+
+
+def _environment(scratch: Path) -> dict[str, str]:
+    fixed = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "USER": "nobody", "LOGNAME": "nobody"}
+    folders = dict.fromkeys(("HOME", "TMPDIR", "XDG_CACHE_HOME", "TORCH_HOME"), str(scratch))
+    passed = {name: os.environ[name] for name in PASSED_VARIABLES if name in os.environ}
+    return {**fixed, **folders, **WORKER_ENVIRONMENT, **passed}
+
+
+def _bubblewrap_arguments(confinement: Confinement, scratch: Path) -> list[str]:
+    """Return the command that precedes the child's own (https://github.com/containers/bubblewrap).
+
+    The child runs in its own namespaces; all processes in them end with the first one.
+    """
+    arguments = [*bubblewrap_command(), "--proc", "/proc", "--dev", "/dev"]
+    if confinement.uses_gpu:
+        for node in sorted(Path("/dev").glob("nvidia*")):
+            arguments += ["--dev-bind-try", str(node), str(node)]
+    arguments += ["--remount-ro", "/dev", "--bind", str(scratch), "/tmp"]
+    for path in (*SYSTEM_FOLDERS, *SYSTEM_FILES, *readable_paths(confinement.model_file)):
+        arguments += ["--ro-bind-try", path, path]
+    return [*arguments, "--bind", str(scratch), str(scratch), "--remount-ro", "/", "--chdir", str(scratch)]
+
+
+def _start_in_sandlock(python: Sequence[str], confinement: Confinement, scratch: Path) -> Child:
+    """Start the child under Landlock and seccomp (https://github.com/multikernel/sandlock)."""
+    from sandlock import Sandbox
+    from sandlock.sandbox import StdioMode
+
+    system = [path for path in (*SYSTEM_FOLDERS, *SYSTEM_FILES, *DEVICE_FILES, "/proc") if Path(path).exists()]
+    sandbox = Sandbox(
+        fs_readable=[*system, *readable_paths(confinement.model_file)],
+        fs_writable=[str(scratch), "/dev/null"],
+        max_memory=confinement.limits.memory,
+        max_processes=confinement.limits.processes,
+        clean_env=True,
+        env=_environment(scratch),
+        cwd=str(scratch),
+        gpu_devices=[] if confinement.uses_gpu else None,
+    )
+    pipe = StdioMode.PIPED
+    process = sandbox.popen(list(python), stdin=pipe, stdout=pipe, stderr=pipe)
+    return Child(process, process.pid, process.stdin, process.stdout, process.stderr)
