@@ -1,1 +1,1 @@
-"""The command line: shared options, the application, and the commands that belong to no other package."""
+"""The `budget-check` command, diagnostics, and the command-line options that all commands share."""

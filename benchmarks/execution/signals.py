@@ -5,7 +5,6 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing import Pipe
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -47,6 +46,8 @@ class StopRequest:
     """
 
     def __init__(self, numbers: list[int], patient: bool = False) -> None:
+        from multiprocessing import Pipe  # imported late, because every command imports this module to print its help
+
         self.numbers, self.patient = numbers, patient
         self.received = 0  # number of the latest signal
         self.receiver, self._sender = Pipe(duplex=False)  # `receiver` becomes ready when a signal arrives
