@@ -53,7 +53,7 @@ BENCHMARKS: dict[str, Benchmark] = {
             budget=Budget(max_params=1_000_000, max_hours=0.5),
         ),
         Benchmark(
-            "digits",  # 8x8 handwritten digits of scikit-learn: 200 training images, so that steps differ, and 500 test images
+            "digits",  # 8x8 digits of scikit-learn: 200 training images, so that steps differ, and 500 test images
             DatasetConfig(
                 "digits", 10, image_size=8, in_chans=1, train_per_class=20, test_per_class=50, val_fraction=0.5
             ),
