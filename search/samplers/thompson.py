@@ -54,7 +54,7 @@ class ThompsonSampler(BaseSampler):
     ) -> dict[str, Any]:
         """Return the unseen candidate that is best by one draw from the surrogate; nothing for the first trials."""
         rng = np.random.default_rng([self.seed, trial.number])
-        choices = {name: values for name, d in search_space.items() if (values := _codes_by_value(d))}
+        choices = {name: codes for name, d in search_space.items() if (codes := _codes_by_value(d))}
         encoded = [
             (other, code)
             for other in study.get_trials(deepcopy=False)
@@ -63,17 +63,17 @@ class ThompsonSampler(BaseSampler):
         observed = [(other, code) for other, code in encoded if _is_observation(other)]
         if not choices or sum(t.state == TrialState.COMPLETE for t, _ in observed) < NUM_STARTUP_TRIALS:
             return {}
-        codes = np.array([code for _, code in observed])
+        observed_codes = np.array([code for _, code in observed])
         values = observations([other for other, _ in observed], study.directions, rng)
         seen = {code for _, code in encoded}
-        pool = _draw_pool(codes, values, list(choices.values()), rng)
+        pool = _draw_pool(observed_codes, values, list(choices.values()), rng)
         unseen = np.array([code for code in pool if tuple(code) not in seen])
         if not len(unseen):
             return {}
-        surrogate = self._fit(codes, values, rng, reusable=len(study.directions) == 1)
+        surrogate = self._fit(observed_codes, values, rng, reusable=len(study.directions) == 1)
         mean, deviation = surrogate.predict(unseen)
         best = unseen[np.argmax(mean + deviation * rng.standard_normal(len(unseen)))]
-        return {name: list(values)[code] for (name, values), code in zip(choices.items(), best, strict=True)}
+        return {name: list(choices[name])[code] for name, code in zip(choices, best, strict=True)}
 
     def _fit(self, codes: Codes, values: Floats, rng: np.random.Generator, reusable: bool) -> Surrogate:
         """Return the cached surrogate, or a new one if it is outdated or depends on random weights (not reusable)."""

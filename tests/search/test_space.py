@@ -1,7 +1,6 @@
 import random
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from optuna.distributions import CategoricalDistribution
@@ -135,7 +134,7 @@ def test_function_that_does_not_return_a_spec_is_refused() -> None:
 
 
 def test_error_of_a_function_is_one_line() -> None:
-    with pytest.raises(InputError, match="--space: failing .*KeyError: ") as error:
+    with pytest.raises(InputError, match=r"--space: failing .*KeyError: ") as error:
         FunctionSpace(failing, "").suggest(FixedTrial({}))  # type: ignore[arg-type]
     assert "\n" not in str(error.value)
 

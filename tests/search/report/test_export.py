@@ -15,32 +15,31 @@ from benchmarks.definition.benchmark import Benchmark
 from benchmarks.execution.progress import silent
 from benchmarks.training.tensor_file import write_tensors
 from search.report.export import export
+from search.report.trained_model import TrainedModel
 
 SPEC, NAME = "resnet8+se+silu+width=0.5", "search_tiny_0123abcd"
-Python = Callable[..., "subprocess.Popen[str]"]
 
-LOADS = """
+LOAD_EXPORT = """
 import importlib, sys
-from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 module = importlib.import_module(sys.argv[2])
-import timm, torch
+import timm
 from safetensors.torch import load_file, save_file
-given = load_file(sys.argv[3])
-fresh = timm.create_model(sys.argv[2])
-fresh.load_state_dict({name: tensor for name, tensor in given.items() if name != "images"})
-trained = timm.create_model("local-dir:" + sys.argv[1] + "/" + sys.argv[2] + "_timm", pretrained=True)
-answers = {
-    "fresh": fresh.eval()(given["images"]).detach(),
-    "trained": trained.eval()(given["images"]).detach(),
-}
-save_file(answers, sys.argv[4])
-print(module.SPEC, trained.pretrained_cfg["mean"], trained.pretrained_cfg["input_size"], fresh.num_classes)
+tensors = load_file(sys.argv[3])
+images = tensors.pop("images")
+by_name = timm.create_model(sys.argv[2])
+by_name.load_state_dict(tensors)
+pretrained = timm.create_model("local-dir:" + sys.argv[1] + "/" + sys.argv[2] + "_timm", pretrained=True)
+outputs = {"by_name": by_name.eval()(images).detach(), "pretrained": pretrained.eval()(images).detach()}
+save_file(outputs, sys.argv[4])
+config = pretrained.pretrained_cfg
+print(module.SPEC, config["mean"], config["input_size"], by_name.num_classes)
 """
 
 
-def trained_net() -> nn.Module:
-    """With statistics of its own in every norm, as after a training."""
+@pytest.fixture(scope="module")
+def model() -> nn.Module:
+    """A model whose norm layers have statistics, as after training."""
     torch.manual_seed(0)
     model = build(parse(SPEC).variant(), 10, 1)
     with torch.no_grad():
@@ -49,38 +48,52 @@ def trained_net() -> nn.Module:
     return model.eval()
 
 
-def kept(model: nn.Module, path: Path) -> Path:
-    """Its weights, as a run leaves them."""
+@pytest.fixture
+def weights(model: nn.Module, tmp_path: Path) -> Path:
+    """The weights of the model, in the file that a run keeps."""
+    return write_weights(model, tmp_path / "weights.safetensors")
+
+
+def write_weights(model: nn.Module, path: Path) -> Path:
     write_tensors(path, model.state_dict(), {"spec": SPEC})
     return path
 
 
-def exported(benchmark: Benchmark, weights: Path, folder: Path, name: str = NAME) -> list[Path]:
-    return export(silent, SPEC, name, f'{SPEC}: 99.33 ± 0.12 "top-1"', benchmark, weights, folder)
+def run_export(benchmark: Benchmark, weights: Path, folder: Path, name: str = NAME) -> list[Path]:
+    description = f'{SPEC}: 99.33 ± 0.12% "top-1"'
+    return export(silent, TrainedModel(SPEC, name, description, benchmark, weights), folder)
 
 
-def test_a_new_process_gets_the_same_net_by_its_name_and_with_its_weights(
-    tiny: Benchmark, python: Python, tmp_path: Path
+def file_contents(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+@pytest.mark.slow
+def test_new_process_loads_the_model_by_name_and_with_weights(
+    tiny: Benchmark,
+    model: nn.Module,
+    weights: Path,
+    python: Callable[..., "subprocess.Popen[str]"],
+    tmp_path: Path,
 ) -> None:
-    model, out = trained_net(), tmp_path / "out"
-    files = exported(tiny, kept(model, tmp_path / "weights.safetensors"), out)
-    of_timm = out / f"{NAME}_timm"
-    assert files == [out / f"{NAME}.py", of_timm / "config.json", of_timm / "model.safetensors"]
+    out = tmp_path / "out"
+    files = run_export(tiny, weights, out)
+    timm_folder = out / f"{NAME}_timm"
+    assert files == [out / f"{NAME}.py", timm_folder / "config.json", timm_folder / "model.safetensors"]
     images = torch.randn(4, 1, 8, 8)
-    save_file({**model.state_dict(), "images": images}, tmp_path / "given.safetensors")
-    answers = tmp_path / "answers.safetensors"
-    process = python(LOADS, out, NAME, tmp_path / "given.safetensors", answers)
-    said, _ = process.communicate(timeout=120)
+    save_file({**model.state_dict(), "images": images}, tmp_path / "inputs.safetensors")
+    process = python(LOAD_EXPORT, out, NAME, tmp_path / "inputs.safetensors", tmp_path / "outputs.safetensors")
+    printed, _ = process.communicate(timeout=120)
     assert process.returncode == 0
-    assert said == f"{SPEC} [0.5] (1, 8, 8) 10\n"
-    expected = model(images).detach()
-    for answer in load_file(answers).values():
-        torch.testing.assert_close(answer, expected)
-    assert len(load_file(answers)) == 2
+    assert printed == f"{SPEC} [0.5] (1, 8, 8) 10\n"
+    expected, outputs = model(images).detach(), load_file(tmp_path / "outputs.safetensors")
+    assert outputs.keys() == {"by_name", "pretrained"}
+    for output in outputs.values():
+        torch.testing.assert_close(output, expected)
 
 
-def test_the_config_says_what_the_net_reads(tiny: Benchmark, tmp_path: Path) -> None:
-    exported(tiny, kept(trained_net(), tmp_path / "weights.safetensors"), tmp_path)
+def test_config_describes_model_and_preprocessing(tiny: Benchmark, weights: Path, tmp_path: Path) -> None:
+    run_export(tiny, weights, tmp_path)
     config = json.loads((tmp_path / f"{NAME}_timm" / "config.json").read_text())
     assert config["architecture"] == "cifar_net"
     assert config["num_classes"] == 10
@@ -89,68 +102,70 @@ def test_the_config_says_what_the_net_reads(tiny: Benchmark, tmp_path: Path) -> 
     assert (config["pretrained_cfg"]["mean"], config["pretrained_cfg"]["std"]) == ([0.5], [0.5])
 
 
-def test_the_module_is_inside_the_budget_by_the_check_of_any_file(
-    tiny: Benchmark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.slow
+def test_budget_check_of_the_exported_module(
+    tiny: Benchmark,
+    model: nn.Module,
+    weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    module = exported(tiny, kept(trained_net(), tmp_path / "weights.safetensors"), tmp_path)[0]
+    module = run_export(tiny, weights, tmp_path)[0]
     monkeypatch.chdir(tmp_path)
     argv = [f"{module.name}:{NAME}", "--benchmark", "digits", "--device", "cpu", "--no-timing", "--json"]
     assert budget_check(argv) == 0
     verdict = json.loads(capsys.readouterr().out)
     assert verdict["passed"]
-    assert verdict["cost"]["params"] == sum(parameter.numel() for parameter in trained_net().parameters())
+    assert verdict["cost"]["params"] == sum(parameter.numel() for parameter in model.parameters())
 
 
 @pytest.mark.parametrize("name", ["not a name", "1st", "", "class", "a-b", "../up", "None"])
-def test_what_no_function_can_be_called_is_refused(tiny: Benchmark, tmp_path: Path, name: str) -> None:
-    weights = kept(trained_net(), tmp_path / "weights.safetensors")
-    with pytest.raises(ValueError, match="cannot be the name of a function"):
-        exported(tiny, weights, tmp_path / "out", name)
+def test_name_must_be_a_valid_function_name(tiny: Benchmark, weights: Path, tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match="valid name of a Python function"):
+        run_export(tiny, weights, tmp_path / "out", name)
     assert not (tmp_path / "out").exists()
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
-
-
-@pytest.mark.parametrize("damage", ["missing", "cut", "another net's", "not kept by a run"])
-def test_an_old_export_stays_whole_where_the_new_one_fails(tiny: Benchmark, tmp_path: Path, damage: str) -> None:
-    out, weights = tmp_path / "out", kept(trained_net(), tmp_path / "weights.safetensors")
-    exported(tiny, weights, out)
-    before = contents(out)
+@pytest.mark.parametrize("damage", ["missing", "truncated", "of another model", "not written by a run"])
+def test_earlier_export_stays_intact_if_the_weights_are_damaged(
+    tiny: Benchmark, model: nn.Module, weights: Path, tmp_path: Path, damage: str
+) -> None:
+    out = tmp_path / "out"
+    run_export(tiny, weights, out)
+    before = file_contents(out)
     if damage == "missing":
         weights.unlink()
-    elif damage == "cut":
+    elif damage == "truncated":
         weights.write_bytes(weights.read_bytes()[:-100])
-    elif damage == "another net's":
-        kept(build(parse("resnet8").variant(), 10, 1), weights)
+    elif damage == "of another model":
+        write_weights(build(parse("resnet8").variant(), 10, 1), weights)
     else:
-        save_file(trained_net().state_dict(), weights)
+        save_file(model.state_dict(), weights)
     with pytest.raises((OSError, ValueError, RuntimeError)):
-        exported(tiny, weights, out)
-    assert contents(out) == before
+        run_export(tiny, weights, out)
+    assert file_contents(out) == before
 
 
-def test_a_disk_that_fails_while_the_new_one_is_written_leaves_the_old_one_and_no_rest(
-    tiny: Benchmark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_earlier_export_stays_intact_if_the_disk_is_full(
+    tiny: Benchmark, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(model: nn.Module, folder: str, **kw: object) -> None:
+    def fail_halfway(model: nn.Module, folder: str, **kwargs: object) -> None:
         Path(folder).mkdir()
-        (Path(folder) / "config.json").write_text("{")  # half of it
+        (Path(folder) / "config.json").write_text("{")
         raise OSError(28, "No space left on device")
 
-    out, weights = tmp_path / "out", kept(trained_net(), tmp_path / "weights.safetensors")
-    exported(tiny, weights, out)
-    before = contents(out)
-    monkeypatch.setattr("search.report.export.save_for_hf", full)
+    out = tmp_path / "out"
+    run_export(tiny, weights, out)
+    before = file_contents(out)
+    monkeypatch.setattr("search.report.export.save_for_hf", fail_halfway)
     with pytest.raises(OSError, match="No space left"):
-        exported(tiny, weights, out)
-    assert contents(out) == before
+        run_export(tiny, weights, out)
+    assert file_contents(out) == before
 
 
-def test_the_same_export_again_leaves_the_same_files(tiny: Benchmark, tmp_path: Path) -> None:
-    weights = kept(trained_net(), tmp_path / "weights.safetensors")
-    exported(tiny, weights, tmp_path / "out")
-    before = contents(tmp_path / "out")
-    exported(tiny, weights, tmp_path / "out")
-    assert contents(tmp_path / "out") == before
+def test_export_can_be_repeated(tiny: Benchmark, weights: Path, tmp_path: Path) -> None:
+    run_export(tiny, weights, tmp_path / "out")
+    before = file_contents(tmp_path / "out")
+    run_export(tiny, weights, tmp_path / "out")
+    assert file_contents(tmp_path / "out") == before

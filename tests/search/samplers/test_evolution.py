@@ -36,7 +36,7 @@ def small_sampler(seed: int = 0) -> EvolutionSampler:
 
 def num_mutations(child: FrozenTrial, parents: list[FrozenTrial]) -> int:
     """Return the number of choices in which the child differs from the nearest parent."""
-    return min(sum(child.params[name] != parent.params[name] for name in SPACE.choices) for parent in parents)
+    return min(len([name for name in SPACE.choices if child.params[name] != p.params[name]]) for p in parents)
 
 
 def test_first_population_is_random() -> None:

@@ -1,0 +1,62 @@
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from optuna.study import Study
+from optuna.trial import FrozenTrial
+
+from benchmarks.budget.verdict import ModelCost, PredictedHours, Verdict
+from benchmarks.definition.benchmark import Split
+from benchmarks.definition.config_parser import read_run_config
+from benchmarks.records.store import RunRecord
+from benchmarks.runs.run import Run
+from search import trial_attrs
+from search.finalists import Finalist
+from search.settings import SearchSettings
+
+
+@pytest.fixture
+def odd_spec() -> str:
+    """A spec that contains markup of rich and of Markdown."""
+    return "resnet8+[red]a|b"
+
+
+@pytest.fixture
+def make_finalist(
+    search: SearchSettings, make_result: Callable[[Run, float, float], RunRecord], odd_spec: str
+) -> Callable[..., Finalist]:
+    """A finalist with these accuracies on the validation split and on the test split."""
+
+    def make(spec: str, validation: tuple[float, ...] = (), test: tuple[float, ...] = ()) -> Finalist:
+        config = read_run_config(spec.replace(odd_spec, "resnet8"))
+        cost = ModelCost(77_754, 77_754, macs_torch=774_500)
+        hours = PredictedHours(0.5, 0.5, 0.5)
+        verdict = Verdict(spec, "digits", search.benchmark.budget, 8, 64, cost, hours=hours)
+
+        def records(accuracies: tuple[float, ...], split: Split) -> tuple[RunRecord, ...]:
+            run = Run(config, search.benchmark, 0, search.data, "cpu", search.out, spec, 1, 1, 0.5, split=split)
+            return tuple(
+                replace(make_result(replace(run, seed=seed), top1, 0.25 + 0.5 * seed), spec=spec)
+                for seed, top1 in enumerate(accuracies)
+            )
+
+        return Finalist(
+            spec, config.spec.variant(), verdict, records(validation, "val"), records(test, "test"), len(validation)
+        )
+
+    return make
+
+
+@pytest.fixture
+def all_kinds(
+    new_study: Callable[..., Study], make_trial: Callable[..., FrozenTrial], failed: FrozenTrial
+) -> list[FrozenTrial]:
+    """Trained, infeasible and failed trials; the width has most effect on the accuracy, the attention a little."""
+    gains = {"": 0.0, "+se": 1.0, "+width=0.5": -20.0, "+width=1.5": 10.0}
+    chosen = [(a, "", w) for a in ("", "+se") for w in ("", "+width=0.5", "+width=1.5")]
+    chosen += [(a, "+silu", w) for a, _, w in chosen]
+    trained = [make_trial(*c, top1=[60 + sum(gains.get(f, 0.0) for f in c)]) for c in chosen]
+    promoted = make_trial("+eca", top1=[60.0, 70.0])
+    attributes = {trial_attrs.FEASIBLE: False, trial_attrs.REASON: "2 parameters > 1"}
+    infeasible = make_trial("+cbam", top1=[], **attributes)
+    return new_study([*trained, promoted, infeasible, failed, failed]).trials

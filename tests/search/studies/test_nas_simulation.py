@@ -1,0 +1,40 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from arch.errors import InputError
+from search.studies.nas_simulation import STRATEGIES, Conditions, NasTable, accuracy_at, simulate
+
+
+def test_table_columns_are_found_by_their_suffix(nas_table: Path) -> None:
+    table = NasTable.read(nas_table, epochs=160)
+    assert table.accuracy.shape == table.seconds.shape == (2, 256)
+    assert table.ratio == 16
+    assert np.allclose(table.seconds[1], 16 * table.seconds[0])
+    sizes = [len(choice.choices) for choice in table.search_space().values()]  # type: ignore[attr-defined]
+    assert sizes == [4, 4, 4, 4]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_each_strategy_uses_its_time_and_returns_a_model_of_the_table(nas_table: Path, strategy: str) -> None:
+    table, conditions = NasTable.read(nas_table, epochs=160), Conditions(trainings=8, noise=0.2)
+    curve = simulate(table, strategy, seed=0, conditions=conditions)
+    times, accuracies = zip(*curve, strict=True)
+    assert list(times) == sorted(times)
+    assert times[-2] < 8 <= times[-1] < 8 + table.seconds.max() / table.whole_training_seconds
+    assert set(accuracies) <= set(table.accuracy[1])
+    assert curve == simulate(table, strategy, seed=0, conditions=conditions)
+
+
+def test_accuracy_before_the_first_evaluation_is_the_worst() -> None:
+    assert accuracy_at([(1.0, 70.0), (3.0, 80.0)], [0.5, 1.0, 2.9, 3.0, 9.0], 10.0).tolist() == [10, 70, 70, 80, 80]
+
+
+def test_missing_column_is_reported(tmp_path: Path) -> None:
+    path = tmp_path / "models.csv"
+    path.write_text("arch,x_test_mean\na|b,1\n")
+    with pytest.raises(InputError, match="no column that matches"):
+        NasTable.read(path, 200)
+    with pytest.raises(InputError, match="cannot read"):
+        NasTable.read(tmp_path / "none.csv", 200)
