@@ -1,13 +1,22 @@
-from collections.abc import Callable
+"""Fixtures of the ablation tests: a small benchmark file, a trained study, and plausible records."""
+
+import io
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
-from ablation.plans.plan import path
-from benchmarks.definition.benchmark import BENCHMARKS
+from ablation.analysis.records import RecordedPlan
+from ablation.cli import main
+from ablation.plans.plan import parse_plan
+from benchmarks.definition.registry import BENCHMARKS
 from benchmarks.records.store import RunRecord
 
+DIGITS, BENCHMARK_ID = BENCHMARKS["digits"], "0123456789ab"
 TINY = """
 name = "tiny"
 baseline = "resnet8"
@@ -36,25 +45,48 @@ max_hours = 0.5
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> Path:
-    """A benchmark of 200 real digits and 3 epochs, as a user would write it."""
+    """A benchmark file with 200 digits to train on and 3 epochs."""
     file = tmp_path / "tiny.toml"
     file.write_text(TINY)
     return file
 
 
+@pytest.fixture(scope="session")
+def trained(cache_home: Path, tmp_path_factory: pytest.TempPathFactory) -> CompletedProcess[str]:
+    """The command that has trained the rows of baseline+se under `tiny` with seeds 0 and 1, and what it printed.
+
+    The last argument is the output folder, which tests must not change.
+    """
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "tiny.toml").write_text(TINY)
+    options = ["--benchmark", str(folder / "tiny.toml"), "--device", "cpu", "--runs-per-device", "1"]
+    arguments = ["run", "baseline+se", "--seeds", "2", *options, "--out", str(folder / "out")]
+    stdout, stderr = io.StringIO(), io.StringIO()
+    with redirect_stdout(stdout), redirect_stderr(stderr):
+        code = main(arguments)
+    assert code == 0, stderr.getvalue()
+    return CompletedProcess(arguments, code, stdout.getvalue(), stderr.getvalue())
+
+
 @pytest.fixture
-def make_result() -> Callable[..., RunRecord]:
-    """Builds a plausible record; keyword arguments replace its fields."""
+def trained_copy(trained: CompletedProcess[str], tmp_path: Path) -> Path:
+    """A copy of the output folder of `trained`."""
+    return Path(shutil.copytree(trained.args[-1], tmp_path / "out"))
+
+
+@pytest.fixture(scope="session")
+def make_record() -> Callable[..., RunRecord]:
+    """Build a plausible record; keyword arguments replace its fields."""
 
     def make(spec: str = "baseline", seed: int = 0, top1: float = 50.0, **fields: object) -> RunRecord:
-        row = path(spec, BENCHMARKS["digits"])[-1]
-        line = {"epoch": 1, "train_loss": 2.0, "train_top1": 20.0, "loss": 2.0, "top1": top1 - 10, "top5": 90.0}
-        result = RunRecord(
+        row = parse_plan(spec, DIGITS).rows[-1]
+        epoch = {"epoch": 1, "train_loss": 2.0, "train_top1": 20.0, "loss": 2.0, "top1": top1 - 10, "top5": 90.0}
+        record = RunRecord(
             spec=row.spec,
             key=row.key,
             seed=seed,
             benchmark="digits",
-            benchmark_id="0123456789ab",
+            benchmark_id=BENCHMARK_ID,
             definition={"recipe": {"epochs": 2}},
             baseline="resnet8",
             plan="baseline+se",
@@ -67,12 +99,23 @@ def make_result() -> Callable[..., RunRecord]:
             top1=top1,
             top5=95.0,
             per_class={"0": top1},
-            curve=[line, {**line, "epoch": 2, "top1": top1}],
+            curve=[epoch, {**epoch, "epoch": 2, "top1": top1}],
             device="cpu",
             versions={"torch": "2.10.0"},
             commit="",
             finished="2026-01-01T00:00:00+00:00",
         )
-        return replace(result, **fields)  # type: ignore[arg-type]
+        return replace(record, **fields)  # type: ignore[arg-type]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_recorded() -> Callable[..., RecordedPlan]:
+    """Build a recorded plan of the digits benchmark; keyword arguments replace its fields."""
+
+    def make(plan: str, records: Sequence[RunRecord] = (), **fields: object) -> RecordedPlan:
+        recorded = RecordedPlan(parse_plan(plan, DIGITS), DIGITS, BENCHMARK_ID, records, [], Path("runs"))
+        return replace(recorded, **fields)  # type: ignore[arg-type]
 
     return make

@@ -2,12 +2,14 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 from rich.console import Console
 
+from ablation.analysis.records import RecordedPlan
 from ablation.analysis.table import make_table
 from ablation.analysis.table_formats import (
     COLUMNS,
@@ -20,14 +22,11 @@ from ablation.analysis.table_formats import (
     to_markdown,
     to_terminal,
 )
-from ablation.plans.plan import path
 from ablation.plans.row import Row
 from benchmarks.budget.verdict import format_count
-from benchmarks.definition.benchmark import BENCHMARKS
 from benchmarks.records.store import RunRecord
 
-Make = Callable[..., RunRecord]
-DIGITS = BENCHMARKS["digits"]
+MakeTable = Callable[..., AblationTable]
 HOSTILE = [
     "a|b",
     "#read(/etc/passwd)",
@@ -43,35 +42,47 @@ HOSTILE = [
 ]
 
 
-def table_of(names: list[str], make_result: Make) -> AblationTable:
-    specs = ["baseline", "baseline+se", "baseline+cbam", "baseline+eca", "baseline+silu", "baseline+gelu",
-             "baseline+width", "baseline+depth", "baseline+gem", "baseline+mish", "baseline+elu"]  # fmt: skip
-    rows, results = [], []
-    for place, (name, spec) in enumerate(zip(names, specs, strict=False)):
-        row = path(spec, DIGITS)[-1]
-        rows.append(Row(name, row.config, ((0, -1),) if place else ()))
-        results += [make_result(spec, seed, 50.0 + place + 0.1 * seed) for seed in range(6)]
-    return make_table(rows, results, DIGITS)
+@pytest.fixture(scope="module")
+def make_table_of(make_record: Callable[..., RunRecord], make_recorded: Callable[..., RecordedPlan]) -> MakeTable:
+    """Return the table of rows with these labels, each compared with the first."""
+    specs = ["baseline", *(f"baseline+{part}" for part in ("se", "cbam", "eca", "silu", "gelu", "width", "depth", "gem",
+                                                           "mish", "elu"))]  # fmt: skip
+
+    def make(labels: Sequence[str]) -> AblationTable:
+        configs = [make_recorded(spec).rows[-1].config for spec in specs[: len(labels)]]
+        rows = tuple(
+            Row(label, config, ((0, -1),) if index else ())
+            for index, (label, config) in enumerate(zip(labels, configs, strict=True))
+        )
+        records = [
+            make_record(spec, seed, 50.0 + index + 0.1 * seed)
+            for index, spec in enumerate(specs[: len(labels)])
+            for seed in range(6)
+        ]
+        recorded = make_recorded("baseline", records)
+        return make_table(replace(recorded, plan=replace(recorded.plan, rows=rows)))
+
+    return make
 
 
-@pytest.fixture
-def table(make_result: Make) -> AblationTable:
-    return table_of(["baseline (resnet8)", "+se", "+cbam"], make_result)
+@pytest.fixture(scope="module")
+def table(make_table_of: MakeTable) -> AblationTable:
+    return make_table_of(["baseline (resnet8)", "+se", "+cbam"])
 
 
-@pytest.fixture
-def hostile(make_result: Make) -> AblationTable:
-    return table_of(HOSTILE, make_result)
+@pytest.fixture(scope="module")
+def hostile(make_table_of: MakeTable) -> AblationTable:
+    return make_table_of(HOSTILE)
 
 
-def drawn(table: AblationTable, width: int) -> str:
+def print_to_text(table: AblationTable, width: int) -> str:
     stream = io.StringIO()
     Console(file=stream, width=width).print(to_terminal(table, width))
     return stream.getvalue()
 
 
-def test_every_view_holds_every_row(table: AblationTable) -> None:
-    for text in (drawn(table, 200), to_markdown(table), to_html(table)):
+def test_every_format_contains_every_row(table: AblationTable) -> None:
+    for text in (print_to_text(table, 200), to_markdown(table), to_html(table)):
         for cell in ("baseline (resnet8)", "+se", "+cbam", "50.25 ± 0.19", "+1.00 [", "77,754", "774.5 k", "real"):
             assert cell in text
         assert "Holm" in text
@@ -80,29 +91,32 @@ def test_every_view_holds_every_row(table: AblationTable) -> None:
     assert len(to_csv(table).splitlines()) == 4
 
 
-def test_a_narrow_terminal_folds_nothing_and_says_what_it_left_out(table: AblationTable) -> None:
+def test_narrow_terminal_names_hidden_columns(table: AblationTable) -> None:
     for width in (72, 80, 100):
-        text = drawn(table, width)
+        text = print_to_text(table, width)
         lines = text.splitlines()
         assert max(map(len, lines)) <= width
         assert sum(line.strip().startswith(("baseline (resnet8) ", "+se ", "+cbam ")) for line in lines) == 3
-        assert "left out for want of room" in text
+        assert "columns hidden to fit the terminal: " in text
         assert "real" in text
-    assert "left out" not in drawn(table, 200)
+    assert "hidden" not in print_to_text(table, 200)
 
 
-def test_the_more_room_the_more_columns(table: AblationTable) -> None:
-    shown = [sum(f" {name}" in drawn(table, width).splitlines()[1] for name in COLUMNS[1:]) for width in (60, 90, 200)]
+def test_wider_terminals_show_more_columns(table: AblationTable) -> None:
+    shown = [
+        sum(f" {name}" in print_to_text(table, width).splitlines()[1] for name in COLUMNS[1:])
+        for width in (60, 90, 200)
+    ]
     assert shown == sorted(shown)
     assert shown[0] < shown[2] == len(COLUMNS) - 1
 
 
-def test_a_hostile_name_is_text_in_the_terminal(hostile: AblationTable) -> None:
-    text = drawn(hostile, 220)
+def test_names_are_text_in_the_terminal(hostile: AblationTable) -> None:
+    text = print_to_text(hostile, 220)
     assert all(name in text for name in HOSTILE)
 
 
-def test_a_hostile_name_is_text_in_markdown(hostile: AblationTable) -> None:
+def test_names_are_escaped_in_markdown(hostile: AblationTable) -> None:
     lines = to_markdown(hostile).splitlines()[2 : 2 + len(HOSTILE)]
     assert [len(re.findall(r"(?<!\\)\|", line)) for line in lines] == [len(COLUMNS) + 1] * len(HOSTILE)
     text = "\n".join(lines)
@@ -112,7 +126,7 @@ def test_a_hostile_name_is_text_in_markdown(hostile: AblationTable) -> None:
     assert r"\\input{x}" in text
 
 
-def test_a_hostile_name_is_text_in_latex(hostile: AblationTable) -> None:
+def test_names_are_escaped_in_latex(hostile: AblationTable) -> None:
     text = to_latex(hostile)
     assert r"\textbackslash{}input\{x\}" in text
     assert r"\#read(/etc/passwd)" in text
@@ -122,6 +136,8 @@ def test_a_hostile_name_is_text_in_latex(hostile: AblationTable) -> None:
     assert [len(re.findall(r"(?<!\\)&", line)) for line in body.splitlines()[1:]] == [len(COLUMNS) - 1] * len(HOSTILE)
     for rule in ("toprule", "midrule", "bottomrule"):
         assert f"\\{rule}" in text
+    assert "``not shown''" in text
+    assert ".." not in text
 
 
 class Reader(HTMLParser):
@@ -137,7 +153,7 @@ class Reader(HTMLParser):
         self.text.append(data.strip())
 
 
-def test_a_hostile_name_is_text_in_html_and_a_notebook_shows_it(hostile: AblationTable) -> None:
+def test_names_are_escaped_in_html_and_notebooks(hostile: AblationTable) -> None:
     reader = Reader()
     reader.feed(to_html(hostile))
     assert reader.tags == {"figure", "table", "thead", "tbody", "tr", "th", "td", "figcaption", "br"}
@@ -145,32 +161,32 @@ def test_a_hostile_name_is_text_in_html_and_a_notebook_shows_it(hostile: Ablatio
     assert hostile._repr_html_() == to_html(hostile)
 
 
-def test_no_spreadsheet_takes_a_name_for_a_formula(hostile: AblationTable) -> None:
+def test_names_are_no_formulas_in_csv(hostile: AblationTable) -> None:
     lines = list(csv.DictReader(io.StringIO(to_csv(hostile))))
     assert [line["step"].removeprefix("'") for line in lines] == HOSTILE
     assert not any(line["step"].startswith(("=", "+", "-", "@")) for line in lines)
     assert float(lines[1]["change"]) == pytest.approx(1.0)
 
 
-def test_a_control_character_never_reaches_a_terminal(make_result: Make) -> None:
-    table = table_of(["a\x1b[31mb", "c\nd", "\u202eevil"], make_result)
-    for text in (to_markdown(table), to_latex(table), to_html(table), to_csv(table), drawn(table, 200)):
+def test_control_characters_are_replaced(make_table_of: MakeTable) -> None:
+    table = make_table_of(["a\x1b[31mb", "c\nd", "\u202eevil"])
+    for text in (to_markdown(table), to_latex(table), to_html(table), to_csv(table), print_to_text(table, 200)):
         assert "\x1b" not in text
         assert "\u202e" not in text
 
 
-def test_json_has_no_nan(make_result: Make) -> None:
-    table = table_of(["one"], make_result)
+def test_json_has_no_nan(make_table_of: MakeTable) -> None:
+    table = make_table_of(["one"])
     assert json.loads(json.dumps(to_json(table), allow_nan=False))["rows"][0]["change"] is None
 
 
 @pytest.mark.parametrize(("p", "text"), [(0.0004, "<0.001"), (0.0123, "0.012"), (0.5, "0.50"), (float("nan"), "")])
-def test_p_values_have_the_digits_that_mean_something(p: float, text: str) -> None:
+def test_p_values_have_significant_digits(p: float, text: str) -> None:
     assert format_p(p) == text
 
 
 @pytest.mark.parametrize(
     ("count", "text"), [(999, "999"), (774_500, "774.5 k"), (12_700_000, "12.7 M"), (1_304_911_872, "1.305 G")]
 )
-def test_counts_are_written_with_their_unit(count: int, text: str) -> None:
+def test_counts_have_a_metric_prefix(count: int, text: str) -> None:
     assert format_count(count) == text
