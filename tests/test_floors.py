@@ -12,6 +12,8 @@ import sys
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 PACKAGES = {  # package -> the packages that it may import
     "arch": {"arch"},
@@ -185,6 +187,7 @@ def run_python(code: str, *arguments: str) -> str:
     return subprocess.run([sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True).stderr
 
 
+@pytest.mark.slow
 def test_modules_of_the_parent_process_do_not_import_torch() -> None:
     missing = [name for name in TORCH_FREE if not any(module.startswith(name) for module in MODULES)]
     assert missing == []

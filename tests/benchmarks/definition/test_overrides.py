@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from arch.errors import InputError
@@ -79,8 +79,8 @@ def test_dependency_depth_counts_trained_teachers() -> None:
 # the recipe and the images of a run
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
-@given(fraction=fractions, factor=epochs_factors, equal_updates=st.booleans())
+@settings(max_examples=300)
+@given(recipe=st.sampled_from(RECIPES), fraction=fractions, factor=epochs_factors, equal_updates=st.booleans())
 def test_only_epochs_and_warmup_of_a_recipe_change(
     recipe: Recipe, fraction: Fraction, factor: Fraction, equal_updates: bool
 ) -> None:
