@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from benchmarks.cli.app import new_app, new_console, run_app
-from benchmarks.cli.options import with_budget, with_options
-from benchmarks.definition.registry import get_benchmark
+from benchmarks.cli.options import benchmark_with_budget, with_options
 from search.options import SearchOptions
 
 if TYPE_CHECKING:
@@ -41,9 +40,7 @@ def search_command(options: SearchOptions) -> int:
     duration of the search. Exit codes: 0 success, 1 nothing fits the budget, 2 invalid input, 3 failure.
     """
     started = time.monotonic()
-    benchmark = with_budget(
-        get_benchmark(options.benchmark), options.max_params, options.budget_hours, "--budget-hours"
-    )
+    benchmark = benchmark_with_budget(options.benchmark, options.max_params, options.budget_hours, "--budget-hours")
 
     from benchmarks.execution.local import LocalExecutor
     from benchmarks.execution.progress import Display

@@ -10,10 +10,6 @@ import typer
 
 from arch.errors import InputError
 from arch.text import printable
-from benchmarks.budget.model_kind import kind_of
-from benchmarks.budget.profile import DeviceProfile, read_profile, write_profile
-from benchmarks.budget.request import CheckRequest
-from benchmarks.budget.verdict import Verdict
 from benchmarks.cli.app import EXIT_FAILED, new_app, new_console, run_app
 from benchmarks.cli.options import (
     BenchmarkOption,
@@ -21,14 +17,16 @@ from benchmarks.cli.options import (
     DeviceOption,
     DownloadOption,
     JsonOption,
-    with_budget,
+    benchmark_with_budget,
     with_options,
 )
-from benchmarks.definition.benchmark import Benchmark
-from benchmarks.definition.registry import get_benchmark
-from benchmarks.execution.progress import Report
 
 if TYPE_CHECKING:
+    from benchmarks.budget.profile import DeviceProfile
+    from benchmarks.budget.request import CheckRequest
+    from benchmarks.budget.verdict import Verdict
+    from benchmarks.definition.benchmark import Benchmark
+    from benchmarks.execution.progress import Report
     from benchmarks.sandbox.file_check import FilePolicy
 
 EXIT_WITHIN, EXIT_OVER, EXIT_REFUSED = 0, 1, 4  # 2 is invalid input, EXIT_FAILED a model that could not be checked
@@ -99,8 +97,10 @@ class BudgetCheckOptions:
     ] = None
     as_json: JsonOption = False
 
-    def read_device_profile(self) -> DeviceProfile | None:
+    def read_device_profile(self) -> "DeviceProfile | None":
         """Read the profile of --device-profile, if there is one."""
+        from benchmarks.budget.profile import read_profile
+
         return read_profile(self.device_profile) if self.device_profile else None
 
     def check(self) -> None:
@@ -128,7 +128,10 @@ def budget_check(model: ModelArgument = None, *, options: BudgetCheckOptions) ->
     A file is checked in a sandbox.
     Exit codes: 0 within, 1 over, 2 invalid input, 3 could not be checked, 4 refused as unsafe.
     """
-    benchmark = with_budget(get_benchmark(options.benchmark), options.max_params, options.max_hours)
+    from benchmarks.budget.model_kind import kind_of
+    from benchmarks.budget.request import CheckRequest
+
+    benchmark = benchmark_with_budget(options.benchmark, options.max_params, options.max_hours)
     if options.calibrate:
         return _calibrate(benchmark, options)
     if not model:
@@ -163,7 +166,7 @@ def budget_check(model: ModelArgument = None, *, options: BudgetCheckOptions) ->
     return EXIT_FAILED if verdict.unjudged else EXIT_WITHIN
 
 
-def _check(request: CheckRequest, file_options: BudgetCheckOptions | None, report: Report) -> tuple[Verdict, str]:
+def _check(request: "CheckRequest", file_options: BudgetCheckOptions | None, report: "Report") -> "tuple[Verdict, str]":
     """Check a file in a sandbox, or a named model in a worker process.
 
     Returns:
@@ -177,8 +180,9 @@ def _check(request: CheckRequest, file_options: BudgetCheckOptions | None, repor
     return LocalExecutor().call("benchmarks.budget.models:check_model", report, request), ""
 
 
-def _calibrate(benchmark: Benchmark, options: BudgetCheckOptions) -> int:
+def _calibrate(benchmark: "Benchmark", options: BudgetCheckOptions) -> int:
     """Write the profile of this device, for the batch size and precision of the benchmark."""
+    from benchmarks.budget.profile import write_profile
     from benchmarks.execution.device import resolve_device
     from benchmarks.execution.local import LocalExecutor
     from benchmarks.execution.progress import Display
@@ -197,7 +201,7 @@ def _calibrate(benchmark: Benchmark, options: BudgetCheckOptions) -> int:
     return EXIT_WITHIN
 
 
-def _count_images(benchmark: Benchmark, options: BudgetCheckOptions, report: Report) -> tuple[int, int]:
+def _count_images(benchmark: "Benchmark", options: BudgetCheckOptions, report: "Report") -> tuple[int, int]:
     """Return the numbers of training and evaluation images. Those of a built-in data set need no image files."""
     from benchmarks.datasets.cifar import cifar_image_counts
     from benchmarks.datasets.prepare import prepare_dataset
@@ -208,7 +212,7 @@ def _count_images(benchmark: Benchmark, options: BudgetCheckOptions, report: Rep
     return prepare_dataset(benchmark.data, options.data, options.download, report).counts(benchmark.data)
 
 
-def _show(verdict: Verdict, printed: str, options: BudgetCheckOptions) -> None:
+def _show(verdict: "Verdict", printed: str, options: BudgetCheckOptions) -> None:
     from benchmarks.budget.report import rows, to_markdown
 
     _echo(printed)

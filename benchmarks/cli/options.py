@@ -101,22 +101,24 @@ def _expand(group: Any) -> list[inspect.Parameter]:
     ]
 
 
-def with_budget(
-    benchmark: "Benchmark", max_params: str | None, max_hours: float | None, hours_option: str = "--max-hours"
+def benchmark_with_budget(
+    name: str, max_params: str | None, max_hours: float | None, hours_option: str = "--max-hours"
 ) -> "Benchmark":
     """Return a benchmark with the limits that were given on the command line.
 
     Args:
-        benchmark: The original benchmark.
+        name: The name of the benchmark, or the path of its TOML file.
         max_params: The limit on the number of parameters, such as "30M"; None keeps the benchmark's limit.
         max_hours: The limit on the hours of a training; None keeps the benchmark's limit.
         hours_option: The name of the option for `max_hours`, for the error message.
 
     Raises:
-        InputError: A limit is not a positive number.
+        InputError: The benchmark does not exist or is invalid, or a limit is not a positive number.
     """
     from benchmarks.definition.benchmark import Budget
+    from benchmarks.definition.registry import get_benchmark
 
+    benchmark = get_benchmark(name)
     budget = Budget(
         benchmark.budget.max_params if max_params is None else _read_count(max_params),
         benchmark.budget.max_hours if max_hours is None else max_hours,

@@ -15,8 +15,8 @@ from benchmarks.cli.options import (
     DownloadOption,
     JsonOption,
     OutOption,
+    benchmark_with_budget,
     complete_benchmark,
-    with_budget,
     with_options,
 )
 from benchmarks.definition.benchmark import Budget
@@ -144,11 +144,11 @@ def test_dataclasses_of_options_are_expanded_and_filled(
     [("30M", 30_000_000), ("1.5m", 1_500_000), ("800K", 800_000), ("2B", 2 * 10**9), ("1,000", 1000), ("7", 7)],
 )
 def test_budget_reads_counts_with_suffixes(max_params: str, expected: int) -> None:
-    assert with_budget(BENCHMARKS["digits"], max_params, 0.5).budget == Budget(expected, 0.5)
+    assert benchmark_with_budget("digits", max_params, 0.5).budget == Budget(expected, 0.5)
 
 
 def test_budget_defaults_to_the_benchmark() -> None:
-    assert with_budget(BENCHMARKS["digits"], None, None) == BENCHMARKS["digits"]
+    assert benchmark_with_budget("digits", None, None) == BENCHMARKS["digits"]
 
 
 @pytest.mark.parametrize(
@@ -162,4 +162,4 @@ def test_budget_defaults_to_the_benchmark() -> None:
 )
 def test_invalid_budget_is_rejected(max_params: str | None, max_hours: float | None, expected: str) -> None:
     with pytest.raises(InputError, match=expected):
-        with_budget(BENCHMARKS["digits"], max_params, max_hours, "--hours")
+        benchmark_with_budget("digits", max_params, max_hours, "--hours")
