@@ -9,32 +9,38 @@ from safetensors.numpy import save_file
 
 from ablation.cli import main
 from ablation.commands.options import RunOptions
+from ablation.plans.distill import DEFAULT_SMOOTHING
+from ablation.plans.plan import Plan
+from ablation.plans.pretrained import with_pretrained
+from benchmarks.definition.benchmark import Benchmark
+from benchmarks.definition.overrides import Distillation
 from benchmarks.records.weights_file import digest_of
 
-Planned = Callable[..., str]
+PlanOf = Callable[..., str]
 
 
 @pytest.fixture
 def weights(tmp_path: Path) -> Path:
-    """A whole file whose name is no word of a plan."""
+    """A weights file whose name could not be part of a plan."""
     file = tmp_path / "my weights (1), @home.safetensors"
     save_file({"weight": np.zeros(3, np.float32)}, file)
     return file
 
 
 @pytest.fixture
-def planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Planned:
-    """The plan that a command line would carry out."""
+def plan_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PlanOf:
+    """A function that returns the plan that a command line would run."""
 
     def plan_of(command: str, *arguments: str) -> str:
         plans = []
 
-        def carry_out(plan: str, run: RunOptions) -> int:
-            assert run.out == tmp_path / "out"
-            plans.append(plan)
+        def run_plan(plan: Plan, benchmark: Benchmark, options: RunOptions) -> int:
+            assert benchmark.name == "digits"
+            assert options.out == tmp_path / "out"
+            plans.append(str(plan))
             return 0
 
-        monkeypatch.setattr(f"ablation.commands.{command}.run_plan", carry_out)
+        monkeypatch.setattr(f"ablation.commands.{command}.run_plan", run_plan)
         assert main([command, *arguments, "--out", str(tmp_path / "out")]) == 0
         [plan] = plans
         return plan
@@ -43,8 +49,8 @@ def planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Planned:
 
 
 @pytest.fixture
-def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """The one line of a command that is refused, with nothing made."""
+def error_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """A function that returns the error line of a command that is rejected and writes nothing."""
 
     def run(*arguments: str) -> str:
         before = set(tmp_path.iterdir())
@@ -59,126 +65,164 @@ def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[...,
     return run
 
 
-def test_several_words_may_follow_fractions_and_init(planned: Planned) -> None:
-    words = ["--fractions", "1/16", "1/2", "1", "--init", "scratch", "imagenet"]
-    expected = "datasize(1/16,1/2,1):timm/resnet18,timm/resnet18@init=hub"
-    assert planned("datasize", "timm/resnet18", *words) == expected
-    assert planned("datasize", *words, "timm/resnet18") == expected
-    assert planned("datasize", "--fractions", "1/16,1/2,1", "timm/resnet18", "--init", "imagenet", "scratch") == (
-        "datasize(1/16,1/2,1):timm/resnet18@init=hub,timm/resnet18"
-    )
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["timm/resnet18", "--fractions", "1/16", "1/2", "1", "--init", "scratch", "imagenet"],
+        ["--fractions", "1/16", "1/2", "1", "--init", "scratch", "imagenet", "timm/resnet18"],
+        ["--fractions", "1/16,1/2,1", "timm/resnet18", "--init", "scratch", "--init", "imagenet"],
+    ],
+)
+def test_fractions_and_init_accept_several_words(words: list[str], plan_of: PlanOf) -> None:
+    assert plan_of("datasize", *words) == "datasize(1/16,1/2,1):timm/resnet18,timm/resnet18@init=hub"
 
 
-def test_one_word_may_name_several_nets(planned: Planned) -> None:
+def test_order_of_init_is_kept(plan_of: PlanOf) -> None:
+    words = ["timm/resnet18", "--fractions", "1", "--init", "imagenet", "scratch"]
+    assert plan_of("datasize", *words) == "datasize(1):timm/resnet18@init=hub,timm/resnet18"
+
+
+def test_one_word_may_contain_several_models(plan_of: PlanOf) -> None:
     words = ["timm/resnet18,timm/resnet34", "--fractions", "1", "--init", "imagenet"]
-    assert planned("datasize", *words) == "datasize(1):timm/resnet18@init=hub,timm/resnet34@init=hub"
+    assert plan_of("datasize", *words) == "datasize(1):timm/resnet18@init=hub,timm/resnet34@init=hub"
 
 
-def test_several_options_are_as_good_as_several_words(planned: Planned) -> None:
+def test_repeated_fractions_and_equal_updates(plan_of: PlanOf) -> None:
     words = ["--fractions", "0.5", "--fractions", "1", "--equal", "updates"]
-    assert planned("datasize", "resnet8", "resnet20", *words) == "datasize(0.5,1,updates):resnet8,resnet20"
+    assert plan_of("datasize", "resnet8", "resnet20", *words) == "datasize(1/2,1,updates):resnet8,resnet20"
 
 
-def test_a_distillation_is_planned_with_what_is_not_the_default(planned: Planned) -> None:
-    nets = ["--teacher", "resnet20", "--student", "resnet8"]
-    assert planned("distill", *nets) == "distill:resnet20>resnet8"
-    settings = ["--temperature", "2", "--alpha", "0.00001", "--growing", "--hard", "--smooth", "0.2", "--progressive"]
-    assert planned("distill", *nets, *settings) == (
-        "distill(T=2,alpha=0.00001,growing,hard,smooth=0.2,progressive):resnet20>resnet8"
+def test_distillation_settings(plan_of: PlanOf) -> None:
+    networks = ["--teacher", "resnet20", "--student", "resnet8"]
+    assert plan_of("distill", *networks) == "distill:resnet20>resnet8"
+    defaults = ["--temperature", "4", "--alpha", "0.9", "--smooth", "0.1"]
+    assert plan_of("distill", *networks, *defaults) == "distill:resnet20>resnet8"
+    settings = ["--temperature", "2", "--alpha", "0.00001", "--growing", "--smooth", "0.2", "--progressive"]
+    assert plan_of("distill", *networks, *settings) == (
+        "distill(T=2,alpha=0.00001,growing,smooth=0.2,progressive):resnet20>resnet8"
+    )
+    assert plan_of("distill", *networks, "--hard") == "distill(hard):resnet20>resnet8"
+
+
+def test_help_states_the_defaults_of_the_distillation_loss(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["distill", "--help"]) == 0
+    help_text = "".join(capsys.readouterr().out.split())
+    for default in (Distillation.temperature, Distillation.alpha, DEFAULT_SMOOTHING):
+        assert f"[default:{default:g}]" in help_text
+
+
+def test_finetuning_is_a_comparison(plan_of: PlanOf) -> None:
+    assert plan_of("finetune", "timm/resnet18", "--input-size", "64", "--freeze", "layer1", "--freeze", "conv1") == (
+        "compare:timm/resnet18/64,timm/resnet18/64@init=hub,timm/resnet18/64@init=hub@freeze=conv1:layer1"
     )
 
 
-def test_a_fine_tuning_is_a_comparison(planned: Planned) -> None:
-    assert planned("finetune", "timm/resnet18", "--input-size", "64", "--freeze", "layer1", "--freeze", "conv1") == (
-        "compare:timm/resnet18/64,timm/resnet18/64@init=hub,timm/resnet18/64@init=hub@freeze=layer1:conv1"
-    )
+def test_weights_files_may_have_any_name(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run_plan(plan: Plan, benchmark: Benchmark, options: RunOptions) -> int:
+        plans.append(str(with_pretrained(plan, options.out)))
+        return 0
 
-
-def test_a_file_of_weights_is_named_by_its_digest_and_kept(planned: Planned, weights: Path, tmp_path: Path) -> None:
+    plans: list[str] = []
+    for command in ("finetune", "datasize"):
+        monkeypatch.setattr(f"ablation.commands.{command}.run_plan", run_plan)
+    options = ["--pretrained", str(weights), "--out", str(tmp_path / "out")]
+    assert main(["finetune", "resnet8", *options]) == 0
+    assert main(["datasize", "resnet8", "--fractions", "1", "--init", "imagenet", *options]) == 0
     digest = digest_of(weights)
-    assert planned("finetune", "resnet8", "--pretrained", str(weights)) == f"compare:resnet8,resnet8@init={digest}"
-    kept = tmp_path / "out" / "initial" / f"{digest}.safetensors"
-    assert kept.read_bytes() == weights.read_bytes()
-    words = ["resnet8", "--fractions", "1", "--init", "imagenet", "--pretrained", str(weights)]
-    assert planned("datasize", *words) == f"datasize(1):resnet8@init={digest}"
+    assert plans == [f"compare:resnet8,resnet8@init={digest}", f"datasize(1):resnet8@init={digest}"]
+    assert (tmp_path / "out" / "initial" / f"{digest}.safetensors").read_bytes() == weights.read_bytes()
 
 
-def test_weights_that_nothing_starts_from_are_not_looked_for(planned: Planned, tmp_path: Path) -> None:
-    assert planned("datasize", "resnet8", "--fractions", "1", "--pretrained", "none") == "datasize(1):resnet8"
+def test_weights_of_an_earlier_run_teach(plan_of: PlanOf, tmp_path: Path) -> None:
+    file = tmp_path / "teacher.safetensors"
+    save_file({"weight": np.zeros(3, np.float32)}, file, {"header": '{"spec": "resnet20+se@epochs=2"}'})
+    assert plan_of("distill", "--teacher", str(file), "--student", "resnet8") == (
+        f"distill:resnet20+se@epochs=0@init={file}>resnet8"
+    )
+
+
+def test_unused_weights_are_not_read(plan_of: PlanOf, tmp_path: Path) -> None:
+    assert plan_of("datasize", "resnet8", "--fractions", "1", "--pretrained", "none") == "datasize(1):resnet8"
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("command", [["datasize", "resnet8", "--fractions", "1"], ["finetune", "timm/resnet18"],
                                      ["distill", "--teacher", "resnet20", "--student", "resnet8"]])  # fmt: skip
-def test_a_study_is_carried_out_as_any_plan_is(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[RunOptions] = []
+def test_studies_have_the_options_of_run(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[int, RunOptions]] = []
 
-    def carry_out(plan: str, run: RunOptions) -> int:
-        seen.append(run)
+    def run_plan(plan: Plan, benchmark: Benchmark, options: RunOptions) -> int:
+        calls.append((benchmark.recipe.world_size, options))
         return 0
 
-    monkeypatch.setattr(f"ablation.commands.{command[0]}.run_plan", carry_out)
+    monkeypatch.setattr(f"ablation.commands.{command[0]}.run_plan", run_plan)
     words = "--seeds 6 --runs-per-device 2 --world-size 2 --executor ray --ray-gpus 0.5 --paired"
     assert main([*command, *words.split()]) == 0
-    assert seen == [RunOptions(seeds=6, runs_per_device=2, world_size=2, executor="ray", ray_gpus=0.5, paired=True)]
+    options = RunOptions(seeds=6, runs_per_device=2, world_size=2, executor="ray", ray_gpus=0.5, paired=True)
+    assert calls == [(2, options)]
 
 
-FROM_HUB = "'@init=hub' stands behind a model of timm's"
 DISTILL = ["distill", "--teacher", "resnet20", "--student", "resnet8"]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "message"),
     [
         (["datasize", "resnet8"], "--fractions"),
         (["datasize", "--fractions", "1"], "MODEL"),
-        (["datasize", "--fractions", "1/2", "1"], "empty spec"),
-        (["datasize", "resnet8", "--fractions", "2"], "'@data=2' is not a number above 0 up to 1"),
-        (["datasize", "resnet8", "--fractions", "1/2", "2"], "'@data=2' is not a number above 0 up to 1"),
+        (["datasize", "--fractions", "1/2", "1"], "at least one fraction and one config"),
+        (["datasize", "resnet8", "--fractions", ","], "at least one fraction and one config"),
+        (["datasize", "resnet8", "--fractions", "2"], "'@data=2'"),
+        (["datasize", "resnet8", "--fractions", "1/2", "2"], "'@data=2'"),
         (["datasize", "resnet8", "--fractions", "1/2", "x"], "unknown base 'x'"),
         (["datasize", "resnet8", "resnet21", "--fractions", "1"], "unknown base 'resnet21'"),
-        (["datasize", "resnet8", "baseline", "--fractions", "1"], "a net stands twice"),
+        (["datasize", "resnet8", "baseline", "--fractions", "1"], "two configs"),
         (["datasize", "resnet8", "--fractions", "1", "--init", "imagnet"], "did you mean 'imagenet'?"),
-        (["datasize", "resnet8", "--fractions", "1", "--init", "imagenet"], FROM_HUB),
+        (["datasize", "resnet8", "--fractions", "1", "--init", "imagenet"], "'@init=hub' needs a timm model"),
         (["datasize", "resnet8", "--fractions", "1", "--equal", "steps"], "--equal"),
-        (["datasize", "resnet8@data=1/2", "--fractions", "1"], "the parts of the images stand in the brackets"),
+        (["datasize", "resnet8@data=1/2", "--fractions", "1"], "remove @data"),
+        (["distill", "--student", "resnet8"], "--teacher"),
         (["distill", "--teacher", "resnet20"], "--student"),
         (["distill", "--teacher", "resnet21", "--student", "resnet8"], "unknown base 'resnet21'"),
-        (["distill", "--teacher", "a>b", "--student", "resnet8"], "is not distill:TEACHER>STUDENT"),
+        (["distill", "--teacher", "a>b", "--student", "resnet8"], "unknown base 'a'"),
         ([*DISTILL, "--temperature", "0"], "'@T=0' is not a number from 0.1 to 100"),
         ([*DISTILL, "--temperature", "nan"], "'@T=nan' is not a number from 0.1 to 100"),
         ([*DISTILL, "--temperature", "inf"], "'@T=inf' is not a number from 0.1 to 100"),
         ([*DISTILL, "--temperature", "1e300"], "is not a number from 0.1 to 100"),
+        ([*DISTILL, "--temperature", "2", "--hard"], "'@hard'"),
         ([*DISTILL, "--alpha", "0"], "'@alpha=0' is not a number from 1e-06 to 1"),
         ([*DISTILL, "--alpha", "-1"], "'@alpha=-1' is not a number from 1e-06 to 1"),
         ([*DISTILL, "--smooth", "1"], "'smooth=1' is not a number from 0.001 to 0.999"),
         ([*DISTILL, "--seeds", "0"], "--seeds"),
-        ([*DISTILL, "--time-limit", "0"], "--time-limit 0 would end every run"),
-        ([*DISTILL, "--ray-cpus", "2"], "--ray-gpus and --ray-cpus need --executor ray"),
+        ([*DISTILL, "--time-limit", "0"], "--time-limit 0"),
+        ([*DISTILL, "--ray-cpus", "2"], "--executor ray"),
         ([*DISTILL, "--benchmark", "digit"], "did you mean 'digits'?"),
         (["finetune"], "MODEL"),
         (["finetune", "resnet8"], "'resnet8' has no published weights"),
-        (["finetune", "resnet8", "--input-size", "64"], "a model of timm's that names no size"),
+        (["finetune", "resnet8", "--input-size", "64"], "a timm model without a size"),
         (["finetune", "timm/resnet18", "--input-size", "8"], "--input-size"),
-        (["finetune", "timm/resnet18@init=hub"], "the weights are named by --pretrained"),
+        (["finetune", "timm/resnet18@init=hub"], "already names initial weights"),
         (["finetune", "resnet8", "--pretrained", "none.safetensors"], "there is no file none.safetensors"),
         (["finetune", "resnet8", "--pretrained", "a\nb"], "there is no file a?b"),
-        (["finetune", "resnet8", "--pretrained", ""], "is a folder"),
-        (["run", "compare:resnet8,resnet8@data=2"], "'@data=2' is not a number above 0 up to 1"),
-        (["run", "compare:resnet8,resnet20", "--last"], "--last trains the last row of a plain path"),
-        (["plan", "compare:resnet8,resnet8@init=none", "--no-timing"], "there is no file none"),
+        (["run", "compare:resnet8,resnet8@data=2"], "'@data=2'"),
+        (["run", "compare:resnet8,resnet20", "--last"], "--last"),
+        (["run", "baseline+se~eca", "--last"], "--last"),
+        (["run", "baseline+se", "--control", "params", "--last"], "--last"),
+        (["power", "compare:resnet8,resnet8@init=none", "--no-timing"], "there is no file none"),
     ],
 )
-def test_bad_input_is_one_line(arguments: list[str], words: str, refused: Callable[..., str]) -> None:
-    assert words in refused(*arguments)
+def test_invalid_input_is_rejected_in_one_line(
+    arguments: list[str], message: str, error_line: Callable[..., str]
+) -> None:
+    assert message in error_line(*arguments)
 
 
-def test_weights_that_a_plan_names_are_read_and_not_kept(
+def test_power_reads_weights_without_keeping_them(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     weights.rename("w.safetensors")
     plan = "compare:resnet8,resnet8@init=w.safetensors"
-    assert main(["plan", plan, "--no-timing", "--out", "out"]) == 0
-    assert "1 change(s)" in capsys.readouterr().out
+    assert main(["power", plan, "--no-timing", "--out", "out"]) == 0
+    assert "1 change" in capsys.readouterr().out
     assert not Path("out").exists()

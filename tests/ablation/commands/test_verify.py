@@ -1,4 +1,4 @@
-"""`ablate verify`: a run made again, to the bit."""
+"""`ablate verify`: a run is trained again and compared bit by bit."""
 
 import json
 from collections.abc import Callable
@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from ablation.cli import main
-from benchmarks.datasets.cache import prepare
-from benchmarks.definition.benchmark import get_benchmark, identify
-from benchmarks.execution import local
+from benchmarks.datasets.prepare import prepare_dataset
+from benchmarks.definition.benchmark import identify
+from benchmarks.definition.registry import get_benchmark
+from benchmarks.execution.local import LocalExecutor
 from benchmarks.records.store import RecordStore, RunRecord
 
 
@@ -20,20 +21,16 @@ def files_in(folder: Path) -> dict[Path, bytes]:
 
 
 @pytest.mark.slow
-def test_a_run_is_the_same_to_the_bit_and_a_changed_record_is_found_out(
-    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_trained_run_is_bit_identical_and_a_changed_record_is_detected(
+    trained_copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = tmp_path / "out"
-    shared = ["--benchmark", str(tiny), "--device", "cpu"]
-    assert main(["run", "baseline", "--seeds", "1", *shared, "--out", str(out)]) == 0
-    before = files_in(out)
-    capsys.readouterr()
-    assert main(["verify", "--out", str(out), "--device", "cpu"]) == 0
-    [recorded] = RecordStore(out).results()
-    top1 = f"{recorded.top1:.2f}"
-    line = f"resnet8 seed 0 ({recorded.benchmark_id}): top-1 {top1} recorded, {top1} now: the same to the bit\n"
-    assert capsys.readouterr().out == line
-    assert files_in(out) == before
+    before = files_in(trained_copy)
+    assert main(["verify", "--out", str(trained_copy), "--device", "cpu"]) == 0
+    [recorded] = [r for r in RecordStore(trained_copy).records() if (r.spec, r.seed) == ("resnet8+se", 0)]
+    [line] = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"resnet8+se seed 0 ({recorded.benchmark_id}): top-1 {recorded.top1:.2f}")
+    assert line.endswith(f"{recorded.top1:.2f} now: bit-identical")
+    assert files_in(trained_copy) == before
 
     changed = RecordStore(tmp_path / "changed")
     changed.create()
@@ -51,8 +48,8 @@ Record = Callable[..., RunRecord]
 
 
 @pytest.fixture
-def record(tiny: Path, tmp_path: Path, make_result: Record) -> Record:
-    """Records a run of `tiny` that was never trained."""
+def record(tiny: Path, tmp_path: Path, make_record: Record) -> Record:
+    """A function that records a run of `tiny` that was never trained."""
     benchmark = get_benchmark(str(tiny))
     store = RecordStore(tmp_path / "out")
     store.create()
@@ -65,9 +62,9 @@ def record(tiny: Path, tmp_path: Path, make_result: Record) -> Record:
         plan: str = "baseline",
         **fields: Any,
     ) -> RunRecord:
-        definition = benchmark.definition(fingerprint or prepare(benchmark.data, None).fingerprint, device)
+        definition = benchmark.definition(fingerprint or prepare_dataset(benchmark.data, None).fingerprint, device)
         made = {"benchmark": "tiny", "benchmark_id": identify(definition), "definition": definition}
-        result = make_result(spec, seed, **made, plan=plan, **fields)
+        result = make_record(spec, seed, **made, plan=plan, **fields)
         store.append(result)
         return result
 
@@ -76,45 +73,45 @@ def record(tiny: Path, tmp_path: Path, make_result: Record) -> Record:
 
 @pytest.fixture
 def returned(monkeypatch: pytest.MonkeyPatch) -> Callable[[RunRecord], None]:
-    """Sets what the second training ends in."""
+    """A function that sets the record of the second training."""
 
     def use(result: RunRecord) -> None:
-        monkeypatch.setattr(local, "call", lambda *_: result)
+        monkeypatch.setattr(LocalExecutor, "call", staticmethod(lambda *_: result))
 
     return use
 
 
 @pytest.mark.parametrize(
-    ("difference", "words"),
+    ("difference", "change"),
     [
-        ({"top1": 51.0}, "top-1 50.00 recorded, 51.00 now: not the same\n"),
-        ({"top1": 50.0 + 1e-12}, "top-1 50.00 recorded, 50.00 now: not the same\n"),
-        ({"top5": 94.0}, "not the same\n"),
-        ({"per_class": {"0": 49.0}}, "not the same\n"),
+        ({"top1": 51.0}, "51.00 now: different\n"),
+        ({"top1": 50.0 + 1e-12}, "50.00 now: different\n"),
+        ({"top5": 94.0}, "now: different\n"),
+        ({"per_class": {"0": 49.0}}, "now: different\n"),
     ],
 )
-def test_other_numbers_are_said_with_what_they_were_made_with(
+def test_different_numbers_are_reported_with_differing_conditions(
     difference: dict[str, Any],
-    words: str,
+    change: str,
     record: Record,
     returned: Callable[[RunRecord], None],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     result = record()
-    for versions, told in (
-        ({"torch": "2.10.0"}, "made with: the same device, versions and commit\n"),
-        ({"torch": "2.11.0"}, "made with: torch 2.10.0, now 2.11.0\n"),
+    for versions, conditions in (
+        ({"torch": "2.10.0"}, "the same device, versions and commit"),
+        ({"torch": "2.11.0"}, "torch 2.10.0, now 2.11.0"),
     ):
         returned(replace(result, versions=versions, **difference))
         assert main(["verify", "--out", str(tmp_path / "out"), "--device", "cpu"]) == 1
         printed = capsys.readouterr().out
-        assert words in printed
-        assert printed.endswith(told)
-    assert len(RecordStore(tmp_path / "out").results()) == 1
+        assert change in printed
+        assert conditions in printed.splitlines()[-1]
+    assert len(RecordStore(tmp_path / "out").records()) == 1
 
 
-def test_the_same_numbers_on_other_versions_and_in_another_time_are_the_same(
+def test_only_versions_and_times_may_differ(
     record: Record, returned: Callable[[RunRecord], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     result = record()
@@ -126,9 +123,7 @@ def test_the_same_numbers_on_other_versions_and_in_another_time_are_the_same(
     assert content["hours"] == [0.02, 9.0]
 
 
-def test_another_curve_to_the_same_end_is_not_the_same(
-    record: Record, returned: Callable[[RunRecord], None], tmp_path: Path
-) -> None:
+def test_different_curve_is_a_difference(record: Record, returned: Callable[[RunRecord], None], tmp_path: Path) -> None:
     result = record()
     first, *rest = result.curve
     returned(replace(result, curve=[{**first, "loss": 2.5}, *rest]))
@@ -136,7 +131,7 @@ def test_another_curve_to_the_same_end_is_not_the_same(
 
 
 @pytest.mark.parametrize(("arguments", "seed"), [([], 2), (["--seed", "5"], 5), (["--seed", "2"], 2)])
-def test_the_first_seed_or_the_one_that_is_asked_for_is_trained(
+def test_seed_option_or_first_recorded_seed_is_trained(
     arguments: list[str],
     seed: int,
     record: Record,
@@ -145,8 +140,8 @@ def test_the_first_seed_or_the_one_that_is_asked_for_is_trained(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     found = {number: record("baseline+se", number, top1=40.0 + number) for number in (5, 2, 9)}
-    record("baseline", 0)  # of another row
-    monkeypatch.setattr(local, "call", lambda function, report, run: found[run.seed])
+    record("baseline", 0)  # another row
+    monkeypatch.setattr(LocalExecutor, "call", staticmethod(lambda function, report, run: found[run.seed]))
     out = ["--out", str(tmp_path / "out"), "--device", "cpu", "--json"]
     assert main(["verify", "baseline+se", *arguments, *out]) == 0
     assert (content := json.loads(capsys.readouterr().out))["seed"] == seed
@@ -154,9 +149,11 @@ def test_the_first_seed_or_the_one_that_is_asked_for_is_trained(
 
 
 @pytest.fixture
-def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """The one line of a command that is refused, and trains nothing."""
-    monkeypatch.setattr(local, "call", lambda *_: pytest.fail("it was trained"))
+def error_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., str]:
+    """A function that returns the error line of a command that is rejected, and neither trains nor writes."""
+    monkeypatch.setattr(LocalExecutor, "call", staticmethod(lambda *_: pytest.fail("it was trained")))
 
     def run(*arguments: str) -> str:
         before = files_in(tmp_path)
@@ -170,35 +167,36 @@ def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pyt
     return run
 
 
-def test_an_unknown_seed_names_those_that_are_recorded(record: Record, refused: Callable[..., str]) -> None:
+def test_unknown_seed_error_lists_the_recorded_seeds(record: Record, error_line: Callable[..., str]) -> None:
     for seed in (4, 0, 11):
         record(seed=seed)
-    assert "no record of resnet8 with seed 1: recorded are seeds 0, 4, 11\n" in refused("--seed", "1")
+    assert "0, 4, 11" in error_line("--seed", "1")
 
 
-def test_a_last_row_without_records_is_one_line(record: Record, refused: Callable[..., str]) -> None:
+def test_last_row_must_have_records(record: Record, error_line: Callable[..., str]) -> None:
     record(plan="baseline+se")
-    assert refused("--device", "cpu") == "ablate: no record of resnet8+se\n"
-    assert refused("--seed", "0") == "ablate: no record of resnet8+se with seed 0\n"
+    assert "resnet8+se" in error_line("--device", "cpu")
+    assert "resnet8+se with seed 0" in error_line("--seed", "0")
 
 
-def test_other_images_and_another_kind_of_device_are_one_line(record: Record, refused: Callable[..., str]) -> None:
+def test_other_images_or_device_types_are_rejected(record: Record, error_line: Callable[..., str]) -> None:
     one = record(fingerprint="another")
-    line = refused("--device", "cpu")
-    assert (
-        f"this would be another benchmark id than the record's {one.benchmark_id}: data.fingerprint (another, " in line
-    )
+    line = error_line("--device", "cpu")
+    assert one.benchmark_id in line
+    assert "data.fingerprint (another, " in line
     other = record(device="cuda")
-    assert "device (cuda, cpu)" in refused("--device", "cpu", "--id", other.benchmark_id)
-    assert "choose one with --id" in refused()
+    assert "device (cuda, cpu)" in error_line("--device", "cpu", "--id", other.benchmark_id)
+    assert "--id" in error_line()
 
 
-def test_bad_options_are_one_line(record: Record, refused: Callable[..., str], tmp_path: Path) -> None:
-    assert "ablate run makes them" in refused()
+def test_invalid_options_are_rejected_in_one_line(
+    record: Record, error_line: Callable[..., str], tmp_path: Path
+) -> None:
+    assert "ablate run" in error_line()
     record()
-    assert "--seed" in refused("--seed", "-1")
-    assert "--seed" in refused("--seed", "x")
-    assert "no such records of digits" in refused("--benchmark", "digits")
-    assert "unknown part 'sse'" in refused("baseline+sse")
-    assert "unknown --device 'gpu'" in refused("--device", "gpu")
-    assert "is not a folder" in refused("--data", str(tmp_path / "nowhere"))
+    assert "--seed" in error_line("--seed", "-1")
+    assert "--seed" in error_line("--seed", "x")
+    assert "digits" in error_line("--benchmark", "digits")
+    assert "unknown part 'sse'" in error_line("baseline+sse")
+    assert "unknown --device 'gpu'" in error_line("--device", "gpu")
+    assert "is not a folder" in error_line("--data", str(tmp_path / "nowhere"))
