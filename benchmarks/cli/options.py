@@ -55,7 +55,9 @@ OutOption = Annotated[
         callback=lambda path: check_path("--out", path),
     ),
 ]
-DeviceOption = Annotated[str, typer.Option("--device", help="Device to use: auto, cpu, cuda, cuda:1, ...")]
+DeviceOption = Annotated[
+    str, typer.Option("--device", metavar="DEVICE", help="Device to use: auto, cpu, cuda, cuda:1, ...")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON to standard output.")]
 
 DEFAULT_OUT = Path("runs")
