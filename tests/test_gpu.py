@@ -1,4 +1,4 @@
-"""What only a GPU can show."""
+"""Tests that need a GPU."""
 
 from itertools import count
 from pathlib import Path
@@ -9,43 +9,40 @@ import torch
 from ablation.cli import main
 from arch.models import build
 from arch.spec import Architecture, parse
-from arch.timm_net import ImageFormat
 from arch.timm_model import TimmModel
+from arch.timm_net import ImageFormat
 from benchmarks.budget.request import CheckRequest
 from benchmarks.budget.throughput import measure_throughput
 from benchmarks.datasets.cache import CachedDataset
-from benchmarks.definition.registry import BENCHMARKS
 from benchmarks.definition.config_parser import read_run_config
 from benchmarks.definition.recipe import Recipe
+from benchmarks.definition.registry import BENCHMARKS
 from benchmarks.execution.progress import silent
 from benchmarks.runs.run import Run
-from benchmarks.runs.runs_per_device import measure
+from benchmarks.runs import runs_per_device
 from benchmarks.sandbox.file_check import FilePolicy, check_file
 from benchmarks.sandbox.kinds import SandboxKind, is_available
 from benchmarks.sandbox.limits import SandboxLimits
 from benchmarks.training.checkpoint import Checkpoint, TrainingStopped
-from benchmarks.training.compile_mode import COMPILED, CompileMode
+from benchmarks.training.compile_mode import COMPILED_MODES, CompileMode
 from benchmarks.training.distillation import Distiller, weights_digest
 from benchmarks.training.state import EpochMetrics
 from benchmarks.training.step import DeviceImages, TrainingStep
-from benchmarks.training.trainer import make_deterministic, train
+from benchmarks.training.trainer import Splits, TrainingOptions, make_deterministic, train
 
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
-    pytest.mark.filterwarnings("default"),  # drivers and compilers warn of what no CPU knows
+    pytest.mark.filterwarnings("default"),  # drivers and compilers warn about GPUs in their own ways
 ]
 
 SPEC = "resnet8+se+drop_path=0.2"
 
 
 def train_on_gpu(
-    precision: str,
-    compile_mode: CompileMode = "eager",
-    checkpoint: Checkpoint | None = None,
-    architecture: Architecture | None = None,
-    distiller: Distiller | None = None,
+    precision: str, options: TrainingOptions | None = None, architecture: Architecture | None = None
 ) -> tuple[list[EpochMetrics], dict[str, torch.Tensor]]:
+    """Return the training curve and the final weights, on the CPU."""
     make_deterministic()
     torch.manual_seed(0)
     generator = torch.Generator("cuda").manual_seed(0)
@@ -54,89 +51,88 @@ def train_on_gpu(
     split = DeviceImages(images, labels)
     model = build(architecture or parse(SPEC).variant(), 10, 3, ImageFormat(32)).to("cuda")
     recipe = Recipe(epochs=3, batch_size=64, warmup_epochs=1, precision=precision)
-    curve, _ = train(
-        model, split, split, recipe, seed=0, checkpoint=checkpoint, compile_mode=compile_mode, distiller=distiller
-    )
+    curve, _ = train(model, Splits(split, split), recipe, 0, options)
     return curve, {name: tensor.cpu() for name, tensor in model.state_dict().items()}
 
 
+def train_losses(curve: list[EpochMetrics]) -> list[float]:
+    return [epoch.train_loss for epoch in curve]
+
+
 @pytest.mark.parametrize("precision", ["fp16", "bf16", "fp32"])
-def test_same_seed_same_gpu_same_numbers(precision: str) -> None:
+def test_same_seed_gives_identical_metrics_and_weights(precision: str) -> None:
     curves, weights = zip(*(train_on_gpu(precision) for _ in range(2)), strict=True)
-    assert [line.train_loss for line in curves[0]] == [line.train_loss for line in curves[1]]
+    assert train_losses(curves[0]) == train_losses(curves[1])
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
-@pytest.mark.parametrize("compile_mode", ["eager", *COMPILED["cuda"]])
-def test_taught_too_the_numbers_are_the_same_each_time_and_the_teacher_stays(compile_mode: CompileMode) -> None:
-    config, found = read_run_config("resnet8@teacher=(resnet20)"), []
+@pytest.mark.parametrize("compile_mode", ["eager", *COMPILED_MODES["cuda"]])
+def test_distillation_is_deterministic_and_does_not_change_the_teacher(compile_mode: CompileMode) -> None:
+    settings, losses = read_run_config("resnet8@teacher=(resnet20)").overrides.distillation, []
+    assert settings is not None
     for _ in range(2):
         torch.manual_seed(1)
         teacher = build(parse("resnet20").variant(), 10).to("cuda")
         before = weights_digest(teacher)
-        assert config.overrides.distillation is not None
-        found.append(train_on_gpu("fp16", compile_mode, distiller=Distiller(config.overrides.distillation, teacher, 3)))
+        options = TrainingOptions(compile_mode, distiller=Distiller(settings, teacher, 3))
+        losses.append(train_losses(train_on_gpu("fp16", options)[0]))
         assert weights_digest(teacher) == before
-    assert [line.train_loss for line in found[0][0]] == [line.train_loss for line in found[1][0]]
-
-
-def test_images_resized_on_the_gpu_give_the_same_numbers_each_time() -> None:
-    losses = [
-        [line.train_loss for line in train_on_gpu("fp16", architecture=TimmModel("test_resnet", 64))[0]]
-        for _ in range(2)
-    ]
     assert losses[0] == losses[1]
 
 
-@pytest.mark.parametrize("compile_mode", COMPILED["cuda"])
-def test_compiled_too_the_numbers_are_the_same_each_time(compile_mode: CompileMode) -> None:
-    curves, weights = zip(*(train_on_gpu("fp16", compile_mode) for _ in range(2)), strict=True)
-    assert [line.train_loss for line in curves[0]] == [line.train_loss for line in curves[1]]
+def test_training_with_resized_images_is_deterministic() -> None:
+    curves = [train_on_gpu("fp16", architecture=TimmModel("test_resnet", 64))[0] for _ in range(2)]
+    assert train_losses(curves[0]) == train_losses(curves[1])
+
+
+@pytest.mark.parametrize("compile_mode", COMPILED_MODES["cuda"])
+def test_compiled_training_is_deterministic(compile_mode: CompileMode) -> None:
+    curves, weights = zip(*(train_on_gpu("fp16", TrainingOptions(compile_mode)) for _ in range(2)), strict=True)
+    assert train_losses(curves[0]) == train_losses(curves[1])
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     eager, _ = train_on_gpu("fp16")
     assert curves[0][-1].train_loss == pytest.approx(eager[-1].train_loss, rel=0.2)
 
 
-@pytest.mark.parametrize("compile_mode", ["eager", *COMPILED["cuda"]])
-def test_stopped_in_the_middle_of_an_epoch_it_ends_in_the_same_numbers(
-    compile_mode: CompileMode, tmp_path: Path
-) -> None:
-    curve, weights = train_on_gpu("fp16", compile_mode)
-    asked = count(1)
+@pytest.mark.parametrize("compile_mode", ["eager", *COMPILED_MODES["cuda"]])
+def test_resume_in_the_middle_of_an_epoch_gives_identical_metrics(compile_mode: CompileMode, tmp_path: Path) -> None:
+    curve, weights = train_on_gpu("fp16", TrainingOptions(compile_mode))
+    calls = count(1)
+    stopped = Checkpoint(tmp_path, {}, stopping=lambda: next(calls) > 22)
     with pytest.raises(TrainingStopped):
-        train_on_gpu("fp16", compile_mode, Checkpoint(tmp_path, {}, stopping=lambda: next(asked) > 22))
-    resumed = Checkpoint(tmp_path, {})
-    assert resumed.loaded is not None
-    assert 0 < resumed.loaded[1]["batch"] < 8
-    again, same = train_on_gpu("fp16", compile_mode, resumed)
-    assert [line.train_loss for line in again] == [line.train_loss for line in curve]
-    assert all(torch.equal(weights[name], same[name]) for name in weights)
+        train_on_gpu("fp16", TrainingOptions(compile_mode, checkpoint=stopped))
+    checkpoint = Checkpoint(tmp_path, {})
+    assert checkpoint.loaded is not None
+    assert 0 < checkpoint.loaded[1]["batch"] < 8
+    resumed_curve, resumed_weights = train_on_gpu("fp16", TrainingOptions(compile_mode, checkpoint=checkpoint))
+    assert train_losses(resumed_curve) == train_losses(curve)
+    assert all(torch.equal(weights[name], resumed_weights[name]) for name in weights)
 
 
-@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="one GPU")
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
 def test_two_gpus_share_each_batch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    shared = ["--seeds", "1", "--out", str(tmp_path), "--device", "cuda", "--world-size", "2"]
-    assert main(["run", "baseline", *shared]) == 0
+    options = ["--seeds", "1", "--out", str(tmp_path), "--device", "cuda", "--world-size", "2"]
+    assert main(["run", "baseline", *options]) == 0
     assert "2 devices a run" in capsys.readouterr().out
 
 
-def test_nothing_waits_for_the_gpu_inside_an_epoch() -> None:
+def test_training_step_does_not_wait_for_the_gpu() -> None:
     recipe, generator = Recipe(epochs=2, batch_size=64, warmup_epochs=1), torch.Generator("cuda").manual_seed(0)
     images = torch.randint(256, (512, 32, 32, 3), dtype=torch.uint8, device="cuda").permute(0, 3, 1, 2)
     split = DeviceImages(images, torch.randint(10, (512,), device="cuda"))
     step = TrainingStep(build(parse(SPEC).variant(), 10).to("cuda"), recipe, 8)
     order = torch.randperm(512, device="cuda")
-    for mode in ("default", "error"):  # the first round makes what is made once
+    for mode in ("default", "error"):  # the first pass allocates what later ones reuse
         torch.cuda.set_sync_debug_mode(mode)
         try:
-            for number, chosen in enumerate(order.split(64)):
-                batch = split.take(chosen)
-                step(batch.images, batch.labels, number, generator)
+            for iteration, indices in enumerate(order.split(64)):
+                batch = split.take(indices)
+                step(batch.images, batch.labels, iteration, generator)
         finally:
             torch.cuda.set_sync_debug_mode("default")
 
 
-def test_a_first_step_that_the_scaler_skips_leaves_nothing_behind() -> None:
+def test_first_step_that_the_scaler_skips_changes_nothing() -> None:
     recipe = Recipe(epochs=2, batch_size=64, warmup_epochs=1)
     step = TrainingStep(build(parse(SPEC).variant(), 10).to("cuda"), recipe, 8)
     step.scaler = torch.amp.GradScaler(init_scale=2.0**120)
@@ -148,19 +144,19 @@ def test_a_first_step_that_the_scaler_skips_leaves_nothing_behind() -> None:
         assert not step.optimizer.state[parameter]["momentum_buffer"].any()
 
 
-def test_trainings_share_the_gpu(tmp_path: Path, digits: CachedDataset) -> None:
+def test_two_runs_share_the_gpu(tmp_path: Path, digits: CachedDataset) -> None:
     benchmark, spec = BENCHMARKS["digits"], "resnet8"
     run = Run(read_run_config(spec), benchmark, 0, digits, "cuda", tmp_path, spec, 1, 1, 0.1)
-    assert measure(run, 2, peak=2**20) > 0
+    assert runs_per_device.measure_throughput(run, 2, peak_memory=2**20) > 0
 
 
 def test_mixed_precision_keeps_float32_weights_and_a_finite_loss() -> None:
     curve, weights = train_on_gpu("fp16")
-    assert all(0 < line.train_loss < 10 for line in curve)
+    assert all(0 < loss < 10 for loss in train_losses(curve))
     assert weights["head.fc.weight"].dtype == torch.float32
 
 
-def test_throughput_is_measured_at_the_recipes_own_batch() -> None:
+def test_throughput_is_measured_at_the_batch_size_of_the_recipe() -> None:
     model = build(parse("resnet18").variant(), 100).to("cuda")
     recipe = BENCHMARKS["cifar100"].recipe
     throughput = measure_throughput(model, recipe, BENCHMARKS["cifar100"].data)
@@ -172,7 +168,7 @@ def test_throughput_is_measured_at_the_recipes_own_batch() -> None:
 
 
 @pytest.mark.parametrize("kind", ["bubblewrap", "sandlock"])
-def test_a_file_is_timed_on_the_gpu_in_each_sandbox(kind: SandboxKind, tmp_path: Path) -> None:
+def test_model_file_is_timed_on_the_gpu_in_each_sandbox(kind: SandboxKind, tmp_path: Path) -> None:
     if not is_available(kind):
         pytest.skip(f"{kind} does not work here")
     path = tmp_path / "net.py"

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from benchmarks.training.augment import crop_and_flip, normalize
 
-Draw = tuple[int, int, bool]  # top, left, mirrored
+Draw = tuple[int, int, bool]  # top, left, flipped
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -20,7 +20,7 @@ def noise(*shape: int) -> Tensor:
 
 
 def crops(image: Tensor, padding: int) -> Iterator[tuple[Draw, Tensor]]:
-    """Everything that torchvision could make of an image."""
+    """Yield every draw with the crop that torchvision makes from it."""
     height, width = image.shape[-2:]
     padded = TF.pad(image, [padding])
     for top, left in product(range(2 * padding + 1), repeat=2):
@@ -30,20 +30,20 @@ def crops(image: Tensor, padding: int) -> Iterator[tuple[Draw, Tensor]]:
 
 
 def draws(images: Tensor, padding: int, flip: float = 0.5, seed: int = 0) -> list[Draw]:
-    """What was drawn for each image; fails where an image is none of torchvision's, or more than one."""
-    found = []
+    """Return what was drawn for each image. Fails if an image is none of torchvision's crops, or more than one."""
+    drawn = []
     for image, result in zip(images, crop_and_flip(images, padding, flip, generator(seed)), strict=True):
         (draw,) = (draw for draw, crop in crops(image, padding) if torch.equal(crop, result))
-        found.append(draw)
-    return found
+        drawn.append(draw)
+    return drawn
 
 
 @pytest.mark.parametrize(("shape", "padding"), [((3, 8, 8), 4), ((1, 8, 8), 1), ((3, 5, 7), 2), ((3, 7, 5), 3)])
-def test_each_image_is_one_of_torchvisions_crops(shape: tuple[int, ...], padding: int) -> None:
+def test_each_image_is_a_torchvision_crop(shape: tuple[int, ...], padding: int) -> None:
     assert len(draws(noise(40, *shape), padding)) == 40
 
 
-def test_every_offset_and_both_directions_are_drawn() -> None:
+def test_every_offset_is_drawn_with_and_without_flip() -> None:
     drawn = draws(noise(600, 1, 5, 5), padding=1)
     assert set(drawn) == set(product(range(3), range(3), (False, True)))
 
@@ -55,60 +55,61 @@ def test_draws_differ_within_a_batch() -> None:
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.3, 0.5, 1.0])
-def test_images_are_mirrored_at_the_rate(rate: float) -> None:
+def test_flip_rate(rate: float) -> None:
     images = noise(4000, 1, 3, 3)
-    mirrored = (crop_and_flip(images, 0, rate, generator()) == images.flip(3)).all((1, 2, 3)).double().mean()
-    assert mirrored == pytest.approx(rate, abs=6 * (rate * (1 - rate) / 4000) ** 0.5)
+    flipped = (crop_and_flip(images, 0, rate, generator()) == images.flip(3)).all((1, 2, 3)).double().mean()
+    assert flipped == pytest.approx(rate, abs=6 * (rate * (1 - rate) / 4000) ** 0.5)
 
 
-def test_all_images_are_mirrored_at_rate_one() -> None:
+def test_all_images_are_flipped_at_rate_one() -> None:
     images = noise(20, 3, 4, 6)
     assert torch.equal(crop_and_flip(images, 0, 1.0, generator()), TF.hflip(images))
 
 
-def test_without_padding_and_flip_nothing_changes() -> None:
+def test_without_padding_and_flip_images_do_not_change() -> None:
     images = noise(20, 3, 4, 6)
     assert torch.equal(crop_and_flip(images, 0, 0.0, generator()), images)
 
 
-def test_a_seed_gives_one_result() -> None:
+def test_same_seed_gives_same_images() -> None:
     images = noise(20, 3, 8, 8)
     first, again, other = (crop_and_flip(images, 4, 0.5, generator(seed)) for seed in (0, 0, 1))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
 
-def test_a_generator_goes_on() -> None:
-    images, one = noise(20, 3, 8, 8), generator()
-    assert not torch.equal(crop_and_flip(images, 4, 0.5, one), crop_and_flip(images, 4, 0.5, one))
+def test_generator_advances() -> None:
+    images, advancing = noise(20, 3, 8, 8), generator()
+    first, second = (crop_and_flip(images, 4, 0.5, advancing) for _ in range(2))
+    assert not torch.equal(first, second)
 
 
-def test_the_global_generator_has_no_part() -> None:
+def test_global_generator_is_not_used() -> None:
     state = torch.get_rng_state()
     crop_and_flip(noise(20, 3, 8, 8), 4, 0.5, generator())
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_shape_and_type_stay_and_memory_is_channels_last() -> None:
+def test_result_has_same_shape_and_dtype_in_channels_last() -> None:
     images = noise(20, 3, 4, 6)
-    kept = images.clone()
+    before = images.clone()
     result = crop_and_flip(images, 2, 0.5, generator())
     assert (result.shape, result.dtype) == (images.shape, torch.uint8)
     assert result.is_contiguous(memory_format=torch.channels_last)
-    assert torch.equal(images, kept)
+    assert torch.equal(images, before)
 
 
 @pytest.mark.parametrize(("mean", "std"), [(0.5, 0.5), (0.0, 1.0), (0.4, 0.25)])
-def test_pixels_are_normalised_as_by_torchvision(mean: float, std: float) -> None:
+def test_normalize_equals_torchvision(mean: float, std: float) -> None:
     values = torch.arange(256, dtype=torch.uint8).reshape(16, 16, 1).expand(-1, -1, 3)
     expected = TF.normalize(TF.to_tensor(values.numpy()), [mean] * 3, [std] * 3)
     torch.testing.assert_close(normalize(values.permute(2, 0, 1)[None], mean, std)[0], expected, rtol=0, atol=2e-6)
 
 
-def test_normalising_keeps_its_input_and_the_memory_format() -> None:
+def test_normalize_keeps_its_input_and_the_memory_format() -> None:
     images = noise(4, 3, 5, 5).contiguous(memory_format=torch.channels_last)
-    kept = images.clone()
+    before = images.clone()
     result = normalize(images, 0.5, 0.5)
     assert result.dtype == torch.float32
     assert result.is_contiguous(memory_format=torch.channels_last)
-    assert torch.equal(images, kept)
+    assert torch.equal(images, before)

@@ -5,23 +5,26 @@ from typing import Any, get_args
 
 import pytest
 import torch
+from timm.layers import DropPath
 from torch import nn
 
-from arch.models import build
-from arch.spec import parse
 from benchmarks.definition.recipe import Recipe
-from benchmarks.training.compile_mode import COMPILED, MODES, CompileMode, compile_model, next_step
-from benchmarks.training.step import DeviceImages, TrainingStep
-from benchmarks.training.trainer import train
+from benchmarks.training.compile_mode import (
+    COMPILED_MODES,
+    TORCH_COMPILE_MODES,
+    CompileMode,
+    compile_model,
+    mark_step_begin,
+)
+from benchmarks.training.step import DeviceImages, StepOptions, TrainingStep
+from benchmarks.training.trainer import Splits, TrainingOptions, train
 
 RECIPE = Recipe(epochs=2, batch_size=16, lr=0.05, warmup_epochs=1, crop_padding=1)
-PLAIN = "resnet8+width=0.25"
-RANDOM = "resnet8+width=0.25+drop_path=0.3"
 
 
 @pytest.fixture
 def compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """A C++ compiler, an empty cache of compiled nets, and torch's settings as before afterwards."""
+    """Require a C++ compiler, use an empty cache of compiled code, and restore torch's settings afterwards."""
     import torch._inductor.config as inductor
 
     if not (shutil.which("g++") or shutil.which("c++")):
@@ -33,8 +36,8 @@ def compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
 
 
 @pytest.fixture
-def compiled(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
-    """The settings that `torch.compile` was called with; it compiles nothing."""
+def compile_calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
+    """The settings that `torch.compile` was called with. Nothing is compiled."""
     import torch._inductor.config as inductor
 
     calls: list[dict[str, Any]] = []
@@ -48,9 +51,13 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
         yield calls
 
 
-def net(spec: str) -> nn.Module:
+def net(drop_rate: float = 0.0) -> nn.Module:
+    """Return a small net with a layer of each kind whose compiled code could differ."""
     torch.manual_seed(0)
-    return build(parse(spec).variant(), 10, 1)
+    convolution = [nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU()]
+    classifier = [nn.Flatten(), nn.Linear(4 * 6 * 6, 10)]
+    drop = [DropPath(drop_rate), nn.Dropout(drop_rate)] if drop_rate else []
+    return nn.Sequential(*convolution, *drop, *classifier)
 
 
 def images(count: int) -> DeviceImages:
@@ -59,84 +66,85 @@ def images(count: int) -> DeviceImages:
     return DeviceImages(pixels.permute(0, 3, 1, 2), torch.randint(10, (count,), generator=generator))
 
 
-def trained(spec: str, compile_mode: CompileMode) -> tuple[list[float], dict[str, torch.Tensor]]:
-    """Losses of training and of evaluation, epoch by epoch, and the final weights."""
-    model, split = net(spec), images(40)
-    curve, _ = train(model, split, split, RECIPE, seed=3, compile_mode=compile_mode)
+def train_net(drop_rate: float, compile_mode: CompileMode) -> tuple[list[float], dict[str, torch.Tensor]]:
+    """Return the training and evaluation losses, epoch by epoch, and the final weights."""
+    model, split = net(drop_rate), images(40)
+    curve, _ = train(model, Splits(split, split), RECIPE, 3, TrainingOptions(compile_mode))
     return [loss for epoch in curve for loss in (epoch.train_loss, epoch.loss)], model.state_dict()
 
 
-def test_a_net_as_written_is_itself() -> None:
+def test_eager_returns_the_model_itself() -> None:
     model = nn.Linear(2, 2)
     assert compile_model(model, "eager") is model
 
 
-def test_every_execution_but_the_plain_one_is_tried_somewhere() -> None:
-    assert {how for ways in COMPILED.values() for how in ways} == set(get_args(CompileMode)) - {"eager"} == MODES.keys()
+def test_every_compile_mode_is_tried_on_some_device() -> None:
+    tried = {mode for modes in COMPILED_MODES.values() for mode in modes}
+    assert tried == set(get_args(CompileMode)) - {"eager"} == TORCH_COMPILE_MODES.keys()
 
 
 @pytest.mark.parametrize(("compile_mode", "mode"), [("compile", None), ("cuda_graphs", "reduce-overhead")])
-def test_a_net_is_compiled_for_one_shape_without_timing_kernels(
-    compile_mode: CompileMode, mode: str | None, compiled: list[dict[str, Any]]
+def test_model_is_compiled_for_one_shape_without_timing_kernels(
+    compile_mode: CompileMode, mode: str | None, compile_calls: list[dict[str, Any]]
 ) -> None:
     import torch._inductor.config as inductor
 
     compile_model(nn.Linear(2, 2), compile_mode)
-    assert compiled == [{"dynamic": False, "mode": mode}]
+    assert compile_calls == [{"dynamic": False, "mode": mode}]
     assert inductor.deterministic
 
 
-@pytest.mark.parametrize(("compile_mode", "marks"), [("eager", 0), ("compile", 0), ("cuda_graphs", 1)])
-def test_only_graphs_are_told_of_the_next_step(
-    compile_mode: CompileMode, marks: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("compile_mode", "num_marks"), [("eager", 0), ("compile", 0), ("cuda_graphs", 1)])
+def test_only_cuda_graphs_mark_the_step(
+    compile_mode: CompileMode, num_marks: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[None] = []
     monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", lambda: calls.append(None))
-    next_step(compile_mode)
-    assert len(calls) == marks
+    mark_step_begin(compile_mode)
+    assert len(calls) == num_marks
 
 
-def test_a_step_runs_what_was_compiled_and_keeps_the_net(monkeypatch: pytest.MonkeyPatch) -> None:
-    called: list[int] = []
-    model = net(PLAIN)
+def test_step_calls_the_compiled_model_and_keeps_the_original(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch_sizes: list[int] = []
+    model = net()
 
-    def instead(model: nn.Module, compile_mode: CompileMode) -> Any:
+    def compile_nothing(model: nn.Module, compile_mode: CompileMode) -> Any:
         def forward(batch: torch.Tensor) -> Any:
-            called.append(len(batch))
+            batch_sizes.append(len(batch))
             return model(batch)
 
         return forward
 
-    monkeypatch.setattr("benchmarks.training.step.compile_model", instead)
-    step = TrainingStep(model, RECIPE, steps_per_epoch=10, compile_mode="compile")
+    monkeypatch.setattr("benchmarks.training.step.compile_model", compile_nothing)
+    step = TrainingStep(model, RECIPE, 10, StepOptions("compile"))
     batch = images(16)
     step(batch.images, batch.labels, 0, torch.Generator().manual_seed(0))
-    assert called == [16]
+    assert batch_sizes == [16]
     assert step.model is model
 
 
-@pytest.mark.parametrize(("compile_mode", "times"), [("eager", 0), ("compile", 1)])
-def test_compiling_ends_with_the_first_step(
-    compile_mode: CompileMode, times: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("compile_mode", "num_calls"), [("eager", 0), ("compile", 1)])
+def test_compile_workers_are_shut_down_after_the_first_step(
+    compile_mode: CompileMode, num_calls: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ended: list[None] = []
+    calls: list[None] = []
     monkeypatch.setattr("benchmarks.training.step.compile_model", lambda model, compile_mode: model)
-    monkeypatch.setattr("benchmarks.training.step.end_compiling", lambda: ended.append(None))
-    step, batch = TrainingStep(net(PLAIN), RECIPE, 10, compile_mode), images(16)
-    assert ended == []
+    monkeypatch.setattr("benchmarks.training.step.shut_down_compile_workers", lambda: calls.append(None))
+    step, batch = TrainingStep(net(), RECIPE, 10, StepOptions(compile_mode)), images(16)
+    assert calls == []
     for iteration in range(3):
         step(batch.images, batch.labels, iteration, torch.Generator().manual_seed(0))
-        assert len(ended) == times
+        assert len(calls) == num_calls
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("compiler")
-def test_compiled_a_net_learns_the_same_and_a_seed_gives_one_net() -> None:
-    plain, _ = trained(PLAIN, "eager")
-    assert trained(PLAIN, "compile")[0] == pytest.approx(plain, rel=1e-3)
-    losses, weights = trained(RANDOM, "compile")
-    torch.manual_seed(99)  # what was drawn before does not matter
+def test_compiled_training_equals_eager_and_is_deterministic() -> None:
+    eager_losses, _ = train_net(0.0, "eager")
+    assert train_net(0.0, "compile")[0] == pytest.approx(eager_losses, rel=1e-3)
+    losses, weights = train_net(0.3, "compile")
+    torch.manual_seed(99)  # earlier draws have no influence
     torch.compiler.reset()
-    again, same = trained(RANDOM, "compile")
-    assert losses == again
-    assert all(torch.equal(tensor, same[name]) for name, tensor in weights.items())
+    losses_again, weights_again = train_net(0.3, "compile")
+    assert losses == losses_again
+    assert all(torch.equal(tensor, weights_again[name]) for name, tensor in weights.items())

@@ -1,30 +1,30 @@
 import json
 import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from benchmarks.definition.overrides import PREVIOUS, Distillation
 from benchmarks.definition.recipe import Recipe
-from benchmarks.execution.progress import silent
-from benchmarks.training.checkpoint import Checkpoint, newest, read_tensors, write_tensors
+from benchmarks.execution.local import LocalExecutor
+from benchmarks.execution.progress import Report
+from benchmarks.training.checkpoint import Checkpoint, load_newest
 from benchmarks.training.distillation import Distiller, weights_digest
 from benchmarks.training.distributed_context import SINGLE_PROCESS, DistributedContext
 from benchmarks.training.step import DeviceImages
-from benchmarks.training.trainer import train
+from benchmarks.training.tensor_file import read_tensors, write_tensors
+from benchmarks.training.trainer import Splits, TrainingOptions, train
 
-ROOT = Path(__file__).parent.parent.parent.parent
 RECIPE = Recipe(epochs=3, batch_size=8, lr=0.2, warmup_epochs=1, crop_padding=0, flip=0.0)
 
 
 def net() -> nn.Sequential:
-    """Without batch norm, whose statistics are each process's own."""
+    """Return a net without batch norm, whose statistics would differ between processes."""
     torch.manual_seed(0)
     return nn.Sequential(nn.Flatten(), nn.Linear(12, 16), nn.LayerNorm(16), nn.ReLU(), nn.Linear(16, 3))
 
@@ -35,129 +35,117 @@ def images(count: int) -> DeviceImages:
     return DeviceImages(pixels, torch.randint(3, (count,), generator=generator))
 
 
-def trained(context: DistributedContext, folder: Path | None) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Weights, and the numbers of curve and evaluation."""
+def train_net(context: DistributedContext, folder: Path | None) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the final weights, and the numbers of the curve and the last evaluation."""
     model, split = net(), images(35)
     checkpoint = Checkpoint(folder, {}) if folder else None
-    curve, final = train(model, split, split, RECIPE, 3, checkpoint, silent, "eager", context)
-    lines = [replace(line, train_seconds=0.0, eval_seconds=0.0) for line in curve]
+    options = TrainingOptions(context=context, checkpoint=checkpoint)
+    curve, final = train(model, Splits(split, split), RECIPE, 3, options)
+    epochs = [replace(epoch, train_seconds=0.0, eval_seconds=0.0) for epoch in curve]
     return model.state_dict(), {
-        "losses": [loss for line in lines for loss in (line.train_loss, line.loss)],
-        "right": [right for line in lines for right in (line.train_top1, line.top1, line.images_seen)],
+        "losses": [loss for epoch in epochs for loss in (epoch.train_loss, epoch.loss)],
+        "counts": [count for epoch in epochs for count in (epoch.train_top1, epoch.top1, epoch.images_seen)],
         "final": [final.top1, *final.per_class],
     }
 
 
-# What follows runs in the two processes, which import this file as `test_world`.
-
-
-def main(rank: int, folder: Path) -> None:
-    """Everything that two processes do together, into a file for each."""
-    import torch.distributed as dist
-
+def run_process(report: Report, rank: int, folder: Path) -> None:
+    """In one of two processes, do everything that needs two, and write the results into a file."""
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
     context = DistributedContext(rank, 2)
     sums = torch.tensor(rank + 1.0, dtype=torch.float64), torch.tensor([10 * rank, 1])
-    context.add_up(*sums)
-    computed: list[int] = []
-    shared = context.once(lambda: computed.append(rank) or {"by": rank, "evaluation": (1.5, None)})  # type: ignore[func-returns-value]
-    weights, numbers = trained(context, folder / f"checkpoints-{rank}")
+    context.all_reduce(*sums)
+    computed_by: list[int] = []
+    shared = context.compute_once(
+        lambda: computed_by.append(rank) or {"rank": rank, "evaluation": (1.5, None)}  # type: ignore[func-returns-value]
+    )
+    weights, numbers = train_net(context, folder / f"checkpoints-{rank}")
     model = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(12), nn.Linear(12, 3))
-    itself = Distiller(Distillation(PREVIOUS), None, RECIPE.epochs)
-    train(model, images(35), images(35), RECIPE, 3, None, silent, "eager", context, itself)
-    assert itself.teacher is not None
-    found = {
-        "teacher": weights_digest(itself.teacher),
-        "part": context.part(torch.arange(6)).tolist(),
+    distiller = Distiller(Distillation(PREVIOUS), None, RECIPE.epochs)
+    train(model, Splits(images(35), images(35)), RECIPE, 3, TrainingOptions(context=context, distiller=distiller))
+    assert distiller.teacher is not None
+    results = {
+        "teacher": weights_digest(distiller.teacher),
+        "shard": context.shard(torch.arange(6)).tolist(),
         "sums": [tensor.tolist() for tensor in sums],
-        "computed": computed,
+        "computed_by": computed_by,
         "shared": repr(shared),
         **numbers,
     }
-    write_tensors(folder / f"{rank}.safetensors", weights, found)
+    write_tensors(folder / f"{rank}.safetensors", weights, results)
     dist.destroy_process_group()
-
-
-# What follows runs here.
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What two processes have left."""
+    """The results of two processes."""
     folder = tmp_path_factory.mktemp("context")
-    code = "import sys, test_world; test_world.main(int(sys.argv[1]), test_world.Path(sys.argv[2]))"
-    paths = os.pathsep.join(map(str, [ROOT, Path(__file__).parent]))
-    environment = {**os.environ, "PYTHONPATH": paths, "GLOO_SOCKET_IFNAME": "lo"}
-    processes = [
-        subprocess.Popen([sys.executable, "-c", code, str(rank), str(folder)], cwd=ROOT, env=environment)
-        for rank in range(2)
-    ]
-    try:
-        assert [process.wait(timeout=300) for process in processes] == [0, 0]
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
+    with LocalExecutor().session(runs_per_device=2) as session:
+        futures = [session.submit(f"{__name__}:run_process", rank, folder) for rank in range(2)]
+        while session.wait():
+            pass
+    assert [future.result() for future in futures] == [None, None]
     return folder
 
 
-def test_alone_a_process_has_all_and_shares_nothing() -> None:
+def test_single_process_has_the_whole_batch_and_shares_nothing() -> None:
     model, batch, total = net(), torch.arange(5), torch.tensor(3.0)
     assert DistributedContext(0, 1) == SINGLE_PROCESS
     assert SINGLE_PROCESS.wrap(model) is model
-    assert SINGLE_PROCESS.part(batch) is batch
-    SINGLE_PROCESS.add_up(total)
+    assert SINGLE_PROCESS.shard(batch) is batch
+    SINGLE_PROCESS.all_reduce(total)
     assert total.item() == 3.0
-    assert SINGLE_PROCESS.once(lambda: model) is model
+    assert SINGLE_PROCESS.compute_once(lambda: model) is model
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4])
-def test_the_parts_are_the_batch(size: int) -> None:
-    parts = [DistributedContext(rank, size).part(torch.arange(12)) for rank in range(size)]
-    assert [len(part) for part in parts] == [12 // size] * size
-    assert torch.equal(torch.cat(parts), torch.arange(12))
+def test_shards_are_equal_parts_of_the_batch(size: int) -> None:
+    shards = [DistributedContext(rank, size).shard(torch.arange(12)) for rank in range(size)]
+    assert [len(shard) for shard in shards] == [12 // size] * size
+    assert torch.equal(torch.cat(shards), torch.arange(12))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
-def test_two_processes_share_sums_and_what_the_first_computes(rank: int, folder: Path) -> None:
-    found = read_tensors(folder / f"{rank}.safetensors")[1]
-    assert found["part"] == [[0, 1, 2], [3, 4, 5]][rank]
-    assert found["sums"] == [3.0, [10, 2]]
-    assert found["computed"] == [[0], []][rank]
-    assert found["shared"] == repr({"by": 0, "evaluation": (1.5, None)})
+def test_two_processes_share_sums_and_the_first_ones_results(rank: int, folder: Path) -> None:
+    results = read_tensors(folder / f"{rank}.safetensors")[1]
+    assert results["shard"] == [[0, 1, 2], [3, 4, 5]][rank]
+    assert results["sums"] == [3.0, [10, 2]]
+    assert results["computed_by"] == [[0], []][rank]
+    assert results["shared"] == repr({"rank": 0, "evaluation": (1.5, None)})
 
 
 @pytest.mark.slow
-def test_two_processes_end_in_one_net(folder: Path) -> None:
-    (one, numbers), (two, others) = (read_tensors(folder / f"{rank}.safetensors") for rank in range(2))
-    assert one.keys() == two.keys()
-    assert all(torch.equal(one[name], two[name]) for name in one)
-    names = ("losses", "right", "final")
-    assert [numbers[name] for name in names] == [others[name] for name in names]
+def test_two_processes_have_the_same_weights_and_metrics(folder: Path) -> None:
+    (weights, numbers), (others, other_numbers) = (read_tensors(folder / f"{rank}.safetensors") for rank in range(2))
+    assert weights.keys() == others.keys()
+    assert all(torch.equal(weights[name], others[name]) for name in weights)
+    names = ("losses", "counts", "final")
+    assert [numbers[name] for name in names] == [other_numbers[name] for name in names]
 
 
 @pytest.mark.slow
-def test_two_processes_that_teach_themselves_have_one_teacher(folder: Path) -> None:
-    one, two = (read_tensors(folder / f"{rank}.safetensors")[1]["teacher"] for rank in range(2))
-    assert one == two  # the statistics of its norms too, which each process has of its own images
+def test_two_processes_have_the_same_previous_teacher(folder: Path) -> None:
+    one, other = (read_tensors(folder / f"{rank}.safetensors")[1]["teacher"] for rank in range(2))
+    assert one == other  # including the statistics of its norms, which depend on each process's images
 
 
 @pytest.mark.slow
 def test_two_processes_train_as_one_does(folder: Path) -> None:
-    expected, alone = trained(SINGLE_PROCESS, None)
+    expected, alone = train_net(SINGLE_PROCESS, None)
     weights, together = read_tensors(folder / "0.safetensors")
     torch.testing.assert_close(weights, dict(expected))
     assert together["losses"] == pytest.approx(alone["losses"], rel=1e-4)
-    assert together["right"] == pytest.approx(alone["right"])
+    assert together["counts"] == pytest.approx(alone["counts"])
     assert together["final"] == pytest.approx(alone["final"])
-    assert json.dumps(alone["losses"][0]) != json.dumps(alone["losses"][-2])  # it learns at all
+    assert json.dumps(alone["losses"][0]) != json.dumps(alone["losses"][-2])  # the loss changes
 
 
 @pytest.mark.slow
-def test_of_two_processes_only_the_first_keeps_the_state(folder: Path) -> None:
-    loaded = newest(folder / "checkpoints-0")
+def test_only_the_first_process_saves_checkpoints(folder: Path) -> None:
+    loaded = load_newest(folder / "checkpoints-0")
     assert loaded is not None
     assert (loaded[1]["epoch"], loaded[1]["batch"]) == (3, 0)
     weights = read_tensors(folder / "0.safetensors")[0]

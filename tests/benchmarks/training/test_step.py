@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from benchmarks.definition.recipe import Recipe
 from benchmarks.training.augment import crop_and_flip, normalize
 from benchmarks.training.distributed_context import DistributedContext
-from benchmarks.training.step import DeviceImages, TrainingStep, autocast, random_images
+from benchmarks.training.step import DeviceImages, StepOptions, TrainingStep, autocast, random_images
 
 RECIPE = Recipe(epochs=2, batch_size=8, lr=0.1, warmup_epochs=1, crop_padding=1)
 CPU = torch.device("cpu")
@@ -23,18 +23,18 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-def test_what_is_taken_are_the_images_and_labels_at_these_places(memory_format: torch.memory_format) -> None:
+def test_take_returns_the_images_and_labels_at_the_indices(memory_format: torch.memory_format) -> None:
     pixels = torch.randint(256, (9, 3, 5, 4), dtype=torch.uint8)
     split = DeviceImages(pixels.contiguous(memory_format=memory_format), torch.arange(9))
-    chosen = torch.tensor([7, 0, 7, 3])
-    taken = split.take(chosen)
-    assert torch.equal(taken.images, pixels[chosen])
-    assert torch.equal(taken.labels, chosen)
+    indices = torch.tensor([7, 0, 7, 3])
+    taken = split.take(indices)
+    assert torch.equal(taken.images, pixels[indices])
+    assert torch.equal(taken.labels, indices)
     assert taken.images.is_contiguous(memory_format=torch.channels_last)
     assert (len(split), len(taken)) == (9, 4)
 
 
-def test_random_images_are_noise_of_the_shape_asked_for() -> None:
+def test_random_images_have_the_requested_shape() -> None:
     split = random_images(200, (3, 4, 5), 7, generator())
     assert split.images.shape == (200, 3, 4, 5)
     assert split.images.dtype == torch.uint8
@@ -43,7 +43,7 @@ def test_random_images_are_noise_of_the_shape_asked_for() -> None:
     assert len(split.images.unique()) == 256
 
 
-def test_random_images_follow_from_the_generator() -> None:
+def test_random_images_depend_on_the_generator_alone() -> None:
     one, same, other = (random_images(8, (3, 4, 5), 7, generator(seed)) for seed in (1, 1, 2))
     assert torch.equal(one.images, same.images)
     assert torch.equal(one.labels, same.labels)
@@ -51,50 +51,50 @@ def test_random_images_follow_from_the_generator() -> None:
 
 
 @dataclass(frozen=True)
-class Wrapping(DistributedContext):
-    """Two processes' context without the other process."""
+class RecordingContext(DistributedContext):
+    """The context of two processes, without the second process. Records the wrapped models and their inputs."""
 
     size: int = 2
     wrapped: list[nn.Module] = field(default_factory=list)
-    seen: list[Tensor] = field(default_factory=list)
+    inputs: list[Tensor] = field(default_factory=list)
 
     def wrap(self, model: nn.Module) -> nn.Module:
         self.wrapped.append(model)
-        outer = nn.Sequential(model)
-        outer.register_forward_pre_hook(lambda _, inputs: self.seen.append(inputs[0]))
-        return outer
+        wrapper = nn.Sequential(model)
+        wrapper.register_forward_pre_hook(lambda _, inputs: self.inputs.append(inputs[0]))
+        return wrapper
 
 
-def test_forward_goes_through_what_the_world_makes_of_the_model() -> None:
-    context, model, batch = Wrapping(), net(), random_images(8, (3, 4, 5), 5, generator())
-    step = TrainingStep(model, RECIPE, 3, context=context)
+def test_forward_pass_uses_the_wrapped_model() -> None:
+    context, model, batch = RecordingContext(), net(), random_images(8, (3, 4, 5), 5, generator())
+    step = TrainingStep(model, RECIPE, 3, StepOptions(context=context))
     step(batch.images, batch.labels, 0, generator())
     assert context.wrapped == [model]
-    assert step.model is model  # what is saved and evaluated
-    assert [len(seen) for seen in context.seen] == [8]
+    assert step.model is model  # the one to save and evaluate
+    assert [len(inputs) for inputs in context.inputs] == [8]
 
 
-def test_a_model_trains_on_images_cropped_flipped_and_normalized_by_the_generator() -> None:
-    context, batch = Wrapping(), random_images(8, (3, 4, 5), 5, generator())
-    step = TrainingStep(net(), RECIPE, 3, context=context)
+def test_model_sees_cropped_flipped_and_normalized_images() -> None:
+    context, batch = RecordingContext(), random_images(8, (3, 4, 5), 5, generator())
+    step = TrainingStep(net(), RECIPE, 3, StepOptions(context=context))
     step(batch.images, batch.labels, 0, generator(4))
     expected = normalize(crop_and_flip(batch.images, 1, 0.5, generator(4)), 0.5, 0.5)
-    assert torch.equal(context.seen[0], expected)
+    assert torch.equal(context.inputs[0], expected)
 
 
-def test_momenta_are_there_before_the_first_update() -> None:
+def test_momenta_exist_before_the_first_update() -> None:
     step = TrainingStep(net().to(memory_format=torch.channels_last), RECIPE, 3)
     for parameter in step.model.parameters():
         momentum = step.optimizer.state[parameter]["momentum_buffer"]
         assert torch.equal(momentum, torch.zeros_like(parameter))
         assert momentum.stride() == parameter.stride()
-    without = TrainingStep(net(), replace(RECIPE, momentum=0.0), 3)
-    assert dict(without.optimizer.state) == {}
+    without_momentum = TrainingStep(net(), replace(RECIPE, momentum=0.0), 3)
+    assert dict(without_momentum.optimizer.state) == {}
 
 
 @pytest.mark.parametrize("nesterov", [True, False])
-def test_momenta_of_zero_change_no_update(nesterov: bool) -> None:
-    """torch makes them of the first gradient otherwise: the same numbers."""
+def test_initial_momenta_do_not_change_the_updates(nesterov: bool) -> None:
+    """Without them torch initializes momenta with the first gradient, which gives the same numbers."""
     recipe = replace(RECIPE, nesterov=nesterov)
     batch, models = random_images(8, (3, 4, 5), 5, generator()), [net(), net()]
     steps = [TrainingStep(model, recipe, 3) for model in models]
@@ -102,20 +102,20 @@ def test_momenta_of_zero_change_no_update(nesterov: bool) -> None:
     for step in steps:
         for iteration in range(3):
             step(batch.images, batch.labels, iteration, generator(iteration))
-    one, two = (model.state_dict() for model in models)
-    assert all(torch.equal(one[name], two[name]) for name in one)
+    one, other = (model.state_dict() for model in models)
+    assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_what_a_step_returns_holds_no_graph() -> None:
+def test_returned_tensors_need_no_gradient() -> None:
     batch = random_images(8, (3, 4, 5), 5, generator())
-    loss, right = TrainingStep(net(), RECIPE, 3)(batch.images, batch.labels, 0, generator())
-    assert (loss.shape, right.shape) == ((), ())
+    loss, correct = TrainingStep(net(), RECIPE, 3)(batch.images, batch.labels, 0, generator())
+    assert (loss.shape, correct.shape) == ((), ())
     assert not loss.requires_grad
-    assert 0 <= int(right) <= 8
+    assert 0 <= int(correct) <= 8
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16", "fp32"])
-def test_a_cpu_trains_in_float32(precision: str) -> None:
+def test_cpu_trains_in_float32(precision: str) -> None:
     recipe = replace(RECIPE, precision=precision)
     assert not TrainingStep(net(), recipe, 3).scaler.is_enabled()
     with autocast(recipe, CPU):
@@ -126,15 +126,15 @@ def test_a_cpu_trains_in_float32(precision: str) -> None:
     ("precision", "enabled", "dtype"),
     [("fp16", True, torch.float16), ("bf16", True, torch.bfloat16), ("fp32", False, None)],
 )
-def test_a_gpu_computes_in_the_precision_of_the_recipe(
+def test_gpu_uses_the_precision_of_the_recipe(
     precision: str, enabled: bool, dtype: torch.dtype | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[tuple[str, torch.dtype, bool]] = []
+    calls: list[tuple[str, torch.dtype, bool]] = []
 
-    def note(kind: str, dtype: torch.dtype, enabled: bool) -> None:
-        asked.append((kind, dtype, enabled))
+    def record_call(device_type: str, dtype: torch.dtype, enabled: bool) -> None:
+        calls.append((device_type, dtype, enabled))
 
-    monkeypatch.setattr(torch, "autocast", note)
+    monkeypatch.setattr(torch, "autocast", record_call)
     autocast(replace(RECIPE, precision=precision), torch.device("cuda"))
-    assert [(kind, on) for kind, _, on in asked] == [("cuda", enabled)]
-    assert dtype is None or asked[0][1] == dtype
+    assert [(device_type, on) for device_type, _, on in calls] == [("cuda", enabled)]
+    assert dtype is None or calls[0][1] == dtype
