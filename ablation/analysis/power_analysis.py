@@ -11,8 +11,6 @@ from ablation.analysis.power import fewest_seeds, power, seeds_needed
 from ablation.plans.choices import Pairing
 from ablation.plans.row import Row, with_teachers
 from arch.errors import InputError
-from benchmarks.datasets.cifar import cifar_image_counts
-from benchmarks.datasets.prepare import prepare_dataset
 from benchmarks.definition.benchmark import Benchmark
 from benchmarks.execution.device import resolve_device
 from benchmarks.execution.local import LocalExecutor
@@ -159,28 +157,15 @@ def recorded_spread(out: Path, benchmark: Benchmark) -> Spread:
     return Spread(float(np.sqrt(squares / degrees)), f"from {degrees + len(samples)} runs recorded in {out}")
 
 
-@dataclass(frozen=True)
-class DatasetChoice:
-    """Where the images of a benchmark come from.
-
-    Attributes:
-        root: The folder of the images; None for the default.
-        download: Whether to download them if they are missing.
-    """
-
-    root: Path | None
-    download: bool
-
-
 def predict_hours(
-    rows: Sequence[Row], benchmark: Benchmark, dataset: DatasetChoice, device: str, display: Display
+    rows: Sequence[Row], benchmark: Benchmark, image_counts: tuple[int, int], device: str, display: Display
 ) -> float:
     """Predict the hours of all rows with one seed, including teachers that are not rows.
 
     Args:
         rows: The rows of the study.
         benchmark: The benchmark.
-        dataset: Where its images come from.
+        image_counts: The numbers of training and test images.
         device: The device, as the user gave it.
         display: Shows the progress.
 
@@ -188,17 +173,9 @@ def predict_hours(
         InputError: If a row exceeds the budget.
     """
     specs = list({row.key: row.spec for row in with_teachers(rows)}.values())
-    counts = cifar_image_counts(benchmark.data) if dataset.root is None else None
-    if counts is None:
-        images = prepare_dataset(benchmark.data, dataset.root, dataset.download, display)
-        counts = images.counts(benchmark.data)
+    resolved_device = resolve_device(device, benchmark.recipe.world_size)
     verdicts: list[Verdict] = LocalExecutor().call(
-        "benchmarks.budget.check:check_specs",
-        display,
-        specs,
-        benchmark,
-        resolve_device(device, benchmark.recipe.world_size),
-        counts,
+        "benchmarks.budget.check:check_specs", display, specs, benchmark, resolved_device, image_counts
     )
     refused = [verdict for verdict in verdicts if not verdict.passed] or [v for v in verdicts if v.hours is None]
     if refused:

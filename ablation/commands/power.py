@@ -84,11 +84,13 @@ def _choose_spread(benchmark: "Benchmark", options: PowerOptions) -> "Spread":
 
 
 def _predict_hours(rows: "tuple[Row, ...]", benchmark: "Benchmark", options: PowerOptions) -> float:
-    from ablation.analysis.power_analysis import DatasetChoice, predict_hours
+    from ablation.analysis.power_analysis import predict_hours
+    from benchmarks.datasets.prepare import count_images
     from benchmarks.execution.progress import Display
 
     with Display() as display:
-        return predict_hours(rows, benchmark, DatasetChoice(options.data, options.download), options.device, display)
+        counts = count_images(benchmark.data, options.data, options.download, display)
+        return predict_hours(rows, benchmark, counts, options.device, display)
 
 
 def _content(

@@ -203,13 +203,9 @@ def _calibrate(benchmark: "Benchmark", options: BudgetCheckOptions) -> int:
 
 def _count_images(benchmark: "Benchmark", options: BudgetCheckOptions, report: "Report") -> tuple[int, int]:
     """Return the numbers of training and evaluation images. Those of a built-in data set need no image files."""
-    from benchmarks.datasets.cifar import cifar_image_counts
-    from benchmarks.datasets.prepare import prepare_dataset
+    from benchmarks.datasets.prepare import count_images
 
-    known = cifar_image_counts(benchmark.data) if options.data is None else None
-    if known:
-        return known
-    return prepare_dataset(benchmark.data, options.data, options.download, report).counts(benchmark.data)
+    return count_images(benchmark.data, options.data, options.download, report)
 
 
 def _show(verdict: "Verdict", printed: str, options: BudgetCheckOptions) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from arch.errors import InputError
 from benchmarks.datasets.cache import CachedDataset, open_or_decode
-from benchmarks.datasets.cifar import DEFAULT_ROOT, read_cifar
+from benchmarks.datasets.cifar import DEFAULT_ROOT, cifar_image_counts, read_cifar
 from benchmarks.datasets.digits import read_digits
 from benchmarks.datasets.folder import folder_key, is_image_folder, list_folder, read_folder
 from benchmarks.definition.benchmark import DatasetConfig
@@ -42,6 +42,17 @@ def prepare_dataset(
         return _check_shape(config, open_or_decode("digits", read_digits))
     cifar_root = root or DEFAULT_ROOT
     return _check_shape(config, open_or_decode(config.source, lambda: read_cifar(config.source, cifar_root, download)))
+
+
+def count_images(
+    config: DatasetConfig, root: Path | None, download: bool = False, report: Report = silent
+) -> tuple[int, int]:
+    """Return the numbers of training and test images. CIFAR is not read for this, as its size is known.
+
+    The arguments and errors are those of `prepare_dataset`.
+    """
+    known = cifar_image_counts(config) if root is None else None
+    return known or prepare_dataset(config, root, download, report).counts(config)
 
 
 def _is_folder(path: Path) -> bool:
