@@ -18,8 +18,8 @@ from benchmarks.definition.config_parser import read_run_config
 from benchmarks.definition.recipe import Recipe
 from benchmarks.definition.registry import BENCHMARKS
 from benchmarks.execution.progress import silent
-from benchmarks.runs.run import Run
 from benchmarks.runs import runs_per_device
+from benchmarks.runs.run import Run
 from benchmarks.sandbox.file_check import FilePolicy, check_file
 from benchmarks.sandbox.kinds import SandboxKind, is_available
 from benchmarks.sandbox.limits import SandboxLimits
