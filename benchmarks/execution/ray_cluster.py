@@ -25,7 +25,7 @@ from benchmarks.execution.signals import STOP_SIGNALS, StopRequest
 from benchmarks.execution.worker_process import STOP_SECONDS
 
 MAX_RETRIES = 20  # of a task whose node is lost; a task that fails by itself is not repeated
-POLL_SECONDS = 0.5  # between two checks for a request to stop
+STOP_POLL_SECONDS = 0.5  # between two checks for a request to stop
 
 
 class RayExecutor(Executor):
@@ -102,11 +102,17 @@ class RayExecutor(Executor):
         """See `Executor.session`."""
         import ray
 
-        task = ray.remote(_call_on_node).options(
-            num_cpus=self.cpus, num_gpus=(self.gpus or 0) / runs_per_device, max_retries=MAX_RETRIES
-        )
+        options = {
+            "num_cpus": self.cpus,
+            "num_gpus": (self.gpus or 0) / runs_per_device,
+            "max_retries": MAX_RETRIES,
+            # By default, Ray ends its process after each task with a GPU, to free the GPU's memory. Ours holds none, as
+            # a worker process does the work, and its fork server takes seconds to start.
+            "max_calls": 0,
+        }
+        remote_function = ray.remote(**options)(_call_on_node)
         with StopRequest(STOP_SIGNALS) as stop:
-            session = RaySession(stop, task)
+            session = RaySession(stop, remote_function)
             try:
                 yield session
             finally:
@@ -118,8 +124,8 @@ class RayExecutor(Executor):
 class RaySession(Session):
     """Tasks of a `RayExecutor`. Ray queues those for which it has no room yet."""
 
-    def __init__(self, stop: StopRequest, task: Any) -> None:
-        self._stop, self._task = stop, task
+    def __init__(self, stop: StopRequest, remote_function: Any) -> None:
+        self._stop, self._remote_function = stop, remote_function
         self._futures: dict[Any, Future] = {}  # by Ray's reference to the task's result
 
     @property
@@ -132,7 +138,8 @@ class RaySession(Session):
     ) -> Future:
         """See `Session.submit`. Progress stays on the node: `on_progress` is never called."""
         future = Future()
-        self._futures[self._task.options(name=function).remote(function, args, time_limit)] = future
+        reference = self._remote_function.options(name=function).remote(function, args, time_limit)
+        self._futures[reference] = future
         return future
 
     def wait(self) -> list[Future]:
@@ -140,7 +147,7 @@ class RaySession(Session):
         import ray
 
         while self._futures and not self._stop():
-            if finished := ray.wait(list(self._futures), num_returns=1, timeout=POLL_SECONDS)[0]:
+            if finished := ray.wait(list(self._futures), num_returns=1, timeout=STOP_POLL_SECONDS)[0]:
                 return [self._finish(reference) for reference in finished]
         futures = [self._finish(reference) for reference in self.cancel()]
         self._futures.clear()  # the remaining tasks did not stop in time

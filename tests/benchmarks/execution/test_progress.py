@@ -14,8 +14,8 @@ def show(*steps: Progress) -> None:
 
 @pytest.fixture
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a terminal, and without a pause between two lines."""
-    monkeypatch.setattr(progress, "PLAIN_EVERY", 0.0)
+    """No terminal, and no pause between two lines."""
+    monkeypatch.setattr(progress, "PLAIN_LINE_INTERVAL", 0.0)
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "120")
 
 
-def test_silent_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_silent_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     silent(Progress("training", 1, 2))
     assert capsys.readouterr() == ("", "")
 
@@ -44,7 +44,7 @@ def test_plain_lines_go_to_standard_error(capsys: pytest.CaptureFixture[str]) ->
 
 
 @pytest.mark.usefixtures("often")
-def test_the_time_left_follows_from_the_time_taken(
+def test_the_remaining_time_follows_from_the_elapsed_time(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     now = [0.0]
@@ -61,7 +61,7 @@ def test_the_time_left_follows_from_the_time_taken(
 
 
 @pytest.mark.usefixtures("often")
-def test_another_piece_of_work_goes_at_its_own_pace(
+def test_the_remaining_time_of_another_task_follows_from_its_own_speed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     now = [0.0]
@@ -69,7 +69,7 @@ def test_another_piece_of_work_goes_at_its_own_pace(
     display = Display()
     for moment, state in [
         (1000.0, Progress("counting", 1, 2)),
-        (2000.0, Progress("training", 50, 100)),  # goes on from a checkpoint
+        (2000.0, Progress("training", 50, 100)),  # resumes from a checkpoint
         (2010.0, Progress("training", 60, 100)),
     ]:
         now[0] = moment
@@ -86,7 +86,7 @@ def test_plain_lines_are_rare(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr() == ("", "")
 
 
-def test_what_is_said_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+def test_messages_are_printed_without_markup_or_wrapping(capsys: pytest.CaptureFixture[str]) -> None:
     line = "baseline [bold]+se[/bold] 12.5 " + "long " * 40
     with Display() as display:
         display.say(line)
@@ -112,19 +112,19 @@ def test_a_new_total_starts_a_new_bar(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 @pytest.mark.usefixtures("terminal")
-def test_the_bar_goes_when_an_error_passes(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_bar_is_removed_by_an_exception(capsys: pytest.CaptureFixture[str]) -> None:
     display = Display()
     with pytest.raises(ZeroDivisionError), display:
         raise ZeroDivisionError
     assert display._bars.live.is_started is False
 
 
-def test_a_warning_stays_and_moves_no_bar(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_warning_is_printed_without_markup(capsys: pytest.CaptureFixture[str]) -> None:
     show(Progress("row [se]", 0, 0, warning="the disk is full [again]"))
     assert capsys.readouterr() == ("", "warning: row [se]: the disk is full [again]\n")
 
 
-def test_a_warning_leaves_the_time_left_as_it_is(
+def test_a_warning_does_not_change_the_remaining_time(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], often: None
 ) -> None:
     now = [0.0]
@@ -137,21 +137,21 @@ def test_a_warning_leaves_the_time_left_as_it_is(
     assert capsys.readouterr().err.splitlines()[-1] == "training: 1/4, about 0:04:30 left"
 
 
-def test_without_a_terminal_nobody_is_asked(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_terminal_no_question_is_asked(capsys: pytest.CaptureFixture[str]) -> None:
     with Display() as display:
         assert display.ask("go on?", ("yes", "no")) is None
     assert capsys.readouterr() == ("", "")
 
 
 class Keyboard(io.StringIO):
-    """A person's answers."""
+    """Standard input of a user at a terminal."""
 
     def isatty(self) -> bool:
         return True
 
 
 @pytest.mark.usefixtures("terminal")
-def test_a_person_at_a_terminal_is_asked_until_the_answer_is_one(
+def test_a_question_is_repeated_until_the_answer_is_valid(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.stdin", Keyboard("perhaps\nno\n"))
@@ -162,6 +162,6 @@ def test_a_person_at_a_terminal_is_asked_until_the_answer_is_one(
 
 
 @pytest.mark.usefixtures("terminal")
-def test_a_terminal_whose_input_is_closed_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_closed_input_no_question_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", None)
     assert Display().ask("go on?", ("yes", "no")) is None

@@ -13,19 +13,19 @@ def send(number: int) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_that_would_kill_is_raised_and_afterwards_as_it_was(number: int) -> None:
+def test_a_deadly_signal_is_raised_and_its_handler_restored(number: int) -> None:
     with pytest.raises(Terminated), raising_terminated():
         send(number)
     assert signal.getsignal(number) is signal.SIG_DFL
 
 
-def test_an_interrupt_stays_an_interrupt() -> None:
+def test_ctrl_c_raises_keyboard_interrupt() -> None:
     with pytest.raises(KeyboardInterrupt), raising_terminated():
         send(signal.SIGINT)
 
 
-def test_a_signal_that_is_ignored_stays_ignored() -> None:
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as `nohup` starts a command
+def test_an_ignored_signal_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as under `nohup`
     try:
         with raising_terminated(), StopRequest(STOP_SIGNALS) as stop:
             send(signal.SIGHUP)
@@ -39,7 +39,7 @@ def test_a_signal_that_is_ignored_stays_ignored() -> None:
     ("number", "expected"),
     [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated), (signal.SIGHUP, Terminated)],
 )
-def test_the_first_signal_is_noted_and_the_second_raised(number: int, expected: type[BaseException]) -> None:
+def test_the_first_signal_is_recorded_and_the_second_raised(number: int, expected: type[BaseException]) -> None:
     handlers = [signal.getsignal(stop_signal) for stop_signal in STOP_SIGNALS]
     with StopRequest(STOP_SIGNALS) as stop:
         assert not stop()
@@ -53,13 +53,13 @@ def test_the_first_signal_is_noted_and_the_second_raised(number: int, expected: 
     assert [signal.getsignal(stop_signal) for stop_signal in STOP_SIGNALS] == handlers
 
 
-def test_a_request_that_was_noted_is_not_raised_at_the_end() -> None:
+def test_a_recorded_request_is_not_raised_at_the_end() -> None:
     with StopRequest([signal.SIGTERM]) as stop:
         send(signal.SIGTERM)
     assert stop()
 
 
-def test_a_thread_gets_no_request_and_no_error() -> None:
+def test_other_threads_record_no_requests() -> None:
     seen: list[bool] = []
 
     def work() -> None:
@@ -72,7 +72,7 @@ def test_a_thread_gets_no_request_and_no_error() -> None:
     assert seen == [False]
 
 
-def test_a_patient_request_notes_the_second_signal_too() -> None:
+def test_a_patient_request_records_the_second_signal_too() -> None:
     with StopRequest([signal.SIGTERM], patient=True) as stop:
         for _ in range(2):
             os.kill(os.getpid(), signal.SIGTERM)
