@@ -123,7 +123,7 @@ def test_over_the_budget_in_json(capsys: pytest.CaptureFixture[str]) -> None:
         ([str(HERE), *UNTIMED], "budget is no model file: valid are .py, .safetensors"),
         ([str(HERE / "timm_models.csv"), *UNTIMED], "timm_models.csv is no model file: valid are .py, .safetensors"),
         *(
-            (["resnet8", *UNTIMED, "--max-params", text], f"--max-params {text!r} is no number: valid are 30M, 1.5M")
+            (["resnet8", *UNTIMED, "--max-params", text], f"--max-params {text!r} is not a number, such as 30M, 1.5M")
             for text in ("3x", "", "M", "30MM", "thirty", "nan", "inf", "1e999")
         ),
         (["resnet8", *UNTIMED, "--max-params", "0"], "--max-params and --max-hours must be above 0"),
