@@ -104,6 +104,7 @@ def benchmarks_page() -> str:
 
 def _field_table(holder: type) -> str:
     comments = {match["name"]: match["comment"] or "" for match in FIELD.finditer(inspect.getsource(holder))}
+    comments |= dict(re.findall(r"^    (\w+): (.+)$", inspect.getdoc(holder) or "", re.MULTILINE))  # "Attributes:"
     rows = [
         [f"`{field.name}`", _field_default(field.default), comments.get(field.name, "")]
         for field in fields(holder)  # type: ignore[arg-type]  # every holder is a dataclass

@@ -22,12 +22,12 @@ Split = Literal["test", "val"]  # what a model is evaluated on: "test" for table
 class DatasetConfig:
     """Which images a benchmark uses, and how many. The location of the files is not part of a benchmark."""
 
-    source: Literal["digits", "cifar10", "cifar100", "folder"]
-    num_classes: Annotated[int, Ge(2)]
+    source: Literal["digits", "cifar10", "cifar100", "folder"]  # "folder": train/<class>/ and test/<class>/ in --data
+    num_classes: Annotated[int, Ge(2)]  # number of classes
     image_size: Annotated[int, Ge(4), Le(512)] = 32  # pixels on each side; images of other sizes are resized
-    in_chans: Literal[1, 3] = 3
+    in_chans: Literal[1, 3] = 3  # channels of an image: 1 for gray, 3 for color
     train_per_class: Annotated[int, Ge(1)] | None = None  # keep this many images of each class; None: all
-    test_per_class: Annotated[int, Ge(1)] | None = None
+    test_per_class: Annotated[int, Ge(1)] | None = None  # the same for test images
     val_fraction: Annotated[float, Gt(0), Lt(1)] = 0.1  # of each class's training images, held out to select models
 
     @property
@@ -40,7 +40,7 @@ class DatasetConfig:
 class Budget:
     """The limits on a model. A model that exceeds one of them is not trained."""
 
-    max_params: Annotated[int, Gt(0)] = 30_000_000
+    max_params: Annotated[int, Gt(0)] = 30_000_000  # parameters, whether trained or not
     max_hours: Annotated[float, Gt(0)] = 2.0  # training and evaluation, on one device
 
 
