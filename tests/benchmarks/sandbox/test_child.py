@@ -1,4 +1,4 @@
-"""What the child answers, asked in this process: nothing here needs a sandbox."""
+"""The answers of the child, called in this process without a sandbox."""
 
 import io
 import json
@@ -15,7 +15,7 @@ from timm.layers import set_fused_attn
 from torch import nn
 
 from benchmarks.definition.benchmark import Benchmark
-from benchmarks.sandbox.child import _answer
+from benchmarks.sandbox.child import answer
 
 NET = """
 from torch import nn
@@ -27,21 +27,21 @@ class Net(nn.Sequential):
 
 
 @pytest.fixture(autouse=True)
-def _as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A judged file leaves its module and its folder behind, and attention is changed for counting."""
+def _restore_state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Undo what a checked file leaves in this process: its module, its folder, and plain attention."""
     monkeypatch.setattr(sys, "path", [*sys.path])
     yield
     sys.modules.pop("model_file_net", None)
     set_fused_attn(True)
 
 
-def answer(path: Path, benchmark: Benchmark, **changes: Any) -> dict[str, Any]:
-    """The answer to a request, after both have been JSON."""
-    request = {"path": str(path), "name": "", "benchmark": asdict(benchmark), "device": "cpu", "counts": None}
+def ask(path: Path, benchmark: Benchmark, **changes: Any) -> dict[str, Any]:
+    """Return the answer to a request, after both have been converted to JSON and back."""
+    request = {"path": str(path), "name": "", "benchmark": asdict(benchmark), "device": "cpu", "image_counts": None}
     request = json.loads(json.dumps({**request, "allow_code": False, "profile": None, **changes}))
-    with redirect_stderr(io.StringIO()):  # a traceback, for who looks at what the child printed
-        content: dict[str, Any] = json.loads(json.dumps(_answer(request, lambda _: None)))
-    return content
+    with redirect_stderr(io.StringIO()):  # hides the traceback
+        message: dict[str, Any] = json.loads(json.dumps(answer(request, lambda _: None)))
+    return message
 
 
 def source(folder: Path, text: str) -> Path:
@@ -50,16 +50,23 @@ def source(folder: Path, text: str) -> Path:
     return path
 
 
-def test_a_file_is_judged(tmp_path: Path, tiny: Benchmark) -> None:
-    verdict = answer(source(tmp_path, NET), tiny)["verdict"]
+def test_file_is_checked(tmp_path: Path, tiny: Benchmark) -> None:
+    verdict = ask(source(tmp_path, NET), tiny)["verdict"]
     assert (verdict["model"], verdict["benchmark"]) == ("net.py:Net (file)", "tiny")
     assert verdict["cost"]["params"] == 90
     assert (verdict["problems"], verdict["unjudged"], verdict["throughput"]) == ([], "", None)
 
 
-def test_a_name_in_a_file_is_judged(tmp_path: Path, tiny: Benchmark) -> None:
+def test_name_selects_a_model_in_the_file(tmp_path: Path, tiny: Benchmark) -> None:
     path = source(tmp_path, NET + "\ndef build(): return Net(10, 1)\n")
-    assert answer(path, tiny, name="build")["verdict"]["model"] == "net.py:build (file)"
+    assert ask(path, tiny, name="build")["verdict"]["model"] == "net.py:build (file)"
+
+
+def test_wrong_output_shape_is_reported(tmp_path: Path, tiny: Benchmark) -> None:
+    path = source(tmp_path, NET + "\ndef build(): return Net(7, 1)\n")
+    verdict = ask(path, tiny, name="build")["verdict"]
+    assert "(1, 7)" in verdict["unjudged"]
+    assert "(1, 10)" in verdict["unjudged"]
 
 
 @pytest.mark.parametrize(
@@ -76,33 +83,47 @@ def test_a_name_in_a_file_is_judged(tmp_path: Path, tiny: Benchmark) -> None:
         (NET.replace("Linear(4", "Linear(5"), "RuntimeError: "),
     ],
 )
-def test_a_file_that_fails_says_how(content: str, expected: str, tmp_path: Path, tiny: Benchmark) -> None:
-    message = answer(source(tmp_path, content), tiny)
+def test_error_of_the_file_is_reported_in_one_line(
+    content: str, expected: str, tmp_path: Path, tiny: Benchmark
+) -> None:
+    message = ask(source(tmp_path, content), tiny)
     assert list(message) == ["failed"]
     assert message["failed"].startswith(expected)
     assert "\n" not in message["failed"]
 
 
-def test_a_name_that_a_file_does_not_have_is_bad_input(tmp_path: Path, tiny: Benchmark) -> None:
-    assert answer(source(tmp_path, NET), tiny, name="Nett") == {
-        "input error": "unknown name 'Nett' in net.py: did you mean 'Net'? valid: Net"
-    }
-
-
-def test_a_file_that_is_not_safe_is_refused(tmp_path: Path, tiny: Benchmark) -> None:
-    torch.save(nn.Linear(4, 4), tmp_path / "net.pt")
-    message = answer(tmp_path / "net.pt", tiny)
-    assert list(message) == ["refused"]
-    assert "--allow-code opens it" in message["refused"]
-
-
 @pytest.mark.parametrize(
-    ("counts", "unjudged"), [(None, ""), ([80, 50], "weights alone do not say what is computed with them")]
+    "content",
+    [
+        "raise MemoryError",
+        "bytes(2**55)",
+        "import torch\ndef build(): return torch.nn.Linear(10**7, 10**7, device='cpu')",
+        "import numpy\nnumpy.zeros((10**7, 10**7))",
+    ],
+    ids=["error", "bytes", "torch", "numpy"],
 )
+def test_file_without_memory_is_reported(content: str, tmp_path: Path, tiny: Benchmark) -> None:
+    assert list(ask(source(tmp_path, content), tiny)) == ["out of memory"]
+
+
+def test_unknown_name_is_invalid_input(tmp_path: Path, tiny: Benchmark) -> None:
+    message = ask(source(tmp_path, NET), tiny, name="Nett")
+    assert list(message) == ["input error"]
+    assert "unknown name 'Nett' in net.py: did you mean 'Net'?" in message["input error"]
+
+
+def test_unsafe_file_is_refused(tmp_path: Path, tiny: Benchmark) -> None:
+    torch.save(nn.Linear(4, 4), tmp_path / "net.pt")
+    message = ask(tmp_path / "net.pt", tiny)
+    assert list(message) == ["refused"]
+    assert "--allow-code" in message["refused"]
+
+
+@pytest.mark.parametrize(("image_counts", "is_timed"), [(None, False), ([80, 50], True)])
 def test_weights_are_counted_but_not_timed(
-    counts: list[int] | None, unjudged: str, tmp_path: Path, tiny: Benchmark
+    image_counts: list[int] | None, is_timed: bool, tmp_path: Path, tiny: Benchmark
 ) -> None:
     torch.save(nn.Linear(4, 4).state_dict(), tmp_path / "net.pt")
-    verdict = answer(tmp_path / "net.pt", tiny, counts=counts)["verdict"]
+    verdict = ask(tmp_path / "net.pt", tiny, image_counts=image_counts)["verdict"]
     assert verdict["cost"]["params"] == 20
-    assert verdict["unjudged"] == unjudged
+    assert ("weights alone" in verdict["unjudged"]) is is_timed

@@ -1,6 +1,7 @@
-"""What this process believes of a child's answer."""
+"""Which requests the sandbox receives, and which answers are accepted."""
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -9,12 +10,17 @@ from typing import Any
 import pytest
 
 from arch.errors import InputError
+from benchmarks.budget.request import CheckRequest
 from benchmarks.budget.verdict import ModelCost, PredictedHours, Speed, StageCost, Throughput, Verdict
 from benchmarks.definition.benchmark import Benchmark, Budget
 from benchmarks.execution.progress import Progress, silent
 from benchmarks.sandbox import sandbox
-from benchmarks.sandbox.file_check import FileRefused, check_file
-from benchmarks.sandbox.sandbox import FileCheckFailed, SandboxAnswer, SandboxKind, SandboxLimits
+from benchmarks.sandbox.errors import FileCheckFailed, FileRefused
+from benchmarks.sandbox.file_check import FilePolicy, check_file, is_regular_file
+from benchmarks.sandbox.kinds import SandboxKind, describe_sandbox
+from benchmarks.sandbox.limits import SandboxLimits
+from benchmarks.sandbox.messages import SandboxAnswer
+from benchmarks.sandbox.start import Confinement
 
 LIMITS = SandboxLimits(60, 2**30, 8)
 COST = ModelCost(
@@ -39,27 +45,25 @@ VERDICT = Verdict(
     notes=("first",),
 )
 
-Answers = Callable[..., list[dict[str, Any]]]
+AnswerWith = Callable[..., list[dict[str, Any]]]
 
 
 @pytest.fixture
-def answers(monkeypatch: pytest.MonkeyPatch) -> Answers:
-    """Lets the sandbox answer so; returns where the requests will stand."""
+def answer_with(monkeypatch: pytest.MonkeyPatch) -> AnswerWith:
+    """Return a function that sets the answer of the sandbox, and returns the list of future requests."""
 
-    def answer_with(message: dict[str, Any], printed: str = "") -> list[dict[str, Any]]:
+    def set_answer(message: dict[str, Any], printed: str = "") -> list[dict[str, Any]]:
         requests: list[dict[str, Any]] = []
 
-        def judge(
-            request: dict[str, Any], path: Path, limits: SandboxLimits, kind: SandboxKind, progress: Any
-        ) -> SandboxAnswer:
+        def run_in_sandbox(request: dict[str, Any], confinement: Confinement, progress: Any) -> SandboxAnswer:
             requests.append(json.loads(json.dumps(request)))
             progress({"task": "counting", "done": 1, "total": 2, "note": "net.py"})
             return SandboxAnswer(json.loads(json.dumps(message)), printed)
 
-        monkeypatch.setattr(sandbox, "judge", judge)
+        monkeypatch.setattr(sandbox, "run_in_sandbox", run_in_sandbox)
         return requests
 
-    return answer_with
+    return set_answer
 
 
 @pytest.fixture
@@ -69,40 +73,40 @@ def net(tmp_path: Path) -> Path:
     return path
 
 
-def checked(
-    text: str | Path,
+def check(
+    file: str | Path,
     benchmark: Benchmark,
     kind: SandboxKind = "bubblewrap",
     trust: bool = False,
     allow_code: bool = False,
 ) -> tuple[Verdict, str]:
-    return check_file(
-        str(text), benchmark, "cpu", (80, 50), silent, LIMITS, trust=trust, allow_code=allow_code, kind=kind
-    )
+    request = CheckRequest(str(file), benchmark, "cpu", (80, 50))
+    return check_file(request, FilePolicy(LIMITS, trust, allow_code, kind), silent)
 
 
-def test_a_verdict_comes_back_as_it_was_with_what_held_the_file(net: Path, tiny: Benchmark, answers: Answers) -> None:
-    answers({"verdict": asdict(VERDICT)}, "hello")
-    verdict, printed = checked(net, tiny)
-    assert verdict == replace(VERDICT, sandbox=sandbox.words("bubblewrap", LIMITS))
+def test_verdict_is_returned_with_the_sandbox(net: Path, tiny: Benchmark, answer_with: AnswerWith) -> None:
+    answer_with({"verdict": asdict(VERDICT)}, "hello")
+    verdict, printed = check(net, tiny)
+    assert verdict == replace(VERDICT, sandbox=describe_sandbox("bubblewrap", LIMITS))
     assert printed == "hello"
 
 
-def test_a_file_is_asked_for_by_its_full_path(
-    net: Path, tiny: Benchmark, answers: Answers, monkeypatch: pytest.MonkeyPatch
+def test_request_contains_the_absolute_path(
+    net: Path, tiny: Benchmark, answer_with: AnswerWith, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    requests = answers({"verdict": asdict(VERDICT)})
+    requests = answer_with({"verdict": asdict(VERDICT)})
     monkeypatch.chdir(net.parent)
-    checked("net.py:Net", tiny, allow_code=True)
-    assert (requests[0]["path"], requests[0]["name"]) == (str(net.resolve()), "Net")
-    assert (requests[0]["device"], requests[0]["counts"], requests[0]["allow_code"]) == ("cpu", [80, 50], True)
-    assert requests[0]["benchmark"]["name"] == "tiny"
+    check("net.py:Net", tiny, allow_code=True)
+    (request,) = requests
+    assert (request["path"], request["name"]) == (str(net.resolve()), "Net")
+    assert (request["device"], request["image_counts"], request["allow_code"]) == ("cpu", [80, 50], True)
+    assert request["benchmark"]["name"] == "tiny"
 
 
-def test_progress_is_passed_on(net: Path, tiny: Benchmark, answers: Answers) -> None:
-    answers({"verdict": asdict(VERDICT)})
+def test_progress_is_passed_on(net: Path, tiny: Benchmark, answer_with: AnswerWith) -> None:
+    answer_with({"verdict": asdict(VERDICT)})
     reports: list[Progress] = []
-    check_file(str(net), tiny, "cpu", None, reports.append, LIMITS, kind="bubblewrap")
+    check_file(CheckRequest(str(net), tiny, "cpu"), FilePolicy(LIMITS, kind="bubblewrap"), reports.append)
     assert reports == [Progress("counting", 1, 2, "net.py")]
 
 
@@ -112,20 +116,25 @@ def test_progress_is_passed_on(net: Path, tiny: Benchmark, answers: Answers) -> 
         ({"input error": "no such name"}, InputError, r"^no such name$"),
         ({"refused": "a program"}, FileRefused, r"^a program$"),
         ({"failed": "RuntimeError: not today"}, FileCheckFailed, r"^RuntimeError: not today$"),
-        ({"something": "else"}, FileCheckFailed, r"^it gave no verdict$"),
+        (
+            {"out of memory": "MemoryError"},
+            FileCheckFailed,
+            r"out of memory.* 1\.0 GiB \(--memory-limit\).*MemoryError",
+        ),
+        ({"something": "else"}, FileCheckFailed, "no verdict"),
     ],
 )
-def test_what_the_child_could_not_raise_here_is_raised(
+def test_error_of_the_child_is_raised(
     message: dict[str, Any],
     error: type[Exception],
     expected: str,
     net: Path,
     tiny: Benchmark,
-    answers: Answers,
+    answer_with: AnswerWith,
 ) -> None:
-    answers(message)
+    answer_with(message)
     with pytest.raises(error, match=expected):
-        checked(net, tiny)
+        check(net, tiny)
 
 
 @pytest.mark.parametrize(
@@ -148,38 +157,51 @@ def test_what_the_child_could_not_raise_here_is_raised(
     ],
     ids=lambda forged: str(forged)[:20],
 )
-def test_what_is_no_verdict_is_not_believed(forged: Any, net: Path, tiny: Benchmark, answers: Answers) -> None:
-    answers({"verdict": forged})
-    with pytest.raises(FileCheckFailed, match=r"^its answer is not a verdict$"):
-        checked(net, tiny)
+def test_invalid_verdict_is_rejected(forged: Any, net: Path, tiny: Benchmark, answer_with: AnswerWith) -> None:
+    answer_with({"verdict": forged})
+    with pytest.raises(FileCheckFailed, match="not a valid verdict"):
+        check(net, tiny)
 
 
 @pytest.mark.parametrize("name", ["net.py", "net.pt"])
-def test_without_a_sandbox_no_code_is_run(name: str, tmp_path: Path, tiny: Benchmark, answers: Answers) -> None:
-    requests = answers({"verdict": asdict(VERDICT)})
+def test_code_is_refused_without_a_sandbox(name: str, tmp_path: Path, tiny: Benchmark, answer_with: AnswerWith) -> None:
+    requests = answer_with({"verdict": asdict(VERDICT)})
     (tmp_path / name).touch()
-    with pytest.raises(FileRefused, match="no sandbox works here"):
-        checked(tmp_path / name, tiny, "none", allow_code=True)
+    with pytest.raises(FileRefused, match=r"no sandbox works here.*--trust"):
+        check(tmp_path / name, tiny, "none", allow_code=True)
     assert requests == []
 
 
 @pytest.mark.parametrize(
     ("name", "options"), [("net.py", {"trust": True}), ("net.pt", {}), ("net.pt", {"trust": True, "allow_code": True})]
 )
-def test_without_a_sandbox_what_runs_no_code_or_is_trusted_is_judged(
-    name: str, options: dict[str, bool], tmp_path: Path, tiny: Benchmark, answers: Answers
+def test_data_and_trusted_code_are_checked_without_a_sandbox(
+    name: str, options: dict[str, bool], tmp_path: Path, tiny: Benchmark, answer_with: AnswerWith
 ) -> None:
-    requests = answers({"verdict": asdict(VERDICT)})
+    requests = answer_with({"verdict": asdict(VERDICT)})
     (tmp_path / name).touch()
-    verdict, _ = checked(tmp_path / name, tiny, "none", **options)
-    assert verdict.sandbox.startswith("none: its code could do what you can")
+    verdict, _ = check(tmp_path / name, tiny, "none", **options)
+    assert verdict.sandbox.startswith("none: the code of the file has all your permissions")
     assert len(requests) == 1
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"), [("missing.py:Net", r"^there is no file .*missing\.py$"), ("folder.py", "is not a file$")]
+    ("name", "expected"), [("missing.py:Net", r"there is no file .*missing\.py"), ("folder.py", "is not a file")]
 )
-def test_what_is_no_file_is_bad_input(name: str, expected: str, tmp_path: Path, tiny: Benchmark) -> None:
+def test_path_without_a_file_is_invalid(name: str, expected: str, tmp_path: Path, tiny: Benchmark) -> None:
     (tmp_path / "folder.py").mkdir()
     with pytest.raises(InputError, match=expected):
-        checked(tmp_path / name, tiny)
+        check(tmp_path / name, tiny)
+
+
+def test_only_regular_files_can_be_read(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    (tmp_path / "loose").symlink_to(tmp_path / "missing")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    assert is_regular_file(tmp_path / "file")
+    assert is_regular_file(tmp_path / "link")
+    others = ("pipe", "loose", "loop", "missing", ".", "x" * 300)
+    assert not any(is_regular_file(tmp_path / name) for name in others)
+    assert not is_regular_file(Path(os.devnull))

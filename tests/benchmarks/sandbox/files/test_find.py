@@ -1,4 +1,4 @@
-"""Every kind of model file, opened as the sandboxed child opens it."""
+"""Model files of each format, opened in this process."""
 
 from pathlib import Path
 
@@ -12,16 +12,18 @@ from torch import nn
 from arch.errors import InputError
 from arch.models import build
 from arch.spec import parse
-from benchmarks.budget.check import check, judge_cost
+from benchmarks.budget.check import check
 from benchmarks.budget.cost import measure_cost
+from benchmarks.budget.counting import cost_verdict
+from benchmarks.budget.request import CheckRequest
 from benchmarks.budget.verdict import Verdict
-from benchmarks.definition.benchmark import BENCHMARKS, Benchmark
-from benchmarks.execution.progress import silent
+from benchmarks.definition.benchmark import Benchmark
+from benchmarks.definition.registry import BENCHMARKS
+from benchmarks.sandbox.errors import FileRefused
 from benchmarks.sandbox.files.archive import content_of
 from benchmarks.sandbox.files.find import CountedFile, find_file
 from benchmarks.sandbox.files.onnx_graph import read_onnx
-from benchmarks.sandbox.files.refused import FileRefused
-from benchmarks.training.checkpoint import write_tensors
+from benchmarks.training.tensor_file import write_tensors
 
 DIGITS = BENCHMARKS["digits"]
 
@@ -37,16 +39,16 @@ PARAMS = 8 * 9 + 8 + 16 + 512 * 10 + 10
 MACS = 64 * 8 * 9 + 512 * 10
 
 
-def judged(path: Path, allow_code: bool = False, benchmark: Benchmark = DIGITS) -> Verdict:
-    found = find_file(path, "", benchmark, allow_code)
-    if isinstance(found, CountedFile):
-        return judge_cost(found.description, found.cost, benchmark, "cpu")
-    return check(found.description, found.builder, benchmark, "cpu", None, silent)
+def verdict_on(path: Path, allow_code: bool = False, benchmark: Benchmark = DIGITS) -> Verdict:
+    file = find_file(path, "", benchmark, allow_code)
+    if isinstance(file, CountedFile):
+        return cost_verdict(file.description, file.cost, benchmark, "cpu")
+    return check(CheckRequest(file.description, benchmark, "cpu"), file.builder)
 
 
 def test_weights_of_torch_save_are_counted(tmp_path: Path) -> None:
     torch.save(Net().state_dict(), tmp_path / "net.pth")
-    verdict = judged(tmp_path / "net.pth")
+    verdict = verdict_on(tmp_path / "net.pth")
     assert verdict.model == "net.pth (weights)"
     assert verdict.cost.params == PARAMS  # without the norm's statistics
     assert verdict.cost.macs is None
@@ -54,84 +56,84 @@ def test_weights_of_torch_save_are_counted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("key", ["state_dict", "model", "state_dict_ema"])
-def test_weights_inside_a_checkpoint_are_found(key: str, tmp_path: Path) -> None:
+def test_weights_in_a_checkpoint_are_counted(key: str, tmp_path: Path) -> None:
     torch.save({key: Net().state_dict(), "epoch": 3, "optimizer": {"lr": torch.ones(1000)}}, tmp_path / "net.pt")
-    assert judged(tmp_path / "net.pt").cost.params == PARAMS
+    assert verdict_on(tmp_path / "net.pt").cost.params == PARAMS
 
 
 def test_shared_weights_count_once(tmp_path: Path) -> None:
     tied = nn.Parameter(torch.zeros(10, 10))
     torch.save({"encoder": tied, "decoder": tied}, tmp_path / "net.pt")
-    assert judged(tmp_path / "net.pt").cost.params == 100
+    assert verdict_on(tmp_path / "net.pt").cost.params == 100
 
 
-def test_weights_without_tensors_are_bad_input(tmp_path: Path) -> None:
+def test_file_without_tensors_is_invalid(tmp_path: Path) -> None:
     torch.save({"epoch": 3}, tmp_path / "net.pt")
-    with pytest.raises(InputError, match=r"net.pt holds no tensors by name"):
-        judged(tmp_path / "net.pt")
+    with pytest.raises(InputError, match=r"net\.pt contains no named tensors"):
+        verdict_on(tmp_path / "net.pt")
 
 
 def test_safetensors_are_counted(tmp_path: Path) -> None:
     save_file(Net().state_dict(), tmp_path / "net.safetensors")
-    assert judged(tmp_path / "net.safetensors").cost.params == PARAMS
+    assert verdict_on(tmp_path / "net.safetensors").cost.params == PARAMS
 
 
-def test_weights_that_name_their_spec_are_judged_as_that_model(tmp_path: Path) -> None:
+def test_weights_with_a_spec_are_checked_as_that_model(tmp_path: Path) -> None:
     model = build(parse("resnet8+se").variant(), 10, 1)
     write_tensors(tmp_path / "run.safetensors", model.state_dict(), {"spec": "baseline+se"})
-    verdict = judged(tmp_path / "run.safetensors")
+    verdict = verdict_on(tmp_path / "run.safetensors")
     assert verdict.model == "run.safetensors (weights of baseline+se)"
-    assert verdict.cost == measure_cost(model, (1, 8, 8), 64)
+    assert verdict.cost == measure_cost(model, (1, 8, 8), DIGITS.recipe.batch_size)
 
 
-def test_weights_that_name_another_spec_are_bad_input(tmp_path: Path) -> None:
+def test_weights_of_another_spec_are_invalid(tmp_path: Path) -> None:
     model = build(parse("resnet8").variant(), 10, 1)
     write_tensors(tmp_path / "run.safetensors", model.state_dict(), {"spec": "baseline+se"})
-    with pytest.raises(InputError, match="says that it holds baseline\\+se, but its tensors are others"):
-        judged(tmp_path / "run.safetensors")
+    with pytest.raises(InputError, match=r"names the spec baseline\+se, but its tensors"):
+        verdict_on(tmp_path / "run.safetensors")
 
 
-def test_a_file_of_another_kind_is_bad_input(tmp_path: Path) -> None:
+def test_file_with_the_wrong_suffix_is_invalid(tmp_path: Path) -> None:
     torch.save(Net().state_dict(), tmp_path / "net.safetensors")
     with pytest.raises(InputError, match="is not a safetensors file"):
-        judged(tmp_path / "net.safetensors")
+        verdict_on(tmp_path / "net.safetensors")
     (tmp_path / "net.pt").write_text("no model")
     with pytest.raises((InputError, FileRefused)):
-        judged(tmp_path / "net.pt")
+        verdict_on(tmp_path / "net.pt")
 
 
-def test_a_whole_module_is_opened_where_code_is_allowed(tmp_path: Path) -> None:
+def test_pickled_module_needs_allow_code(tmp_path: Path) -> None:
     torch.save(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), tmp_path / "net.pt")
     with pytest.raises(FileRefused, match="--allow-code"):
-        judged(tmp_path / "net.pt")
-    verdict = judged(tmp_path / "net.pt", allow_code=True)
+        verdict_on(tmp_path / "net.pt")
+    verdict = verdict_on(tmp_path / "net.pt", allow_code=True)
     assert (verdict.model, verdict.cost.params, verdict.cost.macs) == ("net.pt (pickled Sequential)", 650, 640)
 
 
-def test_torchscript_is_opened_where_code_is_allowed(tmp_path: Path) -> None:
+def test_torchscript_needs_allow_code(tmp_path: Path) -> None:
     torch.jit.save(torch.jit.script(Net()), tmp_path / "net.pt")
     assert content_of(tmp_path / "net.pt") == "torchscript"
-    with pytest.raises(FileRefused, match="TorchScript program"):
-        judged(tmp_path / "net.pt")
-    verdict = judged(tmp_path / "net.pt", allow_code=True)
+    with pytest.raises(FileRefused, match="TorchScript"):
+        verdict_on(tmp_path / "net.pt")
+    verdict = verdict_on(tmp_path / "net.pt", allow_code=True)
     assert verdict.model == "net.pt (TorchScript)"
     assert (verdict.cost.params, verdict.cost.macs_torch) == (PARAMS, MACS)
 
 
-def test_an_exported_program_is_opened_where_code_is_allowed(tmp_path: Path) -> None:
+def test_exported_program_needs_allow_code(tmp_path: Path) -> None:
     program = torch.export.export(Net().eval(), (torch.zeros(1, 1, 8, 8),))
     torch.export.save(program, tmp_path / "net.pt2")
     assert content_of(tmp_path / "net.pt2") == "export"
     with pytest.raises(FileRefused, match="exported program"):
-        judged(tmp_path / "net.pt2")
-    verdict = judged(tmp_path / "net.pt2", allow_code=True)
+        verdict_on(tmp_path / "net.pt2")
+    verdict = verdict_on(tmp_path / "net.pt2", allow_code=True)
     assert verdict.model == "net.pt2 (exported program)"
     assert (verdict.cost.params, verdict.cost.macs_torch) == (PARAMS, MACS)
-    assert verdict.unjudged.startswith("it cannot be trained")
+    assert "cannot be trained" in verdict.unjudged
 
 
-def graph(folder: Path, size: int = 8, batch: str | int = "batch") -> Path:
-    """Net as an ONNX graph."""
+def write_graph(folder: Path, size: int = 8, batch: str | int = "batch") -> Path:
+    """Write Net as an ONNX graph, and return its path."""
     state = {name: tensor.numpy() for name, tensor in Net().state_dict().items()}
     weights = [onnx.numpy_helper.from_array(array, name) for name, array in state.items() if "batches" not in name]
     norm = ["c", "1.weight", "1.bias", "1.running_mean", "1.running_var"]
@@ -150,25 +152,25 @@ def graph(folder: Path, size: int = 8, batch: str | int = "batch") -> Path:
 
 
 @pytest.mark.parametrize("batch", ["batch", 1, 7])
-def test_an_onnx_graph_is_counted(batch: str | int, tmp_path: Path) -> None:
-    cost = read_onnx(graph(tmp_path, batch=batch), (1, 8, 8))
+def test_onnx_graph_is_counted(batch: str | int, tmp_path: Path) -> None:
+    cost = read_onnx(write_graph(tmp_path, batch=batch), (1, 8, 8))
     assert (cost.params, cost.macs, cost.output_shape) == (PARAMS, MACS, (1, 10))
-    assert judged(tmp_path / "net.onnx").passed
+    assert verdict_on(tmp_path / "net.onnx").passed
 
 
-def test_an_onnx_graph_of_other_images_is_bad_input(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"net.onnx takes images of \(1, 16, 16\), the benchmark has \(1, 8, 8\)"):
-        read_onnx(graph(tmp_path, size=16), (1, 8, 8))
+def test_onnx_graph_for_other_images_is_invalid(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"net\.onnx .*\(1, 16, 16\).*\(1, 8, 8\)"):
+        read_onnx(write_graph(tmp_path, size=16), (1, 8, 8))
 
 
-def test_onnx_weights_in_another_file_are_not_read(tmp_path: Path) -> None:
-    model = onnx.load(graph(tmp_path))
+def test_external_onnx_weights_are_not_read(tmp_path: Path) -> None:
+    model = onnx.load(write_graph(tmp_path))
     onnx.save(model, tmp_path / "far.onnx", save_as_external_data=True, location="far.bin", size_threshold=0)
     (tmp_path / "far.bin").unlink()
     assert read_onnx(tmp_path / "far.onnx", (1, 8, 8)).params == PARAMS
 
 
-def test_what_is_no_onnx_graph_is_bad_input(tmp_path: Path) -> None:
+def test_file_without_an_onnx_graph_is_invalid(tmp_path: Path) -> None:
     (tmp_path / "net.onnx").write_bytes(b"no graph")
-    with pytest.raises(InputError, match=r"net.onnx is not an ONNX file"):
+    with pytest.raises(InputError, match=r"net\.onnx is not an ONNX file"):
         read_onnx(tmp_path / "net.onnx", (1, 8, 8))
