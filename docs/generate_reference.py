@@ -46,8 +46,8 @@ def bases_page() -> str:
     return "\n\n".join(
         [
             "# Bases and named plans",
-            "A spec starts with a base. Every base has a small-image stem and is registered with timm under the name in "
-            "the second column. `timm/NAME` and `timm/NAME/PIXELS` name the models of timm itself.",
+            "A spec starts with a base. Every base has a small-image stem and is registered with timm under the name "
+            "in the second column. `timm/NAME` and `timm/NAME/PIXELS` name the models of timm itself.",
             table(("base", "timm name", "reference"), rows),
             "## Named plans",
             "In a spec, the name of a plan stands for its base and all of its steps.",

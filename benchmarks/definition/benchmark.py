@@ -22,7 +22,7 @@ Split = Literal["test", "val"]  # what a model is evaluated on: "test" for table
 class DatasetConfig:
     """Which images a benchmark uses, and how many. The location of the files is not part of a benchmark."""
 
-    source: Literal["digits", "cifar10", "cifar100", "folder"]  # "folder": train/<class>/ and test/<class>/ in --data
+    source: Literal["digits", "cifar10", "cifar100", "folder"]  # digits, cifar10, cifar100 or folder (see --data)
     num_classes: Annotated[int, Ge(2)]  # number of classes
     image_size: Annotated[int, Ge(4), Le(512)] = 32  # pixels on each side; images of other sizes are resized
     in_chans: Literal[1, 3] = 3  # channels of an image: 1 for gray, 3 for color
