@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ablation.plans.plan import Plan, parse_plan
 from ablation.plans.pretrained import with_pretrained
-from ablation.plans.row import Row, runs_of
+from ablation.plans.row import Row
 from arch.errors import InputError
 from arch.variant import Variant
 from benchmarks.definition.benchmark import Benchmark
@@ -66,7 +66,11 @@ class RecordedPlan:
 
     @cached_property
     def _runs_by_key(self) -> dict[str, list[RunRecord]]:
-        return {row.key: list(runs_of(row, self.records).values()) for row in self.rows}
+        by_seed: dict[str, dict[int, RunRecord]] = {row.key: {} for row in self.rows}
+        for record in self.records:
+            if record.key in by_seed:
+                by_seed[record.key][record.seed] = record
+        return {key: [runs[seed] for seed in sorted(runs)] for key, runs in by_seed.items()}
 
 
 @dataclass(frozen=True)

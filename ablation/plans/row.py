@@ -2,12 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from benchmarks.definition.overrides import RunConfig, TrainingOverrides
-
-if TYPE_CHECKING:
-    from benchmarks.records.store import RunRecord
 
 # a step toward the proposal; a row in place of another one, or a control beside it; the full proposal without one step
 RowKind = Literal["step", "alternative", "without"]
@@ -62,18 +59,3 @@ def with_teachers(rows: Sequence[Row]) -> list[Row]:
         all_rows += [other for other in teachers if all(other.key != known.key for known in (*all_rows, *rows))]
         all_rows.append(row)
     return all_rows
-
-
-def runs_of(row: Row, records: Sequence["RunRecord"], seeds: int | None = None) -> dict[int, "RunRecord"]:
-    """Return the records of a row by seed, in ascending order.
-
-    Args:
-        row: The row.
-        records: Records of any rows.
-        seeds: Only include seeds 0 to `seeds - 1`; None includes all.
-    """
-    key = row.key
-    by_seed = {
-        record.seed: record for record in records if record.key == key and (seeds is None or record.seed < seeds)
-    }
-    return dict(sorted(by_seed.items()))

@@ -116,7 +116,7 @@ def _layouts(context: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def _with_findings(context: dict[str, Any], sentences: Sequence[str], count: int) -> dict[str, Any]:
     """Return the context with `count` findings; the last one, which is about all rows, is always kept."""
     omitted = len(sentences) - count
-    note = f"{omitted} findings are omitted for lack of space; they are in the .json file of this report."
+    note = f"{omitted} finding{'s' * (omitted > 1)} omitted for lack of space; see the .json file of this report."
     return {
         **context,
         "findings": [*sentences[: count - 1], sentences[-1]],

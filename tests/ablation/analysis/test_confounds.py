@@ -12,6 +12,7 @@ from ablation.analysis.records import RecordedPlan
 from arch.bases import BASES
 from arch.describe import describe
 from arch.models import build
+from arch.net import ResidualNet
 from arch.spec import parse
 from arch.variant import Variant
 from benchmarks.records.store import RunRecord
@@ -21,7 +22,7 @@ RecordSizes = Callable[..., RecordedPlan]
 
 
 @cache
-def build_on_meta(spec: str) -> nn.Module:
+def build_on_meta(spec: str) -> ResidualNet:
     variant = parse(spec).variant()
     assert isinstance(variant, Variant)
     with torch.device("meta"):

@@ -1,104 +1,109 @@
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from ablation.analysis.records import RecordedPlan
 from ablation.analysis.table import make_table
-from ablation.plans.plan import path, read_plan
-from ablation.plans.row import Row
-from ablation.report.context import MOST_ROWS, chosen, page_data
+from ablation.report.context import MAX_ROWS, printed_rows, report_context
 from ablation.report.findings import findings
-from benchmarks.definition.benchmark import BENCHMARKS
 from benchmarks.records.store import FailedRun, RunRecord
 
 Make = Callable[..., RunRecord]
-DIGITS = BENCHMARKS["digits"]
-MANY = path("baseline+drop_path=0.5" + "".join(f"~drop_path=0.{place}" for place in range(101, 129)), DIGITS)
+MakeRecorded = Callable[..., RecordedPlan]
+PLAN = "baseline+se"
+THIRTY_ROWS = "baseline+drop_path=0.5" + "".join(f"~drop_path=0.{number}" for number in range(101, 129))
 
 
-def results_of(rows: Sequence[Row], make: Make, seeds: int = 2) -> list[RunRecord]:
-    return [
-        make(key=row.key, spec=row.spec, seed=seed, top1=50.0 - 0.25 * place + seed / 2)
-        for place, row in enumerate(rows)
-        for seed in range(seeds)
-    ]
+@pytest.fixture(scope="module")
+def record_all(make_record: Make, make_recorded: MakeRecorded) -> MakeRecorded:
+    """Build a recorded plan with two seeds per row, whose accuracy falls from row to row."""
+
+    def record(plan: str, **fields: Any) -> RecordedPlan:
+        recorded = make_recorded(plan)
+        records = [
+            make_record(key=row.key, spec=row.spec, seed=seed, top1=50.0 - 0.25 * index + seed / 2, **fields)
+            for index, row in enumerate(recorded.rows)
+            for seed in range(2)
+        ]
+        return replace(recorded, records=records)
+
+    return record
 
 
-def page_of(rows: Sequence[Row], results: Sequence[RunRecord], failures: Sequence[FailedRun] = ()) -> dict[str, Any]:
-    table = make_table(rows, results, DIGITS, failures=failures)
-    return page_data(table, rows, results, DIGITS, findings(rows, table, results, "unpaired"))
+def context_of(recorded: RecordedPlan) -> dict[str, Any]:
+    table = make_table(recorded)
+    return report_context(recorded, table, findings(recorded, table))
 
 
-def test_the_table_has_the_change_and_its_interval_in_columns_of_their_own(make_result: Make) -> None:
-    rows = path("baseline+se", DIGITS)
-    page = page_of(rows, results_of(rows, make_result))
-    lines = [dict(zip(page["columns"], line, strict=True)) for line in page["rows"]]
+def test_change_and_interval_are_separate_columns(record_all: MakeRecorded) -> None:
+    context = context_of(record_all(PLAN))
+    lines = [dict(zip(context["columns"], line, strict=True)) for line in context["rows"]]
     assert lines[0]["change"] == ""
     assert lines[1]["change"] == "\u22120.25"
-    assert lines[1]["95% interval"].startswith("[\u2212")
+    assert lines[1]["95% CI"].startswith("[\u2212")
     assert lines[1]["step"] == "+se"
     assert "Δ first" not in lines[1]
-    assert len(page["align"]) == len(page["columns"])
+    assert len(context["align"]) == len(context["columns"])
+    assert context["columns"][context["verdict_column"]] == "verdict"
 
 
-def test_the_best_row_stands_on_top_with_spread_and_cost(make_result: Make) -> None:
-    rows = path("baseline+se", DIGITS)
-    page = page_of(rows, results_of(rows, make_result))
-    assert page["best_of"] == "highest mean top-1: baseline (resnet8), n = 2"
-    assert page["best"] == [
-        ("50.25 ± 0.35 %", "top-1"),
-        ("95.00 ± 0.00 %", "top-5"),
-        ("77,754", "params"),
-        ("1.5 MFLOPs", "an image = 774.5 kMACs"),
-        ("1,000 img/s", "in training"),
-        ("1.2 min", "training and evaluation"),
+def test_best_row_with_its_cost(record_all: MakeRecorded) -> None:
+    context = context_of(record_all(PLAN))
+    assert context["best_title"] == "Highest mean top-1: baseline (resnet8), n = 2"
+    assert [number for number, _ in context["best"]] == [
+        "50.25 ± 0.35 %",
+        "95.00 ± 0.00 %",
+        "77,754",
+        "1.5 MFLOPs",
+        "1,000 img/s",
+        "1.2 min",
     ]
+    assert "774.5 kMACs" in context["best"][3][1]
 
 
-def test_of_many_rows_first_last_and_best_are_kept_and_the_others_named(make_result: Make) -> None:
-    results = results_of(MANY, make_result)
-    best = MANY[17]
-    results = [replace(r, top1=80.0) if r.key == best.key else r for r in results]
-    frame = make_table(MANY, results, DIGITS).frame
-    places = chosen(MANY, frame.to_dict("records"))
-    assert len(places) == MOST_ROWS
-    assert {0, 17, len(MANY) - 1} <= set(places)
-    assert places == sorted(places)
-    page = page_of(MANY, results)
-    assert len(page["rows"]) == MOST_ROWS
-    assert page["notes"][1].startswith("18 of 30 rows are left out here and in the figures: +drop_path=0.5, ~")
-    assert len(page["findings"]) == MOST_ROWS  # the first row has none, the best is told of
+def test_first_last_and_best_of_many_rows_are_printed(record_all: MakeRecorded) -> None:
+    recorded = record_all(THIRTY_ROWS)
+    best = recorded.rows[17]
+    records = [replace(record, top1=80.0) if record.key == best.key else record for record in recorded.records]
+    recorded = replace(recorded, records=records)
+    indices = printed_rows(recorded.rows, make_table(recorded).frame.to_dict("records"))
+    assert len(indices) == MAX_ROWS
+    assert {0, 17, 29} <= set(indices)
+    assert indices == sorted(indices)
+    context = context_of(recorded)
+    assert len(context["rows"]) == MAX_ROWS
+    assert context["notes"][1].startswith("18 of 30 rows are omitted here and in the figures: +drop_path=0.5, ~")
+    assert len(context["findings"]) == MAX_ROWS  # none for the first row, one for the best row
 
 
-def test_notes_beyond_a_few_are_counted(make_result: Make) -> None:
-    rows = path("baseline+se", DIGITS)
-    failures = [
-        FailedRun(rows[1].spec, rows[1].key, seed, "0123456789ab", "p", "out of memory " * 40, "", "")
-        for seed in range(2, 12)
+def test_many_notes_are_counted(record_all: MakeRecorded) -> None:
+    recorded = record_all(PLAN)
+    row = recorded.rows[1]
+    failed_runs = [
+        FailedRun(row.spec, row.key, seed, "0123456789ab", "p", "out of memory " * 40, "", "") for seed in range(2, 12)
     ]
-    notes = page_of(rows, results_of(rows, make_result), failures)["notes"]
-    assert notes[-1] == "7 more notes are in the .json beside this page."
+    notes = context_of(replace(recorded, failed_runs=failed_runs))["notes"]
+    assert notes[-1].startswith("7 more notes")
     assert max(map(len, notes[1:])) <= 402
 
 
-def test_the_footer_says_where_the_numbers_are_from(make_result: Make) -> None:
-    rows = path("baseline+se", DIGITS)
-    results = [replace(r, commit="3caac4a", device="NVIDIA H200") for r in results_of(rows, make_result)]
-    assert page_of(rows, results)["footer"] == (
+def test_footer_names_the_origin_of_the_numbers(record_all: MakeRecorded) -> None:
+    footer = context_of(record_all(PLAN, commit="3caac4a", device="NVIDIA H200"))["footer"]
+    assert footer.startswith(
         "benchmark digits 0123456789ab · device NVIDIA H200 · torch 2.10.0 · commit 3caac4a · seeds 0, 1 · "
-        "the runs behind each number are named in the .json beside this page"
     )
 
 
-@pytest.mark.parametrize("count", [1, 2])
-def test_without_results_nothing_is_said_to_be_best(count: int) -> None:
-    page = page_of(path("baseline+se", DIGITS)[:count], [])
-    assert page["best"] == []
-    assert page["findings"] == ["+se: no result.", "No run has a result yet."][2 - count :]
+@pytest.mark.parametrize(("plan", "num_findings"), [("baseline", 1), (PLAN, 2)])
+def test_no_best_row_without_records(make_recorded: MakeRecorded, plan: str, num_findings: int) -> None:
+    context = context_of(make_recorded(plan))
+    assert context["best"] == []
+    assert context["findings"] == ["+se: no result.", "No run has finished yet."][-num_findings:]
 
 
-def test_the_subtitle_is_the_proposal_or_what_is_paired() -> None:
-    assert page_of(path("baseline+se~eca+silu", DIGITS), [])["subtitle"] == "resnet8+se+silu"
-    paired = page_of(read_plan("pairs:baseline+se+silu+gem", DIGITS), [])["subtitle"]
-    assert paired == "resnet8 with +se, +silu, +gem and pairs of them"
+def test_subtitle_is_the_final_spec_or_the_pairs(make_recorded: MakeRecorded) -> None:
+    assert context_of(make_recorded("baseline+se~eca+silu"))["subtitle"] == "resnet8+se+silu"
+    pairs = context_of(make_recorded("pairs:baseline+se+silu+gem"))["subtitle"]
+    assert pairs == "resnet8 with +se, +silu, +gem and pairs of them"

@@ -9,27 +9,40 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from ablation.analysis.scaling import Cell, Series
-from ablation.report.datasize_figure import against_images, write_datasize_figure
+from ablation.analysis import power_law_fit
+from ablation.analysis.datasize_series import Series, SizePoint
+from ablation.report import datasize_figure
+from ablation.report.datasize_figure import draw_accuracy_against_images
 from ablation.report.figure_style import SCREEN, SLIDE, FigureSize, save
 
-FIVE = (3_125, 6_250, 12_500, 25_000, 50_000)
+FIVE_SIZES = (3_125, 6_250, 12_500, 25_000, 50_000)
 HOSTILE = "$\\frac{1$ <b>&amp; \\input{x} _i_ | שלום 日本 🙂 \ud800 " + "long " * 30
 
 
-def made(label: str, sizes: Sequence[int], lift: float = 0.0) -> Series:
-    cells = []
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fit power laws faster; no test depends on their intervals."""
+    monkeypatch.setattr(power_law_fit, "NUM_RESAMPLES", 99)
+
+
+def make_series(label: str, sizes: Sequence[int], lift: float = 0.0) -> Series:
+    points = []
     for images in sizes:
         top1 = 86.0 + lift - 900 * images**-0.35
-        cells.append(Cell(images, {0: top1 - 1, 1: top1, 2: top1 + 1}, {0: 98.0, 1: 99.0}, {0: 0.1}))
-    return Series(label, tuple(cells))
+        points.append(SizePoint(images, {0: top1 - 1, 1: top1, 2: top1 + 1}, {0: 98.0, 1: 99.0}, {0: 0.1}))
+    return Series(label, tuple(points))
 
 
-TWO = [made("resnet20", FIVE), made("resnet56", FIVE[::2], 4.0)]
+TWO_SERIES = [make_series("resnet20", FIVE_SIZES), make_series("resnet56", FIVE_SIZES[::2], 4.0)]
 
 
-def measured(figure: Figure, style: str) -> list[tuple[list[float], list[float]]]:
-    """The drawn points of all lines of this style in data coordinates."""
+@pytest.fixture(scope="module")
+def figure() -> Figure:
+    return draw_accuracy_against_images(TWO_SERIES, SCREEN)
+
+
+def lines_of(figure: Figure, style: str) -> list[tuple[list[float], list[float]]]:
+    """Return the points of all lines of this style in data coordinates."""
     axes = figure.axes[0]
     lines = [line for line in axes.get_lines() if line.get_linestyle() == style]
     lines = [line for line in lines if line.get_transform() == axes.transData]
@@ -40,50 +53,51 @@ def labels(figure: Figure) -> list[str]:
     return [text.get_text() for text in figure.axes[0].texts]
 
 
-def test_test_is_solid_training_dashed_and_only_what_was_measured_is_drawn() -> None:
-    figure = against_images(TWO, SCREEN)
-    assert [xs for xs, _ in measured(figure, "-")] == [list(map(float, FIVE)), list(map(float, FIVE[::2]))]
-    assert [xs for xs, _ in measured(figure, "--")] == [list(map(float, FIVE)), list(map(float, FIVE[::2]))]
-    assert measured(figure, "-")[1][1] == pytest.approx([90 - 900 * images**-0.35 for images in FIVE[::2]])
-    assert measured(figure, "--")[0][1] == [98.5] * 5
+def test_test_lines_are_solid_and_training_lines_dashed(figure: Figure) -> None:
+    sizes = [list(map(float, FIVE_SIZES)), list(map(float, FIVE_SIZES[::2]))]
+    assert [xs for xs, _ in lines_of(figure, "-")] == sizes
+    assert [xs for xs, _ in lines_of(figure, "--")] == sizes
+    assert lines_of(figure, "-")[1][1] == pytest.approx([90 - 900 * images**-0.35 for images in FIVE_SIZES[::2]])
+    assert lines_of(figure, "--")[0][1] == [98.5] * 5
 
 
-def test_no_curve_leaves_the_sizes_measured_and_none_starts_at_zero() -> None:
-    figure = against_images(TWO, SCREEN)
-    lines = [line for style in ("-", "--", ":") for line in measured(figure, style)]
-    drawn = [point for line in lines for point in zip(*line, strict=True)]
-    assert len(measured(figure, ":")) == 2
-    assert min(x for x, _ in drawn) == pytest.approx(3_125)
-    assert max(x for x, _ in drawn) == pytest.approx(50_000)
-    assert min(y for _, y in drawn) > 30
+def test_nothing_is_drawn_beyond_the_measured_sizes(figure: Figure) -> None:
+    lines = [line for style in ("-", "--", ":") for line in lines_of(figure, style)]
+    points = [point for line in lines for point in zip(*line, strict=True)]
+    assert len(lines_of(figure, ":")) == 2
+    assert min(x for x, _ in points) == pytest.approx(3_125)
+    assert max(x for x, _ in points) == pytest.approx(50_000)
+    assert min(y for _, y in points) > 30
     assert figure.axes[0].get_xlim()[0] > 2_500
     for band in figure.axes[0].collections:
         assert np.asarray(band.get_paths()[0].vertices)[:, 0].min() > 3_124
 
 
-def test_the_band_is_from_the_worst_seed_to_the_best() -> None:
-    band = np.asarray(against_images(TWO[:1], SCREEN).axes[0].collections[0].get_paths()[0].vertices)
+def test_band_is_from_worst_to_best_seed(figure: Figure) -> None:
+    band = np.asarray(figure.axes[0].collections[0].get_paths()[0].vertices)
     last = 86 - 900 * 50_000**-0.35
     at_last = band[band[:, 0] == 50_000, 1]
     assert (at_last.min(), at_last.max()) == pytest.approx((last - 1, last + 1))
 
 
-def test_the_measured_sizes_are_the_ticks() -> None:
-    axes = against_images(TWO, SLIDE).axes[0]
+def test_measured_sizes_are_the_ticks() -> None:
+    axes = draw_accuracy_against_images(TWO_SERIES, SLIDE).axes[0]
     assert axes.get_xscale() == "log"
     assert [text.get_text() for text in axes.get_xticklabels()] == ["3,125", "6,250", "12,500", "25,000", "50,000"]
 
 
-def test_ticks_without_room_have_no_number() -> None:
-    axes = against_images([made("net", (3_000, 3_100, 12_500, 48_000, 50_000))], SCREEN).axes[0]
+def test_crowded_ticks_have_no_label() -> None:
+    sizes = (3_000, 3_100, 12_500, 48_000, 50_000)
+    axes = draw_accuracy_against_images([make_series("net", sizes)], SCREEN).axes[0]
     assert [text.get_text() for text in axes.get_xticklabels()] == ["3,000", "", "12,500", "", "50,000"]
-    assert list(axes.get_xticks()) == [3_000, 3_100, 12_500, 48_000, 50_000]
+    assert list(axes.get_xticks()) == list(sizes)
 
 
 @pytest.mark.parametrize("size", [SCREEN, SLIDE])
-def test_labels_stand_apart_and_within_the_figure(size: FigureSize) -> None:
-    series = [made(f"{'a long name ' * place}{place}", FIVE, place / 50) for place in range(1, 7)]
-    figure = against_images(series, size, "title")
+def test_labels_do_not_overlap_and_are_inside_the_figure(size: FigureSize, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasize_figure, "fit_power_law", lambda series: None)
+    series = [make_series(f"{'a long name ' * index}{index}", FIVE_SIZES, index / 50) for index in range(1, 7)]
+    figure = draw_accuracy_against_images(series, size, "title")
     renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
     boxes = sorted((text.get_window_extent(renderer) for text in figure.axes[0].texts), key=lambda box: box.y0)
     assert len(boxes) == 12
@@ -91,43 +105,50 @@ def test_labels_stand_apart_and_within_the_figure(size: FigureSize) -> None:
     assert max(box.x1 for box in boxes) <= figure.bbox.x1
 
 
-def test_a_line_is_named_with_what_it_is_and_its_last_mean() -> None:
-    assert labels(against_images(TWO[:1], SCREEN)) == ["resnet20 test 65.60", "resnet20 train 98.50"]
+def test_lines_are_labeled_with_name_split_and_last_mean(figure: Figure) -> None:
+    assert labels(figure)[:2] == ["resnet20 test 65.60", "resnet20 train 98.50"]
 
 
-def test_series_are_told_apart_without_colour() -> None:
-    figure = against_images([made(str(place), FIVE, place) for place in range(5)], SCREEN)
+def test_series_have_different_markers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasize_figure, "fit_power_law", lambda series: None)
+    figure = draw_accuracy_against_images([make_series(str(n), FIVE_SIZES, n) for n in range(5)], SCREEN)
     assert len({line.get_marker() for line in figure.axes[0].get_lines()} - {"None"}) == 5
 
 
-def test_cells_without_a_run_are_left_out() -> None:
-    first = made("net", FIVE[:3])
-    gone = Series("net", (*first.cells, Cell(50_000, {}, {}, {})))
-    figure = against_images([gone, Series("none", (Cell(9, {}, {}, {}),))], SCREEN)
-    assert measured(figure, "-")[0][0] == [3_125, 6_250, 12_500]
+def test_sizes_without_a_run_are_omitted() -> None:
+    first = make_series("net", FIVE_SIZES[:3])
+    incomplete = Series("net", (*first.points, SizePoint(50_000, {}, {}, {})))
+    empty = Series("none", (SizePoint(9, {}, {}, {}),))
+    figure = draw_accuracy_against_images([incomplete, empty], SCREEN)
+    assert lines_of(figure, "-")[0][0] == [3_125, 6_250, 12_500]
     assert [label.split()[0] for label in labels(figure)] == ["net", "net"]
-    assert labels(against_images([], SCREEN)) == []
+    assert labels(draw_accuracy_against_images([], SCREEN)) == []
 
 
-def test_one_size_is_a_point_and_has_no_law() -> None:
-    figure = against_images([made("net", FIVE[:1])], SCREEN, "title")
-    assert measured(figure, ":") == []
-    assert not any("power law" in text.get_text() for text in figure.texts)
-    assert any("power law" in text.get_text() for text in against_images(TWO, SCREEN, "title").texts)
+def test_legend_mentions_the_power_law_if_there_is_one() -> None:
+    without = draw_accuracy_against_images([make_series("net", FIVE_SIZES[:1])], SCREEN, "title")
+    assert lines_of(without, ":") == []
+    assert not any("power law" in text.get_text() for text in without.texts)
+    with_law = draw_accuracy_against_images(TWO_SERIES[:1], SCREEN, "title")
+    assert any("power law" in text.get_text() for text in with_law.texts)
 
 
-def test_any_name_is_text(tmp_path: Path) -> None:
+def test_names_are_plain_text(tmp_path: Path) -> None:
+    figure = draw_accuracy_against_images([make_series(HOSTILE, FIVE_SIZES)], SCREEN, HOSTILE)
     for kind in ("svg", "png"):
-        save(against_images([made(HOSTILE, FIVE), TWO[1]], SCREEN, HOSTILE), tmp_path / f"a.{kind}", kind)
-    save(against_images([made("$_x_$|", FIVE)], SCREEN), tmp_path / "b.svg", "svg", True)
+        save(figure, tmp_path / f"a.{kind}", kind)
+    save(draw_accuracy_against_images([make_series("$_x_$|", FIVE_SIZES)], SCREEN), tmp_path / "b.svg", "svg", True)
     texts = [node.text for node in ElementTree.parse(tmp_path / "b.svg").iter("{http://www.w3.org/2000/svg}text")]
     assert "$_x_$| test 65.60" in texts
 
 
-def test_the_same_runs_give_the_same_bytes(tmp_path: Path) -> None:
-    first, again = (write_datasize_figure(TWO, tmp_path / name, "title") for name in "ab")
-    assert [path.name for path in first] == ["top1_against_images.png", "top1_against_images.svg"]
-    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in again]
-    with Image.open(first[0]) as picture:
-        assert picture.size == (1919, 1080)
-        assert len(np.unique(np.asarray(picture.convert("L")))) > 10
+def test_same_runs_give_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        figure = draw_accuracy_against_images(TWO_SERIES, SLIDE, "title")
+        save(figure, tmp_path / f"{name}.png", "png", dpi=144)
+        save(figure, tmp_path / f"{name}.svg", "svg")
+    for kind in ("png", "svg"):
+        assert (tmp_path / f"a.{kind}").read_bytes() == (tmp_path / f"b.{kind}").read_bytes()
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.size == (1919, 1080)
+        assert len(np.unique(np.asarray(image.convert("L")))) > 10

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -6,54 +7,52 @@ import pytest
 
 from ablation.analysis.records import RecordedPlan
 from ablation.analysis.table import make_table
-from ablation.plans.plan import read_plan
-from ablation.report.table_output import stem_of, table_of, write_outputs
+from ablation.report.table_output import make_annotated_table, output_stem, write_outputs
 from arch.errors import InputError
-from benchmarks.definition.benchmark import BENCHMARKS
 from benchmarks.records.store import RunRecord
 
-DIGITS = BENCHMARKS["digits"]
 Make = Callable[..., RunRecord]
+MakeRecorded = Callable[..., RecordedPlan]
+PLAN, STEM = "baseline+se", "digits_baseline+se"
 
 
-def recorded(results: list[RunRecord], plan: str = "baseline+se") -> RecordedPlan:
-    return RecordedPlan(plan, read_plan(plan, DIGITS), DIGITS, "0123456789ab", results, [])
+def write(recorded: RecordedPlan) -> list[Path]:
+    return write_outputs(make_table(recorded), recorded)
 
 
-def write(results: list[RunRecord], stem: Path) -> list[Path]:
-    found = recorded(results)
-    return write_outputs(make_table(found.rows, results, DIGITS), found, stem)
-
-
-def test_the_three_files_hold_the_table_and_the_curves(make_result: Make, tmp_path: Path) -> None:
-    markdown, csv, figure = write([make_result(), make_result("baseline+se", top1=60.0)], tmp_path / "digits_a+b=0.1")
+def test_files_contain_the_table_and_the_curves(make_record: Make, make_recorded: MakeRecorded, tmp_path: Path) -> None:
+    records = [make_record(), make_record("baseline+se", top1=60.0)]
+    markdown, csv, figure = write(make_recorded(PLAN, records, out=tmp_path))
     assert "60.00" in markdown.read_text()
     assert pd.read_csv(csv)["top1_mean"].tolist() == [50.0, 60.0]
     assert figure.read_bytes().startswith(b"\x89PNG")
-    assert {file.name for file in tmp_path.iterdir()} == {
-        f"digits_a+b=0.1{suffix}" for suffix in (".md", ".csv", ".png")
-    }
+    assert {file.name for file in tmp_path.iterdir()} == {f"{STEM}{suffix}" for suffix in (".md", ".csv", ".png")}
 
 
-def test_an_unchanged_figure_is_not_drawn_again_and_a_changed_one_is(make_result: Make, tmp_path: Path) -> None:
-    figure = write([make_result()], tmp_path / "digits")[2]
+def test_figure_is_drawn_again_only_if_the_table_changes(
+    make_record: Make, make_recorded: MakeRecorded, tmp_path: Path
+) -> None:
+    recorded = make_recorded(PLAN, [make_record()], out=tmp_path)
+    figure = write(recorded)[2]
     figure.write_bytes(b"marked")
-    write([make_result()], tmp_path / "digits")
+    write(recorded)
     assert figure.read_bytes() == b"marked"
-    write([make_result(), make_result(seed=1)], tmp_path / "digits")
+    write(replace(recorded, records=[make_record(), make_record(seed=1)]))
     assert figure.read_bytes() != b"marked"
 
 
-def test_a_plan_longer_than_a_file_name_still_gets_one(tmp_path: Path) -> None:
-    long = [stem_of(recorded([], "baseline" + "+se-se" * 40 + last), tmp_path).name for last in ("+se", "+eca")]
-    assert all(len(name) < 130 for name in long)
-    assert len({*long, stem_of(recorded([], "baseline" + "+se-se" * 39 + "+silu-silu+se"), tmp_path).name}) == 3
-    assert stem_of(recorded([], "pairs:baseline+se+eca"), tmp_path).name == "digits_pairs_baseline+se+eca"
+def test_long_plans_have_short_and_unique_file_names(make_recorded: MakeRecorded) -> None:
+    plans = ["baseline" + "+se-se" * 40 + "+se", "baseline" + "+se-se" * 40 + "+eca"]
+    plans.append("baseline" + "+se-se" * 39 + "+silu-silu+se")
+    names = [output_stem(make_recorded(plan)).name for plan in plans]
+    assert all(len(name) < 130 for name in names)
+    assert len(set(names)) == 3
 
 
 @pytest.mark.parametrize(
     ("plan", "name"),
     [
+        ("pairs:baseline+se+eca", "digits_pairs_baseline+se+eca"),
         ("compare:resnet8,resnet8@data=1/4", "digits_compare_resnet8_resnet8_data=1_4"),
         ("compare:resnet8,timm/resnet18/64", "digits_compare_resnet8_timm_resnet18_64"),
         ("distill(T=2):resnet20>resnet8", "digits_distill_T=2__resnet20_resnet8"),
@@ -61,60 +60,63 @@ def test_a_plan_longer_than_a_file_name_still_gets_one(tmp_path: Path) -> None:
         ("baseline+se~eca", "digits_baseline+se~eca"),
     ],
 )
-def test_a_name_has_no_sign_that_some_system_stumbles_over(plan: str, name: str, tmp_path: Path) -> None:
-    assert stem_of(recorded([], plan), tmp_path) == tmp_path / name
+def test_file_names_are_portable(plan: str, name: str, make_recorded: MakeRecorded, tmp_path: Path) -> None:
+    assert output_stem(make_recorded(plan, out=tmp_path)) == tmp_path / name
 
 
-def of_two_sizes(make_result: Make) -> RecordedPlan:
-    """A net on half of the images and on all, and another on half."""
-    plan = "datasize(1/2,1):resnet8,resnet20"
-    rows = read_plan(plan, DIGITS)
-    line = {"epoch": 1, "train_loss": 2.0, "train_top1": 60.0, "loss": 2.0, "top1": 40.0, "top5": 90.0}
-    results = [
-        make_result(key=row.key, spec="baseline", seed=seed, top1=50.0 + place, train_images=images, curve=[line])
-        for place, (row, images) in enumerate(zip(rows[:3], (100, 200, 100), strict=True))
+@pytest.fixture
+def datasize_study(make_record: Make, make_recorded: MakeRecorded, tmp_path: Path) -> RecordedPlan:
+    """One model on half of the images and on all, and another on half."""
+    recorded = make_recorded("datasize(1/2,1):resnet8,resnet20", out=tmp_path)
+    epoch = {"epoch": 1, "train_loss": 2.0, "train_top1": 60.0, "loss": 2.0, "top1": 40.0, "top5": 90.0}
+    records = [
+        make_record(key=row.key, seed=seed, top1=50.0 + index, train_images=images, curve=[epoch])
+        for index, (row, images) in enumerate(zip(recorded.rows[:3], (100, 200, 100), strict=True))
         for seed in (0, 1)
     ]
-    return recorded(results, plan)
+    return replace(recorded, records=records)
 
 
-def test_a_study_of_data_size_has_a_figure_against_the_images(make_result: Make, tmp_path: Path) -> None:
-    found = of_two_sizes(make_result)
-    files = write_outputs(table_of(found), found, tmp_path / "digits")
-    assert [file.name for file in files] == ["digits.md", "digits.csv", "digits.png", "digits_sizes.png"]
+def test_datasize_study_has_a_second_figure(datasize_study: RecordedPlan) -> None:
+    files = write_outputs(make_annotated_table(datasize_study), datasize_study)
+    stem = "digits_datasize_1_2_1__resnet8_resnet20"
+    assert [file.name for file in files] == [f"{stem}{suffix}" for suffix in (".md", ".csv", ".png", "_sizes.png")]
     assert files[3].read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_table_tells_what_has_to_be_said_of_its_study(make_result: Make) -> None:
-    found = of_two_sizes(make_result)
-    notes = " ".join(table_of(found).notes)
-    assert "At 100 images no difference is shown" in notes
+def test_annotated_table_has_the_notes_of_its_study(
+    datasize_study: RecordedPlan, make_record: Make, make_recorded: MakeRecorded
+) -> None:
+    notes = " ".join(make_annotated_table(datasize_study).notes)
+    assert "At 100 images, no difference is shown" in notes
     assert "resnet8: flat at 100 images" in notes
-    assert "At 100 images" not in " ".join(table_of(found, findings=False).notes)
-    larger = recorded([make_result(), make_result("baseline+width=4", params=10 * 77_754)], "baseline+width=4")
-    assert "10 times the parameters" in " ".join(table_of(larger).notes)
+    assert "At 100 images" not in " ".join(make_annotated_table(datasize_study, with_findings=False).notes)
+    records = [make_record(), make_record("baseline+width=4", params=10 * 77_754)]
+    assert "10 times the parameters" in " ".join(make_annotated_table(make_recorded("baseline+width=4", records)).notes)
 
 
-def test_a_folder_that_cannot_be_written_is_one_line(make_result: Make, tmp_path: Path) -> None:
+def test_unwritable_folder_is_one_line(make_record: Make, make_recorded: MakeRecorded, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot write to --out") as error:
-        write([make_result()], tmp_path / "file" / "digits")
+        write(make_recorded(PLAN, [make_record()], out=tmp_path / "file"))
     assert "\n" not in str(error.value)
 
 
-def test_without_a_result_no_figure_is_drawn(tmp_path: Path) -> None:
-    assert write([], tmp_path / "digits") == [tmp_path / "digits.md", tmp_path / "digits.csv"]
-    assert not (tmp_path / "digits.png").exists()
+def test_no_figure_without_records(make_recorded: MakeRecorded, tmp_path: Path) -> None:
+    assert write(make_recorded(PLAN, out=tmp_path)) == [tmp_path / f"{STEM}.md", tmp_path / f"{STEM}.csv"]
+    assert not (tmp_path / f"{STEM}.png").exists()
 
 
-def test_on_a_full_disk_the_table_of_before_stays_whole(
-    make_result: Make, small_disk: Path, fill: Callable[[], Path]
+def test_full_disk_keeps_the_previous_files(
+    make_record: Make, make_recorded: MakeRecorded, small_disk: Path, fill: Callable[[], Path]
 ) -> None:
-    files = write([make_result()], small_disk / "digits")
+    recorded = make_recorded(PLAN, [make_record()], out=small_disk)
+    changed = replace(recorded, records=[make_record(top1=60.0)])
+    files = write(recorded)
     before, ballast = {file: file.read_bytes() for file in files}, fill()
     with pytest.raises(InputError, match=f"cannot write to --out {small_disk}: No space left on device"):
-        write([make_result(top1=60.0)], small_disk / "digits")
+        write(changed)
     assert {file: file.read_bytes() for file in files} == before
     assert set(small_disk.iterdir()) == {*files, ballast}
     ballast.unlink()
-    assert "60.00" in write([make_result(top1=60.0)], small_disk / "digits")[0].read_text()
+    assert "60.00" in write(changed)[0].read_text()
