@@ -1,1 +1,1 @@
-"""Scripts that measure this package itself. They are not part of the wheel."""
+"""Scripts that measure this project itself. The wheel does not contain them."""

@@ -1,82 +1,100 @@
-"""What a device can do at most, and what share of it training reaches: `python -m benchmarks.studies.peak_throughput VERDICTS.jsonl`.
+"""Measure a device's peak throughput, and the share of it that training reaches.
 
-VERDICTS.jsonl: one `budget-check --json` a line. The matrix rate is that of one large product in the precision that
-trains, the bandwidth that of copying a tensor that no cache holds, reading and writing counted.
+    python -m benchmarks.studies.peak_throughput [VERDICTS.jsonl] [--device cuda]
+
+VERDICTS.jsonl contains one line of `budget-check --json` per model. The peak is that of one large matrix product in the
+precision of the training. The memory bandwidth is that of copying a tensor that fits in no cache; reads and writes both
+count.
 """
 
 import argparse
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
 
-import benchmarks.execution.preload  # noqa: F401  # no warnings of torch.jit
+import benchmarks.execution.preload  # noqa: F401  # suppresses warnings of torch.jit
 from benchmarks.execution.device import device_name
 
-REPEATS = 7  # windows; the median counts
-WINDOW = 0.3  # seconds a window lasts at least
-SIDES = {"cuda": 8192, "cpu": 1536}  # rows and columns of the matrices
-COPIED = {"cuda": 2**30, "cpu": 2**27}  # float32 numbers
-TRAINING_FLOPS = 6  # per MAC: two for the forward pass, four for the backward pass
+NUM_PEAK_WINDOWS = 7  # the median counts
+MIN_PEAK_WINDOW_SECONDS = 0.3
+MATRIX_SIZES = {"cuda": 8192, "cpu": 1536}  # rows and columns
+COPY_SIZES = {"cuda": 2**30, "cpu": 2**27}  # float32 elements
+TRAINING_FLOPS_PER_MAC = 6  # 2 in the forward pass, 4 in the backward pass
 
 
-def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """FLOP/s of a square matrix product."""
-    side = SIDES[device.type]
-    left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+def matrix_throughput(device: torch.device, dtype: torch.dtype) -> float:
+    """Return the FLOP/s of a square matrix product."""
+    size = MATRIX_SIZES[device.type]
+    left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     out = torch.empty_like(left)
-    return 2 * side**3 / _seconds(lambda: torch.mm(left, right, out=out), device)
+    return 2 * size**3 / _seconds_per_call(lambda: torch.mm(left, right, out=out), device)
 
 
 def copy_bandwidth(device: torch.device) -> float:
-    """Bytes/s read and written by a copy within the device's memory."""
-    source = torch.ones(COPIED[device.type], device=device)
+    """Return the bytes/s read and written by a copy within the device's memory."""
+    source = torch.ones(COPY_SIZES[device.type], device=device)
     target = torch.empty_like(source)
-    return 2 * source.nbytes / _seconds(lambda: target.copy_(source), device)
+    return 2 * source.nbytes / _seconds_per_call(lambda: target.copy_(source), device)
 
 
-def _seconds(work: Any, device: torch.device) -> float:
-    """Of one call: the median over windows."""
+def _seconds_per_call(work: Callable[[], object], device: torch.device) -> float:
+    """Return the median over windows."""
 
-    def window(calls: int) -> float:
+    def time_window(num_calls: int) -> float:
         started = time.perf_counter()
-        for _ in range(calls):
+        for _ in range(num_calls):
             work()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        return (time.perf_counter() - started) / calls
+        return (time.perf_counter() - started) / num_calls
 
-    window(3)
-    calls = max(3, round(WINDOW / window(3)))
-    return median(window(calls) for _ in range(REPEATS))
+    time_window(3)  # warm-up
+    num_calls = max(3, round(MIN_PEAK_WINDOW_SECONDS / time_window(3)))
+    return median(time_window(num_calls) for _ in range(NUM_PEAK_WINDOWS))
+
+
+def format_table(verdicts: list[dict[str, Any]], peak: float) -> str:
+    """Return a Markdown table with a row for each model that was timed and counted.
+
+    Args:
+        verdicts: Verdicts of the budget check.
+        peak: Peak matrix throughput, in FLOP/s.
+    """
+    lines = [
+        "| model | params | GMACs | img/s | predicted h | TFLOP/s | % of peak |",
+        "|:--|--:|--:|--:|--:|--:|--:|",
+    ]
+    for verdict in verdicts:
+        if verdict["throughput"] and verdict["macs"]:
+            speed = verdict["throughput"]["training"]["median"]
+            flops = TRAINING_FLOPS_PER_MAC * verdict["macs"] * speed
+            cost = f"{verdict['cost']['params']:,} | {verdict['macs'] / 1e9:.3f}"
+            share = f"{flops / 1e12:.3g} | {100 * flops / peak:.1f}%"
+            hours = verdict["hours"]["predicted"]
+            lines.append(f"| {verdict['model']} | {cost} | {speed:,.0f} | {hours:.3f} | {share} |")
+    return "\n".join(lines)
 
 
 def main() -> None:
-    """Prints the limits and, for each verdict that was timed, what share of the matrix rate its training reaches."""
+    """Print the peak throughput and, if there are verdicts, the share of it that each model's training reaches."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("verdicts", type=Path, nargs="?")
+    parser.add_argument("verdicts", type=Path, nargs="?", help="file with one line of `budget-check --json` per model")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
     device = torch.device(options.device)
     dtype = torch.float16 if device.type == "cuda" else torch.float32
-    rate, bandwidth = matrix_rate(device, dtype), copy_bandwidth(device)
-    name = str(dtype).removeprefix("torch.")
-    print(f"{device_name(options.device)}: {rate / 1e12:.3g} TFLOP/s in {name} matrix products, ", end="")
-    print(f"{bandwidth / 1e9:.3g} GB/s copied, n = {REPEATS}")
-    if options.verdicts is None:
-        return
-    print("\n| model | params | GMACs | img/s | predicted h | TFLOP/s | of the matrix rate |")
-    print("|:--|--:|--:|--:|--:|--:|--:|")
-    for verdict in map(json.loads, options.verdicts.read_text().splitlines()):
-        if verdict["throughput"] and verdict["macs"]:
-            speed = verdict["throughput"]["training"]["median"]
-            flops = TRAINING_FLOPS * verdict["macs"] * speed
-            cost = f"{verdict['cost']['params']:,} | {verdict['macs'] / 1e9:.3f}"
-            share = f"{flops / 1e12:.3g} | {100 * flops / rate:.1f}%"
-            print(f"| {verdict['model']} | {cost} | {speed:,.0f} | {verdict['hours']['predicted']:.3f} | {share} |")
+    peak, bandwidth = matrix_throughput(device, dtype), copy_bandwidth(device)
+    print(
+        f"{device_name(options.device)}: {peak / 1e12:.3g} TFLOP/s in {str(dtype).removeprefix('torch.')} matrix "
+        f"products, {bandwidth / 1e9:.3g} GB/s copied, n = {NUM_PEAK_WINDOWS}"
+    )
+    if options.verdicts is not None:
+        print(f"\n{format_table([json.loads(line) for line in options.verdicts.read_text().splitlines()], peak)}")
 
 
 if __name__ == "__main__":

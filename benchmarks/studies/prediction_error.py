@@ -1,9 +1,10 @@
-"""How far predicted epochs are from real ones, on nets that no profile was fitted to: figures for benchmarks/results/.
+"""Compare predicted with measured epoch times, on models to which no device profile was fitted.
 
-    python -m benchmarks.studies.prediction_error --data DIR [--images 12800] [--device-profile NAME] [--device cpu] > FILE.md
+    python -m benchmarks.studies.prediction_error --data DIR [--images 12800] [--device-profile NAME] [--device cpu]
 
-Each net is timed for a few seconds as `budget-check` does it; then it trains for two whole epochs on real images, and
-is evaluated after each. What the two differ by is the machine's own noise, which no prediction can beat.
+Each model is timed for a few seconds, as `budget-check` does it. It is then trained on real images for two whole
+epochs, with an evaluation after each. The difference between these two is the noise of the machine, which no prediction
+can beat. The output is Markdown, for benchmarks/results/.
 """
 
 import argparse
@@ -14,7 +15,7 @@ from statistics import fmean, median
 
 import torch
 
-import benchmarks.execution.preload  # noqa: F401  # no warnings of torch.jit
+import benchmarks.execution.preload  # noqa: F401  # suppresses warnings of torch.jit
 from benchmarks.budget.calibrate import CALIBRATION_MODELS
 from benchmarks.budget.models import find_model
 from benchmarks.budget.profile import DeviceProfile, read_profile
@@ -27,10 +28,11 @@ from benchmarks.definition.versions import versions
 from benchmarks.execution.device import device_name
 from benchmarks.execution.environment import restart_with_worker_environment
 from benchmarks.runs.train_run import on_device
+from benchmarks.training.evaluation import EVAL_BATCH, evaluate
 from benchmarks.training.step import DeviceImages, TrainingStep
-from benchmarks.training.trainer import EVAL_BATCH, evaluate, train_epoch
+from benchmarks.training.trainer import Splits, train_epoch
 
-HELD_OUT = (
+HELD_OUT_MODELS = (
     "resnet20+se",
     "resnet8+width=1.5",
     "timm/mobilenetv2_050",
@@ -47,111 +49,142 @@ HELD_OUT = (
 
 
 @dataclass(frozen=True)
-class Line:
-    """Seconds of one epoch and one evaluation of a net."""
+class EpochTimes:
+    """Predicted and measured seconds of one epoch and one evaluation of a model.
 
-    net: str
+    Attributes:
+        model: Name of the model.
+        params: Number of parameters.
+        timed: Predicted from a few timed steps.
+        low: Lower end of the interval of that prediction.
+        high: Upper end of that interval.
+        by_profile: Predicted from a device profile, if there is one.
+        measured: Measured twice, one after the other.
+    """
+
+    model: str
     params: int
-    timed: float  # predicted from a few timed steps
+    timed: float
     low: float
     high: float
     by_profile: float | None
-    real: tuple[float, float]  # measured one after the other
+    measured: tuple[float, float]
 
     def error(self, predicted: float) -> float:
-        """Relative, against the mean of the two."""
-        return predicted / fmean(self.real) - 1
+        """Return the error of a prediction relative to the mean of both measurements."""
+        return predicted / fmean(self.measured) - 1
 
 
-def line(
-    net: str, benchmark: Benchmark, train: DeviceImages, test: DeviceImages, profile: DeviceProfile | None
-) -> Line:
-    """Predicts, then trains."""
-    data, recipe, device = benchmark.data, benchmark.recipe, train.images.device
-    steps = len(train) // recipe.batch_size
-    builder = find_model(net, benchmark).builder
-    speed = measure_throughput(builder().to(device), recipe, data)
-    hours = speed.hours(recipe, len(train), len(test))
-    epochs = 3600 / recipe.epochs
+def measure_epochs(name: str, benchmark: Benchmark, splits: Splits, profile: DeviceProfile | None) -> EpochTimes:
+    """Predict the time of an epoch and an evaluation, then measure both.
+
+    Args:
+        name: Name of the model.
+        benchmark: Gives the recipe.
+        splits: Real images, on the device.
+        profile: Device profile to predict with as well.
+    """
+    recipe, device = benchmark.recipe, splits.train.images.device
+    steps = len(splits.train) // recipe.batch_size
+    builder = find_model(name, benchmark).builder
+    throughput = measure_throughput(builder().to(device), recipe, benchmark.data)
+    hours = throughput.hours(recipe, len(splits.train), len(splits.evaluation))
+    seconds_per_hour = 3600 / recipe.epochs  # of a single epoch
     model = builder().to(device)
     model.to(memory_format=torch.channels_last)
     step = TrainingStep(model, recipe, steps)
-    train_epoch(step, DeviceImages(train.images[:512], train.labels[:512]), 2)  # warms up
-    return Line(
-        net=net,
+    train_epoch(step, DeviceImages(splits.train.images[:512], splits.train.labels[:512]), 2)  # warm-up
+    return EpochTimes(
+        model=name,
         params=sum(parameter.numel() for parameter in model.parameters()),
-        timed=hours.predicted * epochs,
-        low=hours.low * epochs,
-        high=hours.high * epochs,
-        by_profile=_by_profile(net, benchmark, profile, steps, len(test)) if profile else None,
-        real=(_epoch(step, train, test), _epoch(step, train, test)),
+        timed=hours.predicted * seconds_per_hour,
+        low=hours.low * seconds_per_hour,
+        high=hours.high * seconds_per_hour,
+        by_profile=_predict(name, benchmark, profile, splits) if profile else None,
+        measured=(_time_epoch(step, splits), _time_epoch(step, splits)),
     )
 
 
-def _epoch(step: TrainingStep, train: DeviceImages, test: DeviceImages) -> float:
-    """Seconds of one, with its evaluation; reading the figures waits for the device."""
+def _time_epoch(step: TrainingStep, splits: Splits) -> float:
+    """Return the seconds of one epoch and its evaluation, both of which wait for the device at their end."""
     started = time.perf_counter()
-    train_epoch(step, train, len(train) // step.recipe.batch_size)
-    evaluate(step.model, test, step.recipe)
+    train_epoch(step, splits.train, len(splits.train) // step.recipe.batch_size)
+    evaluate(step.model, splits.evaluation, step.recipe)
     return time.perf_counter() - started
 
 
-def _by_profile(net: str, benchmark: Benchmark, profile: DeviceProfile, steps: int, test_images: int) -> float:
-    shape = benchmark.data.input_shape
+def _predict(name: str, benchmark: Benchmark, profile: DeviceProfile, splits: Splits) -> float:
+    """Return the seconds of one epoch and its evaluation that a device profile predicts."""
+    shape, batch_size = benchmark.data.input_shape, benchmark.recipe.batch_size
     with torch.device("meta"):
-        model = find_model(net, benchmark).builder()
-    evaluation = predict(profile, evaluation_work(model, shape, EVAL_BATCH)) / EVAL_BATCH
-    return steps * predict(profile, training_work(model, shape, benchmark.recipe.batch_size)) + test_images * evaluation
+        model = find_model(name, benchmark).builder()
+    step_seconds = predict(profile, training_work(model, shape, batch_size))
+    eval_seconds_per_image = predict(profile, evaluation_work(model, shape, EVAL_BATCH)) / EVAL_BATCH
+    return len(splits.train) // batch_size * step_seconds + len(splits.evaluation) * eval_seconds_per_image
 
 
-def _some(split: DeviceImages, size: int) -> DeviceImages:
-    chosen = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[:size]
-    return split.take(chosen.to(split.labels.device))
+def format_table(epochs: list[EpochTimes]) -> str:
+    """Return a Markdown table with a row for each model. Times are in seconds."""
+    lines = [
+        "| model | params | timed | interval | error | by profile | error | measured twice |",
+        "|:--|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    for times in epochs:
+        by_profile = " | "
+        if times.by_profile is not None:
+            by_profile = f"{times.by_profile:.2f} | {100 * times.error(times.by_profile):+.1f}%"
+        lines.append(
+            f"| {times.model} | {times.params:,} | {times.timed:.2f} | {times.low:.2f} to {times.high:.2f} "
+            f"| {100 * times.error(times.timed):+.1f}% | {by_profile} "
+            f"| {times.measured[0]:.2f}, {times.measured[1]:.2f} |"
+        )
+    return "\n".join(lines)
 
 
-def _summary(errors: list[float]) -> str:
+def format_summary(epochs: list[EpochTimes], profile: DeviceProfile | None) -> str:
+    """Return the median and the largest error of each kind of prediction, in one line."""
+    timed = _summarize([times.error(times.timed) for times in epochs])
+    noise = _summarize([times.measured[1] / times.measured[0] - 1 for times in epochs])
+    summary = f"Timed: {timed}. Second measured epoch against the first: {noise}."
+    if profile:
+        by_profile = [times.error(times.by_profile) for times in epochs if times.by_profile is not None]
+        summary += f" By profile (fitted to {profile.nets} other models): {_summarize(by_profile)}."
+    return summary
+
+
+def _summarize(errors: list[float]) -> str:
     sizes = [abs(error) for error in errors]
     return f"median {100 * median(sizes):.1f}%, worst {100 * max(sizes):.1f}%"
 
 
+def _subset(split: DeviceImages, size: int) -> DeviceImages:
+    indices = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[:size]
+    return split.take(indices.to(split.labels.device))
+
+
 def main() -> None:
-    """Prints the table as Markdown."""
+    """Print the table."""
     restart_with_worker_environment()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="as of ablate run: CIFAR-100")
-    parser.add_argument("--images", type=int, default=50_000, help="of the training set, in an epoch")
+    parser.add_argument("--data", type=Path, help="folder of CIFAR-100, as for `ablate run`")
+    parser.add_argument("--images", type=int, default=50_000, help="training images of an epoch")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--device-profile")
+    parser.add_argument("--device-profile", help="name or file of a device profile to predict with as well")
     options = parser.parse_args()
-    assert not set(HELD_OUT) & set(CALIBRATION_MODELS)
+    assert not set(HELD_OUT_MODELS) & set(CALIBRATION_MODELS)
     benchmark = BENCHMARKS["cifar100"]
     profile = read_profile(options.device_profile) if options.device_profile else None
-    cached = prepare_dataset(benchmark.data, options.data)
-    whole = [on_device(images, options.device) for images in cached.load(benchmark.data, "test")]
-    sizes = (options.images, options.images // 5)  # in CIFAR-100's own proportion
-    train, test = (_some(split, size) for split, size in zip(whole, sizes, strict=True))
-    lines = [line(net, benchmark, train, test, profile) for net in HELD_OUT]
-    recipe = benchmark.recipe
+    images = prepare_dataset(benchmark.data, options.data).load(benchmark.data, "test")
+    train, test = (on_device(split, options.device) for split in images)
+    splits = Splits(_subset(train, options.images), _subset(test, options.images // 5))  # CIFAR-100's proportion
+    epochs = [measure_epochs(name, benchmark, splits, profile) for name in HELD_OUT_MODELS]
     print(
-        f"Seconds of one epoch ({len(train):,} images, batch {recipe.batch_size}) and one evaluation ({len(test):,})."
+        f"Seconds of one epoch ({len(splits.train):,} images, batch size {benchmark.recipe.batch_size}) "
+        f"and one evaluation ({len(splits.evaluation):,} images)."
     )
     print(f"\n{device_name(options.device)}; {', '.join(f'{name} {number}' for name, number in versions().items())}\n")
-    print("| net | params | timed | interval | error | by profile | error | real, twice |")
-    print("|:--|--:|--:|--:|--:|--:|--:|--:|")
-    for found in lines:
-        guess = found.by_profile
-        by_profile = f"{guess:.2f} | {100 * found.error(guess):+.1f}%" if guess is not None else " | "
-        print(
-            f"| {found.net} | {found.params:,} | {found.timed:.2f} | {found.low:.2f} to {found.high:.2f} "
-            f"| {100 * found.error(found.timed):+.1f}% | {by_profile} | {found.real[0]:.2f}, {found.real[1]:.2f} |"
-        )
-    print(f"\nTimed: {_summary([found.error(found.timed) for found in lines])}.", end="")
-    noise = [found.real[1] / found.real[0] - 1 for found in lines]
-    print(f" One real epoch against the next: {_summary(noise)}.", end="")
-    if profile:
-        guesses = [found.error(found.by_profile) for found in lines if found.by_profile is not None]
-        print(f" By profile ({profile.nets} other nets): {_summary(guesses)}.", end="")
-    print()
+    print(format_table(epochs))
+    print(f"\n{format_summary(epochs, profile)}")
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""The same net, batch, precision and images through other people's training loops, in one run, with ratios."""
+"""Reference training loops: the same model, batch size, precision and images, trained by other people's code."""

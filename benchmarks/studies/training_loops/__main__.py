@@ -1,9 +1,11 @@
-"""Times an epoch of each peer in turn, and prints medians and ratios as Markdown.
+"""Time an epoch of each training loop in turn, and print medians and ratios as Markdown.
 
-    python -m benchmarks.studies.training_loops --data DIR [--nets resnet8 resnet18] [--images 5000] [--timm-script train.py] > FILE.md
+    python -m benchmarks.studies.training_loops --data DIR [--nets resnet8 resnet18] [--images 5000]
+        [--timm-script train.py] > FILE.md
 
-timm's training script is not in its wheel: it is `train.py` in a clone of pytorch-image-models. It runs in the caller's
-own environment; the other peers share this process, and so profit from the one that trainings have.
+timm's wheel does not contain its training script, which is `train.py` in a clone of pytorch-image-models. The script
+runs with the environment of the caller. The other loops share this process, and so profit from the environment
+variables of our workers.
 """
 
 import argparse
@@ -18,7 +20,7 @@ from statistics import median
 
 import torch
 
-import benchmarks.execution.preload  # noqa: F401  # no warnings of torch.jit
+import benchmarks.execution.preload  # noqa: F401  # suppresses warnings of torch.jit
 from benchmarks.datasets.prepare import prepare_dataset
 from benchmarks.definition.registry import BENCHMARKS
 from benchmarks.definition.versions import versions
@@ -30,79 +32,103 @@ from benchmarks.studies.training_loops.dataloader import dataloader
 from benchmarks.studies.training_loops.ours import ours
 from benchmarks.studies.training_loops.timm_script import timm_script
 from benchmarks.studies.training_loops.workload import EpochTimer, Workload
-from benchmarks.training.compile_mode import COMPILED, forget_compiled
+from benchmarks.training.compile_mode import COMPILED_MODES, reset_compiler
 
-PEERS = {"bare": bare, "dataloader": dataloader, "airbench_style": airbench_style}
+REFERENCE_LOOPS = {"bare": bare, "dataloader": dataloader, "airbench_style": airbench_style}
 
 
-def compare(workload: Workload, repeats: int, script: Path | None, only: Sequence[str] = ()) -> dict[str, list[float]]:
-    """Seconds of each peer's epochs, taken by turns after one epoch that warms up.
+def time_loops(
+    workload: Workload, repeats: int, script: Path | None, only: Sequence[str] = ()
+) -> dict[str, list[float]]:
+    """Time the epochs of each training loop, in turns, after one epoch of warm-up.
 
-    only: names of the peers to run, ours among them; none: all.
+    Args:
+        workload: What to train.
+        repeats: Timed epochs of each loop.
+        script: timm's `train.py`. None: it is left out.
+        only: Names of the loops to run. Default: all.
+
+    Returns:
+        The seconds of each loop's epochs. A loop that fails is left out, with a message on stderr.
     """
-    peers: dict[str, Callable[[Workload], EpochTimer]] = {"ours": ours}
-    peers |= {f"ours, {how}": partial(ours, compile_mode=how) for how in COMPILED[workload.device.type]}
-    peers |= PEERS | ({"timm": partial(timm_script, script=script)} if script else {})
+    loops: dict[str, Callable[[Workload], EpochTimer]] = {"ours": ours}
+    loops |= {f"ours, {mode}": partial(ours, compile_mode=mode) for mode in COMPILED_MODES[workload.device.type]}
+    loops |= REFERENCE_LOOPS | ({"timm": partial(timm_script, script=script)} if script else {})
     epochs: dict[str, EpochTimer] = {}
-    for name, prepared in ((name, peers[name]) for name in peers if not only or name in only):
+    for name in (name for name in loops if not only or name in only):
         try:
-            epoch = prepared(workload)
-            epoch()  # warms up
-        except Exception as error:  # no compiler, no memory left, a script that fails: the others go on
-            print(f"{name} cannot run {workload.spec}: {error}", file=sys.stderr)
+            epoch = loops[name](workload)
+            epoch()  # warm-up
+        except Exception as error:  # no compiler, not enough memory, a script that fails: the other loops continue
+            print(f"{name} cannot train {workload.spec}: {error}", file=sys.stderr)
         else:
             epochs[name] = epoch
     seconds: dict[str, list[float]] = {name: [] for name in epochs}
-    order = random.Random(0)
+    rng = random.Random(0)
     for _ in range(repeats):
-        for name in order.sample(list(epochs), len(epochs)):  # nobody always comes after the same one
+        for name in rng.sample(list(epochs), len(epochs)):  # random, so that no loop always follows the same one
             seconds[name].append(epochs[name]())
-    forget_compiled()
+    reset_compiler()
     return seconds
 
 
-def table(workload: Workload, seconds: dict[str, list[float]]) -> str:
-    """A line a peer; the ratios say how much of the peer's time ours takes, as medians over the turns."""
-    own = [name for name in seconds if name.startswith("ours")]
-    count = workload.steps * workload.recipe.batch_size
+def format_table(workload: Workload, seconds: dict[str, list[float]]) -> str:
+    """Return a Markdown table with a row for each training loop.
+
+    The ratios are the time of ours divided by the time of the row's loop: the median over turns.
+
+    Args:
+        workload: What was trained.
+        seconds: What `time_loops` returned.
+    """
+    our_loops = [name for name in seconds if name.startswith("ours")]
+    num_images = workload.steps * workload.recipe.batch_size
     lines = [
-        f"\n## {workload.spec}, {count:,} images, batch {workload.recipe.batch_size}",
-        "| peer | s/epoch | from | to | img/s |" + "".join(f" {name} / peer |" for name in own),
-        "|:--|--:|--:|--:|--:|" + "--:|" * len(own),
+        f"\n## {workload.spec}, {num_images:,} images, batch size {workload.recipe.batch_size}",
+        "| training loop | s/epoch | min | max | img/s |" + "".join(f" {name} / this loop |" for name in our_loops),
+        "|:--|--:|--:|--:|--:|" + "--:|" * len(our_loops),
     ]
-    for name, found in seconds.items():
-        pairs = [zip(seconds[mine], found, strict=True) for mine in own]
-        ratios = " | ".join(f"{median(mine / theirs for mine, theirs in pair):.3f}" for pair in pairs)
-        spread = f"{median(found):.3f} | {min(found):.3f} | {max(found):.3f}"
-        lines.append(f"| {name} | {spread} | {count / median(found):,.0f} | {ratios} |")
+    for name, times in seconds.items():
+        turns = [zip(seconds[our_loop], times, strict=True) for our_loop in our_loops]
+        ratios = " | ".join(f"{median(own / other for own, other in pairs):.3f}" for pairs in turns)
+        spread = f"{median(times):.3f} | {min(times):.3f} | {max(times):.3f}"
+        lines.append(f"| {name} | {spread} | {num_images / median(times):,.0f} | {ratios} |")
     return "\n".join(lines)
 
 
-def main() -> None:
-    """Prints the tables."""
-    restart_with_worker_environment()
+def _parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="as of ablate run: CIFAR-100")
-    parser.add_argument("--nets", nargs="+", default=["resnet8", "resnet18"])
-    parser.add_argument("--images", type=int, default=50_000, help="of the training set, in an epoch")
+    parser.add_argument("--data", type=Path, help="folder of CIFAR-100, as for `ablate run`")
+    parser.add_argument("--nets", nargs="+", default=["resnet8", "resnet18"], help="specs of the models to train")
+    parser.add_argument("--images", type=int, default=50_000, help="training images of an epoch")
     parser.add_argument("--batch-size", type=int, default=256)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--workers", type=int, default=min(8, os.cpu_count() or 1), help="of each DataLoader")
+    parser.add_argument("--repeats", type=int, default=5, help="timed epochs of each training loop")
+    parser.add_argument("--workers", type=int, default=min(8, os.cpu_count() or 1), help="processes of each DataLoader")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--timm-script", type=Path, help="train.py of a clone of pytorch-image-models")
-    parser.add_argument("--only", nargs="+", default=[], help="ours, bare: two peers disturb each other least")
-    options = parser.parse_args()
-    benchmark = BENCHMARKS["cifar100"]
+    parser.add_argument(
+        "--only", nargs="+", default=[], help="training loops to run; `ours bare` gives the most precise ratio"
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Print a table for each model."""
+    restart_with_worker_environment()
+    options = _parse_options()
+    benchmark, device = BENCHMARKS["cifar100"], torch.device(options.device)
     train, _ = prepare_dataset(benchmark.data, options.data).load(benchmark.data, "test")
-    chosen = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[: options.images].numpy()
-    some = train.take(chosen)
+    indices = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[: options.images].numpy()
+    subset = train.take(indices)
     recipe = replace(benchmark.recipe, batch_size=options.batch_size)
-    found = ", ".join(f"{name} {number}" for name, number in versions().items())
-    print(f"{device_name(options.device)}; {found}; n = {options.repeats}, {options.workers} workers a DataLoader")
-    for net in options.nets:
-        device = torch.device(options.device)
-        workload = Workload(net, some.images, some.labels, benchmark.data.num_classes, recipe, device, options.workers)
-        print(table(workload, compare(workload, options.repeats, options.timm_script, options.only)), flush=True)
+    packages = ", ".join(f"{name} {number}" for name, number in versions().items())
+    print(f"{device_name(options.device)}; {packages}; n = {options.repeats}, {options.workers} workers per DataLoader")
+    for spec in options.nets:
+        workload = Workload(
+            spec, subset.images, subset.labels, benchmark.data.num_classes, recipe, device, options.workers
+        )
+        seconds = time_loops(workload, options.repeats, options.timm_script, options.only)
+        print(format_table(workload, seconds), flush=True)
 
 
 if __name__ == "__main__":

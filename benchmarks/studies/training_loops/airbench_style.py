@@ -1,7 +1,7 @@
-"""In the style of airbench, a fast CIFAR trainer (Jordan 2024, arXiv:2404.00498), with our net and recipe.
+"""A loop in the style of airbench, a fast trainer for CIFAR (Jordan 2024, arXiv:2404.00498), for our model and recipe.
 
-Its ideas, not its code: the whole set lies on the device in the precision of the training, an epoch is augmented in one
-go and then only sliced, and on a GPU the net is compiled.
+It takes airbench's ideas, not its code: the whole data set is on the device in the precision of the training, an epoch
+is augmented at once and then only sliced, and on a GPU the model is compiled.
 """
 
 from typing import Any
@@ -16,45 +16,46 @@ from benchmarks.training.step import autocast
 
 
 def airbench_style(workload: Workload) -> EpochTimer:
-    """The data set is normalised and padded once, and is kept as floating-point numbers."""
+    """Prepare the loop. The data set is normalized and padded once and kept as floating-point numbers."""
     recipe, device, scaler = workload.recipe, workload.device, workload.scaler()
-    model = workload.net().train()
+    model = workload.model().train()
     optimizer = workload.optimizer(model)
-    options: dict[str, Any] = {"deterministic": False}  # which ours asks for
+    options: dict[str, Any] = {"deterministic": False}  # our own training sets it to True in this process
     forward = torch.compile(model, options=options) if device.type == "cuda" else model
     images, labels = workload.tensors()
-    kind = torch.float16 if scaler.is_enabled() else torch.float32
-    normal = normalize(images, recipe.mean, recipe.std).to(kind)
+    dtype = torch.float16 if scaler.is_enabled() else torch.float32
+    normalized = normalize(images, recipe.mean, recipe.std).to(dtype)
     black = -recipe.mean / recipe.std
-    padded = F.pad(normal, (recipe.crop_padding,) * 4, value=black).contiguous(memory_format=torch.channels_last)
+    padded = F.pad(normalized, (recipe.crop_padding,) * 4, value=black).contiguous(memory_format=torch.channels_last)
 
     def epoch() -> None:
-        batches = _crop(_mirror(padded, recipe.flip), images.shape[-1])
+        augmented = _crop(_flip(padded, recipe.flip), images.shape[-1])
         order = torch.randperm(len(labels), device=device)
-        for chosen in order[: workload.steps * recipe.batch_size].split(recipe.batch_size):
+        for indices in order[: workload.steps * recipe.batch_size].split(recipe.batch_size):
             optimizer.zero_grad(set_to_none=True)
             with autocast(recipe, device):
-                loss = F.cross_entropy(forward(batches[chosen]), labels[chosen], label_smoothing=recipe.label_smoothing)
+                logits = forward(augmented[indices])
+                loss = F.cross_entropy(logits, labels[indices], label_smoothing=recipe.label_smoothing)
             scaler.scale(loss).backward()
             scaler.step(optimizer)
             scaler.update()
 
-    return lambda: workload.time(epoch)
+    return lambda: workload.time_with_torch_defaults(epoch)
 
 
-def _mirror(images: Tensor, probability: float) -> Tensor:
-    chosen = torch.rand(len(images), 1, 1, 1, device=images.device) < probability
-    return torch.where(chosen, images.flip(-1), images)
+def _flip(images: Tensor, probability: float) -> Tensor:
+    flipped = torch.rand(len(images), 1, 1, 1, device=images.device) < probability
+    return torch.where(flipped, images.flip(-1), images)
 
 
 def _crop(padded: Tensor, size: int) -> Tensor:
-    """Rows first, then columns: all images with the same shift are cut at once."""
-    shifts = padded.shape[-1] - size + 1
-    top, left = torch.randint(shifts, (2, len(padded)), device=padded.device)
+    """Crop rows first, then columns; all images with the same offset are cropped at once."""
+    num_offsets = padded.shape[-1] - size + 1
+    top, left = torch.randint(num_offsets, (2, len(padded)), device=padded.device)
     rows = padded.new_empty(len(padded), padded.shape[1], size, padded.shape[3])
-    cut = padded.new_empty(len(padded), padded.shape[1], size, size).contiguous(memory_format=torch.channels_last)
-    for shift in range(shifts):
-        rows[top == shift] = padded[top == shift, :, shift : shift + size]
-    for shift in range(shifts):
-        cut[left == shift] = rows[left == shift, :, :, shift : shift + size]
-    return cut
+    crops = padded.new_empty(len(padded), padded.shape[1], size, size).contiguous(memory_format=torch.channels_last)
+    for offset in range(num_offsets):
+        rows[top == offset] = padded[top == offset, :, offset : offset + size]
+    for offset in range(num_offsets):
+        crops[left == offset] = rows[left == offset, :, :, offset : offset + size]
+    return crops

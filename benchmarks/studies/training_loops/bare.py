@@ -1,4 +1,4 @@
-"""Forward, backward and step on tensors that lie ready: the least that any training has to do."""
+"""Forward pass, backward pass and update on tensors that are ready: the minimum of work of any training loop."""
 
 from torch.nn import functional as F
 
@@ -8,17 +8,13 @@ from benchmarks.training.step import autocast
 
 
 def bare(workload: Workload) -> EpochTimer:
-    """No shuffling, no augmentation, no schedule, no accuracy."""
-    recipe, model, scaler = workload.recipe, workload.net().train(), workload.scaler()
+    """Prepare a loop without shuffling, augmentation, learning rate schedule and accuracy."""
+    recipe, model, scaler = workload.recipe, workload.model().train(), workload.scaler()
     optimizer = workload.optimizer(model)
     images, labels = workload.tensors()
-    batches = list(
-        zip(
-            normalize(images[: workload.steps * recipe.batch_size], recipe.mean, recipe.std).split(recipe.batch_size),
-            labels.split(recipe.batch_size),
-            strict=False,
-        )
-    )
+    num_images = workload.steps * recipe.batch_size
+    image_batches = normalize(images[:num_images], recipe.mean, recipe.std).split(recipe.batch_size)
+    batches = list(zip(image_batches, labels[:num_images].split(recipe.batch_size), strict=True))
 
     def epoch() -> None:
         for batch, targets in batches:
@@ -29,4 +25,4 @@ def bare(workload: Workload) -> EpochTimer:
             scaler.step(optimizer)
             scaler.update()
 
-    return lambda: workload.time(epoch)
+    return lambda: workload.time_with_torch_defaults(epoch)

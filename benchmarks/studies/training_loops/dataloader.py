@@ -14,7 +14,13 @@ from benchmarks.training.step import autocast
 
 
 class PilImages(Dataset[Any]):
-    """Images in memory, given as torchvision's CIFAR sets give them: one PIL image and its label."""
+    """Images in memory, each returned as a PIL image with its label, as by torchvision's CIFAR data sets.
+
+    Args:
+        images: uint8, (n, height, width, 3).
+        labels: int64, (n,).
+        transform: Applied to each PIL image.
+    """
 
     def __init__(self, images: NDArray[np.uint8], labels: NDArray[np.int64], transform: Any = None) -> None:
         self.images = images
@@ -30,29 +36,12 @@ class PilImages(Dataset[Any]):
 
 
 def dataloader(workload: Workload) -> EpochTimer:
-    """The loop of PyTorch's tutorials, with channels_last, pinned memory and workers that stay."""
-    recipe, model, scaler, device = workload.recipe, workload.net().train(), workload.scaler(), workload.device
-    optimizer = workload.optimizer(model)
-    transform = transforms.Compose(
-        [
-            transforms.RandomCrop(workload.images.shape[1:3], padding=recipe.crop_padding),
-            transforms.RandomHorizontalFlip(recipe.flip),
-            transforms.ToTensor(),
-            transforms.Normalize((recipe.mean,) * 3, (recipe.std,) * 3),
-        ]
-    )
-    loader = DataLoader(
-        PilImages(workload.images, workload.labels, transform),
-        recipe.batch_size,
-        shuffle=True,
-        drop_last=True,
-        num_workers=workload.workers,
-        persistent_workers=workload.workers > 0,
-        pin_memory=device.type == "cuda",
-    )
+    """Prepare the loop of PyTorch's tutorials, with channels-last format, pinned memory and persistent workers."""
+    recipe, model, scaler, device = workload.recipe, workload.model().train(), workload.scaler(), workload.device
+    optimizer, loader = workload.optimizer(model), _loader(workload)
 
     def epoch() -> float:
-        loss_sum, right = 0.0, 0
+        loss_sum, correct = 0.0, 0
         for images, labels in loader:
             batch = images.to(device, non_blocking=True)
             targets = labels.to(device, non_blocking=True)
@@ -64,7 +53,28 @@ def dataloader(workload: Workload) -> EpochTimer:
             scaler.step(optimizer)
             scaler.update()
             loss_sum += loss.item() * len(labels)
-            right += int((logits.argmax(1) == targets).sum())
+            correct += int((logits.argmax(1) == targets).sum())
         return loss_sum
 
-    return lambda: workload.time(epoch)
+    return lambda: workload.time_with_torch_defaults(epoch)
+
+
+def _loader(workload: Workload) -> DataLoader[Any]:
+    recipe = workload.recipe
+    transform = transforms.Compose(
+        [
+            transforms.RandomCrop(workload.images.shape[1:3], padding=recipe.crop_padding),
+            transforms.RandomHorizontalFlip(recipe.flip),
+            transforms.ToTensor(),
+            transforms.Normalize((recipe.mean,) * 3, (recipe.std,) * 3),
+        ]
+    )
+    return DataLoader(
+        PilImages(workload.images, workload.labels, transform),
+        recipe.batch_size,
+        shuffle=True,
+        drop_last=True,
+        num_workers=workload.workers,
+        persistent_workers=workload.workers > 0,
+        pin_memory=workload.device.type == "cuda",
+    )

@@ -1,6 +1,6 @@
 """timm's own training script, `train.py` of a clone of pytorch-image-models, in a process of its own.
 
-The script is not in timm's wheel. It reads the same images from memory instead of files, everything else is its own.
+timm's wheel does not contain the script. It gets the images from memory instead of files; everything else is its own.
 """
 
 import os
@@ -17,32 +17,32 @@ import numpy as np
 from benchmarks.execution.environment import WORKER_ENVIRONMENT
 from benchmarks.studies.training_loops.workload import EpochTimer, Workload
 
-SECONDS = re.compile(r"Train: 1 .*\((\d+\.\d+)s,")  # mean time of an update so far; epochs count from 0
+STEP_SECONDS = re.compile(r"Train: 1 .*\((\d+\.\d+)s,")  # mean time of a step so far, in the second epoch
+MAX_STDERR_CHARACTERS = 2000  # the last ones, in an error message
 
 
 def timm_script(workload: Workload, script: Path) -> EpochTimer:
-    """script: that `train.py`. Each call trains two epochs in a new process and returns the second's seconds."""
+    """Prepare the loop. Each call trains two epochs in a new process and returns the seconds of the second.
+
+    Args:
+        workload: What to train.
+        script: timm's `train.py`.
+    """
 
     def epoch() -> float:
         with tempfile.TemporaryDirectory() as folder:
             np.savez(Path(folder, "images.npz"), images=workload.images, labels=workload.labels)
-            command = [
-                sys.executable,
-                "-m",
-                "benchmarks.studies.training_loops.timm_script",
-                str(script.resolve()),
-                folder,
-            ]
-            done = subprocess.run(
+            command = [sys.executable, "-m", __name__, str(script.resolve()), folder]
+            process = subprocess.run(
                 [*command, *_arguments(workload, folder)],
                 capture_output=True,
                 text=True,
                 cwd=Path(__file__).parents[3],
                 env={name: os.environ[name] for name in os.environ.keys() - WORKER_ENVIRONMENT.keys()},
             )
-        times = SECONDS.findall(done.stdout + done.stderr)
-        if done.returncode or not times:
-            raise RuntimeError(f"{script} failed:\n{done.stderr[-2000:]}")
+        times = STEP_SECONDS.findall(process.stdout + process.stderr)
+        if process.returncode or not times:
+            raise RuntimeError(f"{script} failed:\n{process.stderr[-MAX_STDERR_CHARACTERS:]}")
         return float(times[-1]) * workload.steps
 
     return epoch
@@ -77,7 +77,7 @@ def _arguments(workload: Workload, folder: str) -> list[str]:
 
 
 def main() -> None:
-    """Runs the script with our models registered and the images of the workload in place of a folder."""
+    """Run the script with our models registered in timm, and with the workload's images instead of a folder."""
     script, folder = sys.argv[1:3]
     sys.argv = [script, *sys.argv[3:]]
     import timm.data

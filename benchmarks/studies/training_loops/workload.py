@@ -1,4 +1,4 @@
-"""What every peer trains, and how an epoch of it is timed."""
+"""What every training loop trains, and how an epoch is timed."""
 
 import time
 from collections.abc import Callable
@@ -13,12 +13,22 @@ from arch.models import build
 from arch.spec import parse
 from benchmarks.definition.recipe import Recipe
 
-EpochTimer = Callable[[], float]  # trains one epoch and returns how many seconds it took
+EpochTimer = Callable[[], float]  # trains one epoch and returns its duration in seconds
 
 
 @dataclass(frozen=True)
 class Workload:
-    """A net, and images in the computer's memory: uint8 (n, height, width, 3) with int64 labels (n,)."""
+    """A model, and images in main memory.
+
+    Attributes:
+        spec: Spec of the model.
+        images: uint8, (n, height, width, 3).
+        labels: int64, (n,).
+        num_classes: Number of classes.
+        recipe: Hyperparameters.
+        device: Device to train on.
+        workers: Processes that a DataLoader may start.
+    """
 
     spec: str
     images: NDArray[np.uint8]
@@ -26,46 +36,46 @@ class Workload:
     num_classes: int
     recipe: Recipe
     device: torch.device
-    workers: int  # processes that a DataLoader may start
+    workers: int
 
     @property
     def steps(self) -> int:
-        """Batches of an epoch; an incomplete last one is dropped."""
+        """Batches of an epoch; an incomplete last batch is dropped."""
         return len(self.labels) // self.recipe.batch_size
 
-    def net(self) -> nn.Module:
-        """The net on the device, channels last, with the same weights each time."""
+    def model(self) -> nn.Module:
+        """Return a new model on the device, in channels-last format, with the same weights at each call."""
         torch.manual_seed(0)
         model = build(parse(self.spec).variant(), self.num_classes)
         return model.to(self.device).to(memory_format=torch.channels_last)
 
     def tensors(self) -> tuple[Tensor, Tensor]:
-        """Images (n, 3, height, width), channels last, and labels, on the device."""
+        """Return images (n, 3, height, width) in channels-last format, and labels, on the device."""
         images = torch.from_numpy(self.images).to(self.device)
         return images.permute(0, 3, 1, 2), torch.from_numpy(self.labels).to(self.device)
 
     def optimizer(self, model: nn.Module) -> torch.optim.SGD:
-        """The recipe's, as anybody would write it."""
+        """Return the recipe's optimizer with torch's default implementation."""
         recipe = self.recipe
         return torch.optim.SGD(
             model.parameters(), recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay, nesterov=recipe.nesterov
         )
 
     def scaler(self) -> torch.amp.GradScaler:
-        """For mixed precision in fp16; does nothing elsewhere."""
+        """Return the gradient scaler, which is enabled for fp16 on a GPU only."""
         return torch.amp.GradScaler(enabled=self.device.type == "cuda" and self.recipe.precision == "fp16")
 
-    def time(self, epoch: Callable[[], object]) -> float:
-        """Seconds until the device has done all of it, with torch's own defaults, which need not be deterministic."""
-        before = torch.are_deterministic_algorithms_enabled()
+    def time_with_torch_defaults(self, epoch: Callable[[], object]) -> float:
+        """Return the seconds of an epoch without deterministic algorithms, as is torch's default."""
+        deterministic = torch.are_deterministic_algorithms_enabled()
         torch.use_deterministic_algorithms(False)
         try:
-            return self.time_ours(epoch)
+            return self.time(epoch)
         finally:
-            torch.use_deterministic_algorithms(before, warn_only=True)
+            torch.use_deterministic_algorithms(deterministic, warn_only=True)
 
-    def time_ours(self, epoch: Callable[[], object]) -> float:
-        """Seconds until the device has done all of it, with the settings that are."""
+    def time(self, epoch: Callable[[], object]) -> float:
+        """Return the seconds until the device has finished an epoch, with torch's current settings."""
         started = time.perf_counter()
         epoch()
         if self.device.type == "cuda":

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from shutil import copytree
 from types import SimpleNamespace
@@ -32,6 +33,7 @@ HEADER = {"curve": [{"epoch": 1, "top1": 0.1 + 0.2}]}
 TMPFS_PAGE = 4096  # bytes; a file's size on tmpfs is a multiple
 
 
+@cache
 def tensors(seed: int) -> dict[str, Tensor]:
     """Return one tensor of each kind that a training has, each depending on the seed."""
     generator = torch.Generator().manual_seed(seed)

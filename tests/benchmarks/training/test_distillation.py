@@ -1,5 +1,5 @@
+import itertools
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +20,12 @@ from benchmarks.training.distributed_context import DistributedContext
 from benchmarks.training.step import DeviceImages
 from benchmarks.training.trainer import Splits, TrainingOptions, train
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 RECIPE = Recipe(epochs=3, batch_size=16, lr=0.1, warmup_epochs=1, crop_padding=1, label_smoothing=0.0)
 TEACHER = RunConfig(parse("resnet8"))
 STUDENT_LOGITS = torch.tensor([[1.0, 0.0, -1.0]], dtype=torch.float64)
 TEACHER_LOGITS = torch.tensor([[2.0, 1.0, 0.0]], dtype=torch.float64)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def logits(seed: int, batch: int = 6, classes: int = 10) -> Tensor:
@@ -204,21 +198,23 @@ def test_previous_teacher_has_the_students_weights_of_the_epoch_before(monkeypat
     assert len({student for student, *_ in digests}) == 1 + RECIPE.epochs  # at the start, and after each epoch
 
 
+def train_by_previous_teacher(checkpoint: Checkpoint | None) -> tuple[str, list[float]]:
+    student, distiller = net(), make_distiller(teacher=PREVIOUS, alpha=0.8, growing=True)
+    curve, _ = train(student, SPLITS, RECIPE, 0, TrainingOptions(checkpoint=checkpoint, distiller=distiller))
+    return weights_digest(student), [epoch.train_loss for epoch in curve]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(one_thread: None) -> tuple[str, list[float]]:
+    return train_by_previous_teacher(None)
+
+
 @pytest.mark.parametrize("stop_at", [1, 3, 4])
-def test_resume_with_previous_teacher_gives_identical_metrics(tmp_path: Path, stop_at: int) -> None:
-    def train_student(checkpoint: Checkpoint | None) -> tuple[str, list[float]]:
-        student, distiller = net(), make_distiller(teacher=PREVIOUS, alpha=0.8, growing=True)
-        curve, _ = train(student, SPLITS, RECIPE, 0, TrainingOptions(checkpoint=checkpoint, distiller=distiller))
-        return weights_digest(student), [epoch.train_loss for epoch in curve]
-
-    calls = 0
-
-    def stopping() -> bool:
-        nonlocal calls
-        calls += 1
-        return calls >= stop_at
-
-    uninterrupted = train_student(None)
+def test_resume_with_previous_teacher_gives_identical_metrics(
+    tmp_path: Path, stop_at: int, uninterrupted: tuple[str, list[float]]
+) -> None:
+    calls = itertools.count(1)
+    checkpoint = Checkpoint(tmp_path, {}, stopping=lambda: next(calls) >= stop_at)
     with pytest.raises(TrainingStopped):
-        train_student(Checkpoint(tmp_path, {}, stopping=stopping))
-    assert train_student(Checkpoint(tmp_path, {})) == uninterrupted
+        train_by_previous_teacher(checkpoint)
+    assert train_by_previous_teacher(Checkpoint(tmp_path, {})) == uninterrupted

@@ -1,6 +1,6 @@
 import errno
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,18 +20,11 @@ from benchmarks.training.state import EpochMetrics
 from benchmarks.training.step import DeviceImages
 from benchmarks.training.trainer import Splits, TrainingFailed, TrainingOptions, train
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 RECIPE = Recipe(epochs=3, batch_size=16, lr=0.1, warmup_epochs=1, crop_padding=1)
 PLAIN = "resnet8+width=0.25"
 RANDOM = "resnet8+width=0.25+drop_path=0.3+dropout=0.3"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Such small nets train fastest with one thread, whatever else the machine does."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def images(count: int, seed: int = 0) -> DeviceImages:
@@ -67,7 +60,7 @@ def equal(one: Outcome, other: Outcome) -> bool:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted() -> dict[str, Outcome]:
+def uninterrupted(one_thread: None) -> dict[str, Outcome]:
     return {spec: train_net(net(spec)) for spec in (PLAIN, RANDOM)}
 
 

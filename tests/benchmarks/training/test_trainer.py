@@ -1,5 +1,4 @@
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,18 +19,11 @@ from benchmarks.training.state import EpochMetrics
 from benchmarks.training.step import DeviceImages
 from benchmarks.training.trainer import Splits, TrainingFailed, TrainingOptions, train
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 RECIPE = Recipe(epochs=3, batch_size=16, lr=0.1, warmup_epochs=1, crop_padding=1)
 PLAIN = "resnet8+width=0.25"
 RANDOM = "resnet8+width=0.25+drop_path=0.3+dropout=0.3"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Such small nets train fastest with one thread, whatever else the machine does."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def images(count: int, seed: int = 0) -> DeviceImages:
