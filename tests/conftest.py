@@ -10,7 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before numpy is imported: waiting threads slow small matrices on busy CPUs
+# Read when numpy and torch are imported: on busy CPUs, threads that wait for each other slow small models tenfold.
+os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 
