@@ -20,7 +20,7 @@ def power(effect: float, spread: float, seeds: int, changes: int = 1, pairing: P
         effect: The true change, in points.
         spread: The standard deviation over seeds, in points. Rows of the same seed are assumed to be uncorrelated.
         seeds: The seeds per row.
-        changes: The number of changes in the table. Bonferroni's bound stands in for Holm's correction.
+        changes: The number of changes in the table. Bonferroni's bound replaces Holm's correction.
         pairing: How changes are tested.
     """
     if seeds < 2 or max(1, changes) * smallest_p(seeds, pairing) > ALPHA:

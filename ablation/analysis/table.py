@@ -75,10 +75,10 @@ def ablation_frame(recorded: RecordedPlan, pairing: Pairing = "unpaired") -> pd.
 def _changes(recorded: RecordedPlan, pairing: Pairing) -> list[Change]:
     accuracies = [recorded.accuracies(row) for row in recorded.rows]
     return [
-        estimate_change(own, [(accuracies[index], weight) for index, weight in row.against], pairing)
+        estimate_change(by_seed, [(accuracies[index], weight) for index, weight in row.against], pairing)
         if row.against
         else Change(math.nan)
-        for row, own in zip(recorded.rows, accuracies, strict=True)
+        for row, by_seed in zip(recorded.rows, accuracies, strict=True)
     ]
 
 

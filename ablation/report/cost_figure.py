@@ -1,8 +1,8 @@
 """The figure of final accuracy against a cost, with the Pareto front."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -43,12 +43,7 @@ def draw_accuracy_against(
     figure, axes = new_figure(size, title, legend, right_margin=0.8)
     axes.set(xlabel=label, ylabel="test top-1 (%)")
     points = {
-        index: LabeledPoint(
-            x=float(line[cost]) / unit,
-            y=float(line["top1_mean"]),
-            error=0.0 if np.isnan(line["top1_std"]) else float(line["top1_std"]),
-            label=row_name(rows[index]),
-        )
+        index: LabeledPoint(float(line[cost]) / unit, float(line["top1_mean"]), _std(line), row_name(rows[index]))
         for index, line in enumerate(frame.to_dict("records"))
         if line["n"]
     }
@@ -67,6 +62,10 @@ def draw_accuracy_against(
     with ignore_missing_glyphs():
         place_labels(axes, list(points.values()), size.font, steps)
     return figure
+
+
+def _std(line: Mapping[Any, Any]) -> float:
+    return 0.0 if np.isnan(line["top1_std"]) else float(line["top1_std"])
 
 
 def pareto_front(points: Sequence[Point]) -> list[Point]:
