@@ -122,7 +122,7 @@ def main() -> None:
     subset = train.take(indices)
     recipe = replace(benchmark.recipe, batch_size=options.batch_size)
     packages = ", ".join(f"{name} {number}" for name, number in versions().items())
-    print(f"{device_name(options.device)}; {packages}; n = {options.repeats}, {options.workers} workers per DataLoader")
+    print(f"{device_name(options.device)}; {packages}; n = {options.repeats}, DataLoader workers: {options.workers}")
     for spec in options.nets:
         workload = Workload(
             spec, subset.images, subset.labels, benchmark.data.num_classes, recipe, device, options.workers
