@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import inf, isinf
 
+from ablation.plans.alternatives import make_alternative
 from ablation.plans.choices import ControlMetric
 from ablation.plans.plan import Plan, make_plan
-from ablation.plans.steps import make_alternative
 from arch.errors import InputError
 from arch.parts import PARTS
 from arch.spec import Spec, Step

@@ -1,19 +1,18 @@
 """Plans that consist of a base and steps: path, leave-one-out, pairs and reordered.
 
-    plan        = [ kind, ":" ], spec with alternatives, { "@", setting }
-    kind        = path | leave-one-out | pairs | reordered
-    alternative = "~", part, [ "=", value ]     follows a step of a path; adds a row with this part in its place
+    plan = [ kind, ":" ], spec with alternatives, { "@", setting }
+    kind = path | leave-one-out | pairs | reordered
 
-`baseline+se~eca+cbam` has the rows baseline, +se, ~eca (baseline+eca) and +cbam (baseline+se+cbam). A step is compared
-with the row before it, an alternative with the step that it replaces. The settings apply to every row.
+A step is compared with the row before it. Only a path has alternatives: see `ablation.plans.alternatives`. The settings
+apply to every row.
 """
 
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Self
 
+from ablation.plans.alternatives import Alternative, parse_alternatives, without_alternatives
 from ablation.plans.row import Row
 from arch.errors import InputError
 from arch.spec import Spec, Step, parse
@@ -21,27 +20,6 @@ from benchmarks.definition.config_parser import read_overrides, split_settings
 from benchmarks.definition.overrides import NO_OVERRIDES, RunConfig, TrainingOverrides
 
 BASELINE = "baseline"  # the word that stands for the benchmark's baseline
-ALTERNATIVE = re.compile(r"~(?P<part>[^+\-=~]*(?:=(?:[0-9.]+[eE][+-]?[0-9]+|[^+\-=~]*))?)")
-
-
-@dataclass(frozen=True)
-class Alternative:
-    """A step that is tested in place of one step of a path.
-
-    Attributes:
-        position: The number of steps of the path up to and including the replaced one.
-        step: The step in its place.
-        spec: The resulting spec.
-    """
-
-    position: int
-    step: Step
-    spec: Spec
-
-    @property
-    def text(self) -> str:
-        """The alternative as it is written in a plan: `~eca`."""
-        return f"~{str(self.step)[1:]}"
 
 
 @dataclass(frozen=True)
@@ -115,59 +93,15 @@ def parse_steps(kind: str, text: str, baseline: str) -> StepPlan:
         InputError: If the text is invalid.
     """
     body, settings = split_settings(text)
-    spec = parse(ALTERNATIVE.sub("", body), baseline)
+    spec = parse(without_alternatives(body), baseline)
     return StepPlan(
         kind=kind,
         base=BASELINE if body.startswith(BASELINE) else spec.base,
         spec=spec,
         is_baseline=spec.path()[0].architecture == parse(baseline).architecture,
-        alternatives=_parse_alternatives(body, baseline),
+        alternatives=parse_alternatives(body, baseline),
         overrides=read_overrides(settings, baseline, allow_sources=True),
     )
-
-
-def _parse_alternatives(text: str, baseline: str) -> tuple[Alternative, ...]:
-    alternatives: list[Alternative] = []
-    for match in ALTERNATIVE.finditer(text):
-        path = parse(ALTERNATIVE.sub("", text[: match.start()]), baseline)
-        if len(path.steps) <= path.start:
-            raise InputError(f"{match[0]!r} does not follow a step: write it after one, as in baseline+se~eca")
-        part = match["part"]
-        replaced = _index_to_replace(path, part.partition("=")[0])
-        step = parse(f"{Spec(path.base, path.steps[:-1][:replaced])}+{part}").steps[-1]
-        alternative = make_alternative(path, step)
-        if any(
-            other.position == alternative.position and other.spec.variant() == alternative.spec.variant()
-            for other in alternatives
-        ):
-            raise InputError(f"{match[0]!r} repeats an alternative to {path.steps[-1]}: remove one of them")
-        alternatives.append(alternative)
-    return tuple(alternatives)
-
-
-def make_alternative(path: Spec, step: Step) -> Alternative:
-    """Return the alternative that puts `step` in place of the last step of `path`.
-
-    Where the earlier steps have already added this part, the new value replaces the earlier one at its position.
-
-    Raises:
-        InputError: If the resulting architecture is invalid, or the same as that of `path`.
-    """
-    before, replaced = path.steps[:-1], _index_to_replace(path, step.part)
-    steps = (*before, step) if replaced is None else (*before[:replaced], step, *before[replaced + 1 :])
-    alternative = Alternative(len(path.steps), step, Spec(path.base, steps))
-    if alternative.spec.variant() == path.variant():
-        raise InputError(f"{alternative.text!r} gives the same architecture as the step that it replaces: {path}")
-    return alternative
-
-
-def _index_to_replace(path: Spec, part: str) -> int | None:
-    """Return the index of the active step that adds `part` before the last step of the path; None without one."""
-    before = path.steps[:-1]
-    last = max((i for i, step in enumerate(before) if (step.sign, step.part) == ("+", part)), default=None)
-    if last is None or any(later.part == part for later in before[last + 1 :]):
-        return None
-    return last
 
 
 def path(plan: StepPlan) -> list[Row]:

@@ -99,17 +99,9 @@ def printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[...,
 
 
 @pytest.fixture
-def error_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """A function that returns the error line of a command that is rejected."""
-
-    def run(*arguments: str) -> str:
-        assert main(["errors", *arguments, "--out", str(tmp_path / "out")]) == 2
-        captured = capsys.readouterr()
-        assert (captured.out, captured.err.count("\n")) == ("", 1)
-        assert captured.err.startswith("ablate: ")
-        return captured.err
-
-    return run
+def errors_line(error_line: Callable[..., str], tmp_path: Path) -> Callable[..., str]:
+    """A function that returns the error line of `ablate errors`, which must be rejected."""
+    return lambda *arguments: error_line("errors", *arguments, "--out", str(tmp_path / "out"))
 
 
 def cells(file: str | Path) -> list[list[str]]:
@@ -186,10 +178,10 @@ def test_seeds_without_predictions_are_listed(record: Record, printed: Callable[
 
 
 def test_seeds_option_limits_the_records(
-    record: Record, printed: Callable[..., str], error_line: Callable[..., str]
+    record: Record, printed: Callable[..., str], errors_line: Callable[..., str]
 ) -> None:
     record("baseline", 1, predictions_with((0, 10, 1)), plan="baseline")
-    assert "seeds 0 to 0" in error_line("--seeds", "1")
+    assert "seeds 0 to 0" in errors_line("--seeds", "1")
     record("baseline", 0, predictions_with((0, 1, 1)), plan="baseline")
     assert json.loads(printed("--seeds", "1", "--json"))["per_class"][0]["top1"] == 90
     assert json.loads(printed("--json"))["per_class"][0]["top1"] == 45
@@ -251,27 +243,27 @@ def test_near_duplicates_are_found_once(
     assert json.loads(printed(*arguments)) == first
 
 
-def test_invalid_input_is_rejected_in_one_line(record: Record, error_line: Callable[..., str], tmp_path: Path) -> None:
-    assert "ablate run" in error_line()
+def test_invalid_input_is_rejected_in_one_line(record: Record, errors_line: Callable[..., str], tmp_path: Path) -> None:
+    assert "ablate run" in errors_line()
     record("baseline", 0, predictions_with(), plan="baseline")
-    assert "digits" in error_line("--benchmark", "digits")
-    assert "resnet20" in error_line("resnet20")
-    assert "unknown part 'sse'" in error_line("baseline+sse")
-    assert "--seeds" in error_line("--seeds", "0")
-    assert "tiny" in error_line("--id", "0123456789ab")
-    assert "is not a folder" in error_line("--data", str(tmp_path / "nowhere"))
-    assert "digits needs no --data" in error_line("--data", str(tmp_path))
-    assert "unknown --device 'gpu'" in error_line("--near-duplicates", "--device", "gpu")
+    assert "digits" in errors_line("--benchmark", "digits")
+    assert "resnet20" in errors_line("resnet20")
+    assert "unknown part 'sse'" in errors_line("baseline+sse")
+    assert "--seeds" in errors_line("--seeds", "0")
+    assert "tiny" in errors_line("--id", "0123456789ab")
+    assert "is not a folder" in errors_line("--data", str(tmp_path / "nowhere"))
+    assert "digits needs no --data" in errors_line("--data", str(tmp_path))
+    assert "unknown --device 'gpu'" in errors_line("--near-duplicates", "--device", "gpu")
 
 
-def test_images_must_be_those_of_the_records(record: Record, error_line: Callable[..., str]) -> None:
+def test_images_must_be_those_of_the_records(record: Record, errors_line: Callable[..., str]) -> None:
     record("baseline", 0, predictions_with(), fingerprint="another")
-    assert "--data" in error_line()
+    assert "--data" in errors_line()
 
 
 def test_unwritable_files_are_reported_in_one_line(
-    record: Record, error_line: Callable[..., str], tmp_path: Path
+    record: Record, errors_line: Callable[..., str], tmp_path: Path
 ) -> None:
     record("baseline", 0, predictions_with(), plan="baseline")
     (tmp_path / "out" / "tiny_baseline_errors.csv").mkdir()
-    assert "cannot write to" in error_line()
+    assert "cannot write to" in errors_line()

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,9 +22,6 @@ def test_export_to_tensorboard(recorded: Path, capsys: pytest.CaptureFixture[str
     ],
 )
 def test_invalid_input_is_rejected_in_one_line(
-    arguments: list[str], message: str, recorded: Path, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], message: str, recorded: Path, error_line: Callable[..., str]
 ) -> None:
-    assert main(["export", *arguments, "--out", str(recorded)]) == 2
-    captured = capsys.readouterr()
-    assert message in captured.err
-    assert captured.err.count("\n") == 1
+    assert message in error_line("export", *arguments, "--out", str(recorded))

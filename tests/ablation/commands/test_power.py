@@ -28,21 +28,6 @@ def analyzed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[...
     return run
 
 
-@pytest.fixture
-def error_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """A function that returns the error line of a command that is rejected and writes nothing."""
-
-    def run(*arguments: str) -> str:
-        assert main(["power", *arguments, "--out", str(tmp_path / "out")]) == 2
-        captured = capsys.readouterr()
-        assert (captured.out, captured.err.count("\n")) == ("", 1)
-        assert captured.err.startswith("ablate: ")
-        assert list(tmp_path.iterdir()) == []
-        return captured.err
-
-    return run
-
-
 def test_smallest_number_of_seeds_that_reaches_the_target(analyzed: Callable[..., dict[str, Any]]) -> None:
     content = analyzed("baseline+se+cbam", "--spread", "0.25", "--effect", "0.5", "--power", "0.9")
     assert (content["changes"], content["spread"], content["spread_from"]) == (2, 0.25, "as given")
@@ -158,9 +143,10 @@ def test_table_and_conclusion_are_printed(tmp_path: Path, capsys: pytest.Capture
     ],
 )
 def test_invalid_input_is_rejected_in_one_line(
-    arguments: list[str], message: str, error_line: Callable[..., str]
+    arguments: list[str], message: str, error_line: Callable[..., str], tmp_path: Path
 ) -> None:
-    assert message in error_line(*arguments)
+    assert message in error_line("power", *arguments, "--out", str(tmp_path / "out"))
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(("effect", "spread"), [("99", "0.001"), ("50", "99"), ("0.014", "0.25")])

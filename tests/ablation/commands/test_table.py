@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from ablation.cli import main
+from benchmarks.definition.registry import BENCHMARKS
 from benchmarks.records.store import RecordStore, RunRecord
 
+ErrorLine = Callable[..., str]
 Make = Callable[..., RunRecord]
 
 
@@ -85,11 +87,36 @@ def test_missing_seeds_are_in_the_table(recorded: Path, make_record: Make, capsy
     "arguments",
     [["--format", "word"], ["--seeds", "0"], ["--num-candidates", "0"], ["nope:baseline"], ["baseline+sse"]],
 )
-def test_invalid_input_is_rejected_in_one_line(
-    arguments: list[str], recorded: Path, capsys: pytest.CaptureFixture[str]
+def test_invalid_input_is_rejected_in_one_line(arguments: list[str], recorded: Path, error_line: ErrorLine) -> None:
+    error_line("table", "--out", str(recorded), *arguments)
+
+
+def test_damaged_record_is_reported_and_ignored(
+    tmp_path: Path, make_record: Make, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["table", "--out", str(recorded), *arguments]) == 2
+    store = RecordStore(tmp_path)
+    store.create()
+    definition = BENCHMARKS["digits"].definition("images", "cpu")
+    for seed in (0, 1):
+        store.append(make_record(seed=seed, top1=50.0, definition=definition))
+    store.path.write_bytes(store.path.read_bytes().replace(b'"seed": 1', b'"seed": 3'))
+    assert main(["table", "--out", str(tmp_path), "--seeds", "2"]) == 0
     captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.startswith("ablate: ")
-    assert captured.err.count("\n") == 1
+    [warning] = captured.err.splitlines()
+    assert warning.startswith("warning: ")
+    assert str(store.path) in warning
+    assert warning.endswith(" 2")
+    assert "1 of 2" in captured.out
+
+
+@pytest.mark.parametrize(("out", "message"), [("x" * 300, "300 bytes"), ("records.jsonl", "cannot read")])
+def test_table_of_an_unusable_folder_is_rejected_in_one_line(
+    out: str, message: str, tmp_path: Path, error_line: ErrorLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "records.jsonl" / "records.jsonl").mkdir(parents=True)
+    assert message in error_line("table", "--out", out)
+
+
+def test_table_without_records_says_how_to_get_them(tmp_path: Path, error_line: ErrorLine) -> None:
+    assert "ablate run" in error_line("table", "--out", str(tmp_path))

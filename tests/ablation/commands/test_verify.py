@@ -149,54 +149,49 @@ def test_seed_option_or_first_recorded_seed_is_trained(
 
 
 @pytest.fixture
-def error_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., str]:
-    """A function that returns the error line of a command that is rejected, and neither trains nor writes."""
+def verify_line(error_line: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """A function that returns the error line of `ablate verify`, which must neither train nor write."""
     monkeypatch.setattr(LocalExecutor, "call", staticmethod(lambda *_: pytest.fail("it was trained")))
 
     def run(*arguments: str) -> str:
         before = files_in(tmp_path)
-        assert main(["verify", *arguments, "--out", str(tmp_path / "out")]) == 2
-        captured = capsys.readouterr()
-        assert (captured.out, captured.err.count("\n")) == ("", 1)
-        assert captured.err.startswith("ablate: ")
+        line = error_line("verify", *arguments, "--out", str(tmp_path / "out"))
         assert files_in(tmp_path) == before
-        return captured.err
+        return line
 
     return run
 
 
-def test_unknown_seed_error_lists_the_recorded_seeds(record: Record, error_line: Callable[..., str]) -> None:
+def test_unknown_seed_error_lists_the_recorded_seeds(record: Record, verify_line: Callable[..., str]) -> None:
     for seed in (4, 0, 11):
         record(seed=seed)
-    assert "0, 4, 11" in error_line("--seed", "1")
+    assert "0, 4, 11" in verify_line("--seed", "1")
 
 
-def test_last_row_must_have_records(record: Record, error_line: Callable[..., str]) -> None:
+def test_last_row_must_have_records(record: Record, verify_line: Callable[..., str]) -> None:
     record(plan="baseline+se")
-    assert "resnet8+se" in error_line("--device", "cpu")
-    assert "resnet8+se with seed 0" in error_line("--seed", "0")
+    assert "resnet8+se" in verify_line("--device", "cpu")
+    assert "resnet8+se with seed 0" in verify_line("--seed", "0")
 
 
-def test_other_images_or_device_types_are_rejected(record: Record, error_line: Callable[..., str]) -> None:
+def test_other_images_or_device_types_are_rejected(record: Record, verify_line: Callable[..., str]) -> None:
     one = record(fingerprint="another")
-    line = error_line("--device", "cpu")
+    line = verify_line("--device", "cpu")
     assert one.benchmark_id in line
     assert "data.fingerprint (another, " in line
     other = record(device="cuda")
-    assert "device (cuda, cpu)" in error_line("--device", "cpu", "--id", other.benchmark_id)
-    assert "--id" in error_line()
+    assert "device (cuda, cpu)" in verify_line("--device", "cpu", "--id", other.benchmark_id)
+    assert "--id" in verify_line()
 
 
 def test_invalid_options_are_rejected_in_one_line(
-    record: Record, error_line: Callable[..., str], tmp_path: Path
+    record: Record, verify_line: Callable[..., str], tmp_path: Path
 ) -> None:
-    assert "ablate run" in error_line()
+    assert "ablate run" in verify_line()
     record()
-    assert "--seed" in error_line("--seed", "-1")
-    assert "--seed" in error_line("--seed", "x")
-    assert "digits" in error_line("--benchmark", "digits")
-    assert "unknown part 'sse'" in error_line("baseline+sse")
-    assert "unknown --device 'gpu'" in error_line("--device", "gpu")
-    assert "is not a folder" in error_line("--data", str(tmp_path / "nowhere"))
+    assert "--seed" in verify_line("--seed", "-1")
+    assert "--seed" in verify_line("--seed", "x")
+    assert "digits" in verify_line("--benchmark", "digits")
+    assert "unknown part 'sse'" in verify_line("baseline+sse")
+    assert "unknown --device 'gpu'" in verify_line("--device", "gpu")
+    assert "is not a folder" in verify_line("--data", str(tmp_path / "nowhere"))

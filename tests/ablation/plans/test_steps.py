@@ -72,23 +72,6 @@ def test_step_without_effect_is_rejected(spec: str) -> None:
         parse_plan(spec, DIGITS)
 
 
-def test_alternatives_are_compared_with_the_step_they_replace() -> None:
-    assert rows_of("baseline+se~eca~width=1.5+cbam") == [
-        ("baseline (resnet8)", "resnet8", ()),
-        ("+se", "resnet8+se", ((0, -1),)),
-        ("~eca", "resnet8+eca", ((1, -1),)),
-        ("~width=1.5", "resnet8+width=1.5", ((1, -1),)),
-        ("+cbam", "resnet8+se+cbam", ((1, -1),)),
-    ]
-
-
-def test_alternative_replaces_an_earlier_value_of_its_part_in_place() -> None:
-    assert rows_of("baseline+width=2+se~width=2.5")[-1] == ("~width=2.5", "resnet8+width=2.5", ((2, -1),))
-    assert rows_of("baseline+drop_path=1e-1~drop_path=2e-1")[-1][1] == "resnet8+drop_path=0.2"
-    assert rows_of("baseline+se+attention_stages=3+cbam~se=8")[-1][1] == "resnet8+se=8+attention_stages=3"
-    assert rows_of("baseline+se-se+cbam~se=8")[-1][1] == "resnet8+se-se+se=8"  # the part was removed before
-
-
 def test_leave_one_out_is_compared_with_the_full_proposal() -> None:
     assert rows_of("leave-one-out:baseline+se+cbam+silu") == [
         ("resnet8+se+cbam+silu", "resnet8+se+cbam+silu", ()),
@@ -150,13 +133,6 @@ def test_timm_model_is_a_path_of_one_row() -> None:
         ("pairs:baseline+se", "two steps or more"),
         ("pairs:baseline+se+cbam-se", "all of them additions"),
         ("pairs:baseline+silu+gelu", r"\+silu and \+gelu have no interaction"),
-        ("baseline~se", "'~se' does not follow a step"),
-        ("baseline+se~se", "'~se' gives the same architecture"),
-        ("baseline+se~relu", "changes nothing"),
-        ("baseline+se~eca~eca", r"'~eca' repeats an alternative to \+se"),
-        ("baseline+se~bogus", "unknown part 'bogus'"),
-        ("baseline+se~", "the name of a part is missing"),
-        ("baseline+se~width=x", "'x' is not a number"),
     ],
 )
 def test_invalid_steps_are_rejected_in_one_line(plan: str, message: str) -> None:
