@@ -18,7 +18,7 @@ from optuna.trial import TrialState
 from safetensors.torch import load_file
 
 from ablation.cli import main as ablate
-from benchmarks.records.paths import kept_file
+from benchmarks.records.paths import run_file
 from benchmarks.records.store import RecordStore
 from benchmarks.training.tensor_file import read_tensors
 from search import trial_attrs
@@ -114,7 +114,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> FinishedSearch:
     folder = tmp_path_factory.mktemp("search")
     inputs, out, stdout = write_inputs(folder), folder / "runs", StringIO()
     with redirect_stdout(stdout):
-        assert main([*inputs, "--trials", "3", "--finalists", "2", "--seeds", "2", "--out", str(out), "--json"]) == 0
+        assert main([*inputs, "--trials", "2", "--finalists", "2", "--seeds", "2", "--out", str(out), "--json"]) == 0
     return FinishedSearch(inputs[1], out, json.loads(stdout.getvalue()))
 
 
@@ -127,7 +127,7 @@ def load_study(out: Path) -> optuna.Study:
 def wait_for_records(out: Path, number: int, process: "subprocess.Popen[str]") -> None:
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
-        if (out / "records.jsonl").exists() and RecordStore(out).lines() >= number:
+        if (out / "records.jsonl").exists() and RecordStore(out).num_lines() >= number:
             return
         time.sleep(0.05)
     raise AssertionError(f"the search did not write {number} records")
@@ -152,7 +152,7 @@ def test_winner_is_exported_with_the_weights_of_its_first_seed(finished: Finishe
     [module] = [name for name in files if name.endswith(".py")]
     assert finished.summary["winner"] in files[module].read_text()
     first = next(r for r in RecordStore(finished.out).records() if r.benchmark_id == finished.summary["test_id"])
-    weights = read_tensors(kept_file(finished.out, "weights", first.run_id))[0]
+    weights = read_tensors(run_file(finished.out, "weights", first.run_id))[0]
     exported = load_file(files["model.safetensors"])
     assert exported.keys() == weights.keys()
     assert all(bool((exported[name] == weights[name]).all()) for name in weights)
@@ -160,10 +160,10 @@ def test_winner_is_exported_with_the_weights_of_its_first_seed(finished: Finishe
 
 @pytest.mark.slow
 def test_ablate_reuses_the_records_of_the_winner(finished: FinishedSearch) -> None:
-    num_records, out = RecordStore(finished.out).lines(), ["--out", str(finished.out)]
+    num_records, out = RecordStore(finished.out).num_lines(), ["--out", str(finished.out)]
     options = ["--last", "--seeds", "2", "--benchmark", finished.benchmark, "--json"]
     assert ablate(["run", finished.summary["path"], *options, *out]) == 0
-    assert RecordStore(finished.out).lines() == num_records
+    assert RecordStore(finished.out).num_lines() == num_records
     assert ablate(["table", *out]) == 0
 
 
@@ -226,9 +226,9 @@ def test_hung_and_broken_candidates_fail_and_the_search_continues(inputs: list[s
     ],
 )
 def test_invalid_options_are_reported_in_one_line(
-    options: list[str], expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    inputs: list[str], options: list[str], expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([*options, "--out", str(tmp_path)]) == 2
+    assert main([*inputs, *options, "--out", str(tmp_path)]) == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert expected in lines[-1]
     assert len([line for line in lines if line.startswith("search:")]) <= 1
