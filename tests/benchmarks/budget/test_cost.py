@@ -4,25 +4,23 @@ from typing import Any
 import pytest
 import timm
 import torch
-from timm.layers import set_fused_attn
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from arch.models import build
 from arch.spec import parse
-from benchmarks.budget.cost import count_attention, count_on_meta, measure_cost, registered_parameters
-from benchmarks.budget.verdict import DISAGREEMENT, ModelCost, StageCost
+from benchmarks.budget.cost import count_attention, count_on_meta, measure_cost
+from benchmarks.budget.parameters import registered_parameters
+from benchmarks.budget.verdict import MAC_COUNT_TOLERANCE, ModelCost, StageCost
 
 
 @pytest.fixture
-def _plain_attention() -> Iterator[None]:
+def _plain_attention() -> None:
     count_attention()
-    yield
-    set_fused_attn(True)
 
 
 class Small(nn.Module):
-    """Three inputs to two outputs, with a layer that is built and not used."""
+    """Maps three channels to two outputs, and has an unused layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,7 +35,7 @@ class Small(nn.Module):
 
 
 class Hoarder(nn.Module):
-    """Keeps one of its layers where torch does not look for it."""
+    """Keeps one of its layers in a plain list, in which torch does not find it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,7 +47,7 @@ class Hoarder(nn.Module):
 
 
 class Attention(nn.Module):
-    """One head over the pixels, with torch's own operator."""
+    """Attention over the pixels with one head, by torch's operator."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,8 +58,8 @@ class Attention(nn.Module):
         return F.scaled_dot_product_attention(tokens, tokens, tokens).flatten(1)
 
 
-class Wary(nn.Module):
-    """Looks at values, which a tensor without memory does not have."""
+class ReadsValues(nn.Module):
+    """Reads values, which a tensor on the meta device does not have."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -74,7 +72,7 @@ class Wary(nn.Module):
 
 
 class Pair(nn.Module):
-    """Gives two tensors: always, or while it trains."""
+    """Returns two tensors, always or only in training mode."""
 
     def __init__(self, always: bool) -> None:
         super().__init__()
@@ -86,7 +84,7 @@ class Pair(nn.Module):
 
 
 class Shy(nn.Module):
-    """Works less while it is traced, as fvcore does it."""
+    """Computes less while it is traced, as fvcore does."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -102,7 +100,7 @@ class Shy(nn.Module):
     ("spec", "params", "gmacs"),
     [("resnet18", 11_220_132, 0.557), ("resnet18+se", 11_310_244, 0.557)],
 )
-def test_published_counts_are_reached(spec: str, params: int, gmacs: float) -> None:
+def test_published_counts_are_reproduced(spec: str, params: int, gmacs: float) -> None:
     cost = measure_cost(build(parse(spec).variant(), 100), (3, 32, 32), 2)
     assert (cost.params, cost.trainable_params, cost.dead_params) == (params, params, ())
     assert (cost.reached_params, cost.hidden_params, cost.untrainable) == (params, 0, "")
@@ -114,7 +112,7 @@ def macs(cost: ModelCost) -> int:
     return cost.macs
 
 
-def test_a_convolution_is_counted_as_by_hand() -> None:
+def test_convolution_is_counted() -> None:
     cost = measure_cost(nn.Conv2d(3, 8, 3, padding=1, bias=False), (3, 10, 12), 5)
     assert cost == ModelCost(
         params=216,
@@ -129,23 +127,23 @@ def test_a_convolution_is_counted_as_by_hand() -> None:
 
 
 @pytest.mark.parametrize("batch_size", [1, 64])
-def test_training_keeps_weights_gradients_momentum_and_inputs(batch_size: int) -> None:
+def test_training_memory_is_weights_gradients_momentum_and_inputs(batch_size: int) -> None:
     cost = measure_cost(nn.Sequential(nn.Flatten(), nn.Linear(12, 5, bias=False)), (3, 2, 2), batch_size)
     assert cost.training_memory == 4 * (3 * 12 * 5 + batch_size * 12)
 
 
-def test_training_memory_of_a_model_that_looks_at_values_is_that_of_a_few_images_scaled() -> None:
-    cost = measure_cost(Wary(), (3, 2, 2), 64)
+def test_training_memory_is_scaled_if_the_model_reads_values() -> None:
+    cost = measure_cost(ReadsValues(), (3, 2, 2), 64)
     assert cost.training_memory == 4 * (3 * 12 * 5 + 64 * 12)
     assert cost.reached_params == 60
 
 
-def test_each_layers_activations_are_counted() -> None:
+def test_activations_of_each_layer_are_counted() -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 5))
     assert measure_cost(net, (3, 4, 4), 2).activations == 4 * 4 + 5
 
 
-def test_parameters_that_nothing_reaches_are_named() -> None:
+def test_dead_parameters_are_named() -> None:
     cost = measure_cost(Small(), (3, 8, 8), 2)
     assert cost.dead_params == ("unused.weight", "unused.bias")
     assert cost.params == (3 * 4 * 9 + 4) + 8 + (4 * 2 + 2) + 30
@@ -162,14 +160,14 @@ def test_shared_parameters_are_counted_once() -> None:
     assert measure_cost(nn.Sequential(nn.Flatten(), layer, layer), (3, 2, 2), 2).params == 12 * 12 + 12
 
 
-def test_parameters_in_a_plain_list_are_found() -> None:
+def test_hidden_parameters_are_counted() -> None:
     known, hidden = 12 * 12 + 12, 12 * 5 + 5
     cost = measure_cost(Hoarder(), (3, 2, 2), 2)
     assert (cost.params, cost.hidden_params, cost.reached_params) == (known + hidden, hidden, known + hidden)
     assert cost.trainable_params == known  # what an optimizer sees
 
 
-def test_hidden_parameters_do_not_grow_with_the_batch() -> None:
+def test_memory_of_hidden_parameters_does_not_depend_on_the_batch() -> None:
     small, large = (measure_cost(Hoarder(), (3, 2, 2), batch_size).training_memory for batch_size in (2, 64))
     assert small is not None
     assert large is not None
@@ -179,18 +177,18 @@ def test_hidden_parameters_do_not_grow_with_the_batch() -> None:
 @pytest.mark.parametrize(
     ("model", "reason"),
     [
-        (nn.Conv2d(3, 4, 1).requires_grad_(False), "no registered parameter takes a gradient"),
-        (nn.Flatten(), "no registered parameter takes a gradient"),
-        (Pair(always=True), "while training it gives a tuple for 2 images"),
-        (Pair(always=False), "while training it gives a tuple for 2 images"),
+        (nn.Conv2d(3, 4, 1).requires_grad_(False), "no registered parameter receives a gradient"),
+        (nn.Flatten(), "no registered parameter receives a gradient"),
+        (Pair(always=True), "in training mode it returns a tuple for 2 images"),
+        (Pair(always=False), "in training mode it returns a tuple for 2 images"),
     ],
     ids=["frozen", "empty", "always two", "two in training"],
 )
-def test_a_model_that_cannot_be_trained_says_why(model: nn.Module, reason: str) -> None:
+def test_untrainable_model_has_a_reason(model: nn.Module, reason: str) -> None:
     assert measure_cost(model, (3, 2, 2), 2).untrainable == reason
 
 
-def test_an_error_in_training_says_what_it_was() -> None:
+def test_error_in_training_is_the_reason() -> None:
     class Broken(nn.Flatten):
         def forward(self, x: Tensor) -> Tensor:
             if self.training:
@@ -202,13 +200,13 @@ def test_an_error_in_training_says_what_it_was() -> None:
     assert cost.output_shape == (1, 12)
 
 
-def test_what_is_no_tensor_has_no_shape() -> None:
+def test_output_that_is_no_tensor_has_no_shape() -> None:
     assert measure_cost(Pair(always=True), (3, 2, 2), 2).output_shape == ()
     assert measure_cost(Pair(always=False), (3, 2, 2), 2).output_shape == (1, 5)
 
 
 class Liar(nn.Sequential):
-    """Denies its parameters and its modules."""
+    """Hides its parameters and modules."""
 
     def named_parameters(self, *_: object, **__: object) -> Iterator[Any]:
         return iter(())
@@ -216,23 +214,23 @@ class Liar(nn.Sequential):
     parameters = named_modules = named_children = modules = children = named_parameters
 
 
-def test_parameters_are_read_whatever_the_model_says() -> None:
+def test_parameters_are_read_from_a_model_that_hides_them() -> None:
     liar = Liar(nn.Flatten(), nn.Linear(12, 5), nn.Sequential(nn.Linear(5, 2, bias=False)))
     assert list(registered_parameters(liar)) == ["1.weight", "1.bias", "2.0.weight"]
     assert measure_cost(liar, (3, 2, 2), 2).params == 12 * 5 + 5 + 10
 
 
-def test_parameters_of_modules_that_hold_each_other_are_read_once() -> None:
+def test_cyclic_modules_are_read_once() -> None:
     first, second = nn.Linear(2, 3), nn.Linear(3, 4, bias=False)
     first.next, second.next = second, first
     assert list(registered_parameters(first)) == ["weight", "bias", "next.weight"]
 
 
-def test_parameters_are_those_that_torch_knows() -> None:
+def test_registered_parameters_are_those_of_torch() -> None:
     model = build(parse("resnet8+se").variant(), 10)
-    found = registered_parameters(model)
-    assert list(found) == [name for name, _ in model.named_parameters()]
-    assert all(found[name] is parameter for name, parameter in model.named_parameters())
+    parameters = registered_parameters(model)
+    assert list(parameters) == [name for name, _ in model.named_parameters()]
+    assert all(parameters[name] is parameter for name, parameter in model.named_parameters())
 
 
 def test_lazy_modules_are_counted() -> None:
@@ -240,13 +238,13 @@ def test_lazy_modules_are_counted() -> None:
     assert (cost.params, cost.macs, cost.reached_params) == (65, 60, 65)
 
 
-def test_a_lazy_module_stays_lazy() -> None:
+def test_lazy_module_stays_lazy() -> None:
     model = nn.Sequential(nn.Flatten(), nn.LazyLinear(5))
     measure_cost(model, (3, 2, 2), 2)
     assert isinstance(model[1].weight, nn.UninitializedParameter)
 
 
-def test_a_model_without_memory_is_counted() -> None:
+def test_model_on_the_meta_device_is_counted() -> None:
     with torch.device("meta"):
         model = nn.Sequential(nn.Flatten(), nn.Linear(12, 10**10, bias=False))
         cost = measure_cost(model, (3, 2, 2), 64)
@@ -256,7 +254,7 @@ def test_a_model_without_memory_is_counted() -> None:
     assert model[1].weight.is_meta
 
 
-def test_the_costliest_stages_come_first() -> None:
+def test_costliest_stages_come_first() -> None:
     stages = [nn.Conv2d(1, 4, 1), nn.Conv2d(4, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 3, 1)]
     cost = measure_cost(nn.Sequential(*stages), (1, 5, 5), 2)
     assert cost.stages == (
@@ -266,13 +264,13 @@ def test_the_costliest_stages_come_first() -> None:
     )
 
 
-def test_a_wrappers_stages_are_those_inside() -> None:
+def test_stages_of_a_wrapper_are_those_inside() -> None:
     inside = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1))
     cost = measure_cost(nn.Sequential(nn.Sequential(inside, nn.ReLU())), (3, 5, 5), 2)
     assert [stage.name for stage in cost.stages] == ["0.0.1", "0.0.0"]
 
 
-def test_a_list_of_modules_has_a_share_though_it_is_never_called() -> None:
+def test_module_list_is_a_stage() -> None:
     class Listed(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -289,11 +287,11 @@ def test_a_list_of_modules_has_a_share_though_it_is_never_called() -> None:
     assert cost.stages == (StageCost("layers", 40, 25 * 32), StageCost("stem", 16, 25 * 12))
 
 
-def test_a_model_without_parts_has_no_stages() -> None:
+def test_single_layer_has_no_stages() -> None:
     assert measure_cost(nn.Conv2d(3, 4, 1), (3, 5, 5), 2).stages == ()
 
 
-def test_what_a_lower_count_leaves_out_is_named() -> None:
+def test_operators_that_fvcore_omits_are_named() -> None:
     cost = measure_cost(Attention(), (8, 4, 4), 2)
     projection, attention = 16 * 8 * 8, 2 * 16 * 16 * 8
     assert (cost.macs_fvcore, cost.macs_torch) == (projection, projection + attention)
@@ -301,25 +299,25 @@ def test_what_a_lower_count_leaves_out_is_named() -> None:
     assert cost.uncounted == ("scaled_dot_product_attention x1",)
 
 
-def test_what_torch_leaves_out_is_named() -> None:
+def test_operators_that_torch_omits_are_named() -> None:
     cost = measure_cost(nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)), (3, 5, 5), 2)
     assert cost.macs == cost.macs_fvcore
-    assert cost.disagreement > DISAGREEMENT
+    assert cost.disagreement > MAC_COUNT_TOLERANCE
     assert cost.uncounted == ("batch_norm",)
 
 
-def test_counts_that_agree_leave_nothing_out() -> None:
+def test_equal_counts_omit_nothing() -> None:
     cost = measure_cost(nn.Conv2d(3, 4, 1), (3, 5, 5), 2)
     assert (cost.disagreement, cost.uncounted) == (0.0, ())
 
 
 @pytest.mark.parametrize(("fvcore", "torch_"), [(None, 5), (5, None), (None, None), (0, 0), (7, 7)])
-def test_one_count_alone_disagrees_with_nothing(fvcore: int | None, torch_: int | None) -> None:
+def test_single_count_has_no_disagreement(fvcore: int | None, torch_: int | None) -> None:
     assert ModelCost(1, 1, macs_fvcore=fvcore, macs_torch=torch_).disagreement == 0.0
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_the_model_is_left_as_it_was(training: bool) -> None:
+def test_model_is_left_unchanged(training: bool) -> None:
     model = Small().train(training)
     model.frozen.train(not training)
     model(torch.randn(4, 3, 8, 8)).sum().backward()
@@ -336,11 +334,11 @@ def test_the_model_is_left_as_it_was(training: bool) -> None:
 @pytest.mark.parametrize(
     ("fvcore", "torch_", "expected"), [(10, 20, 20), (20, 10, 20), (None, 20, 20), (20, None, 20), (None, None, None)]
 )
-def test_the_larger_count_counts(fvcore: int | None, torch_: int | None, expected: int | None) -> None:
+def test_larger_count_is_used(fvcore: int | None, torch_: int | None, expected: int | None) -> None:
     assert ModelCost(1, 1, macs_fvcore=fvcore, macs_torch=torch_).macs == expected
 
 
-def test_a_model_that_hides_from_tracing_is_counted() -> None:
+def test_model_that_detects_tracing_is_counted() -> None:
     cost = measure_cost(Shy(), (3, 2, 2), 2)
     assert (cost.macs_fvcore, cost.macs_torch, cost.macs) == (144, 432, 432)
 
@@ -367,7 +365,7 @@ def test_attention_is_counted() -> None:
 
 
 @pytest.mark.parametrize("spec", ["resnet8", "resnet8+se", "resnet8+preact+gem", "resnet8+cbam+drop_path"])
-def test_counting_on_the_meta_device_is_counting(spec: str) -> None:
+def test_count_on_the_meta_device_is_the_same(spec: str) -> None:
     cost = measure_cost(build(parse(spec).variant(), 10), (3, 16, 16), 2)
     quick = count_on_meta(lambda: build(parse(spec).variant(), 10), (3, 16, 16))
     assert (quick.params, quick.trainable_params) == (cost.params, cost.trainable_params)
@@ -375,7 +373,7 @@ def test_counting_on_the_meta_device_is_counting(spec: str) -> None:
     assert 0.9 * macs(cost) <= macs(quick) <= macs(cost)
 
 
-def test_unusual_channels_and_sizes_are_counted() -> None:
+def test_channels_and_sizes_affect_the_count() -> None:
     model = build(parse("resnet8").variant(), 10, in_chans=1)
     small, large = measure_cost(model, (1, 8, 8), 2), measure_cost(model, (1, 16, 16), 2)
     assert small.params == large.params == sum(p.numel() for p in model.parameters())
@@ -388,13 +386,13 @@ class OtherInTraining(nn.Linear):
         return out[:, :2] if self.training else out
 
 
-def test_a_model_that_gives_another_shape_in_training_says_so() -> None:
+def test_other_shape_in_training_is_untrainable() -> None:
     cost = measure_cost(OtherInTraining(12, 5), (3, 2, 2), 4)
-    assert cost.untrainable == "while training it gives (4, 2) for 4 images"
+    assert cost.untrainable == "in training mode it returns shape (4, 2) for 4 images"
 
 
-class Remembers(nn.Module):
-    """A recurrent net, which neither counter knows."""
+class Recurrent(nn.Module):
+    """An LSTM, which neither counter counts."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -405,12 +403,12 @@ class Remembers(nn.Module):
         return out
 
 
-def test_what_neither_counter_knows_is_named() -> None:
-    cost = measure_cost(Remembers(), (3, 2, 2), 2)
+def test_operators_that_both_omit_are_named() -> None:
+    cost = measure_cost(Recurrent(), (3, 2, 2), 2)
     assert cost.macs == 0
     assert cost.uncounted == ("lstm x1",)
 
 
-def test_a_layer_that_takes_nearly_everything_is_named() -> None:
+def test_dominant_layer_is_the_first_stage() -> None:
     model = nn.Sequential(nn.Conv2d(3, 64, 3), nn.Flatten(), nn.Linear(64 * 36, 1))
     assert measure_cost(model, (3, 8, 8), 2).stages[0].name == "0"

@@ -1,10 +1,8 @@
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from timm.layers import set_fused_attn
 from timm.models.resnet import ResNet
 from torch import nn
 
@@ -12,17 +10,12 @@ from arch.errors import InputError
 from arch.net import ResidualNet
 from benchmarks.budget.model_kind import kind_of, split_file
 from benchmarks.budget.models import check_model, find_model
+from benchmarks.budget.request import CheckRequest
 from benchmarks.definition.benchmark import Benchmark, Budget
 from benchmarks.execution.progress import silent
 
 
-@pytest.fixture(autouse=True)
-def _fused_attention_as_before() -> Iterator[None]:
-    yield
-    set_fused_attn(True)
-
-
-def built(text: str, benchmark: Benchmark) -> nn.Module:
+def build(text: str, benchmark: Benchmark) -> nn.Module:
     return find_model(text, benchmark).builder()
 
 
@@ -53,17 +46,17 @@ def built(text: str, benchmark: Benchmark) -> nn.Module:
         ("timm/net.txt", "timm"),
     ],
 )
-def test_spelling_says_what_a_model_is(text: str, kind: str) -> None:
+def test_kind_depends_on_the_spelling(text: str, kind: str) -> None:
     assert kind_of(text) == kind
 
 
 @pytest.mark.parametrize("name", ["net.txt", "folder", "net"])
-def test_what_lies_there_and_is_no_model_file_is_refused(name: str, tmp_path: Path) -> None:
+def test_path_without_a_model_suffix_is_invalid(name: str, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     for file in ("net.txt", "net"):
         (tmp_path / file).touch()
-    valid = r"valid are \.py, \.safetensors, \.pt, \.pth, \.bin, \.onnx, \.pt2$"
-    with pytest.raises(InputError, match=rf"{name} is no model file: {valid}"):
+    suffixes = r"\.py, \.safetensors, \.pt, \.pth, \.bin, \.onnx, \.pt2$"
+    with pytest.raises(InputError, match=rf"{name} is not a model file.*{suffixes}"):
         kind_of(str(tmp_path / name))
 
 
@@ -77,36 +70,36 @@ def test_what_lies_there_and_is_no_model_file_is_refused(name: str, tmp_path: Pa
         ("net.pt:Net", ("net.pt:Net", "")),
     ],
 )
-def test_a_file_is_split_from_its_name(text: str, parts: tuple[str, str]) -> None:
+def test_name_is_split_from_the_file(text: str, parts: tuple[str, str]) -> None:
     assert split_file(text) == parts
 
 
-def test_our_name_comes_before_timms(tiny: Benchmark) -> None:
+def test_our_base_precedes_the_timm_model(tiny: Benchmark) -> None:
     assert find_model("resnet18", tiny).description == "resnet18 (our spec)"
-    assert isinstance(built("resnet18", tiny), ResidualNet)
+    assert isinstance(build("resnet18", tiny), ResidualNet)
 
 
-def test_timms_name_is_timms(tiny: Benchmark) -> None:
+def test_prefix_selects_the_timm_model(tiny: Benchmark) -> None:
     assert find_model("timm/resnet18", tiny).description == "resnet18 (timm)"
-    model = built("timm/resnet18", tiny)
+    model = build("timm/resnet18", tiny)
     assert isinstance(model, ResNet)
     assert model.num_classes == 10
 
 
-def test_other_words_are_timms(tiny: Benchmark) -> None:
+def test_other_names_are_timm_models(tiny: Benchmark) -> None:
     assert find_model("resnet10t", tiny).description == "resnet10t (timm)"
 
 
-def test_a_model_of_fixed_size_is_built_for_the_benchmarks_images(tiny: Benchmark) -> None:
+def test_model_of_fixed_size_is_built_for_the_benchmark(tiny: Benchmark) -> None:
     wide = replace(tiny, data=replace(tiny.data, image_size=32))
-    model = built("vit_tiny_patch16_224", wide)
+    model = build("vit_tiny_patch16_224", wide)
     assert model(torch.zeros(1, 1, 32, 32)).shape == (1, 10)
 
 
-def test_baseline_is_the_benchmarks(tiny: Benchmark) -> None:
-    found = find_model("baseline+se", tiny)
-    assert found.description == "baseline+se (our spec)"
-    assert sum(p.numel() for p in found.builder().parameters()) > 77_754
+def test_baseline_is_that_of_the_benchmark(tiny: Benchmark) -> None:
+    model = find_model("baseline+se", tiny)
+    assert model.description == "baseline+se (our spec)"
+    assert sum(p.numel() for p in model.builder().parameters()) > 77_754
 
 
 @pytest.mark.parametrize(
@@ -117,21 +110,21 @@ def test_baseline_is_the_benchmarks(tiny: Benchmark) -> None:
         ("resnet8+see", r"unknown part 'see' at character 9 of 'resnet8\+see': did you mean 'se'\?"),
     ],
 )
-def test_unknown_names_name_the_nearest(tiny: Benchmark, text: str, expected: str) -> None:
+def test_unknown_name_suggests_the_closest(tiny: Benchmark, text: str, expected: str) -> None:
     with pytest.raises(InputError, match=expected):
         find_model(text, tiny)
 
 
-def test_a_spec_that_is_over_is_told_what_would_fit(tiny: Benchmark) -> None:
+def test_spec_over_the_budget_has_advice(tiny: Benchmark) -> None:
     small = replace(tiny, budget=Budget(max_params=40_000))
-    verdict = check_model(silent, "resnet8", small, "cpu", None)
+    verdict = check_model(silent, CheckRequest("resnet8", small, "cpu"))
     assert verdict.model == "resnet8 (our spec)"
     assert verdict.problems == ("77,754 parameters > 40,000",)
-    assert "times its width would fit here" in verdict.advice
+    assert "times its width would fit" in verdict.advice
 
 
-def test_a_timm_model_is_judged_without_advice(tiny: Benchmark) -> None:
-    verdict = check_model(silent, "timm/resnet10t", tiny, "cpu", None)
+def test_timm_model_has_no_advice(tiny: Benchmark) -> None:
+    verdict = check_model(silent, CheckRequest("timm/resnet10t", tiny, "cpu"))
     assert verdict.model == "resnet10t (timm)"
     assert not verdict.passed
     assert verdict.cost.output_shape == (1, 10)

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.budget.report import DEAD_NAMED, rows, to_markdown
+from benchmarks.budget.report import MAX_DEAD_PARAMS_IN_REPORT, rows, to_markdown
 from benchmarks.budget.verdict import ModelCost, PredictedHours, Speed, StageCost, Throughput, Verdict
 from benchmarks.definition.benchmark import Budget
 
@@ -31,16 +31,16 @@ FULL = replace(
     versions={"torch": "2.10", "timm": "1.0"},
     sandbox="bubblewrap",
     notes=("first", "second"),
-    advice="0.5 times its width would fit here: 900 params",
+    advice="0.5 times its width would fit the budget: 900 params",
 )
 
 
 def text(verdict: Verdict, label: str) -> str:
-    (found,) = [text for name, text in rows(verdict) if name == label]
-    return found
+    (content,) = [content for name, content in rows(verdict) if name == label]
+    return content
 
 
-def test_a_full_verdict_has_every_line_in_order() -> None:
+def test_full_verdict_has_all_rows_in_order() -> None:
     assert rows(FULL) == [
         ("model", "net.pt (weights)"),
         (
@@ -52,23 +52,23 @@ def test_a_full_verdict_has_every_line_in_order() -> None:
         ("FLOPs", "1,600,000 (2 per MAC)"),
         ("costliest", "layer1 75% of MACs, head.fc 0% of MACs"),
         ("activations", "12,345 for one image"),
-        ("training memory", "2.0 GiB at its highest for a batch of 64"),
+        ("training memory", "2.0 GiB at the peak for a batch of 64"),
         ("training", "1,234 images/s (1,100 to 1,300), batch 64, cpu (2 threads)"),
         ("predicted", "36 s of training (18 s to 1.2 min; limit 15.0 min) on cpu (2 threads)"),
         ("note", "first"),
         ("note", "second"),
-        ("advice", "0.5 times its width would fit here: 900 params"),
+        ("advice", "0.5 times its width would fit the budget: 900 params"),
         ("sandbox", "bubblewrap"),
         ("versions", "torch 2.10, timm 1.0"),
         ("verdict", "within budget"),
     ]
 
 
-def test_what_is_not_known_has_no_line() -> None:
+def test_minimal_verdict_has_few_rows() -> None:
     assert rows(BARE) == [
         ("model", "net.pt (weights)"),
         ("parameters", "1,234 (limit 200,000; 1,000 trainable)"),
-        ("predicted", "nothing: hours were not looked at"),
+        ("predicted", "no hours, because timing was skipped"),
         ("verdict", "within budget"),
     ]
 
@@ -90,41 +90,41 @@ def test_what_is_not_known_has_no_line() -> None:
         (replace(FULL, versions={}), "versions"),
     ],
 )
-def test_each_line_is_absent_where_it_is_not_known(verdict: Verdict, label: str) -> None:
+def test_unknown_value_has_no_row(verdict: Verdict, label: str) -> None:
     assert label in [name for name, _ in rows(FULL)]
     assert label not in [name for name, _ in rows(verdict)]
 
 
-def test_only_the_count_that_is_known_is_named() -> None:
+def test_only_the_known_count_is_named() -> None:
     one = replace(FULL, cost=replace(COST, macs_fvcore=None))
     assert text(one, "MACs") == "400,000 at 8 px (torch 400,000)"
 
 
 @pytest.mark.parametrize("throughput", [None, replace(SPEED, peak_memory=None)])
-def test_memory_that_was_not_measured_is_estimated(throughput: Throughput | None) -> None:
+def test_unmeasured_memory_is_estimated(throughput: Throughput | None) -> None:
     verdict = replace(FULL, throughput=throughput)
     assert text(verdict, "training memory") == "about 300 MiB for a batch of 64, in float32"
 
 
-def test_only_the_first_dead_parameters_are_named() -> None:
+def test_number_of_named_dead_parameters_is_limited() -> None:
     names = tuple(f"layer{number}.weight" for number in range(1000))
     named = replace(FULL, cost=replace(COST, dead_params=names))
-    expected = f"no backward pass reaches {', '.join(names[:DEAD_NAMED])} and {1000 - DEAD_NAMED} more"
-    assert text(named, "dead parameters") == expected
-    exactly = replace(FULL, cost=replace(COST, dead_params=names[:DEAD_NAMED]))
-    assert text(exactly, "dead parameters").endswith(names[DEAD_NAMED - 1])
+    listed = ", ".join(names[:MAX_DEAD_PARAMS_IN_REPORT])
+    assert text(named, "dead parameters").endswith(f"{listed} and {1000 - MAX_DEAD_PARAMS_IN_REPORT} more")
+    exactly = replace(FULL, cost=replace(COST, dead_params=names[:MAX_DEAD_PARAMS_IN_REPORT]))
+    assert text(exactly, "dead parameters").endswith(names[MAX_DEAD_PARAMS_IN_REPORT - 1])
 
 
 @pytest.mark.parametrize(
     ("verdict", "mark", "conclusion"),
     [
         (FULL, "✅", "within budget"),
-        (replace(FULL, unjudged="it gives (1, 7)"), "⚠️", "not judged: it gives (1, 7)"),
+        (replace(FULL, unjudged="it returns (1, 7)"), "⚠️", "not checked: it returns (1, 7)"),
         (replace(FULL, problems=("a > b", "c > d")), "❌", "OVER: a > b; c > d"),
-        (replace(FULL, problems=("a > b",), unjudged="it gives (1, 7)"), "❌", "OVER: a > b"),
+        (replace(FULL, problems=("a > b",), unjudged="it returns (1, 7)"), "❌", "OVER: a > b"),
     ],
 )
-def test_markdown_is_a_table_under_a_mark(verdict: Verdict, mark: str, conclusion: str) -> None:
+def test_markdown_is_a_table_under_a_heading(verdict: Verdict, mark: str, conclusion: str) -> None:
     heading, gap, header, rule, *table = to_markdown(verdict).splitlines()
     assert (heading, gap) == (f"### {mark} budget-check, benchmark `digits`", "")
     assert (header, rule) == ("| | |", "|:--|:--|")
@@ -133,7 +133,7 @@ def test_markdown_is_a_table_under_a_mark(verdict: Verdict, mark: str, conclusio
     assert len(table) == len(rows(verdict))
 
 
-def test_markdown_ends_its_last_line() -> None:
+def test_markdown_ends_with_a_newline() -> None:
     assert to_markdown(FULL).endswith(" |\n")
 
 
@@ -156,7 +156,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("name", HOSTILE, ids=ascii)
-def test_a_hostile_name_stays_in_its_cell(name: str) -> None:
+def test_hostile_name_stays_in_its_cell(name: str) -> None:
     verdict = replace(
         FULL,
         model=name,

@@ -1,0 +1,219 @@
+import re
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from torch import nn
+
+from benchmarks.budget.builders import Builder
+from benchmarks.budget.counting import check_cost
+from benchmarks.budget.throughput import DoesNotFit
+from benchmarks.budget.timing import TimedTraining, add_timing, try_compiled, worth_compiling
+from benchmarks.budget.verdict import Speed, Throughput, Verdict
+from benchmarks.definition.benchmark import Benchmark, Budget
+from benchmarks.execution.device import device_name
+from benchmarks.training.compile_mode import CompileMode
+
+IMAGE_COUNTS = (80, 50)
+EXPECTED_SECONDS = 2 * (64 / 64.0 + 50 / 100.0)  # two epochs of two batches of 32, at the throughput of the fixture
+LOW_SECONDS = 2 * (64 / 70.0 + 50 / 110.0)
+HIGH_SECONDS = 2 * (64 / 60.0 + 50 / 90.0)
+
+Time = Callable[..., Verdict]
+
+
+def with_hours(benchmark: Benchmark, max_hours: float = 1.0) -> Benchmark:
+    return replace(benchmark, budget=Budget(200_000, max_hours))
+
+
+@pytest.fixture
+def time_linear(tiny: Benchmark, linear: Builder) -> Time:
+    """Return a function that checks and times a model with a limit of hours."""
+
+    def time(max_hours: float = 1.0) -> Verdict:
+        benchmark = with_hours(tiny, max_hours)
+        counted = check_cost("mine", linear, benchmark, "cpu")
+        return add_timing(counted, TimedTraining(linear, benchmark, "cpu", IMAGE_COUNTS))
+
+    return time
+
+
+def set_throughputs(monkeypatch: pytest.MonkeyPatch, *throughputs: Throughput) -> list[Throughput]:
+    """Let the measurements return these throughputs, and return the list of those that are left."""
+    remaining = [*throughputs]
+    monkeypatch.setattr("benchmarks.budget.timing.measure_throughput", lambda *_: remaining.pop(0))
+    return remaining
+
+
+@pytest.mark.usefixtures("timed_models")
+def test_throughput_and_hours_are_added(time_linear: Time, throughput: Throughput) -> None:
+    verdict = time_linear()
+    assert verdict.throughput == throughput
+    assert verdict.hours is not None
+    assert verdict.hours.predicted == pytest.approx(EXPECTED_SECONDS / 3600)
+    assert verdict.hours.low == pytest.approx(LOW_SECONDS / 3600)
+    assert verdict.hours.high == pytest.approx(HIGH_SECONDS / 3600)
+
+
+@pytest.mark.usefixtures("timed_models")
+def test_hours_over_the_limit_are_named(time_linear: Time) -> None:
+    verdict = time_linear(0.0005)
+    assert verdict.problems == (f"3 s predicted on {device_name('cpu')} > 2 s",)
+    assert verdict.conclusion == f"OVER: {verdict.problems[0]}"
+
+
+@pytest.mark.usefixtures("timed_models")
+@pytest.mark.parametrize(("factor", "passed"), [(0.999, False), (1.001, True)])
+def test_hours_exceed_the_limit_if_their_whole_interval_does(time_linear: Time, factor: float, passed: bool) -> None:
+    assert time_linear(factor * LOW_SECONDS / 3600).passed is passed
+
+
+@pytest.mark.usefixtures("timed_models")
+@pytest.mark.parametrize(
+    ("seconds", "is_close"),
+    [
+        ((LOW_SECONDS + EXPECTED_SECONDS) / 2, True),
+        (EXPECTED_SECONDS, True),
+        ((EXPECTED_SECONDS + HIGH_SECONDS) / 2, True),
+        (1.001 * HIGH_SECONDS, False),
+    ],
+)
+def test_limit_inside_the_interval_is_noted(time_linear: Time, seconds: float, is_close: bool) -> None:
+    verdict = time_linear(seconds / 3600)
+    assert verdict.passed
+    assert any("too close to call" in note for note in verdict.notes) is is_close
+
+
+def test_slow_measurement_is_repeated(
+    time_linear: Time, throughput: Throughput, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = replace(throughput, training=Speed(0.1, 0.1, 0.1))
+    remaining = set_throughputs(monkeypatch, slow, throughput)
+    verdict = time_linear(0.1)
+    assert verdict.passed
+    assert verdict.throughput == throughput
+    assert remaining == []
+
+
+def test_extrapolated_throughput_is_noted(
+    time_linear: Time, throughput: Throughput, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_throughputs(monkeypatch, replace(throughput, batch_size=8))
+    (note,) = time_linear().notes
+    assert "up to 8 images" in note
+    assert "batch of 32" in note
+
+
+def test_model_with_too_little_free_memory_is_over(
+    time_linear: Time, timed_models: list[nn.Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.budget.timing.free_memory", lambda _: 1)
+    verdict = time_linear()
+    (problem,) = verdict.problems
+    assert re.search(r"batch of 32 .* \d+ MiB .* 0 MiB are free", problem)
+    assert (verdict.hours, timed_models) == (None, [])
+
+
+def test_batch_that_does_not_fit_is_over(time_linear: Time, monkeypatch: pytest.MonkeyPatch) -> None:
+    def measure(*_: object) -> Throughput:
+        raise DoesNotFit("a batch of 32 does not fit")
+
+    monkeypatch.setattr("benchmarks.budget.timing.measure_throughput", measure)
+    verdict = time_linear()
+    assert verdict.problems == ("a batch of 32 does not fit",)
+    assert verdict.hours is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "max_hours", "worth"),
+    [
+        ({}, 1.0, True),
+        ({}, LOW_SECONDS / 3600 / 1.9, True),
+        ({}, LOW_SECONDS / 3600 / 2.1, False),  # even compiled it would be over
+        ({"batch_size": 8}, 1.0, False),  # a batch of the recipe was not run
+    ],
+)
+def test_compilation_is_tried_if_it_may_help(
+    changes: dict[str, int],
+    max_hours: float,
+    worth: bool,
+    time_linear: Time,
+    throughput: Throughput,
+    tiny: Benchmark,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    measured = replace(throughput, batch_size=changes.get("batch_size", 32))
+    set_throughputs(monkeypatch, measured, measured)
+    verdict = time_linear(max_hours)
+    for minimum, expected in ((EXPECTED_SECONDS / 3600 / 1.01, worth), (1.01 * EXPECTED_SECONDS / 3600, False)):
+        monkeypatch.setattr("benchmarks.budget.timing.MIN_HOURS_TO_COMPILE", minimum)
+        assert worth_compiling(verdict, with_hours(tiny, max_hours)) is expected
+
+
+@pytest.fixture
+def compile_linear(
+    tiny: Benchmark, linear: Builder, throughput: Throughput, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[Verdict, list[str]]]:
+    """Return a function that sets the outcome of each compile mode, and returns the verdict and the tried modes."""
+
+    def run(device: str = "cpu", **outcomes: Throughput | Exception) -> tuple[Verdict, list[str]]:
+        modes: list[str] = []
+
+        def measure(training: TimedTraining, compile_mode: CompileMode = "eager") -> Throughput:
+            modes.append(compile_mode)
+            outcome = {"eager": throughput, **outcomes}[compile_mode]
+            if isinstance(outcome, Exception):
+                raise outcome
+            return replace(outcome, compile_mode=compile_mode)
+
+        monkeypatch.setattr(TimedTraining, "measure", measure)
+        monkeypatch.setattr("benchmarks.budget.timing.free_memory", lambda _: 2**40)
+        benchmark = with_hours(tiny)
+        counted = check_cost("mine", linear, benchmark, "cpu")
+        training = TimedTraining(linear, benchmark, device, IMAGE_COUNTS)
+        return try_compiled(counted, add_timing(counted, training), training), modes
+
+    return run
+
+
+def compile_mode(verdict: Verdict) -> str:
+    assert verdict.throughput is not None
+    return verdict.throughput.compile_mode
+
+
+CompileLinear = Callable[..., tuple[Verdict, list[str]]]
+
+
+def test_model_that_is_faster_compiled_is_compiled(
+    compile_linear: CompileLinear, throughput: Throughput, tiny: Benchmark
+) -> None:
+    fast = replace(throughput, training=Speed(640.0, 640.0, 640.0), compile_seconds=0.5)
+    verdict, modes = compile_linear(compile=fast)
+    assert (compile_mode(verdict), modes) == ("compile", ["eager", "compile"])
+    assert verdict.hours == fast.hours(tiny.recipe, *IMAGE_COUNTS)
+
+
+def test_model_that_compiles_longer_than_it_gains_stays_eager(
+    compile_linear: CompileLinear, throughput: Throughput, tiny: Benchmark
+) -> None:
+    slow = replace(throughput, training=Speed(640.0, 640.0, 640.0), compile_seconds=EXPECTED_SECONDS)
+    verdict, _ = compile_linear(compile=slow)
+    assert compile_mode(verdict) == "eager"
+    assert verdict.hours == throughput.hours(tiny.recipe, *IMAGE_COUNTS)
+
+
+def test_failed_compilation_is_noted(compile_linear: CompileLinear) -> None:
+    verdict, _ = compile_linear(compile=RuntimeError("no C++ compiler\nand more"))
+    assert compile_mode(verdict) == "eager"
+    assert verdict.passed
+    (note,) = verdict.notes
+    assert "compile" in note
+    assert "no C++ compiler" in note
+    assert "\n" not in note
+
+
+def test_fastest_of_three_modes_is_used_on_a_gpu(compile_linear: CompileLinear, throughput: Throughput) -> None:
+    fast, faster = (replace(throughput, training=Speed(speed, speed, speed)) for speed in (640.0, 1280.0))
+    verdict, modes = compile_linear("cuda:1", compile=fast, cuda_graphs=faster)
+    assert modes == ["eager", "compile", "cuda_graphs"]
+    assert compile_mode(verdict) == "cuda_graphs"
