@@ -171,7 +171,10 @@ def test_ablate_reuses_the_records_of_the_winner(finished: FinishedSearch) -> No
 def test_killed_search_loses_and_repeats_nothing(inputs: list[str], tmp_path: Path) -> None:
     out = tmp_path / "runs"
     arguments = [*inputs, "--trials", "5", "--finalists", "0", "--out", str(out)]
-    interruptions = ((signal.SIGKILL, [], 1, -signal.SIGKILL), (signal.SIGTERM, ["--resume"], 3, 75))
+    interruptions: tuple[tuple[signal.Signals, list[str], int, int], ...] = (
+        (signal.SIGKILL, [], 1, -signal.SIGKILL),
+        (signal.SIGTERM, ["--resume"], 3, 75),
+    )
     for number, resume, num_records, exit_code in interruptions:
         command = [sys.executable, "-c", MAIN, *arguments, *resume]
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
