@@ -114,7 +114,7 @@ class _Session:
         try:
             finalists = self._select_finalists(trials)
         except WorkerFailed:
-            self._show(trials, [])  # what the trials have found is of use without a winner
+            self._show(trials, [])  # the results of the trials are useful even without a winner
             raise
         self._show(trials, finalists)
         return 0
