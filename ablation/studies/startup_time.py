@@ -3,7 +3,8 @@
 python -m ablation.studies.startup_time [--repeats 11] [-- RUN_ARGUMENTS]
 
 `ablate run` is measured until its first training step, with decoded images and measured throughput in the cache. The
-commands take turns, so that a change in the machine's load affects all of them.
+commands take turns, and each is compared with the imports of the same turn, so that the machine's load affects both.
+This module itself imports little, because a process starts with the peak memory of its parent.
 """
 
 import os
@@ -19,16 +20,22 @@ from typing import Annotated
 import typer
 from tabulate import tabulate
 
-from ablation.studies.table_speed import write_records
 from benchmarks.cli.app import new_app, run_app
 
-NUM_RECORDS, NUM_EPOCHS, NUM_STEPS = 20, 40, 3  # of the measured table: 4 rows with 5 seeds
+NUM_RECORDS = 20  # of the measured table
 MAX_RATIO = 1.5  # of a command to its imports
 COMMAND_LINE_IMPORTS = "import typer, rich"
 TABLE_IMPORTS = "import pandas, scipy.stats, rich"  # importing scipy alone loads none of its submodules
 TRAINING_IMPORTS = "import torch, timm"
 ABLATE = "from ablation.cli import main; raise SystemExit(main({arguments}))"
 BUDGET_CHECK = "from benchmarks.cli.budget_check import main; raise SystemExit(main({arguments}))"
+WRITE_RECORDS = f"""
+import sys
+from pathlib import Path
+from ablation.studies.table_speed import write_records
+
+write_records(Path(sys.argv[1]), records={NUM_RECORDS}, epochs=40, steps=3)  # 4 architectures with 5 seeds
+"""
 FIRST_STEP = """
 import os, sys
 from benchmarks.execution.progress import Display
@@ -45,7 +52,7 @@ app = new_app("Measure how long commands take, compared with importing their lib
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredCommand:
     """Python code to measure, the imports it is compared with, and the largest ratio allowed, if there is one."""
 
     name: str
@@ -54,7 +61,7 @@ class Measured:
     max_ratio: float | None = None
 
 
-def measured_commands(records: Path, run_arguments: list[str]) -> list[Measured]:
+def measured_commands(records: Path, run_arguments: list[str]) -> list[MeasuredCommand]:
     """Return the measured commands.
 
     Args:
@@ -63,17 +70,19 @@ def measured_commands(records: Path, run_arguments: list[str]) -> list[Measured]
     """
     table_arguments = ["table", "--out", str(records)]
     return [
-        Measured("ablate --help", ABLATE.format(arguments=["--help"]), COMMAND_LINE_IMPORTS, MAX_RATIO),
-        Measured("budget-check --help", BUDGET_CHECK.format(arguments=["--help"]), COMMAND_LINE_IMPORTS, MAX_RATIO),
-        Measured(
+        MeasuredCommand("ablate --help", ABLATE.format(arguments=["--help"]), COMMAND_LINE_IMPORTS, MAX_RATIO),
+        MeasuredCommand(
+            "budget-check --help", BUDGET_CHECK.format(arguments=["--help"]), COMMAND_LINE_IMPORTS, MAX_RATIO
+        ),
+        MeasuredCommand(
             f"ablate table, {NUM_RECORDS} records", ABLATE.format(arguments=table_arguments), TABLE_IMPORTS, MAX_RATIO
         ),
-        Measured(
+        MeasuredCommand(
             "budget-check resnet18 --no-timing",
             BUDGET_CHECK.format(arguments=["resnet18", "--no-timing"]),
             TRAINING_IMPORTS,
         ),
-        Measured(
+        MeasuredCommand(
             f"ablate run {' '.join(run_arguments)}, to its first step",
             FIRST_STEP.format(arguments=run_arguments),
             TRAINING_IMPORTS,
@@ -107,40 +116,38 @@ def measure(
     Exit code 1: a ratio is above its limit.
     """
     with tempfile.TemporaryDirectory() as records:
-        write_records(Path(records), NUM_RECORDS, NUM_EPOCHS, NUM_STEPS)
+        subprocess.run([sys.executable, "-c", WRITE_RECORDS, records], check=True)
         commands = measured_commands(Path(records), run_arguments or ["resnet8"])
         codes = list(dict.fromkeys(code for command in commands for code in (command.imports, command.code)))
         for code in codes:  # fills the disk cache
             run_once(code)
         turns = [{code: run_once(code) for code in codes} for _ in range(repeats)]
-    seconds = {code: [turn[code][0] for turn in turns] for code in codes}
-    lines, exceeded = [], False
-    for name, code, imports, max_ratio in _table_rows(commands):
-        ratio = median(seconds[code]) / median(seconds[imports])
-        exceeded |= max_ratio is not None and ratio > max_ratio
-        lines.append(
-            {
-                "command": name,
-                "seconds": f"{median(seconds[code]):.2f}",
-                "range": f"{min(seconds[code]):.2f} to {max(seconds[code]):.2f}",
-                "ratio to imports": "" if code == imports else f"{ratio:.2f}",
-                "limit": "" if max_ratio is None else f"{max_ratio:g}",
-                "peak MiB": f"{max(turn[code][1] for turn in turns):.0f}",
-                "n": repeats,
-            }
-        )
-    print(tabulate(lines, headers="keys", tablefmt="github", disable_numparse=True))
-    return int(exceeded)
-
-
-def _table_rows(commands: list[Measured]) -> list[tuple[str, str, str, float | None]]:
-    """Return (name, code, imports, limit) of each command, preceded by its imports where they differ."""
-    rows: list[tuple[str, str, str, float | None]] = []
+    rows: list[dict[str, str]] = []
     for command in commands:
-        if all(command.imports != code for _, code, _, _ in rows):
-            rows.append((command.imports, command.imports, command.imports, None))
-        rows.append((command.name, command.code, command.imports, command.max_ratio))
-    return rows
+        if all(row["command"] != command.imports for row in rows):
+            rows.append(_row(command.imports, [turn[command.imports] for turn in turns]))
+        rows.append(_row(command.name, [turn[command.code] for turn in turns]) | _ratio(command, turns))
+    print(tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True))
+    return int(any(row["limit"] and float(row["ratio to imports"]) > float(row["limit"]) for row in rows))
+
+
+def _row(name: str, measurements: list[tuple[float, float]]) -> dict[str, str]:
+    seconds = [seconds for seconds, _ in measurements]
+    return {
+        "command": name,
+        "seconds": f"{median(seconds):.2f}",
+        "range": f"{min(seconds):.2f} to {max(seconds):.2f}",
+        "ratio to imports": "",
+        "limit": "",
+        "peak MiB": f"{max(memory for _, memory in measurements):.0f}",
+        "n": str(len(measurements)),
+    }
+
+
+def _ratio(command: MeasuredCommand, turns: list[dict[str, tuple[float, float]]]) -> dict[str, str]:
+    ratio = median(turn[command.code][0] / turn[command.imports][0] for turn in turns)
+    limit = "" if command.max_ratio is None else f"{command.max_ratio:g}"
+    return {"ratio to imports": f"{ratio:.2f}", "limit": limit}
 
 
 if __name__ == "__main__":
