@@ -101,7 +101,7 @@ def _optuna_strategy(table: NasTable, seed: int, sampler: str, halving: bool) ->
 
 
 def _synchronous_halving(table: NasTable, seed: int, num_promoted: int = 4) -> Evaluations:
-    """Run rounds of `num_promoted * ratio` short trainings of random models and `num_promoted` whole ones of the best."""
+    """Run rounds of `num_promoted * ratio` short trainings of random models and `num_promoted` whole ones."""
     order = np.random.default_rng(seed).permutation(len(table.choices)).tolist()
     for start in range(0, len(order), num_promoted * table.ratio):
         accuracies = {}
