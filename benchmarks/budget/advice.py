@@ -36,5 +36,5 @@ def _width_that_fits(verdict: Verdict, spec: str, benchmark: Benchmark) -> str:
         cost = count_on_meta(partial(build, narrow, data.num_classes, data.in_chans), data.input_shape)
         share_of_macs = (cost.macs or 0) / (verdict.cost.macs or 1)
         if cost.params <= budget.max_params and hours * share_of_macs <= budget.max_hours:
-            return f"{percent / 100:g} times its width would fit the budget: {cost.params:,} params"
+            return f"+width={percent / 100:g} would fit the budget ({cost.params:,} params)"
     return ""

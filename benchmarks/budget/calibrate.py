@@ -20,7 +20,7 @@ from benchmarks.training.evaluation import EVAL_BATCH
 CPU_BATCH_SIZE = 64  # images; fills a CPU as well as the recipe's batch, and more models are measured in the same time
 MAX_SLOW_MODELS_IN_A_ROW = 5  # after these, the remaining, larger models are skipped
 CACHE_SIZES = (4 * 2**20, 16 * 2**20, 64 * 2**20)  # bytes; the profile uses the one with the lowest error
-NUM_FOLDS = 10  # of the cross-validation
+NUM_FOLDS = 10  # cross-validation folds
 WIDENED_MODELS = (
     "resnet8",
     "resnet20+silu",

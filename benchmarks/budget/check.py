@@ -44,7 +44,7 @@ def check(request: CheckRequest, builder: Builder, report: Report = silent) -> V
 def check_specs(
     report: Report, specs: Sequence[str], benchmark: Benchmark, device: str, image_counts: tuple[int, int]
 ) -> list[Verdict]:
-    """Check several of our own specs. They are timed only if none of them has too many parameters.
+    """Check several specs. They are timed only if none of them has too many parameters.
 
     Measurements of a spec on this device are read from the cache, except those that were too slow.
 

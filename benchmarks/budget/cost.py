@@ -64,7 +64,7 @@ def count_attention() -> None:
 
 
 def _attention_flops(query: Shape, key: Shape, value: Shape, *args: object, **options: object) -> int:
-    """Return the FLOPs of queries times keys, and of that times values. Shapes are (..., tokens, channels)."""
+    """Return the FLOPs of attention: (queries @ keys.T) @ values. Shapes are (..., tokens, channels)."""
     *heads, tokens, channels = query
     return 2 * prod(heads) * tokens * key[-2] * (channels + value[-1])
 

@@ -16,7 +16,7 @@ MODEL_FILE_SUFFIXES = (".py", ".safetensors", ".pt", ".pth", ".bin", ".onnx", ".
 def kind_of(model: str) -> ModelKind:
     """Return the kind of a MODEL argument.
 
-    A file is recognized by its suffix, a spec by its first word (one of our bases or plans). Anything else is a
+    A file is recognized by its suffix, a spec by its first word (a base or a plan). Anything else is a
     timm name.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Predict the training hours on a device that is not at hand, from its profile."""
+"""Predict the training hours on another device from its profile."""
 
 from dataclasses import replace
 

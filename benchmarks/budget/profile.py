@@ -15,7 +15,7 @@ class DeviceProfile:
     """The speed of one device under one precision."""
 
     device: str
-    precision: str  # of the measured training
+    precision: str  # precision of the measured training steps
     versions: dict[str, str]
     nets: int  # number of measured nets that the profile was fitted to
     median_error: float  # relative, on nets that were left out of the fit

@@ -1,4 +1,4 @@
-"""`CheckRequest`: what a budget check is asked to look at. Plain data."""
+"""`CheckRequest`: the input of a budget check, as plain data."""
 
 from dataclasses import dataclass
 

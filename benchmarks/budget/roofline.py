@@ -1,4 +1,4 @@
-"""Predict training time on a device that is not at hand, with a roofline per kind of layer fitted to measured models.
+"""Predict training time on another device, with a roofline per kind of layer fitted to measured models.
 
 In the roofline model of Williams et al. 2009 (Communications of the ACM 52(4)), an operator takes the time of its
 arithmetic and of its memory traffic; here also of its launch. The seconds per unit of each are fitted, kind by kind,

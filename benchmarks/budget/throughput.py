@@ -41,7 +41,7 @@ def measure_throughput(
     """Time training and evaluation on random images.
 
     Args:
-        model: A model on the device to measure. It is trained on noise, so it is of no use afterwards.
+        model: A model on the device to measure. It is trained on noise, so do not use it afterwards.
         recipe: Batch size, precision and augmentation.
         data: Image shape and number of classes.
         compile_mode: How the forward and backward pass are executed.
@@ -97,7 +97,7 @@ def _measure(timed: _TimedStep) -> Throughput:
     memory, compile_seconds = PeakMemory(step.model, device), 0.0
     if timed.compile_mode == "eager":
         expected_seconds, eval_split = _expected_step(timed)
-    else:  # probes of other sizes would be compiled, too; the eager step is known to be short
+    else:  # a probe of a different size would be compiled too; the eager step is known to be short
         expected_seconds = 0.0
         compile_seconds = _seconds(timed.training_on(timed.noise(recipe.batch_size)), device)
     if expected_seconds > MAX_STEP_SECONDS:

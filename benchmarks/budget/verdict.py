@@ -34,7 +34,7 @@ class ModelCost:
     activations: int | None = None  # output elements of convolutions and matrix products for one image
     training_memory: int | None = None  # bytes: weights, gradients, momentum, saved activations; float32, one batch
     stages: tuple[StageCost, ...] = ()  # the costliest, in MACs
-    output_shape: tuple[int, ...] = ()  # for one image; () if the output is not a tensor
+    output_shape: tuple[int, ...] = ()  # one image; () if the output is not a tensor
     untrainable: str = ""  # why a training step is impossible; empty if it is possible
 
     @property
@@ -102,7 +102,7 @@ class Verdict:
     benchmark: str
     budget: Budget
     image_size: int  # pixels per side at which MACs are counted
-    batch_size: int  # of the recipe
+    batch_size: int  # the recipe's
     cost: ModelCost
     throughput: Throughput | None = None
     hours: PredictedHours | None = None

@@ -23,10 +23,8 @@ from benchmarks.cli.options import (
 
 if TYPE_CHECKING:
     from benchmarks.budget.profile import DeviceProfile
-    from benchmarks.budget.request import CheckRequest
     from benchmarks.budget.verdict import Verdict
     from benchmarks.definition.benchmark import Benchmark
-    from benchmarks.execution.progress import Report
     from benchmarks.sandbox.file_check import FilePolicy
 
 EXIT_WITHIN, EXIT_OVER, EXIT_REFUSED = 0, 1, 4  # 2 is invalid input, EXIT_FAILED a model that could not be checked
@@ -128,9 +126,6 @@ def budget_check(model: ModelArgument = None, *, options: BudgetCheckOptions) ->
     A file is checked in a sandbox.
     Exit codes: 0 within, 1 over, 2 invalid input, 3 could not be checked, 4 refused as unsafe.
     """
-    from benchmarks.budget.model_kind import kind_of
-    from benchmarks.budget.request import CheckRequest
-
     benchmark = benchmark_with_budget(options.benchmark, options.max_params, options.max_hours)
     if options.calibrate:
         return _calibrate(benchmark, options)
@@ -138,46 +133,47 @@ def budget_check(model: ModelArgument = None, *, options: BudgetCheckOptions) ->
         raise InputError("Missing argument 'MODEL'")
     profile = options.read_device_profile()
     options.check()
-    is_file = kind_of(model) == "file"
+    return _check(model, benchmark, profile, options)
 
+
+def _check(model: str, benchmark: "Benchmark", profile: "DeviceProfile | None", options: BudgetCheckOptions) -> int:
+    """Check a file in a sandbox, or a named model in a worker process; print the verdict and return the exit code."""
+    from benchmarks.budget.model_kind import kind_of
+    from benchmarks.budget.request import CheckRequest
+    from benchmarks.datasets.prepare import count_images
     from benchmarks.execution.device import resolve_device
     from benchmarks.execution.executor import WorkerFailed
     from benchmarks.execution.local import LocalExecutor
     from benchmarks.execution.progress import Display
     from benchmarks.sandbox.errors import FileCheckFailed, FileRefused
-
-    if not is_file:
-        LocalExecutor().start()  # imports torch in a worker process while the images are counted
-    with Display() as display:
-        image_counts = _count_images(benchmark, options, display) if options.timing or profile else None
-        request = CheckRequest(model, benchmark, resolve_device(options.device), image_counts, profile)
-        try:
-            verdict, printed = _check(request, options if is_file else None, display)
-        except FileRefused as error:
-            print(printable(f"budget-check: {model} is refused: {error}"), file=sys.stderr)
-            return EXIT_REFUSED
-        except (WorkerFailed, FileCheckFailed) as error:
-            _echo(error.printed if isinstance(error, FileCheckFailed) else "")
-            print(printable(f"budget-check: {model} could not be checked: {error}"), file=sys.stderr)
-            return EXIT_FAILED
-    _show(verdict, printed, options)
-    if verdict.problems:
-        return EXIT_OVER
-    return EXIT_FAILED if verdict.unjudged else EXIT_WITHIN
-
-
-def _check(request: "CheckRequest", file_options: BudgetCheckOptions | None, report: "Report") -> "tuple[Verdict, str]":
-    """Check a file in a sandbox, or a named model in a worker process.
-
-    Returns:
-        The verdict, and what the code of a file printed.
-    """
-    from benchmarks.execution.local import LocalExecutor
     from benchmarks.sandbox.file_check import check_file
 
-    if file_options is not None:
-        return check_file(request, file_options.file_policy(), report)
-    return LocalExecutor().call("benchmarks.budget.models:check_model", report, request), ""
+    executor, is_file, printed = LocalExecutor(), kind_of(model) == "file", ""
+    if not is_file:
+        executor.start()  # imports torch in a worker process while the images are counted
+    with Display() as display:
+        is_timed = options.timing or profile is not None
+        image_counts = count_images(benchmark.data, options.data, options.download, display) if is_timed else None
+        request = CheckRequest(model, benchmark, resolve_device(options.device), image_counts, profile)
+        try:
+            if is_file:
+                verdict, printed = check_file(request, options.file_policy(), display)
+            else:
+                verdict = executor.call("benchmarks.budget.models:check_model", display, request)
+        except (FileRefused, FileCheckFailed, WorkerFailed) as error:
+            return _report_failure(model, error)
+    return _report(verdict, printed, options)
+
+
+def _report_failure(model: str, error: Exception) -> int:
+    """Print why there is no verdict, and return the exit code."""
+    from benchmarks.sandbox.errors import FileCheckFailed, FileRefused
+
+    is_refused = isinstance(error, FileRefused)
+    _echo(error.printed if isinstance(error, FileCheckFailed) else "")
+    outcome = "is refused" if is_refused else "could not be checked"
+    print(printable(f"budget-check: {model} {outcome}: {error}"), file=sys.stderr)
+    return EXIT_REFUSED if is_refused else EXIT_FAILED
 
 
 def _calibrate(benchmark: "Benchmark", options: BudgetCheckOptions) -> int:
@@ -201,14 +197,8 @@ def _calibrate(benchmark: "Benchmark", options: BudgetCheckOptions) -> int:
     return EXIT_WITHIN
 
 
-def _count_images(benchmark: "Benchmark", options: BudgetCheckOptions, report: "Report") -> tuple[int, int]:
-    """Return the numbers of training and evaluation images. Those of a built-in data set need no image files."""
-    from benchmarks.datasets.prepare import count_images
-
-    return count_images(benchmark.data, options.data, options.download, report)
-
-
-def _show(verdict: "Verdict", printed: str, options: BudgetCheckOptions) -> None:
+def _report(verdict: "Verdict", printed: str, options: BudgetCheckOptions) -> int:
+    """Print the verdict, append it to the summary, and return the exit code."""
     from benchmarks.budget.report import rows, to_markdown
 
     _echo(printed)
@@ -219,6 +209,9 @@ def _show(verdict: "Verdict", printed: str, options: BudgetCheckOptions) -> None
     if options.summary is not None:
         with options.summary.open("a", encoding="utf-8") as file:
             file.write(to_markdown(verdict))
+    if verdict.problems:
+        return EXIT_OVER
+    return EXIT_FAILED if verdict.unjudged else EXIT_WITHIN
 
 
 def _echo(printed: str) -> None:

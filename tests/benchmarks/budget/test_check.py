@@ -18,7 +18,7 @@ from benchmarks.training.compile_mode import CompileMode
 IMAGE_COUNTS = (80, 50)
 RESNET8_PARAMS = 77_754  # with one channel and ten classes
 ROWS = ["resnet8", "baseline+se"]
-ADVICE = re.compile(r"(0\.\d+) times its width would fit the budget: ([\d,]+) params")
+ADVICE = re.compile(r"\+width=(0\.\d+) would fit the budget \(([\d,]+) params\)")
 
 
 def with_budget(benchmark: Benchmark, max_params: int = 200_000, max_hours: float = 1.0) -> Benchmark:

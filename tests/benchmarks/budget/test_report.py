@@ -31,7 +31,7 @@ FULL = replace(
     versions={"torch": "2.10", "timm": "1.0"},
     sandbox="bubblewrap",
     notes=("first", "second"),
-    advice="0.5 times its width would fit the budget: 900 params",
+    advice="+width=0.5 would fit the budget (900 params)",
 )
 
 
@@ -57,7 +57,7 @@ def test_full_verdict_has_all_rows_in_order() -> None:
         ("predicted", "36 s of training (18 s to 1.2 min; limit 15.0 min) on cpu (2 threads)"),
         ("note", "first"),
         ("note", "second"),
-        ("advice", "0.5 times its width would fit the budget: 900 params"),
+        ("advice", "+width=0.5 would fit the budget (900 params)"),
         ("sandbox", "bubblewrap"),
         ("versions", "torch 2.10, timm 1.0"),
         ("verdict", "within budget"),
