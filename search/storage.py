@@ -10,7 +10,7 @@ import optuna
 from filelock import FileLock
 from optuna.exceptions import DuplicatedStudyError, StorageInternalError
 from optuna.pruners import BasePruner
-from optuna.storages import RDBStorage
+from optuna.storages import BaseStorage, RDBStorage
 from sqlalchemy import event, make_url
 from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
@@ -88,7 +88,7 @@ def _configure_connection(connection: Any, _: object) -> None:
 
 
 def open_study(
-    storage: RDBStorage, name: str, directions: list[Literal["maximize", "minimize"]], pruner: BasePruner, resume: bool
+    storage: BaseStorage, name: str, directions: list[Literal["maximize", "minimize"]], pruner: BasePruner, resume: bool
 ) -> optuna.Study:
     """Create a study, or load it if `resume` is set and it exists.
 

@@ -4,7 +4,8 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,6 +14,7 @@ from typing import Any
 import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution
+from optuna.storages import InMemoryStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
@@ -20,8 +22,9 @@ from arch.spec import parse
 from benchmarks.budget.verdict import Verdict
 from benchmarks.datasets.cache import CachedDataset
 from benchmarks.definition.benchmark import Benchmark
-from benchmarks.execution.local import Outcomes, WorkerFailed
-from benchmarks.execution.progress import Display, Progress, Report
+from benchmarks.definition.registry import BENCHMARKS
+from benchmarks.execution.executor import Future, WorkerFailed
+from benchmarks.execution.progress import Display, Progress, Report, silent
 from benchmarks.records.store import RecordStore, RunRecord
 from benchmarks.runs.run import Run
 from search import trial_attrs
@@ -30,19 +33,20 @@ from search.samplers.registry import successive_halving
 from search.settings import DIRECTIONS, Objective, SearchSettings
 from search.space import ChoiceSpace
 from search.storage import open_storage, open_study
-from search.studies.overhead import Instant, made_up_result, made_up_verdict
+from search.studies.overhead import InstantExecutor, InstantSession, make_up_record, make_up_verdict
 
+DIGITS_EPOCHS = BENCHMARKS["digits"].recipe.epochs
 SPACE = ChoiceSpace(
     {
         "attention": ("", "+se", "+cbam", "+eca"),
-        "act": ("", "+silu", "+gelu", "+relu"),  # relu is there already: two ways to say one architecture
+        "act": ("", "+silu", "+gelu", "+relu"),  # the base has relu already: two specs of one architecture
         "width": ("", "+width=0.5", "+width=1.5"),
     }
 )
 
 
-class Quiet(Display):
-    """Remembers what it is told."""
+class RecordingDisplay(Display):
+    """Keeps messages, and shows nothing."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,12 +56,12 @@ class Quiet(Display):
         self.said.append(line)
 
     def __call__(self, progress: Progress) -> None:
-        """Nothing of it is kept."""
+        """Ignore progress."""
 
 
 @dataclass
-class MadeUpExecutor(Instant):
-    """Says at once what trainings would have ended in."""
+class FakeExecutor(InstantExecutor):
+    """Makes up the outcomes of trainings and budget checks by given functions, and keeps what it was asked for."""
 
     accuracy: Callable[[Run], float] = lambda run: 50.0
     hours: Callable[[str], float] = lambda spec: 0.01  # of a whole training
@@ -65,49 +69,48 @@ class MadeUpExecutor(Instant):
     timed: list[str] = field(default_factory=list)
     limits: list[float] = field(default_factory=list)
 
-    def call(self, function: str, report: Report, *args: Any) -> Any:
-        assert function in ("search.jobs:time_spec", "search.report.export:export")
-        return self.time(args[0], args[1]) if function == "search.jobs:time_spec" else []
+    def session(self, runs_per_device: int = 1) -> AbstractContextManager[InstantSession]:
+        return nullcontext(FakeSession(self, runs_per_device))
 
-    def call_each(
-        self,
-        function: str,
-        arguments: Iterable[tuple[Any, ...] | None],
-        runs_per_device: int,
-        report: Callable[[int, Progress], None],
-        time_limit: float | Callable[[int], float] | None = None,
-    ) -> Outcomes:
-        def limit(number: int) -> float:
-            self.limits.append(time_limit(number) if callable(time_limit) else time_limit or 0.0)
-            return self.limits[-1]
-
-        yield from super().call_each(function, arguments, runs_per_device, report, limit)
-
-    def outcome(self, args: tuple[Any, ...]) -> Verdict | RunRecord | Exception:
-        if args[0] == "time":
-            return self.time(args[1], args[2])
-        run: Run = args[-1]
+    def outcome(self, function: str, *args: Any) -> Any:
+        if function == "benchmarks.budget.check:check_specs":
+            [spec], benchmark = args[:2]
+            return [self.check(spec, benchmark)]
+        if function == "search.report.export:export":
+            return []
+        assert function == "benchmarks.runs.dispatch:execute_run"
+        run: Run = args[0]
         self.trained.append(run)
         try:
             top1 = self.accuracy(run)
         except WorkerFailed as error:
             return error
-        return made_up_result(run, top1, self.hours(run.spec) * run.benchmark.recipe.epochs / 40)
+        return make_up_record(run, top1, self.hours(run.spec) * run.benchmark.recipe.epochs / DIGITS_EPOCHS)
 
-    def time(self, spec: str, benchmark: Benchmark) -> Verdict:
+    def check(self, spec: str, benchmark: Benchmark) -> Verdict:
         self.timed.append(spec)
-        return made_up_verdict(spec, benchmark, self.hours(spec))
+        return make_up_verdict(spec, benchmark, self.hours(spec))
+
+
+class FakeSession(InstantSession):
+    """A session that keeps the time limits of its calls."""
+
+    def submit(
+        self, function: str, *args: Any, time_limit: float | None = None, on_progress: Report = silent
+    ) -> Future:
+        assert isinstance(self.executor, FakeExecutor)
+        self.executor.limits.append(time_limit or 0.0)
+        return super().submit(function, *args, time_limit=time_limit, on_progress=on_progress)
 
 
 @pytest.fixture
-def display() -> Quiet:
-    return Quiet()
+def display() -> RecordingDisplay:
+    return RecordingDisplay()
 
 
 @pytest.fixture
 def make_search(tmp_path: Path, digits: CachedDataset) -> Callable[..., SearchSettings]:
-    """A search of `SPACE` on the digits, in 1 + 4 + 16 epochs, with an executor that trains nothing."""
-    from benchmarks.definition.benchmark import BENCHMARKS
+    """Build a search of `SPACE` on the digits with an executor that trains nothing; arguments replace fields."""
 
     def make(**fields: Any) -> SearchSettings:
         benchmark = fields.pop("benchmark", BENCHMARKS["digits"])
@@ -119,7 +122,7 @@ def make_search(tmp_path: Path, digits: CachedDataset) -> Callable[..., SearchSe
             "space": SPACE,
             "benchmark_options": "--benchmark digits",
         }
-        given |= {"rungs": Rungs.for_benchmark(benchmark), "executor": MadeUpExecutor(), "trials": 20}
+        given |= {"rungs": Rungs.for_benchmark(benchmark), "executor": FakeExecutor(), "trials": 20}
         return SearchSettings(**{**given, **fields})
 
     return make
@@ -127,19 +130,18 @@ def make_search(tmp_path: Path, digits: CachedDataset) -> Callable[..., SearchSe
 
 @pytest.fixture
 def make_study(tmp_path: Path) -> Callable[..., optuna.Study]:
-    """The study of a search in a file of SQLite, as the command makes it."""
+    """Open the study of a search: in memory, or in an SQLite file as the command does, which is ten times slower."""
+    memory = InMemoryStorage()
 
     def make(
-        search: SearchSettings, sampler: optuna.samplers.BaseSampler | None = None, resume: bool = False
+        search: SearchSettings,
+        sampler: optuna.samplers.BaseSampler | None = None,
+        resume: bool = False,
+        sqlite: bool = False,
     ) -> optuna.Study:
-        storage = open_storage(f"sqlite:///{tmp_path / 'search.db'}")
-        study = open_study(
-            storage,
-            search.name,
-            DIRECTIONS[search.objective],
-            successive_halving(search.rungs.reduction_factor),
-            resume,
-        )
+        storage = open_storage(f"sqlite:///{tmp_path / 'search.db'}") if sqlite else memory
+        pruner = successive_halving(search.rungs.reduction_factor)
+        study = open_study(storage, search.name, DIRECTIONS[search.objective], pruner, resume)
         study.sampler = sampler or optuna.samplers.RandomSampler(seed=0)
         return study
 
@@ -148,24 +150,24 @@ def make_study(tmp_path: Path) -> Callable[..., optuna.Study]:
 
 @pytest.fixture
 def store(tmp_path: Path) -> RecordStore:
-    records = RecordStore(tmp_path)
-    records.create()
-    return records
+    store = RecordStore(tmp_path)
+    store.create()
+    return store
 
 
 @pytest.fixture
 def postgresql() -> Iterator[str]:
-    """A server of its own, from the system's packages; the URL of an empty database."""
+    """The URL of an empty database on a new PostgreSQL server, from the system's packages."""
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     if not programs:
         pytest.skip("PostgreSQL is not installed")
-    user: dict[str, Any] = {"user": "postgres"} if os.geteuid() == 0 else {}  # it refuses to run as root
+    user: dict[str, Any] = {"user": "postgres"} if os.geteuid() == 0 else {}  # PostgreSQL refuses to run as root
     with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         if user:
             shutil.chown(folder, "postgres")
         data, port = Path(folder) / "data", free_port()
-        initialise: list[str | Path] = [programs[-1] / "initdb", "-D", data, "-A", "trust", "-U", "ablate"]
-        subprocess.run(initialise, check=True, capture_output=True, **user)
+        initialize: list[str | Path] = [programs[-1] / "initdb", "-D", data, "-A", "trust", "-U", "ablate"]
+        subprocess.run(initialize, check=True, capture_output=True, **user)
         command: list[str | Path] = [
             programs[-1] / "postgres",
             "-D",
@@ -182,7 +184,7 @@ def postgresql() -> Iterator[str]:
             wait_for(port)
             yield f"postgresql+psycopg://ablate@127.0.0.1:{port}/postgres"
         finally:
-            server.send_signal(signal.SIGINT)  # the fast shutdown, which waits for nobody
+            server.send_signal(signal.SIGINT)  # a fast shutdown, which does not wait for clients
             server.wait()
 
 
@@ -205,27 +207,18 @@ def wait_for(port: int) -> None:
     raise TimeoutError("PostgreSQL does not answer")
 
 
-def key_of(spec: str) -> str:
-    return parse(spec, "resnet8").variant().key()
-
-
-def soon() -> float:
-    """A deadline an hour from now."""
-    return time.monotonic() + 3600
-
-
 @pytest.fixture
 def new_study() -> Callable[..., Study]:
-    """A study in memory, with trials that are there already."""
+    """Create a study in memory with these trials."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
 
     def new(
-        found: Sequence[FrozenTrial] = (),
+        trials: Sequence[FrozenTrial] = (),
         objective: Objective = "accuracy",
         sampler: optuna.samplers.BaseSampler | None = None,
     ) -> Study:
         study = optuna.create_study(directions=DIRECTIONS[objective], sampler=sampler)
-        study.add_trials(found)
+        study.add_trials(trials)
         return study
 
     return new
@@ -233,23 +226,25 @@ def new_study() -> Callable[..., Study]:
 
 @pytest.fixture
 def make_trial() -> Callable[..., FrozenTrial]:
-    """A trained trial of `SPACE`, as a search leaves it: its accuracies after each rung, and its cost."""
+    """Create a trained trial of `SPACE` with its accuracies after each rung; keyword arguments replace attributes."""
 
-    def make(*chosen: str, top1: Sequence[float] = (90.0,), **attributes: object) -> FrozenTrial:
-        params = dict(zip(SPACE.choices, (*chosen, "", "", ""), strict=False))
+    def make(*fragments: str, top1: Sequence[float] = (90.0,), **attributes: object) -> FrozenTrial:
+        params = dict(zip(SPACE.choices, (*fragments, "", "", ""), strict=False))
         spec = "resnet8" + "".join(params.values())
-        told = {
+        defaults = {
             trial_attrs.SPEC: spec,
-            trial_attrs.KEY: key_of(spec),
+            trial_attrs.KEY: parse(spec, "resnet8").variant().key(),
             trial_attrs.FEASIBLE: True,
             trial_attrs.ACCURACIES: list(top1),
+            trial_attrs.PARAMS: 77_754,
+            trial_attrs.MACS: 774_500,
+            trial_attrs.HOURS: 0.02,
         }
-        told |= {trial_attrs.PARAMS: 77_754, trial_attrs.MACS: 774_500, trial_attrs.HOURS: 0.02}
         return optuna.trial.create_trial(
             params=params,
             distributions={name: CategoricalDistribution(values) for name, values in SPACE.choices.items()},
             value=top1[-1] if top1 else trial_attrs.INFEASIBLE_ACCURACY,
-            user_attrs={**told, **attributes},
+            user_attrs={**defaults, **attributes},
         )
 
     return make
@@ -270,5 +265,5 @@ def failed() -> FrozenTrial:
 
 
 @pytest.fixture
-def make_result() -> Callable[[Run, float, float], RunRecord]:
-    return made_up_result
+def make_record() -> Callable[[Run, float, float], RunRecord]:
+    return make_up_record

@@ -23,7 +23,7 @@ def odd_spec() -> str:
 
 @pytest.fixture
 def make_finalist(
-    search: SearchSettings, make_result: Callable[[Run, float, float], RunRecord], odd_spec: str
+    search: SearchSettings, make_record: Callable[[Run, float, float], RunRecord], odd_spec: str
 ) -> Callable[..., Finalist]:
     """A finalist with these accuracies on the validation split and on the test split."""
 
@@ -36,7 +36,7 @@ def make_finalist(
         def records(accuracies: tuple[float, ...], split: Split) -> tuple[RunRecord, ...]:
             run = Run(config, search.benchmark, 0, search.data, "cpu", search.out, spec, 1, 1, 0.5, split=split)
             return tuple(
-                replace(make_result(replace(run, seed=seed), top1, 0.25 + 0.5 * seed), spec=spec)
+                replace(make_record(replace(run, seed=seed), top1, 0.25 + 0.5 * seed), spec=spec)
                 for seed, top1 in enumerate(accuracies)
             )
 
