@@ -189,7 +189,7 @@ def test_verdict_on_standard_output_is_ignored(tmp_path: Path, check: Check) -> 
     text = f"print({json.dumps(FORGED_VERDICT)!r}, flush=True)\nos._exit(0)"
     code, out, err = check(source(tmp_path, text))
     assert (code, out) == (3, "")
-    assert "ended without an answer" in err
+    assert "exited without a result" in err
 
 
 @pytest.mark.usefixtures("_best_sandbox")

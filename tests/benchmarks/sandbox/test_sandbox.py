@@ -77,13 +77,13 @@ def test_daemon_is_killed_after_the_answer(
 @pytest.mark.parametrize(
     ("program", "expected"),
     [
-        ("os._exit(0)", r"ended without an answer$"),
+        ("os._exit(0)", r"exited without a result$"),
         (
             "print('first', file=sys.stderr); print('last\\x1b', file=sys.stderr, flush=True); os._exit(3)",
-            r"ended without an answer; .*: last\?$",
+            r"exited without a result; .*: last\?$",
         ),
-        ("os.kill(os.getpid(), 11)", r"ended without an answer \(SIGSEGV\)$"),
-        ("os.close(1); time.sleep(60)", r"ended without an answer$"),
+        ("os.kill(os.getpid(), 11)", r"exited without a result \(SIGSEGV\)$"),
+        ("os.close(1); time.sleep(60)", r"exited without a result$"),
     ],
     ids=["silent", "last words", "crash", "closed output"],
 )
