@@ -144,7 +144,8 @@ def test_runs_that_share_the_device_give_the_same_numbers(trained: dict[int, Tra
             (spec, seed) for spec in ("resnet8", "resnet8+drop_path=0.2") for seed in (0, 1)
         }
         assert {record.runs_per_device for record in records} == {runs_per_device}
-        assert ("2 trainings share the device" in plan.display.lines) is (runs_per_device == 2)
+        shares = [line for line in plan.display.lines if "share the device" in line]
+        assert [line.split()[0] for line in shares] == (["2"] if runs_per_device == 2 else [])
         ends = [line.rpartition("(")[2] for line in plan.display.lines[-4:]]
         assert ends == [f"{number} of 4 runs)" for number in (1, 2, 3, 4)]
         assert list((plan.runner.out / "checkpoints").iterdir()) == []

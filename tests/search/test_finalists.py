@@ -33,7 +33,7 @@ def make_search(make_search: Make) -> Make:
 
 @pytest.fixture
 def select(make_study: Make, store: RecordStore, display: Any) -> Select:
-    """Run a search and its final selection. The executor forgets the trainings before the selection."""
+    """Run a search and its final selection. The executor forgets the runs before the selection."""
 
     def run_and_select(search: SearchSettings, seconds: float = math.inf) -> list[Finalist]:
         study: optuna.Study = make_study(search)

@@ -45,7 +45,7 @@ def trained_model(run: Run) -> nn.Module:
 
 
 def without_times(record: RunRecord) -> RunRecord:
-    """Return the record without times and memory, which differ between equal trainings."""
+    """Return the record without times and memory, which differ between identical runs."""
     curve = [{**epoch, "train_seconds": 0.0, "eval_seconds": 0.0} for epoch in record.curve]
     return replace(record, curve=curve, hours=0.0, images_per_second=0.0, finished="", peak_memory=None)
 
@@ -332,7 +332,7 @@ def test_a_diverging_run_fails_without_weights_or_checkpoint(run: Run) -> None:
 
 @pytest.fixture
 def compile_modes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The compile modes that trainings are run with; all of them are in fact eager."""
+    """The requested compile modes; all runs are in fact eager."""
     modes: list[str] = []
     train: Callable[..., Any] = trainer.train
 
