@@ -80,7 +80,13 @@ def test_different_depth_alone_is_reported(record_sizes: RecordSizes) -> None:
     assert "0.38 times the MACs" in sentence
 
 
-@pytest.mark.parametrize("spec", [*BASES, "resnet8+se+blurpool", "resnet50+avg_down+stem=deep", "resnet20+gem+preact"])
+SPECS = [*BASES, "resnet8+se+blurpool", "resnet50+avg_down+stem=deep", "resnet20+gem+preact"]
+DEEPEST = ("pyramidnet110", "pyramidnet200", "pyramidnet272")  # which take seconds to build
+
+
+@pytest.mark.parametrize(
+    "spec", [pytest.param(spec, marks=pytest.mark.slow if spec in DEEPEST else []) for spec in SPECS]
+)
 def test_depth_counts_the_weighted_layers_of_the_model(record_sizes: RecordSizes, spec: str) -> None:
     outside_the_path = {"downsample", "shortcut", "se", "attn"}
     path = [
