@@ -10,7 +10,6 @@ def test_kills_change_no_outcome(capsys: pytest.CaptureFixture[str]) -> None:
     assert crash_test.main(["--kills", "4", "--epochs", "4", "--seed", "9"]) == 0
     last = capsys.readouterr().out.splitlines()[-1]
     assert "4 kills" in last
-    assert " 0 " not in last.partition(":")[0].partition("(")[2], "a kill in each stage"
     assert "0 mismatches" in last
 
 
