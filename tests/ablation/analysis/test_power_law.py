@@ -142,7 +142,7 @@ def test_one_seed_gives_a_fit_without_intervals() -> None:
 def test_error_that_does_not_fall_has_no_law(error: Error, deviations: Sequence[float]) -> None:
     series = make_series(FIVE_SIZES, [abs(points) * (-1 if error(1) else 0) for points in deviations], error)
     assert fit_power_law(series) is None
-    assert "does not fall" in why_no_law(series)
+    assert why_no_law(series).startswith("the error does not ")
 
 
 def test_single_drop_does_not_determine_an_exponent() -> None:
@@ -154,7 +154,7 @@ def test_single_drop_does_not_determine_an_exponent() -> None:
 def test_fall_within_the_spread_is_not_shown() -> None:
     law = fit(make_series(FIVE_SIZES, (-9.0, 0.0, 9.0), lambda n: error_at(n, 100, 0.5, 60)))
     assert law.b.low == 0
-    assert "not shown that the error falls" in law.describe()
+    assert "not shown that the error decreases" in law.describe()
 
 
 def test_unidentified_floor() -> None:

@@ -112,7 +112,7 @@ def test_last_sentence_is_the_best_row_with_its_cost(record_means: RecordMeans) 
 
 def test_table_of_other_records_is_refused(make_record: Make, make_recorded: MakeRecorded) -> None:
     table = make_table(make_recorded("baseline+se", [make_record()]))
-    with pytest.raises(ValueError, match="other rows or records"):
+    with pytest.raises(ValueError, match="different rows or records"):
         findings(make_recorded("baseline+se"), table)
 
 
