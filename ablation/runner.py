@@ -45,9 +45,9 @@ class PlanRunner:
         data: The decoded images.
         device: The device to train on.
         out: The output folder.
-        runs_per_device: Trainings that share the device. None: as many as are fastest, by a measurement.
+        runs_per_device: Runs that share the device. None: measure which number is fastest.
         time_limit: Seconds for one run. None: a multiple of the predicted time.
-        if_changed: What to do with checkpoints of other versions or devices. None: ask the user.
+        if_changed: What to do with checkpoints from different versions or devices. None: ask the user.
         executor: Where the runs are trained.
     """
 
@@ -89,8 +89,8 @@ class PlanRunner:
 
         Raises:
             OverBudget: If a row is over the budget. Nothing was trained.
-            InputError: If a row cannot be trained, or a checkpoint was made with other versions or on another device
-                and nobody has decided what to do.
+            InputError: If a row cannot be trained, or a checkpoint was made with different versions or on a
+                different device and no decision was given.
             OSError: If a record cannot be written.
         """
         torn_lines, records = store.repair(), store.records()
@@ -160,7 +160,7 @@ class PlanRunner:
         execute_runs(runs, self.executor, self._time_limit(runs), progress.update, on_finished)
 
     def _decide_changes(self, runs: list[Run], display: Display) -> list[Run]:
-        """Return the runs with what to do about checkpoints that were made with other versions or on another device."""
+        """Return the runs with the decision on checkpoints from different versions or a different device."""
         started = [run for run in runs if run.checkpoint_folder.exists()]
         if not started:
             return runs
@@ -182,18 +182,18 @@ class PlanRunner:
         return [replace(run, if_changed=choice) for run in runs]
 
     def _choose_runs_per_device(self, runs: list[Run], verdicts: dict[str, Verdict], display: Display) -> int:
-        """Return how many trainings share the device: as requested, or as measured for the run with most memory."""
+        """Return how many runs share the device: as requested, or as measured for the run with the most memory."""
         largest = max(runs, key=lambda run: _peak_memory(verdicts[run.spec]))
         number = self.runs_per_device
         if number is None:
             is_local = isinstance(self.executor, LocalExecutor)
             number = best_runs_per_device(largest, verdicts[largest.spec], len(runs), display) if is_local else 1
         if number > 1:
-            display.say(f"{number} trainings share the device")
+            display.say(f"{number} runs share the device")
         return number
 
     def _time_limit(self, runs: Sequence[Run]) -> float:
-        """Return the seconds after which a run is ended: as requested, or by the longest prediction."""
+        """Return the seconds after which a run is stopped: as requested, or by the longest prediction."""
         if self.time_limit is not None:
             return self.time_limit
         return max(default_time_limit(run.predicted_hours, run.runs_per_device) for run in runs)

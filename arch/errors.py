@@ -7,7 +7,7 @@ MAX_NAMES_IN_MESSAGE = 60
 
 
 class InputError(ValueError):
-    """User input cannot be used. The message is one line that names what is valid."""
+    """The user input is invalid. The message is one line that names the valid inputs."""
 
 
 def unknown(kind: str, word: str, valid: Iterable[str], place: str = "") -> InputError:

@@ -7,7 +7,7 @@ from torch import nn
 from arch.timm_net import TimmNet
 
 CONTAINERS = (nn.Sequential, nn.ModuleList)
-SHORTCUT_ATTRIBUTES = ("downsample", "shortcut", "drop_path", "drop_path1")  # of timm's residual blocks
+SHORTCUT_ATTRIBUTES = ("downsample", "shortcut", "drop_path", "drop_path1")  # attributes of timm's residual blocks
 
 
 def timm_sections(net: TimmNet) -> dict[str, nn.Module]:

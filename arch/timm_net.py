@@ -15,10 +15,10 @@ from arch.timm_model import TimmModel
 
 @dataclass(frozen=True)
 class ImageFormat:
-    """How the images of a benchmark reach a model, which a timm model needs to know."""
+    """The size and normalization of a benchmark's images, which a timm model needs to adapt them."""
 
     size: int | None = None  # side length in pixels; None: the default of the model if it has a fixed size
-    mean: float = 0.5  # with which every channel is normalized
+    mean: float = 0.5  # the same for every channel
     std: float = 0.5
 
 

@@ -22,7 +22,7 @@ class ActiveTrial:
             it must be timed before it is trained.
         is_timed: Whether the candidate's hours are measured.
         accuracies: Validation top-1 of the finished rungs, in percent.
-        compile_mode: How the candidate trains fastest.
+        compile_mode: The fastest compile mode of the candidate.
     """
 
     trial: Trial

@@ -16,9 +16,9 @@ from benchmarks.definition.benchmark import Benchmark, DatasetConfig
 from benchmarks.definition.overrides import RunConfig
 from search.space import ABSENT, ChoiceSpace
 
-HOPELESS_PARAMS_FACTOR = 4.0  # times the parameter limit: more than a narrower width can save
-SPEED_UNCERTAINTY_FACTOR = 4.0  # by which the speed of models with equal MACs may differ
-MIN_HOURS_EXCESS = 0.01  # relative excess of a candidate that is predicted over, though its expected hours are not
+HOPELESS_PARAMS_FACTOR = 4.0  # times the parameter limit: a narrower width cannot save more
+SPEED_UNCERTAINTY_FACTOR = 4.0  # the speed of models with equal MACs may differ by this factor
+MIN_HOURS_EXCESS = 0.01  # relative excess of a candidate over the limit by MACs, but not by expected hours
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,10 @@ class InfeasibleCandidate:
 class HoursPredictor:
     """Predicts the training hours of a model from its MACs and the hours of models that were timed on this device."""
 
-    rates: list[tuple[int, float]] = field(default_factory=list)  # (MACs, hours per MAC) of whole trainings
+    rates: list[tuple[int, float]] = field(default_factory=list)  # (MACs, hours per MAC) of full training runs
 
     def add(self, macs: int, hours: float) -> None:
-        """Add a model whose whole training takes this many hours; zeros are ignored."""
+        """Add a model whose full training takes this many hours; zeros are ignored."""
         if macs > 0 and hours > 0:
             self.rates.append((macs, hours / macs))
 
@@ -77,7 +77,7 @@ class HoursPredictor:
         return bool(rates) and macs * min(rates) / SPEED_UNCERTAINTY_FACTOR > max_hours
 
     def clearly_within(self, macs: int, max_hours: float) -> bool:
-        """Return whether the model is inside the limit even if SPEED_UNCERTAINTY_FACTOR times slower than any seen."""
+        """Return whether the model is within the limit even at 1/SPEED_UNCERTAINTY_FACTOR of the lowest speed seen."""
         return bool(self.rates) and macs * max(rate for _, rate in self.rates) * SPEED_UNCERTAINTY_FACTOR <= max_hours
 
 
@@ -93,7 +93,7 @@ def screen(spec: str, benchmark: Benchmark, predictor: HoursPredictor) -> Candid
     try:
         config = RunConfig(parse(spec, benchmark.baseline).simplified())
         params, macs = _count(config.spec.variant(), benchmark.data, budget.max_params)
-    except Exception as error:  # steps or image sizes that do not fit, or any error in a user's own part
+    except Exception as error:  # steps or image sizes that do not fit, or any error in a user-defined part
         return InfeasibleCandidate(spec, f"cannot be built: {error}", excess=1.0)
     if params > budget.max_params:
         reason = f"{params:,} parameters > {budget.max_params:,}"
@@ -125,7 +125,7 @@ def _count(variant: Variant, data: DatasetConfig, max_params: int) -> tuple[int,
 
 
 def drop_useless_fragments(space: ChoiceSpace, benchmark: Benchmark) -> ChoiceSpace:
-    """Return the space without fragments that are of no use on this benchmark.
+    """Return the space without fragments that are useless on this benchmark.
 
     A fragment is kept if it changes the base by itself or after one earlier fragment that is kept, and if the base with
     this fragment alone has at most HOPELESS_PARAMS_FACTOR times the parameter limit. In the space that is returned, a
@@ -153,5 +153,5 @@ def _is_hopeless(spec: str, benchmark: Benchmark) -> bool:
     try:
         variant = parse(spec, benchmark.baseline).variant()
         return _count(variant, benchmark.data, 0)[0] > HOPELESS_PARAMS_FACTOR * benchmark.budget.max_params
-    except Exception:  # the fragment needs another one, or a user's own part raises
+    except Exception:  # the fragment needs another one, or a user-defined part raises
         return False

@@ -95,7 +95,7 @@ class _Session:
     search: "SearchSettings"
     store: "RecordStore"
     display: "Display"
-    started: float  # by the monotonic clock
+    started: float  # monotonic clock
 
     @property
     def deadline(self) -> float:

@@ -14,7 +14,7 @@ class Deadline:
 
     Args:
         search: The settings, which include the timeout.
-        study: The study, which knows how long trainings take.
+        study: The study, which contains the durations of earlier runs.
         deadline: When the whole command must have finished, by the monotonic clock; infinity without a timeout.
     """
 
@@ -26,20 +26,20 @@ class Deadline:
         return self.deadline - time.monotonic()
 
     def has_passed(self) -> bool:
-        """Return whether no further candidate would finish in time. Without a deadline, this reads nothing."""
+        """Return whether no further candidate would finish in time. Does not read the study if there is no deadline."""
         return self.deadline < math.inf and not self.has_time_for(self._typical_hours())
 
     def has_time_for(self, hours: float) -> bool:
-        """Return whether a training would finish in time for the final selection."""
+        """Return whether a run would finish in time for the final selection."""
         return TRAINING_OVERHEAD_SECONDS + 3600 * hours + self._reserved_seconds() <= self.seconds_left()
 
     def has_time_for_winner(self, hours: float) -> bool:
-        """Return whether a whole training would finish in time, as it must if the candidate wins."""
+        """Return whether a full training run, which the winner requires, would finish in time."""
         whole = 3600 * hours if self.search.finalists else 0.0
         return TRAINING_OVERHEAD_SECONDS + whole <= self.seconds_left()
 
     def _reserved_seconds(self) -> float:
-        """Return the seconds of the final selection: at most half of the timeout, at least one whole training."""
+        """Return the seconds of the final selection: at most half of the timeout, at least one full training run."""
         if self.search.timeout is None or not self.search.finalists:
             return 0.0
         leaders = trial_attrs.ranked(self.study.get_trials(deepcopy=False))[: self.search.finalists]
@@ -48,7 +48,7 @@ class Deadline:
         return max(training, min(self.search.final_selection_seconds(training), self.search.timeout / 2))
 
     def _typical_hours(self) -> float:
-        """Return the median hours of the first rung; 0 while none are known."""
+        """Return the median hours of the first rung; 0 if no trial has completed it."""
         trials = self.study.get_trials(deepcopy=False)
         hours = sorted(hours for trial in trials if (hours := trial.user_attrs.get(trial_attrs.HOURS)))
         return hours[len(hours) // 2] * self.search.rungs.time_fraction(0) if hours else 0.0

@@ -1,6 +1,6 @@
 """The final selection: train the finalists with the whole recipe on several seeds, select the winner and test it.
 
-The selection sees only the validation split. The winner's last trainings are those of `ablate run`: on all training
+The selection sees only the validation split. The winner's last runs are those of `ablate run`: on all training
 images, evaluated on the test split, under the benchmark's own id.
 """
 
@@ -30,7 +30,7 @@ from search.settings import TRAINING_OVERHEAD_SECONDS, SearchSettings
 
 @dataclass(frozen=True)
 class Finalist:
-    """A candidate that passed the budget check of `ablate run`, and its trainings with the whole recipe.
+    """A candidate that passed the budget check of `ablate run`, and its runs with the full recipe.
 
     Attributes:
         spec, variant: What was trained.
@@ -49,7 +49,7 @@ class Finalist:
 
     @property
     def seconds(self) -> float:
-        """The predicted duration of one whole training."""
+        """The predicted duration of one full training run."""
         return TRAINING_OVERHEAD_SECONDS + (3600 * self.verdict.hours.predicted if self.verdict.hours else 0.0)
 
 
@@ -83,7 +83,7 @@ class FinalSelection:
         """
         finalists = self._check(trials)
         seconds_left = self.deadline - time.monotonic()
-        if finalists[0].seconds > seconds_left:  # prefer the best of those for which there is time
+        if finalists[0].seconds > seconds_left:  # prefer the best ones for which there is time
             finalists.sort(key=lambda finalist: max(finalist.seconds, seconds_left))
         number, seeds = self._affordable(finalists)
         requested = min(len(finalists), max(1, self.search.finalists))
@@ -170,7 +170,7 @@ class FinalSelection:
         """Train runs and record them."""
         names = {run.id: f"{run.spec} seed {run.seed}" for run in runs}
         stage = "testing the winner" if split == "test" else "finalists"
-        progress = OverallProgress(runs, names, self.display, f"{stage}, {len(runs)} whole trainings, epochs")
+        progress = OverallProgress(runs, names, self.display, f"{stage}, {len(runs)} full training runs, epochs")
         longest = max((default_time_limit(run.predicted_hours, run.runs_per_device) for run in runs), default=0.0)
 
         def on_finished(run: Run, outcome: RunRecord | Exception) -> None:

@@ -15,9 +15,9 @@ from benchmarks.records.lock import HEARTBEAT_SECONDS, HEARTBEAT_TIMEOUT_SECONDS
 from benchmarks.records.lock_holder import LockHolder
 from search.trial_attrs import PERMANENT, REASON, RETRIES, WORKER
 
-MAX_RETRIES = 2  # for a candidate whose worker died, because the candidate may be what kills workers
+MAX_RETRIES = 2  # for a candidate whose worker died: the candidate itself may crash workers
 WORKER_DIED = "the worker process died"  # reason of a stale trial
-SIGNED_OFF = -1  # beat of a worker that ended in an orderly way
+SIGNED_OFF = -1  # beat of a worker that exited normally
 
 
 class Heartbeat:
@@ -49,7 +49,7 @@ class Heartbeat:
         self._busy_until = time.monotonic() + seconds
 
     def _write(self, beat: int) -> None:
-        with suppress(StorageInternalError):  # for example on a full disk; the next beat may succeed
+        with suppress(StorageInternalError):  # raised on a full disk, for example; the next beat may succeed
             self.study.set_user_attr(heartbeat_attr(self.name), {**asdict(LockHolder.of_this_process()), "beat": beat})
 
     def _beat_until_stopped(self) -> None:

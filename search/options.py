@@ -68,7 +68,7 @@ class SearchOptions:
     ] = "accuracy"
     sampler: Annotated[SamplerName, typer.Option("--sampler", help="Algorithm that proposes candidates.")] = "thompson"
     workers: Annotated[
-        int, typer.Option("--workers", metavar="K", min=1, max=64, help="Number of concurrent trainings.")
+        int, typer.Option("--workers", metavar="K", min=1, max=64, help="Number of concurrent training runs.")
     ] = 1
     finalists: Annotated[
         int,
@@ -96,7 +96,7 @@ class SearchOptions:
         typer.Option(
             "--time-limit",
             metavar="HOURS",
-            help="Terminate a training that takes longer  [default: a multiple of the predicted time]",
+            help="Stop a training run that takes longer  [default: a multiple of the predicted time]",
         ),
     ] = None
     out: OutOption = DEFAULT_OUT

@@ -27,7 +27,7 @@ class Promotion:
         self.predictor.add(active.candidate.macs, hours)
         active.candidate = replace(active.candidate, hours=hours)
         if hours > self.search.benchmark.budget.max_hours and not active.is_timed:
-            active.within_hours = False  # the training took longer than predicted from MACs: time it, and judge by that
+            active.within_hours = False  # the training took longer than predicted from MACs, so time it
             return True
         active.accuracies.append(record.top1)
         trial.set_user_attr(trial_attrs.ACCURACIES, active.accuracies)
@@ -47,7 +47,7 @@ class Promotion:
         is_last = rung + 1 == len(self.search.rungs)
         if len(self.study.directions) == 1:
             cost = active.candidate.hours / self.search.benchmark.budget.max_hours
-            accuracy = active.accuracies[-1] - COST_TIE_BREAK * cost  # promotes the cheapest of equals
+            accuracy = active.accuracies[-1] - COST_TIE_BREAK * cost  # promotes the cheapest of equal candidates
             active.trial.report(accuracy, self.search.rungs.step(rung))
             return not is_last and not active.trial.should_prune()
         own = (-active.accuracies[-1], active.candidate.hours, float(active.candidate.params))

@@ -1,4 +1,4 @@
-"""Proposals of the sampler: those that are worth training are returned, the others are finished at once."""
+"""Proposals of the sampler: those worth training are returned, and the others are finished at once."""
 
 import random
 import time
@@ -14,11 +14,11 @@ from search.candidates import Candidate, HoursPredictor, InfeasibleCandidate, sc
 from search.settings import SearchSettings
 from search.space import ABSENT, ChoiceSpace
 
-MAX_MISSES = 200  # consecutive proposals that are infeasible or duplicates, after which the space counts as exhausted
+MAX_MISSES = 200  # after this many infeasible or duplicate proposals in a row, the space is exhausted
 MIN_MISSES = 20
-CLAIM_TIMEOUT_SECONDS = 5.0  # for an older running trial to store its architecture
+CLAIM_TIMEOUT_SECONDS = 5.0  # time for an older running trial to store its architecture
 POLL_SECONDS = 0.05
-MAX_NEIGHBOR_DRAWS = 50  # random neighbors of a duplicate among which an unseen one is searched
+MAX_NEIGHBOR_DRAWS = 50  # random neighbors of a duplicate to try when searching for an unseen candidate
 
 
 class Proposals:
@@ -26,7 +26,7 @@ class Proposals:
 
     def __init__(self, search: SearchSettings, study: Study, predictor: HoursPredictor) -> None:
         self.search, self.study, self.predictor = search, study, predictor
-        self.rejections: list[str] = []  # reasons of the infeasible proposals
+        self.rejections: list[str] = []  # reasons for the infeasible proposals
         self.misses = 0  # consecutive proposals without a candidate to train
         size = search.space.size if isinstance(search.space, ChoiceSpace) else MAX_MISSES
         self.max_misses = min(MAX_MISSES, max(MIN_MISSES, 3 * size))
@@ -76,7 +76,7 @@ class Proposals:
         return trial, candidate
 
     def reject(self, trial: Trial, reason: str, excess: float) -> None:
-        """Finish a trial as infeasible. excess: relative excess over the limit."""
+        """Finish a trial as infeasible. `excess` is the relative excess over the limit."""
         self.rejections.append(reason)
         trial_attrs.tell_infeasible(self.study, trial, self.search.benchmark.budget, reason, excess)
 
@@ -96,7 +96,7 @@ class Proposals:
         return None
 
     def _wait_for_older_trials(self, trial: Trial) -> None:
-        """Wait until all older running trials have stored their architecture: of two twins, the younger gives way."""
+        """Wait until all older running trials have stored their architecture: of two twins, the newer is dropped."""
         deadline = time.monotonic() + CLAIM_TIMEOUT_SECONDS
         while time.monotonic() < deadline:
             older = [other for other in self._other_trials(trial.number) if other.number < trial.number]
@@ -120,7 +120,7 @@ class Proposals:
         self._queue_neighbor(trial)
 
     def _queue_neighbor(self, trial: Trial) -> None:
-        """Queue an unseen candidate that differs in one choice, so that a sampler that repeats itself gets on."""
+        """Queue an unseen candidate that differs in one choice, so that a repetitive sampler makes progress."""
         space = self.search.space
         if not isinstance(space, ChoiceSpace):
             return

@@ -4,8 +4,8 @@ from dataclasses import dataclass, replace
 
 from benchmarks.definition.benchmark import Benchmark, Split
 
-SEARCH_SPLIT: Split = "val"  # what selects candidates never sees the test split
-MIN_EPOCHS = 0.5  # of the shortest rung before rounding
+SEARCH_SPLIT: Split = "val"  # the selection of candidates never uses the test split
+MIN_EPOCHS = 0.5  # minimum for the shortest rung, before rounding
 
 
 @dataclass(frozen=True)

@@ -28,9 +28,9 @@ from search.promotion import Promotion
 from search.proposals import Proposals
 from search.settings import SearchSettings
 
-MAX_CONSECUTIVE_FAILURES = 20  # after which the cause is not the candidates
+MAX_CONSECUTIVE_FAILURES = 20  # with this many, the candidates are not the cause
 OTHER_WORKERS_POLL_SECONDS = 0.5
-MAX_SCREENING_SECONDS = 2.0  # of proposals at a time, because running trainings need attention
+MAX_SCREENING_SECONDS = 2.0  # screen proposals for at most this long before handling running jobs
 
 
 class NothingFits(Exception):
@@ -57,13 +57,13 @@ class SearchRunner:
         self.image_counts = search.data.counts(search.benchmark.data)
         self.records = {record.run_id: record for record in store.records()}
         self.running: list[ActiveTrial] = []
-        self.waiting: deque[ActiveTrial] = deque()  # to be trained at the next rung
+        self.waiting: deque[ActiveTrial] = deque()  # candidates to train at the next rung
         self.heartbeat = Heartbeat(study)
         self.reaper = StaleTrialReaper(study)
         self.proposals = Proposals(search, study, self.predictor)
         self.promotion = Promotion(search, study, self.predictor, self.deadline)
         self.is_complete = False  # no new candidate is started
-        self.failures: list[str] = []  # reasons of the consecutive failures
+        self.failures: list[str] = []  # reasons for the consecutive failures
         self.too_long: list[str] = []  # candidates for which there was no time
         for trial in self.trials():
             if trial_attrs.HOURS in trial.user_attrs:
@@ -104,7 +104,7 @@ class SearchRunner:
 
     def _next_job(self) -> Job[ActiveTrial] | None:
         """Return the next training or timing; None if there is nothing to start until another job has finished."""
-        if any(not active.within_hours for active in self.running):  # a timing runs, and must run alone
+        if any(not active.within_hours for active in self.running):  # a timing is in progress and must run alone
             return None
         active = self.waiting.popleft() if self.waiting else self._new_trial()
         if active is None:
@@ -125,7 +125,7 @@ class SearchRunner:
         return Job(active, "benchmarks.budget.check:check_specs", args, time_limit)
 
     def _time_limit(self, active: ActiveTrial) -> float:
-        """Return the seconds after which a job is considered hung, or the search has no more time for it."""
+        """Return the seconds after which a job is considered hung, or exceeds the remaining time of the search."""
         fraction = self.search.rungs.time_fraction(active.rung)
         predicted_hours = active.candidate.hours * fraction if active.within_hours else 0.0
         limit = self.search.time_limit or default_time_limit(predicted_hours, self.search.workers)
@@ -172,19 +172,19 @@ class SearchRunner:
         return active if active and self._has_time(active) else None
 
     def _use_records(self, active: ActiveTrial) -> ActiveTrial | None:
-        """Advance a trial over the rungs that are recorded already. Return None if that has completed it."""
+        """Advance a trial past the rungs that are already recorded. Return None if that completes it."""
         while active.within_hours and (record := self.records.get(active.next_run(self.search).id)) is not None:
             if not self.promotion.finish_rung(active, record):
                 return None
         return active
 
     def _has_time(self, active: ActiveTrial) -> bool:
-        """Return whether the next rung, and a whole training if it wins, would finish in time; else fail the trial."""
+        """Return whether the next rung, and a full run if it wins, would finish in time; otherwise fail the trial."""
         hours = active.candidate.hours
         rung_hours = hours * self.search.rungs.time_fraction(active.rung)
         if self.deadline.has_time_for_winner(hours) and self.deadline.has_time_for(rung_hours):
             return True
-        self.too_long.append(f"one whole training of {active.candidate.spec} takes {format_hours(hours)}")
+        self.too_long.append(f"one full training run of {active.candidate.spec} takes {format_hours(hours)}")
         trial_attrs.tell_failed(self.study, active.trial, "it would not finish before --timeout", permanent=False)
         return False
 
@@ -243,9 +243,9 @@ class SearchRunner:
     # Messages
 
     def _explain_end(self) -> None:
-        """Say why the search ends before it has all trials."""
+        """Report why the search ends before all trials are done."""
         if len(self.failures) >= MAX_CONSECUTIVE_FAILURES:
-            self.display.say(f"the search ends: {len(self.failures)} consecutive trainings failed")
+            self.display.say(f"the search ends: {len(self.failures)} consecutive training runs failed")
         elif self.deadline.has_passed():
             num_trained = sum(map(trial_attrs.is_trained, self.trials()))
             self.display.say(f"the search ends at --timeout with {num_trained} trained candidates")
@@ -269,5 +269,5 @@ class SearchRunner:
         if progress.warning:
             self.display(replace(progress, task=active.candidate.spec))
             return
-        with suppress(StorageInternalError):  # progress is not worth ending the search
+        with suppress(StorageInternalError):  # a failure to report progress must not end the search
             self.display(overall_progress(self.search, self.trials()))

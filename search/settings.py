@@ -13,8 +13,8 @@ from benchmarks.execution.local import LocalExecutor
 from search.rungs import SEARCH_SPLIT, Rungs
 from search.space import Space
 
-FINALIST_CHECK_SECONDS = 6.0  # to time one finalist
-TRAINING_OVERHEAD_SECONDS = 2.0  # per training, to start a process and to load the images
+FINALIST_CHECK_SECONDS = 6.0  # duration of timing one finalist
+TRAINING_OVERHEAD_SECONDS = 2.0  # per run, for starting a process and loading the images
 
 Objective = Literal["accuracy", "pareto"]
 DIRECTIONS: dict[Objective, list[Literal["maximize", "minimize"]]] = {
@@ -36,7 +36,7 @@ class SearchSettings:
     objective: Objective = "accuracy"
     trials: int = 64  # candidates to train, including those of earlier commands on the same study
     timeout: float | None = None  # seconds for the whole command, including the final selection
-    workers: int = 1  # concurrent trainings
+    workers: int = 1  # concurrent training runs
     finalists: int = 3  # candidates that are trained with the whole recipe on all seeds before one is selected
     seeds: int = 3  # per finalist
     time_limit: float | None = None  # seconds for one training; None: a multiple of the prediction
@@ -46,10 +46,10 @@ class SearchSettings:
     def final_selection_seconds(self, training_seconds: float) -> float:
         """Return the duration of the final selection and the test of the winner.
 
-        Concurrent trainings are not assumed to be faster, because on one GPU they may even be slower.
+        Concurrent runs are not assumed to be faster, because they may even be slower on one GPU.
 
         Args:
-            training_seconds: Duration of one whole training.
+            training_seconds: Duration of one full training run.
         """
         candidates = 1 + (self.finalists if self.finalists > 1 else 0)
         return self.seeds * candidates * training_seconds + FINALIST_CHECK_SECONDS * self.finalists
@@ -60,7 +60,7 @@ class SearchSettings:
         return self.rung_id(len(self.rungs) - 1)
 
     def rung_id(self, rung: int) -> str:
-        """Return the benchmark id of the trainings at a rung."""
+        """Return the benchmark id of the runs at a rung."""
         return identify(self.rungs.benchmarks[rung].definition(self.data.fingerprint, self._device_type, SEARCH_SPLIT))
 
     @property

@@ -97,10 +97,10 @@ class ChoiceSpace:
 
 @dataclass(frozen=True)
 class FunctionSpace:
-    """A user's own Python function from an Optuna trial to a spec."""
+    """A user-defined Python function from an Optuna trial to a spec."""
 
     function: Callable[[Trial], str]
-    source: str  # of the whole file, because the function may depend on all of it
+    source: str  # the whole file, because the function may depend on all of it
     base: str = ""
 
     @property

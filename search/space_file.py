@@ -1,4 +1,4 @@
-"""A user's own search space: a TOML file of choices, or a Python function."""
+"""A user-defined search space: a TOML file of choices, or a Python function."""
 
 import importlib.util
 import inspect
@@ -59,7 +59,7 @@ def _check_choice(fragments: Any, where: str) -> None:
 
 
 def _check_fragment(fragment: str, where: str) -> None:
-    """Check that a fragment consists of parts with valid values; only candidates show whether they fit the base."""
+    """Check that a fragment consists of parts with valid values; whether they fit the base is checked per candidate."""
     if fragment and not fragment.startswith("+"):
         raise InputError(f"{where}: {fragment!r} must be empty or start with +")
     for step in fragment.split("+")[1:]:

@@ -81,7 +81,7 @@ def run(folder: Path, command: str, **environment: str) -> tuple[int, str, str, 
 def test_report_becomes_the_step_summary(tmp_path: Path) -> None:
     code, _, summary, output = run(tmp_path, REAL_COMMAND, MODEL="resnet8", MAX_PARAMS="500")
     assert code == 1
-    assert "| model | `resnet8 (our spec)` |" in summary
+    assert "| model | `resnet8 (spec)` |" in summary
     assert output.splitlines() == ["exit-code=1", f"verdict={tmp_path}/verdict.json"]
     assert json.loads((tmp_path / "verdict.json").read_text())["passed"] is False
 

@@ -40,7 +40,7 @@ def _source(recorded: RecordedPlan, runs: Sequence[RunRecord]) -> list[str]:
         parts.append(f"timed with up to {runs_per_device} runs per device")
     num_changed = sum(bool(run.resumed_with_changes) for run in runs)
     if num_changed:
-        parts.append(f"{num_changed} run{'s' * (num_changed > 1)} resumed under other versions or devices")
+        parts.append(f"{num_changed} run{'s' * (num_changed > 1)} resumed with different versions or devices")
     overrides = {row.overrides for row in recorded.rows}
     if len(overrides) == 1 and (shared := str(overrides.pop())):
         parts.append(f"all rows with {shared}")

@@ -8,7 +8,7 @@ from ablation.analysis.records import RecordedPlan
 from ablation.plans.row import Row
 from arch.text import shorten
 
-MAX_RATIO = 1.5  # of two parameter counts or depths, above which the difference is reported
+MAX_RATIO = 1.5  # a larger ratio of parameters or depths is reported
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class ModelSize:
     """The size of a model as recorded."""
 
     params: int
-    macs: int  # for one image
+    macs: int  # MACs for one image
     depth: int  # convolutions and linear layers from image to classes; 0 if unknown
 
 

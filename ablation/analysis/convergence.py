@@ -1,4 +1,4 @@
-"""Whether the trainings of a data-size study had converged when they ended."""
+"""Check whether the runs of a data-size study had converged when they ended."""
 
 from collections.abc import Iterable
 from math import isnan, nan
@@ -6,7 +6,7 @@ from math import isnan, nan
 from ablation.analysis.datasize_series import Series, SizePoint
 from arch.text import shorten
 
-MIN_CONVERGED_TRAIN_TOP1 = 99.0  # percent; beyond that, the training set has little left to teach
+MIN_CONVERGED_TRAIN_TOP1 = 99.0  # percent; above it, little is left to learn from the training set
 MAX_FLAT_GAIN = 0.5  # points of test top-1; twice CIFAR-100's spread over seeds, less than the aim of any recipe change
 
 RULE = (

@@ -22,7 +22,7 @@ class SizePoint:
         late_gain: Points of test top-1 gained over the last tenth of the epochs (at least one epoch).
 
     Raises:
-        ValueError: An accuracy is not a percentage.
+        ValueError: If an accuracy is not a percentage.
     """
 
     images: int
@@ -40,7 +40,7 @@ class Series:
     """One model, or one initialization of it, on training sets of ascending size.
 
     Raises:
-        ValueError: The sizes do not ascend from 1 or more.
+        ValueError: If the sizes are not positive and ascending.
     """
 
     label: str
@@ -49,7 +49,7 @@ class Series:
     def __post_init__(self) -> None:
         sizes = [0, *(point.images for point in self.points)]
         if not all(smaller < larger for smaller, larger in pairwise(sizes)):
-            raise ValueError(f"training set sizes do not ascend: {sizes[1:]}")
+            raise ValueError(f"training set sizes are not positive and ascending: {sizes[1:]}")
 
     @property
     def measured(self) -> list[SizePoint]:

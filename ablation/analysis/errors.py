@@ -58,7 +58,7 @@ def analyze_errors(recorded: RecordedPlan, labels: Integers) -> ErrorAnalysis:
         labels: The labels of the test images, in their order.
 
     Raises:
-        ValueError: No row has a record.
+        ValueError: If no row has a record.
     """
     finished_rows = [row for row in recorded.rows if recorded.runs(row)]
     if not finished_rows:
@@ -103,7 +103,7 @@ def load_predictions(run: RunRecord, labels: Integers, out: Path) -> Integers | 
     try:
         predicted = load_file(run_file(out, "predictions", run.run_id))["classes"]
     except (OSError, KeyError, ValueError, TypeError, AttributeError, SafetensorError):
-        return None  # AttributeError: a number format that numpy does not have
+        return None  # AttributeError: a number format that NumPy lacks
     num_classes = len(run.per_class)
     if predicted.dtype.kind != "i" or predicted.shape != labels.shape:
         return None

@@ -5,11 +5,11 @@ from math import sqrt
 from ablation.analysis.statistics import ALPHA, smallest_p
 from ablation.plans.choices import Pairing
 
-MAX_SEEDS = 10_000  # that planning considers
+MAX_SEEDS = 10_000  # largest number that planning considers
 
 
 def fewest_seeds(changes: int, pairing: Pairing) -> int:
-    """Return the fewest seeds per row with which the clearest of `changes` changes can be significant at all."""
+    """Return the fewest seeds per row with which the largest of `changes` changes can be significant at all."""
     return next(n for n in range(2, MAX_SEEDS) if max(1, changes) * smallest_p(n, pairing) <= ALPHA)
 
 
@@ -66,7 +66,7 @@ def seeds_needed(effect: float, spread: float, target: float, changes: int = 1, 
         pairing: How changes are tested.
 
     Raises:
-        ValueError: More than MAX_SEEDS would be needed.
+        ValueError: If more than MAX_SEEDS would be needed.
     """
     low, high = 1, 2
     while power(effect, spread, high, changes, pairing) < target:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from benchmarks.budget.verdict import Verdict
 
 DEFAULT_SPREAD = 0.25  # points; the standard deviation of CIFAR-100's top-1 over seeds is 0.22 to 0.26
-NUM_SEEDS_SHOWN = (3, 5, 6, 8, 12, 20)  # in the table, besides the number that is needed
+NUM_SEEDS_SHOWN = (3, 5, 6, 8, 12, 20)  # shown in the table, besides the required number
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from ablation.analysis.power_law_fit import MAX_EXPONENT, Curves, fit_curves, pe
 from ablation.analysis.statistics import Values
 
 MIN_SIZES = 3  # the law has three parameters
-MAX_FLOOR_WIDTH = 0.75  # of the range from 0 to the lowest error; with a wider interval, c counts as unidentified
+MAX_FLOOR_WIDTH = 0.75  # fraction of [0, lowest error]; if the interval is wider, c is not identified
 NUM_CURVE_POINTS = 61
 EXACT_FIT = 0.01  # points; a curve with a smaller deviation from each mean passes through the means
 
@@ -73,7 +73,7 @@ class PowerLaw:
         few = "" if self.seeds > 2 else "only "
         parts.append(f"95% CIs from a bootstrap over {few}{self.seeds} seeds per size: {intervals}")
         if self.b.low == 0:
-            parts.append("not shown that the error falls at all")
+            parts.append("not shown that the error decreases at all")
         if not self.identifies_floor:
             parts.append("c is not identified, because its CI covers nearly all possible values")
         elif self.c.low == 0:
@@ -121,9 +121,9 @@ def why_no_law(series: Series) -> str:
     ratio, errors, weights = _mean_errors(series)
     law = fit_curves(ratio, errors[None], weights)
     if not law.scale[0]:
-        return "the error does not fall with the number of images"
+        return "the error does not decrease with the number of images"
     if law.b[0] > 0.99 * MAX_EXPONENT:
-        return "the error falls at the smallest sizes only, which does not determine an exponent"
+        return "the error decreases only at the smallest sizes, which does not determine an exponent"
     return ""
 
 

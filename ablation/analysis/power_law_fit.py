@@ -17,7 +17,7 @@ GOLDEN_RATIO = (5**0.5 - 1) / 2
 class Curves(NamedTuple):
     """One curve per data set: scale * (n / n0)**-b + c, where n0 is the smallest n.
 
-    If the data do not fall, the best curve is flat, with scale and b equal to 0.
+    If the values do not decrease, the best curve is flat, with scale and b equal to 0.
     """
 
     scale: Values

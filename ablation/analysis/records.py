@@ -100,7 +100,7 @@ def find(store: RecordStore, query: RecordQuery, curves: bool = False) -> Record
             any case if the notes of the plan's table depend on them.
 
     Raises:
-        InputError: No records match, or the matching records have several benchmark ids. In the second case the
+        InputError: If no records match, or the matching records have several benchmark ids. In the second case the
             message names the fields that differ.
     """
     recorded = _recorded_runs(store, curves)

@@ -1,4 +1,4 @@
-"""Whether a change of the mean over seeds is real: intervals, exact tests and Holm's correction.
+"""Test whether a change of the mean over seeds is real: intervals, exact tests and Holm's correction.
 
 Accuracies are in percent, changes in points. Runs with different seeds are independent draws. The standard deviation
 of CIFAR-100's top-1 over seeds is about 0.25 points. Rows with the same seed have not been found to be correlated, so
@@ -20,9 +20,9 @@ Values = NDArray[np.float64]
 
 ALPHA = 0.05  # family-wise error rate; intervals have the level 1 - ALPHA
 MIN_BOOTSTRAP_VALUES = 8  # values needed for resampling: 4 seeds of each of two rows, or 8 differences
-MAX_RESAMPLED_SEEDS = 30  # with more seeds, Student's interval and p-value are used
+MAX_RESAMPLED_SEEDS = 30  # Student's interval and p-value are used for more seeds
 NUM_RESAMPLES = 9_999
-ROUNDING_DIGITS = 9  # of a change, so that rounding errors do not break ties between permutations
+ROUNDING_DIGITS = 9  # changes are rounded, so that rounding errors do not break ties of permutations
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def _test(*samples: Values) -> Change:
     with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # raised for identical values
         is_welch = len(samples) == 2
         student = stats.ttest_ind(*samples, equal_var=False) if is_welch else stats.ttest_1samp(samples[0], 0)
-        if all(np.ptp(sample) == 0 for sample in samples):  # without any spread there is no interval
+        if all(np.ptp(sample) == 0 for sample in samples):  # no interval can be computed without any spread
             return Change(points, p=_permutation_p(samples, statistic), n=n, least_p=least)
         if n > MAX_RESAMPLED_SEEDS:
             interval, p = student.confidence_interval(1 - ALPHA), float(student.pvalue)
@@ -136,7 +136,7 @@ def _bootstrap_interval(samples: tuple[Values, ...], statistic: Callable[..., An
 
     n = min(map(len, samples))
     if n * len(samples) >= MIN_BOOTSTRAP_VALUES:
-        half_width = stats.t.isf(ALPHA / 2, student.df) * sqrt(n / (n - 1))  # in standard errors
+        half_width = stats.t.isf(ALPHA / 2, student.df) * sqrt(n / (n - 1))  # half the width in standard errors
         level = 1 - 2 * stats.norm.sf(half_width)
         with np.errstate(invalid="ignore", divide="ignore"):
             bootstrap = stats.bootstrap(

@@ -29,7 +29,7 @@ def make_table(
             None: all with records.
 
     Raises:
-        ValueError: The records have several benchmark ids.
+        ValueError: If the records have several benchmark ids.
     """
     frame = ablation_frame(recorded, pairing)
     notes = table_notes(frame, recorded, pairing, num_candidates)
@@ -49,7 +49,7 @@ def ablation_frame(recorded: RecordedPlan, pairing: Pairing = "unpaired") -> pd.
         seeds, n, failed: The numbers of runs that are expected, are recorded, and failed.
 
     Raises:
-        ValueError: The records have several benchmark ids.
+        ValueError: If the records have several benchmark ids.
     """
     if len({record.benchmark_id for record in recorded.records}) > 1:
         raise ValueError("records of different benchmarks cannot share a table")

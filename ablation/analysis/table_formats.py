@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
 COLUMNS = ("step", "params", "MACs", "img/s", "time", "top-1 %", "n", "top-5 %", "change", "p", "verdict", "Δ first")
-COLUMNS_BY_IMPORTANCE = (  # a narrow terminal hides the last ones
+COLUMNS_BY_IMPORTANCE = (  # a narrow terminal hides the last columns
     "step",
     "top-1 %",
     "verdict",
@@ -31,9 +31,9 @@ COLUMNS_BY_IMPORTANCE = (  # a narrow terminal hides the last ones
     "top-5 %",
     "img/s",
 )
-MIN_COLUMNS = 2  # in a terminal, however narrow
-COLUMN_GAP = 3  # blanks between two columns in a terminal
-TABLE_MARGIN = 2  # blanks beside the outer columns in a terminal
+MIN_COLUMNS = 2  # shown even in the narrowest terminal
+COLUMN_GAP = 3  # spaces between two columns in a terminal
+TABLE_MARGIN = 2  # spaces outside the first and last columns in a terminal
 
 
 @dataclass(frozen=True)

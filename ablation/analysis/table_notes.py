@@ -29,7 +29,7 @@ def table_notes(frame: pd.DataFrame, recorded: RecordedPlan, pairing: Pairing, n
     rows = recorded.rows
     undetectable = _undetectable(frame, rows)
     notes = failure_notes(recorded) + _seed_notes(frame, rows, pairing, undetectable) + _interval_notes(frame)
-    is_datasize_study = len({row.overrides.data_fraction for row in rows}) > 1  # there, nothing is picked
+    is_datasize_study = len({row.overrides.data_fraction for row in rows}) > 1  # no row is picked there
     if not is_datasize_study and not undetectable:
         count = num_candidates or len({record.key for record in recorded.records})
         notes += _selection_notes(frame, count)
@@ -105,7 +105,7 @@ def _interval_notes(frame: pd.DataFrame) -> list[str]:
 def _selection_notes(frame: pd.DataFrame, num_candidates: int) -> list[str]:
     """Compare the gain of the best row with the gain that picking the best of equal rows gives by chance."""
     spread = pooled_std(frame)
-    if num_candidates < 3 or math.isnan(spread):  # with the first row and one other, nothing was picked
+    if num_candidates < 3 or math.isnan(spread):  # the first row and one other leave no choice
         return []
     gain, step, n = max(zip(frame["change_from_first"].fillna(0.0), frame["step"], frame["n"], strict=True))
     if gain <= 0:

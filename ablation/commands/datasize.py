@@ -21,11 +21,11 @@ class DatasizeOptions:
     init: Annotated[
         list[str] | None,
         typer.Option(
-            "--init", help="Initial weights, random (scratch) or those of --pretrained: --init scratch imagenet"
+            "--init", help="Initial weights: scratch (random), imagenet (--pretrained) or both: --init scratch imagenet"
         ),
     ] = None
     pretrained: PretrainedOption = "hub"
-    equal: Annotated[EqualQuantity, typer.Option("--equal", help="What is the same for every fraction.")] = "epochs"
+    equal: Annotated[EqualQuantity, typer.Option("--equal", help="What to keep equal across fractions.")] = "epochs"
 
 
 @with_options
@@ -39,7 +39,7 @@ def datasize(
     datasize: DatasizeOptions,
     options: RunOptions,
 ) -> int:
-    """Train each MODEL on increasing fractions of the training images and report which one wins where.
+    """Train each MODEL on increasing fractions of the training images and report which one wins at each size.
 
     Every combination is trained separately; a smaller fraction is contained in every larger one.
     """

@@ -66,10 +66,11 @@ def distill(
     distillation: DistillationOptions,
     options: RunOptions,
 ) -> int:
-    """Train teacher and student alone and with each other as teacher, next to controls, and print the table.
+    """Train teacher and student alone, with each other as teacher, and with controls, and print the table.
 
-    The rows: both networks alone; the student taught by the teacher; two controls, label smoothing and the student
-    trained as long as both networks (~); a new student taught by the taught one; a new teacher taught by the student.
+    The rows are: both networks alone; the student distilled from the teacher; two controls (~): label smoothing, and
+    the student trained for as many epochs as both networks; a new student distilled from the distilled student; and
+    a new teacher distilled from the student.
     """
     from ablation.plans.distill import make_study, parse_network
     from ablation.plans.plan import make_plan

@@ -9,7 +9,7 @@ TOPIC_WIDTH = 12  # characters
 
 
 def doctor(out: OutOption = DEFAULT_OUT, device: DeviceOption = "auto", as_json: JsonOption = False) -> int:
-    """Report the installation, the device and the free space, and test training: everything a bug report needs."""
+    """Check the installation, the device, the free space and training; print everything that a bug report needs."""
     from benchmarks.cli.doctor import examine, to_json
     from benchmarks.execution.progress import Display
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ablation.analysis.records import RecordedPlan
     from benchmarks.datasets.near_duplicates import NearDuplicates
 
-MAX_ROWS_PRINTED = 10  # of classes and of confusions; the files contain all
+MAX_ROWS_PRINTED = 10  # classes and confusions to print; the files contain all of them
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,7 @@ def _format(value: float, spec: str) -> str:
 def _print_table(title: str, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     from rich import box
     from rich.table import Table
-    from rich.text import Text  # in which names are not interpreted as markup or emoji
+    from rich.text import Text  # does not interpret names as markup or emoji
 
     print_line(title)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")

@@ -15,7 +15,7 @@ def finetune(
     pretrained: PretrainedOption = "hub",
     input_size: Annotated[
         int | None,
-        typer.Option("--input-size", metavar="PIXELS", min=16, max=1024, help="Resize images to this, on the device."),
+        typer.Option("--input-size", metavar="PIXELS", min=16, max=1024, help="Resize images to this size."),
     ] = None,
     freeze: Annotated[
         list[str] | None,

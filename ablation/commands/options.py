@@ -48,7 +48,7 @@ PretrainedOption = Annotated[
         "--pretrained", metavar="hub|FILE", help="Pretrained weights: timm's (hub or hub:TAG) or a .safetensors file."
     ),
 ]
-PairedOption = Annotated[bool, typer.Option("--paired", help="Test changes by the differences within each seed.")]
+PairedOption = Annotated[bool, typer.Option("--paired", help="Use a paired test: compare rows seed by seed.")]
 NumCandidatesOption = Annotated[
     int | None,
     typer.Option(
@@ -92,14 +92,14 @@ class RunOptions:
             "--time-limit",
             metavar="HOURS",
             min=0,
-            help="End a run that takes longer  [default: 10 minutes plus 5 times the predicted hours]",
+            help="Stop a run that takes longer  [default: 10 minutes plus 5 times the predicted hours]",
         ),
     ] = None
     if_changed: Annotated[
         Literal["resume", "restart", "stop"] | None,
         typer.Option(
             "--if-changed",
-            help="What to do with a run that was started with other versions or on another device  [default: ask]",
+            help="What to do with a run that was started with different versions or devices  [default: ask]",
         ),
     ] = None
     world_size: Annotated[

@@ -31,12 +31,10 @@ if TYPE_CHECKING:
 class PowerOptions:
     """The options of the analysis."""
 
-    effect: Annotated[
-        float, typer.Option("--effect", metavar="POINTS", help="Smallest change of top-1 that should be found.")
-    ] = 0.3
-    power: Annotated[
-        float, typer.Option("--power", min=0.1, max=0.999, help="Probability with which it should be found.")
-    ] = 0.8
+    effect: Annotated[float, typer.Option("--effect", metavar="POINTS", help="Smallest change of top-1 to detect.")] = (
+        0.3
+    )
+    power: Annotated[float, typer.Option("--power", min=0.1, max=0.999, help="Probability of detecting it.")] = 0.8
     spread: Annotated[
         float | None,
         typer.Option("--spread", metavar="POINTS", help="Standard deviation over seeds  [default: from the records]"),
@@ -59,7 +57,7 @@ class PowerOptions:
 
 @with_options
 def power(plan: PlanArgument, *, options: PowerOptions) -> int:
-    """Report how many seeds PLAN needs to find a given change, and the hours they take, without training anything."""
+    """Report how many seeds PLAN needs to detect a given change, and how many hours they take, without training."""
     from ablation.analysis.power_analysis import PowerTarget, analyze_power
     from ablation.plans.plan import parse_plan
     from ablation.plans.pretrained import with_pretrained

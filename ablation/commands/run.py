@@ -17,7 +17,7 @@ def run(
     last: Annotated[bool, typer.Option("--last", help="Train only the last row.")] = False,
     control: Annotated[
         ControlMetric | None,
-        typer.Option("--control", help="Next to each step, train the row before it, widened to the same cost."),
+        typer.Option("--control", help="For each step, also train the previous row, widened to the same cost."),
     ] = None,
     *,
     options: RunOptions,

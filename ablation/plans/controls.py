@@ -20,7 +20,7 @@ from benchmarks.execution.executor import Executor
 from benchmarks.execution.progress import Display, Progress, Report
 
 WIDTH = "width"  # the part that widens a network
-# Widths that are tried per step; fewer for hours, as timing a width takes seconds.
+# Widths to try per step; fewer for hours, because timing a width takes seconds.
 MAX_WIDTHS_TRIED: dict[ControlMetric, int] = {"params": 12, "macs": 12, "hours": 5}
 MAX_WIDENING_FACTOR = 4.0  # relative to the row before the step
 MIN_RELATIVE_COST_CHANGE = 0.02  # a step that changes the cost by no more than this has no control
@@ -89,7 +89,7 @@ def match_widths(report: Report, pairs: Sequence[tuple[Spec, Spec]], meter: Cost
     """Return for each pair (row before, row with the step) the width of the row before that matches the step's cost.
 
     Args:
-        report: Receives the progress.
+        report: Called with progress updates.
         pairs: The specs of the rows.
         meter: Measures the cost.
 

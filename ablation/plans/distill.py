@@ -43,7 +43,7 @@ class DistillationSettings:
     """The settings of a distillation study.
 
     Attributes:
-        loss: The distillation loss of the taught rows; its teacher is a placeholder.
+        loss: The distillation loss of the distilled rows; its teacher is a placeholder.
         smoothing: The label smoothing of the control.
         progressive: Whether there is a row in which the student learns from itself one epoch ago.
     """
@@ -79,9 +79,9 @@ class DistillationStudy:
         return f"distill{brackets}:{self.teacher}>{self.student}"
 
     def rows(self) -> list[Row]:
-        """Return the rows: both networks alone, the taught student, controls, and the other directions of teaching.
+        """Return the rows: both networks alone, the distilled student, controls, and the other directions.
 
-        A taught network is compared with the same network trained alone, a control with the taught student.
+        A distilled network is compared with the same network trained alone, a control with the distilled student.
 
         Raises:
             InputError: If the control with the epochs of both networks would need too many epochs.

@@ -1,6 +1,6 @@
 """Initial weights in a plan: resolve their sources to digests, and keep the files in the output folder.
 
-A source is a file, `hub` (timm's default weights of the model) or `hub:TAG` (other weights of timm).
+A source is a file, `hub` (timm's default weights of the model) or `hub:TAG` (other timm weights).
 """
 
 import shutil

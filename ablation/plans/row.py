@@ -46,7 +46,7 @@ class Row:
 
     @property
     def is_interaction(self) -> bool:
-        """Whether the change is that of two parts together beyond the sum of their separate changes."""
+        """Whether the change is that of two parts together, beyond the sum of their separate changes."""
         return len(self.against) > 1
 
 

@@ -10,18 +10,18 @@ from ablation.report.label_placement import fit_text, text_width
 from arch.text import shorten
 from benchmarks.budget.verdict import format_count
 
-MAX_ITEMS = 10  # sections, and layers of a section, that are drawn
+MAX_ITEMS = 10  # maximum number of sections, and of layers per section, to draw
 MAX_LAYER_CHARACTERS = 80
 
-# lengths in em (heights of a letter)
+# lengths in em (the font size)
 LINE_HEIGHT = 1.3
-CELL_PADDING = 0.3  # around the lines of a cell
-CELL_GAP = 0.45  # between two cells
+CELL_PADDING = 0.3  # padding around the lines of a cell
+CELL_GAP = 0.45  # gap between two cells
 COLUMN_GAP = 1.4
-SHORTCUT_HEIGHT = 1.4  # of the plus sign below the cells
-SHORTCUT_INSET = 1.5  # from the left edge of a column with a shortcut to its cells
-INSET = 0.55  # from any other edge of a column to its cells
-END_COLUMN_WIDTH = 0.76  # of stem and head, relative to a stage
+SHORTCUT_HEIGHT = 1.4  # height of the plus sign below the cells
+SHORTCUT_INSET = 1.5  # distance of the cells from the left edge of a column with a shortcut
+INSET = 0.55  # distance of the cells from any other edge of a column
+END_COLUMN_WIDTH = 0.76  # width of the stem and the head, relative to a stage
 
 
 @dataclass(frozen=True)

@@ -26,10 +26,10 @@ LAYER_EDGE, LAYER_FILL = COLORS[0], "#EAF3F9"  # the fill is a tint of the edge'
 ATTENTION_EDGE, ATTENTION_FILL = COLORS[1], "#FCEBDD"
 LINE_COLOR = "0.35"
 
-# lengths in em (heights of a letter)
+# lengths in em (the font size)
 HEADER_HEIGHT = 3.1
 FOOTER_HEIGHT = 3.4
-SHORTCUT_LINE_INSET = 0.85  # from the left edge of a column to the line of its shortcut
+SHORTCUT_LINE_INSET = 0.85  # distance of a shortcut's line from the left edge of its column
 SLIDE_MARGIN = 1.0
 SLIDE_TITLE_HEIGHT = 2.2
 
@@ -50,7 +50,7 @@ class _Canvas:
         self.axes.plot(xs, ys, color=LINE_COLOR, linewidth=self.font / 9, zorder=1)
 
     def box(self, corner: tuple[float, float], width: float, height: float, colors: tuple[str, str]) -> None:
-        """Draw a box from its lower left corner, with the colors of its inside and its edge."""
+        """Draw a box from its lower left corner, with its fill and edge colors."""
         style, (fill, edge) = "round,pad=0,rounding_size=0.35", colors
         self.axes.add_patch(
             FancyBboxPatch(corner, width, height, style, facecolor=fill, edgecolor=edge, linewidth=self.font / 10)

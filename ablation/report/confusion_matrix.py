@@ -13,8 +13,8 @@ from ablation.report.label_placement import ignore_missing_glyphs
 from arch.text import printable
 
 MAX_CLASS_CHARACTERS = 24
-MIN_COLOR_RANGE = 10.0  # percent; the color scale covers at least this range, so that few errors look like few
-MAX_NUMBERED_CLASSES = 20  # with more classes, the cells have no numbers
+MIN_COLOR_RANGE = 10.0  # percent; the color scale covers at least this range, so that few errors do not look like many
+MAX_NUMBERED_CLASSES = 20  # with more classes, the cells show no numbers
 DPI = 130
 
 

@@ -74,7 +74,7 @@ def _study_name(rows: Sequence[Row]) -> str:
 
 
 def _subtitle(rows: Sequence[Row]) -> str:
-    """Return the spec with all steps; for pairs the base and the steps; for several training overrides the models."""
+    """Return the spec with all steps, the base and steps of pairs, or the models if training overrides differ."""
     if len({row.overrides for row in rows}) > 1:
         return ", ".join(dict.fromkeys(row.spec.partition("@")[0] for row in rows))
     if sum(row.is_interaction for row in rows) > 1:
@@ -103,7 +103,7 @@ def _sentence(text: str, max_characters: int = MAX_SENTENCE_CHARACTERS) -> str:
 
 
 def _table_cells(table: AblationTable, indices: Sequence[int]) -> dict[str, Any]:
-    """Return the printed table. The CI has a column of its own, so that the digits of changes are aligned."""
+    """Return the printed table. The CI is a separate column, so that the digits of changes are aligned."""
     text = readable(table.frame.iloc[list(indices)])
     columns: dict[str, list[str]] = {}
     for name in text.columns:

@@ -15,7 +15,7 @@ from ablation.report.curves_figure import row_name
 from ablation.report.figure_style import COLORS, MARKERS, PARETO_LEGEND, FigureSize, new_figure
 from ablation.report.label_placement import LabeledPoint, Point, ignore_missing_glyphs, place_labels
 
-MIN_LOG_RATIO = 10  # largest to smallest cost, above which the axis is logarithmic
+MIN_LOG_RATIO = 10  # the axis is logarithmic above this ratio of largest to smallest cost
 
 CostAxis = Literal["hours", "params", "macs"]
 COST_UNITS: dict[CostAxis, list[tuple[str, float]]] = {  # axis label and size of the unit, the largest unit first

@@ -16,9 +16,9 @@ from ablation.report.label_placement import fit_text, ignore_missing_glyphs, spr
 from arch.text import shorten
 
 LEGEND = "mean over seeds; band: worst to best seed"
-LONG_TRAINING_EPOCHS = 20  # the y axis of a training of at least this length may cut off its first epochs
-CUT_OFF_FRACTION = 0.1  # of the epochs of a long training
-MAX_NAME_WIDTH = 0.4  # of the figure's width, including the final accuracy
+LONG_TRAINING_EPOCHS = 20  # the y axis of a run of at least this length may cut off the first epochs
+CUT_OFF_FRACTION = 0.1  # fraction of the epochs of a long run
+MAX_NAME_WIDTH = 0.4  # fraction of the figure's width, including the final accuracy
 
 
 @dataclass(frozen=True)

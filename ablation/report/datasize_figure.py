@@ -17,7 +17,7 @@ Split = Literal["test", "train"]
 SPLIT_STYLES: dict[Split, str] = {"test": "-", "train": "--"}
 LEGEND = "mean over seeds; bands: worst to best seed"
 LAW_LEGEND = "; dotted: power law and its 95% band"
-MAX_NAME_WIDTH = 0.25  # of the figure's width
+MAX_NAME_WIDTH = 0.25  # fraction of the figure's width
 TICK_LABEL_GAP = 0.5  # em between two tick labels
 
 
@@ -128,7 +128,7 @@ def _tick_labels(axes: Axes, size: FigureSize, images: Sequence[int]) -> list[st
 
     The other ticks have an empty label.
     """
-    width = 72 * size.width * axes.get_position().width / size.font  # of the axis in em
+    width = 72 * size.width * axes.get_position().width / size.font  # width of the axis in em
     to_axes = axes.transData + axes.transAxes.inverted()
     occupied: dict[int, tuple[float, float]] = {}
     for count in dict.fromkeys([images[-1], images[0], *reversed(images)]):

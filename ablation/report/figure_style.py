@@ -15,7 +15,7 @@ LINE_STYLES = ("-", "--", "-.", ":")
 MARKERS = "os^Dv"
 PARETO_LEGEND = "dashed: Pareto front"
 
-# margins around the axes, in em (heights of a letter)
+# margins around the axes, in em (the font size)
 LEFT_MARGIN = 5.2
 BOTTOM_MARGIN = 3.3
 TOP_MARGIN = 0.8
@@ -96,7 +96,7 @@ def save(figure: Figure, path: Path, kind: Literal["svg", "png"], text: bool = F
         figure: The figure.
         path: The file to write.
         kind: The file format.
-        text: Whether an SVG contains its letters as text instead of shapes.
+        text: Whether an SVG stores text as text instead of shapes.
         dpi: Dots per inch of a PNG.
     """
     font_type, metadata = "none" if text else "path", {"Date": None} if kind == "svg" else None

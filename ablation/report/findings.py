@@ -1,4 +1,4 @@
-"""Findings: the results of a table as draft sentences. They contain no number that the records do not give."""
+"""Findings: the results of a table as draft sentences. They contain only numbers that are in the records."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from ablation.plans.row import Row
 from arch.text import shorten
 from benchmarks.budget.verdict import format_count, format_hours
 
-Line = Mapping[Any, Any]  # of a table's frame
+Line = Mapping[Any, Any]  # one line of a table's frame
 
 
 def findings(recorded: RecordedPlan, table: AblationTable) -> list[str]:
@@ -22,11 +22,11 @@ def findings(recorded: RecordedPlan, table: AblationTable) -> list[str]:
         table: The table.
 
     Raises:
-        ValueError: The table was made from other rows or records.
+        ValueError: If the table was made from different rows or records.
     """
     lines, rows = table.frame.to_dict("records"), recorded.rows
     if [line["n"] for line in lines] != [len(recorded.runs(row)) for row in rows]:
-        raise ValueError("the table was made from other rows or records")
+        raise ValueError("the table was made from different rows or records")
     sentences = [_row_sentence(row, line, rows, lines) for row, line in zip(rows, lines, strict=True) if row.against]
     return [*sentences, *_overall_sentence(recorded, table), _best_sentence(lines)]
 

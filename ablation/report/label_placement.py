@@ -20,8 +20,8 @@ Point = tuple[float, float]
 
 # directions in which a label can be placed: (right, left or centered; level, above or below)
 SIDES = ((1, 0), (-1, 0), (1, 1), (-1, 1), (1, -1), (-1, -1), (0, 1), (0, -1))
-DISTANCES = (1.0, 2.5, 4.5, 7.0, 10.0)  # from the point, in gaps
-LEADER_DISTANCE = 2.2  # gaps beyond which a line connects the label with its point
+DISTANCES = (1.0, 2.5, 4.5, 7.0, 10.0)  # distances from the point, in gaps
+LEADER_DISTANCE = 2.2  # in gaps; a label beyond this distance is connected to its point by a line
 MIN_LETTER_WIDTH = 0.25  # em
 
 # costs of a position: per share of the label's area

@@ -21,8 +21,8 @@ from arch.text import printable
 from benchmarks.cli.app import new_console, print_line
 from benchmarks.records.atomic_write import replace_file
 
-UNSAFE_IN_FILE_NAME = re.compile(r"[^A-Za-z0-9_.+~=-]")  # for some file system or shell
-MAX_FILE_NAME_CHARACTERS = 100  # without the suffix
+UNSAFE_IN_FILE_NAME = re.compile(r"[^A-Za-z0-9_.+~=-]")  # on some file system or in some shell
+MAX_FILE_NAME_CHARACTERS = 100  # excluding the suffix
 
 TableFormat = Literal["terminal", "markdown", "latex", "html", "csv", "json"]
 FORMATTERS: dict[TableFormat, Callable[[AblationTable], str]] = {
@@ -121,7 +121,7 @@ def write_outputs(table: AblationTable, recorded: RecordedPlan) -> list[Path]:
         recorded: The rows and their records, with learning curves.
 
     Raises:
-        InputError: The folder cannot be written to.
+        InputError: If the folder cannot be written to.
     """
     stem = output_stem(recorded)
     markdown, csv, figure = (stem.with_name(stem.name + suffix) for suffix in (".md", ".csv", ".png"))

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-FREE_BYTES = 2**20  # that must remain on the disk, because wandb and trackio do not report a full one
+FREE_BYTES = 2**20  # must remain free, because wandb and trackio do not report a full disk
 MLFLOW_PARAMS_PER_BATCH = 100  # MLflow's limits
 MLFLOW_METRICS_PER_BATCH = 1000
 
@@ -112,7 +112,7 @@ def write_wandb(runs: Sequence[TrackerRun], folder: Path) -> None:
 
 
 def write_mlflow(runs: Sequence[TrackerRun], folder: Path) -> None:
-    """Write an SQLite store. A complete and identical run is kept; other versions of the same run are deleted."""
+    """Write an SQLite store. A run that is complete and identical is kept; different versions of it are deleted."""
     from mlflow import MlflowClient
 
     os.chdir(folder)  # because the address of a store cannot contain a question mark

@@ -29,7 +29,7 @@ from benchmarks.records.store import RunRecord
 CURVE_COLUMNS = ("train_loss", "train_top1", "loss", "top1", "top5")
 CONFIG_FIELDS = ("spec", "key", "seed", "benchmark", "benchmark_id", "params", "macs", "device", "versions", "commit",
                  "train_images", "overrides")  # fmt: skip
-MAX_SPEC_CHARACTERS = 80  # in a run's name; wandb accepts names of 128 characters
+MAX_SPEC_CHARACTERS = 80  # limit for the spec in a run's name; wandb accepts names of 128 characters
 MAX_VALUE_CHARACTERS = 6000  # MLflow's limit
 INHERITED_VARIABLES = ("LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "PYTHONPATH", "SYSTEMROOT")
 OFFLINE_SETTINGS = {
@@ -119,12 +119,12 @@ def export(tracker: str, records: Sequence[RunRecord], folder: Path) -> str:
         folder: The folder to write to.
 
     Raises:
-        InputError: The tracker is unknown, is not installed, or fails.
+        InputError: If the tracker is unknown, is not installed, or fails.
     """
     if tracker not in WRITERS:
         raise unknown("tracker", tracker, WRITERS)
     library = find_spec(tracker)
-    if library is None or library.origin is None:  # without an origin, it is just a folder of this name
+    if library is None or library.origin is None:  # a library without an origin is just a folder with this name
         raise InputError(f"{tracker} is not installed: pip install 'timm-ablate[{tracker}]'")
     target = folder.resolve() / tracker
     runs = json.dumps([asdict(to_tracker_run(record)) for record in records])

@@ -1,4 +1,4 @@
-"""Calibration: how often verdicts and intervals are right, on tables of simulated records with a known truth.
+"""Calibration: how often verdicts and intervals are correct, on tables of simulated records with a known truth.
 
 python -m ablation.studies.calibration [--steps 1000] [--seeds 3 --seeds 6 --seeds 12]
 """
@@ -26,11 +26,11 @@ from benchmarks.records.store import RunRecord
 
 SPREAD = 0.25  # points; the standard deviation of CIFAR-100's top-1 over seeds
 EFFECT = 0.3  # points
-STEPS_PER_TABLE = 7  # in tables with several steps
+STEPS_PER_TABLE = 7  # for tables with several steps
 PAIRINGS: tuple[Pairing, ...] = ("unpaired", "paired")
 BENCHMARK, BENCHMARK_ID = BENCHMARKS["digits"], "simulated"
 
-app = new_app("Measure how often the verdicts and intervals of tables are right, on simulated records.")
+app = new_app("Measure how often the verdicts and intervals of tables are correct, on simulated records.")
 
 
 @dataclass(frozen=True)
@@ -102,16 +102,16 @@ def simulate_frames(scenario: Scenario, tables: int) -> Iterator[pd.DataFrame]:
 
 
 def _plan(steps: int) -> Plan:
-    """Return a path of different architectures, of which none is built."""
+    """Return a path of different architectures, none of which is built."""
     widths = (1 + number / 8 for number in range(1, STEPS_PER_TABLE + 2))
     plan = parse_plan("baseline" + "".join(f"+width={width:g}-width" for width in widths), BENCHMARK)
-    rows = [*plan.rows[:1], *plan.rows[1::2]][: steps + 1]  # without the steps that remove a width
+    rows = [*plan.rows[:1], *plan.rows[1::2]][: steps + 1]  # skips the steps that remove a width
     rows = [replace(row, against=((index - 1, -1),) if index else ()) for index, row in enumerate(rows)]
     return replace(plan, rows=tuple(rows))
 
 
 def evaluate(scenario: Scenario, tables: int) -> dict[str, object]:
-    """Return the percentage of steps with each verdict, of tables with any verdict, and of intervals that are right."""
+    """Return the percentages of steps with each verdict, tables with any verdict, and correct intervals."""
     frames = list(simulate_frames(scenario, tables))
     steps, effect = pd.concat(frames), scenario.effect
     contains_effect = (steps["change_low"] <= effect) & (effect <= steps["change_high"])

@@ -22,8 +22,8 @@ from tabulate import tabulate
 
 from benchmarks.cli.app import new_app, run_app
 
-NUM_RECORDS = 20  # of the measured table
-MAX_RATIO = 1.5  # of a command to its imports
+NUM_RECORDS = 20  # records in the measured table
+MAX_RATIO = 1.5  # duration of a command relative to its imports
 COMMAND_LINE_IMPORTS = "import typer, rich"
 TABLE_IMPORTS = "import pandas, scipy.stats, rich"  # importing scipy alone loads none of its submodules
 TRAINING_IMPORTS = "import torch, timm"
@@ -91,7 +91,7 @@ def measured_commands(records: Path, run_arguments: list[str]) -> list[MeasuredC
 
 
 def run_once(code: str) -> tuple[float, float]:
-    """Run Python code in a process; return its seconds and its peak memory in MiB, without child processes."""
+    """Run Python code in a process; return its seconds and its peak memory in MiB, excluding child processes."""
     with tempfile.TemporaryDirectory() as out:
         started = time.perf_counter()
         process = subprocess.Popen(

@@ -21,9 +21,9 @@ from benchmarks.definition.benchmark import identify
 from benchmarks.definition.registry import BENCHMARKS
 from benchmarks.records.json_lines import seal
 
-MANY_STEPS, FEW_STEPS = 50, 7  # of the two tables
+MANY_STEPS, FEW_STEPS = 50, 7  # number of steps in the two tables
 EFFECT = 0.1  # points
-SECTION = {  # of a network, as arch.describe returns it
+SECTION = {  # section of a network, as returned by arch.describe
     "name": "stage 3",
     "blocks": 6,
     "block": "Bottleneck",

@@ -22,7 +22,7 @@ def add_advice(verdict: Verdict, spec: str, benchmark: Benchmark) -> Verdict:
 def _width_that_fits(verdict: Verdict, spec: str, benchmark: Benchmark) -> str:
     """Return the advice, or "" if no width fits.
 
-    Hours are assumed to fall in proportion to the MACs, so the width is a hint and not a verdict.
+    Hours are assumed to decrease in proportion to the MACs, so the width is a hint and not a verdict.
     """
     variant, data, budget = read_run_config(spec, benchmark.baseline).architecture, benchmark.data, benchmark.budget
     if not isinstance(variant, Variant):

@@ -17,7 +17,7 @@ def spec_builder(spec: str, benchmark: Benchmark) -> Builder:
     """Return a function that builds the model of a spec.
 
     Raises:
-        InputError: The spec is not valid.
+        InputError: If the spec is not valid.
     """
     return config_builder(read_run_config(spec, benchmark.baseline), benchmark)
 

@@ -72,13 +72,13 @@ def calibrate(report: Report, device: str, benchmark: Benchmark, minutes: float)
     """Measure models on this device, and fit a profile to them.
 
     Args:
-        report: Receives the progress.
+        report: Called with progress updates.
         device: "cpu", "cuda", "cuda:1"...
         benchmark: Its images, batch size and precision are used.
         minutes: Time after which no further model is measured.
 
     Raises:
-        InputError: Fewer than NUM_FOLDS models were measured in the time.
+        InputError: If fewer than NUM_FOLDS models could be measured in time.
     """
     if device == "cpu":
         benchmark = replace(benchmark, recipe=replace(benchmark.recipe, batch_size=CPU_BATCH_SIZE))

@@ -28,7 +28,7 @@ def check(request: CheckRequest, builder: Builder, report: Report = silent) -> V
     Args:
         request: What to check the model for; `request.model` is a description.
         builder: Builds the model. It is called several times, the first time on the meta device.
-        report: Receives the progress.
+        report: Called with progress updates.
     """
     benchmark, device = request.benchmark, request.device
     report(Progress("counting parameters and MACs", 0, 2, request.model))
@@ -49,14 +49,14 @@ def check_specs(
     Measurements of a spec on this device are read from the cache, except those that were too slow.
 
     Args:
-        report: Receives the progress.
+        report: Called with progress updates.
         specs: The specs; the verdicts are in the same order.
         benchmark: Images, recipe and budget.
         device: "cpu", "cuda", "cuda:1"...
         image_counts: Numbers of training and evaluation images.
 
     Raises:
-        InputError: A spec is not valid, or a timm model cannot take the images of the benchmark.
+        InputError: If a spec is not valid, or a timm model cannot take the images of the benchmark.
     """
     configs = [read_run_config(spec, benchmark.baseline) for spec in specs]
     measurements = [Measurement.read(config, benchmark, device) for config in configs]

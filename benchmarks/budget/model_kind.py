@@ -20,7 +20,7 @@ def kind_of(model: str) -> ModelKind:
     timm name.
 
     Raises:
-        InputError: `model` is a path that exists but does not have the suffix of a model file.
+        InputError: If `model` is a path that exists but does not have the suffix of a model file.
     """
     if split_file(model)[0].endswith(MODEL_FILE_SUFFIXES):
         return "file"

@@ -32,24 +32,24 @@ class FoundModel:
 def find_model(name: str, benchmark: Benchmark) -> FoundModel:
     """Find the model that a spec or a timm name refers to.
 
-    A name whose first word is one of our bases is a spec, `timm/NAME` is always a timm model, and any other name is
-    tried as a timm model.
+    A name whose first word is a base is a spec, `timm/NAME` is always a timm model, and any other name is tried as a
+    timm model.
 
     Raises:
-        InputError: There is no such model; the message contains the closest valid name.
+        InputError: If there is no such model; the message contains the closest valid name.
     """
     data = benchmark.data
     if kind_of(name) == "spec":
-        return FoundModel(f"{name} (our spec)", spec_builder(name, benchmark))
+        return FoundModel(f"{name} (spec)", spec_builder(name, benchmark))
     timm_name = name.removeprefix("timm/")
     word = re.split("[+-]", timm_name)[0]
     if is_model(word) and word != timm_name:
-        raise InputError(f"{word!r} is a timm model: parts can be added to our own bases only ({', '.join(BASES)})")
+        raise InputError(f"{word!r} is a timm model: parts can only be added to these bases: {', '.join(BASES)}")
     if not is_model(timm_name):
         if name.startswith("timm/"):
             raise unknown("model", word, list_models(), " of timm")
-        raise unknown("model", word, {*BASES, *PLANS, *list_models()}, " (our bases and timm's models)")
-    origin = "ours, by its timm name" if timm_name in OUR_TIMM_NAMES else "timm"
+        raise unknown("model", word, {*BASES, *PLANS, *list_models()}, " (bases and timm models)")
+    origin = "timm-ablate base" if timm_name in OUR_TIMM_NAMES else "timm"
     return FoundModel(f"{timm_name} ({origin})", lambda: _create_timm(timm_name, data))
 
 
@@ -66,7 +66,7 @@ def check_model(report: Report, request: CheckRequest) -> Verdict:
     """Find and check the model that `request.model` refers to; see `benchmarks.budget.check.check`.
 
     Raises:
-        InputError: There is no such model.
+        InputError: If there is no such model.
     """
     name, benchmark = request.model, request.benchmark
     model = find_model(name, benchmark)

@@ -52,7 +52,7 @@ def read_profile(name: str) -> DeviceProfile:
     """Read a profile by its name, or from the path of a .json file.
 
     Raises:
-        InputError: There is no such profile, or it is damaged.
+        InputError: If there is no such profile, or it is damaged.
     """
     known = {path.stem: path for path in profiles_folder().glob("*.json")}
     path = Path(name) if name.endswith(".json") else known.get(name)
@@ -75,7 +75,7 @@ def parse_profile(content: bytes | str) -> DeviceProfile:
     """Parse a profile from JSON.
 
     Raises:
-        ValueError: The content is not a profile; the message is one line.
+        ValueError: If the content is not a profile; the message is one line.
     """
     from pydantic import ValidationError
 

@@ -48,7 +48,7 @@ def measure_throughput(
         distiller: Computes a distillation loss in each step, if given.
 
     Raises:
-        DoesNotFit: The memory of the device is too small to train on one batch.
+        DoesNotFit: If the memory of the device is too small to train on one batch.
     """
     try:
         return _measure(_TimedStep.create(model, recipe, data, compile_mode, distiller))

@@ -25,7 +25,7 @@ HELP_OPTIONS = ["-h", "--help"]
 REDIRECTED_WIDTH = 140  # columns of the output if it does not go to a terminal
 MAX_ERROR_CHARACTERS = 2000
 
-# Exit codes. 2 means that the input was invalid; commands add codes of their own.
+# Exit codes. 2 means that the input was invalid; commands add their own codes.
 EXIT_FAILED = 3
 EXIT_INTERRUPTED = 130  # stopped by Ctrl-C, which typer translates to this code
 EXIT_TERMINATED = 75  # stopped by SIGTERM; EX_TEMPFAIL ("try again later") of sysexits.h, which schedulers understand
@@ -64,7 +64,7 @@ def run_app(app: typer.Typer, name: str, argv: list[str] | None, resume_command:
     if sys.stderr is None:  # closed by the caller; `print` would write to standard output instead
         sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115  # used until the process ends
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal that cannot show "±" still shows the table
+        sys.stdout.reconfigure(errors="replace")  # a terminal that cannot display "±" still shows the table
     try:
         with raising_terminated():
             code = app(args=argv, prog_name=name, standalone_mode=False, help_option_names=HELP_OPTIONS)
@@ -94,7 +94,7 @@ def _shorten(line: str) -> str:
 
 
 def _print_error(line: str) -> None:
-    """Print to standard error. If it cannot be written to, the exit code has to suffice."""
+    """Print to standard error. If that fails, only the exit code reports the error."""
     with suppress(OSError):
         print(line, file=sys.stderr, flush=True)
 

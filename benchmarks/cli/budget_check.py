@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from benchmarks.sandbox.file_check import FilePolicy
 
 EXIT_WITHIN, EXIT_OVER, EXIT_REFUSED = 0, 1, 4  # 2 is invalid input, EXIT_FAILED a model that could not be checked
-MAX_PRINTED_LINES = 10  # of what the code of a file prints
-MAX_PRINTED_CHARACTERS = 200  # of each of these lines
+MAX_PRINTED_LINES = 10  # lines to show of the output of a file's code
+MAX_PRINTED_CHARACTERS = 200  # characters to show of each line
 
 app = new_app("Compare parameters, MACs, throughput and predicted hours of a model with the budget of a benchmark.")
 
@@ -54,11 +54,11 @@ class BudgetCheckOptions:
     max_params: Annotated[
         str | None,
         typer.Option(
-            "--max-params", metavar="N", help="Limit instead of the benchmark's, such as 30M, 1.5M or 30000000."
+            "--max-params", metavar="N", help="Maximum parameters, such as 30M or 500K  [default: the benchmark's]"
         ),
     ] = None
     max_hours: Annotated[
-        float | None, typer.Option("--max-hours", metavar="H", help="Limit instead of the benchmark's.")
+        float | None, typer.Option("--max-hours", metavar="H", help="Maximum hours  [default: the benchmark's]")
     ] = None
     timing: Annotated[
         bool, typer.Option("--timing/--no-timing", help="Measure the throughput and predict the hours.")
@@ -74,7 +74,7 @@ class BudgetCheckOptions:
     allow_code: Annotated[
         bool, typer.Option("--allow-code", help="Open TorchScript, .pt2 and pickled modules, in the sandbox.")
     ] = False
-    trust: Annotated[bool, typer.Option("--trust", help="Run the code of a file even if no sandbox works here.")] = (
+    trust: Annotated[bool, typer.Option("--trust", help="Run the code of a file even if no sandbox is available.")] = (
         False
     )
     time_limit: Annotated[
@@ -122,9 +122,9 @@ class BudgetCheckOptions:
 def budget_check(model: ModelArgument = None, *, options: BudgetCheckOptions) -> int:
     """Check MODEL against the budget of a benchmark.
 
-    A name that is one of our bases is our spec, with the small-image stem; timm/resnet18 is always the timm model.
-    A file is checked in a sandbox.
-    Exit codes: 0 within, 1 over, 2 invalid input, 3 could not be checked, 4 refused as unsafe.
+    The name of a base, such as resnet18, is a spec with a small-image stem; timm/resnet18 is the timm model.
+    Files are checked in a sandbox.
+    Exit codes: 0 within the budget, 1 over the budget, 2 invalid input, 3 could not be checked, 4 refused as unsafe.
     """
     benchmark = benchmark_with_budget(options.benchmark, options.max_params, options.max_hours)
     if options.calibrate:

@@ -23,7 +23,7 @@ from benchmarks.records.store import RecordStore
 from benchmarks.sandbox.kinds import best_sandbox
 
 PACKAGES = ("torchvision", "fvcore", "pandas", "scipy", "safetensors", "pydantic", "ray", "onnx")
-MIN_FREE_BYTES = 2**30  # for two checkpoints, the weights and the decoded images of a first study
+MIN_FREE_BYTES = 2**30  # enough for two checkpoints, the weights and the decoded images of a first study
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def examine(out: Path, device: str, report: Report) -> Iterator[Finding]:
     Args:
         out: The output folder to examine.
         device: The device to examine, as the user gave it.
-        report: Receives the progress of the self-test.
+        report: Called with progress updates of the self-test.
     """
     packages = versions() | {name: installed_version(name) for name in PACKAGES}
     yield Finding("versions", ", ".join(f"{name} {version}" for name, version in packages.items()))

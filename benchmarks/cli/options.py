@@ -115,7 +115,7 @@ def benchmark_with_budget(
         hours_option: The name of the option for `max_hours`, for the error message.
 
     Raises:
-        InputError: The benchmark does not exist or is invalid, or a limit is not a positive number.
+        InputError: If the benchmark does not exist or is invalid, or a limit is not a positive number.
     """
     from benchmarks.definition.benchmark import Budget
     from benchmarks.definition.registry import get_benchmark

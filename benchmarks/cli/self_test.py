@@ -43,7 +43,7 @@ def run_self_test(report: Report, device: str, folder: Path) -> str:
     """Train a tiny model on real images twice: without interruption, and interrupted and resumed.
 
     Args:
-        report: Receives the progress.
+        report: Called with progress updates.
         device: The device to train on.
         folder: An empty folder for checkpoints.
 
@@ -51,7 +51,7 @@ def run_self_test(report: Report, device: str, folder: Path) -> str:
         A sentence with the result.
 
     Raises:
-        RuntimeError: The two trainings end with different numbers.
+        RuntimeError: If the two training runs end with different numbers.
     """
     data = prepare_dataset(SELF_TEST_BENCHMARK.data, None)
     config = read_run_config(SPEC)

@@ -48,7 +48,7 @@ class CachedDataset:
             fraction: The fraction of each class's training images that is used.
 
         Raises:
-            InputError: The cache is damaged or gone.
+            InputError: If the cache is damaged or gone.
         """
         limits = {"train": config.train_per_class, "test": config.test_per_class}
         try:
@@ -71,7 +71,7 @@ class CachedDataset:
                 smaller subset is contained in a larger one.
 
         Raises:
-            InputError: The cache is damaged or gone, or a class has too few images for a validation split.
+            InputError: If the cache is damaged or gone, or a class has too few images for a validation split.
         """
         train = self._open("train")
         train = train.take(first_of_each_class(train.labels, config.train_per_class))
@@ -112,7 +112,7 @@ def open_or_decode(key: str, decode: Callable[[], DecodedDataset]) -> CachedData
         decode: Returns the decoded data set.
 
     Raises:
-        InputError: The cache cannot be written.
+        InputError: If the cache cannot be written.
     """
     root = user_cache_path("timm-ablate") / f"data-{CACHE_FORMAT}"
     folder = root / key

@@ -9,7 +9,7 @@ from benchmarks.datasets.arrays import DecodedDataset, ImageArrays
 from benchmarks.definition.benchmark import DatasetConfig
 
 DEFAULT_ROOT = Path("data")  # where torchvision's files are read from and downloaded to
-TRAIN_IMAGES, TEST_IMAGES = 50_000, 10_000  # of CIFAR-10 and of CIFAR-100
+TRAIN_IMAGES, TEST_IMAGES = 50_000, 10_000  # in both CIFAR-10 and CIFAR-100
 
 
 def cifar_image_counts(config: DatasetConfig) -> tuple[int, int] | None:
@@ -31,7 +31,7 @@ def read_cifar(source: str, root: Path, download: bool) -> DecodedDataset:
         download: Whether to download missing files to `root`.
 
     Raises:
-        InputError: The files are missing, or the download failed.
+        InputError: If the files are missing, or the download failed.
     """
     from torchvision.datasets import CIFAR10, CIFAR100
 

@@ -31,7 +31,7 @@ def list_folder(root: Path, config: DatasetConfig) -> FolderFiles:
     Tiny ImageNet publishes no labels for test/. Its val/, with a list of labels, is used in place of test/.
 
     Raises:
-        InputError: The splits do not both have the benchmark's number of classes, with equal names, or a class is
+        InputError: If the splits do not both have the benchmark's number of classes, with equal names, or a class is
             empty.
     """
     test_split = "test"
@@ -57,7 +57,7 @@ def folder_key(root: Path, config: DatasetConfig, files: FolderFiles) -> str:
     number of channels that images are decoded to.
 
     Raises:
-        InputError: A file cannot be read.
+        InputError: If a file cannot be read.
     """
     digest = hashlib.sha256(f"{root.resolve()} {config.image_size} {config.in_chans}".encode(errors="surrogateescape"))
     paths = ((path, name) for classes in files.values() for name, paths in classes.items() for path in paths)
@@ -76,7 +76,7 @@ def read_folder(files: FolderFiles, config: DatasetConfig, report: Report) -> De
     """Decode all image files, in one thread per core.
 
     Raises:
-        InputError: A file cannot be decoded.
+        InputError: If a file cannot be decoded.
     """
     total = sum(len(paths) for classes in files.values() for paths in classes.values())
     done = 0

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 THRESHOLD = 0.82  # minimum similarity, chosen by eye on CIFAR-100; below it, plates, roads and horizons are found too
 MAX_SIDE = 32  # pixels; larger images are scaled down
 CANDIDATES_PER_IMAGE = 3  # training images that are compared closely with a test image, and with its mirror image
-MIN_COARSE_SIMILARITY = 0.45  # of candidates, at half the resolution; misses 3 of CIFAR-100's 312 test images
+MIN_COARSE_SIMILARITY = 0.45  # for candidates at half the resolution; misses 3 of CIFAR-100's 312 test images
 CHUNK_SIZE = 250  # images that are compared at once
 MIN_DETAIL = 1 / 255  # difference to the surrounding mean, of 255; smaller ones are rounding errors
 
@@ -69,7 +69,7 @@ def near_duplicates(report: Report, data: CachedDataset, config: DatasetConfig, 
     without details are duplicates only if all pixels are equal.
 
     Args:
-        report: Receives the progress.
+        report: Called with progress updates.
         data: The data set.
         config: The limits on the images of each class.
         device: The device to compute on.
@@ -125,7 +125,7 @@ def _details(images: "Tensor") -> "Tensor":
 
 
 def _margin(images: "Tensor") -> int:
-    """Return the number of pixels at each side that a shift may lose. Frames around an image are in the margin too."""
+    """Return the number of pixels at each side that a shift may lose. The margin also covers frames around images."""
     return images.shape[-1] // 10
 
 

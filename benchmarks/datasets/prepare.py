@@ -23,10 +23,10 @@ def prepare_dataset(
         root: A folder with train/ and test/, Tiny ImageNet as it is published, or the folder with torchvision's CIFAR
             files (default: `data/`).
         download: Whether to download CIFAR if it is missing.
-        report: Receives the progress of decoding.
+        report: Called with progress updates of decoding.
 
     Raises:
-        InputError: The images are missing, cannot be read, or do not fit `config`. The message is one line.
+        InputError: If the images are missing, cannot be read, or do not fit `config`. The message is one line.
     """
     if root is not None and not _is_folder(root):
         raise InputError(f"--data {root} is not a folder")
@@ -63,7 +63,7 @@ def _is_folder(path: Path) -> bool:
 
 
 def _check_shape(config: DatasetConfig, dataset: CachedDataset) -> CachedDataset:
-    """Raise InputError if a benchmark states another number of classes or image shape than the data set has."""
+    """Raise InputError if the number of classes or the image shape of a benchmark differs from the data set's."""
     if (len(dataset.classes), *dataset.input_shape) != (config.num_classes, *config.input_shape):
         channels, size, _ = dataset.input_shape
         actual = f"num_classes = {len(dataset.classes)}, image_size = {size} and in_chans = {channels}"

@@ -41,7 +41,7 @@ def split_validation(train: ImageArrays, val_fraction: float) -> tuple[ImageArra
         The remaining training images and the validation images.
 
     Raises:
-        InputError: A class has fewer than two images.
+        InputError: If a class has fewer than two images.
     """
     sizes = np.bincount(train.labels)
     if sizes.min() < 2:

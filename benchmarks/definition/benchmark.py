@@ -24,11 +24,11 @@ class DatasetConfig:
 
     source: Literal["digits", "cifar10", "cifar100", "folder"]  # digits, cifar10, cifar100 or folder (see --data)
     num_classes: Annotated[int, Ge(2)]  # number of classes
-    image_size: Annotated[int, Ge(4), Le(512)] = 32  # pixels on each side; images of other sizes are resized
+    image_size: Annotated[int, Ge(4), Le(512)] = 32  # pixels per side; images of a different size are resized
     in_chans: Literal[1, 3] = 3  # channels of an image: 1 for gray, 3 for color
     train_per_class: Annotated[int, Ge(1)] | None = None  # keep this many images of each class; None: all
     test_per_class: Annotated[int, Ge(1)] | None = None  # the same for test images
-    val_fraction: Annotated[float, Gt(0), Lt(1)] = 0.1  # of each class's training images, held out to select models
+    val_fraction: Annotated[float, Gt(0), Lt(1)] = 0.1  # fraction of the training images held out to select models
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -87,14 +87,14 @@ def identify(definition: dict[str, Any]) -> str:
 
 
 def with_world_size(benchmark: Benchmark, world_size: int | None) -> Benchmark:
-    """Return the benchmark with another number of devices; its numbers are not comparable with the original's.
+    """Return the benchmark with a different number of devices; its numbers are not comparable with the original's.
 
     Args:
         benchmark: The original benchmark.
         world_size: The number of devices that share each batch; None returns the original.
 
     Raises:
-        InputError: The devices cannot share a batch equally.
+        InputError: If the devices cannot share a batch equally.
     """
     if world_size is None:
         return benchmark

@@ -24,8 +24,8 @@ from benchmarks.definition.overrides import (
     format_number,
 )
 
-HUB = "hub"  # in a plan: timm's weights of the preceding model; "hub:TAG" for weights other than the default
-WEIGHTS_DIGEST = re.compile(r"[0-9a-f]{16}")  # of a weights file: see `benchmarks.records.weights_file.digest_of`
+HUB = "hub"  # in a plan: timm's default weights of the model; "hub:TAG" selects other weights
+WEIGHTS_DIGEST = re.compile(r"[0-9a-f]{16}")  # see `benchmarks.records.weights_file.digest_of`
 LAYER_NAME = re.compile(r"[A-Za-z0-9_.]+")
 MAX_TEACHER_DEPTH = 5  # teachers of teachers
 
@@ -45,7 +45,7 @@ def split_outside_brackets(text: str, separator: str) -> list[str]:
     """Split a text at each separator that is not in brackets.
 
     Raises:
-        InputError: The brackets do not match.
+        InputError: If the brackets do not match.
     """
     parts, depth, start = list[str](), 0, 0
     for index, character in enumerate(text):
@@ -68,12 +68,12 @@ def read_run_config(
     Args:
         text: The config, such as `resnet8@data=1/4`.
         baseline: The spec that the word `baseline` stands for. See `arch.spec.parse`.
-        teacher_depth: 0 for a network of its own, 1 for its teacher, 2 for the teacher of its teacher, and so on.
+        teacher_depth: 0 for a network, 1 for its teacher, 2 for the teacher of its teacher, and so on.
         allow_sources: Whether `init` may name the source of the weights (a file, `hub` or `hub:TAG`) instead of their
             digest. `ablation.plans.pretrained` replaces the sources in a plan by digests.
 
     Raises:
-        InputError: The text is not a valid config. The message is one line.
+        InputError: If the text is not a valid config. The message is one line.
     """
     spec, settings = split_settings(text)
     return RunConfig(
@@ -87,7 +87,7 @@ def read_overrides(
     """Read the settings of a config, such as `data=1/4`. For the other arguments, see `read_run_config`.
 
     Raises:
-        InputError: A setting is invalid. The message names the valid settings.
+        InputError: If a setting is invalid. The message names the valid settings.
     """
     values = _values_by_name(settings)
     overrides = TrainingOverrides(
@@ -176,7 +176,7 @@ def parse_number(name: str, text: str, minimum: float, maximum: float) -> float:
         maximum: The largest valid number.
 
     Raises:
-        InputError: The text is not a number in this range.
+        InputError: If the text is not a number in this range.
     """
     number = float(text) if re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", text) else -1.0
     if not minimum <= number <= maximum:

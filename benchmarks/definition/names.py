@@ -19,7 +19,7 @@ def check_path(option: str, path: Path) -> Path:
         path: The path to check; it need not exist.
 
     Raises:
-        InputError: A name contains a control character, is too long, or is the name of a device on Windows.
+        InputError: If a name contains a control character, is too long, or is the name of a device on Windows.
     """
     for name in path.parts:
         if any(unicodedata.category(character) in ("Cc", "Cf") for character in name):

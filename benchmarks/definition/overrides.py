@@ -106,7 +106,7 @@ class TrainingOverrides:
             num_images: The number of available training images.
 
         Raises:
-            InputError: Equal updates would take more than `MAX_EPOCHS_FACTOR` times the epochs.
+            InputError: If equal updates would take more than `MAX_EPOCHS_FACTOR` times the epochs.
         """
         factor = self.epochs_factor
         if self.equal_updates:
@@ -153,7 +153,7 @@ class RunConfig:
 
     @property
     def dependency_depth(self) -> int:
-        """The number of trainings that must finish, one after another, before this one can start."""
+        """The number of training runs that must finish, one after another, before this one can start."""
         teacher = self.overrides.teacher
         return 1 + teacher.dependency_depth if teacher and teacher.is_trained else 0
 

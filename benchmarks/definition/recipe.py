@@ -16,17 +16,17 @@ class Recipe:
     epochs: Annotated[int, Ge(1), Le(10_000)] = 200  # passes over the training images
     batch_size: Annotated[int, Ge(2), Le(65_536)] = 256  # images; an incomplete last batch is dropped, as in timm
     lr: Annotated[float, Gt(0)] = 0.5  # peak learning rate of SGD, for the whole batch
-    momentum: Annotated[float, Ge(0), Lt(1)] = 0.9  # of SGD
+    momentum: Annotated[float, Ge(0), Lt(1)] = 0.9  # momentum of SGD
     nesterov: bool = True  # use Nesterov momentum
-    weight_decay: Annotated[float, Ge(0)] = 1e-4  # on all parameters, including norms and biases
+    weight_decay: Annotated[float, Ge(0)] = 1e-4  # applied to all parameters, including norms and biases
     warmup_epochs: Annotated[int, Ge(0)] = 5  # linear, per iteration, from warmup_lr to lr
     warmup_lr: Annotated[float, Ge(0)] = 1e-4  # learning rate at the start of the warm-up
     min_lr: Annotated[float, Ge(0)] = 5e-5  # learning rate at the end of the cosine schedule
-    label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.1  # in training; evaluation uses plain cross-entropy
+    label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.1  # training only; evaluation uses plain cross-entropy
     crop_padding: Annotated[int, Ge(0), Le(256)] = 4  # black pixels on each side before the random crop
     flip: Annotated[float, Ge(0)] = 0.5  # probability of a horizontal flip
     mean: Annotated[float, Ge(0)] = 0.5  # subtracted from pixels in [0, 1], in every channel
-    std: Annotated[float, Gt(0)] = 0.5  # by which pixels are divided after subtracting the mean
+    std: Annotated[float, Gt(0)] = 0.5  # pixels are divided by it after subtracting the mean
     precision: str = "fp16"  # on a GPU: "fp16" with a gradient scaler, "bf16" or "fp32"
     world_size: Annotated[int, Ge(1), Le(64)] = 1  # devices that share each batch; the batch size stays the same
 

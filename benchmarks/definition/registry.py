@@ -70,7 +70,7 @@ def get_benchmark(name: str) -> Benchmark:
     """Return a built-in benchmark by name, or load a benchmark from a .toml file.
 
     Raises:
-        InputError: The name is unknown, or the file is invalid.
+        InputError: If the name is unknown, or the file is invalid.
     """
     if name.endswith(".toml"):
         return load_benchmark(Path(name))
@@ -86,7 +86,7 @@ def load_benchmark(path: Path) -> Benchmark:
     values that differ from `cifar100`.
 
     Raises:
-        InputError: The file cannot be read or is invalid. The message names the invalid key and the valid keys.
+        InputError: If the file cannot be read or is invalid. The message names the invalid key and the valid keys.
     """
     from pydantic import ValidationError
 

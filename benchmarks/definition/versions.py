@@ -16,14 +16,14 @@ def installed_version(distribution: str) -> str:
     """Return the version of an installed distribution, or "not installed"."""
     try:
         return version(distribution)
-    except PackageNotFoundError:  # also this project, when it runs from its folder without installation
+    except PackageNotFoundError:  # for example, this project itself if it runs from its folder without being installed
         return "not installed"
 
 
 def commit() -> str:
     """Return the commit of this program if it runs from a git checkout, with "+" for uncommitted changes; else ""."""
     root = Path(__file__).parents[2]
-    if not (root / ".git").exists():  # installed: a repository around the environment is not this project's
+    if not (root / ".git").exists():  # when installed, a git repository around the environment is not this project's
         return ""
     git = ["git", "-C", str(root), "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"]
     try:

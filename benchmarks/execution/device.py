@@ -9,7 +9,7 @@ from arch.errors import InputError
 from benchmarks.execution.local import LocalExecutor
 from benchmarks.execution.progress import Report, silent
 
-NVIDIA_DRIVER = (Path("/dev/nvidiactl"), Path("/dev/dxg"))  # on Linux and on WSL; without either there is no CUDA
+NVIDIA_DRIVER = (Path("/dev/nvidiactl"), Path("/dev/dxg"))  # Linux and WSL; without either of them there is no CUDA
 
 
 def resolve_device(name: str, world_size: int = 1) -> str:

@@ -5,7 +5,7 @@ import sys
 
 WORKER_ENVIRONMENT = {  # read when the libraries load, so it must be set before the workers start
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # deterministic matrix products on a GPU
-    "GOMP_SPINCOUNT": "10000",  # idle OpenMP threads soon sleep, so two trainings on a CPU do not starve each other
+    "GOMP_SPINCOUNT": "10000",  # idle OpenMP threads sleep early, so two runs on a CPU do not starve each other
     # glibc keeps freed memory instead of requesting fresh, zeroed pages at every layer: on a CPU, training is 5 to 25%
     # faster and evaluation up to twice as fast (benchmarks/results/), for 15% more memory
     "MALLOC_MMAP_THRESHOLD_": str(2**32),

@@ -50,7 +50,7 @@ class Session(ABC):
     def submit(
         self, function: str, *args: Any, time_limit: float | None = None, on_progress: Report = silent
     ) -> Future:
-        """Start `function(report, *args)` in a worker process of its own.
+        """Start `function(report, *args)` in a new worker process.
 
         Args:
             function: `"package.module:name"`, so that this process need not import what the worker does.
@@ -78,9 +78,9 @@ class Executor(ABC):
     def session(self, runs_per_device: int = 1) -> AbstractContextManager[Session]:
         """Open a session, in which at most `runs_per_device` calls share a device.
 
-        No worker outlives the session: leaving it, also by an exception, ends those that still run. The first Ctrl-C
-        or SIGTERM lets the workers save their state (see `Session.wait`); the session raises `KeyboardInterrupt` or
-        `Terminated` when it is left. The second signal raises it at once.
+        No worker outlives the session: exiting it, even through an exception, kills the workers that are still
+        running. The first Ctrl-C or SIGTERM lets the workers save their state (see `Session.wait`), and the session
+        raises `KeyboardInterrupt` or `Terminated` on exit. The second signal raises it at once.
         """
 
     def call(self, function: str, on_progress: Report, *args: Any, time_limit: float | None = None) -> Any:

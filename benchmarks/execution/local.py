@@ -14,24 +14,24 @@ from benchmarks.execution.progress import Report, silent
 from benchmarks.execution.signals import STOP_SIGNALS, StopRequest
 from benchmarks.execution.worker_process import PROCESS_CONTEXT, WorkerProcess
 
-MAX_WAIT_SECONDS = 3600.0  # the system counts milliseconds in an int, which holds 24 days
+MAX_WAIT_SECONDS = 3600.0  # the system counts milliseconds in an int, which overflows after 24 days
 
 
 class LocalExecutor(Executor):
     """Calls functions in child processes of this one."""
 
     def start(self) -> None:
-        """Import torch in the background, so that the first call waits for less."""
+        """Import torch in the background, so that the first call starts sooner."""
         set_worker_environment()
         if sys.platform == "linux":
             from multiprocessing.forkserver import ensure_running
             from multiprocessing.resource_tracker import ensure_running as ensure_tracker
 
             PROCESS_CONTEXT.set_forkserver_preload(["benchmarks.execution.preload"])
-            ensure_tracker()  # otherwise started by the server's start, which would then unblock the signals
+            ensure_tracker()  # started first, because ensure_running would start it and unblock the signals
             previous_mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
             try:
-                ensure_running()  # with the signals blocked: one sent to all our processes must not end the server
+                ensure_running()  # signals are blocked: one to the process group must not end the server
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, previous_mask)
 
@@ -93,7 +93,7 @@ class LocalSession(Session):
         self._workers.pop(future).kill()
         del self._reports[future]
         future.outcome = content
-        return not (self._stop() and isinstance(content, Exception))  # a worker that was asked to stop may well fail
+        return not (self._stop() and isinstance(content, Exception))  # a worker that was asked to stop may fail
 
     def _ready_futures(self) -> list[Future]:
         """Wait for a message, the end of a worker, a deadline or a request to stop. Pass requests on to all workers."""

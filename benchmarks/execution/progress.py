@@ -18,7 +18,7 @@ class Progress:
     done: int
     total: int
     note: str = ""  # shown after the count, such as the latest accuracy
-    warning: str = ""  # printed as a line of its own; the other fields except `task` are then ignored
+    warning: str = ""  # printed on a separate line; the other fields except `task` are then ignored
 
 
 Report = Callable[[Progress], None]
@@ -86,7 +86,7 @@ class Display:
         if progress.warning:
             self.say(f"warning: {progress.task}: {progress.warning}")
             return
-        if progress.total != self._total:  # another task, whose remaining time follows from its own speed
+        if progress.total != self._total:  # a new task, whose remaining time is estimated from its own speed
             self._total, self._done_at_start, self._started = progress.total, progress.done, time.monotonic()
         if self._console.is_terminal:
             self._draw(progress)

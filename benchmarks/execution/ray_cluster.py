@@ -24,8 +24,8 @@ from benchmarks.execution.progress import Report, silent
 from benchmarks.execution.signals import STOP_SIGNALS, StopRequest
 from benchmarks.execution.worker_process import STOP_SECONDS
 
-MAX_RETRIES = 20  # of a task whose node is lost; a task that fails by itself is not repeated
-STOP_POLL_SECONDS = 0.5  # between two checks for a request to stop
+MAX_RETRIES = 20  # for a task whose node is lost; a task that fails by itself is not retried
+STOP_POLL_SECONDS = 0.5  # seconds between two checks for a request to stop
 
 
 class RayExecutor(Executor):
@@ -126,7 +126,7 @@ class RaySession(Session):
 
     def __init__(self, stop: StopRequest, remote_function: Any) -> None:
         self._stop, self._remote_function = stop, remote_function
-        self._futures: dict[Any, Future] = {}  # by Ray's reference to the task's result
+        self._futures: dict[Any, Future] = {}  # Ray's reference to a task's result -> future
 
     @property
     def has_capacity(self) -> bool:

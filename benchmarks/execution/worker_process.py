@@ -21,8 +21,8 @@ from benchmarks.execution.executor import WorkerFailed
 from benchmarks.execution.progress import Progress
 from benchmarks.execution.signals import STOP_SIGNALS
 
-STOP_SECONDS = 8.0  # for workers to save their state after they were asked to stop
-CLOSING_SECONDS = 5.0  # for a worker process to exit after it has closed its end of the pipe
+STOP_SECONDS = 8.0  # time for workers to save their state after a request to stop
+CLOSING_SECONDS = 5.0  # time for a worker process to exit after closing its end of the pipe
 
 # On Linux the workers are forked from a server that has imported torch already, so each starts in milliseconds.
 PROCESS_CONTEXT: Any = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
@@ -82,7 +82,7 @@ class WorkerProcess:
     def kill(self) -> None:
         """Kill the process and every process that it has started, and wait for its end."""
         descendants = []
-        with suppress(psutil.Error):  # includes those in a session of their own, as torchrun's
+        with suppress(psutil.Error):  # includes processes in their own sessions, such as torchrun's
             descendants = psutil.Process(self.process.pid).children(recursive=True)
         if hasattr(os, "killpg"):
             with suppress(ProcessLookupError, PermissionError):  # not yet, or no longer, the leader of its group
@@ -145,7 +145,7 @@ def _isolate() -> None:
 
 
 def _die_with_parent() -> None:
-    """Kill this process group when the command dies, so that no worker goes on writing to its folder."""
+    """Kill this process group when the command dies, so that no worker continues to write to its folder."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])

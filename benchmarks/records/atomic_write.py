@@ -16,7 +16,7 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
         write: Writes the content to the temporary path that it receives.
 
     Raises:
-        OSError: The file could not be written. The old file is unchanged, and no temporary file remains.
+        OSError: If the file could not be written. The old file is unchanged, and no temporary file remains.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{path.name}.{socket.gethostname()[:40]}."
@@ -44,7 +44,7 @@ def _remove_leftovers(folder: Path, prefix: str) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush the names in a folder to the disk, if the system supports it."""
+    """Flush a folder's directory entries to disk, if the system supports it."""
     if os.name != "posix":
         return
     handle = os.open(folder, os.O_RDONLY)

@@ -48,7 +48,7 @@ class JsonLines(Generic[Record]):
         """Append a record; on return it is on the disk.
 
         Raises:
-            OSError: The record could not be written. The message names the file, which is unchanged.
+            OSError: If the record could not be written. The message names the file, which is unchanged.
         """
         line = seal(asdict(record))  # type: ignore[call-overload]  # a dataclass
         self.repair()
@@ -106,7 +106,7 @@ class JsonLines(Generic[Record]):
                 of the record, such a list may contain only flat objects.
 
         Raises:
-            InputError: The file cannot be read.
+            InputError: If the file cannot be read.
         """
         self.damaged, self.other_formats = [], Counter[int]()
         parse = self._parser_without(omit) if omit else self._adapter.validate_json

@@ -1,7 +1,7 @@
 """One command at a time in one output folder, on one computer or on several computers that share the folder.
 
 The system's file lock separates the commands of one computer and disappears with its process. On file systems where
-file locks do not reach other computers, a file next to the lock names the holder, which renews the file regularly.
+file locks do not affect other computers, a file next to the lock names the holder, which renews the file regularly.
 """
 
 import json
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from filelock import FileLock
 
 HEARTBEAT_SECONDS = 5.0  # between two heartbeats
-HEARTBEAT_TIMEOUT_SECONDS = 3 * HEARTBEAT_SECONDS  # without a heartbeat a holder on another computer counts as dead
-MAX_HOLDER_BYTES = 4096  # of the file that names the holder
+HEARTBEAT_TIMEOUT_SECONDS = 3 * HEARTBEAT_SECONDS  # then a holder on another computer counts as dead
+MAX_HOLDER_BYTES = 4096  # largest size of the file that names the holder
 
 
 class FolderLock:
@@ -47,13 +47,13 @@ class FolderLock:
         """Lock the folder.
 
         Raises:
-            InputError: Another command has locked the folder. The message names its process.
+            InputError: If another command has locked the folder. The message names its process.
         """
         from filelock import FileLock, Timeout  # imported late: `ablate --help` and `ablate table` need no lock
 
         self._lock = FileLock(self.folder / ".lock")
         try:
-            with suppress(NotImplementedError):  # on a file system without locks, the holder's file has to suffice
+            with suppress(NotImplementedError):  # without file locks, only the holder's file protects the folder
                 self._lock.acquire(blocking=False)
         except Timeout as error:
             raise self._locked_by(self._read_holder()) from error
@@ -87,7 +87,7 @@ class FolderLock:
         return seen is not None and seen[0] == self._this_process
 
     def holder(self) -> LockHolder | None:
-        """Return the process that holds the folder now, as far as this computer can know."""
+        """Return the process that holds the folder now, as far as this computer can tell."""
         seen = self._read_holder()
         return None if seen is None or seen[0].is_gone() else seen[0]
 

@@ -14,8 +14,8 @@ class LockHolder:
     pid: int
     host: str
     boot: str  # changes when the computer restarts
-    namespace: str  # of PIDs: each container of a computer counts its own
-    started: str  # when the process started, in the system's count
+    namespace: str  # PID namespace: each container numbers its processes separately
+    started: str  # start time of the process, in the system's clock ticks
 
     @classmethod
     def of_this_process(cls) -> "LockHolder":
@@ -23,7 +23,7 @@ class LockHolder:
         return cls(os.getpid(), socket.gethostname(), _boot_id(), _pid_namespace(), _start_time(os.getpid()) or "")
 
     def is_gone(self) -> bool | None:
-        """Return whether the process has ended; None if this computer cannot know."""
+        """Return whether the process has ended; None if this computer cannot tell."""
         if self.host != socket.gethostname():
             return None
         if self.boot != _boot_id():

@@ -13,7 +13,7 @@ def recorded_benchmark(record: RunRecord) -> Benchmark:
     """Return the benchmark that a record was made with. The budget is not recorded and has its defaults.
 
     Raises:
-        InputError: The record does not contain a complete definition of its benchmark.
+        InputError: If the record does not contain a complete definition of its benchmark.
     """
     try:
         data = {name: value for name, value in record.definition["data"].items() if name != "fingerprint"}
@@ -40,7 +40,7 @@ def records_of_one_benchmark(
         device: Select the ids of this type of device.
 
     Raises:
-        InputError: No record remains, or records of several ids; the message then names the fields that differ.
+        InputError: If no record remains, or records of several ids; the message then names the fields that differ.
     """
     device_type = device and device.partition(":")[0]
     selected = [

@@ -21,7 +21,7 @@ class RunRecord:
 
     format: int = field(default=RECORD_FORMAT, kw_only=True)  # the first field: see `JsonLines`
     spec: str
-    key: str  # of what was trained: see `benchmarks.definition.overrides.config_key`
+    key: str  # hash of what was trained: see `benchmarks.definition.overrides.config_key`
     seed: int
     benchmark: str
     benchmark_id: str
@@ -29,7 +29,7 @@ class RunRecord:
     baseline: str  # the spec that the word `baseline` stood for
     plan: str  # the plan that the run is part of
     params: int
-    macs: int  # of one image
+    macs: int  # for one image
     predicted_hours: float
     hours: float  # measured, training and evaluation
     images_per_second: float  # measured, training only
@@ -43,13 +43,13 @@ class RunRecord:
     commit: str
     finished: str  # UTC, ISO 8601
     compile_mode: str = "eager"  # see `benchmarks.training.compile_mode`
-    runs_per_device: int = 1  # trainings that shared the device, which lengthens `hours`
+    runs_per_device: int = 1  # runs that shared the device, which increases `hours`
     peak_memory: int | None = None  # bytes, on a GPU; of the whole process on a CPU
     resumed_with_changes: list[str] = field(default_factory=list)  # what differed when training resumed: "epoch 3: ..."
     train_images: int = 0  # the number of training images; 0 in records from before it was stored
     train_digest: str = ""  # a hash of the training images and their labels
     overrides: dict[str, Any] = field(default_factory=dict)  # the teacher, if there was one
-    architecture: list[dict[str, Any]] = field(default_factory=list)  # of the model, as `arch.describe.Section`
+    architecture: list[dict[str, Any]] = field(default_factory=list)  # one `arch.describe.Section` per section
 
     @property
     def run_id(self) -> str:
@@ -108,7 +108,7 @@ class RecordStore:
         """Create the folder.
 
         Raises:
-            InputError: The folder cannot be written to.
+            InputError: If the folder cannot be written to.
         """
         try:
             self.out.mkdir(parents=True, exist_ok=True)
@@ -122,7 +122,7 @@ class RecordStore:
         """Lock the folder for one command.
 
         Raises:
-            InputError: Another command has locked the folder. The message names its process.
+            InputError: If another command has locked the folder. The message names its process.
         """
         with FolderLock(self.out) as self._lock:
             try:
@@ -134,8 +134,8 @@ class RecordStore:
         """Append a record; on return it is on the disk.
 
         Raises:
-            OSError: The record could not be written. The message names the file, which is unchanged.
-            InputError: Another command has taken the folder over.
+            OSError: If the record could not be written. The message names the file, which is unchanged.
+            InputError: If another command has taken the folder over.
         """
         if self._lock is not None and not self._lock.is_ours():
             raise InputError(

@@ -10,11 +10,11 @@ from safetensors import SafetensorError, safe_open
 from arch.errors import InputError
 from arch.text import printable
 
-DIGEST_CHARACTERS = 16  # of the hexadecimal SHA-256 of a file
+DIGEST_CHARACTERS = 16  # leading characters of a file's hexadecimal SHA-256
 ZIP_MAGIC, PICKLE_MAGIC = b"PK\x03\x04", b"\x80"  # the start of a file from torch.save, since 2020 and before
-HEADER_OFFSET = 8  # of the JSON header in a safetensors file; the length of the header precedes it
+HEADER_OFFSET = 8  # position of a safetensors file's JSON header, after its length
 PICKLE_PROBLEM = (
-    "the file is a pickle, which can run any code when it is loaded: if you trust it, convert it with "
+    "the file is a pickle, which can run arbitrary code when it is loaded: if you trust it, convert it with "
     "safetensors.torch.save_file, or pass the model's .safetensors file"
 )
 
@@ -23,7 +23,7 @@ def digest_of(path: Path) -> str:
     """Return the first 16 hexadecimal digits of the SHA-256 hash of a file.
 
     Raises:
-        InputError: The file cannot be read.
+        InputError: If the file cannot be read.
     """
     try:
         with path.open("rb") as file:
@@ -36,7 +36,7 @@ def check_weights(path: Path) -> None:
     """Check that a file is a complete safetensors file, whatever its name.
 
     Raises:
-        InputError: It is not. The message is one line.
+        InputError: If it is not such a file. The message is one line.
     """
     name = printable(str(path))
     start = _read_start(path)

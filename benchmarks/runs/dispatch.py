@@ -15,7 +15,7 @@ def execute_run(report: Report, run: Run) -> RunRecord:
     room. SIGTERM saves the state and ends the training.
 
     Raises:
-        TrainingFailed: If the loss diverges, or the checkpoint belongs to other versions or another run.
+        TrainingFailed: If the loss diverges, or the checkpoint belongs to different versions or a different run.
         TrainingStopped: After SIGTERM.
     """
     if run.benchmark.recipe.world_size > 1:

@@ -44,8 +44,8 @@ def execute_jobs(
             finishes, so that jobs may depend on outcomes.
         executor: Runs the jobs.
         max_parallel: The number of jobs that may share the device.
-        on_progress: Receives the subject of a job and its progress.
-        on_finished: Receives the subject of a job and its outcome, which may be an exception, before the next job
+        on_progress: Called with the subject of a job and its progress.
+        on_finished: Called with the subject of a job and its outcome, which may be an exception, before the next job
             starts.
 
     Raises:

@@ -53,13 +53,13 @@ def _classifier(model: ResidualNet | TimmNet) -> list[nn.Parameter]:
 def _check_digest(weights: Path, digest: str) -> None:
     """Raise InputError if the content of a file does not match the digest in a spec."""
     if (actual := digest_of(weights)) != digest:
-        raise InputError(f"{weights} contains other weights (digest {actual}) than its name says; delete it")
+        raise InputError(f"{weights} contains different weights (digest {actual}) than its name indicates; delete it")
 
 
 def _check_run_id(weights: Path, run_id: str) -> None:
     """Raise InputError if a file does not contain the weights of this run."""
     if header_of(weights).get("run_id") != run_id:
-        raise InputError(f"{weights} contains the weights of another run; delete it, and its run is trained again")
+        raise InputError(f"{weights} contains the weights of a different run; delete it, and its run is trained again")
 
 
 def load_distiller(run: Run, device: str) -> Distiller | None:

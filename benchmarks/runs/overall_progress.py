@@ -13,7 +13,7 @@ class OverallProgress:
     Args:
         runs: The runs that the bar covers.
         names: How messages name each run, by its id.
-        report: Receives the progress of all runs.
+        report: Called with progress updates of all runs.
         task: The bar's label. By default, the name and number of the run that has reported last.
     """
 

@@ -1,4 +1,4 @@
-"""Whether an unfinished training may resume on the current versions and device."""
+"""Check whether an unfinished run may resume with the current versions and device."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +14,7 @@ from benchmarks.training.trainer import TrainingFailed
 
 
 def checkpoint_identity(run: Run) -> dict[str, Any]:
-    """Return what the checkpoints of a run are for (run id) and were made with (device, versions, compile mode)."""
+    """Return the identity of a run's checkpoints: run id, device, versions, compile mode."""
     return {
         "run_id": run.id,
         "device": _device_name(run),
@@ -38,21 +38,21 @@ def resolve_changes(checkpoint: Checkpoint, if_changed: IfChanged) -> list[str]:
     A resumed training keeps the checkpoint's compile mode, which gives the numbers of an uninterrupted training.
 
     Args:
-        checkpoint: The checkpoint, whose identity is the current one. It is changed to start anew, or to resume.
+        checkpoint: The checkpoint, whose identity is the current one. It is changed to start over, or to resume.
         if_changed: What to do if they differ.
 
     Returns:
-        The changes in the course of the training, as `epoch 3: torch 2.10.0, now 2.11.0`.
+        The changes during the training, such as `epoch 3: torch 2.10.0, now 2.11.0`.
 
     Raises:
-        TrainingFailed: If they differ and `if_changed` is "stop", or if the checkpoint belongs to another run.
+        TrainingFailed: If they differ and `if_changed` is "stop", or if the checkpoint belongs to a different run.
     """
     if checkpoint.loaded is None:
         return []
     header, current = checkpoint.loaded[1], checkpoint.identity
     saved = header.get("identity")
     if not isinstance(saved, dict) or saved.get("run_id") != current["run_id"]:
-        raise TrainingFailed(f"{checkpoint.folder} contains the checkpoint of another run; delete that folder")
+        raise TrainingFailed(f"{checkpoint.folder} contains the checkpoint of a different run; delete that folder")
     changes = differences(saved, current)
     if changes and if_changed == "stop":
         raise TrainingFailed(
@@ -74,10 +74,10 @@ def differences(saved: dict[str, Any], current: dict[str, Any]) -> list[str]:
 
 
 def find_changes(report: Report, runs: Sequence[Run]) -> dict[str, list[str]]:
-    """Return the differences for each run whose checkpoint was made with another device or other versions.
+    """Return the differences for each run whose checkpoint was made on a different device or with different versions.
 
     Args:
-        report: Receives nothing.
+        report: Unused.
         runs: Runs on one device.
 
     Returns:

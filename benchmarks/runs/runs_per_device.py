@@ -19,7 +19,7 @@ from benchmarks.runs.run import Run
 
 CANDIDATES = (2, 4, 8)  # numbers of runs per device, tried in this order while each is fast enough
 MIN_SPEEDUP = 1.1  # total images/s relative to the next smaller number
-MEMORY_SHARE = 0.8  # of the device's free memory, for all runs together
+MEMORY_SHARE = 0.8  # fraction of the device's free memory, for all runs together
 
 
 def best_runs_per_device(run: Run, verdict: Verdict, num_runs: int, report: Report) -> int:
@@ -31,7 +31,7 @@ def best_runs_per_device(run: Run, verdict: Verdict, num_runs: int, report: Repo
         run: The run that takes most memory.
         verdict: The budget check of its model, with the throughput of one training.
         num_runs: The number of runs to come.
-        report: Receives the progress of the measurements.
+        report: Called with progress updates of the measurements.
     """
     if not run.device.startswith("cuda") or num_runs == 1 or verdict.throughput is None:
         return 1
@@ -48,11 +48,11 @@ def best_runs_per_device(run: Run, verdict: Verdict, num_runs: int, report: Repo
 
 
 def measure_throughput(run: Run, number: int, peak_memory: int) -> float:
-    """Return the images/s of `number` trainings at once, added up; 0 if they do not fit on the device.
+    """Return the total images/s of `number` concurrent runs; 0 if they do not fit on the device.
 
     Args:
         run: What to train.
-        number: The number of trainings.
+        number: The number of runs.
         peak_memory: Bytes that one training takes at its peak.
     """
     barrier = PROCESS_CONTEXT.Barrier(number)

@@ -1,4 +1,4 @@
-"""Time one of several trainings that share a device. `benchmarks.runs.runs_per_device` starts them."""
+"""Time one of several training runs that share a device. `benchmarks.runs.runs_per_device` starts them."""
 
 import time
 from collections.abc import Callable
@@ -13,23 +13,23 @@ from benchmarks.training.models import distiller_for_timing, fresh_model
 from benchmarks.training.step import StepOptions, TrainingStep, random_images
 from benchmarks.training.trainer import make_deterministic, train_epoch
 
-BARRIER_TIMEOUT = 180.0  # seconds within which all trainings must reach each barrier
+BARRIER_TIMEOUT = 180.0  # seconds within which all processes must reach each barrier
 MEASURED_SECONDS = 3.0
-STEPS_PER_CHECK = 20  # training steps between two looks at the clock
+STEPS_PER_CHECK = 20  # training steps between two checks of the clock
 
 
 def images_per_second(report: Report, run: Run, barrier: Any, memory_share: float, peak_memory: int) -> float:
     """Train on random images at the same time as the other processes, and return this process's images/s.
 
     Args:
-        report: Receives nothing.
+        report: Unused.
         run: What to train.
         barrier: A `multiprocessing.Barrier` of all processes. It is broken if this one fails, so that none waits.
         memory_share: The part of the device's free memory that this training may take.
         peak_memory: Bytes that the training takes at its peak.
 
     Raises:
-        MemoryError: If the trainings do not fit on the device.
+        MemoryError: If the training runs do not fit on the device.
     """
     try:
         if peak_memory > memory_share * free_memory(run.device):

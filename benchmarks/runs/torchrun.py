@@ -17,7 +17,7 @@ from benchmarks.execution.progress import Progress, Report
 from benchmarks.records.store import RunRecord
 from benchmarks.runs.run import Run
 
-MAX_LINES_IN_ERROR = 20  # of torchrun's output
+MAX_LINES_IN_ERROR = 20  # lines of torchrun's output
 
 
 class TorchrunFailed(RuntimeError):
@@ -93,7 +93,7 @@ def main() -> None:
 
 
 def _die_with_torchrun(parent: int) -> None:
-    """End this process when torchrun ends: it is in a session of its own, so killing torchrun leaves it alive."""
+    """End this process when torchrun ends: it is in its own session, so killing torchrun does not kill it."""
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)

@@ -35,7 +35,7 @@ def train_run(report: Report, run: Run, device: str, context: DistributedContext
     """Train and evaluate a run in this process, alone or as one of several that share each batch.
 
     Args:
-        report: Receives the progress.
+        report: Called with progress updates.
         run: What to train.
         device: The device of this process.
         context: The processes that share each batch.
@@ -92,7 +92,7 @@ def _teacher_digest(distiller: Distiller | None) -> str:
 def _write_outputs(
     run: Run, model: nn.Module, final: Evaluation, identity: dict[str, Any], warn: Callable[[str], None]
 ) -> None:
-    """Write the final weights and predictions. If the disk has no room for them, the record is still worth having."""
+    """Write the final weights and predictions. If the disk is full, the run is recorded without them."""
     header = {"spec": run.spec, **identity}
     fits_int16 = run.benchmark.data.num_classes <= torch.iinfo(torch.int16).max
     classes = torch.tensor(final.predictions, dtype=torch.int16 if fits_int16 else torch.int32)

@@ -1,4 +1,4 @@
-"""The child process in the sandbox: it checks one model file, and answers in JSON.
+"""The child process in the sandbox: it checks one model file and answers in JSON.
 
 The code of the file shares this process, so a malicious file could forge its own verdict. It can do no other harm.
 """
@@ -63,7 +63,7 @@ def _restrict_process(die_with_parent: bool) -> None:
     if sys.platform != "linux":
         return
     libc = ctypes.CDLL(None)
-    if die_with_parent:  # without a sandbox; the sandboxes ensure it themselves
+    if die_with_parent:  # only without a sandbox, because the sandboxes do this themselves
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if platform.machine() in KEYCTL_SYSCALLS:  # a new keyring, because the user's may contain tickets and tokens
         libc.syscall(KEYCTL_SYSCALLS[platform.machine()], KEYCTL_JOIN_SESSION_KEYRING, None)
@@ -74,7 +74,7 @@ def answer(request: Message, send: Callable[[Message], None]) -> Message:
 
     Args:
         request: See `benchmarks.sandbox.file_check`.
-        send: Receives the progress as messages.
+        send: Called with each progress message.
     """
 
     def report(progress: Progress) -> None:

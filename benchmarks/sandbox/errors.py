@@ -2,11 +2,11 @@
 
 
 class FileRefused(RuntimeError):
-    """A file was not opened, because it would run code or is built to do harm. The message says what would allow it."""
+    """A file was not opened because it would run code or is malicious. The message names the option that allows it."""
 
 
 class FileCheckFailed(RuntimeError):
-    """The check of a file exceeded a limit, failed, or ended without an answer.
+    """The check of a file exceeded a limit, failed, or exited without a result.
 
     Attributes:
         printed: What the code of the file printed, if known.

@@ -21,7 +21,7 @@ from benchmarks.sandbox.limits import SandboxLimits
 from benchmarks.sandbox.messages import MAX_STRING_LENGTH, SandboxAnswer
 from benchmarks.sandbox.start import Confinement
 
-MAX_PROGRESS_TOTAL = 1_000_000  # pieces of work that a child may report
+MAX_PROGRESS_TOTAL = 1_000_000  # largest amount of work that a child may report
 
 
 @dataclass(frozen=True)
@@ -47,15 +47,15 @@ def check_file(request: CheckRequest, policy: FilePolicy, report: Report) -> tup
     Args:
         request: What to check; `request.model` is the file.
         policy: What the file may do.
-        report: Receives the progress.
+        report: Called with progress updates.
 
     Returns:
         The verdict, and what the code of the file printed.
 
     Raises:
-        InputError: There is no such file or model.
-        FileRefused: The file would run code that is not allowed, or is built to do harm.
-        FileCheckFailed: The file failed or exceeded a limit.
+        InputError: If there is no such file or model.
+        FileRefused: If the file would run code that is not allowed, or is malicious.
+        FileCheckFailed: If the file failed or exceeded a limit.
     """
     file, name = split_file(request.model)
     path = _resolve(file)

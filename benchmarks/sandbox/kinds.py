@@ -58,7 +58,7 @@ def bubblewrap_command() -> tuple[str, ...]:
 
 
 def describe_sandbox(kind: SandboxKind, limits: SandboxLimits) -> str:
-    """Return what a file was confined by, for a report."""
+    """Describe the confinement of a file, for a report."""
     confinement = {
         "bubblewrap": "bubblewrap (no network, no home folder, read-only system)",
         "sandlock": "sandlock (no network, no home folder, read-only system)",

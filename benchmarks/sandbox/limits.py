@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import psutil
 
-FREE_MEMORY_SHARE = 0.75  # of the free memory; the limit unless one is given
+FREE_MEMORY_SHARE = 0.75  # default memory limit, as a fraction of the free memory
 
 
 @dataclass(frozen=True)

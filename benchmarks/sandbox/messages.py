@@ -10,8 +10,8 @@ from typing import Any
 from arch.text import printable
 from benchmarks.sandbox.errors import FileCheckFailed
 
-MAX_MESSAGE_BYTES = 256 * 2**10  # of all messages of one child
-MAX_PRINTED_BYTES = 64 * 2**10  # of printed text that is kept; the rest is read and dropped
+MAX_MESSAGE_BYTES = 256 * 2**10  # total of all messages from one child
+MAX_PRINTED_BYTES = 64 * 2**10  # printed text to keep; the rest is read and dropped
 MAX_STRING_LENGTH = 2000
 MAX_LIST_LENGTH = 1000
 MAX_LAST_LINE_LENGTH = 200
@@ -42,7 +42,7 @@ class ChildOutput:
         """Add bytes of standard output, and return the messages that they complete.
 
         Raises:
-            FileCheckFailed: The child has sent more than MAX_MESSAGE_BYTES.
+            FileCheckFailed: If the child has sent more than MAX_MESSAGE_BYTES.
         """
         self._num_message_bytes += len(chunk)
         if self._num_message_bytes > MAX_MESSAGE_BYTES:

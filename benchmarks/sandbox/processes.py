@@ -1,4 +1,4 @@
-"""Find and end the processes of a file check, and learn how its child ended."""
+"""Find and kill the processes of a file check, and determine how its child ended."""
 
 import ctypes
 import os
@@ -15,7 +15,7 @@ from benchmarks.sandbox.start import Child
 
 PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 SHELL_SIGNAL_OFFSET = 128  # bubblewrap exits with this plus the number of the signal that ended its child
-EXIT_TIMEOUT_SECONDS = 1.0  # for a child that has closed its output
+EXIT_TIMEOUT_SECONDS = 1.0  # applies once the child has closed its output
 MAX_REAP_ROUNDS = 100
 
 
@@ -64,7 +64,7 @@ def ending_signal(pid: int, kind: SandboxKind) -> signal.Signals | None:
 
 @contextmanager
 def adopt_orphans(kind: SandboxKind) -> Iterator[None]:
-    """In the context, Linux makes orphaned descendants children of this process; at the end they are killed.
+    """In this context, orphaned descendants become children of this process (Linux); they are killed on exit.
 
     bubblewrap needs no help, because the kernel ends all processes of a namespace at once.
     """

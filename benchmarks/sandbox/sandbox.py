@@ -1,4 +1,4 @@
-"""Run the check of an untrusted file in a sandboxed child process, and receive its answer."""
+"""Run the check of an untrusted file in a sandboxed child process and return its answer."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from benchmarks.sandbox.watch import CHECK_INTERVAL_SECONDS, LimitWatch
 
 PIPE_CHUNK_BYTES = 2**16
 REMOVE_TIMEOUT_SECONDS = 60
-MEMORY_ERRORS = ("MemoryError", "bad_alloc", "allocate memory")  # in the last line of a process that ran out of memory
+MEMORY_ERRORS = ("MemoryError", "bad_alloc", "allocate memory")  # one is in the last line if memory ran out
 
 
 def run_in_sandbox(
@@ -32,10 +32,10 @@ def run_in_sandbox(
     Args:
         request: The request as JSON data.
         confinement: The kind of sandbox, the model file, the device and the limits.
-        progress: Receives the progress messages of the child.
+        progress: Called with the progress messages of the child.
 
     Raises:
-        FileCheckFailed: A limit was exceeded, or the child ended without an answer.
+        FileCheckFailed: If a limit was exceeded, or the child exited without a result.
     """
     with _scratch_folder() as scratch, adopt_orphans(confinement.kind):
         nonce = secrets.token_hex(16)
@@ -63,7 +63,7 @@ def _scratch_folder() -> Iterator[Path]:
     try:
         yield folder
     finally:
-        with suppress(RecursionError):  # of folders that are nested too deeply for Python
+        with suppress(RecursionError):  # raised for folders that are nested too deeply for Python
             shutil.rmtree(folder, ignore_errors=True)
         if folder.exists():
             with suppress(OSError, subprocess.TimeoutExpired):
@@ -73,7 +73,7 @@ def _scratch_folder() -> Iterator[Path]:
 def _receive(
     child: Child, watch: LimitWatch, output: ChildOutput, progress: Callable[[dict[str, Any]], None]
 ) -> dict[str, Any] | None:
-    """Read both pipes until the answer is complete, and return it; None if the child closes its output before."""
+    """Read both pipes until the answer is complete, and return it; None if the child closes its output first."""
     with selectors.DefaultSelector() as selector:
         for stream in (child.stdout, child.stderr):
             os.set_blocking(stream.fileno(), False)
@@ -113,9 +113,9 @@ def _read_available(stream: IO[bytes]) -> bytes:
 
 
 def _describe_end(pid: int, confinement: Confinement, last_line: str) -> str:
-    """Return how a child ended that gave no answer."""
+    """Describe how a child without a result ended."""
     number = ending_signal(pid, confinement.kind)
-    if number == signal.SIGKILL:  # by sandlock's memory limit or by the kernel
+    if number == signal.SIGKILL:  # sent by sandlock's memory limit or by the kernel
         limit = confinement.limits.describe_memory_limit()
         return (
             "the process that loads the model was killed, probably because it ran out of memory: it tried to allocate "
@@ -126,4 +126,4 @@ def _describe_end(pid: int, confinement: Confinement, last_line: str) -> str:
         limit = confinement.limits.describe_memory_limit()
         return f"the process that loads the model ran out of memory, with a limit of {limit}{last_output}"
     by_signal = f" ({number.name})" if number else ""
-    return f"the process that loads the model ended without an answer{by_signal}{last_output}"
+    return f"the process that loads the model exited without a result{by_signal}{last_output}"

@@ -24,7 +24,7 @@ CHILD_PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from benchmarks.sa
 
 @dataclass(frozen=True)
 class Confinement:
-    """What a child is started for, and what it is confined by.
+    """What a child process checks and how it is confined.
 
     Attributes:
         kind: The kind of sandbox.

@@ -15,7 +15,7 @@ from benchmarks.sandbox.limits import SandboxLimits
 from benchmarks.sandbox.processes import process_tree
 
 CHECK_INTERVAL_SECONDS = 0.05
-MAX_WATCH_SHARE = 0.2  # of the time that may be spent on checking limits
+MAX_WATCH_SHARE = 0.2  # largest fraction of the time to spend on checking limits
 
 
 class LimitWatch:

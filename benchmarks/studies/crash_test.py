@@ -1,4 +1,4 @@
-"""Crash test: kill trainings at random moments, resume them, and compare them with an uninterrupted one.
+"""Crash test: kill training runs at random moments, resume them, and compare them with an uninterrupted one.
 
 `python -m benchmarks.studies.crash_test --kills 100` trains a small network on the digits again and again. A third of
 the kills come at any moment, a third during an evaluation, a third while a checkpoint is written. Every training must
@@ -29,7 +29,7 @@ from benchmarks.execution.progress import Progress, Report, silent
 from benchmarks.records.store import RunRecord
 from benchmarks.runs.run import Run
 
-SPEC = "resnet8+width=0.5+drop_path=0.2+dropout=0.1"  # with every kind of random draw
+SPEC = "resnet8+width=0.5+drop_path=0.2+dropout=0.1"  # contains every kind of random draw
 STAGES = ("at any moment", "evaluating", "writing a checkpoint")
 # the kill comes at most this many seconds after the stage has begun
 MAX_KILL_DELAY = {"at any moment": 1.5, "evaluating": 0.02, "writing a checkpoint": 0.01}
@@ -103,7 +103,7 @@ def train_until_finished(run: Run, rng: random.Random, kills: Counter[str], max_
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Print the number of kills in each stage and the number of trainings with another outcome."""
+    """Print the number of kills in each stage and the number of training runs with a different outcome."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--epochs", type=int, default=12)
@@ -121,9 +121,7 @@ def main(argv: list[str] | None = None) -> int:
             run = replace(reference, out=Path(folder, str(num_trainings)))
             num_mismatches += train_until_finished(run, rng, kills, options.kills) != expected
             stages = ", ".join(f"{kills[stage]} {stage}" for stage in STAGES)
-            print(
-                f"{num_trainings} trainings, {kills.total()} kills ({stages}): {num_mismatches} mismatches", flush=True
-            )
+            print(f"{num_trainings} runs, {kills.total()} kills ({stages}): {num_mismatches} mismatches", flush=True)
     return 1 if num_mismatches else 0
 
 

@@ -89,7 +89,7 @@ def measure_epochs(name: str, benchmark: Benchmark, splits: Splits, profile: Dev
     builder = find_model(name, benchmark).builder
     throughput = measure_throughput(builder().to(device), recipe, benchmark.data)
     hours = throughput.hours(recipe, len(splits.train), len(splits.evaluation))
-    seconds_per_hour = 3600 / recipe.epochs  # of a single epoch
+    seconds_per_hour = 3600 / recipe.epochs  # for a single epoch
     model = builder().to(device)
     model.to(memory_format=torch.channels_last)
     step = TrainingStep(model, recipe, steps)

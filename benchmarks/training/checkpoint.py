@@ -70,7 +70,7 @@ class Checkpoint:
             state: State to store as JSON.
 
         Raises:
-            TrainingStopped: The training was asked to stop. Raised after the attempt to save.
+            TrainingStopped: If the training was asked to stop. Raised after the attempt to save.
         """
         started = time.monotonic()
         pause = 0.0
@@ -101,7 +101,7 @@ def write_checkpoint(
         damaged: Checkpoints that cannot be read, and so are not kept as the previous one.
 
     Raises:
-        OSError: A file cannot be written. The message contains its name.
+        OSError: If a file cannot be written. The message contains its name.
     """
     path, content = folder / f"{number:09}.safetensors", serialize(tensors, header)
     _delete_except(folder, [old for old in _checkpoint_files(folder) if _digest_file(old).exists()])  # frees space

@@ -114,7 +114,7 @@ class Distiller:
         self.teacher.load_state_dict(student.state_dict())
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the teacher's weights where no file contains them, named as in a checkpoint."""
+        """Return the teacher's weights if no file contains them, with their names in a checkpoint."""
         if self.settings.teacher != PREVIOUS or self.teacher is None:
             return {}
         return {f"teacher.{name}": tensor for name, tensor in self.teacher.state_dict().items()}

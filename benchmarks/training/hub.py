@@ -17,8 +17,8 @@ from benchmarks.records.weights_file import check_weights
 if TYPE_CHECKING:
     from torch import Tensor
 
-HUB_TIMEOUT_SECONDS = 5.0  # for the Hub's first answer
-SOCKET_TIMEOUT_SECONDS = 20.0  # for servers of weights that are not on the Hub
+HUB_TIMEOUT_SECONDS = 5.0  # until the Hub's first response
+SOCKET_TIMEOUT_SECONDS = 20.0  # for servers outside the Hub
 MAX_REASON_LENGTH = 200  # characters of another library's error message
 USE_LOCAL_FILE = "use a local file instead: --pretrained FILE.safetensors"
 
@@ -33,8 +33,8 @@ def fetch_weights(name: str) -> Path:
             tag, it is the default of the installed timm.
 
     Raises:
-        InputError: There are no such weights, or the download failed. Without a network this takes only seconds.
-        OSError: The file cannot be written.
+        InputError: If there are no such weights, or the download failed. Without a network this takes only seconds.
+        OSError: If the file cannot be written.
     """
     full_name = _full_name(name)
     path = user_cache_path("timm-ablate") / "weights" / f"{full_name}.safetensors"
@@ -69,9 +69,9 @@ def _full_name(name: str) -> str:
     chosen, default = get_pretrained_cfg(name), get_pretrained_cfg(architecture)
     if chosen is None or default is None or not chosen.has_weights:
         raise InputError(f"timm has no weights for timm/{name}; available: {', '.join(published)}")
-    if (chosen.mean, chosen.std) != (default.mean, default.std):  # a TimmNet normalizes as the default weights need it
+    if (chosen.mean, chosen.std) != (default.mean, default.std):  # a TimmNet normalizes as the default weights require
         raise InputError(
-            f"timm/{name} needs another normalization of images than timm/{architecture}; choose another tag"
+            f"timm/{name} needs a different image normalization than timm/{architecture}; choose another tag"
         )
     return f"{architecture}.{chosen.tag}" if chosen.tag else architecture
 
@@ -86,14 +86,14 @@ def _download(full_name: str) -> dict[str, "Tensor"]:
             reachable = _hub_answers()
             with _offline(not reachable):
                 return dict(create_model(full_name, pretrained=True).state_dict())
-    except Exception as error:  # each HTTP client raises exceptions of its own
+    except Exception as error:  # each HTTP client raises its own exceptions
         first_line = (str(error).strip().splitlines() or [""])[0][:MAX_REASON_LENGTH]
         reason = f"{type(error).__name__}: {first_line}" if reachable else "the Hugging Face Hub cannot be reached"
         raise InputError(f"cannot download weights for timm/{full_name} ({reason}); {USE_LOCAL_FILE}") from error
 
 
 def _hub_answers() -> bool:
-    """Send the Hub one request, without the client's retries, which take 46 seconds where there is no network."""
+    """Send one request to the Hub without the client's retries, which take 46 seconds if there is no network."""
     from huggingface_hub import constants, get_session
 
     try:

@@ -37,7 +37,7 @@ class RunningEpoch:
         rank = () if context.rank == 0 else (context.rank,)
         if rank:
             self.generator.manual_seed(derive_seed(seed, epoch, "images", *rank))
-        self.layers_seed = derive_seed(seed, epoch, "layers", *rank)  # for drop_path and dropout
+        self.layers_seed = derive_seed(seed, epoch, "layers", *rank)  # seeds drop_path and dropout
         self._layers_state: dict[str, Tensor] = {}
         self._started = 0.0
 

@@ -94,15 +94,15 @@ class TrainingState:
             loaded: Tensors and header of the checkpoint.
 
         Raises:
-            KeyError, TypeError, ValueError: The checkpoint belongs to another model or another version of this code.
+            KeyError, TypeError, ValueError: If the checkpoint belongs to a different model or version of this code.
         """
         tensors, header = loaded
         weights = {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
         expected = self.step.model.state_dict()
         if {name: tensor.shape for name, tensor in weights.items()} != {n: t.shape for n, t in expected.items()}:
-            raise ValueError("the checkpoint contains the weights of another model")
+            raise ValueError("the checkpoint contains the weights of a different model")
         self.step.model.load_state_dict(weights)
-        for name, momentum in self._momenta().items():  # in place, which keeps the memory format of the training
+        for name, momentum in self._momenta().items():  # in place, to keep the memory format of the training
             momentum.copy_(tensors[f"momentum.{name}"])
         self.step.scaler.load_state_dict(header["scaler"])
         self.curve = [EpochMetrics(**metrics) for metrics in header["curve"]]

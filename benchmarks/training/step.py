@@ -95,7 +95,7 @@ class TrainingStep:
             momentum=recipe.momentum,
             nesterov=recipe.nesterov and recipe.momentum > 0,
             weight_decay=recipe.weight_decay,
-            fused=True,  # a single kernel; on a GPU the host does not wait for the scaler's check for infinities
+            fused=True,  # a single kernel; on a GPU, the host need not wait for the scaler's check for infinities
         )
         if recipe.momentum:  # if the scaler skips the very first step, the fused update leaves momenta uninitialized
             for parameter in model.parameters():

@@ -22,7 +22,7 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]
         header: Stored as JSON under the metadata key "header".
 
     Raises:
-        OSError: The file cannot be written. The message contains its name.
+        OSError: If the file cannot be written. The message contains its name.
     """
     content = serialize(tensors, header)
     with path_in_error(path):
@@ -36,8 +36,8 @@ def read_tensors(path: Path) -> TensorsAndHeader:
         path: The file.
 
     Raises:
-        OSError: The file cannot be read.
-        ValueError: The file is damaged, or another program wrote it.
+        OSError: If the file cannot be read.
+        ValueError: If the file is damaged, or another program wrote it.
     """
     return parse(path.read_bytes())
 
@@ -50,7 +50,7 @@ def serialize(tensors: dict[str, Tensor], header: dict[str, Any]) -> bytes:
         header: Stored as JSON under the metadata key "header".
 
     Raises:
-        ValueError: The header contains a number that JSON cannot represent.
+        ValueError: If the header contains a number that JSON cannot represent.
     """
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     return save(contiguous, {"header": json.dumps(header, allow_nan=False)})
@@ -63,7 +63,7 @@ def parse(content: bytes) -> TensorsAndHeader:
         content: Content of a file.
 
     Raises:
-        ValueError: The content is damaged, or another program wrote it.
+        ValueError: If the content is damaged, or another program wrote it.
     """
     try:
         tensors = load(content)

@@ -20,7 +20,7 @@ from benchmarks.training.tensor_file import TensorsAndHeader
 
 
 class TrainingFailed(RuntimeError):
-    """The training cannot give a result. The message is one line with the reason."""
+    """The training cannot produce a result. The message gives the reason in one line."""
 
 
 class Splits(NamedTuple):
@@ -73,8 +73,8 @@ def train(
         The training curve, and the evaluation after the last epoch.
 
     Raises:
-        TrainingFailed: The loss is not finite, the images do not fill one batch, or the checkpoint does not fit.
-        TrainingStopped: The training was asked to stop.
+        TrainingFailed: If the loss is not finite, the images do not fill one batch, or the checkpoint does not fit.
+        TrainingStopped: If the training was asked to stop.
     """
     options = options or TrainingOptions()
     steps_per_epoch = len(splits.train) // recipe.batch_size
@@ -101,7 +101,7 @@ def _resume(state: TrainingState, checkpoint: Checkpoint, loaded: TensorsAndHead
         state.restore(loaded)
     except (KeyError, TypeError, ValueError) as error:
         raise TrainingFailed(
-            f"cannot resume from {checkpoint.folder}: its state does not fit, as another version wrote it; "
+            f"cannot resume from {checkpoint.folder}: its state was written by a different version; "
             "delete that folder to train from scratch"
         ) from error
     checkpoint.loaded = None  # frees its memory
@@ -149,7 +149,7 @@ def train_epoch(
         step: The training step.
         split: Images to train on.
         num_steps: Steps of the whole pass.
-        running: The pass as far as it has come. Default: the first one of seed 0, from its first batch.
+        running: The state of the pass. Default: the first batch of the first epoch of seed 0.
         after_batch: Called after each batch.
 
     Returns:

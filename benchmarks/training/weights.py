@@ -16,9 +16,9 @@ from arch.text import printable
 from arch.timm_net import TimmNet
 from benchmarks.records.weights_file import check_weights
 
-MAX_TENSORS_IN_MESSAGE = 3  # names that a message lists
+MAX_TENSORS_IN_MESSAGE = 3  # names to list in a message
 MAX_TENSOR_NAME_LENGTH = 80  # characters
-TIMM_NET_PREFIX = "model."  # of all names in a TimmNet's state_dict
+TIMM_NET_PREFIX = "model."  # starts all names in a TimmNet's state_dict
 BATCH_COUNTER = ".num_batches_tracked"  # none of timm's norms reads it, and many files lack it
 
 
@@ -32,7 +32,7 @@ def load_weights(net: nn.Module, path: Path, replace_classifier: bool) -> None:
             model gets a new one, which depends on torch's seed alone. If False, the number of classes must match.
 
     Raises:
-        InputError: The file cannot be read or does not fit the model.
+        InputError: If the file cannot be read or does not fit the model.
     """
     model: Any = net.model if isinstance(net, TimmNet) else net
     shown, owner = printable(str(path)), f"timm/{net.timm_model.name}" if isinstance(net, TimmNet) else "this model"
@@ -72,7 +72,7 @@ def _without_prefix(tensors: dict[str, Tensor], model: nn.Module) -> dict[str, T
 def _num_classes(model: Any, tensors: dict[str, Tensor]) -> int:
     """Return the number of classes of the file's classifier, 0 if it has none.
 
-    If the classifier has another number of features, the model's own number of classes is returned.
+    If the classifier has a different number of features, the model's own number of classes is returned.
     """
     classifiers = model.get_classifier()
     classifier = classifiers[0] if isinstance(classifiers, tuple) else classifiers
@@ -88,7 +88,7 @@ def _num_classes(model: Any, tensors: dict[str, Tensor]) -> int:
 
 
 def _check_channels(model: nn.Module, tensors: dict[str, Tensor], shown: str) -> None:
-    """Raise an InputError of its own if the first convolution differs in its input channels only."""
+    """Raise a specific InputError if the first convolution differs only in its input channels."""
     name, conv = next(((n, m) for n, m in model.named_modules() if isinstance(m, nn.Conv2d)), ("", None))
     weight = tensors.get(f"{name}.weight")
     if conv is None or weight is None or weight.ndim != conv.weight.ndim or conv.groups != 1:
@@ -101,7 +101,7 @@ def _check_channels(model: nn.Module, tensors: dict[str, Tensor], shown: str) ->
 
 
 def _mismatches(expected: dict[str, Tensor], tensors: dict[str, Tensor]) -> list[str]:
-    """Describe missing and unexpected tensors and those of another shape or type, each with the first few names."""
+    """Describe missing, unexpected and mismatched (shape or dtype) tensors, each with the first few names."""
     missing = [name for name in expected if name not in tensors and not name.endswith(BATCH_COUNTER)]
     unexpected = sorted(tensors.keys() - expected.keys())
     common = [name for name in expected if name in tensors]
@@ -137,7 +137,7 @@ def freeze(net: nn.Module, names: Sequence[str]) -> None:
         names: Layers as in `named_modules`, such as layer1 or blocks.0, each with everything it contains.
 
     Raises:
-        InputError: A layer does not exist, or no layer would be left to train.
+        InputError: If a layer does not exist, or no layer would be left to train.
     """
     model: nn.Module = net.model if isinstance(net, TimmNet) else net
     layers = {name: layer for name, layer in model.named_modules() if name}
@@ -153,5 +153,5 @@ def freeze(net: nn.Module, names: Sequence[str]) -> None:
             f"freezing {', '.join(names)} leaves nothing to train: do not freeze one of {', '.join(children)}"
         )
     if names:  # timm would freeze all layers if there were no names
-        with next(model.parameters()).device:  # where timm creates its frozen norms
+        with next(model.parameters()).device:  # timm creates its frozen norms on this device
             timm.utils.freeze(model, list(names))

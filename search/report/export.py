@@ -47,7 +47,7 @@ def export(report: Report, trained: TrainedModel, folder: Path) -> list[Path]:
     An earlier export stays intact if this one fails.
 
     Args:
-        report: Receives the progress; unused.
+        report: Unused.
         trained: The model to export.
         folder: The folder to write to.
 

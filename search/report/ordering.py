@@ -12,7 +12,7 @@ from search import trial_attrs
 from search.samplers.surrogate import Surrogate, normal_scores
 from search.space import ChoiceSpace, Space
 
-MIN_TRIALS_FOR_GAINS = 5  # fewer trials say nothing about gains, and the steps keep the order of the space
+MIN_TRIALS_FOR_GAINS = 5  # with fewer trials, gains are unknown and the steps keep the order of the space
 
 Fragments = dict[str, str]  # choice -> fragment, in the order of application
 

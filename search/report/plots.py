@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullLocator
 
 MAX_CHOICES_IN_PLOT = 12
-MIN_SHARE_IN_PLOT = 0.005  # of the variance
+MIN_SHARE_IN_PLOT = 0.005  # share of the variance
 BLUE, ORANGE, GRAY = "#0072B2", "#D55E00", "#999999"  # Okabe & Ito 2008
 DPI = 150
 

@@ -99,7 +99,7 @@ def trials_frame(trials: Sequence[FrozenTrial], search: SearchSettings) -> pd.Da
 
 
 def count_outcomes(trials: Sequence[FrozenTrial]) -> str:
-    """Return one line that says how many trials were trained, infeasible or failed."""
+    """Return the numbers of trained, infeasible and failed trials as one line."""
     trained = sum(map(trial_attrs.is_trained, trials))
     infeasible = sum(map(trial_attrs.is_infeasible, trials))
     failures = [t.user_attrs.get(trial_attrs.REASON, "") for t in trials if trial_attrs.is_permanent_failure(t)]

@@ -11,7 +11,7 @@ class TrainedModel:
     """An architecture and the weights that a run has kept."""
 
     spec: str
-    name: str  # of the module and of the timm model
+    name: str  # name of the module and of the timm model
     description: str  # one line
     benchmark: Benchmark
     weights: Path

@@ -40,7 +40,7 @@ class EvolutionSampler(BaseSampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Return the parameters of a mutated parent; none while the population is not complete."""
+        """Return the parameters of a mutated parent; empty until the population is complete."""
         complete = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
         feasible = [t for t in complete if search_space.keys() <= t.params.keys() and not _is_infeasible(t)]
         if len(feasible) < self.population_size or not search_space:

@@ -12,9 +12,9 @@ Floats = NDArray[np.float64]
 
 DECAY_GRID = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # loss of log-correlation per choice that differs
 NOISE_GRID = (1e-3, 0.01, 0.05, 0.15, 0.4)  # variance of a measurement relative to that of the process
-MAX_TUNING_OBSERVATIONS = 128  # by which decay and noise are selected
-MAX_OBSERVATIONS = 300  # that are fitted: the best half, and a random draw from the rest
-MIN_RELATIVE_WEIGHT = 0.3  # of a choice, before normalization, so that no choice counts as irrelevant
+MAX_TUNING_OBSERVATIONS = 128  # observations used to select decay and noise
+MAX_OBSERVATIONS = 300  # observations to fit: the best half, and a random draw from the rest
+MIN_RELATIVE_WEIGHT = 0.3  # minimum before normalization, so that no choice is treated as irrelevant
 MIN_VARIANCE = 1e-9
 
 

@@ -15,10 +15,10 @@ from search.samplers.surrogate import Codes, Floats, Surrogate, normal_scores
 from search.space import ABSENT
 
 NUM_STARTUP_TRIALS = 12  # random trials before a surrogate is fitted
-NUM_RANDOM_CANDIDATES = 500  # in the pool from which the proposal is selected
-NUM_PARENTS = 10  # best trials whose neighbors are in the pool, too
+NUM_RANDOM_CANDIDATES = 500  # random candidates in the pool from which the proposal is selected
+NUM_PARENTS = 10  # best trials whose neighbors are also in the pool
 NEIGHBORS_PER_PARENT = 20
-ABSENT_PROBABILITY = 0.6  # of a choice in a random candidate, because a model with all parts fits no budget
+ABSENT_PROBABILITY = 0.6  # probability of leaving out a choice, because a model with all parts fits no budget
 REFIT_GROWTH = 0.02  # relative number of new observations after which the surrogate is fitted again
 
 Choices = dict[str, dict[Any, int]]  # parameter -> value -> code
@@ -30,7 +30,7 @@ class ThompsonSampler(BaseSampler):
     Candidates that are known, because they were infeasible, have failed or are running, are not proposed again. With
     several objectives, each draw weights them at random (ParEGO: Knowles 2006, doi:10.1109/TEVC.2005.851274).
 
-    The sampler has no state of its own: a new sampler continues a study from its trials.
+    The sampler is stateless: a new sampler continues a study from its trials.
 
     Args:
         seed: Seed of the random numbers.

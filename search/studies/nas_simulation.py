@@ -28,12 +28,12 @@ MAX_IDLE_PROPOSALS = 2000  # consecutive proposals that are already evaluated, a
 
 @dataclass(frozen=True)
 class NasTable:
-    """Models as choices, and the outcome of a short and a whole training of each."""
+    """Models as choices, and the outcome of a short and a full training run of each."""
 
     choices: tuple[tuple[str, ...], ...]  # (models, choices)
     accuracy: Floats  # (2, models): validation accuracy of the short training, true accuracy of the whole one
     seconds: Floats  # (2, models)
-    ratio: int  # duration of the whole training relative to the short one
+    ratio: int  # duration of the full training run relative to the short one
 
     @classmethod
     def read(cls, path: Path, epochs: int) -> "NasTable":
@@ -41,7 +41,7 @@ class NasTable:
 
         Args:
             path: The file.
-            epochs: Epochs of a whole training.
+            epochs: Epochs of a full training run.
 
         Raises:
             InputError: If the file cannot be read or a column is missing.
@@ -62,7 +62,7 @@ class NasTable:
 
     @property
     def whole_training_seconds(self) -> float:
-        """Seconds of an average whole training."""
+        """Seconds of an average full training run."""
         return float(self.seconds[WHOLE].mean())
 
     def search_space(self) -> dict[str, BaseDistribution]:
@@ -79,7 +79,7 @@ def _find_column(frame: pd.DataFrame, pattern: str, path: Path) -> str:
 
 
 def _optuna_strategy(table: NasTable, seed: int, sampler: str, halving: bool) -> Evaluations:
-    """Run a sampler of `search`, on whole trainings only, or with the successive halving of `search`."""
+    """Run a sampler of `search`, on full training runs only, or with the successive halving of `search`."""
     pruner = successive_halving(table.ratio) if halving else optuna.pruners.NopPruner()
     study = optuna.create_study(direction="maximize", sampler=SAMPLERS[sampler](seed), pruner=pruner)
     space, model_by_choices = table.search_space(), {choices: model for model, choices in enumerate(table.choices)}
@@ -101,7 +101,7 @@ def _optuna_strategy(table: NasTable, seed: int, sampler: str, halving: bool) ->
 
 
 def _synchronous_halving(table: NasTable, seed: int, num_promoted: int = 4) -> Evaluations:
-    """Run rounds of `num_promoted * ratio` short trainings of random models and `num_promoted` whole ones."""
+    """Run rounds of `num_promoted * ratio` short runs of random models and `num_promoted` full ones."""
     order = np.random.default_rng(seed).permutation(len(table.choices)).tolist()
     for start in range(0, len(order), num_promoted * table.ratio):
         accuracies = {}
@@ -126,12 +126,12 @@ STRATEGIES: dict[str, Callable[[NasTable, int], Evaluations]] = {
 class Conditions:
     """What all strategies of a comparison have in common."""
 
-    trainings: float  # time for each strategy, in whole trainings
-    noise: float = 0.0  # standard deviation, in percentage points, of the accuracy of a whole training
+    trainings: float  # time for each strategy, in full training runs
+    noise: float = 0.0  # standard deviation, in percentage points, of the accuracy of a full training run
 
 
 def simulate(table: NasTable, strategy: str, seed: int, conditions: Conditions) -> list[tuple[float, float]]:
-    """Run a strategy; return (time in whole trainings, true accuracy of the incumbent) after each evaluation."""
+    """Run a strategy; return (time in full training runs, true accuracy of the incumbent) after each evaluation."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     noise = np.random.default_rng([seed, 1]).standard_normal((1, len(table.choices)))
     observed = table.accuracy + np.array([[0.0], [conditions.noise]]) * noise

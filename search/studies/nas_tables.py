@@ -5,12 +5,12 @@
 TABLE has one row per model with the columns
 
 - `arch`: the choices, separated by | + : or commas,
-- `*_test_mean`: the accuracy after the whole training,
-- `*_val_epN` and `*_time_epN`: validation accuracy and seconds of a short training of N epochs.
+- `*_test_mean`: the accuracy after the full training run,
+- `*_val_epN` and `*_time_epN`: validation accuracy and seconds of a short training run of N epochs.
 
-A whole training of E epochs takes E/N times the seconds of the short one. Time is measured in whole trainings of an
+A full training run of E epochs takes E/N times as long as the short one. Time is measured in full training runs of an
 average model. The incumbent is the model that a strategy would return: the one with the highest observed accuracy among
-those trained for longest. The curves show the true accuracy of the incumbent. The observed accuracy of a whole training
+those trained for longest. The curves show the true accuracy of the incumbent. The observed accuracy of a full run
 deviates from the true one by `--noise`, as one seed deviates from the mean of many; all strategies observe the same
 values.
 """
@@ -31,7 +31,7 @@ from arch.errors import InputError
 from benchmarks.records.atomic_write import replace_file
 from search.studies.nas_simulation import OURS, STRATEGIES, WHOLE, Conditions, Floats, NasTable, accuracy_at, simulate
 
-MARKS = (20, 50, 100)  # times, in whole trainings, at which the regret is reported
+MARKS = (20, 50, 100)  # times, in full training runs, at which the regret is reported
 COLORS = ("#D55E00", "#999999", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe & Ito 2008
 LINE_STYLES = ("-", "--", "-.", ":", "-", "--", "-.")
 
@@ -42,7 +42,7 @@ def compare(
     """Run each strategy with each seed.
 
     Returns:
-        The times (in whole trainings), and for each strategy the regret of shape (seeds, times): how many percentage
+        The times (in full training runs), and for each strategy the regret of shape (seeds, times): how many percentage
         points the incumbent is below the best model of the table.
     """
     times = np.geomspace(1, conditions.trainings, 200)
@@ -100,7 +100,7 @@ def plot_regrets(times: Floats, regrets: dict[str, Floats], title: str, path: Pa
         mean, error = regret.mean(0), regret.std(0, ddof=1) / np.sqrt(len(regret))
         axes.plot(times, mean, style, color=color, label=strategy, linewidth=3 if strategy == OURS else 1.6)
         axes.fill_between(times, mean - error, mean + error, color=color, alpha=0.15, linewidth=0)
-    axes.set(xscale="log", yscale="log", ylim=(0.01, None), xlabel="time, in whole trainings of an average model")
+    axes.set(xscale="log", yscale="log", ylim=(0.01, None), xlabel="time, in full training runs of an average model")
     axes.set_ylabel("regret: percentage points below the best model")
     axes.xaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_major_formatter("{x:g}")
@@ -117,13 +117,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("table", type=Path)
     parser.add_argument("--strategies", nargs="+", choices=STRATEGIES, default=list(STRATEGIES), metavar="NAME")
     parser.add_argument("--seeds", type=int, default=50)
-    parser.add_argument("--trainings", type=float, default=100.0, help="time for each strategy, in whole trainings")
-    parser.add_argument("--epochs", type=int, default=200, help="epochs of a whole training")
+    parser.add_argument("--trainings", type=float, default=100.0, help="time for each strategy, in full training runs")
+    parser.add_argument("--epochs", type=int, default=200, help="epochs of a full training run")
     parser.add_argument(
         "--noise",
         type=float,
         default=0.0,
-        help="standard deviation of a whole training's accuracy, in percentage points",
+        help="standard deviation of a full training run's accuracy, in percentage points",
     )
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--out", type=Path, default=Path("comparison"))

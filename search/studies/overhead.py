@@ -2,7 +2,7 @@
 
     python -m search.studies.overhead --finished 1000 --trials 50 --sampler thompson
 
-Trainings are replaced by made-up outcomes, so what remains is proposing, counting, judging, storing and recording.
+Training is replaced by made-up outcomes; what remains is proposing, counting, checking, storing and recording.
 """
 
 import argparse
@@ -37,7 +37,7 @@ from search.storage import open_storage, open_study
 
 
 class InstantExecutor(Executor):
-    """Makes up the outcomes of trainings and budget checks, which takes no time."""
+    """Makes up the outcomes of training runs and budget checks, which takes no time."""
 
     num_running = 0  # calls in progress while `outcome` is called
 
@@ -86,7 +86,7 @@ class InstantSession(Session):
 
 
 def make_up_verdict(spec: str, benchmark: Benchmark, hours: float) -> Verdict:
-    """Return the verdict on a model with a million MACs whose whole training takes so many hours."""
+    """Return the verdict on a model with a million MACs whose full training takes this many hours."""
     limit = benchmark.budget.max_hours
     problems = (f"{hours} h > {limit} h",) if hours > limit else ()
     cost, predicted = ModelCost(1000, 1000, macs_torch=10**6), PredictedHours(hours, hours, hours)

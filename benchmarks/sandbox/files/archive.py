@@ -18,7 +18,7 @@ def content_of(path: Path) -> ArchiveContent:
     program (torch.export.save).
 
     Raises:
-        FileRefused: torch would not have written such an archive.
+        FileRefused: If torch would not have written such an archive.
     """
     if not zipfile.is_zipfile(path):
         return "pickle"  # the format of torch before version 1.6

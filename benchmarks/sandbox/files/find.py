@@ -28,7 +28,7 @@ class CountedFile:
     Attributes:
         description: The file and its format.
         cost: What could be counted.
-        why_untimed: Why there are no hours.
+        why_untimed: Why no hours can be predicted.
     """
 
     description: str
@@ -46,8 +46,8 @@ def find_file(path: Path, name: str, benchmark: Benchmark, allow_code: bool) -> 
         allow_code: Whether programs and pickled modules may be opened.
 
     Raises:
-        InputError: The content does not match the suffix.
-        FileRefused: The file would run code, and `allow_code` is false.
+        InputError: If the content does not match the suffix.
+        FileRefused: If the file would run code, and `allow_code` is false.
     """
     if path.suffix == ".py":
         return find_in_file(path, name, benchmark.data)

@@ -28,8 +28,8 @@ def read_onnx(path: Path, input_shape: tuple[int, int, int]) -> ModelCost:
         input_shape: (channels, height, width).
 
     Raises:
-        InputError: It is not an ONNX graph for images of this shape.
-        FileRefused: Its external weights are outside its folder.
+        InputError: If the file is not an ONNX graph for images of this shape.
+        FileRefused: If the external weights are outside the folder of the file.
     """
     try:
         import onnx
@@ -87,7 +87,7 @@ def _check_external_data(tensor: Any, path: Path) -> None:
 
 
 def _set_input(graph: Any, path: Path, input_shape: tuple[int, int, int]) -> None:
-    """Set the input to one image; raise InputError if the graph was exported for images of another shape."""
+    """Set the input to one image; raise InputError if the graph was exported for a different image shape."""
     initializers = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in initializers]
     dims = inputs[0].type.tensor_type.shape.dim if inputs else ()

@@ -13,7 +13,7 @@ def read_torchscript(path: Path, allow_code: bool) -> nn.Module:
     """Load TorchScript.
 
     Raises:
-        FileRefused: `allow_code` is false.
+        FileRefused: If `allow_code` is false.
     """
     if not allow_code:
         raise FileRefused(f"it is a TorchScript program, which can run any code; {ALLOW_CODE_HINT}")
@@ -25,7 +25,7 @@ def read_export(path: Path, allow_code: bool) -> nn.Module:
     """Load an exported program. It has no training mode, and takes only the input shapes that it was exported for.
 
     Raises:
-        FileRefused: `allow_code` is false.
+        FileRefused: If `allow_code` is false.
     """
     if not allow_code:
         raise FileRefused(f"it is an exported program, which can run any code; {ALLOW_CODE_HINT}")

@@ -24,10 +24,10 @@ def find_in_file(path: Path, name: str, data: DatasetConfig) -> FoundModel:
         data: Number of classes and channels, which a class or function receives if it has such parameters.
 
     Raises:
-        InputError: No name is given, and the file defines several models or none.
+        InputError: If no name is given, and the file defines several models or none.
     """
     try:
-        with torch.device("meta"):  # so that tensors which the file creates during its import take no memory
+        with torch.device("meta"):  # so that tensors created during the import take no memory
             name = name or _only_model(_load(path), path)
     except InputError:
         raise
@@ -42,8 +42,8 @@ def _load(path: Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise InputError(f"{path.name} cannot be imported")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # as an import does; dataclasses look their module up there
-    if str(path.parent) not in sys.path:  # as `python file.py` does, for imports of modules beside the file
+    sys.modules[spec.name] = module  # as `import` does, because dataclasses look up their module there
+    if str(path.parent) not in sys.path:  # as `python file.py` does, so that the file can import its neighbors
         sys.path.insert(0, str(path.parent))
     spec.loader.exec_module(module)
     return module

@@ -16,7 +16,7 @@ from benchmarks.sandbox.errors import FileRefused
 from benchmarks.sandbox.files.archive import content_of
 
 BUFFER_NAMES = ("running_mean", "running_var", "num_batches_tracked")  # statistics of norms, which are not parameters
-WEIGHTS_KEYS = ("state_dict_ema", "model_ema", "state_dict", "model", "module", "weights")  # of checkpoints
+WEIGHTS_KEYS = ("state_dict_ema", "model_ema", "state_dict", "model", "module", "weights")  # in checkpoints
 ALLOW_CODE_HINT = "use --allow-code to open it in the sandbox"
 
 
@@ -39,7 +39,7 @@ def read_safetensors(path: Path) -> WeightsFile:
     """Read the header of a safetensors file.
 
     Raises:
-        InputError: It is not a safetensors file.
+        InputError: If the file is not a safetensors file.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -60,8 +60,8 @@ def read_pickle(path: Path, allow_code: bool) -> WeightsFile | nn.Module:
         allow_code: Whether a pickle of more than tensors and plain data may run. It may then contain a whole Module.
 
     Raises:
-        FileRefused: The pickle contains more than tensors and plain data, and `allow_code` is false.
-        InputError: torch.save did not write the file.
+        FileRefused: If the pickle contains more than tensors and plain data, and `allow_code` is false.
+        InputError: If torch.save did not write the file.
     """
     assert content_of(path) == "pickle"
     try:

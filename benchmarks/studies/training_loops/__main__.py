@@ -4,7 +4,7 @@
         [--timm-script train.py] > FILE.md
 
 timm's wheel does not contain its training script, which is `train.py` in a clone of pytorch-image-models. The script
-runs with the environment of the caller. The other loops share this process, and so profit from the environment
+runs with the environment of the caller. The other loops share this process, and so benefit from the environment
 variables of our workers.
 """
 
@@ -75,7 +75,7 @@ def time_loops(
 def format_table(workload: Workload, seconds: dict[str, list[float]]) -> str:
     """Return a Markdown table with a row for each training loop.
 
-    The ratios are the time of ours divided by the time of the row's loop: the median over turns.
+    The ratios are our time divided by the time of the row's loop: the median over turns.
 
     Args:
         workload: What was trained.

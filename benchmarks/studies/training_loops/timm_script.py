@@ -1,6 +1,6 @@
-"""timm's own training script, `train.py` of a clone of pytorch-image-models, in a process of its own.
+"""timm's own training script, `train.py` of a clone of pytorch-image-models, in a separate process.
 
-timm's wheel does not contain the script. It gets the images from memory instead of files; everything else is its own.
+timm's wheel does not contain the script. It gets the images from memory instead of files; everything else is unchanged.
 """
 
 import os

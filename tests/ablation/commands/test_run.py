@@ -91,7 +91,7 @@ def test_caption_reports_runs_that_shared_a_device(
     options = ["--benchmark", str(tiny), "--out", str(tmp_path / "out"), "--json"]
     assert main(["run", "baseline", "--seeds", "2", "--runs-per-device", "2", *options]) == 0
     captured = capsys.readouterr()
-    assert "2 trainings share the device" in captured.err
+    assert "2 runs share the device" in captured.err
     content = json.loads(captured.out)
     assert re.search(r"\b2 (runs|trainings)\b", content["caption"])
     assert content["rows"][0]["n"] == 2

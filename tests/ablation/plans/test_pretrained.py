@@ -111,7 +111,7 @@ def test_file_named_like_a_digest_is_a_file(tmp_path: Path, out: Path, monkeypat
 def test_unusable_file_is_rejected_in_one_line(tmp_path: Path, out: Path) -> None:
     (tmp_path / "pickle.safetensors").write_bytes(pickle.dumps({"weight": 1}))
     (tmp_path / "cut.safetensors").write_bytes(write_weights(tmp_path / "whole.safetensors").read_bytes()[:-4])
-    assert "is a pickle, which can run any code" in error_of(f"resnet8@init={tmp_path}/pickle.safetensors", out)
+    assert "is a pickle, which can run arbitrary code" in error_of(f"resnet8@init={tmp_path}/pickle.safetensors", out)
     assert "truncated or damaged" in error_of(f"resnet8@init={tmp_path}/cut.safetensors", out)
     assert "there is no file" in error_of(f"resnet8@init={tmp_path}/none.safetensors", out)
     assert "is a folder" in error_of(f"resnet8@init={tmp_path}", out)

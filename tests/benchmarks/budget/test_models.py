@@ -75,7 +75,7 @@ def test_name_is_split_from_the_file(text: str, parts: tuple[str, str]) -> None:
 
 
 def test_our_base_precedes_the_timm_model(tiny: Benchmark) -> None:
-    assert find_model("resnet18", tiny).description == "resnet18 (our spec)"
+    assert find_model("resnet18", tiny).description == "resnet18 (spec)"
     assert isinstance(build("resnet18", tiny), ResidualNet)
 
 
@@ -98,14 +98,14 @@ def test_model_of_fixed_size_is_built_for_the_benchmark(tiny: Benchmark) -> None
 
 def test_baseline_is_that_of_the_benchmark(tiny: Benchmark) -> None:
     model = find_model("baseline+se", tiny)
-    assert model.description == "baseline+se (our spec)"
+    assert model.description == "baseline+se (spec)"
     assert sum(p.numel() for p in model.builder().parameters()) > 77_754
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("resnt18", r"unknown model 'resnt18' \(our bases and timm's models\): did you mean 'resnet18'\?"),
+        ("resnt18", r"unknown model 'resnt18' \(bases and timm models\): did you mean 'resnet18'\?"),
         ("timm/resnet8", r"unknown model 'resnet8' of timm"),
         ("resnet8+see", r"unknown part 'see' at character 9 of 'resnet8\+see': did you mean 'se'\?"),
     ],
@@ -118,7 +118,7 @@ def test_unknown_name_suggests_the_closest(tiny: Benchmark, text: str, expected:
 def test_spec_over_the_budget_has_advice(tiny: Benchmark) -> None:
     small = replace(tiny, budget=Budget(max_params=40_000))
     verdict = check_model(silent, CheckRequest("resnet8", small, "cpu"))
-    assert verdict.model == "resnet8 (our spec)"
+    assert verdict.model == "resnet8 (spec)"
     assert verdict.problems == ("77,754 parameters > 40,000",)
     assert "would fit the budget" in verdict.advice
 

@@ -43,7 +43,7 @@ def build():
 """
 THROUGHPUT = Throughput(Speed(1234.0, 1100.0, 1300.0), Speed(5000.0, 4500.0, 5500.0), 64)
 VERDICT = Verdict(
-    "resnet8 (our spec)",
+    "resnet8 (spec)",
     "digits",
     Budget(200_000, 0.05),
     8,
@@ -120,7 +120,7 @@ def read_error(capsys: pytest.CaptureFixture[str]) -> str:
 def test_spec_is_checked_and_timed(capsys: pytest.CaptureFixture[str]) -> None:
     code = main(["baseline+se", *DIGITS, "--json"])
     verdict = json.loads(read_output(capsys))
-    assert verdict["model"] == "baseline+se (our spec)"
+    assert verdict["model"] == "baseline+se (spec)"
     assert verdict["cost"]["params"] == 79_682
     assert verdict["flops"] == 2 * verdict["macs"]
     batch_size = BENCHMARKS["digits"].recipe.batch_size
@@ -134,7 +134,7 @@ def test_verdict_is_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["resnet8", *UNTIMED]) == 0
     lines = read_output(capsys).splitlines()
     assert lines[:4] == [
-        "model resnet8 (our spec)",
+        "model resnet8 (spec)",
         "parameters 77,754 (limit 200,000; 77,754 trainable, 77,754 reached by a backward pass)",
         "MACs 774,528 at 8 px (fvcore 774,528, torch 763,520)",
         "FLOPs 1,549,056 (2 per MAC)",
@@ -153,7 +153,7 @@ def test_timm_model_over_the_budget_is_not_timed(capsys: pytest.CaptureFixture[s
 @pytest.mark.parametrize(
     ("argv", "expected"),
     [
-        (["nosuchnet", *UNTIMED], "unknown model 'nosuchnet' (our bases and timm's models): did you mean"),
+        (["nosuchnet", *UNTIMED], "unknown model 'nosuchnet' (bases and timm models): did you mean"),
         (["resnet8+sse", *UNTIMED], "unknown part 'sse' at character 9"),
         (["missing.py", *UNTIMED, "--trust"], "there is no file missing.py"),
         (["resnet8", "--benchmark", "digit"], "unknown benchmark 'digit' (or a .toml file): did you mean 'digits'?"),
@@ -437,4 +437,4 @@ def test_calibration_writes_a_profile(
 def test_help_lists_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     text = " ".join(read_output(capsys).split())
-    assert "0 within, 1 over, 2 invalid input, 3 could not be checked, 4 refused" in text
+    assert "0 within the budget, 1 over the budget, 2 invalid input, 3 could not be checked, 4 refused" in text

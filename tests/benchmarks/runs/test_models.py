@@ -59,7 +59,7 @@ def test_a_new_classifier_cannot_be_frozen(run: Run) -> None:
 def test_weights_with_another_digest_than_their_name_are_rejected(run: Run) -> None:
     store_initial_weights(run, new_model(run), "0123456789abcdef")
     tuned = overridden(run, "@init=0123456789abcdef")
-    with pytest.raises(InputError, match=r"0123456789abcdef.safetensors contains other weights"):
+    with pytest.raises(InputError, match=r"0123456789abcdef.safetensors contains different weights"):
         check_initial_weights(silent, [tuned.config], tuned.benchmark, tuned.out)
 
 
@@ -75,7 +75,7 @@ def test_weights_of_another_run_are_rejected_as_the_teachers(run: Run, header: d
     assert student.overrides.teacher is not None
     model = build(parse("resnet8").variant(), 10, 1)
     write_tensors(student.weights_file(student.overrides.teacher), model.state_dict(), header)
-    with pytest.raises(InputError, match="contains the weights of another run"):
+    with pytest.raises(InputError, match="contains the weights of a different run"):
         load_distiller(student, "cpu")
 
 

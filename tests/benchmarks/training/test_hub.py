@@ -112,7 +112,7 @@ def test_other_errors_are_one_line(fetched: list[str], monkeypatch: pytest.Monke
         ("resnet18.a1_in2k", "unknown tag 'a1_in2k' of timm/resnet18's weights: did you mean 'a1_in1k'"),
         ("resnet18.", "unknown tag ''"),
         ("botnet50ts_256", "no weights for timm/botnet50ts_256.*--pretrained FILE"),
-        ("inception_v3.gluon_in1k", "normalization of images than timm/inception_v3"),
+        ("inception_v3.gluon_in1k", "image normalization than timm/inception_v3"),
     ],
 )
 def test_unavailable_weights_are_refused(fetched: list[str], name: str, message: str) -> None:
