@@ -1,6 +1,7 @@
 """Counts of published models are equal to the published counts."""
 
 import csv
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +22,15 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(autouse=True)
 def _plain_attention() -> None:
     count_attention()
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Run single images on one thread, because several are slower if other tests use the CPU."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(autouse=True)
