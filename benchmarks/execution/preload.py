@@ -5,6 +5,7 @@ Imports the third-party packages that training and budget checks use. Our own mo
 then take about 0.1 s.
 """
 
+import gc
 import warnings
 
 warnings.filterwarnings("ignore", "`torch.jit", FutureWarning)  # raised inside timm and fvcore
@@ -12,6 +13,7 @@ warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
 
 import fvcore.nn
 import numpy.typing
+import psutil
 import pydantic.type_adapter
 import safetensors.torch
 import timm.layers
@@ -19,3 +21,6 @@ import timm.scheduler
 import torch.distributed
 import torch.utils.flop_counter
 import yaml
+
+# Without this, the garbage collector of each worker traverses, and thereby copies, everything that the server has loaded.
+gc.freeze()

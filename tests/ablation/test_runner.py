@@ -2,6 +2,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,7 @@ from benchmarks.budget.verdict import ModelCost, PredictedHours, Speed, Throughp
 from benchmarks.datasets.prepare import prepare_dataset
 from benchmarks.definition.benchmark import Benchmark, Budget
 from benchmarks.definition.registry import get_benchmark
+from benchmarks.execution.local import LocalExecutor
 from benchmarks.execution.progress import Display, Progress
 from benchmarks.records.paths import checkpoint_folder, run_file
 from benchmarks.records.store import FailedRun, RecordStore, RunRecord, make_run_id
@@ -282,11 +284,21 @@ def test_recorded_runs_are_not_trained_and_torn_lines_are_reported_first(
     assert not leftover.exists()
 
 
-def test_rows_over_the_budget_prevent_all_trainings(benchmark: Benchmark, tmp_path: Path) -> None:
-    small = replace(benchmark, budget=Budget(max_params=100))
-    with pytest.raises(OverBudget, match=r"resnet8.*100") as raised:
-        run(make_runner("compare:resnet8,resnet8+se", small, tmp_path))
-    assert [verdict.passed for verdict in raised.value.verdicts] == [False, False]
+class FailingCheck(LocalExecutor):
+    """Returns verdicts over the budget."""
+
+    def call(self, function: str, on_progress: object, *args: Any, time_limit: float | None = None) -> Any:
+        assert function == "benchmarks.budget.check:check_specs"
+        specs, benchmark, _, counts = args
+        assert counts == (200, 100)
+        cost = ModelCost(1000, 1000, macs_torch=1000)
+        return [Verdict(spec, benchmark.name, benchmark.budget, 8, 50, cost, problems=("too slow",)) for spec in specs]
+
+
+def test_rows_over_the_budget_prevent_all_runs(benchmark: Benchmark, tmp_path: Path) -> None:
+    with pytest.raises(OverBudget, match=r"resnet8: too slow; resnet8\+se: too slow") as raised:
+        run(replace(make_runner("compare:resnet8,resnet8+se", benchmark, tmp_path), executor=FailingCheck()))
+    assert [verdict.model for verdict in raised.value.verdicts] == ["resnet8", "resnet8+se"]
     assert open_store(tmp_path).records() == []
 
 
@@ -306,6 +318,7 @@ def test_a_path_that_returns_to_a_row_trains_it_once(benchmark: Benchmark, tmp_p
     assert [row.spec for row, _ in runner.missing(open_store(tmp_path))] == ["resnet8", "resnet8+se"]
 
 
+@pytest.mark.slow
 def test_a_model_that_cannot_take_the_images_is_rejected_with_an_alternative(
     benchmark: Benchmark, tmp_path: Path
 ) -> None:
