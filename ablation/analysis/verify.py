@@ -70,7 +70,7 @@ def _recorded_run(record: RunRecord, recorded: RecordedPlan, data: CachedDataset
 
 
 def differing_conditions(before: RunRecord, after: RunRecord) -> list[str]:
-    """Return the versions, device and settings in which two runs differ, as `torch 2.10.0, now 2.11.0`."""
+    """Return the versions, device and settings in which two runs differ, such as `torch 2.10.0, now 2.11.0`."""
     conditions = [
         {
             **record.versions,

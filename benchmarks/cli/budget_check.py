@@ -102,7 +102,7 @@ class BudgetCheckOptions:
         return read_profile(self.device_profile) if self.device_profile else None
 
     def check(self) -> None:
-        """Raise InputError if the options contradict each other or the file system."""
+        """Raise InputError if the options contradict each other or name a missing folder."""
         if self.summary is not None and not self.summary.parent.is_dir():
             raise InputError(f"--summary {self.summary}: there is no folder {self.summary.parent}")
         if self.max_hours is not None and not self.timing and self.device_profile is None:

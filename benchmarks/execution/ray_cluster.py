@@ -102,7 +102,7 @@ class RayExecutor(Executor):
         """See `Executor.session`."""
         import ray
 
-        options = {
+        options: dict[str, Any] = {
             "num_cpus": self.cpus,
             "num_gpus": (self.gpus or 0) / runs_per_device,
             "max_retries": MAX_RETRIES,
@@ -179,7 +179,7 @@ class RaySession(Session):
 
 
 def _check_reachable(address: str) -> None:
-    """Raise OSError if nothing listens at host:port, where Ray would end this process."""
+    """Raise OSError if nothing listens at host:port, because Ray would then end this process."""
     host, _, port = address.rpartition(":")
     if re.fullmatch(r"[\w.-]+", host) and port.isdigit():
         socket.create_connection((host, int(port)), timeout=10).close()

@@ -67,7 +67,7 @@ def resolve_changes(checkpoint: Checkpoint, if_changed: IfChanged) -> list[str]:
 
 
 def differences(saved: dict[str, Any], current: dict[str, Any]) -> list[str]:
-    """Return the differences in device and versions between two identities, as `torch 2.10.0, now 2.11.0`."""
+    """Return the differences in device and versions between two identities, such as `torch 2.10.0, now 2.11.0`."""
     pairs = [(name, saved.get(name), current[name]) for name in ("device", "instructions")]
     pairs += [(name, saved.get("versions", {}).get(name), version) for name, version in current["versions"].items()]
     return [f"{name} {before}, now {now}" for name, before, now in pairs if before != now]
