@@ -22,5 +22,5 @@ import torch.distributed
 import torch.utils.flop_counter
 import yaml
 
-# Without this, the garbage collector of each worker traverses, and thereby copies, everything that the server has loaded.
+# Otherwise the garbage collector of each worker would traverse, and thereby copy, all modules of the server.
 gc.freeze()

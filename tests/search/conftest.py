@@ -5,7 +5,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -69,8 +69,9 @@ class FakeExecutor(InstantExecutor):
     timed: list[str] = field(default_factory=list)
     limits: list[float] = field(default_factory=list)
 
-    def session(self, runs_per_device: int = 1) -> AbstractContextManager[InstantSession]:
-        return nullcontext(FakeSession(self, runs_per_device))
+    @contextmanager
+    def session(self, runs_per_device: int = 1) -> Iterator[InstantSession]:
+        yield FakeSession(self, runs_per_device)
 
     def outcome(self, function: str, *args: Any) -> Any:
         if function == "benchmarks.budget.check:check_specs":
