@@ -13,10 +13,9 @@ from optuna.trial import FrozenTrial
 
 from arch.errors import InputError
 from arch.spec import parse
-from arch.variant import Variant
 from benchmarks.budget.verdict import Verdict
 from benchmarks.definition.benchmark import Split
-from benchmarks.definition.config_parser import read_run_config
+from benchmarks.definition.overrides import RunConfig
 from benchmarks.execution.executor import WorkerFailed
 from benchmarks.execution.progress import Display, silent
 from benchmarks.records.store import RecordStore, RunRecord
@@ -33,19 +32,23 @@ class Finalist:
     """A candidate that passed the budget check of `ablate run`, and its runs with the full recipe.
 
     Attributes:
-        spec, variant: What was trained.
+        config: The architecture.
         verdict: The result of the budget check.
         validation: The records on the validation split, one for each seed that did not fail.
         test: The records on the test split; empty except for the winner.
         seeds: The number of seeds on the validation split, including those that failed.
     """
 
-    spec: str
-    variant: Variant
+    config: RunConfig
     verdict: Verdict
     validation: tuple[RunRecord, ...] = ()
     test: tuple[RunRecord, ...] = ()
     seeds: int = 0
+
+    @property
+    def spec(self) -> str:
+        """The spec of the architecture."""
+        return str(self.config)
 
     @property
     def seconds(self) -> float:
@@ -111,12 +114,12 @@ class FinalSelection:
         finalists: dict[str, Finalist] = {}
         for trial in trials:
             spec = trial.user_attrs[trial_attrs.SPEC]
-            variant = parse(spec, self.search.benchmark.baseline).variant()
-            if variant.key() in finalists:
+            config = RunConfig(parse(spec, self.search.benchmark.baseline))
+            if config.key in finalists:
                 continue
             verdict = self._verdict(spec)
             if isinstance(verdict, Verdict) and verdict.passed and not verdict.unjudged:
-                finalists[variant.key()] = Finalist(spec, variant, verdict)
+                finalists[config.key] = Finalist(config, verdict)
             else:
                 reason = verdict.conclusion if isinstance(verdict, Verdict) else verdict
                 self.display.say(f"{spec} is not a finalist: {reason}")
@@ -186,7 +189,7 @@ class FinalSelection:
     def _make_run(self, finalist: Finalist, seed: int, split: Split) -> Run:
         search = self.search
         return Run(
-            config=read_run_config(finalist.spec, search.benchmark.baseline),
+            config=finalist.config,
             benchmark=search.benchmark,
             seed=seed,
             data=search.data,

@@ -63,7 +63,7 @@ def test_only_the_winner_is_tested_and_last(make_search: Make, select: Select) -
     splits = [run.split for run in search.executor.trained]
     assert splits == sorted(splits, reverse=True), "val before test"
     tested = [run for run in search.executor.trained if run.split == "test"]
-    assert {run.config.architecture for run in tested} == {winner.variant}
+    assert {run.config.architecture for run in tested} == {winner.config.architecture}
     assert [run.seed for run in tested] == [0, 1]
     assert {result.benchmark_id for result in winner.test} == {search.test_id}
     assert not any(finalist.test for finalist in others)
@@ -160,8 +160,8 @@ def test_a_winner_that_cannot_be_trained_is_replaced_by_the_next(make_search: Ma
     search.executor.accuracy = first_has_no_memory
     winner, *others = select(search)
     assert winner.test
-    assert winner.variant.key() == tested[-1] != tested[0]
-    assert others[0].variant.key() == tested[0]
+    assert winner.config.key == tested[-1] != tested[0]
+    assert others[0].config.key == tested[0]
 
 
 def test_without_time_for_any_finalist_the_fastest_wins(make_search: Make, select: Select) -> None:

@@ -5,9 +5,11 @@ import pytest
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
+from arch.spec import Spec
 from benchmarks.budget.verdict import ModelCost, PredictedHours, Verdict
 from benchmarks.definition.benchmark import Split
 from benchmarks.definition.config_parser import read_run_config
+from benchmarks.definition.overrides import RunConfig
 from benchmarks.records.store import RunRecord
 from benchmarks.runs.run import Run
 from search import trial_attrs
@@ -28,21 +30,20 @@ def make_finalist(
     """A finalist with these accuracies on the validation split and on the test split."""
 
     def make(spec: str, validation: tuple[float, ...] = (), test: tuple[float, ...] = ()) -> Finalist:
-        config = read_run_config(spec.replace(odd_spec, "resnet8"))
+        config = RunConfig(Spec(spec)) if spec == odd_spec else read_run_config(spec)
         cost = ModelCost(77_754, 77_754, macs_torch=774_500)
         hours = PredictedHours(0.5, 0.5, 0.5)
         verdict = Verdict(spec, "digits", search.benchmark.budget, 8, 64, cost, hours=hours)
 
         def records(accuracies: tuple[float, ...], split: Split) -> tuple[RunRecord, ...]:
-            run = Run(config, search.benchmark, 0, search.data, "cpu", search.out, spec, 1, 1, 0.5, split=split)
+            trained = read_run_config("resnet8") if spec == odd_spec else config
+            run = Run(trained, search.benchmark, 0, search.data, "cpu", search.out, spec, 1, 1, 0.5, split=split)
             return tuple(
                 replace(make_record(replace(run, seed=seed), top1, 0.25 + 0.5 * seed), spec=spec)
                 for seed, top1 in enumerate(accuracies)
             )
 
-        return Finalist(
-            spec, config.spec.variant(), verdict, records(validation, "val"), records(test, "test"), len(validation)
-        )
+        return Finalist(config, verdict, records(validation, "val"), records(test, "test"), len(validation))
 
     return make
 
