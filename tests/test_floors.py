@@ -155,6 +155,8 @@ TORCH_FREE = (  # modules, and packages or rooms with all of their modules
     "benchmarks.definition",
     "benchmarks.execution",
     "benchmarks.records",
+    "benchmarks.runs.execute_runs",
+    "benchmarks.runs.overall_progress",
     "benchmarks.runs.run",
     "benchmarks.runs.runs_per_device",
     "benchmarks.sandbox.file_check",
