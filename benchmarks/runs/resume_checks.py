@@ -32,23 +32,21 @@ def _device_name(run: Run) -> str:
     return f"cpu ({size} processes)" if run.device == "cpu" and size > 1 else device_name(run.device)
 
 
-def resolve_changes(checkpoint: Checkpoint, if_changed: IfChanged) -> list[str]:
+def resolve_changes(checkpoint: Checkpoint, if_changed: IfChanged) -> None:
     """Compare what the checkpoint was made with to the current versions and device, and act on differences.
 
     A resumed training keeps the checkpoint's compile mode, which gives the numbers of an uninterrupted training.
 
     Args:
-        checkpoint: The checkpoint, whose identity is the current one. It is changed to start over, or to resume.
+        checkpoint: The checkpoint, whose identity is the current one. It is changed to start over or to resume; then
+            `identity["changed"]` lists all changes during the training, such as `epoch 3: torch 2.10.0, now 2.11.0`.
         if_changed: What to do if they differ.
-
-    Returns:
-        The changes during the training, such as `epoch 3: torch 2.10.0, now 2.11.0`.
 
     Raises:
         TrainingFailed: If they differ and `if_changed` is "stop", or if the checkpoint belongs to a different run.
     """
     if checkpoint.loaded is None:
-        return []
+        return
     header, current = checkpoint.loaded[1], checkpoint.identity
     saved = header.get("identity")
     if not isinstance(saved, dict) or saved.get("run_id") != current["run_id"]:
@@ -60,10 +58,9 @@ def resolve_changes(checkpoint: Checkpoint, if_changed: IfChanged) -> list[str]:
         )
     if changes and if_changed == "restart":
         checkpoint.loaded = None
-        return []
-    all_changes: list[str] = [*saved["changed"], *(f"epoch {header['epoch'] + 1}: {change}" for change in changes)]
+        return
+    all_changes = [*saved["changed"], *(f"epoch {header['epoch'] + 1}: {change}" for change in changes)]
     checkpoint.identity = {**current, "compile_mode": saved["compile_mode"], "changed": all_changes}
-    return all_changes
 
 
 def differences(saved: dict[str, Any], current: dict[str, Any]) -> list[str]:

@@ -5,6 +5,7 @@ import signal
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import torch
@@ -43,10 +44,7 @@ def train_run(report: Report, run: Run, device: str, context: DistributedContext
     Raises:
         TrainingFailed, TrainingStopped: See `benchmarks.runs.dispatch.execute_run`.
     """
-
-    def warn(line: str) -> None:
-        report(Progress("training", 0, 0, warning=line))
-
+    warn = partial(_warn, report)
     make_deterministic()
     torch.manual_seed(derive_seed(run.seed, "weights"))
     model = initial_model(run.config, run.benchmark, run.out).to(device)
@@ -58,14 +56,8 @@ def train_run(report: Report, run: Run, device: str, context: DistributedContext
     splits = Splits(on_device(train_images, device), on_device(eval_images, device))
     with StopRequest([signal.SIGTERM] if context.size == 1 else [], patient=True) as stop:
         checkpoint = Checkpoint(run.checkpoint_folder, checkpoint_identity(run), warn, stop)
-        changes = resolve_changes(checkpoint, run.if_changed)
-        options = TrainingOptions(
-            compile_mode=checkpoint.identity["compile_mode"],
-            context=context,
-            distiller=distiller,
-            checkpoint=checkpoint,
-            report=report,
-        )
+        resolve_changes(checkpoint, run.if_changed)
+        options = TrainingOptions(checkpoint.identity["compile_mode"], context, distiller, checkpoint, report)
         curve, final = train(model, splits, run.recipe, run.seed, options)
     if run.overrides.teacher and _teacher_digest(distiller) != teacher_digest:
         raise TrainingFailed("the teacher's weights changed during the training")
@@ -74,15 +66,18 @@ def train_run(report: Report, run: Run, device: str, context: DistributedContext
     return RunRecord(
         **_known_in_advance(run),
         **_metrics(curve, final, run.data.classes),
-        **{name: checkpoint.identity[name] for name in ("device", "versions", "commit", "compile_mode")},
+        **_environment(checkpoint.identity),
+        **_teacher_fields(run, teacher_digest),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
         peak_memory=memory.bytes(),
-        resumed_with_changes=changes,
         train_images=len(train_images),
         train_digest=train_images.digest(),
-        overrides=_teacher_fields(run, teacher_digest),
         architecture=json.loads(json.dumps([asdict(section) for section in sections])),  # equal to what is read again
     )
+
+
+def _warn(report: Report, line: str) -> None:
+    report(Progress("training", 0, 0, warning=line))
 
 
 def _teacher_digest(distiller: Distiller | None) -> str:
@@ -121,6 +116,12 @@ def _known_in_advance(run: Run) -> dict[str, Any]:
     }
 
 
+def _environment(identity: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a record with the device and the versions, from the identity of its checkpoints."""
+    fields = {name: identity[name] for name in ("device", "versions", "commit", "compile_mode")}
+    return {**fields, "resumed_with_changes": identity["changed"]}
+
+
 def _metrics(curve: list[EpochMetrics], final: Evaluation, classes: Sequence[str]) -> dict[str, Any]:
     """Return the fields of a record with accuracies and speed."""
     train_seconds = sum(epoch.train_seconds for epoch in curve)
@@ -137,11 +138,11 @@ def _metrics(curve: list[EpochMetrics], final: Evaluation, classes: Sequence[str
 
 
 def _teacher_fields(run: Run, teacher_digest: str) -> dict[str, Any]:
-    """Return what a record stores about the teacher besides the spec."""
+    """Return the field of a record with what identifies the teacher."""
     teacher = run.overrides.teacher
     if teacher is None:
         return {}
-    return {"teacher": str(teacher), "teacher_key": teacher.key, "teacher_weights": teacher_digest}
+    return {"overrides": {"teacher": str(teacher), "teacher_key": teacher.key, "teacher_weights": teacher_digest}}
 
 
 def on_device(split: ImageArrays, device: str) -> DeviceImages:
