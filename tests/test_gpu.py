@@ -147,7 +147,7 @@ def test_first_step_that_the_scaler_skips_changes_nothing() -> None:
 def test_two_runs_share_the_gpu(tmp_path: Path, digits: CachedDataset) -> None:
     benchmark, spec = BENCHMARKS["digits"], "resnet8"
     run = Run(read_run_config(spec), benchmark, 0, digits, "cuda", tmp_path, spec, 1, 1, 0.1)
-    assert runs_per_device.measure_throughput(run, 2, peak_memory=2**20) > 0
+    assert runs_per_device.measure_total_throughput(run, 2, peak_memory=2**20) > 0
 
 
 def test_mixed_precision_keeps_float32_weights_and_a_finite_loss() -> None:

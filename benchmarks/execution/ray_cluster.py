@@ -24,7 +24,7 @@ from benchmarks.execution.progress import Report, silent
 from benchmarks.execution.signals import STOP_SIGNALS, StopRequest
 from benchmarks.execution.worker_process import STOP_SECONDS
 
-MAX_RETRIES = 20  # for a task whose node is lost; a task that fails by itself is not retried
+MAX_TASK_RETRIES = 20  # for a task whose node is lost; a task that fails by itself is not retried
 STOP_POLL_SECONDS = 0.5  # seconds between two checks for a request to stop
 
 
@@ -105,7 +105,7 @@ class RayExecutor(Executor):
         options: dict[str, Any] = {
             "num_cpus": self.cpus,
             "num_gpus": (self.gpus or 0) / runs_per_device,
-            "max_retries": MAX_RETRIES,
+            "max_retries": MAX_TASK_RETRIES,
             # By default, Ray ends its process after each task with a GPU, to free the GPU's memory. Ours holds none, as
             # a worker process does the work, and its fork server takes seconds to start.
             "max_calls": 0,

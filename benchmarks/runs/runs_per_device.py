@@ -40,14 +40,14 @@ def best_runs_per_device(run: Run, verdict: Verdict, num_runs: int, report: Repo
     for number in (number for number in CANDIDATES if number <= num_runs):
         task, note = "measuring runs per device", f"{number} at once"
         report(Progress(task, CANDIDATES.index(number), len(CANDIDATES), note))
-        throughput = measure_throughput(run, number, peak_memory)
+        throughput = measure_total_throughput(run, number, peak_memory)
         if throughput < MIN_SPEEDUP * best_throughput:
             break
         best, best_throughput = number, throughput
     return best
 
 
-def measure_throughput(run: Run, number: int, peak_memory: int) -> float:
+def measure_total_throughput(run: Run, number: int, peak_memory: int) -> float:
     """Return the total images/s of `number` concurrent runs; 0 if they do not fit on the device.
 
     Args:
@@ -84,9 +84,9 @@ def main() -> None:
     print("| spec | runs per device | total images/s | relative to 1 run |", "|:--|--:|--:|--:|", sep="\n")
     for spec in options.specs:
         run = Run(read_run_config(spec, benchmark.baseline), benchmark, 0, dataset, device, Path(), spec, 0, 0, 0.0)
-        single = measure_throughput(run, 1, 0)
+        single = measure_total_throughput(run, 1, 0)
         for number in options.numbers:
-            total = single if number == 1 else measure_throughput(run, number, 0)
+            total = single if number == 1 else measure_total_throughput(run, number, 0)
             ratio = f"{total / single:.2f}" if single else ""
             print(f"| {spec} | {number} | {total:,.0f} | {ratio} |", flush=True)
 

@@ -8,7 +8,7 @@ from benchmarks.definition.benchmark import Benchmark
 from benchmarks.execution.progress import Progress, silent
 from benchmarks.runs import runs_per_device
 from benchmarks.runs.run import Run
-from benchmarks.runs.runs_per_device import best_runs_per_device, measure_throughput
+from benchmarks.runs.runs_per_device import best_runs_per_device, measure_total_throughput
 
 PEAK_MEMORY = 2**30
 ALONE = Throughput(Speed(100.0, 90.0, 110.0), Speed(200.0, 200.0, 200.0), batch_size=32, peak_memory=PEAK_MEMORY)
@@ -27,7 +27,7 @@ def set_throughputs(throughputs: Mapping[int, float], monkeypatch: pytest.Monkey
         measured.append((run.device, number, peak_memory))
         return throughputs[number]
 
-    monkeypatch.setattr(runs_per_device, "measure_throughput", measure)
+    monkeypatch.setattr(runs_per_device, "measure_total_throughput", measure)
     return measured
 
 
@@ -84,11 +84,11 @@ def test_progress_names_the_numbers_that_are_tried(run: Run, verdict: Verdict, m
 
 @pytest.mark.slow
 def test_two_trainings_at_once_have_a_throughput(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    throughput = measure_throughput(run, 2, peak_memory=0)
+    throughput = measure_total_throughput(run, 2, peak_memory=0)
     assert isinstance(throughput, float)
     assert throughput > 0
 
 
 def test_trainings_that_do_not_fit_have_no_throughput(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    assert measure_throughput(run, 2, peak_memory=2**60) == 0.0
+    assert measure_total_throughput(run, 2, peak_memory=2**60) == 0.0
     assert "MemoryError" in capsys.readouterr().err
