@@ -64,22 +64,22 @@ def test_pyramid_widths_keep_growing_where_a_new_stage_starts() -> None:
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
-        ({"depths": (1,)}, "same number of stages"),
-        ({"widths": (16, 32, 64)}, "same number of stages"),
-        ({"strides": (1,)}, "same number of stages"),
+        ({"depths": (1,)}, "one entry per stage"),
+        ({"widths": (16, 32, 64)}, "one entry per stage"),
+        ({"strides": (1,)}, "one entry per stage"),
         ({"depths": (1, 0)}, "at least 1"),
         ({"widths": (-16, 32)}, "at least 1"),
         ({"strides": (0, 2)}, "at least 1"),
         ({"stem_width": 0}, "at least 1"),
         ({"groups": 0}, "at least 1"),
-        ({"block": "basic", "groups": 2}, "groups need bottleneck blocks"),
+        ({"block": "basic", "groups": 2}, "groups require bottleneck blocks"),
         ({"groups": 3}, "3 groups do not divide 16 channels"),
         ({"groups": 32}, "32 groups do not divide 16 channels"),
         ({"groups": 16, "growth": 2}, "16 groups do not divide"),
         ({"groups": 16, "inner_ratio": 0.5}, "16 groups do not divide 8 channels"),
         ({"attention_stages": (3,)}, "attention_stages must be from 1 to 2"),
         ({"attention_stages": (0, 1)}, "attention_stages must be from 1 to 2"),
-        ({"block": "conv", "groups": 2}, "groups need bottleneck blocks"),
+        ({"block": "conv", "groups": 2}, "groups require bottleneck blocks"),
         ({"block": "conv", "order": "pre"}, "order pre requires residual blocks"),
         ({"block": "conv", "order": "pyramid"}, "order pyramid requires residual blocks"),
         ({"block": "conv", "shortcut": "avg"}, "shortcut avg requires residual blocks"),
@@ -188,5 +188,5 @@ def test_a_word_that_is_no_choice_is_refused(field: str) -> None:
 
 
 def test_a_net_has_a_stage() -> None:
-    with pytest.raises(ValueError, match="number of stages"):
+    with pytest.raises(ValueError, match="one entry per stage"):
         Variant((), (), (), stem_width=8)
