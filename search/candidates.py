@@ -28,7 +28,7 @@ class Candidate:
     config: RunConfig
     params: int
     macs: int
-    hours: float  # predicted for the whole training; 0 while nothing has been timed
+    hours: float  # predicted for the full training; 0 while nothing has been timed
 
     @property
     def spec(self) -> str:

@@ -69,8 +69,8 @@ def check_specs(
         else:
             verdicts.append(cost_verdict(spec, measurement.cost, benchmark, device))
     if all(verdict.passed for verdict in verdicts):
-        trainings = [TimedTraining.of(config, benchmark, device, image_counts) for config in configs]
-        verdicts = _time_specs(report, verdicts, trainings, measurements)
+        timed = [TimedTraining.of(config, benchmark, device, image_counts) for config in configs]
+        verdicts = _time_specs(report, verdicts, timed, measurements)
     return [add_advice(verdict, verdict.model, benchmark) for verdict in verdicts]
 
 
@@ -87,10 +87,10 @@ def _count(spec: str, config: RunConfig, benchmark: Benchmark, device: str) -> V
 
 
 def _time_specs(
-    report: Report, counted: Sequence[Verdict], trainings: Sequence[TimedTraining], measurements: Sequence[Measurement]
+    report: Report, counted: Sequence[Verdict], timed: Sequence[TimedTraining], measurements: Sequence[Measurement]
 ) -> list[Verdict]:
     """Time every model in eager mode first, then compiled, and write the fastest measurements to the cache."""
-    rows = list(zip(counted, trainings, measurements, strict=True))
+    rows = list(zip(counted, timed, measurements, strict=True))
     verdicts: list[Verdict] = []
     for verdict, training, measurement in rows:
         report(Progress("timing a few training steps", len(verdicts), len(rows), verdict.model))

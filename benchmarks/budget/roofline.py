@@ -104,8 +104,7 @@ def evaluation_work(model: nn.Module, input_shape: tuple[int, int, int], batch_s
     images = torch.empty(batch_size, *input_shape, device="meta")
     with _Recorder() as recorder, torch.no_grad():
         model.eval()(images)
-    # "normalisation" is a key of stored profiles, which a new spelling would make unreadable.
-    return [*recorder.work, Operator("normalisation", False, 0, _num_bytes(images))]
+    return [*recorder.work, Operator("normalization", False, 0, _num_bytes(images))]
 
 
 def _loads(work: Work, cache: int) -> Counter[str]:

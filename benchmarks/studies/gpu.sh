@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Run the tests, measurements and trainings that need a GPU, within a given time. Run again, it resumes the trainings.
+# Run the tests, measurements and training runs that need a GPU, within a given time. Run again, it resumes the training runs.
 #
 #   usage: benchmarks/studies/gpu.sh OUT DATA [MINUTES] [BENCHMARK] [SEEDS] [SPEC...]
 #

@@ -1,4 +1,4 @@
-"""The training loop: one epoch, and a whole training under a `Recipe`."""
+"""The training loop: one epoch, and a full training under a `Recipe`."""
 
 import math
 import time

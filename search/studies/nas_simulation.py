@@ -19,7 +19,7 @@ Floats = NDArray[np.float64]
 Evaluation = tuple[int, int] | None  # (model, fidelity); None for a proposal that the table does not contain
 Evaluations = Generator[Evaluation, float, None]  # receives the observed accuracy of each evaluation
 
-SHORT, WHOLE = 0, 1  # fidelities
+SHORT, FULL = 0, 1  # fidelities
 CHOICE_SEPARATORS = re.compile(r"[|+:,; ]+")
 VALIDATION_COLUMN = re.compile(r"_val_ep(\d+)$")
 OURS = "ours"
@@ -61,9 +61,9 @@ class NasTable:
         return cls(tuple(choices), accuracy, np.stack([seconds, ratio * seconds]), round(ratio))
 
     @property
-    def whole_training_seconds(self) -> float:
+    def full_run_seconds(self) -> float:
         """Seconds of an average full training run."""
-        return float(self.seconds[WHOLE].mean())
+        return float(self.seconds[FULL].mean())
 
     def search_space(self) -> dict[str, BaseDistribution]:
         """Return one categorical parameter per choice."""
@@ -92,7 +92,7 @@ def _optuna_strategy(table: NasTable, seed: int, sampler: str, halving: bool) ->
             yield None
             continue
         accuracy = 0.0
-        for fidelity in (SHORT, WHOLE) if halving else (WHOLE,):
+        for fidelity in (SHORT, FULL) if halving else (FULL,):
             accuracy = yield model, fidelity
             trial.report(accuracy, step=table.ratio**fidelity)
             if trial.should_prune():
@@ -108,7 +108,7 @@ def _synchronous_halving(table: NasTable, seed: int, num_promoted: int = 4) -> E
         for model in order[start : start + num_promoted * table.ratio]:
             accuracies[model] = yield model, SHORT
         for model in sorted(accuracies, key=lambda model: -accuracies[model])[:num_promoted]:
-            yield model, WHOLE
+            yield model, FULL
 
 
 STRATEGIES: dict[str, Callable[[NasTable, int], Evaluations]] = {
@@ -126,7 +126,7 @@ STRATEGIES: dict[str, Callable[[NasTable, int], Evaluations]] = {
 class Conditions:
     """What all strategies of a comparison have in common."""
 
-    trainings: float  # time for each strategy, in full training runs
+    budget: float  # time for each strategy, in full training runs
     noise: float = 0.0  # standard deviation, in percentage points, of the accuracy of a full training run
 
 
@@ -139,7 +139,7 @@ def simulate(table: NasTable, strategy: str, seed: int, conditions: Conditions) 
     incumbent = (-1, -np.inf, 0)  # (fidelity, observed accuracy, model)
     evaluations = STRATEGIES[strategy](table, seed)
     evaluation, idle_proposals = next(evaluations), 0
-    while time < conditions.trainings and idle_proposals < MAX_IDLE_PROPOSALS:
+    while time < conditions.budget and idle_proposals < MAX_IDLE_PROPOSALS:
         accuracy = 0.0
         idle_proposals += 1
         if evaluation is not None:
@@ -148,9 +148,9 @@ def simulate(table: NasTable, strategy: str, seed: int, conditions: Conditions) 
             if evaluation not in evaluated:
                 evaluated.add(evaluation)
                 idle_proposals = 0
-                time += table.seconds[fidelity, model] / table.whole_training_seconds
+                time += table.seconds[fidelity, model] / table.full_run_seconds
                 incumbent = max(incumbent, (fidelity, accuracy, model))
-                curve.append((time, float(table.accuracy[WHOLE, incumbent[2]])))
+                curve.append((time, float(table.accuracy[FULL, incumbent[2]])))
         try:
             evaluation = evaluations.send(accuracy)
         except StopIteration:

@@ -29,7 +29,7 @@ import pandas as pd
 
 from arch.errors import InputError
 from benchmarks.records.atomic_write import replace_file
-from search.studies.nas_simulation import OURS, STRATEGIES, WHOLE, Conditions, Floats, NasTable, accuracy_at, simulate
+from search.studies.nas_simulation import OURS, STRATEGIES, FULL, Conditions, Floats, NasTable, accuracy_at, simulate
 
 MARKS = (20, 50, 100)  # times, in full training runs, at which the regret is reported
 COLORS = ("#D55E00", "#999999", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe & Ito 2008
@@ -45,14 +45,14 @@ def compare(
         The times (in full training runs), and for each strategy the regret of shape (seeds, times): how many percentage
         points the incumbent is below the best model of the table.
     """
-    times = np.geomspace(1, conditions.trainings, 200)
+    times = np.geomspace(1, conditions.budget, 200)
     regrets = {}
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         for strategy in strategies:
             jobs = [pool.submit(simulate, table, strategy, seed, conditions) for seed in range(seeds)]
-            worst = float(table.accuracy[WHOLE].min())
+            worst = float(table.accuracy[FULL].min())
             accuracies = np.stack([accuracy_at(job.result(), times.tolist(), worst) for job in jobs])
-            regrets[strategy] = table.accuracy[WHOLE].max() - accuracies
+            regrets[strategy] = table.accuracy[FULL].max() - accuracies
             means = [f"{_regret_at(times, regrets[strategy], mark).mean():.3f} at {mark}" for mark in _marks(times)]
             print(f"{strategy}: {', '.join(means)}", flush=True)
     return times, regrets
@@ -117,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("table", type=Path)
     parser.add_argument("--strategies", nargs="+", choices=STRATEGIES, default=list(STRATEGIES), metavar="NAME")
     parser.add_argument("--seeds", type=int, default=50)
-    parser.add_argument("--trainings", type=float, default=100.0, help="time for each strategy, in full training runs")
+    parser.add_argument("--budget", type=float, default=100.0, help="time for each strategy, in full training runs")
     parser.add_argument("--epochs", type=int, default=200, help="epochs of a full training run")
     parser.add_argument(
         "--noise",
@@ -138,7 +138,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         table = NasTable.read(options.table, options.epochs)
     except InputError as error:
         parser.error(str(error))
-    conditions = Conditions(options.trainings, options.noise)
+    conditions = Conditions(options.budget, options.noise)
     times, regrets = compare(table, options.strategies, options.seeds, conditions, options.processes)
     curves = pd.DataFrame({"time": times, **{name: regret.mean(0) for name, regret in regrets.items()}})
     title = f"{options.table.stem}, {len(table.choices)} models, {options.seeds} seeds, noise {options.noise:g}"

@@ -64,7 +64,7 @@ class FakeExecutor(InstantExecutor):
     """Makes up the outcomes of runs and budget checks with given functions, and records what it was asked for."""
 
     accuracy: Callable[[Run], float] = lambda run: 50.0
-    hours: Callable[[str], float] = lambda spec: 0.01  # of a whole training
+    hours: Callable[[str], float] = lambda spec: 0.01  # of a full training
     trained: list[Run] = field(default_factory=list)
     timed: list[str] = field(default_factory=list)
     limits: list[float] = field(default_factory=list)

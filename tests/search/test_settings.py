@@ -46,11 +46,11 @@ def test_name_does_not_depend_on_limits_and_paths(search: SearchSettings) -> Non
 
 
 @pytest.mark.parametrize(
-    ("finalists", "seeds", "workers", "trainings"),
+    ("finalists", "seeds", "workers", "runs"),
     [(3, 3, 1, 12), (1, 3, 1, 3), (2, 1, 1, 3), (0, 2, 1, 2), (3, 3, 4, 12)],
 )
 def test_final_selection_trains_each_seed_of_all_finalists_and_again_of_the_winner(
-    search: SearchSettings, finalists: int, seeds: int, workers: int, trainings: int
+    search: SearchSettings, finalists: int, seeds: int, workers: int, runs: int
 ) -> None:
     settings = replace(search, finalists=finalists, seeds=seeds, workers=workers)
-    assert settings.final_selection_seconds(100.0) == 100 * trainings + FINALIST_CHECK_SECONDS * finalists
+    assert settings.final_selection_seconds(100.0) == 100 * runs + FINALIST_CHECK_SECONDS * finalists

@@ -93,7 +93,7 @@ def test_caption_reports_runs_that_shared_a_device(
     captured = capsys.readouterr()
     assert "2 runs share the device" in captured.err
     content = json.loads(captured.out)
-    assert re.search(r"\b2 (runs|trainings)\b", content["caption"])
+    assert re.search(r"\b2 runs\b", content["caption"])
     assert content["rows"][0]["n"] == 2
     assert {record["runs_per_device"] for record in records(tmp_path / "out")} == {2}
 

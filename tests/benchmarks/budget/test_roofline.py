@@ -80,7 +80,7 @@ def test_work_of_a_linear_layer() -> None:
 )
 def test_layers_have_different_kinds(layer: nn.Module, kind: str) -> None:
     work = evaluation_work(on_meta(layer), (16, 8, 8), 2)
-    assert [operator.kind for operator in work] == [kind, "normalisation"]
+    assert [operator.kind for operator in work] == [kind, "normalization"]
     assert all(operator.bytes > 0 for operator in work)
 
 

@@ -18,11 +18,11 @@ def test_table_columns_are_found_by_their_suffix(nas_table: Path) -> None:
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_each_strategy_uses_its_time_and_returns_a_model_of_the_table(nas_table: Path, strategy: str) -> None:
-    table, conditions = NasTable.read(nas_table, epochs=160), Conditions(trainings=5, noise=0.2)
+    table, conditions = NasTable.read(nas_table, epochs=160), Conditions(budget=5, noise=0.2)
     curve = simulate(table, strategy, seed=0, conditions=conditions)
     times, accuracies = zip(*curve, strict=True)
     assert list(times) == sorted(times)
-    assert times[-2] < 5 <= times[-1] < 5 + table.seconds.max() / table.whole_training_seconds
+    assert times[-2] < 5 <= times[-1] < 5 + table.seconds.max() / table.full_run_seconds
     assert set(accuracies) <= set(table.accuracy[1])
     assert curve == simulate(table, strategy, seed=0, conditions=conditions)
 

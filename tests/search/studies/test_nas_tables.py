@@ -19,7 +19,7 @@ def test_command_writes_summary_curves_and_figure(
 ) -> None:
     monkeypatch.setattr("search.studies.nas_tables.MARKS", (5,))
     out = tmp_path / "out"
-    options = ["--seeds", "2", "--trainings", "5", "--epochs", "160", "--processes", "1", "--out", str(out)]
+    options = ["--seeds", "2", "--budget", "5", "--epochs", "160", "--processes", "1", "--out", str(out)]
     assert main([str(nas_table), *options, "--strategies", "ours", "random"]) == 0
     assert {path.name for path in out.iterdir()} == {"summary.md", "curves.csv", "regret.png"}
     assert "our speedup at 5" in (out / "summary.md").read_text()
