@@ -29,7 +29,7 @@ import pandas as pd
 
 from arch.errors import InputError
 from benchmarks.records.atomic_write import replace_file
-from search.studies.nas_simulation import OURS, STRATEGIES, FULL, Conditions, Floats, NasTable, accuracy_at, simulate
+from search.studies.nas_simulation import FULL, OURS, STRATEGIES, Conditions, Floats, NasTable, accuracy_at, simulate
 
 MARKS = (20, 50, 100)  # times, in full training runs, at which the regret is reported
 COLORS = ("#D55E00", "#999999", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe & Ito 2008
