@@ -46,6 +46,7 @@ def numbers(name: str) -> list[int]:
     return [int(number) for number in re.findall(r"\d+", name)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("spec", "params", "gmacs"), COSTS)
 def test_parameters_and_macs_are_the_known_ones(spec: str, params: int, gmacs: float) -> None:
     net = build(parse(spec).variant(), 100).eval()
@@ -70,6 +71,7 @@ def test_parameters_are_those_of_other_implementations(spec: str, num_classes: i
 
 
 # as the courses that use them say: 2.44M and 7.7M on CIFAR-10; of the third its shape alone
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("base", "num_classes", "params", "millions"),
     [
@@ -121,6 +123,7 @@ def test_pyramid_parameters_are_those_of_the_papers_table(base: str, millions: s
     assert f"{parameters(on_meta(BASES[base].variant, 10)) / 1e6:.1f}" == millions
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("base", WEIGHTED)
 def test_a_base_has_as_many_weighted_layers_outside_shortcuts_as_its_name_says(base: str) -> None:
     layers = [
@@ -139,6 +142,7 @@ def test_a_wide_base_has_the_convolutions_and_the_width_of_its_name(base: str) -
     assert net.num_features == 64 * k
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("base", BASES)
 def test_a_base_ends_in_maps_of_8_px_after_up_to_three_stages_and_of_4_px_after_four(base: str) -> None:
     variant = BASES[base].variant
@@ -146,6 +150,7 @@ def test_a_base_ends_in_maps_of_8_px_after_up_to_three_stages_and_of_4_px_after_
     assert features.shape[2:] == {2: (8, 8), 3: (8, 8), 4: (4, 4)}[len(variant.depths)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("base", ["pyramidnet110", "pyramidnet200", "pyramidnet272"])
 def test_a_pyramid_has_no_weights_in_its_shortcuts(base: str) -> None:
     assert not [name for name, _ in on_meta(BASES[base].variant).named_parameters() if "shortcut" in name]

@@ -80,7 +80,7 @@ def net(request: pytest.FixtureRequest) -> Any:
 
 @pytest.fixture(scope="module", params=CASES, ids=IDS)
 def full(request: pytest.FixtureRequest) -> Any:
-    """The whole model, which the tests read but do not change, without memory."""
+    """The full-size model on the meta device. Tests must not modify it."""
     with torch.device("meta"):
         return create(request.param).eval()
 
@@ -94,6 +94,7 @@ def test_every_base_every_plan_and_any_spec_is_registered() -> None:
     assert set(REGISTERED) == {"cifar_net"} | {f"cifar_{name}" for name in (*BASES, *PLANS)}
 
 
+@pytest.mark.slow
 def test_registering_changes_none_of_timms_own_names_and_warns_of_nothing() -> None:
     code = (
         "import timm, warnings;"
@@ -110,6 +111,7 @@ def test_registering_changes_none_of_timms_own_names_and_warns_of_nothing() -> N
     assert out.stdout.split() == sorted(REGISTERED)
 
 
+@pytest.mark.slow
 @contract
 def test_num_classes_and_in_chans_shape_the_ends(case: Case) -> None:
     model = on_meta(case, num_classes=7, in_chans=5)
@@ -161,6 +163,7 @@ def test_resetting_to_another_pooling_pools_so(net: Any, x: Tensor) -> None:
     torch.testing.assert_close(pooled, torch.cat([features.mean((2, 3)), features.amax((2, 3))], 1))
 
 
+@pytest.mark.slow
 @contract
 def test_no_classes_and_no_pooling_leave_the_maps(case: Case) -> None:
     model = on_meta(case, num_classes=0, global_pool="")
@@ -175,6 +178,7 @@ def test_the_pooling_can_be_chosen_when_the_model_is_made(case: Case) -> None:
     assert model.head_hidden_size == 2 * model.num_features
 
 
+@pytest.mark.slow
 @contract
 def test_features_have_the_channels_and_reductions_that_are_told(case: Case) -> None:
     model = on_meta(case, features_only=True)
@@ -185,6 +189,7 @@ def test_features_have_the_channels_and_reductions_that_are_told(case: Case) -> 
     assert len(outs) == len(model.model.variant.depths)
 
 
+@pytest.mark.slow
 @contract
 @pytest.mark.parametrize("chosen", [(1,), (0, -1)])
 def test_a_subset_of_features_is_that_of_all(case: Case, chosen: tuple[int, ...]) -> None:
@@ -216,12 +221,14 @@ def loss_and_gradients(model: Any, x: Tensor) -> list[Tensor]:
     return [loss.detach(), *(parameter.grad.clone() for parameter in model.parameters())]
 
 
+@pytest.mark.slow
 def test_a_backward_pass_reaches_every_parameter(full: Any) -> None:
     full.zero_grad()
     full(images(2, 3, 8, 8)).sum().backward()
     assert [name for name, parameter in full.named_parameters() if parameter.grad is None] == []
 
 
+@pytest.mark.slow
 def test_checkpointing_changes_no_gradient(net: Any, x: Tensor) -> None:
     model = copy.deepcopy(net).train()
     plain = loss_and_gradients(model, x)
@@ -277,6 +284,7 @@ def test_a_hundred_classes_is_the_default(full: Any) -> None:
     assert full.num_classes == full.get_classifier().out_features == 100
 
 
+@pytest.mark.slow
 @contract
 def test_there_are_no_weights_to_load(case: Case) -> None:
     with torch.device("meta"), pytest.raises(RuntimeError, match="No pretrained weights"):
@@ -303,6 +311,7 @@ def test_layer_decay_finds_the_stem_first_and_the_head_last(full: Any) -> None:
     assert len(group_parameters(full, full.group_matcher(coarse=True))) == len(full.stages) + 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("base", BASES)
 def test_a_model_is_its_bases_variant(base: str) -> None:
     with torch.device("meta"):

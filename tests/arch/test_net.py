@@ -63,6 +63,7 @@ def assert_same_logits(ours: nn.Module, reference: nn.Module, state: list[Tensor
         torch.testing.assert_close(ours.eval()(x), expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spec", "name", "options"),
     [
@@ -88,6 +89,7 @@ def shortcut_last(name: str) -> tuple[str, bool]:
     return (block.group() if block else name, "downsample" in name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spec", "name", "options"),
     [

@@ -57,6 +57,7 @@ def restored_parts() -> Iterator[None]:
     PARTS.update(before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("backbone", "name"),
     [
@@ -98,6 +99,7 @@ def test_a_plain_net_refuses_what_needs_a_shortcut_or_is_not_there_and_nothing_e
     assert refused("wide_cnn") == {"groups", "depth3", "width3", "depth4", "width4", *NEED_RESIDUAL}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("base", ["wide_cnn", "resnet26_max"])
 @pytest.mark.parametrize("size", [32, 64])
 def test_a_courses_net_can_be_built_with_every_part_that_fits(base: str, size: int) -> None:

@@ -8,6 +8,7 @@ from arch.timm_net import ImageFormat, build_timm
 SHAPE = (3, 32, 32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "blocks", "block", "plain"),
     [

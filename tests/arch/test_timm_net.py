@@ -69,6 +69,7 @@ def test_channels_last_images_stay_so(resnet: TimmNet) -> None:
     assert resnet.adapter(images).is_contiguous(memory_format=torch.channels_last)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [0, 224])
 def test_cost_is_that_of_the_plain_model_at_the_size_that_reaches_it(size: int) -> None:
     cost = measure_cost(build_timm(TimmModel("resnet18", size), 1000, 3, ImageFormat(32)), SHAPE, 4)
@@ -102,9 +103,9 @@ def test_a_model_of_a_fixed_size_is_built_for_the_images() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("resnet81", "unknown model 'resnet81' of timm: did you mean 'resnet18'"),
+        ("resnet81", "unknown timm model 'resnet81': did you mean 'resnet18'"),
         ("resnet18.a1_in1k", "use the model name timm/resnet18"),
-        ("", "unknown model ''"),
+        ("", "unknown timm model ''"),
     ],
 )
 def test_an_unknown_name_is_told_with_the_nearest(name: str, message: str) -> None:

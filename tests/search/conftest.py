@@ -61,7 +61,7 @@ class RecordingDisplay(Display):
 
 @dataclass
 class FakeExecutor(InstantExecutor):
-    """Makes up the outcomes of runs and budget checks with given functions, and records what it was asked for."""
+    """Computes the outcomes of runs and budget checks with the given functions, and records the requests."""
 
     accuracy: Callable[[Run], float] = lambda run: 50.0
     hours: Callable[[str], float] = lambda spec: 0.01  # of a full training

@@ -143,6 +143,7 @@ def test_small_models_do_not_rule_out_large_ones() -> None:
     assert not predictor.clearly_over(201, 0.1)
 
 
+@pytest.mark.slow
 def test_default_space_contains_only_useful_fragments(digits_space: ChoiceSpace) -> None:
     fragments = {fragment for fragments in digits_space.choices.values() for fragment in fragments}
     assert "+relu" not in fragments, "the baseline has it"
@@ -163,6 +164,7 @@ def test_useful_fragments_depend_on_the_benchmark() -> None:
     assert drop_useless_fragments(space, DIGITS).choices.keys() == {"backbone"}
 
 
+@pytest.mark.slow
 def test_many_random_candidates_of_the_default_space_are_feasible(digits_space: ChoiceSpace) -> None:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     candidates = [screen(digits_space.suggest(study.ask()), DIGITS, HoursPredictor()) for _ in range(12)]

@@ -237,6 +237,7 @@ def test_invalid_options_are_reported_in_one_line(
     assert len([line for line in lines if line.startswith("search:")]) <= 1
 
 
+@pytest.mark.slow
 def test_exit_code_is_1_if_nothing_fits_the_budget(
     inputs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -67,7 +67,7 @@ def run_next_trial(process: Popen[str]) -> str:
 
 
 def start_trial(study: optuna.Study, worker: str, retries: int = 0) -> int:
-    """Start a trial in the name of a worker; return its number."""
+    """Start a trial on behalf of a worker and return the number of the trial."""
     study.enqueue_trial({"x": 1}, user_attrs={trial_attrs.RETRIES: retries})
     trial = study.ask()
     trial.suggest_int("x", 0, 9)

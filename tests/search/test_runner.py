@@ -51,6 +51,7 @@ def test_the_base_is_the_first_candidate(make_search: Make, run_search: Make) ->
     assert run_search(search).trials[0].user_attrs[trial_attrs.SPEC] == "resnet8"
 
 
+@pytest.mark.slow
 def test_the_requested_number_of_candidates_is_trained_and_none_twice(make_search: Make, run_search: Make) -> None:
     search = make_search(trials=20)
     study = run_search(search)
@@ -173,6 +174,7 @@ def test_consecutive_failures_end_the_search(make_search: Make, run_search: Make
     assert any(f"{MAX_CONSECUTIVE_FAILURES} consecutive" in line for line in display.said)
 
 
+@pytest.mark.slow
 def test_a_stopped_search_resumes_without_losing_or_repeating_a_candidate(
     make_search: Make, run_search: Make, store: RecordStore
 ) -> None:
@@ -212,6 +214,7 @@ def test_repeated_stops_never_drop_a_candidate(make_search: Make, run_search: Ma
     assert all(trial.user_attrs.get(trial_attrs.RETRIES, 0) == 0 for trial in study.trials)
 
 
+@pytest.mark.slow
 def test_recorded_runs_are_not_trained_again(make_search: Make, run_search: Make, tmp_path: Path) -> None:
     search = make_search(trials=10)
     search.executor.accuracy = accuracy_by_width

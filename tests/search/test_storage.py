@@ -104,6 +104,7 @@ def test_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
         open_storage(f"sqlite:///{tmp_path / 'search.db'}")
 
 
+@pytest.mark.slow
 def test_study_survives_a_full_disk(small_disk: Path, fill: Callable[[], Path]) -> None:
     url = f"sqlite:///{small_disk / 'search.db'}"
     study = open_study_in(small_disk / "search.db")

@@ -84,6 +84,7 @@ SPECS = [*BASES, "resnet8+se+blurpool", "resnet50+avg_down+stem=deep", "resnet20
 DEEPEST = ("pyramidnet110", "pyramidnet200", "pyramidnet272")  # which take seconds to build
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "spec", [pytest.param(spec, marks=pytest.mark.slow if spec in DEEPEST else []) for spec in SPECS]
 )

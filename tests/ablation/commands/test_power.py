@@ -78,6 +78,7 @@ def store(tmp_path: Path) -> RecordStore:
     return records
 
 
+@pytest.mark.slow
 def test_spread_is_pooled_over_the_recorded_seeds(
     analyzed: Callable[..., dict[str, Any]], store: RecordStore, make_record: Make
 ) -> None:
@@ -97,6 +98,7 @@ def test_spread_is_pooled_over_the_recorded_seeds(
     assert analyzed("baseline+se", "--spread", "0.1")["spread"] == 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tops", [[], [92.4], [92.4] * 3, [0.1] * 3])
 def test_default_spread_without_seeds_that_differ(
     tops: list[float], analyzed: Callable[..., dict[str, Any]], store: RecordStore, make_record: Make
@@ -149,6 +151,7 @@ def test_invalid_input_is_rejected_in_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("effect", "spread"), [("99", "0.001"), ("50", "99"), ("0.014", "0.25")])
 def test_extreme_effects_and_spreads(effect: str, spread: str, analyzed: Callable[..., dict[str, Any]]) -> None:
     content = analyzed("baseline+se", "--effect", effect, "--spread", spread)

@@ -148,6 +148,7 @@ def test_studies_have_the_options_of_run(command: list[str], monkeypatch: pytest
 DISTILL = ["distill", "--teacher", "resnet20", "--student", "resnet8"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -201,6 +202,7 @@ def test_invalid_input_is_rejected_in_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_power_reads_weights_without_keeping_them(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,4 +1,4 @@
-"""`ablate verify`: a run is trained again and compared bit by bit."""
+"""`ablate verify`: a run is trained again and compared bit for bit."""
 
 import json
 from collections.abc import Callable

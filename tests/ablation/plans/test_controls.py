@@ -129,6 +129,7 @@ def match(pairs: Sequence[tuple[str, str]], meter: CostMeter) -> list[float | No
     return match_widths(silent, [(parse(before), parse(after)) for before, after in pairs], meter)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["params", "macs"])
 def test_costs_of_real_networks_are_matched(metric: ControlMetric) -> None:
     meter = replace(METER, metric=metric)

@@ -56,6 +56,7 @@ def test_matrix_without_errors(counts: np.ndarray[Any, Any], tmp_path: Path) -> 
     assert (tmp_path / "matrix.png").stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_many_classes_have_names_but_no_numbers(saved: list[Figure], tmp_path: Path) -> None:
     count = 3 * MAX_NUMBERED_CLASSES
     plot_confusion(np.ones((count, count), np.int64), [str(n) for n in range(count)], "t", tmp_path / "matrix.png")

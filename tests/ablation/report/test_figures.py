@@ -11,6 +11,7 @@ from ablation.report.figures import write_figures
 from benchmarks.records.store import RunRecord
 
 
+@pytest.mark.slow
 def test_slides_are_written_as_png_and_svg(
     make_record: Callable[..., RunRecord], make_recorded: Callable[..., RecordedPlan], tmp_path: Path
 ) -> None:

@@ -89,6 +89,7 @@ def num_pages(content: bytes) -> int:
     return content.count(b"/Type/Page/")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 3, 8, 12, 30])
 def test_any_number_of_rows_fits_on_one_page(
     count: int, record_rows: MakeRecorded, architecture: Sections, tmp_path: Path
@@ -162,6 +163,7 @@ def test_json_names_the_runs_behind_each_row(record_rows: MakeRecorded, tmp_path
     assert {"caption", "notes", "benchmark"} <= content.keys()
 
 
+@pytest.mark.slow
 def test_long_notes_and_tall_architecture_fit_on_one_page(
     record_rows: MakeRecorded, architecture: Sections, tmp_path: Path
 ) -> None:

@@ -170,6 +170,7 @@ def assert_runs_equal_records(tracker: str, runs: list[dict[str, Any]], records:
         assert [p[2] for p in points] == pytest.approx([p[2] for p in expected], rel=tolerance, abs=0)
 
 
+@pytest.mark.slow
 def test_exported_runs_equal_the_records_and_are_replaced_offline(
     tracker: str,
     records: list[RunRecord],

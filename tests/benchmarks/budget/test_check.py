@@ -93,6 +93,7 @@ def test_no_spec_is_timed_if_one_has_too_many_parameters(tiny: Benchmark, timed_
     assert timed_models == []
 
 
+@pytest.mark.slow
 def test_one_spec_may_exceed_the_hours(
     tiny: Benchmark, throughput: Throughput, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,6 +123,7 @@ def test_advice_on_hours_is_a_width_with_proportionally_fewer_macs(
     assert macs(check_cost("narrow", narrow, tiny, "cpu")) < 0.55 * macs(verdict)
 
 
+@pytest.mark.slow
 def test_no_advice_if_no_width_fits(tiny: Benchmark) -> None:
     (verdict,) = check_rows(with_budget(tiny, 10), ["resnet8"])
     assert verdict.advice == ""

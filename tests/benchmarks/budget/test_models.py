@@ -106,7 +106,7 @@ def test_baseline_is_that_of_the_benchmark(tiny: Benchmark) -> None:
     ("text", "expected"),
     [
         ("resnt18", r"unknown model 'resnt18' \(bases and timm models\): did you mean 'resnet18'\?"),
-        ("timm/resnet8", r"unknown model 'resnet8' of timm"),
+        ("timm/resnet8", r"unknown timm model 'resnet8'"),
         ("resnet8+see", r"unknown part 'see' at character 9 of 'resnet8\+see': did you mean 'se'\?"),
     ],
 )

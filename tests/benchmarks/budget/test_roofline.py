@@ -216,6 +216,7 @@ def test_model_that_fails_on_the_meta_device_has_no_prediction(tiny: Benchmark, 
     assert "RuntimeError: not today" in verdict.unjudged
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CALIBRATION_MODELS[:2] + CALIBRATION_MODELS[-18:])
 def test_calibration_models_can_be_built(name: str) -> None:
     with torch.device("meta"):

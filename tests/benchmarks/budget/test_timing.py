@@ -130,7 +130,7 @@ def test_batch_that_does_not_fit_is_over(time_linear: Time, monkeypatch: pytest.
         ({}, 1.0, True),
         ({}, LOW_SECONDS / 3600 / 1.9, True),
         ({}, LOW_SECONDS / 3600 / 2.1, False),  # even compiled it would be over
-        ({"batch_size": 8}, 1.0, False),  # a batch of the recipe was not run
+        ({"batch_size": 8}, 1.0, False),  # the recipe's batch size was not timed
     ],
 )
 def test_compilation_is_tried_if_it_may_help(

@@ -150,6 +150,7 @@ def test_timm_model_over_the_budget_is_not_timed(capsys: pytest.CaptureFixture[s
     assert verdict["problems"] == [f"{verdict['cost']['params']:,} parameters > 200,000"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("argv", "expected"),
     [

@@ -15,7 +15,7 @@ TOPICS = ["versions", "commit", "computer", "sandbox", "--out", "cache", "record
 
 @pytest.fixture
 def without_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Replace the two findings that start a worker process."""
+    """Replace the two functions that start a worker process."""
     monkeypatch.setattr(doctor, "_describe_device", lambda device, report: "a device")
     monkeypatch.setattr(doctor, "_run_self_test", lambda device, report: "passed")
 

@@ -35,7 +35,7 @@ def write_images() -> Callable[[Path, Mapping[str, NDArray[np.uint8]]], Path]:
 
 @pytest.fixture(scope="session")
 def samples() -> Callable[[CachedDataset, DatasetConfig], list[list[bytes]]]:
-    """Return label and pixels of each training image and each test image, in their order."""
+    """Return the label and the pixels of each training image and each test image, in order."""
 
     def load(dataset: CachedDataset, config: DatasetConfig) -> list[list[bytes]]:
         return [

@@ -53,6 +53,7 @@ def read_or_error(text: str) -> RunConfig | InputError:
         return error
 
 
+@pytest.mark.slow
 @given(nested_configs)
 def test_config_survives_a_round_trip_through_text(config: RunConfig) -> None:
     assert read_run_config(str(config)) == config

@@ -325,6 +325,7 @@ def test_an_exception_in_a_callback_kills_all_workers(tmp_path: Path, workers: t
 # Time limits
 
 
+@pytest.mark.slow
 def test_a_hung_worker_is_killed_at_its_time_limit_with_what_it_started(workers: type[CountedWorker]) -> None:
     pids: dict[int, int] = {}
 
@@ -393,6 +394,7 @@ def start_two_workers(python: Callable[..., Any], function: str, setup: str = ""
     return parent, psutil.Process(parent.pid).children(recursive=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "receivers", "expected"),
     [
@@ -431,6 +433,7 @@ def test_a_worker_that_does_not_stop_is_killed(python: Callable[..., Any]) -> No
         assert_gone(process.pid)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
 def test_the_second_stop_signal_ends_everything_at_once(second: int, python: Callable[..., Any]) -> None:
     parent, descendants = start_two_workers(python, "ignore_requests", "worker_process.STOP_SECONDS = 1000.0")

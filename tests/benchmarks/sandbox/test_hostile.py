@@ -97,6 +97,7 @@ def source(folder: Path, text: str) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("kind")
 @pytest.mark.parametrize(
     "text",
@@ -113,6 +114,7 @@ def test_endless_file_is_killed(text: str, tmp_path: Path, check: Check) -> None
     assert f"longer than {SHORT_TIME_LIMIT:g} s" in err
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("kind")
 def test_fork_bomb_is_stopped(tmp_path: Path, check: Check) -> None:
     code, _, err = check(source(tmp_path, "while True: os.fork()"))
@@ -353,6 +355,7 @@ for number in range(10**6): os.close(os.open(str(number), os.O_CREAT))
     assert list((tmp_path / "temporary").iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind_to_kill", ["bubblewrap", "sandlock", "none"])
 def test_killed_command_leaves_no_process(
     kind_to_kill: SandboxKind,

@@ -74,6 +74,7 @@ def test_daemon_is_killed_after_the_answer(
     assert sleeping() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("program", "expected"),
     [

@@ -107,8 +107,8 @@ def test_other_errors_are_one_line(fetched: list[str], monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("resnet81", "unknown model 'resnet81' of timm: did you mean 'resnet18'"),
-        ("../resnet18", "unknown model"),
+        ("resnet81", "unknown timm model 'resnet81': did you mean 'resnet18'"),
+        ("../resnet18", "unknown timm model"),
         ("resnet18.a1_in2k", "unknown tag 'a1_in2k' of timm/resnet18's weights: did you mean 'a1_in1k'"),
         ("resnet18.", "unknown tag ''"),
         ("botnet50ts_256", "no weights for timm/botnet50ts_256.*--pretrained FILE"),

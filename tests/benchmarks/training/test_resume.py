@@ -80,6 +80,7 @@ def interrupt_after(epochs: int) -> Callable[[Progress], None]:
     return report
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spec", [PLAIN, RANDOM])
 @pytest.mark.parametrize("epochs", [1, 2, 3])
 def test_resume_after_an_epoch_gives_identical_metrics(
@@ -149,6 +150,7 @@ def batches_done(folder: Path) -> int:
     return batches
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batches", range(1, 10))
 def test_resume_after_any_batch_gives_identical_metrics(batches: int, expected: Outcome, tmp_path: Path) -> None:
     stop_after(tmp_path / "net", batches)

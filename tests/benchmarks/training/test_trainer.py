@@ -173,7 +173,7 @@ def test_fewer_images_than_a_batch_fail() -> None:
 
 
 def test_saving_is_not_part_of_the_training_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Uses a clock that only batches and saves advance."""
+    """Use a fake clock that advances only during batches and saves."""
     now = [0.0]
     clock = SimpleNamespace(perf_counter=lambda: now[0], monotonic=lambda: now[0])
     monkeypatch.setattr("benchmarks.training.running_epoch.time", clock)

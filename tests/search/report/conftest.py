@@ -19,7 +19,7 @@ from search.settings import SearchSettings
 
 @pytest.fixture
 def odd_spec() -> str:
-    """A spec that contains markup of rich and of Markdown."""
+    """A spec that contains Rich and Markdown markup."""
     return "resnet8+[red]a|b"
 
 

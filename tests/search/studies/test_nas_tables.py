@@ -14,6 +14,7 @@ def test_speedup_is_a_ratio_of_times() -> None:
     assert speedup(times, theirs, ours, 10) == 0.0
 
 
+@pytest.mark.slow
 def test_command_writes_summary_curves_and_figure(
     nas_table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
