@@ -119,6 +119,7 @@ def test_num_classes_and_in_chans_shape_the_ends(case: Case) -> None:
     assert (model.num_classes, model.in_chans) == (7, 5)
 
 
+@pytest.mark.slow
 def test_logits_are_the_heads_of_the_features(net: Any, x: Tensor) -> None:
     with torch.no_grad():
         features = net.forward_features(x)
@@ -135,6 +136,7 @@ def test_the_classifier_is_found_by_module_and_by_name(net: Any) -> None:
     assert net.get_classifier().weight.shape == (5, net.head_hidden_size)
 
 
+@pytest.mark.slow
 def test_resetting_to_another_number_of_classes_changes_the_last_layer_only(net: Any, x: Tensor) -> None:
     other = copy.deepcopy(net)
     other.reset_classifier(3)
@@ -152,6 +154,7 @@ def test_resetting_to_no_classes_leaves_the_pooled_features(net: Any, x: Tensor)
     assert isinstance(other.get_classifier(), nn.Identity)
 
 
+@pytest.mark.slow
 def test_resetting_to_another_pooling_pools_so(net: Any, x: Tensor) -> None:
     other = copy.deepcopy(net)
     other.reset_classifier(4, "catavgmax")
@@ -291,6 +294,7 @@ def test_there_are_no_weights_to_load(case: Case) -> None:
         create(case, pretrained=True)
 
 
+@pytest.mark.slow
 def test_weights_carried_to_another_model_give_the_same_outputs(
     net: Any, x: Tensor, request: pytest.FixtureRequest
 ) -> None:

@@ -83,6 +83,7 @@ def test_trial_suggests_every_choice(new_study: Callable[..., Study]) -> None:
     assert trial.params.keys() == space.choices.keys()
 
 
+@pytest.mark.slow
 def test_candidates_cannot_change_the_training(search: SearchSettings, new_study: Callable[..., Study]) -> None:
     settings, study = replace(search, space=all_parts_space()), new_study()
     study.sampler = RandomSampler(seed=0)

@@ -40,6 +40,7 @@ def test_smallest_number_of_seeds_that_reaches_the_target(analyzed: Callable[...
     assert content["hours_per_seed"] is None
 
 
+@pytest.mark.slow
 def test_runs_include_teachers_that_are_no_rows(analyzed: Callable[..., dict[str, Any]]) -> None:
     content = analyzed("baseline+se@teacher=(resnet20)")
     assert content["changes"] == 1
@@ -122,6 +123,7 @@ def test_table_and_conclusion_are_printed(tmp_path: Path, capsys: pytest.Capture
     assert list(tmp_path.iterdir()) == []  # nothing is written
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -27,6 +27,7 @@ def test_same_records_give_the_same_bytes(recorded: Path, capsys: pytest.Capture
     assert content[0] == content[1] != content[2]
 
 
+@pytest.mark.slow
 def test_figures_for_slides(recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", "--out", str(recorded), "--figures", str(tmp_path / "slides"), "--json"]) == 0
     files = [Path(file) for file in json.loads(capsys.readouterr().out)["files"]]

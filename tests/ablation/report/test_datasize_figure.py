@@ -133,6 +133,7 @@ def test_legend_mentions_the_power_law_if_there_is_one() -> None:
     assert any("power law" in text.get_text() for text in with_law.texts)
 
 
+@pytest.mark.slow
 def test_names_are_plain_text(tmp_path: Path) -> None:
     figure = draw_accuracy_against_images([make_series(HOSTILE, FIVE_SIZES)], SCREEN, HOSTILE)
     for kind in ("svg", "png"):
@@ -142,6 +143,7 @@ def test_names_are_plain_text(tmp_path: Path) -> None:
     assert "$_x_$| test 65.60" in texts
 
 
+@pytest.mark.slow
 def test_same_runs_give_the_same_bytes(tmp_path: Path) -> None:
     for name in ("a", "b"):
         figure = draw_accuracy_against_images(TWO_SERIES, SLIDE, "title")

@@ -39,6 +39,7 @@ def compare(first: Sequence[float], later: Sequence[float], deviations: Sequence
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("gains", "summary"),
     [

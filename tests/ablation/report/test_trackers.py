@@ -201,6 +201,7 @@ def test_config_contains_what_was_trained(records: list[RunRecord]) -> None:
     assert config["run_id"] == records[0].run_id
 
 
+@pytest.mark.slow
 def test_hostile_names_stay_in_the_folder(
     tracker: str, records: list[RunRecord], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -244,6 +245,7 @@ def test_unwritable_folder_is_one_line(tracker: str, records: list[RunRecord], t
         export(tracker, records, tmp_path / "file")
 
 
+@pytest.mark.slow
 def test_full_disk_is_one_line(tracker: str, records: list[RunRecord], small_disk: Path) -> None:
     (small_disk / "ballast").write_bytes(bytes(700_000))
     line = records[0].curve[0]

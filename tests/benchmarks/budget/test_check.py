@@ -103,6 +103,7 @@ def test_one_spec_may_exceed_the_hours(
     assert [verdict.passed for verdict in check_rows(with_budget(tiny, max_hours=0.1))] == [True, False]
 
 
+@pytest.mark.slow
 def test_advice_on_parameters_is_the_largest_width_that_fits(tiny: Benchmark, timed_models: list[nn.Module]) -> None:
     benchmark = with_budget(tiny, RESNET8_PARAMS // 2)
     (verdict,) = check_rows(benchmark, ["resnet8"])

@@ -96,6 +96,7 @@ class Shy(nn.Module):
         return out if traced else self.layer(self.layer(out))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spec", "params", "gmacs"),
     [("resnet18", 11_220_132, 0.557), ("resnet18+se", 11_310_244, 0.557)],
@@ -364,6 +365,7 @@ def test_attention_is_counted() -> None:
     assert attention + layers <= cost.macs_fvcore <= 1.1 * (attention + layers)  # it counts the norms too
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spec", ["resnet8", "resnet8+se", "resnet8+preact+gem", "resnet8+cbam+drop_path"])
 def test_count_on_the_meta_device_is_the_same(spec: str) -> None:
     cost = measure_cost(build(parse(spec).variant(), 10), (3, 16, 16), 2)

@@ -42,6 +42,7 @@ def copy(digits: CachedDataset, tmp_path: Path) -> CachedDataset:
     return replace(digits, folder=tmp_path / "copy")
 
 
+@pytest.mark.slow
 def test_two_processes_write_one_cache(cache: Path, python: Callable[..., Any]) -> None:
     processes = [python(OPEN_OR_DECODE), python(OPEN_OR_DECODE)]
     for process in processes:

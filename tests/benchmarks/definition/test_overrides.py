@@ -79,6 +79,7 @@ def test_dependency_depth_counts_trained_teachers() -> None:
 # the recipe and the images of a run
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(recipe=st.sampled_from(RECIPES), fraction=fractions, factor=epochs_factors, equal_updates=st.booleans())
 def test_only_epochs_and_warmup_of_a_recipe_change(

@@ -99,6 +99,7 @@ def test_course_learning_rate_is_constant(name: str) -> None:
     assert rates == {0.01}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("base", ["wide_cnn", "narrow_resnet122"])
 @pytest.mark.parametrize("name", ["cifar10", "tinyimagenet"])
 def test_course_models_fit_their_benchmarks(name: str, base: str) -> None:

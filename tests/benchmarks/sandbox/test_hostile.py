@@ -135,6 +135,7 @@ time.sleep(0.5)
     assert check(source(tmp_path, text))[0] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("kind")
 @pytest.mark.parametrize(
     "text",
@@ -207,6 +208,7 @@ for number in range(100):
     assert out.startswith("model net.py ")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_best_sandbox")
 @pytest.mark.parametrize(
     "cost",

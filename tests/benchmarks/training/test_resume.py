@@ -221,6 +221,7 @@ def skip_batch(tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
     header["batch"] += 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [
@@ -268,6 +269,7 @@ def fail_to_write(monkeypatch: pytest.MonkeyPatch, fails: Callable[[int], bool])
     monkeypatch.setattr("benchmarks.training.checkpoint.replace_file", replace_or_fail)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [0, 1, 6, 7, 11, 23])
 def test_failed_save_changes_no_number(
     n: int, expected: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

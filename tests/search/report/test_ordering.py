@@ -126,6 +126,7 @@ def candidates(draw: st.DrawFn) -> dict[str, str]:
     return chosen
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow])
 @given(candidates(), st.lists(candidates(), min_size=5, max_size=8))
 def test_path_ends_in_the_candidate_and_each_step_has_an_effect(

@@ -63,6 +63,7 @@ def test_title_is_plain_text(make_trial: Make, tmp_path: Path, title: str) -> No
     assert BLUE in colors(tmp_path / "importance.png")
 
 
+@pytest.mark.slow
 def test_only_the_most_important_choices_are_plotted(tmp_path: Path) -> None:
     three = {"width": 0.6, "attention": 0.3, "act": 0.1}
     plot_importance(three, "three", tmp_path / "three.png")

@@ -38,6 +38,7 @@ def shared_study(name: str, objective: Objective) -> Study:
     return run_study(name, objective, num_trials(name))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SAMPLERS)
 @pytest.mark.parametrize("objective", ["accuracy", "pareto"])
 def test_every_sampler_proposes_candidates_of_the_space(name: str, objective: Objective) -> None:

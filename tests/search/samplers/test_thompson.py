@@ -152,6 +152,7 @@ def test_observations_are_the_accuracies_at_the_first_rung(make_trial: Callable[
     assert values.tolist() == [50.0, -np.inf, 60.0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_objectives", [2, 3])
 def test_several_objectives_are_all_optimized(num_objectives: int) -> None:
     study = new_study(ThompsonSampler(0), num_objectives)

@@ -16,6 +16,7 @@ def test_table_columns_are_found_by_their_suffix(nas_table: Path) -> None:
     assert sizes == [4, 4, 4, 4]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_each_strategy_uses_its_time_and_returns_a_model_of_the_table(nas_table: Path, strategy: str) -> None:
     table, conditions = NasTable.read(nas_table, epochs=160), Conditions(budget=5, noise=0.2)
