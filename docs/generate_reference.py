@@ -47,7 +47,7 @@ def bases_page() -> str:
         [
             "# Bases and named plans",
             "A spec starts with a base. Every base has a small-image stem and is registered with timm under the name "
-            "in the second column. `timm/NAME` and `timm/NAME/PIXELS` name the models of timm itself.",
+            "in the second column. `timm/NAME` and `timm/NAME/PIXELS` refer to timm's own models.",
             table(("base", "timm name", "reference"), rows),
             "## Named plans",
             "In a spec, the name of a plan stands for its base and all of its steps.",
@@ -59,7 +59,7 @@ def bases_page() -> str:
 def parts_page() -> str:
     """List the parts with their values."""
     rows = [
-        [f"`{part.name}`", part.summary, part.value or "", _default(part.value), part.paper]
+        [f"`{part.name}`", part.summary, _values(part.value), _default(part.value), part.paper]
         for _, part in sorted(PARTS.items())
     ]
     return "\n\n".join(
@@ -69,6 +69,11 @@ def parts_page() -> str:
             table(("part", "effect", "values", "default", "reference"), rows),
         ]
     )
+
+
+def _values(value: Any) -> str:
+    choices = getattr(value, "choices", ())
+    return "a [base](bases.md)" if len(choices) > 1 and set(choices) <= set(BASES) else str(value or "")
 
 
 def _default(value: Any) -> str:
@@ -134,7 +139,7 @@ def _command_sections(name: str, command: Any) -> Iterator[str]:
     children = getattr(command, "commands", {})
     yield f"## `{name}`"
     if command.help:
-        yield inspect.cleandoc(command.help).replace("\b\n", "")
+        yield _prose(inspect.cleandoc(command.help).replace("\b\n", ""))
     if not children:
         yield _option_table(command)
     for child, subcommand in children.items():
@@ -144,15 +149,21 @@ def _command_sections(name: str, command: Any) -> Iterator[str]:
 def _option_table(command: Any) -> str:
     rows = []
     for parameter in command.params:
-        names = ", ".join(f"`{option}`" for option in (*parameter.opts, *parameter.secondary_opts))
         is_argument = parameter.param_type_name == "argument"
+        value = f" {parameter.metavar}" if parameter.metavar and not is_argument else ""
+        names = ", ".join(f"`{option}{value}`" for option in (*parameter.opts, *parameter.secondary_opts))
         if parameter.name in ("install_completion", "show_completion"):
             continue
         default = parameter.default
         shown = "" if default is None or callable(default) or default is False else f"`{default}`"
         label = f"`{parameter.metavar or parameter.name.upper()}`" if is_argument else names
-        rows.append([label, getattr(parameter, "help", "") or "", shown])
+        rows.append([label, _prose(getattr(parameter, "help", "") or ""), shown])
     return table(("argument or option", "meaning", "default"), rows)
+
+
+def _prose(text: str) -> str:
+    """Format options as code, and escape what Markdown would read as HTML."""
+    return re.sub(r"(?<![`\w-])(--[a-z][a-z-]*)", r"`\1`", text.replace("<", "&lt;"))
 
 
 def file_map_page() -> str:
