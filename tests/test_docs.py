@@ -37,3 +37,4 @@ def test_site_builds_without_warnings(tmp_path: Path) -> None:
     built = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert built.returncode == 0, built.stderr
     assert (tmp_path / "site" / "index.html").exists()
+    assert "searchtools.js" in (tmp_path / "site" / "search.html").read_text()  # no page replaces Sphinx's own
