@@ -1,4 +1,4 @@
-"""Run a plan: train what is not recorded yet, if it is within the budget."""
+"""Run a plan: train the runs that are not recorded yet, if their models are within the budget."""
 
 import shutil
 from collections.abc import Sequence
@@ -113,7 +113,7 @@ class PlanRunner:
                 shutil.rmtree(checkpoint_folder(self.out, record.run_id), ignore_errors=True)
 
     def _lost_teachers(self, missing: Sequence[RowAndSeed]) -> list[RowAndSeed]:
-        """Return the recorded teachers of missing runs whose weights are gone, which must be trained again."""
+        """Return the recorded teachers that must be trained again, because missing runs need their lost weights."""
         planned, lost = {(row.key, seed) for row, seed in missing}, list[RowAndSeed]()
         for row, seed in missing:
             teacher = row.overrides.teacher
@@ -133,7 +133,7 @@ class PlanRunner:
             display.say(f"{num_recorded} runs are already recorded, {len(missing)} to train")
         for row, seed in lost:
             display.say(
-                f"{row.label} seed {seed} is trained again, because its weights are gone and students need them"
+                f"{row.label} seed {seed} is trained again, because its weights are missing and its students need them"
             )
 
     def _make_runs(self, pairs: Sequence[RowAndSeed], display: Display) -> tuple[list[Run], dict[str, str]]:

@@ -147,7 +147,8 @@ def stage_width(stage: int) -> None:
     def apply(variant: Variant, factor: float) -> Variant:
         return replace(variant, widths=_widths(variant, factor, stage))
 
-    apply.__doc__ = f"multiply the width of stage {stage} by this factor, rounded to a multiple of 8 or of the groups"
+    rounding = "rounded to a multiple of 8 or of the number of groups"
+    apply.__doc__ = f"multiply the width of stage {stage} by this factor, {rounding}"
     register(Part(f"width{stage}", REGNET, apply, Value(2.0, 0.1, 16.0, grid=SEARCHED_FACTORS)))
 
 
@@ -230,7 +231,7 @@ def depth(variant: Variant, factor: float) -> Variant:
 
 @part("Zagoruyko & Komodakis 2016, arXiv:1605.07146", Value(2.0, 0.1, 16.0, grid=(0.5, 0.75, 1.5, 2.0)))
 def width(variant: Variant, factor: float) -> Variant:
-    """multiply every width by this factor, rounded to a multiple of 8 or of the groups"""
+    """multiply every width by this factor, rounded to a multiple of 8 or of the number of groups"""
     stem_width, growth = _channels(variant.stem_width, factor), round(variant.growth * factor)
     return replace(variant, widths=_widths(variant, factor), stem_width=stem_width, growth=growth)
 
@@ -255,17 +256,17 @@ def groups(variant: Variant, number: int) -> Variant:
 
 attention("se", "Hu et al. 2018, arXiv:1709.01507", reduction=16)
 attention("cbam", "Woo et al. 2018, arXiv:1807.06521", reduction=16)
-attention("lcbam", "Woo et al. 2018, arXiv:1807.06521; lightweight variant of timm", reduction=16)
+attention("lcbam", "Woo et al. 2018, arXiv:1807.06521; timm's lightweight variant", reduction=16)
 attention("ese", "Lee & Park 2020, arXiv:1911.06667")
 attention("eca", "Wang et al. 2020, arXiv:1910.03151")
-attention("ecam", "Wang et al. 2020, arXiv:1910.03151; variant of timm with an MLP")
-attention("ceca", "Wang et al. 2020, arXiv:1910.03151; variant of timm with circular padding")
+attention("ecam", "Wang et al. 2020, arXiv:1910.03151; timm's variant with an MLP")
+attention("ceca", "Wang et al. 2020, arXiv:1910.03151; timm's variant with circular padding")
 attention("gc", "Cao et al. 2019, arXiv:1904.11492", reduction=8)
 attention("gca", "Cao et al. 2019, arXiv:1904.11492; additive fusion", reduction=8)
 attention("coord", "Hou et al. 2021, arXiv:2103.02907")
-attention("scoord", "Hou et al. 2021, arXiv:2103.02907; simplified variant of timm")
+attention("scoord", "Hou et al. 2021, arXiv:2103.02907; timm's simplified variant")
 attention("ela", "Xu & Wan 2024, arXiv:2403.01123")
-attention("strip", "Hou et al. 2020, arXiv:2003.13328; strip attention of timm")
+attention("strip", "Hou et al. 2020, arXiv:2003.13328; timm's strip attention")
 
 
 @part(

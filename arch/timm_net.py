@@ -113,7 +113,7 @@ def _check_name(name: str) -> None:
     if dot and is_model(architecture):
         raise InputError(f"timm/{name} includes a pretrained tag: use the model name timm/{architecture}")
     if not is_model(name):
-        raise unknown("model", name, list_models(), " of timm")
+        raise unknown("timm model", name, list_models())
 
 
 def _create(name: str, size: int | None, num_classes: int, in_chans: int) -> nn.Module:

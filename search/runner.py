@@ -218,7 +218,7 @@ class SearchRunner:
         trial_attrs.tell_failed(self.study, active.trial, str(error), permanent=in_time)
 
     def _judge(self, active: ActiveTrial, verdict: Verdict) -> None:
-        """Reject a timed candidate that is over the budget, or let it train."""
+        """Reject a timed candidate if it is over the budget; otherwise, let it train."""
         hours = verdict.hours.predicted if verdict.hours else 0.0
         if verdict.cost.macs is not None:
             self.predictor.add(active.candidate.macs, hours)

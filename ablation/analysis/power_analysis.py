@@ -69,13 +69,13 @@ class SeedCount:
 
 @dataclass(frozen=True)
 class PowerAnalysis:
-    """How many seeds a study needs.
+    """The number of seeds that a study needs.
 
     Attributes:
-        target: What the study should be able to show.
-        spread: The spread that the analysis assumes.
+        target: The effect that the study should detect, and the required power.
+        spread: The assumed standard deviation over seeds.
         num_changes: The number of changes that the table tests.
-        pairing: How they are tested.
+        pairing: Whether the changes are tested paired or unpaired.
         seeds_needed: The smallest number of seeds per row that reaches the target.
         seed_counts: Several numbers of seeds in ascending order, including the needed one.
     """

@@ -78,8 +78,8 @@ def _best_given(b: Values, ratio: Values, values: Values, weights: Values) -> Cu
 def resampled_means(samples: Sequence[Values]) -> Values:
     """Return bootstrap means, shape (resamples, samples); the same random draws are used in every call.
 
-    The distance of a resampled mean from the sample mean is widened by sqrt(n / (n - 1)), because resampling n values
-    underestimates their standard deviation by this factor (Hesterberg 2015, arXiv:1411.5279, section 3.3).
+    The distance of a resampled mean from the sample mean is multiplied by sqrt(n / (n - 1)), because resampling n
+    values underestimates their standard deviation by this factor (Hesterberg 2015, arXiv:1411.5279, section 3.3).
 
     Args:
         samples: Percentages, at least two per sample.

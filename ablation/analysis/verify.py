@@ -32,8 +32,8 @@ def train_again(
         display: Shows the progress.
 
     Raises:
-        InputError: If the initial weights or the teacher's weights are gone, or the benchmark id would change because
-            the images or the kind of device differ.
+        InputError: If the initial weights or the teacher's weights are missing, or the benchmark id would change
+            because the images or the kind of device differ.
     """
     benchmark = recorded.benchmark
     dataset = prepare_dataset(benchmark.data, data, report=display)

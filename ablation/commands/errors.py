@@ -176,7 +176,7 @@ def _print_duplicates(duplicates: DuplicateReport) -> None:
         f"{len(found.found)} of {found.test_images} test images ({percent:.1f}%) are near-duplicates of training images"
     )
     _print_table(title, ("step", "n", "top-1 %", "without them", "on them alone"), rows)
-    print_line("near-duplicates are found by their pixels: small images, such as digits, often resemble each other")
+    print_line("near-duplicates are found by comparing pixels: small images, such as digits, often look alike")
 
 
 def _format(value: float, spec: str) -> str:

@@ -11,7 +11,7 @@ from ablation.plans.row import Row
 from arch.text import shorten
 from benchmarks.budget.verdict import format_count, format_hours
 
-Line = Mapping[Any, Any]  # one line of a table's frame
+Line = Mapping[Any, Any]  # one row of `AblationTable.frame`
 
 
 def findings(recorded: RecordedPlan, table: AblationTable) -> list[str]:

@@ -69,7 +69,7 @@ def _attention_flops(query: Shape, key: Shape, value: Shape, *args: object, **op
     return 2 * prod(heads) * tokens * key[-2] * (channels + value[-1])
 
 
-# From version 2.15 on, torch counts its CPU kernel itself.
+# Since version 2.15, torch counts the FLOPs of this CPU kernel without a custom formula.
 ATTENTION_COUNTERS = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops}
 
 

@@ -47,7 +47,7 @@ def find_model(name: str, benchmark: Benchmark) -> FoundModel:
         raise InputError(f"{word!r} is a timm model: parts can only be added to these bases: {', '.join(BASES)}")
     if not is_model(timm_name):
         if name.startswith("timm/"):
-            raise unknown("model", word, list_models(), " of timm")
+            raise unknown("timm model", word, list_models())
         raise unknown("model", word, {*BASES, *PLANS, *list_models()}, " (bases and timm models)")
     origin = "timm-ablate base" if timm_name in OUR_TIMM_NAMES else "timm"
     return FoundModel(f"{timm_name} ({origin})", lambda: _create_timm(timm_name, data))

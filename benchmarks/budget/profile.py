@@ -20,7 +20,7 @@ class DeviceProfile:
     nets: int  # number of measured nets that the profile was fitted to
     median_error: float  # relative, on nets that were left out of the fit
     worst_error: float  # 90th percentile of the same errors
-    cache: int  # bytes; an operator that moves fewer than these costs less per byte
+    cache: int  # bytes; an operator that moves fewer bytes than this costs less per byte
     seconds_per: dict[str, float]  # seconds per unit of each load, such as "flops of matrix product"
 
     def accuracy(self) -> str:

@@ -112,7 +112,7 @@ def _loads(work: Work, cache: int) -> Counter[str]:
 
     Args:
         work: The operators of the step.
-        cache: Bytes; an operator that moves fewer than these is counted as moving them in the cache.
+        cache: Bytes; an operator that moves fewer bytes than this is counted as moving them in the cache.
     """
     loads: Counter[str] = Counter()
     for operator in work:

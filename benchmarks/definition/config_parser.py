@@ -42,7 +42,7 @@ def split_settings(text: str) -> tuple[str, list[str]]:
 
 
 def split_outside_brackets(text: str, separator: str) -> list[str]:
-    """Split a text at each separator that is not in brackets.
+    """Split a string at each separator that is not in brackets.
 
     Raises:
         InputError: If the brackets do not match.

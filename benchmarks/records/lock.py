@@ -33,7 +33,7 @@ class FolderLock:
 
     Args:
         folder: The folder.
-        sleep: Waits for this number of seconds; tests replace it.
+        sleep: Function that waits for the given number of seconds. Tests replace it.
     """
 
     def __init__(self, folder: Path, sleep: Callable[[float], None] = time.sleep) -> None:

@@ -1,4 +1,4 @@
-"""`Run`: one training as data that can be sent to a worker process, and how its outcome is recorded."""
+"""`Run`: one training run as data that can be sent to a worker process, and how its outcome is recorded."""
 
 import errno
 import shutil

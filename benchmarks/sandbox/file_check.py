@@ -81,7 +81,7 @@ def check_file(request: CheckRequest, policy: FilePolicy, report: Report) -> tup
 
 
 def is_regular_file(path: Path) -> bool:
-    """Return whether a path refers to a file that can be read to its end: not a folder, a pipe or a device."""
+    """Return whether a path refers to a regular file, as opposed to a folder, a pipe or a device."""
     try:
         return stat.S_ISREG(path.stat().st_mode)
     except OSError:

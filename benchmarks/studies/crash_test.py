@@ -1,8 +1,8 @@
 """Crash test: kill training runs at random moments, resume them, and compare them with an uninterrupted one.
 
-`python -m benchmarks.studies.crash_test --kills 100` trains a small network on the digits again and again. A third of
-the kills come at any moment, a third during an evaluation, a third while a checkpoint is written. Every training must
-end with bitwise identical weights and an identical history, except for the times.
+`python -m benchmarks.studies.crash_test --kills 100` trains a small network on the digits repeatedly. A third of the
+kills come at a random moment, a third during an evaluation, and a third while a checkpoint is written. Every training
+run must end with bitwise identical weights and an identical history, except for the times.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from benchmarks.execution.progress import Progress, Report, silent
 from benchmarks.records.store import RunRecord
 from benchmarks.runs.run import Run
 
-SPEC = "resnet8+width=0.5+drop_path=0.2+dropout=0.1"  # contains every kind of random draw
+SPEC = "resnet8+width=0.5+drop_path=0.2+dropout=0.1"  # uses every source of randomness
 STAGES = ("at any moment", "evaluating", "writing a checkpoint")
 # the kill comes at most this many seconds after the stage has begun
 MAX_KILL_DELAY = {"at any moment": 1.5, "evaluating": 0.02, "writing a checkpoint": 0.01}
@@ -87,7 +87,7 @@ class Killer:
 
 
 def train_until_finished(run: Run, rng: random.Random, kills: Counter[str], max_kills: int) -> str:
-    """Start a training again and again, killing it until there are `max_kills` kills. Return the outcome's digest."""
+    """Start a training run repeatedly, killing it until there are `max_kills` kills. Return the outcome's digest."""
     while True:
         killer = Killer(rng) if kills.total() < max_kills else None
         try:

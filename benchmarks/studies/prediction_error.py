@@ -167,7 +167,7 @@ def main() -> None:
     restart_with_worker_environment()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder of CIFAR-100, as for `ablate run`")
-    parser.add_argument("--images", type=int, default=50_000, help="training images of an epoch")
+    parser.add_argument("--images", type=int, default=50_000, help="training images per epoch")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--device-profile", help="name or file of a device profile to predict with as well")
     options = parser.parse_args()
@@ -179,7 +179,7 @@ def main() -> None:
     splits = Splits(_subset(train, options.images), _subset(test, options.images // 5))  # CIFAR-100's proportion
     epochs = [measure_epochs(name, benchmark, splits, profile) for name in HELD_OUT_MODELS]
     print(
-        f"Seconds of one epoch ({len(splits.train):,} images, batch size {benchmark.recipe.batch_size}) "
+        f"Seconds for one epoch ({len(splits.train):,} images, batch size {benchmark.recipe.batch_size}) "
         f"and one evaluation ({len(splits.evaluation):,} images)."
     )
     print(f"\n{device_name(options.device)}; {', '.join(f'{name} {number}' for name, number in versions().items())}\n")

@@ -60,7 +60,7 @@ def _full_name(name: str) -> str:
 
     architecture, dot, tag = name.partition(".")
     if not is_model(architecture):
-        raise unknown("model", architecture, list_models(), " of timm")
+        raise unknown("timm model", architecture, list_models())
     published = list_pretrained(f"{architecture}.*")
     if not published:
         raise InputError(f"timm has no weights for timm/{architecture}; {USE_LOCAL_FILE}")

@@ -117,7 +117,7 @@ def _train_and_evaluate(state: TrainingState, splits: Splits, options: TrainingO
     step, epoch = state.step, len(state.curve) + 1
 
     def save_if_due() -> None:
-        # The other processes' random states are in no checkpoint, so these save after whole epochs only.
+        # A checkpoint has no random states of other processes, so a distributed run saves only after whole epochs.
         if options.checkpoint and step.context.size == 1 and options.checkpoint.due():
             state.epoch.stop_timer()
             state.save(options.checkpoint)

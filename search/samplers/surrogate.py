@@ -36,7 +36,7 @@ class Surrogate:
     decay: float
     scale: float  # variance of the process
     mean: float
-    cholesky_factor: Floats  # lower, of the kernel with noise, divided by `scale`
+    cholesky_factor: Floats  # lower-triangular factor of (kernel + noise) / scale
     solution: Floats  # inverse of the kernel with noise times the centered values
 
     @classmethod

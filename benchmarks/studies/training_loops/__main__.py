@@ -100,7 +100,7 @@ def _parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder of CIFAR-100, as for `ablate run`")
     parser.add_argument("--nets", nargs="+", default=["resnet8", "resnet18"], help="specs of the models to train")
-    parser.add_argument("--images", type=int, default=50_000, help="training images of an epoch")
+    parser.add_argument("--images", type=int, default=50_000, help="training images per epoch")
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--repeats", type=int, default=5, help="timed epochs of each training loop")
     parser.add_argument("--workers", type=int, default=min(8, os.cpu_count() or 1), help="processes of each DataLoader")

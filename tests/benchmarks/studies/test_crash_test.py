@@ -7,9 +7,9 @@ from benchmarks.studies import crash_test
 
 @pytest.mark.slow
 def test_kills_change_no_outcome(capsys: pytest.CaptureFixture[str]) -> None:
-    assert crash_test.main(["--kills", "4", "--epochs", "4", "--seed", "9"]) == 0
+    assert crash_test.main(["--kills", "8", "--epochs", "4", "--seed", "1"]) == 0
     last = capsys.readouterr().out.splitlines()[-1]
-    assert "4 kills" in last
+    assert "8 kills" in last
     assert "0 mismatches" in last
 
 
