@@ -1,7 +1,7 @@
-"""Candidates: their architecture, their cost, and whether they are inside the budget before they are trained.
+"""Candidates: their architecture, their cost, and whether they are within the budget before they are trained.
 
 Counting parameters and MACs takes milliseconds and allocates no memory. A candidate is timed only when its MACs leave
-open whether it is inside the budget.
+open whether it is within the budget.
 """
 
 from dataclasses import dataclass, field, replace
@@ -23,12 +23,12 @@ MIN_HOURS_EXCESS = 0.01  # relative excess of a candidate over the limit by MACs
 
 @dataclass(frozen=True)
 class Candidate:
-    """An architecture that can be built, and that is inside the budget as far as is known without timing it."""
+    """An architecture that can be built, and that is within the budget as far as is known without timing it."""
 
     config: RunConfig
     params: int
     macs: int
-    hours: float  # predicted for the full training; 0 while nothing has been timed
+    hours: float  # predicted for the full training run; 0 while nothing has been timed
 
     @property
     def spec(self) -> str:
@@ -60,7 +60,7 @@ class HoursPredictor:
     rates: list[tuple[int, float]] = field(default_factory=list)  # (MACs, hours per MAC) of full training runs
 
     def add(self, macs: int, hours: float) -> None:
-        """Add a model whose full training takes this many hours; zeros are ignored."""
+        """Add a model whose full training run takes this many hours; zeros are ignored."""
         if macs > 0 and hours > 0:
             self.rates.append((macs, hours / macs))
 

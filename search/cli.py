@@ -1,4 +1,4 @@
-"""`search`: find the best architecture inside a budget, train it, and test it."""
+"""`search`: find the best architecture within a budget, train it, and test it."""
 
 import json
 import math
@@ -32,7 +32,7 @@ NOTHING_FITS = 1  # exit code
 @app.command()
 @with_options
 def search_command(options: SearchOptions) -> int:
-    """Search for the best architecture whose training stays inside --budget-hours and --max-params.
+    """Search for the best architecture whose training stays within --budget-hours and --max-params.
 
     Candidates are trained for a fraction of the recipe and evaluated on a validation split of the training images; the
     best ones are trained for longer. The finalists are trained with the whole recipe on several seeds, and only the

@@ -121,7 +121,7 @@ class SearchOptions:
 
     @property
     def time_limit_seconds(self) -> float | None:
-        """Seconds for one training; None for a limit by prediction."""
+        """Seconds for one training run; None for a limit by prediction."""
         return None if self.time_limit is None else SECONDS_PER_HOUR * self.time_limit
 
     @property

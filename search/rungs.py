@@ -35,7 +35,7 @@ class Rungs:
         return int(self.reduction_factor**rung)
 
     def time_fraction(self, rung: int) -> float:
-        """Return the duration of a rung as a fraction of the full training."""
+        """Return the duration of a rung as a fraction of the full training run."""
         return self.benchmarks[rung].recipe.epochs / self.benchmarks[-1].recipe.epochs
 
 

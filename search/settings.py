@@ -39,7 +39,7 @@ class SearchSettings:
     workers: int = 1  # concurrent training runs
     finalists: int = 3  # candidates that are trained with the whole recipe on all seeds before one is selected
     seeds: int = 3  # per finalist
-    time_limit: float | None = None  # seconds for one training; None: a multiple of the prediction
+    time_limit: float | None = None  # seconds for one training run; None: a multiple of the prediction
     benchmark_options: str = ""  # command-line options that select the benchmark and its images
     executor: Executor = field(default_factory=LocalExecutor)
 

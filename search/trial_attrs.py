@@ -13,8 +13,8 @@ SPEC = "spec"
 KEY = "key"  # hash of the architecture; "" for a spec that cannot be built
 PARAMS = "params"
 MACS = "macs"
-HOURS = "hours"  # hours of the full training: predicted, or extrapolated from the last finished rung
-FEASIBLE = "feasible"  # whether the candidate is inside the budget
+HOURS = "hours"  # hours of the full training run: predicted, or extrapolated from the last finished rung
+FEASIBLE = "feasible"  # whether the candidate is within the budget
 ACCURACIES = "accuracies"  # validation top-1 after each finished rung, in percent
 DUPLICATE_OF = "duplicate_of"  # number of an earlier trial with the same architecture
 WORKER = "worker"  # name of the worker that runs the trial
@@ -89,7 +89,7 @@ def rung_accuracies(trial: FrozenTrial) -> list[float]:
 
 
 def is_trained(trial: FrozenTrial) -> bool:
-    """Return whether the trial completed with an accuracy and inside the budget."""
+    """Return whether the trial completed with an accuracy and within the budget."""
     return trial.state == TrialState.COMPLETE and bool(rung_accuracies(trial)) and bool(trial.user_attrs.get(FEASIBLE))
 
 

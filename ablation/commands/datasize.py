@@ -1,4 +1,4 @@
-"""`ablate datasize`."""
+"""`ablate datasize`: model size versus data size."""
 
 import re
 from dataclasses import dataclass

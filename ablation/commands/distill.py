@@ -1,4 +1,4 @@
-"""`ablate distill`."""
+"""`ablate distill`: knowledge distillation with its controls."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`ablate doctor`."""
+"""`ablate doctor`: check the installation, and print what a bug report needs."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""`ablate errors`."""
+"""`ablate errors`: accuracy by class, confusions and near-duplicates of a row."""
 
 import json
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""`ablate export`."""
+"""`ablate export`: write records for an experiment tracker."""
 
 from typing import Annotated
 

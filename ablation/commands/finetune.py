@@ -1,4 +1,4 @@
-"""`ablate finetune`."""
+"""`ablate finetune`: fine-tune from pretrained weights, compared with training from scratch."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""`ablate list`."""
+"""`ablate list`: bases, parts, plans and benchmarks."""
 
 import json
 from enum import StrEnum

@@ -1,4 +1,4 @@
-"""`ablate power`."""
+"""`ablate power`: the seeds and hours that a plan needs."""
 
 import json
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""`ablate report`."""
+"""`ablate report`: the one-page PDF report."""
 
 import json
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""`ablate table`."""
+"""`ablate table`: print the table of recorded runs."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal

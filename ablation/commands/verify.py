@@ -1,4 +1,4 @@
-"""`ablate verify`."""
+"""`ablate verify`: train a recorded run again and compare its numbers."""
 
 import json
 from dataclasses import dataclass

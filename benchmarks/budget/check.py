@@ -1,4 +1,4 @@
-"""The budget check: whether a model, or each of several specs, is inside the budget of a benchmark."""
+"""The budget check: whether a model, or each of several specs, is within the budget of a benchmark."""
 
 from collections.abc import Sequence
 

@@ -112,11 +112,11 @@ class Verdict:
     problems: tuple[str, ...] = ()  # exceeded limits
     unjudged: str = ""  # what could not be checked, and why
     notes: tuple[str, ...] = ()
-    advice: str = ""  # a change that would bring the model inside the budget
+    advice: str = ""  # a change that would bring the model within the budget
 
     @property
     def passed(self) -> bool:
-        """Whether the model is inside the budget, as far as it could be checked."""
+        """Whether the model is within the budget, as far as it could be checked."""
         return not self.problems
 
     @property

@@ -1,4 +1,4 @@
-"""`budget-check`: the cost of a model, and whether it is inside the budget of a benchmark."""
+"""`budget-check`: the cost of a model, and whether it is within the budget of a benchmark."""
 
 import json
 import sys

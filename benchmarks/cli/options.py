@@ -111,7 +111,7 @@ def benchmark_with_budget(
     Args:
         name: The name of the benchmark, or the path of its TOML file.
         max_params: The limit on the number of parameters, such as "30M"; None keeps the benchmark's limit.
-        max_hours: The limit on the hours of a training; None keeps the benchmark's limit.
+        max_hours: The limit on the hours of a training run; None keeps the benchmark's limit.
         hours_option: The name of the option for `max_hours`, for the error message.
 
     Raises:

@@ -26,7 +26,7 @@ IfChanged = Literal["resume", "restart", "stop"]  # what to do if the versions o
 
 @dataclass(frozen=True)
 class Run:
-    """One training: a config under a benchmark with a seed, and what is known about it in advance."""
+    """One training run: a config under a benchmark with a seed, and what is known about it in advance."""
 
     config: RunConfig
     benchmark: Benchmark

@@ -1,4 +1,4 @@
-"""Checkpoints of a training: the current one and the previous one, so that a kill at any moment leaves one intact.
+"""Checkpoints of a training run: the current one and the previous one, so that a kill at any moment leaves one intact.
 
 A checkpoint is a safetensors file with weights, momenta and random states as tensors and everything else as JSON in its
 header. Next to it is its SHA-256, in the format of `sha256sum --check`. A checkpoint whose SHA-256 is missing or does
@@ -24,17 +24,17 @@ RETRY_SECONDS = 60.0  # time between two attempts to write to a disk that failed
 
 
 class TrainingStopped(Exception):
-    """The training was asked to stop. Its state has been saved, unless a warning said otherwise."""
+    """The run was asked to stop. Its state has been saved, unless a warning said otherwise."""
 
 
 class Checkpoint:
-    """The folder that contains the checkpoints of one training.
+    """The folder that contains the checkpoints of one training run.
 
     Args:
         folder: Created by the first save.
         identity: What the training is run with (versions, device, ...); stored in the header of every checkpoint.
         warn: Called with a message about each checkpoint that cannot be read or written.
-        stopping: Returns whether the training was asked to stop.
+        stopping: Returns whether the run was asked to stop.
 
     Attributes:
         loaded: The newest intact checkpoint, from which the training resumes. None: the training starts from scratch.
@@ -56,7 +56,7 @@ class Checkpoint:
         self._next_save = 0.0
 
     def due(self) -> bool:
-        """Return whether to save now: the last save was long enough ago, or the training was asked to stop."""
+        """Return whether to save now: the last save was long enough ago, or the run was asked to stop."""
         return time.monotonic() >= self._next_save or self.stopping()
 
     def save(self, number: int, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
@@ -70,7 +70,7 @@ class Checkpoint:
             state: State to store as JSON.
 
         Raises:
-            TrainingStopped: If the training was asked to stop. Raised after the attempt to save.
+            TrainingStopped: If the run was asked to stop. Raised after the attempt to save.
         """
         started = time.monotonic()
         pause = 0.0
@@ -81,7 +81,7 @@ class Checkpoint:
             self.warn(f"{error.strerror or error}; the training continues without this checkpoint")
         self._next_save = time.monotonic() + max(pause, SAVE_INTERVAL_FACTOR * (time.monotonic() - started))
         if self.stopping():
-            raise TrainingStopped("the training was asked to stop; run the same command again to resume it")
+            raise TrainingStopped("the run was asked to stop; run the same command again to resume it")
 
     def delete(self) -> None:
         """Delete all checkpoints, so that the training would start from scratch."""
@@ -116,7 +116,7 @@ def load_newest(folder: Path, warn: Callable[[str], None] = lambda message: None
     """Load the newest intact checkpoint in a folder.
 
     Args:
-        folder: Folder of a training's checkpoints.
+        folder: Folder of a training run's checkpoints.
         warn: Called with a message about each newer checkpoint that is damaged.
 
     Returns:

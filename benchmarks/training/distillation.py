@@ -57,7 +57,7 @@ class Distiller:
         settings: Teacher, temperature and distillation weight.
         teacher: The teacher on the student's device. None where the teacher is the student after its previous epoch, or
             where it predicts equal probabilities for all classes.
-        epochs: Epochs of the full training.
+        epochs: Epochs of the full training run.
     """
 
     def __init__(self, settings: Distillation, teacher: nn.Module | None, epochs: int) -> None:

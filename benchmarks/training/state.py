@@ -1,4 +1,4 @@
-"""The state of a training: everything that its remaining steps depend on, as tensors and numbers for a checkpoint."""
+"""The state of a training run: everything that its remaining steps depend on, as tensors and numbers."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -63,11 +63,11 @@ class TrainingState:
 
     @property
     def position(self) -> int:
-        """Number of batches and evaluations done so far, which is different for every state of a training."""
+        """Number of batches and evaluations done so far, which is different for every state of a training run."""
         return len(self.curve) * (self.step.steps_per_epoch + 1) + self.epoch.batches
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Save a checkpoint. Raises TrainingStopped if the training was asked to stop."""
+        """Save a checkpoint. Raises TrainingStopped if the run was asked to stop."""
         checkpoint.save(self.position, self.tensors(), self.numbers())
 
     def tensors(self) -> dict[str, Tensor]:

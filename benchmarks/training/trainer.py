@@ -24,7 +24,7 @@ class TrainingFailed(RuntimeError):
 
 
 class Splits(NamedTuple):
-    """The images of a training, on the model's device."""
+    """The images of a training run, on the model's device."""
 
     train: DeviceImages
     evaluation: DeviceImages
@@ -32,7 +32,7 @@ class Splits(NamedTuple):
 
 @dataclass(frozen=True)
 class TrainingOptions(StepOptions):
-    """How a training is run.
+    """How a training run is executed.
 
     Attributes:
         checkpoint: Where to resume from and where to save the state. None: nothing is saved.
@@ -74,7 +74,7 @@ def train(
 
     Raises:
         TrainingFailed: If the loss is not finite, the images do not fill one batch, or the checkpoint does not fit.
-        TrainingStopped: If the training was asked to stop.
+        TrainingStopped: If the run was asked to stop.
     """
     options = options or TrainingOptions()
     steps_per_epoch = len(splits.train) // recipe.batch_size

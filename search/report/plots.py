@@ -34,7 +34,7 @@ def plot_front(trained: Sequence[FrozenTrial], winner: str, epochs: int, title: 
     figure, axes_pair = plt.subplots(1, 2, figsize=(11, 4.5), layout="constrained", sharey=True)
     points = [trial_attrs.objectives(trial, 0) for trial in trained]
     is_winner = [trial.user_attrs[trial_attrs.SPEC] == winner for trial in trained]
-    labels = (("predicted time of the full training", _format_short_time), ("parameters", format_count))
+    labels = (("predicted time of the full training run", _format_short_time), ("parameters", format_count))
     for index, (axes, (label, formatter)) in enumerate(zip(axes_pair, labels, strict=True), 1):
         _plot_cost(axes, [(point[0], point[index]) for point in points], is_winner)
         axes.set(xlabel=label, xscale="log")

@@ -31,7 +31,7 @@ class NasTable:
     """Models as choices, and the outcome of a short and a full training run of each."""
 
     choices: tuple[tuple[str, ...], ...]  # (models, choices)
-    accuracy: Floats  # (2, models): validation accuracy of the short training, true accuracy of the whole one
+    accuracy: Floats  # (2, models): validation accuracy of the short run, true accuracy of the full one
     seconds: Floats  # (2, models)
     ratio: int  # duration of the full training run relative to the short one
 

@@ -86,7 +86,7 @@ class InstantSession(Session):
 
 
 def make_up_verdict(spec: str, benchmark: Benchmark, hours: float) -> Verdict:
-    """Return the verdict on a model with a million MACs whose full training takes this many hours."""
+    """Return the verdict on a model with a million MACs whose full training run takes this many hours."""
     limit = benchmark.budget.max_hours
     problems = (f"{hours} h > {limit} h",) if hours > limit else ()
     cost, predicted = ModelCost(1000, 1000, macs_torch=10**6), PredictedHours(hours, hours, hours)

@@ -227,7 +227,7 @@ def test_a_run_over_its_time_limit_has_failed(benchmark: Benchmark, tmp_path: Pa
 
 @pytest.fixture
 def executed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[Run], float]]:
-    """The runs that are executed in place of a training, and their time limit."""
+    """The runs that are executed instead of a training run, and their time limit."""
     calls: list[tuple[list[Run], float]] = []
     monkeypatch.setattr(
         "ablation.runner.execute_runs", lambda runs, executor, limit, *_: calls.append((list(runs), limit))

@@ -35,7 +35,7 @@ TMPFS_PAGE = 4096  # bytes; a file's size on tmpfs is a multiple
 
 @cache
 def tensors(seed: int) -> dict[str, Tensor]:
-    """Return one tensor of each kind that a training has, each depending on the seed."""
+    """Return one tensor of each kind that a training run has, each depending on the seed."""
     generator = torch.Generator().manual_seed(seed)
     kernel = torch.randn(4, 3, 3, 3, generator=generator).contiguous(memory_format=torch.channels_last)
     return {
@@ -366,7 +366,7 @@ def snapshots(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         ([1], 2, {1}),
         ([1, 2], 3, {2}),
         ([7, 8], 8, {8, 7}),  # overwritten
-        ([5, 9], 3, {9, 5}),  # of a training that was started from scratch
+        ([5, 9], 3, {9, 5}),  # of a training run that was started from scratch
     ],
 )
 def test_kill_at_any_moment_leaves_an_intact_checkpoint(
