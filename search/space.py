@@ -122,7 +122,7 @@ class FunctionSpace:
 
 
 def all_parts_space() -> ChoiceSpace:
-    """Return the default space: one choice per group, with every registered part and its candidate values.
+    """Return the default search space: one choice per group, with every registered part and its candidate values.
 
     The parts are applied in registry order.
     """

@@ -1,8 +1,8 @@
-"""The direction of imports between packages and rooms, and what a parent process may import.
+"""The direction of imports between packages and their folders, and what a parent process may import.
 
-A room is a folder of a package. Rooms are stacked in floors: a module may import its own room and the rooms on lower
-floors, but no room above or beside it. Strings count as imports: the `"package.module:function"` arguments of
-executors, and code in strings.
+The folders of a package ("rooms") are grouped into layers ("floors"). A module may import from its own folder and from
+lower layers, but not from other folders in its layer or from higher layers. Strings count as imports: the
+`"package.module:function"` arguments of executors, and code in strings.
 """
 
 import ast
@@ -21,7 +21,7 @@ PACKAGES = {  # package -> the packages that it may import
     "ablation": {"arch", "benchmarks", "ablation"},
     "search": {"arch", "benchmarks", "search"},
 }
-ROOMS = {  # package -> its floors from the top down, each with its rooms; "" stands for files outside all rooms
+ROOMS = {  # package -> the folders of each layer, from top to bottom; "" means files directly in the package
     "benchmarks": (
         ("studies",),
         ("cli",),
@@ -86,7 +86,7 @@ def _modules_in_string(text: str) -> set[str]:
 
 
 def floor_of(module: str) -> int | None:
-    """Return the floor of a module in its package, 0 at the top; None in a package without rooms."""
+    """Return the index of a module's layer, 0 at the top; None if its package has no layers."""
     package, *path = module.split(".")
     floors = ROOMS.get(package)
     if floors is None or not path:
@@ -94,12 +94,12 @@ def floor_of(module: str) -> int | None:
     for floor, rooms in enumerate(floors):
         if path[0] in rooms:
             return floor
-    assert "" in floors[-1], f"{module} is in no room of {package}: add its folder to ROOMS"
+    assert "" in floors[-1], f"{module} is in no layer of {package}: add its folder to ROOMS"
     return len(floors) - 1
 
 
 def may_import(module: str, other: str) -> bool:
-    """Return whether the floors allow an import."""
+    """Return whether the layers allow an import."""
     package, other_package = module.partition(".")[0], other.partition(".")[0]
     if other_package != package:
         return other_package in PACKAGES[package]
@@ -144,7 +144,7 @@ def test_imports_have_no_cycle() -> None:
 
 
 # A parent process must not import torch: it takes seconds and would hold memory on the GPU.
-TORCH_FREE = (  # modules, and packages or rooms with all of their modules
+TORCH_FREE = (  # modules, and packages or folders with all of their modules
     "ablation",
     "arch.plans",
     "arch.spec",

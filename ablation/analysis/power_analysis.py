@@ -150,7 +150,9 @@ def recorded_spread(out: Path, benchmark: Benchmark) -> Spread:
     samples = [values for values in groups.values() if len(values) > 1]
     if not any(np.ptp(values) for values in samples):  # the variance of equal values is not always 0
         return Spread(
-            DEFAULT_SPREAD, f"the default, which is that of CIFAR-100: {out} has no two seeds that differ; see --spread"
+            DEFAULT_SPREAD,
+            f"the default, measured on CIFAR-100: no config in {out} has two seeds with different accuracies; "
+            "see --spread",
         )
     degrees = sum(len(values) - 1 for values in samples)
     squares = sum(float(np.var(values)) * len(values) for values in samples)

@@ -75,7 +75,11 @@ class RecordedPlan:
 
 @dataclass(frozen=True)
 class RecordQuery:
-    """Selects the records of one plan. None selects the value of the most recent record, and any images or device."""
+    """Selects the records of one plan.
+
+    If `plan` or `benchmark` is None, that of the most recent record is used. Other fields that are None match all
+    records.
+    """
 
     plan: str | None = None
     benchmark: str | None = None  # name or TOML file

@@ -19,7 +19,7 @@ from benchmarks.training.evaluation import EVAL_BATCH, evaluate
 from benchmarks.training.step import DeviceImages, StepOptions, TrainingStep, random_images
 from benchmarks.training.trainer import train_epoch
 
-NUM_TIMING_WINDOWS = 5  # the median counts
+NUM_TIMING_WINDOWS = 5  # the median is used
 MIN_WINDOW_SECONDS = 0.5
 NUM_WARM_UP_STEPS = 2
 MAX_STEPS_PER_WINDOW = 200  # because the images of a window are kept on the device

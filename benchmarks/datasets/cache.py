@@ -48,7 +48,7 @@ class CachedDataset:
             fraction: The fraction of each class's training images that is used.
 
         Raises:
-            InputError: If the cache is damaged or gone.
+            InputError: If the cache is damaged or missing.
         """
         limits = {"train": config.train_per_class, "test": config.test_per_class}
         try:
@@ -71,7 +71,7 @@ class CachedDataset:
                 smaller subset is contained in a larger one.
 
         Raises:
-            InputError: If the cache is damaged or gone, or a class has too few images for a validation split.
+            InputError: If the cache is damaged or missing, or a class has too few images for a validation split.
         """
         train = self._open("train")
         train = train.take(first_of_each_class(train.labels, config.train_per_class))

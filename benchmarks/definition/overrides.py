@@ -170,5 +170,5 @@ def config_key(architecture: Architecture, overrides: TrainingOverrides = NO_OVE
 
 
 def format_number(number: float) -> str:
-    """Write a number without an exponent and with up to 6 decimals, as `config_parser.parse_number` reads it."""
+    """Write a number as `config_parser.parse_number` expects it: without an exponent, and with up to 6 decimals."""
     return f"{number:.6f}".rstrip("0").removesuffix(".")

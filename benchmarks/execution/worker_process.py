@@ -110,7 +110,7 @@ def _cause_of_death(exit_code: int | None) -> str:
     return f"its process ended with exit code {exit_code}"
 
 
-# What follows runs in the worker process.
+# The code below runs in the worker process.
 
 
 def _run_worker(sender: Connection, function: str, args: tuple[Any, ...]) -> None:

@@ -188,8 +188,9 @@ def _format_of(content: bytes) -> int:
 
 
 def _empty_list(content: bytes, start: bytes, is_last: bool) -> bytes:
-    """Remove the items of the list that starts with `start`, which cannot occur in a string, where quotes are escaped.
+    """Remove the items of the list that starts with `start`.
 
+    `start` contains quotes, so it cannot occur in a string, where quotes are escaped.
     If `is_last`, the list is the last field of the record; otherwise it must not contain another list.
     """
     index = content.find(start)

@@ -107,7 +107,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--epochs", type=int, default=12)
-    parser.add_argument("--seed", type=int, default=0, help="of the moments of the kills")
+    parser.add_argument("--seed", type=int, default=0, help="seed for the random times of the kills")
     options = parser.parse_args(argv)
     benchmark = get_benchmark("digits")
     benchmark = replace(benchmark, recipe=replace(benchmark.recipe, epochs=options.epochs))

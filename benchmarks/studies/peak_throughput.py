@@ -20,7 +20,7 @@ import torch
 import benchmarks.execution.preload  # noqa: F401  # suppresses warnings of torch.jit
 from benchmarks.execution.device import device_name
 
-NUM_PEAK_WINDOWS = 7  # the median counts
+NUM_PEAK_WINDOWS = 7  # the median is used
 MIN_PEAK_WINDOW_SECONDS = 0.3
 MATRIX_SIZES = {"cuda": 8192, "cpu": 1536}  # rows and columns
 COPY_SIZES = {"cuda": 2**30, "cpu": 2**27}  # float32 elements

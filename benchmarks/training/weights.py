@@ -47,7 +47,7 @@ def load_weights(net: nn.Module, path: Path, replace_classifier: bool) -> None:
     if mismatches := _mismatches(model.state_dict(), tensors):
         raise InputError(f"{shown} does not fit {owner}: {'; '.join(mismatches)}")
     if not_finite := [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]:
-        raise InputError(f"{shown} contains values that are not finite, in {_list_names(not_finite)}")
+        raise InputError(f"{shown} contains non-finite values in {_list_names(not_finite)}")
     model.load_state_dict(tensors, strict=True)
     if replace_classifier:
         model.reset_classifier(num_classes)

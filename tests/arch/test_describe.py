@@ -17,7 +17,7 @@ BLOCKS = {"basic": "BasicBlock", "bottleneck": "Bottleneck", "conv": "PlainBlock
 
 
 def small(variant: Variant) -> Variant:
-    """The same kind of net, quick to build."""
+    """Return a smaller variant of the same kind, which is quick to build."""
     widths = tuple(max(variant.groups, 8 * 2**stage) for stage in range(len(variant.widths)))
     depths = tuple(min(depth, 2) for depth in variant.depths)
     return replace(variant, depths=depths, widths=widths, stem_width=8, growth=min(variant.growth, 24))

@@ -318,7 +318,7 @@ def test_depth_multiplies_the_blocks_and_leaves_one_in_each_stage(factor: float,
 def test_a_part_for_one_stage_does_there_what_its_like_does_everywhere(name: str) -> None:
     kind, index = name[:-1], int(name[-1]) - 1
     field = f"{kind}s"
-    for factor in (0.1, 0.7, 1.0, 1.5, 2.0):  # the stem stays
+    for factor in (0.1, 0.7, 1.0, 1.5, 2.0):  # a part for one stage does not change the stem
         grouped = replace(FOUR_STAGES, depths=(2, 3, 4, 5), groups=16, inner_ratio=2.0)
         everywhere = getattr(applied(kind, grouped, factor), field)
         expected = [everywhere[i] if i == index else old for i, old in enumerate(getattr(grouped, field))]

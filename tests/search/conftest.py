@@ -64,7 +64,7 @@ class FakeExecutor(InstantExecutor):
     """Computes the outcomes of runs and budget checks with the given functions, and records the requests."""
 
     accuracy: Callable[[Run], float] = lambda run: 50.0
-    hours: Callable[[str], float] = lambda spec: 0.01  # of a full training run
+    hours: Callable[[str], float] = lambda spec: 0.01  # hours of a full training run
     trained: list[Run] = field(default_factory=list)
     timed: list[str] = field(default_factory=list)
     limits: list[float] = field(default_factory=list)

@@ -40,7 +40,7 @@ def infeasible(spec: str, benchmark: Benchmark, predictor: HoursPredictor | None
 
 @pytest.fixture(scope="module")
 def digits_space() -> ChoiceSpace:
-    """The default space of the digits."""
+    """The default search space for the digits benchmark."""
     return drop_useless_fragments(all_parts_space(), DIGITS)
 
 

@@ -4,8 +4,8 @@
         [--timm-script train.py] > FILE.md
 
 timm's wheel does not contain its training script, which is `train.py` in a clone of pytorch-image-models. The script
-runs with the environment of the caller. The other loops share this process, and so benefit from the environment
-variables of our workers.
+runs with the environment of the caller. The other loops run in this process, and so benefit from the environment
+variables that are set for our workers.
 """
 
 import argparse

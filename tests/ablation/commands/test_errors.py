@@ -174,7 +174,7 @@ def test_seeds_without_predictions_are_listed(record: Record, printed: Callable[
     output = printed()
     assert "seeds 1, 3" in output
     assert "mean over 4 seed(s)" in output
-    assert json.loads(printed("--json"))["confusions"][0]["percent"] == 20  # of seeds 0 and 2
+    assert json.loads(printed("--json"))["confusions"][0]["percent"] == 20  # mean of seeds 0 and 2
 
 
 def test_seeds_option_limits_the_records(

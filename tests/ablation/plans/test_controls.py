@@ -32,7 +32,7 @@ def width_of(spec: Spec) -> float:
 
 
 class Area:
-    """A cost that increases with the square of the width, and remembers the widths that were measured."""
+    """A cost that increases with the square of the width, and records the widths that were measured."""
 
     def __init__(self, scale: float = 100.0) -> None:
         self.scale = scale

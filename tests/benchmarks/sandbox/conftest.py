@@ -42,7 +42,7 @@ def run_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunProgram:
 
 @pytest.fixture
 def sleep_command() -> list[str]:
-    """Return a command that sleeps, and that no other process has."""
+    """Return a sleep command that no other process runs."""
     return ["sleep", "271828.18"]
 
 

@@ -1,6 +1,6 @@
-"""Hostile Python files in each sandbox: `budget-check` ends in time, nothing is harmed, and no process is left.
+"""Hostile Python files in each sandbox: `budget-check` ends within its time limit, does no harm and leaves no process.
 
-The child runs these files without torch; `test_hostile_models.py` contains the attacks on what torch does.
+The child runs these files without torch; `test_hostile_models.py` contains the attacks that involve torch.
 """
 
 import json
@@ -67,7 +67,7 @@ def remaining_processes(sleep_command: list[str]) -> Callable[[], list[str]]:
 def check(capsys: pytest.CaptureFixture[str], remaining_processes: Callable[[], list[str]]) -> Iterator[Check]:
     """Return a function that runs `budget-check`, and returns its exit code, its output and its error output.
 
-    Each check must end in time, print no control characters and leave no process.
+    Each check must end within its time limit, print no control characters and leave no process.
     """
 
     def run(path: Path | str, *options: str, time_limit: float = TIME_LIMIT) -> tuple[int, str, str]:

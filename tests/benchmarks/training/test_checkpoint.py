@@ -201,7 +201,7 @@ def flip_bit(path: Path, position: int) -> None:
 
 
 def positions_to_flip(path: Path) -> list[int]:
-    """Return all bytes of a digest file; all of a safetensors file's header, and several of each tensor."""
+    """Return the positions of all bytes of a digest file, or of a safetensors header and some bytes of each tensor."""
     content = path.read_bytes()
     if path.suffix == ".sha256":
         return list(range(len(content)))
@@ -366,7 +366,7 @@ def snapshots(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         ([1], 2, {1}),
         ([1, 2], 3, {2}),
         ([7, 8], 8, {8, 7}),  # overwritten
-        ([5, 9], 3, {9, 5}),  # of a training run that was started from scratch
+        ([5, 9], 3, {9, 5}),  # left by a training run that was started from scratch
     ],
 )
 def test_kill_at_any_moment_leaves_an_intact_checkpoint(
@@ -441,7 +441,7 @@ def weights(number: int) -> dict[str, Tensor]:
 
 
 def loaded_number(folder: Path) -> float | None:
-    """Return the number whose weights the newest checkpoint contains."""
+    """Return the number passed to `weights` for the newest checkpoint, or None if there is no checkpoint."""
     loaded = load_newest(folder)
     if loaded is None:
         return None

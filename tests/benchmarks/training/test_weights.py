@@ -130,7 +130,7 @@ def test_values_that_are_not_finite_are_refused(tmp_path: Path, value: float) ->
     weight = weights_for_1000_classes()["bn1.weight"]
     weight[1] = value
     message = error_message(net_of(), changed_file(tmp_path, bn1__weight=weight))
-    assert "not finite, in 1 tensor (bn1.weight)" in message
+    assert "non-finite values in 1 tensor (bn1.weight)" in message
 
 
 def test_batch_counters_may_be_missing(tmp_path: Path) -> None:

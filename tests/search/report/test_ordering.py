@@ -112,7 +112,7 @@ def test_unknown_spec_or_function_space_is_returned_unchanged(make_trial: Callab
 
 @st.composite
 def candidates(draw: st.DrawFn) -> dict[str, str]:
-    """Choices of the default space that fit a model with three stages."""
+    """Choices of the default search space that fit a model with three stages."""
     names = draw(st.lists(st.sampled_from(sorted(DEFAULT_SPACE.choices)), unique=True, max_size=8))
     chosen = dict[str, str]()
     for name in DEFAULT_SPACE.choices:

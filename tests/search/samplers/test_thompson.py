@@ -116,7 +116,7 @@ def test_best_candidate_is_found_much_earlier_than_by_random_search() -> None:
         raise AssertionError("not found in 100 trials")
 
     needed = [trials_until_best(seed) for seed in range(3)]
-    expected_at_random = np.prod(SIZES)  # of a geometric distribution: 720 candidates, drawn with replacement
+    expected_at_random = np.prod(SIZES)  # mean of a geometric distribution: 720 candidates, drawn with replacement
     assert expected_at_random > 5 * np.mean(needed)
 
 
