@@ -1,6 +1,6 @@
 """The command-line application: output, exit codes and error messages.
 
-Only light modules are imported at the top, because every command imports this module to print its help.
+Only lightweight modules are imported at the top, because every command imports this module to print its help.
 """
 
 import errno
@@ -8,6 +8,7 @@ import io
 import os
 import sys
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,7 +57,7 @@ def run_app(app: typer.Typer, name: str, argv: list[str] | None, resume_command:
         app: The application.
         name: The name of the command, for its messages.
         argv: The arguments; None uses those of the process.
-        resume_command: What resumes the work after a stop, for the message.
+        resume_command: The command that resumes interrupted work, for the message.
 
     Returns:
         The exit code: that of the command, 2 for invalid input, or one of the `EXIT_` constants.
@@ -66,6 +67,7 @@ def run_app(app: typer.Typer, name: str, argv: list[str] | None, resume_command:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal that cannot display "±" still shows the table
     try:
+        _reject_empty(sys.argv[1:] if argv is None else argv)
         with raising_terminated():
             code = app(args=argv, prog_name=name, standalone_mode=False, help_option_names=HELP_OPTIONS)
     except Terminated:
@@ -84,6 +86,15 @@ def run_app(app: typer.Typer, name: str, argv: list[str] | None, resume_command:
     if code in (EXIT_INTERRUPTED, EXIT_TERMINATED):
         _print_error(f"{name}: stopped; run {resume_command} to resume")
     return code if isinstance(code, int) else 0
+
+
+def _reject_empty(arguments: list[str]) -> None:
+    """Raise InputError if an option has an empty value, such as an unset variable. A path would read it as "."."""
+    for option, value in pairwise(["", *arguments]):
+        if value.startswith("--") and value.endswith("="):
+            raise InputError(f"{value[:-1]} is empty: give it a value or leave it out")
+        if option.startswith("-") and not value:
+            raise InputError(f"{option} is empty: give it a value or leave it out")
 
 
 def _shorten(line: str) -> str:

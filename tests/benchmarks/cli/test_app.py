@@ -13,7 +13,7 @@ from benchmarks.execution.signals import Terminated
 
 
 def make_app(error: BaseException | None = None, code: int | None = None) -> typer.Typer:
-    """Return an application with one command, which raises this error or returns this code."""
+    """Return an application whose single command raises the given error or returns the given exit code."""
     app = new_app("A command.")
 
     @app.command()
@@ -134,3 +134,9 @@ def test_help_of_a_subcommand(option: str, capsys: pytest.CaptureFixture[str]) -
     app.command("second")(lambda: None)
     assert run_app(app, "app", ["command", option]) == 0
     assert "--number" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [["--number", ""], ["--number="]])
+def test_empty_value_of_an_option_is_invalid(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_app(make_app(), "command", arguments) == 2
+    assert "--number is empty" in capsys.readouterr().err
