@@ -45,7 +45,7 @@ class PlanRunner:
         data: The decoded images.
         device: The device to train on.
         out: The output folder.
-        runs_per_device: Runs that share the device. None: measure which number is fastest.
+        runs_per_device: The number of runs that share the device. None: the number that is measured to be fastest.
         time_limit: Seconds for one run. None: a multiple of the predicted time.
         if_changed: What to do with checkpoints from different versions or devices. None: ask the user.
         executor: Where the runs are trained.
@@ -69,11 +69,11 @@ class PlanRunner:
 
     @property
     def benchmark_id(self) -> str:
-        """The id that all records of this plan carry."""
+        """The id that all records of this plan contain."""
         return identify(self.benchmark.definition(self.data.fingerprint, self.device.partition(":")[0]))
 
     def missing(self, store: RecordStore) -> list[RowAndSeed]:
-        """Return the runs without a record, each once and a teacher's before its student's, seed by seed."""
+        """Return the runs without a record, ordered by seed, without duplicates; teachers precede their students."""
         seen = {record.run_id for record in store.records()}
         missing = []
         for seed in range(self.seeds):
@@ -106,7 +106,7 @@ class PlanRunner:
         self._execute(runs, labels, store, display)
 
     def _delete_stale_checkpoints(self, records: Sequence[RunRecord], lost: Sequence[RowAndSeed]) -> None:
-        """Delete the checkpoints of recorded runs, which remain if a command was killed just after it had recorded."""
+        """Delete the checkpoints of recorded runs, which remain if a command was killed after writing the record."""
         lost_ids = {self._run_id(row, seed) for row, seed in lost}
         for record in records:
             if record.run_id not in lost_ids:
@@ -137,7 +137,7 @@ class PlanRunner:
             )
 
     def _make_runs(self, pairs: Sequence[RowAndSeed], display: Display) -> tuple[list[Run], dict[str, str]]:
-        """Check rows and return their runs, with how messages name each run, by its id."""
+        """Check rows and return their runs, and the name of each run in messages, by its id."""
         verdicts = self._check(list(dict.fromkeys(row for row, _ in pairs)), display)
         runs = self._decide_changes([self._make_run(row, seed, verdicts[row.spec]) for row, seed in pairs], display)
         number = self._choose_runs_per_device(runs, verdicts, display)
@@ -160,7 +160,7 @@ class PlanRunner:
         execute_runs(runs, self.executor, self._time_limit(runs), progress.update, on_finished)
 
     def _decide_changes(self, runs: list[Run], display: Display) -> list[Run]:
-        """Return the runs with the decision on checkpoints from different versions or a different device."""
+        """Return the runs with the decision whether to resume checkpoints of different versions or devices."""
         started = [run for run in runs if run.checkpoint_folder.exists()]
         if not started:
             return runs
@@ -182,7 +182,7 @@ class PlanRunner:
         return [replace(run, if_changed=choice) for run in runs]
 
     def _choose_runs_per_device(self, runs: list[Run], verdicts: dict[str, Verdict], display: Display) -> int:
-        """Return how many runs share the device: as requested, or as measured for the run with the most memory."""
+        """Return how many runs share the device: as requested, or as measured for the run that uses most memory."""
         largest = max(runs, key=lambda run: _peak_memory(verdicts[run.spec]))
         number = self.runs_per_device
         if number is None:
@@ -193,7 +193,7 @@ class PlanRunner:
         return number
 
     def _time_limit(self, runs: Sequence[Run]) -> float:
-        """Return the seconds after which a run is stopped: as requested, or by the longest prediction."""
+        """Return the seconds after which a run is stopped: as requested, or based on the longest predicted run."""
         if self.time_limit is not None:
             return self.time_limit
         return max(default_time_limit(run.predicted_hours, run.runs_per_device) for run in runs)

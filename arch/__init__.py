@@ -1,4 +1,4 @@
-"""What a model is: variants, the parts that change them, the spec language and the builders.
+"""Model definitions: variants, the parts that change them, the spec language and the builders.
 
-`arch.spec`, `arch.plans` and everything that they import load no torch.
+Importing `arch.spec` or `arch.plans` does not import torch.
 """

@@ -41,7 +41,7 @@ def _narrow_resnet(layers: int) -> Variant:
     """Return a CIFAR ResNet with 2x the channels; with 122 layers it has 7,680,042 parameters for 10 classes.
 
     A course compares a deep, narrow residual network of 7.7M parameters with `wide_cnn` but does not publish its
-    layout. This layout follows the scheme of He et al. and has that parameter count; other layouts have it too.
+    layout. This layout follows the scheme of He et al. and has that parameter count, but other layouts match it too.
     """
     return replace(_cifar_resnet(layers), widths=(32, 64, 128), stem_width=32)
 
@@ -50,14 +50,15 @@ def _wide_cnn() -> Variant:
     """Return a plain CNN with 64, 3 x 128 and 4 x 256 channels: 2,440,266 parameters for 10 classes.
 
     The course states 2.44M parameters. That count requires average pooling before a single linear layer (a flattened
-    4x4 map gives 2.48M) but leaves open whether there are norms (biases instead give 2,438,794). We chose BatchNorm, as
-    in the plain networks of He et al. 2016, and max pooling before the first 128- and the first 256-channel layer.
+    4x4 map gives 2.48M) but does not determine whether there are norms (biases instead give 2,438,794). We chose
+    BatchNorm, as in the plain networks of He et al. 2016, and max pooling before the first 128- and the first
+    256-channel layer.
     """
     return Variant((3, 4), (128, 256), (2, 2), stem_width=64, block="conv")
 
 
 def _basic_max(*depths: int) -> Variant:
-    """Return basic blocks with 32 to 256 channels and a max-pooling head, a course's model for CIFAR-100.
+    """Return basic blocks with 32 to 256 channels and a max-pooling head, as in a course's model for CIFAR-100.
 
     The shape was written down from memory and has not been checked against the course.
     """

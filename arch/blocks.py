@@ -92,7 +92,7 @@ class PreActBlock(nn.Module):
         if not pyramid:
             self.preact.append(act_layer(inplace=True))
         self.branch = nn.Sequential(convs[0])
-        strided = 1 if len(convs) == 3 else 0  # index of the convolution whose output a blur downsamples
+        strided = 1 if len(convs) == 3 else 0  # index of the convolution whose output the blur downsamples
         for index, next_conv in enumerate(convs[1:]):
             channels = next_conv.in_channels
             self.branch.extend([nn.BatchNorm2d(channels), act_layer(inplace=True)])
@@ -164,7 +164,7 @@ class GeM(nn.Module):
     Maps (batch, channels, height, width) to (batch, channels). p = 1 is average pooling, p -> infinity max pooling.
     """
 
-    pool_type = "gem"  # read by ClassifierHead of timm
+    pool_type = "gem"  # read by timm's ClassifierHead
 
     def __init__(self, p: float = 3.0, eps: float = 1e-6) -> None:
         super().__init__()
@@ -176,6 +176,6 @@ class GeM(nn.Module):
         return 1
 
     def forward(self, x: Tensor) -> Tensor:
-        powers = x.float().clamp(min=self.eps).pow(self.p)  # a cube exceeds the range of fp16
+        powers = x.float().clamp(min=self.eps).pow(self.p)  # float32, because a cube exceeds the range of fp16
         mean = powers.mean((2, 3)).clamp(min=torch.finfo(torch.float32).tiny)  # the gradient of a root is infinite at 0
         return mean.pow(1.0 / self.p).to(x.dtype)

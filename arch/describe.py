@@ -19,14 +19,14 @@ ATTENTION_NAMES = ("se", "attn")
 
 @dataclass(frozen=True)
 class Section:
-    """A stem, stage or head. A stage has equal blocks, of which the first one is described."""
+    """A stem, stage or head. The blocks of a stage are identical, so only the first one is described."""
 
     name: str
     blocks: int
     block: str  # class name of the blocks; "" for stem and head
     branch: tuple[str, ...]  # layers in order, such as "3x3 conv 64 /2", without norms and activations
     attention: tuple[str, ...]  # class names
-    shortcut: tuple[str, ...]  # layers; () for the identity, and if `plain`
+    shortcut: tuple[str, ...]  # layers; () for the identity or a plain stage
     output: tuple[int, ...]  # shape for one image: (channels, height, width), or (classes,)
     params: int
     plain: bool = False  # True for a stage without shortcuts

@@ -14,7 +14,7 @@ def unknown(kind: str, word: str, valid: Iterable[str], place: str = "") -> Inpu
     """Create the error for a name that does not exist.
 
     Args:
-        kind: What the name stands for, such as "part".
+        kind: The kind of the name, such as "part".
         word: The unknown name.
         valid: All valid names.
         place: Where the name was found, starting with a space, such as " at character 5 of 'resnet8+sex'".

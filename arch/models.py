@@ -17,14 +17,14 @@ from arch.timm_model import TimmModel
 from arch.timm_net import DEFAULT_FORMAT, ImageFormat, TimmNet, build_timm
 from arch.variant import Variant
 
-PREFIX = "cifar_"  # avoids clashes with the names of timm
+PREFIX = "cifar_"  # avoids clashes with names in timm
 GENERIC = "cifar_net"
 
-__all__ = ["build"]  # the registry of timm appends each entry point
+__all__ = ["build"]  # timm's registry appends each entry point
 
 
 def _cfg() -> dict[str, Any]:
-    """Return the configuration that timm expects of each model. There are no published weights."""
+    """Return the configuration that timm expects for each model. There are no published weights."""
     return {
         "url": "",
         "num_classes": 100,

@@ -115,7 +115,7 @@ class ResidualNet(nn.Module):
         return stages, info
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Return regular expressions that group parameters by depth, for the layer decay of timm."""
+        """Return regular expressions that group parameters by depth, for timm's layer decay."""
         return {"stem": r"^stem", "blocks": r"^stages\.(\d+)" if coarse else r"^stages\.(\d+)\.(\d+)"}
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
@@ -127,7 +127,7 @@ class ResidualNet(nn.Module):
         return "head.fc" if name_only else self.head.fc
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replace the classifier by a new one for `num_classes` (0: none) and optionally the pooling ("": none)."""
+        """Replace the classifier with a new one for `num_classes` (0: none) and optionally the pooling ("": none)."""
         if global_pool not in (None, "", *POOLS):
             raise ValueError(f"unknown global_pool {global_pool!r}: valid: {', '.join(POOLS)}")
         self.num_classes = num_classes
@@ -194,7 +194,7 @@ class ResidualNet(nn.Module):
 
 
 def create_block(variant: Variant, in_chs: int, width: int, stride: int, drop_path: float) -> nn.Module:
-    """Create one block: the one of timm for post-activation with a shortcut, otherwise one of `arch.blocks`."""
+    """Create one block: timm's for post-activation with a shortcut, otherwise one from `arch.blocks`."""
     layers: dict[str, Any] = {
         "act_layer": get_act_layer(variant.act),
         "attn_layer": attention_layer(variant.attention),

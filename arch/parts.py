@@ -23,7 +23,7 @@ KEPT_WITH_BACKBONE = ("attention", "act", "blurpool", "drop_path", "dropout", "p
 
 @dataclass(frozen=True)
 class Value:
-    """What may follow `part=`: a number between two bounds, or one of several words."""
+    """The values allowed after `part=`: a number between two bounds, or one of several words."""
 
     default: float | int | str
     minimum: float = 0
@@ -38,7 +38,7 @@ class Value:
         return f"{kind} from {self.minimum:g} to {self.maximum:g}"
 
     def parse(self, text: str) -> float | int | str:
-        """Return `text` as a value of this type. Raises InputError that names what is valid."""
+        """Return `text` as a value of this type. Raises an InputError that lists the valid values."""
         if self.choices and text in self.choices:
             return text
         pattern = r"[0-9]{1,9}" if isinstance(self.default, int) else r"([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"

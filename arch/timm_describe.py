@@ -32,7 +32,7 @@ def blocks_of(stage: nn.Module) -> list[nn.Module]:
     """Return the blocks of a stage, or [] if the module is not a stage."""
     inner: nn.Module = getattr(stage, "blocks", stage)  # stages of ConvNeXt and Swin also contain a downsampling layer
     blocks = list(inner.children())
-    # true of the stages of a RegNet, not of a branch
+    # True for the stages of a RegNet, False for a branch.
     alike = len({type(block) for block in blocks}) == 1 and _layers(blocks[0]) > 1
     in_a_row = isinstance(inner, CONTAINERS) or alike
     return blocks if in_a_row and all(any(True for _ in block.children()) for block in blocks) else []
@@ -49,7 +49,7 @@ def is_plain(blocks: list[nn.Module]) -> bool:
 
 def _parts(child: nn.Module) -> list[tuple[nn.Module, bool]]:
     """Return (module, whether it is a stage) for a child of the model, or for its children if these are stages."""
-    # true of the blocks of an EfficientNet and the features of a DenseNet
+    # True for the blocks of an EfficientNet and the features of a DenseNet.
     if isinstance(child, CONTAINERS) and any(map(blocks_of, child.children())):
         return [(part, bool(blocks_of(part))) for part in child.children()]
     return [(child, bool(blocks_of(child)))]

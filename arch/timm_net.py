@@ -81,7 +81,7 @@ class TimmNet(nn.Module):
         return classifier
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replace the classifier by a new one for `num_classes` (0: none) and optionally change the pooling."""
+        """Replace the classifier with a new one for `num_classes` (0: none) and optionally change the pooling."""
         self.model.reset_classifier(num_classes, global_pool)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -103,7 +103,7 @@ def build_timm(model: TimmModel, num_classes: int, in_chans: int, images: ImageF
     """
     _check_name(model.name)
     net = _create(model.name, model.input_size or images.size, num_classes, in_chans)
-    if not hasattr(net, "reset_classifier"):  # true of a few encoders
+    if not hasattr(net, "reset_classifier"):  # a few encoders in timm have no classifier
         raise InputError(f"timm/{model.name} has no classifier: choose an image classification model")
     return TimmNet(model, _adapter(net, model.input_size, in_chans, images), net, in_chans)
 
@@ -135,7 +135,7 @@ def _create(name: str, size: int | None, num_classes: int, in_chans: int) -> nn.
 
 
 def _adapter(net: Any, size: int, in_chans: int, images: ImageFormat) -> InputAdapter:
-    """Create the adapter from the given normalization to the one of the pretrained weights.
+    """Create the adapter from the given normalization to that of the pretrained weights.
 
     If the weights have a different number of channels, the images stay as they are: no published weights fit anyway.
     """

@@ -14,7 +14,7 @@ EXPANSION = 4  # output channels of a bottleneck block / width of its stage
 
 @dataclass(frozen=True)
 class Variant:
-    """An image classifier made of stages of equal blocks. Equal variants are one architecture and share one row.
+    """An image classifier with stages of identical blocks. Equal variants are one architecture and share one row.
 
     Raises:
         ValueError: If the fields contradict each other.
@@ -34,7 +34,7 @@ class Variant:
     attention: tuple[str, ...] = ()  # applied in this order at the end of each residual branch or plain block
     attention_stages: tuple[int, ...] = ()  # stages that have attention, counted from 1; empty: all
     act: str = "relu"  # a name that timm.layers.get_act_layer accepts
-    blurpool: bool = False  # replaces strided 3x3 convolutions by stride 1 and a blur
+    blurpool: bool = False  # replaces strided 3x3 convolutions with stride 1 and a blur
     drop_path: float = 0.0  # stochastic depth rate of the last block, rising linearly from 0
     dropout: float = 0.0  # dropout rate before the classifier
     pool: str = "avg"  # one of POOLS: global pooling
@@ -97,7 +97,7 @@ class Variant:
     def key(self) -> str:
         """Return a hash that is equal for equal architectures on every machine and in every version.
 
-        Fields at their default are left out, so that adding a field changes no existing key.
+        Fields with their default value are left out, so that adding a field changes no existing key.
         """
         chosen = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
         chosen |= {

@@ -17,7 +17,7 @@ class ActiveTrial:
 
     Attributes:
         trial: Optuna's trial.
-        candidate: What the trial trains.
+        candidate: The candidate that the trial trains.
         within_hours: Whether the candidate is within the budget's hours, according to a measurement or to a prediction
             with a safety margin. If False, the candidate must be timed before it is trained.
         is_timed: Whether the candidate's hours are measured.
@@ -38,7 +38,7 @@ class ActiveTrial:
         return len(self.accuracies)
 
     def next_run(self, search: SearchSettings) -> Run:
-        """Return the training at the next rung."""
+        """Return the run at the next rung."""
         return Run(
             config=self.candidate.config,
             benchmark=search.rungs.benchmarks[self.rung],

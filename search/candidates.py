@@ -16,7 +16,7 @@ from benchmarks.definition.benchmark import Benchmark, DatasetConfig
 from benchmarks.definition.overrides import RunConfig
 from search.space import ABSENT, ChoiceSpace
 
-HOPELESS_PARAMS_FACTOR = 4.0  # times the parameter limit: a narrower width cannot save more
+HOPELESS_PARAMS_FACTOR = 4.0  # multiple of the parameter limit; reducing the width cannot save more than this factor
 SPEED_UNCERTAINTY_FACTOR = 4.0  # the speed of models with equal MACs may differ by this factor
 MIN_HOURS_EXCESS = 0.01  # relative excess of a candidate over the limit by MACs, but not by expected hours
 

@@ -89,7 +89,7 @@ def _build_settings(options: SearchOptions, benchmark: "Benchmark", display: "Di
 
 @dataclass(frozen=True)
 class _Session:
-    """One call of the command, with its output folder locked."""
+    """One invocation of the command, whose output folder is locked."""
 
     options: SearchOptions
     search: "SearchSettings"

@@ -10,7 +10,7 @@ from search.settings import TRAINING_OVERHEAD_SECONDS, SearchSettings
 
 
 class Deadline:
-    """The time that a search has left, part of which is reserved for the final selection.
+    """The remaining time of a search, part of which is reserved for the final selection.
 
     Args:
         search: The settings, which include the timeout.
@@ -39,7 +39,7 @@ class Deadline:
         return TRAINING_OVERHEAD_SECONDS + whole <= self.seconds_left()
 
     def _reserved_seconds(self) -> float:
-        """Return the seconds of the final selection: at most half of the timeout, at least one full training run."""
+        """Return the seconds to reserve for finalists: at most half of the timeout, at least one full training run."""
         if self.search.timeout is None or not self.search.finalists:
             return 0.0
         leaders = trial_attrs.ranked(self.study.get_trials(deepcopy=False))[: self.search.finalists]

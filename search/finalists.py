@@ -1,6 +1,6 @@
 """The final selection: train the finalists with the whole recipe on several seeds, select the winner and test it.
 
-The selection sees only the validation split. The winner's last runs are those of `ablate run`: on all training
+The selection uses only the validation split. The winner's last runs are those of `ablate run`: on all training
 images, evaluated on the test split, under the benchmark's own id.
 """
 
@@ -86,7 +86,7 @@ class FinalSelection:
         """
         finalists = self._check(trials)
         seconds_left = self.deadline - time.monotonic()
-        if finalists[0].seconds > seconds_left:  # prefer the best ones for which there is time
+        if finalists[0].seconds > seconds_left:  # prefer the best candidates for which there is time
             finalists.sort(key=lambda finalist: max(finalist.seconds, seconds_left))
         number, seeds = self._affordable(finalists)
         requested = min(len(finalists), max(1, self.search.finalists))
@@ -98,7 +98,7 @@ class FinalSelection:
         if number > 1:
             records = self._train(finalists, seeds, SEARCH_SPLIT)
             finalists = [replace(finalist, validation=records[finalist.spec], seeds=seeds) for finalist in finalists]
-            # a finalist with a failed seed ranks below those without
+            # a finalist with a failed seed ranks below finalists without one
             finalists.sort(key=lambda finalist: (-len(finalist.validation), -mean_top1(finalist.validation)))
         return self._test(finalists, seeds)
 

@@ -15,7 +15,7 @@ from benchmarks.records.lock import HEARTBEAT_SECONDS, HEARTBEAT_TIMEOUT_SECONDS
 from benchmarks.records.lock_holder import LockHolder
 from search.trial_attrs import PERMANENT, REASON, RETRIES, WORKER
 
-MAX_RETRIES = 2  # for a candidate whose worker died: the candidate itself may crash workers
+MAX_RETRIES = 2  # per candidate; limited because the candidate itself may crash its workers
 WORKER_DIED = "the worker process died"  # reason of a stale trial
 SIGNED_OFF = -1  # beat of a worker that exited normally
 

@@ -25,7 +25,7 @@ SamplerName = Literal["thompson", "tpe", "gp", "nsga2", "evolution", "random"]
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """What to search, for how long, and where."""
+    """The search space, the limits, and the output of a search."""
 
     budget_hours: Annotated[
         float | None,

@@ -1,4 +1,4 @@
-"""Whether a trial continues at the next rung."""
+"""Decide whether a trial continues at the next rung."""
 
 from dataclasses import replace
 
@@ -21,13 +21,13 @@ class Promotion:
         self.search, self.study, self.predictor, self.deadline = search, study, predictor, deadline
 
     def finish_rung(self, active: ActiveTrial, record: RunRecord) -> bool:
-        """Report a rung's accuracy. Return whether the trial continues; complete it if not."""
+        """Report the accuracy of a rung. Return whether the trial continues; if not, complete it."""
         trial, rung, rungs = active.trial, active.rung, self.search.rungs
         hours = active.candidate.hours if active.is_timed else record.hours / rungs.time_fraction(rung)
         self.predictor.add(active.candidate.macs, hours)
         active.candidate = replace(active.candidate, hours=hours)
         if hours > self.search.benchmark.budget.max_hours and not active.is_timed:
-            active.within_hours = False  # the training took longer than predicted from MACs, so time it
+            active.within_hours = False  # the run took longer than predicted from MACs, so time the candidate
             return True
         active.accuracies.append(record.top1)
         trial.set_user_attr(trial_attrs.ACCURACIES, active.accuracies)
@@ -39,7 +39,7 @@ class Promotion:
         return False
 
     def _is_promoted(self, active: ActiveTrial, rung: int) -> bool:
-        """Return whether a trial continues after a rung, which is not the last one.
+        """Return whether a trial continues after a rung; it never does after the last one.
 
         With one objective, Optuna's pruner decides. With several, for which Optuna has no pruners, a trial continues if
         it is on the Pareto front of its rung.

@@ -1,4 +1,4 @@
-"""Proposals of the sampler: those worth training are returned, and the others are finished at once."""
+"""Proposals of the sampler: candidates worth training are returned, and other trials are finished immediately."""
 
 import random
 import time

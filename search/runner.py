@@ -28,7 +28,7 @@ from search.promotion import Promotion
 from search.proposals import Proposals
 from search.settings import SearchSettings
 
-MAX_CONSECUTIVE_FAILURES = 20  # with this many, the candidates are not the cause
+MAX_CONSECUTIVE_FAILURES = 20  # this many indicate that the candidates are not the cause
 OTHER_WORKERS_POLL_SECONDS = 0.5
 MAX_SCREENING_SECONDS = 2.0  # screen proposals for at most this long before handling running jobs
 
@@ -62,7 +62,7 @@ class SearchRunner:
         self.reaper = StaleTrialReaper(study)
         self.proposals = Proposals(search, study, self.predictor)
         self.promotion = Promotion(search, study, self.predictor, self.deadline)
-        self.is_complete = False  # no new candidate is started
+        self.is_complete = False  # if True, no new candidate is started
         self.failures: list[str] = []  # reasons for the consecutive failures
         self.too_long: list[str] = []  # candidates for which there was no time
         for trial in self.trials():
@@ -103,8 +103,8 @@ class SearchRunner:
     # Choosing the next job
 
     def _next_job(self) -> Job[ActiveTrial] | None:
-        """Return the next training or timing; None if there is nothing to start until another job has finished."""
-        if any(not active.within_hours for active in self.running):  # a timing is in progress and must run alone
+        """Return the next job, a run or a timing; None if there is nothing to start until another job has finished."""
+        if any(not active.within_hours for active in self.running):  # a candidate is being timed, which must run alone
             return None
         active = self.waiting.popleft() if self.waiting else self._new_trial()
         if active is None:
@@ -147,14 +147,14 @@ class SearchRunner:
         return None
 
     def _has_enough(self) -> bool:
-        """Return whether to start no new candidate for now. If a running one fails, there is room for another."""
+        """Return whether to start no new candidate for now. If a running candidate fails, another one can start."""
         num_trials = sum(map(trial_attrs.counts_toward_total, self.trials()))
         num_failures = max(len(self.failures), len(self.too_long))
         is_futile = self.proposals.exhausted or num_failures >= MAX_CONSECUTIVE_FAILURES
         return num_trials >= self.search.trials or is_futile or self.deadline.has_passed()
 
     def _wait_for_other_workers(self) -> bool:
-        """Wait a moment if trials of other workers run, which end or become stale. Return whether there are any."""
+        """Wait a moment if other workers run trials, which will end or become stale. Return whether there are any."""
         running = any(trial.state == TrialState.RUNNING for trial in self.trials())
         if not running or self.deadline.has_passed():
             return False
@@ -162,7 +162,7 @@ class SearchRunner:
         return True
 
     def _ask(self) -> ActiveTrial | None:
-        """Ask for one trial; None if its candidate need not or cannot be trained."""
+        """Ask for one trial. Return None if its candidate cannot or need not be trained."""
         proposal = self.proposals.ask(self.heartbeat.name)
         if proposal is None:
             return None
@@ -207,7 +207,7 @@ class SearchRunner:
                 self._judge(active, *outcome)
         except (UpdateFinishedTrialError, ValueError):  # ValueError: raised by Optuna's `tell`
             self.display.say(f"trial {active.trial.number} was ended by another worker, which considered this one dead")
-        self.running.remove(active)  # not before, so that after an exception the trial is queued again
+        self.running.remove(active)  # done last, so that the trial is queued again after an exception
 
     def _fail(self, active: ActiveTrial, error: Exception) -> None:
         self.display.say(f"trial {active.trial.number} ({active.candidate.spec}) failed: {error}")
@@ -218,7 +218,7 @@ class SearchRunner:
         trial_attrs.tell_failed(self.study, active.trial, str(error), permanent=in_time)
 
     def _judge(self, active: ActiveTrial, verdict: Verdict) -> None:
-        """Reject a timed candidate if it is over the budget; otherwise, let it train."""
+        """Reject a timed candidate that is over the budget; otherwise, queue it for training."""
         hours = verdict.hours.predicted if verdict.hours else 0.0
         if verdict.cost.macs is not None:
             self.predictor.add(active.candidate.macs, hours)
@@ -243,7 +243,7 @@ class SearchRunner:
     # Messages
 
     def _explain_end(self) -> None:
-        """Report why the search ends before all trials are done."""
+        """Report why the search ends before all trials are finished."""
         if len(self.failures) >= MAX_CONSECUTIVE_FAILURES:
             self.display.say(f"the search ends: {len(self.failures)} consecutive training runs failed")
         elif self.deadline.has_passed():
@@ -254,7 +254,7 @@ class SearchRunner:
             self.display.say(f"the search ends: the last {number} proposals were over the budget or duplicates")
 
     def _raise_reason(self) -> None:
-        """Raise the reason why not a single candidate was trained."""
+        """Raise an error with the reason why no candidate was trained."""
         if self.failures:
             raise WorkerFailed(f"no candidate could be trained: {self.failures[-1]}")
         if self.too_long:

@@ -1,4 +1,4 @@
-"""`SearchSettings`: everything that defines a search."""
+"""`SearchSettings`: the settings that define a search."""
 
 import hashlib
 import json

@@ -16,9 +16,9 @@ from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
 from arch.errors import InputError
 
-CONNECT_ATTEMPTS = 3  # to an empty database whose tables another worker may be creating
+CONNECT_ATTEMPTS = 3  # for an empty database whose tables another worker may be creating
 CONNECT_RETRY_SECONDS = 1
-BUSY_TIMEOUT_SECONDS = 60  # to wait while another worker writes to an SQLite file
+BUSY_TIMEOUT_SECONDS = 60  # time to wait while another worker writes to an SQLite file
 
 
 def open_storage(url: str) -> RDBStorage:

@@ -1,4 +1,4 @@
-"""User attributes of trials: what a search stores on them, for its own use and for optuna-dashboard."""
+"""User attributes of trials that a search stores for its own use and for optuna-dashboard."""
 
 import math
 from collections.abc import Sequence
@@ -18,9 +18,9 @@ FEASIBLE = "feasible"  # whether the candidate is within the budget
 ACCURACIES = "accuracies"  # validation top-1 after each finished rung, in percent
 DUPLICATE_OF = "duplicate_of"  # number of an earlier trial with the same architecture
 WORKER = "worker"  # name of the worker that runs the trial
-RETRIES = "retries"  # how often the candidate was queued again because its worker died
+RETRIES = "retries"  # number of times the candidate was queued again because its worker died
 REASON = "reason"  # why the trial is infeasible or failed
-PERMANENT = "permanent_failure"  # whether the candidate itself caused the failure, and would fail again
+PERMANENT = "permanent_failure"  # whether the candidate itself caused the failure and would fail again
 
 INFEASIBLE_ACCURACY = 0.0  # objective value of a candidate that is not trained
 MIN_CONSTRAINT_VIOLATION = 1e-6  # Optuna treats only positive constraint values as infeasible

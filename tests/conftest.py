@@ -1,4 +1,4 @@
-"""Fixtures for all tests: a separate cache, a benchmark that trains in a second, other processes."""
+"""Fixtures for all tests: a separate cache, a benchmark that trains in one second, and child processes."""
 
 import os
 import shutil
@@ -10,7 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-# Read when numpy and torch are imported: on busy CPUs, threads that wait for each other slow small models tenfold.
+# NumPy and torch read these variables when they are imported. Use one thread: on busy CPUs, threads that wait for each
+# other make small models ten times slower.
 os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
@@ -26,7 +27,7 @@ ROOT = Path(__file__).parent.parent
 
 for variable, value in WORKER_ENVIRONMENT.items():  # torch reads the environment when it is imported
     os.environ.setdefault(variable, value)
-for number in STOP_SIGNALS:  # nohup and background jobs of a shell ignore some of these signals, which tests send
+for number in STOP_SIGNALS:  # nohup and shell background jobs ignore some of these, but tests send them
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
@@ -56,7 +57,7 @@ def tiny() -> Benchmark:
 
 @pytest.fixture(scope="session")
 def digits(cache_home: Path, tiny: Benchmark) -> CachedDataset:
-    """Return scikit-learn's digits, decoded."""
+    """Return scikit-learn's digits as a prepared data set."""
     return prepare_dataset(tiny.data, None)
 
 
@@ -76,7 +77,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def fill(small_disk: Path) -> Callable[[], Path]:
-    """Fill the small disk completely; returns the file to delete to free the space."""
+    """Return a function that fills the small disk, and returns the file to delete to free the space."""
 
     def fill_disk() -> Path:
         ballast = small_disk / "ballast"
@@ -90,9 +91,9 @@ def fill(small_disk: Path) -> Callable[[], Path]:
 
 @pytest.fixture
 def python() -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Start `python -c code *arguments` from the root of the project.
+    """Return a function that starts `python -c code *arguments` from the root of the project.
 
-    At the end of the test, processes that still run are killed, and their temporary files are removed.
+    At the end of the test, processes that are still running are killed, and their temporary files are deleted.
     """
     started: list[subprocess.Popen[str]] = []
 

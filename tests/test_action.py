@@ -1,4 +1,4 @@
-"""The GitHub Action: its definition, and the script that it runs."""
+"""Test the GitHub Action: its definition, and the script that it runs."""
 
 import json
 import os
@@ -52,7 +52,7 @@ def test_every_input_is_passed_to_the_script() -> None:
 
 
 def run(folder: Path, command: str, **environment: str) -> tuple[int, str, str, str]:
-    """Run the script with `command` as budget-check; return exit code, log, step summary and outputs."""
+    """Run the script with `command` as budget-check, and return the exit code, log, step summary and outputs."""
     summary, output = folder / "summary.md", folder / "output"
     (folder / "bin").mkdir()
     (folder / "bin" / "budget-check").write_text(command)
@@ -77,7 +77,7 @@ def run(folder: Path, command: str, **environment: str) -> tuple[int, str, str, 
     return process.returncode, process.stdout, summary.read_text(), output.read_text()
 
 
-@pytest.mark.slow  # a worker process imports torch
+@pytest.mark.slow  # slow because a worker process imports torch
 def test_report_becomes_the_step_summary(tmp_path: Path) -> None:
     code, _, summary, output = run(tmp_path, REAL_COMMAND, MODEL="resnet8", MAX_PARAMS="500")
     assert code == 1
@@ -100,7 +100,7 @@ def test_verdict_and_exit_code_are_passed_on(exit_code: int, tmp_path: Path) -> 
     assert code == exit_code
     assert (tmp_path / "verdict.json").read_text() == environment["VERDICT"]
     assert environment["VERDICT"] in log
-    assert summary == ""  # written by budget-check itself
+    assert summary == ""  # budget-check itself writes the summary
     assert output.splitlines() == [f"exit-code={exit_code}", f"verdict={tmp_path}/verdict.json"]
 
 

@@ -1,4 +1,4 @@
-"""The documentation matches the code, its links exist, and the site builds without warnings."""
+"""Test that the documentation matches the code, its links exist, and the site builds without warnings."""
 
 import re
 import subprocess
@@ -37,4 +37,4 @@ def test_site_builds_without_warnings(tmp_path: Path) -> None:
     built = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert built.returncode == 0, built.stderr
     assert (tmp_path / "site" / "index.html").exists()
-    assert "searchtools.js" in (tmp_path / "site" / "search.html").read_text()  # no page replaces Sphinx's own
+    assert "searchtools.js" in (tmp_path / "site" / "search.html").read_text()  # the search page is Sphinx's own

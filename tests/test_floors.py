@@ -1,4 +1,4 @@
-"""The direction of imports between packages and their folders, and what a parent process may import.
+"""Test the direction of imports between packages and their folders, and the imports of a parent process.
 
 The folders of a package ("rooms") are grouped into layers ("floors"). A module may import from its own folder and from
 lower layers, but not from other folders in its layer or from higher layers. Strings count as imports: the
@@ -48,7 +48,7 @@ MODULES = {module_name(path) for path in SOURCES}
 
 
 def imported_modules(tree: ast.AST) -> set[str]:
-    """Return the modules that code imports, anywhere in it, and the modules that strings in it name or import."""
+    """Return the modules that are imported anywhere in the code, or that its strings name or import."""
     modules: set[str] = set()
     docstrings = _docstring_nodes(tree)
     for node in ast.walk(tree):
@@ -86,7 +86,7 @@ def _modules_in_string(text: str) -> set[str]:
 
 
 def floor_of(module: str) -> int | None:
-    """Return the index of a module's layer, 0 at the top; None if its package has no layers."""
+    """Return the index of a module's layer (0 is the top layer), or None if its package has no layers."""
     package, *path = module.split(".")
     floors = ROOMS.get(package)
     if floors is None or not path:
@@ -99,7 +99,7 @@ def floor_of(module: str) -> int | None:
 
 
 def may_import(module: str, other: str) -> bool:
-    """Return whether the layers allow an import."""
+    """Return whether the order of the layers allows an import."""
     package, other_package = module.partition(".")[0], other.partition(".")[0]
     if other_package != package:
         return other_package in PACKAGES[package]

@@ -33,7 +33,7 @@ from benchmarks.training.trainer import Splits, TrainingOptions, make_determinis
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
-    pytest.mark.filterwarnings("default"),  # drivers and compilers warn about GPUs in their own ways
+    pytest.mark.filterwarnings("default"),  # warnings differ between drivers and compilers
 ]
 
 SPEC = "resnet8+se+drop_path=0.2"
@@ -42,7 +42,7 @@ SPEC = "resnet8+se+drop_path=0.2"
 def train_on_gpu(
     precision: str, options: TrainingOptions | None = None, architecture: Architecture | None = None
 ) -> tuple[list[EpochMetrics], dict[str, torch.Tensor]]:
-    """Return the training curve and the final weights, on the CPU."""
+    """Train on the GPU. Return the training curve, and the final weights on the CPU."""
     make_deterministic()
     torch.manual_seed(0)
     generator = torch.Generator("cuda").manual_seed(0)
@@ -122,7 +122,7 @@ def test_training_step_does_not_wait_for_the_gpu() -> None:
     split = DeviceImages(images, torch.randint(10, (512,), device="cuda"))
     step = TrainingStep(build(parse(SPEC).variant(), 10).to("cuda"), recipe, 8)
     order = torch.randperm(512, device="cuda")
-    for mode in ("default", "error"):  # the first pass allocates what later ones reuse
+    for mode in ("default", "error"):  # the first pass allocates buffers that the second pass reuses
         torch.cuda.set_sync_debug_mode(mode)
         try:
             for iteration, indices in enumerate(order.split(64)):

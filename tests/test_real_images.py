@@ -1,6 +1,6 @@
-"""An end-to-end test on real CIFAR-100 images.
+"""Test training end to end on real CIFAR-100 images.
 
-It needs the environment variable CIFAR100_DIR: a folder with train/<class>/ and test/<class>/.
+The environment variable CIFAR100_DIR must name a folder that contains train/<class>/ and test/<class>/.
 """
 
 import json
@@ -36,7 +36,7 @@ def test_small_model_learns_real_images(tmp_path: Path, capsys: pytest.CaptureFi
     arguments = ["--benchmark", str(tmp_path / "tiny.toml"), "--data", str(CIFAR100), "--out", str(tmp_path / "out")]
     assert main(["run", "baseline", "--seeds", "1", "--json", *arguments]) == 0
     row = json.loads(capsys.readouterr().out)["rows"][0]
-    assert row["top1_mean"] > 5  # chance level is 1
+    assert row["top1_mean"] > 5  # chance level is 1%
     record = json.loads((tmp_path / "out" / "records.jsonl").read_text())
     assert record["images_seen"] == 3 * 9_984  # 78 complete batches of 128 in each epoch
     assert len(record["per_class"]) == 100

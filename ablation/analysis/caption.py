@@ -11,7 +11,7 @@ from benchmarks.records.store import RunRecord
 
 
 def caption(recorded: RecordedPlan, pairing: Pairing = "unpaired") -> str:
-    """Return what the numbers of a table are and how they were obtained.
+    """Describe the numbers of a table and how they were obtained.
 
     The part before the first semicolon names the source of the numbers and also serves as the title of figures.
     """
@@ -28,7 +28,7 @@ def caption(recorded: RecordedPlan, pairing: Pairing = "unpaired") -> str:
 
 
 def _source(recorded: RecordedPlan, runs: Sequence[RunRecord]) -> list[str]:
-    """Return the benchmark, the devices, the versions, and conditions that apply to all runs or some of them."""
+    """Return the benchmark, the devices, the versions, and the conditions that apply to all or some of the runs."""
     benchmark = recorded.benchmark
     ids = {f"{benchmark.name} ({run.benchmark_id})" for run in runs} or {benchmark.name}
     versions = {f"torch {run.versions.get('torch', '?')}" for run in runs}
@@ -61,7 +61,7 @@ def _seed_names(seeds: int | None) -> str:
 
 
 def _reference(rows: Sequence[Row]) -> str:
-    """Return what changes are measured against."""
+    """Describe the rows that changes are measured against."""
     reference, exceptions = _usual_reference(rows)
     if any(row.kind == "alternative" for row in rows):
         exceptions.append("~ rows: from the step they replace")
@@ -71,7 +71,7 @@ def _reference(rows: Sequence[Row]) -> str:
 
 
 def _usual_reference(rows: Sequence[Row]) -> tuple[str, list[str]]:
-    """Return the reference of most rows, and the rows that have another one."""
+    """Return the reference of most rows, and notes on rows that have a different one."""
     pairs = _steps(rows)
     if pairs and all(_adds_teacher(rows[index], rows[reference]) for index, reference in pairs):
         return "the same model trained without a teacher", []
@@ -85,7 +85,7 @@ def _usual_reference(rows: Sequence[Row]) -> tuple[str, list[str]]:
 
 
 def _steps(rows: Sequence[Row]) -> list[tuple[int, int]]:
-    """Return the indices of each row that is compared with one other, and of that other row; alternatives excluded."""
+    """Return (row index, reference index) of each compared row except alternatives and interactions."""
     return [
         (index, row.against[0][0])
         for index, row in enumerate(rows)
@@ -94,6 +94,6 @@ def _steps(rows: Sequence[Row]) -> list[tuple[int, int]]:
 
 
 def _adds_teacher(row: Row, reference: Row) -> bool:
-    """Return whether a row is its reference with a teacher added."""
+    """Return whether a row differs from its reference only by an added teacher."""
     alone = replace(row.config, overrides=replace(row.overrides, distillation=None))
     return row.overrides.distillation is not None and alone.key == reference.key

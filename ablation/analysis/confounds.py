@@ -1,4 +1,4 @@
-"""Confounds: rows whose model is much larger or deeper than the one that they are compared with."""
+"""Confounds: rows whose model is much larger or deeper than that of their reference."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -71,7 +71,7 @@ def _is_far(count: int, reference: int) -> bool:
 
 
 def _comparison(size: ModelSize, reference: ModelSize) -> str:
-    """Return the ratios that are known, as `3.1 times the parameters (7.68M, 2.44M), ...`, and the consequence."""
+    """Return the known ratios, as `3.1 times the parameters (7.68M, 2.44M), ...`, and the consequence."""
     ratios = []
     if size.params and reference.params:
         counts = f"({_millions(size.params)}, {_millions(reference.params)})"

@@ -7,7 +7,7 @@ from ablation.analysis.datasize_series import Series, SizePoint
 from arch.text import shorten
 
 MIN_CONVERGED_TRAIN_TOP1 = 99.0  # percent; above it, little is left to learn from the training set
-MAX_FLAT_GAIN = 0.5  # points of test top-1; twice CIFAR-100's spread over seeds, less than the aim of any recipe change
+MAX_FLAT_GAIN = 0.5  # points of test top-1; twice CIFAR-100's spread over seeds, less than a recipe change should gain
 
 RULE = (
     f"Converged: training top-1 of at least {MIN_CONVERGED_TRAIN_TOP1:.0f}%. "
@@ -40,6 +40,6 @@ def _evidence(point: SizePoint) -> str:
 
 
 def _mean(values: Iterable[float]) -> float:
-    """Return the mean; NaN, with which every comparison is false, if there are no values."""
+    """Return the mean; without values, NaN, for which every comparison is false."""
     numbers = list(values)
     return sum(numbers) / len(numbers) if numbers else nan

@@ -83,7 +83,7 @@ def update_notes(recorded: RecordedPlan) -> list[str]:
 def _points(rows: Sequence[Row], recorded: RecordedPlan) -> tuple[SizePoint, ...]:
     """Return one point per number of images.
 
-    Old records that do not contain this number are skipped, as are fractions that round to the same images.
+    Old records without this number are skipped, as are fractions that round to the same number of images.
     """
     points: dict[int, SizePoint] = {}
     for row in rows:

@@ -93,7 +93,7 @@ def _mean_per_class(runs: Sequence[RunRecord], classes: Sequence[str]) -> list[f
 
 
 def load_predictions(run: RunRecord, labels: Integers, out: Path) -> Integers | None:
-    """Return the class predicted for each test image; None if no file matches the recorded accuracy of each class.
+    """Return the predicted class of each test image; None without a file that matches the recorded accuracy per class.
 
     Args:
         run: The record.
@@ -103,7 +103,7 @@ def load_predictions(run: RunRecord, labels: Integers, out: Path) -> Integers | 
     try:
         predicted = load_file(run_file(out, "predictions", run.run_id))["classes"]
     except (OSError, KeyError, ValueError, TypeError, AttributeError, SafetensorError):
-        return None  # AttributeError: a number format that NumPy lacks
+        return None  # AttributeError: raised for a number format that NumPy lacks
     num_classes = len(run.per_class)
     if predicted.dtype.kind != "i" or predicted.shape != labels.shape:
         return None

@@ -5,7 +5,7 @@ from math import sqrt
 from ablation.analysis.statistics import ALPHA, smallest_p
 from ablation.plans.choices import Pairing
 
-MAX_SEEDS = 10_000  # largest number that planning considers
+MAX_SEEDS = 10_000  # largest number of seeds per row to consider
 
 
 def fewest_seeds(changes: int, pairing: Pairing) -> int:
@@ -48,7 +48,7 @@ def _separation_probability(effect: float, seeds: int, pairing: Pairing) -> floa
         return float(stats.norm.cdf(effect / sqrt(2)) ** seeds)
 
     def integrand(best: float) -> float:
-        """Density of the lower row's best run, times the probability that the higher row is above it."""
+        """Return the density of the lower row's best run, times the probability that the higher row is above it."""
         density = seeds * stats.norm.pdf(best) * stats.norm.cdf(best) ** (seeds - 1)
         return float(density * stats.norm.sf(best - effect) ** seeds)
 

@@ -1,4 +1,4 @@
-"""Plan the number of seeds: the power of a study, and the hours that it takes."""
+"""Plan the number of seeds: the power of a study, and the hours it takes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Spread:
 
     Attributes:
         points: The standard deviation, in percentage points.
-        source: Where the number comes from.
+        source: The source of the number.
     """
 
     points: float
@@ -39,11 +39,11 @@ class Spread:
 
 @dataclass(frozen=True)
 class PowerTarget:
-    """What a study should be able to show.
+    """The change that a study should be able to detect.
 
     Attributes:
-        effect: The smallest change of top-1 that should be found, in percentage points.
-        power: The probability with which it should be found.
+        effect: The smallest change of top-1 to detect, in percentage points.
+        power: The required probability of detecting it.
     """
 
     effect: float
@@ -52,7 +52,7 @@ class PowerTarget:
 
 @dataclass(frozen=True)
 class SeedCount:
-    """What a study with this number of seeds per row can show.
+    """The changes that a study with this number of seeds per row can detect.
 
     Attributes:
         seeds: The number of seeds per row.
@@ -96,7 +96,7 @@ def analyze_power(rows: Sequence[Row], target: PowerTarget, spread: Spread, pair
 
     Args:
         rows: The rows of the study.
-        target: What the study should be able to show.
+        target: The change that the study should be able to detect.
         spread: The spread over seeds of one row.
         pairing: How changes are tested.
 
@@ -148,7 +148,7 @@ def recorded_spread(out: Path, benchmark: Benchmark) -> Spread:
         if record.benchmark == benchmark.name and record.definition.get("split") != "val":
             groups.setdefault((record.key, record.benchmark_id), []).append(record.top1)
     samples = [values for values in groups.values() if len(values) > 1]
-    if not any(np.ptp(values) for values in samples):  # the variance of equal values is not always 0
+    if not any(np.ptp(values) for values in samples):  # due to rounding, the variance of equal values is not always 0
         return Spread(
             DEFAULT_SPREAD,
             f"the default, measured on CIFAR-100: no config in {out} has two seeds with different accuracies; "

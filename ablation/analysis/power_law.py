@@ -14,7 +14,7 @@ from ablation.analysis.datasize_series import Series, SizePoint
 from ablation.analysis.power_law_fit import MAX_EXPONENT, Curves, fit_curves, percentile_level, resampled_means
 from ablation.analysis.statistics import Values
 
-MIN_SIZES = 3  # the law has three parameters
+MIN_SIZES = 3  # because the law has three parameters
 MAX_FLOOR_WIDTH = 0.75  # fraction of [0, lowest error]; if the interval is wider, c is not identified
 NUM_CURVE_POINTS = 61
 EXACT_FIT = 0.01  # points; a curve with a smaller deviation from each mean passes through the means
@@ -22,7 +22,7 @@ EXACT_FIT = 0.01  # points; a curve with a smaller deviation from each mean pass
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number and its 95% CI, which is NaN if some size has one seed only."""
+    """A number and its 95% CI, which is NaN if a size has only one seed."""
 
     value: float
     low: float = nan
@@ -42,7 +42,7 @@ class PowerLaw:
         images: The positions of `error`, from the smallest to the largest measured size.
         error: The fitted error at `images`, in percent.
         sizes: The number of measured sizes.
-        seeds: The number of seeds of the size with the fewest.
+        seeds: The smallest number of seeds of any size.
         max_deviation: The largest distance of the curve from the mean of a size, in points.
         lowest_error: The lowest mean error of a size, in percent.
     """
@@ -59,7 +59,7 @@ class PowerLaw:
 
     @property
     def identifies_floor(self) -> bool:
-        """Whether the interval of c excludes a good part of its possible values."""
+        """Whether the interval of c excludes a substantial part of its possible values."""
         return self.c.high - self.c.low < MAX_FLOOR_WIDTH * self.lowest_error
 
     def describe(self) -> str:
@@ -138,7 +138,7 @@ def _estimates(values: Values, resampled: Values | None, level: float) -> list[E
 def _mean_errors(series: Series) -> tuple[Values, Values, Values]:
     """Return the ratio of each size to the smallest, the mean error and the number of runs.
 
-    The curve that fits these weighted means best also fits the single runs best.
+    The curve that fits these weighted means best also fits the individual runs best.
     """
     points = series.measured
     images = np.array([point.images for point in points], float)

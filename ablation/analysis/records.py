@@ -46,7 +46,7 @@ class RecordedPlan:
         return self.plan.rows
 
     def first_seeds(self, seeds: int | None) -> "RecordedPlan":
-        """Return the plan with the runs of seeds 0 to `seeds - 1` only; None keeps all."""
+        """Return the plan with the runs of seeds 0 to `seeds - 1` only; None keeps all seeds."""
         if seeds is None:
             return self
         return replace(

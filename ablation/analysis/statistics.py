@@ -34,7 +34,7 @@ class Change:
         low: Lower end of the 95% CI.
         high: Upper end of the 95% CI.
         p: Two-sided p-value.
-        n: Number of seeds, of the row with the fewest.
+        n: Smallest number of seeds of the compared rows.
         least_p: The smallest p-value possible with this number of seeds.
     """
 
@@ -54,7 +54,7 @@ def estimate_change(
     An unpaired difference is tested by permuting the runs between both rows. A paired difference, and every
     interaction, is tested by flipping the signs of the differences of each seed. Both tests are exact (Good 2005,
     Permutation, Parametric, and Bootstrap Tests of Hypotheses). With more than 9,999 permutations, 9,999 random ones
-    are used, and with more than MAX_RESAMPLED_SEEDS seeds Student's test, which then gives the same result.
+    are used, and with more than MAX_RESAMPLED_SEEDS seeds, Student's test is used, which then gives the same result.
 
     Args:
         accuracies: Top-1 of the row by seed.
@@ -108,7 +108,7 @@ def _test(*samples: Values) -> Change:
 
 
 def _resampling_options() -> dict[str, Any]:
-    """Return scipy's options; the generator is always seeded with 0, so that the same records give the same table."""
+    """Return the options of scipy's resampling tests; the seed is always 0, so the same records give the same table."""
     return {"vectorized": True, "n_resamples": NUM_RESAMPLES, "rng": np.random.default_rng(0)}
 
 

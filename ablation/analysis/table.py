@@ -26,7 +26,7 @@ def make_table(
         recorded: The rows and their records.
         pairing: How changes are tested.
         num_candidates: The number of architectures that the best row was picked from, for the note on selection bias;
-            None: all with records.
+            None: all architectures with records.
 
     Raises:
         ValueError: If the records have several benchmark ids.

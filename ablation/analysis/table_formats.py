@@ -1,4 +1,4 @@
-"""Table formats: terminal, Markdown, LaTeX, HTML, CSV and JSON. In all of them, names are escaped text."""
+"""Table formats: terminal, Markdown, LaTeX, HTML, CSV and JSON. Names are escaped in all of them."""
 
 import html
 import json
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
 COLUMNS = ("step", "params", "MACs", "img/s", "time", "top-1 %", "n", "top-5 %", "change", "p", "verdict", "Δ first")
-COLUMNS_BY_IMPORTANCE = (  # a narrow terminal hides the last columns
+COLUMNS_BY_IMPORTANCE = (  # a narrow terminal hides the last of these
     "step",
     "top-1 %",
     "verdict",
@@ -42,7 +42,7 @@ class AblationTable:
 
     Attributes:
         frame: The numbers: see `ablation.analysis.table.ablation_frame`.
-        caption: What the numbers are.
+        caption: A description of the numbers.
         notes: Lines to print below the table.
         pairing: How changes were tested.
     """

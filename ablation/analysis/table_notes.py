@@ -29,7 +29,7 @@ def table_notes(frame: pd.DataFrame, recorded: RecordedPlan, pairing: Pairing, n
     rows = recorded.rows
     undetectable = _undetectable(frame, rows)
     notes = failure_notes(recorded) + _seed_notes(frame, rows, pairing, undetectable) + _interval_notes(frame)
-    is_datasize_study = len({row.overrides.data_fraction for row in rows}) > 1  # no row is picked there
+    is_datasize_study = len({row.overrides.data_fraction for row in rows}) > 1  # such a study does not pick a best row
     if not is_datasize_study and not undetectable:
         count = num_candidates or len({record.key for record in recorded.records})
         notes += _selection_notes(frame, count)
@@ -50,7 +50,7 @@ def pooled_std(frame: pd.DataFrame) -> float:
 
 
 def _compared(frame: pd.DataFrame, rows: Sequence[Row]) -> list[tuple[Row, dict[Any, Any]]]:
-    """Return the rows that have a change, with their lines of the frame."""
+    """Return the rows that have a change, with their lines in the frame."""
     pairs = zip(rows, frame.to_dict("records"), strict=True)
     return [(row, line) for row, line in pairs if row.against and not math.isnan(line["least_p"])]
 
@@ -105,7 +105,7 @@ def _interval_notes(frame: pd.DataFrame) -> list[str]:
 def _selection_notes(frame: pd.DataFrame, num_candidates: int) -> list[str]:
     """Compare the gain of the best row with the gain that picking the best of equal rows gives by chance."""
     spread = pooled_std(frame)
-    if num_candidates < 3 or math.isnan(spread):  # the first row and one other leave no choice
+    if num_candidates < 3 or math.isnan(spread):  # with only one row besides the first, there is no choice
         return []
     gain, step, n = max(zip(frame["change_from_first"].fillna(0.0), frame["step"], frame["n"], strict=True))
     if gain <= 0:

@@ -1,4 +1,4 @@
-"""Reproducing a recorded run."""
+"""Reproduce a recorded run."""
 
 import tempfile
 from dataclasses import replace

@@ -33,7 +33,7 @@ MAX_ROWS_PRINTED = 10  # classes and confusions to print; the files contain all 
 
 @dataclass(frozen=True)
 class ErrorOptions:
-    """The options that select the records and what is analyzed."""
+    """The options that select the records and the analyses."""
 
     near_duplicates: Annotated[
         bool,

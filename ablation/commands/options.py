@@ -188,5 +188,5 @@ def find_recorded(out: Path, query: "RecordQuery", curves: bool = False) -> "Rec
 
 
 def choose_pairing(paired: bool) -> Pairing:
-    """Return the pairing that `--paired` stands for."""
+    """Return the pairing that `--paired` selects."""
     return "paired" if paired else "unpaired"

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PowerOptions:
-    """The options of the analysis."""
+    """The options of the power analysis."""
 
     effect: Annotated[float, typer.Option("--effect", metavar="POINTS", help="Smallest change of top-1 to detect.")] = (
         0.3

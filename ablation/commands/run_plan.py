@@ -1,4 +1,4 @@
-"""What `ablate run` and the studies have in common: train the rows of a plan, print the table and write it."""
+"""Shared by `ablate run` and the studies: train the rows of a plan, and print and write the table."""
 
 import json
 import sys
@@ -52,7 +52,7 @@ def run_plan(plan: "Plan", benchmark: "Benchmark", options: RunOptions, control:
 def _train(
     plan: "Plan", benchmark: "Benchmark", options: RunOptions, control: ControlMetric | None, store: "RecordStore"
 ) -> "PlanRunner":
-    """Train the missing runs, and return the runner with the plan that it has trained."""
+    """Train the missing runs, and return the runner with the trained plan."""
     from ablation.plans.controls import CostMeter, with_controls
     from ablation.runner import PlanRunner
     from benchmarks.datasets.prepare import prepare_dataset

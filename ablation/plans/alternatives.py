@@ -21,7 +21,7 @@ class Alternative:
 
     Attributes:
         position: The number of steps of the path up to and including the replaced one.
-        step: The step in its place.
+        step: The step that replaces it.
         spec: The resulting spec.
     """
 
@@ -31,7 +31,7 @@ class Alternative:
 
     @property
     def text(self) -> str:
-        """The alternative as it is written in a plan: `~eca`."""
+        """The text of the alternative in a plan: `~eca`."""
         return f"~{str(self.step)[1:]}"
 
 
@@ -71,7 +71,7 @@ def parse_alternatives(text: str, baseline: str) -> tuple[Alternative, ...]:
 def make_alternative(path: Spec, step: Step) -> Alternative:
     """Return the alternative that puts `step` in place of the last step of `path`.
 
-    Where the earlier steps have already added this part, the new value replaces the earlier one at its position.
+    Where the earlier steps have already added this part, the new value replaces the earlier value at its position.
 
     Raises:
         InputError: If the resulting architecture is invalid, or the same as that of `path`.

@@ -4,7 +4,7 @@ from typing import Literal
 
 ControlMetric = Literal["params", "macs", "hours"]  # the cost in which a control matches its step
 EqualQuantity = Literal["epochs", "updates"]  # what a data-size study keeps equal across subsets of the images
-InitialWeights = Literal["scratch", "imagenet"]  # what the configs of a data-size study start from
+InitialWeights = Literal["scratch", "imagenet"]  # the initial weights of the configs in a data-size study
 
 # how changes are tested: see ablation.analysis.statistics
 Pairing = Literal["unpaired", "paired"]

@@ -1,4 +1,4 @@
-"""Plans that compare any configs with the first one, of which fine-tuning is an example.
+"""Plans that compare arbitrary configs with the first one, as in fine-tuning studies.
 
     plan = "compare:", config, { ",", config }
 

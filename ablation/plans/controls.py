@@ -1,6 +1,6 @@
-"""Size-matched controls: next to a step, the row before it, widened until it costs the same.
+"""Size-matched controls: for a step, the row before it, widened until its cost equals that of the step.
 
-A part that makes a network larger or slower should improve accuracy more than plain width at the same cost.
+A part that makes a network larger or slower should improve accuracy more than additional width at the same cost.
 """
 
 from collections.abc import Callable, Sequence
@@ -43,7 +43,7 @@ class CostMeter:
     image_counts: tuple[int, int]
 
     def cost(self, spec: Spec) -> float:
-        """Return the cost in parameters, MACs or hours. To be called in a worker process, as it imports torch."""
+        """Return the cost in parameters, MACs or hours. Call it in a worker process, as it imports torch."""
         from benchmarks.budget.builders import spec_builder
         from benchmarks.budget.check import check_specs
         from benchmarks.budget.cost import count_on_meta

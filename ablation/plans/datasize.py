@@ -80,7 +80,7 @@ class DatasizeStudy:
         return RunConfig(config.spec, replace(overrides, data_fraction=fraction, equal_updates=equal_updates))
 
     def _against(self, index: int, column: int) -> tuple[tuple[int, int], ...]:
-        """Return what the row of a config and a fraction is compared with: see `Row.against`."""
+        """Return the reference of a config trained on a fraction of the images: see `Row.against`."""
         if index == 0:
             return ()
         config = self.configs[index]
@@ -95,7 +95,7 @@ def parse_datasize(text: str, arguments: Sequence[str], baseline: str) -> Datasi
 
     Args:
         text: The configs, separated by commas.
-        arguments: The words in the brackets: fractions and at most one quantity that is kept equal.
+        arguments: The arguments in parentheses: fractions and at most one quantity that is kept equal.
         baseline: The spec that the word `baseline` stands for.
 
     Raises:

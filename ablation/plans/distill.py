@@ -1,4 +1,4 @@
-"""Distillation studies: which network learns from which, compared with training alone and with controls.
+"""Distillation studies: a teacher and a student, compared with training alone and with controls.
 
     plan     = "distill", [ "(", argument, { ",", argument }, ")" ], ":", teacher, ">", student
     argument = T=TEMPERATURE | alpha=SHARE | growing | hard | smooth=SHARE | progressive
@@ -33,7 +33,7 @@ from benchmarks.definition.overrides import (
 DEFAULT_SMOOTHING = 0.1  # label smoothing of the control, in addition to the recipe's
 # alpha in the last epoch of progressive self-distillation (Kim et al. 2021, arXiv:2006.12000)
 SELF_DISTILLATION_ALPHA = 0.8
-MAX_EPOCHS_DENOMINATOR = 9_999_999  # the largest that can be parsed again
+MAX_EPOCHS_DENOMINATOR = 9_999_999  # larger denominators cannot be parsed again
 ARGUMENTS = ("T", "alpha", "growing", "hard", "smooth", "progressive")
 DIGEST_CHARACTERS_IN_LABEL = 6
 
@@ -48,12 +48,12 @@ class DistillationSettings:
         progressive: Whether there is a row in which the student learns from itself one epoch ago.
     """
 
-    loss: Distillation = Distillation(PREVIOUS)  # noqa: RUF009  # it is frozen
+    loss: Distillation = Distillation(PREVIOUS)  # noqa: RUF009  # Distillation is frozen
     smoothing: float = DEFAULT_SMOOTHING
     progressive: bool = False
 
     def arguments(self) -> list[str]:
-        """Return the arguments in the brackets of the plan: those that differ from the defaults."""
+        """Return the arguments in the parentheses of the plan: the settings that differ from the defaults."""
         loss, smoothing = self.loss, self.smoothing
         return [
             *([f"T={format_number(loss.temperature)}"] if loss.temperature != Distillation.temperature else []),
@@ -79,7 +79,7 @@ class DistillationStudy:
         return f"distill{brackets}:{self.teacher}>{self.student}"
 
     def rows(self) -> list[Row]:
-        """Return the rows: both networks alone, the distilled student, controls, and the other directions.
+        """Return the rows: both networks alone, the distilled student, controls, and distillation in other directions.
 
         A distilled network is compared with the same network trained alone, a control with the distilled student.
 
@@ -143,7 +143,7 @@ def parse_distillation(text: str, arguments: Sequence[str], baseline: str) -> Di
 
     Args:
         text: The teacher and the student, separated by `>`.
-        arguments: The words in the brackets.
+        arguments: The arguments in parentheses.
         baseline: The spec that the word `baseline` stands for.
 
     Raises:
@@ -172,7 +172,7 @@ def make_study(teacher: RunConfig, student: RunConfig, settings: DistillationSet
 
 
 def parse_settings(arguments: Sequence[str]) -> DistillationSettings:
-    """Parse the arguments in the brackets of the plan. Raises InputError if one is invalid."""
+    """Parse the arguments in the parentheses of the plan. Raises InputError if one is invalid."""
     by_name: dict[str, str] = {}
     for argument in arguments:
         name = argument.partition("=")[0]

@@ -1,4 +1,4 @@
-"""`Plan`: what an ablation trains, parsed once from text.
+"""`Plan`: the rows that an ablation trains, parsed once from text.
 
 plan = spec, or any plan of `ablation.plans.steps`: path:, leave-one-out:, pairs:, reordered:
      | "compare:" ...      see `ablation.plans.comparison`
@@ -31,7 +31,7 @@ class PlanDefinition(Protocol):
     """The parsed form of a kind of plan. Its `str` is canonical text that is parsed into the same definition."""
 
     def rows(self) -> list[Row]:
-        """Return the rows. Raises InputError if they do not make sense, such as a step that changes nothing."""
+        """Return the rows. Raises InputError if they are invalid, for example if a step changes nothing."""
         ...
 
     def with_configs(self, change: Callable[[RunConfig], RunConfig]) -> Self:
@@ -41,7 +41,7 @@ class PlanDefinition(Protocol):
 
 @dataclass(frozen=True)
 class Plan:
-    """What an ablation trains.
+    """The rows that an ablation trains, and the text that defines them.
 
     Attributes:
         definition: The parsed text.

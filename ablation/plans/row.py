@@ -6,13 +6,13 @@ from typing import Literal
 
 from benchmarks.definition.overrides import RunConfig, TrainingOverrides
 
-# a step toward the proposal; a row in place of another one, or a control beside it; the full proposal without one step
+# step: one step toward the proposal; alternative: a replacement or control for a step; without: all steps except one
 RowKind = Literal["step", "alternative", "without"]
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row: its label in the table, what is trained, and which rows it is compared with.
+    """One row: its label in the table, its config, and the rows that it is compared with.
 
     Attributes:
         label: The row's name in the table.
@@ -46,7 +46,7 @@ class Row:
 
     @property
     def is_interaction(self) -> bool:
-        """Whether the change is that of two parts together, beyond the sum of their separate changes."""
+        """Whether the change is an interaction: the change by two parts beyond the sum of their separate changes."""
         return len(self.against) > 1
 
 

@@ -164,7 +164,7 @@ STEP_KINDS: dict[str, Callable[[StepPlan], list[Row]]] = {
 
 
 def _step_row(rows: list[Row], before: int, label: str, spec: Spec) -> Row:
-    """Return the row of `spec`, compared with the row at index `before`, from which it has to differ."""
+    """Return the row of `spec`. It is compared with the row at index `before` and must differ from it."""
     if spec.variant() == rows[before].config.architecture:
         raise InputError(f"{label!r} changes nothing: {rows[before].spec} already has it")
     return Row(label, RunConfig(spec), ((before, -1),))

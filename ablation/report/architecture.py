@@ -73,7 +73,7 @@ def final_architecture(recorded: RecordedPlan) -> tuple[Row | None, list[dict[st
 
 
 def _is_complete(sections: Sequence[Mapping[str, Any]]) -> bool:
-    """Return whether sections contain what a drawing needs, since records can be edited by hand."""
+    """Return whether sections contain all fields that a drawing needs, since records can be edited by hand."""
     types: dict[str, Any] = {
         "name": str,
         "blocks": int,
@@ -90,7 +90,7 @@ def _is_complete(sections: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def layout_columns(sections: Sequence[Mapping[str, Any]], width: float) -> list[Column]:
-    """Return the columns that share a width in em."""
+    """Return the columns of a drawing with this total width in em."""
     drawn = list(sections)[: MAX_ITEMS - 1] + list(sections)[MAX_ITEMS - 1 :][-1:]  # always includes the head
     weights = [1.0 if section["block"] else END_COLUMN_WIDTH for section in drawn]
     unit = (width - COLUMN_GAP * (len(drawn) - 1) - 0.2) / sum(weights)
@@ -129,7 +129,7 @@ def _shortcut_lines(section: Mapping[str, Any], width: float) -> tuple[str, ...]
 
 
 def wrap_text(text: str, width: float) -> tuple[str, ...]:
-    """Return the words of a text in lines that are no wider than `width` em."""
+    """Split a text into lines that are at most `width` em wide."""
     lines = [""]
     for word in shorten(text, MAX_LAYER_CHARACTERS).split():
         longer = f"{lines[-1]} {word}".strip()

@@ -1,4 +1,4 @@
-"""The report context: everything the PDF report prints, as plain data for its template."""
+"""The report context: everything that the PDF report prints, as plain data for its template."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -21,19 +21,19 @@ MAX_NOTE_CHARACTERS = 400
 MAX_CAPTION_CHARACTERS = 420
 MAX_SENTENCE_CHARACTERS = 600
 LEFT_ALIGNED_COLUMNS = ("step", "verdict")
-OMITTED_COLUMNS = ("Δ first",)  # the findings contain this number
+OMITTED_COLUMNS = ("Δ first",)  # the findings contain these numbers
 
 
 def report_context(
     recorded: RecordedPlan, table: AblationTable, sentences: Sequence[str], by_row: bool = True
 ) -> dict[str, Any]:
-    """Return everything the report prints, except for the figures.
+    """Return everything that the report prints, except for the figures.
 
     Args:
         recorded: The rows and their records.
         table: Their table.
         sentences: The findings.
-        by_row: Whether the first findings are about the compared rows, one each. Those of omitted rows are omitted.
+        by_row: Whether the findings start with one sentence per compared row. Those of omitted rows are left out.
     """
     rows, lines = recorded.rows, table.frame.to_dict("records")
     indices = printed_rows(rows, lines)

@@ -18,7 +18,7 @@ from ablation.report.label_placement import LabeledPoint, Point, ignore_missing_
 MIN_LOG_RATIO = 10  # the axis is logarithmic above this ratio of largest to smallest cost
 
 CostAxis = Literal["hours", "params", "macs"]
-COST_UNITS: dict[CostAxis, list[tuple[str, float]]] = {  # axis label and size of the unit, the largest unit first
+COST_UNITS: dict[CostAxis, list[tuple[str, float]]] = {  # (axis label, size of the unit), the largest unit first
     "hours": [("training time (hours)", 1), ("training time (minutes)", 1 / 60), ("training time (seconds)", 1 / 3600)],
     "params": [("parameters (millions)", 1e6), ("parameters (thousands)", 1e3)],
     "macs": [("GMACs for one image (1 MAC = 2 FLOPs)", 1e9), ("million MACs for one image (1 MAC = 2 FLOPs)", 1e6)],

@@ -17,13 +17,13 @@ from arch.text import shorten
 
 LEGEND = "mean over seeds; band: worst to best seed"
 LONG_TRAINING_EPOCHS = 20  # the y axis of a run of at least this length may cut off the first epochs
-CUT_OFF_FRACTION = 0.1  # fraction of the epochs of a long run
-MAX_NAME_WIDTH = 0.4  # fraction of the figure's width, including the final accuracy
+CUT_OFF_FRACTION = 0.1  # fraction of the epochs of a long run that may be cut off
+MAX_NAME_WIDTH = 0.4  # fraction of the figure's width, which also has to fit the final accuracy
 
 
 @dataclass(frozen=True)
 class _Curve:
-    """The test accuracy of one row: shape (seeds, epochs), in percent."""
+    """The test accuracy of one row, in percent, with shape (seeds, epochs)."""
 
     label: str
     color: str
@@ -46,7 +46,7 @@ class _Curve:
 def draw_curves(recorded: RecordedPlan, size: FigureSize, title: str = "") -> Figure:
     """Draw test top-1 against epoch: one line per row (mean over seeds) and a band from the worst seed to the best.
 
-    The lines start at epoch 1, where the first measurement is.
+    The lines start at epoch 1, the first measurement.
 
     Args:
         recorded: The rows and their records, with learning curves.

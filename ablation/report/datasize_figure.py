@@ -23,7 +23,7 @@ TICK_LABEL_GAP = 0.5  # em between two tick labels
 
 @dataclass(frozen=True)
 class _Line:
-    """Test or training accuracy of one series: numbers of images, and the accuracies of their seeds in percent."""
+    """Test or training accuracy of one series: the numbers of images, and the accuracy of each seed in percent."""
 
     label: str
     color: str

@@ -84,7 +84,7 @@ def _size_sentence(comparison: SizeComparison, names: tuple[str, str]) -> str:
 
 
 def _summary(comparisons: Sequence[SizeComparison], names: tuple[str, str]) -> str:
-    """Return which of two series is ahead at which of the sizes that both have."""
+    """Summarize which of two series is ahead at each size that both have."""
     first, later = names
     if not comparisons:
         return f"{later} and {first} have no runs on training sets of the same size."
@@ -116,7 +116,7 @@ def _enumerate(sizes: Sequence[int]) -> str:
 
 
 def _seed_notes(comparisons: Sequence[SizeComparison]) -> list[str]:
-    """Return a note if no difference can be significant with the seeds that are recorded."""
+    """Return a note if no difference can be significant with the recorded seeds."""
     family = sum(not isnan(comparison.p) for comparison in comparisons) or len(comparisons)
     if not comparisons or any(family * comparison.change.least_p <= ALPHA for comparison in comparisons):
         return []

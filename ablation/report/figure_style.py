@@ -47,7 +47,7 @@ SCREEN = FigureSize(8, 5, 10, 2)
 
 
 def new_figure(size: FigureSize, title: str, legend: str, right_margin: float) -> tuple[Figure, Axes]:
-    """Return a figure with one pair of axes. The margins are fixed, since layout engines are many times slower.
+    """Return a figure with one pair of axes. The margins are fixed, since layout engines are much slower.
 
     Args:
         size: The size of the figure.

@@ -67,7 +67,7 @@ def _missing_reference(row: Row, rows: Sequence[Row], lines: Sequence[Line]) -> 
 
 
 def _subject(row: Row, rows: Sequence[Row]) -> str:
-    """Return what was changed, under the label in the table."""
+    """Return the change as the subject of a sentence, with its label in the table."""
     label = shorten(row.label)
     if row.kind == "alternative":
         return f"In place of {shorten(rows[row.against[0][0]].label)}, {label}"

@@ -24,11 +24,11 @@ DISTANCES = (1.0, 2.5, 4.5, 7.0, 10.0)  # distances from the point, in gaps
 LEADER_DISTANCE = 2.2  # in gaps; a label beyond this distance is connected to its point by a line
 MIN_LETTER_WIDTH = 0.25  # em
 
-# costs of a position: per share of the label's area
+# costs of a position, per share of the label's area
 OUTSIDE_COST = 10.0
 LABEL_OVERLAP_COST = 6.0
 MARK_OVERLAP_COST = 3.0
-# costs of a position: once, and per gap of distance
+# costs of a position: a fixed cost, and a cost per gap of distance
 NEARER_TO_OTHER_POINT_COST = 0.4
 DISTANCE_COST = 0.12
 
@@ -63,7 +63,7 @@ def text_width(text: str) -> float:
 
 
 def fit_text(text: str, width: float) -> str:
-    """Return the text, with its middle shortened until it is no wider than `width` em."""
+    """Return the text, shortened in the middle to at most `width` em."""
     max_characters = min(len(text), 3 + int(width / MIN_LETTER_WIDTH))
     shown = shorten(text, max_characters)
     while text_width(shown) > width and max_characters > 3:
@@ -98,7 +98,7 @@ def spread_out(positions: Sequence[float], gap: float, low: float, high: float) 
 
 
 def place_labels(axes: Axes, points: Sequence[LabeledPoint], font: float, line: Sequence[Point] = ()) -> None:
-    """Draw each label beside its point where it covers the least; a leader connects a distant label with its point.
+    """Draw each label near its point where it covers the least; a leader connects a distant label with its point.
 
     Args:
         axes: The axes, whose limits must be final.
@@ -115,14 +115,14 @@ def place_labels(axes: Axes, points: Sequence[LabeledPoint], font: float, line: 
     marks = [_box_around((x, 2 * y - top), (x, top), gap) for (x, y), top in zip(centers, tops, strict=True)]
     marks += [_box_around(start, end, gap / 2) for start, end in pairwise(_to_pixels(axes, line))]
     obstacles = _Obstacles(axes.get_window_extent(renderer).extents, marks)
-    for i in sorted(range(len(points)), key=lambda i: -_crowding(centers[i], centers)):  # least room first
+    for i in sorted(range(len(points)), key=lambda i: -_crowding(centers[i], centers)):  # most crowded first
         text = axes.text(0, 0, points[i].label, fontsize=font, parse_math=False, transform=axes.transAxes, zorder=2)
         text.set_bbox({"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0})
         extent = text.get_window_extent(renderer)
         others = centers[:i] + centers[i + 1 :]
         side, box = _best_position(centers[i], (extent.width, extent.height), gap, obstacles, others)
         obstacles.labels.append(box)
-        anchor = ((box[0] + box[2]) / 2, box[0], box[2])[side], (box[1] + box[3]) / 2  # the side next to the point
+        anchor = ((box[0] + box[2]) / 2, box[0], box[2])[side], (box[1] + box[3]) / 2  # the edge nearest to the point
         alignment = ("center", "left", "right")[side]
         text.set(position=tuple(axes.transAxes.inverted().transform(anchor)), ha=alignment, va="center")
         if _distance(box, centers[i]) > LEADER_DISTANCE * gap:
@@ -143,7 +143,7 @@ def _draw_leader(axes: Axes, point: Point, box: Box, font: float) -> None:
 def _best_position(
     point: Point, label_size: tuple[float, float], gap: float, obstacles: _Obstacles, other_points: Sequence[Point]
 ) -> tuple[int, Box]:
-    """Return the position with the lowest cost: 1 if it is right of the point, -1 if left, else 0; and its box."""
+    """Return the side (1: right of the point, -1: left, 0: centered) and the box of the lowest-cost position."""
     positions = [
         (side[0], _label_box(point, label_size, side, gap * distance)) for distance in DISTANCES for side in SIDES
     ]

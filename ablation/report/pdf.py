@@ -31,7 +31,7 @@ FIGURE_GAP_MM = 5.0
 MM_PER_INCH = 25.4
 FIGURE_FONT = 7.5  # points; nothing on the page is smaller
 FIGURE_LINE = 0.9  # points
-TEXT_FONTS = (10.0, 9.5, 9.0, 8.5, 8.0, 7.5)  # points; the first one with which everything fits is used
+TEXT_FONTS = (10.0, 9.5, 9.0, 8.5, 8.0, 7.5)  # points; the largest size with which everything fits is used
 MIN_COLUMN_GAP = 5  # points, between two columns of the table
 CURVES_CAPTION = "Test top-1 against epoch: mean over seeds, band from worst to best seed."
 COST_CAPTION = f"Final top-1 (mean ± std) against training time; {PARETO_LEGEND}."
@@ -42,7 +42,7 @@ IMAGES_CAPTION = (
 
 
 def write_report(recorded: RecordedPlan, table: AblationTable, path: Path) -> Path:
-    """Write the report to `path` and the runs behind its numbers to the same name with .json; return `path`.
+    """Write the report to `path`, and the runs behind its numbers to a .json file beside it; return `path`.
 
     The same input always gives the same bytes.
 
@@ -98,7 +98,7 @@ def _query(compiler: typst.Compiler, label: str) -> float:
 
 
 def _layouts(context: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the context with ever smaller fonts, then with ever fewer findings, finally without figures."""
+    """Yield the context with progressively smaller fonts, then with fewer findings, and finally without figures."""
     sentences, notes, smallest_font = context["findings"], context["notes"], TEXT_FONTS[-1]
     context = {**context, "omitted_findings": "", "min_column_gap": MIN_COLUMN_GAP}
     for font in TEXT_FONTS:

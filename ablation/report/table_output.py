@@ -1,4 +1,4 @@
-"""Table output: print a table with the notes of its study, and write it beside the records with its figures."""
+"""Table output: print a table with the notes on its study, and write it and its figures beside the records."""
 
 import json
 import re
@@ -21,7 +21,7 @@ from arch.text import printable
 from benchmarks.cli.app import new_console, print_line
 from benchmarks.records.atomic_write import replace_file
 
-UNSAFE_IN_FILE_NAME = re.compile(r"[^A-Za-z0-9_.+~=-]")  # on some file system or in some shell
+UNSAFE_IN_FILE_NAME = re.compile(r"[^A-Za-z0-9_.+~=-]")  # on some file systems or in some shells
 MAX_FILE_NAME_CHARACTERS = 100  # excluding the suffix
 
 TableFormat = Literal["terminal", "markdown", "latex", "html", "csv", "json"]

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-FREE_BYTES = 2**20  # must remain free, because wandb and trackio do not report a full disk
+FREE_BYTES = 2**20  # disk space that must remain free, because wandb and trackio do not report a full disk
 MLFLOW_PARAMS_PER_BATCH = 100  # MLflow's limits
 MLFLOW_METRICS_PER_BATCH = 1000
 
@@ -175,7 +175,7 @@ WRITERS: dict[str, Callable[[Sequence[TrackerRun], Path], None]] = {
 
 
 def main() -> None:
-    """Write the runs on the standard input, and check that the disk is not full."""
+    """Write the runs read from standard input, and check that the disk is not full."""
     tracker, folder = sys.argv[1], Path(sys.argv[2])
     WRITERS[tracker]([TrackerRun(**run) for run in json.load(sys.stdin)], folder)
     with tempfile.TemporaryFile(dir=folder) as probe:

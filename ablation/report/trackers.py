@@ -124,7 +124,7 @@ def export(tracker: str, records: Sequence[RunRecord], folder: Path) -> str:
     if tracker not in WRITERS:
         raise unknown("tracker", tracker, WRITERS)
     library = find_spec(tracker)
-    if library is None or library.origin is None:  # a library without an origin is just a folder with this name
+    if library is None or library.origin is None:  # without an origin, it is a folder with this name and not a library
         raise InputError(f"{tracker} is not installed: pip install 'timm-ablate[{tracker}]'")
     target = folder.resolve() / tracker
     runs = json.dumps([asdict(to_tracker_run(record)) for record in records])

@@ -35,7 +35,7 @@ app = new_app("Measure how often the verdicts and intervals of tables are correc
 
 @dataclass(frozen=True)
 class Scenario:
-    """The truth behind simulated tables.
+    """The true effects behind simulated tables.
 
     Attributes:
         steps: Steps per table.

@@ -1,4 +1,4 @@
-"""Startup time: how long commands take, compared in the same run with importing the libraries that they need.
+"""Startup time: how long commands take, compared with importing the libraries that they need.
 
 python -m ablation.studies.startup_time [--repeats 11] [-- RUN_ARGUMENTS]
 
@@ -53,7 +53,7 @@ app = new_app("Measure how long commands take, compared with importing their lib
 
 @dataclass(frozen=True)
 class MeasuredCommand:
-    """Python code to measure, the imports it is compared with, and the largest ratio allowed, if there is one."""
+    """Python code to measure, the imports that it is compared with, and an optional limit for the ratio."""
 
     name: str
     code: str

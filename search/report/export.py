@@ -90,7 +90,7 @@ def _save_for_timm(model: nn.Module, trained: TrainedModel, model_folder: Path) 
 
 
 def _data_config(benchmark: Benchmark) -> dict[str, tuple[float, ...]]:
-    """Return the preprocessing in timm's terms."""
+    """Return the preprocessing as a data config of timm."""
     data, recipe = benchmark.data, benchmark.recipe
     return {
         "input_size": data.input_shape,

@@ -62,7 +62,7 @@ class _Path:
             return None
 
     def without_idle(self, fragments: Fragments) -> Fragments:
-        """Return the fragments without those that the architecture does not need."""
+        """Return the fragments without those that do not change the final architecture."""
         target = self.architecture_key(fragments)
         needed = fragments
         for name in fragments:

@@ -43,7 +43,7 @@ def write_outputs(
     Args:
         search: The settings of the search.
         trials: All trials of the study.
-        finalists: The finalists, the winner first; empty if none was asked for.
+        finalists: The finalists, the winner first; empty if none was requested.
         seconds: Duration of the search.
         display: Shows progress and warnings.
 

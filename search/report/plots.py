@@ -39,7 +39,7 @@ def plot_front(trained: Sequence[FrozenTrial], winner: str, epochs: int, title: 
         _plot_cost(axes, [(point[0], point[index]) for point in points], is_winner)
         axes.set(xlabel=label, xscale="log")
         axes.xaxis.set_major_formatter(lambda value, _, formatter=formatter: formatter(value))
-        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))  # more labels would overlap
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))  # more tick labels would overlap
         axes.xaxis.set_minor_locator(NullLocator())
         axes.tick_params(axis="x", labelsize=8, rotation=30)
         axes.grid(alpha=0.3)

@@ -1,4 +1,4 @@
-"""`SearchSummary`: what a search has found, as text and as JSON."""
+"""`SearchSummary`: the results of a search, as text and as JSON."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ class SearchSummary:
     """The winner of a search, the other finalists, and the files that were written."""
 
     search: SearchSettings
-    finalists: Sequence[Finalist]  # the winner first; empty if none was asked for
-    outcome: str  # how many trials were trained, infeasible or failed, and the duration
-    path: str  # the spec of the winner, its steps in the order of their expected gains
+    finalists: Sequence[Finalist]  # the winner first; empty if none was requested
+    outcome: str  # the numbers of trained, infeasible and failed trials, and the duration
+    path: str  # the spec of the winner, with steps ordered by expected gain
     files: Sequence[Path]
     front: pd.DataFrame  # Pareto front of accuracy at the first rung, hours and parameters
 

@@ -8,7 +8,7 @@ from benchmarks.definition.benchmark import Benchmark
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """An architecture and the weights that a run has kept."""
+    """An architecture and the weights that a run has saved."""
 
     spec: str
     name: str  # name of the module and of the timm model

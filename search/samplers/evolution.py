@@ -55,7 +55,7 @@ class EvolutionSampler(BaseSampler):
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """Sample at random: the first population, and parameters that not all trials have."""
+        """Sample the first population, and parameters that not all trials have, at random."""
         return self._random_sampler.sample_independent(study, trial, param_name, param_distribution)
 
 

@@ -10,7 +10,7 @@ from scipy.stats import norm, rankdata
 Codes = NDArray[np.int64]  # (candidates, choices): index of the value of each choice
 Floats = NDArray[np.float64]
 
-DECAY_GRID = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # loss of log-correlation per choice that differs
+DECAY_GRID = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # decrease of the log-correlation per choice that differs
 NOISE_GRID = (1e-3, 0.01, 0.05, 0.15, 0.4)  # variance of a measurement relative to that of the process
 MAX_TUNING_OBSERVATIONS = 128  # observations used to select decay and noise
 MAX_OBSERVATIONS = 300  # observations to fit: the best half, and a random draw from the rest

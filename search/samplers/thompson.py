@@ -27,8 +27,8 @@ Choices = dict[str, dict[Any, int]]  # parameter -> value -> code
 class ThompsonSampler(BaseSampler):
     """Sampler for spaces of choices that learns from the accuracy at the first rung, which all trained trials have.
 
-    Candidates that are known, because they were infeasible, have failed or are running, are not proposed again. With
-    several objectives, each draw weights them at random (ParEGO: Knowles 2006, doi:10.1109/TEVC.2005.851274).
+    Known candidates (trained, infeasible, failed or running) are not proposed again. With several objectives, each draw
+    weights them at random (ParEGO: Knowles 2006, doi:10.1109/TEVC.2005.851274).
 
     The sampler is stateless: a new sampler continues a study from its trials.
 
@@ -52,7 +52,7 @@ class ThompsonSampler(BaseSampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Return the unseen candidate that is best by one draw from the surrogate; nothing for the first trials."""
+        """Return the best unseen candidate according to one draw from the surrogate; empty for the first trials."""
         rng = np.random.default_rng([self.seed, trial.number])
         choices = {name: codes for name, d in search_space.items() if (codes := _codes_by_value(d))}
         encoded = [
@@ -84,7 +84,7 @@ class ThompsonSampler(BaseSampler):
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """Sample at random: the first trials, and parameters that not all trials have."""
+        """Sample the first trials, and parameters that not all trials have, at random."""
         if isinstance(param_distribution, CategoricalDistribution) and ABSENT in param_distribution.choices:
             rng = np.random.default_rng([self.seed, trial.number, *param_name.encode()])
             if rng.random() < ABSENT_PROBABILITY:
@@ -145,7 +145,7 @@ def _is_observation(trial: FrozenTrial) -> bool:
 
 
 def _chosen_params(trial: FrozenTrial) -> dict[str, Any]:
-    """Return the parameters of a trial, including those that a queued trial is going to suggest."""
+    """Return the parameters of a trial, including those that a queued trial will suggest."""
     return trial.params if trial.state.is_finished() else {**trial.system_attrs.get("fixed_params", {}), **trial.params}
 
 

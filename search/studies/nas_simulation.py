@@ -23,7 +23,7 @@ SHORT, FULL = 0, 1  # fidelities
 CHOICE_SEPARATORS = re.compile(r"[|+:,; ]+")
 VALIDATION_COLUMN = re.compile(r"_val_ep(\d+)$")
 OURS = "ours"
-MAX_IDLE_PROPOSALS = 2000  # consecutive proposals that are already evaluated, after which a strategy ends
+MAX_IDLE_PROPOSALS = 2000  # a strategy ends after this many consecutive proposals that are already evaluated
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ STRATEGIES: dict[str, Callable[[NasTable, int], Evaluations]] = {
 
 @dataclass(frozen=True)
 class Conditions:
-    """What all strategies of a comparison have in common."""
+    """The conditions that all strategies of a comparison share."""
 
     budget: float  # time for each strategy, in full training runs
     noise: float = 0.0  # standard deviation, in percentage points, of the accuracy of a full training run

@@ -68,7 +68,7 @@ def _regret_at(times: Floats, regret: Floats, mark: float) -> Floats:
 
 
 def speedup(times: Floats, ours: Floats, theirs: Floats, mark: float) -> float:
-    """Return how many times earlier our mean regret is as low as theirs at this mark; 0 if it never is."""
+    """Return how many times earlier our mean regret reaches the level of theirs at this mark; 0 if it never does."""
     is_reached = ours.mean(0) <= _regret_at(times, theirs, mark).mean()
     return mark / float(times[np.argmax(is_reached)]) if is_reached.any() else 0.0
 

@@ -94,7 +94,7 @@ def make_up_verdict(spec: str, benchmark: Benchmark, hours: float) -> Verdict:
 
 
 def make_up_record(run: Run, top1: float, hours: float) -> RunRecord:
-    """Return a record that the training of a run might have."""
+    """Return a plausible record of a run."""
     epoch = {"epoch": 1, "train_loss": 2.0, "train_top1": 20.0, "loss": 2.0, "top1": top1, "top5": 100.0}
     return RunRecord(
         spec=run.spec,

@@ -1,4 +1,4 @@
-"""Fixtures of the ablation tests: a small benchmark file, a trained study, and plausible records."""
+"""Fixtures for the ablation tests: a small benchmark file, a trained study, and plausible records."""
 
 import io
 import shutil
@@ -45,7 +45,7 @@ max_hours = 0.5
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> Path:
-    """A benchmark file with 200 digits to train on and 3 epochs."""
+    """Return a benchmark file with 200 training images of digits and 3 epochs."""
     file = tmp_path / "tiny.toml"
     file.write_text(TINY)
     return file
@@ -53,9 +53,9 @@ def tiny(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def trained(cache_home: Path, tmp_path_factory: pytest.TempPathFactory) -> CompletedProcess[str]:
-    """The command that has trained the rows of baseline+se under `tiny` with seeds 0 and 1, and what it printed.
+    """Train the rows of baseline+se on `tiny` with seeds 0 and 1, and return the completed command with its output.
 
-    The last argument is the output folder, which tests must not change.
+    The last argument of the command is the output folder. Tests must not change it.
     """
     folder = tmp_path_factory.mktemp("trained")
     (folder / "tiny.toml").write_text(TINY)
@@ -70,13 +70,13 @@ def trained(cache_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Compl
 
 @pytest.fixture
 def trained_copy(trained: CompletedProcess[str], tmp_path: Path) -> Path:
-    """A copy of the output folder of `trained`."""
+    """Return a copy of the output folder of `trained`."""
     return Path(shutil.copytree(trained.args[-1], tmp_path / "out"))
 
 
 @pytest.fixture(scope="session")
 def make_record() -> Callable[..., RunRecord]:
-    """Build a plausible record; keyword arguments replace its fields."""
+    """Return a function that builds a plausible record; keyword arguments replace fields."""
 
     def make(spec: str = "baseline", seed: int = 0, top1: float = 50.0, **fields: object) -> RunRecord:
         row = parse_plan(spec, DIGITS).rows[-1]
@@ -112,7 +112,7 @@ def make_record() -> Callable[..., RunRecord]:
 
 @pytest.fixture(scope="session")
 def make_recorded() -> Callable[..., RecordedPlan]:
-    """Build a recorded plan of the digits benchmark; keyword arguments replace its fields."""
+    """Return a function that builds a recorded plan of the digits benchmark; keyword arguments replace fields."""
 
     def make(plan: str, records: Sequence[RunRecord] = (), **fields: object) -> RecordedPlan:
         recorded = RecordedPlan(parse_plan(plan, DIGITS), DIGITS, BENCHMARK_ID, records, [], Path("runs"))

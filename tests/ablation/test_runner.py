@@ -54,7 +54,7 @@ max_hours = 0.5
 
 
 class RecordingDisplay(Display):
-    """Keeps messages and progress instead of showing them."""
+    """Records messages and progress instead of showing them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class RecordingDisplay(Display):
 
 @dataclass(frozen=True)
 class TrainedPlan:
-    """A plan that was run, and what the user saw."""
+    """A plan that was run, with its messages and progress."""
 
     runner: PlanRunner
     store: RecordStore
@@ -102,7 +102,7 @@ def run(runner: PlanRunner) -> TrainedPlan:
 
 
 def make_verdicts(rows: Sequence[Row], benchmark: Benchmark) -> dict[str, Verdict]:
-    """Return passing verdicts of models of which each needs more memory than the one before."""
+    """Return passing verdicts; each model needs more memory than the previous one."""
     speed, hours = Speed(100.0, 90.0, 110.0), PredictedHours(0.1, 0.1, 0.1)
     return {
         row.spec: Verdict(
@@ -125,12 +125,12 @@ def without_check(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PlanRunner, "_check", lambda self, rows, display: make_verdicts(rows, self.benchmark))
 
 
-# What is trained
+# Training
 
 
 @pytest.fixture(scope="module")
 def trained(benchmark: Benchmark, tmp_path_factory: pytest.TempPathFactory) -> dict[int, TrainedPlan]:
-    """The path with two seeds, by the number of runs per device."""
+    """Train the rows of SPEC with two seeds; return the trained plans by number of runs per device."""
     runner = make_runner(SPEC, benchmark, Path(), seeds=2)
     outs = {number: tmp_path_factory.mktemp(f"{number}-at-once") for number in (1, 2)}
     return {number: run(replace(runner, out=out, runs_per_device=number)) for number, out in outs.items()}
@@ -184,7 +184,7 @@ def test_a_failed_run_does_not_stop_the_others(benchmark: Benchmark, tmp_path: P
 
 
 class RestoringDisplay(RecordingDisplay):
-    """Renames a folder back as soon as a run has failed."""
+    """Renames a folder, and restores its name as soon as a run has failed."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
@@ -222,12 +222,12 @@ def test_a_run_over_its_time_limit_has_failed(benchmark: Benchmark, tmp_path: Pa
     assert plan.store.records() == []
 
 
-# What the runner decides before it trains
+# Decisions before training
 
 
 @pytest.fixture
 def executed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[Run], float]]:
-    """The runs that are executed instead of a training run, and their time limit."""
+    """Replace `execute_runs`, and return the list of the runs and the time limit of each call."""
     calls: list[tuple[list[Run], float]] = []
     monkeypatch.setattr(
         "ablation.runner.execute_runs", lambda runs, executor, limit, *_: calls.append((list(runs), limit))
@@ -314,7 +314,7 @@ def test_a_subset_that_fills_no_batch_is_rejected(benchmark: Benchmark, tmp_path
 
 def test_a_path_that_returns_to_a_row_trains_it_once(benchmark: Benchmark, tmp_path: Path) -> None:
     runner = make_runner("baseline+se-se", benchmark, tmp_path)
-    runner._check_images(runner.rows)  # raises nothing
+    runner._check_images(runner.rows)  # does not raise an error
     assert [row.spec for row, _ in runner.missing(open_store(tmp_path))] == ["resnet8", "resnet8+se"]
 
 
@@ -356,7 +356,7 @@ def test_teachers_precede_their_students_whether_they_are_rows_or_not(benchmark:
 
 @pytest.fixture(scope="module")
 def distilled(benchmark: Benchmark, tmp_path_factory: pytest.TempPathFactory) -> TrainedPlan:
-    """A trained plan with a teacher and its student. Tests must not change its folder."""
+    """Return a trained plan with a teacher and its student. Tests must not change its folder."""
     return run(make_runner(DISTILLATION, benchmark, tmp_path_factory.mktemp("distilled")))
 
 
@@ -388,7 +388,7 @@ def test_a_teacher_whose_weights_are_lost_is_trained_again(
     distilled: TrainedPlan, distilled_copy: Path, benchmark: Benchmark
 ) -> None:
     complete = run(replace(distilled.runner, out=distilled_copy))
-    assert len(complete.store.records()) == 3  # nothing was missing
+    assert len(complete.store.records()) == 3  # nothing was trained again
     [teacher] = [record for record in complete.store.records() if record.spec == "resnet8"]
     weights = run_file(distilled_copy, "weights", teacher.run_id)
     before = weights.read_bytes()
@@ -416,7 +416,7 @@ def test_the_checkpoint_of_a_teacher_that_is_trained_again_is_kept(
     monkeypatch.setattr(PlanRunner, "_check", reject)
     with pytest.raises(InputError, match="no further"):
         run(runner)
-    assert checkpoint_folder(tmp_path, teacher.run_id).exists()  # its weights are missing
+    assert checkpoint_folder(tmp_path, teacher.run_id).exists()  # the teacher's weights are missing
     assert not checkpoint_folder(tmp_path, student.run_id).exists()
 
 

@@ -6,7 +6,7 @@ import torch
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread() -> Iterator[None]:
-    """These nets are small, and threads that share a core with another process mostly wait for each other."""
+    """Use one thread: several are slower for small nets if they share cores with other processes."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -12,7 +12,7 @@ from arch.net import ResidualNet
 from arch.spec import parse
 from arch.variant import Variant
 
-# parameters and 10^9 MACs at 32 px and 100 classes
+# (spec, parameters, 10^9 MACs) at 32 px with 100 classes
 COSTS = [
     ("resnet18", 11_220_132, 0.557),
     ("resnet34", 21_328_292, 1.162),
@@ -29,7 +29,7 @@ COSTS = [
     ("wrn28_9", 29_604_660, 4.254),
     ("wrn28_10", 36_536_884, 5.248),
 ]
-WEIGHTED = [base for base in BASES if not base.startswith("wrn") and base != "wide_cnn"]  # which has no number
+WEIGHTED = [base for base in BASES if not base.startswith("wrn") and base != "wide_cnn"]  # no depth in its name
 WIDE = [base for base in BASES if base.startswith("wrn")]
 
 
@@ -59,8 +59,8 @@ def test_parameters_and_macs_are_the_known_ones(spec: str, params: int, gmacs: f
 @pytest.mark.parametrize(
     ("spec", "num_classes", "params"),
     [
-        ("resnet20", 100, 278_324),  # teacher and student of the distillation papers on CIFAR-100
-        ("resnet20+pad_shortcut", 10, 269_722),  # option A, as in the paper
+        ("resnet20", 100, 278_324),  # used in distillation papers on CIFAR-100
+        ("resnet20+pad_shortcut", 10, 269_722),  # shortcut option A, as in the paper
         ("resnet56+pad_shortcut", 10, 853_018),
         ("pyramidnet110", 10, 28_485_477),
         ("pyramidnet110", 100, 28_511_307),
@@ -70,7 +70,7 @@ def test_parameters_are_those_of_other_implementations(spec: str, num_classes: i
     assert parameters(on_meta(parse(spec).variant(), num_classes)) == params
 
 
-# as the courses that use them say: 2.44M and 7.7M on CIFAR-10; of the third its shape alone
+# Courses that use these nets state 2.44M and 7.7M parameters on CIFAR-10; for the third, only the shape is published.
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("base", "num_classes", "params", "millions"),

@@ -17,7 +17,7 @@ def _seed() -> None:
 
 
 def shaken(module: nn.Module) -> nn.Module:
-    """No weight and no statistic stays at a value that hides a missing layer."""
+    """Randomize weights and statistics, because default values can hide a missing layer."""
     for tensor in [*module.parameters(), *module.buffers()]:
         if tensor.ndim == 1 and tensor.is_floating_point():
             tensor.data.uniform_(0.5, 1.5)
@@ -121,7 +121,7 @@ def normed(x: Tensor, norm: nn.Module) -> Tensor:
 
 
 def layers_of(block: PreActBlock) -> tuple[list[nn.Module], list[nn.Module]]:
-    """Convolutions and norms of the branch, in order."""
+    """Return the convolutions and the norms of the branch, in order."""
     kinds: tuple[type[nn.Module], ...] = (nn.Conv2d, nn.BatchNorm2d)
     convs, norms = ([module for module in block.branch if isinstance(module, kind)] for kind in kinds)
     return convs, norms
@@ -276,7 +276,7 @@ def test_gem_rises_with_its_exponent_towards_the_maximum() -> None:
     x = torch.rand(2, 4, 3, 3) + 0.5
     pooled = torch.stack([GeM(p=p)(x) for p in (1.0, 3.0, 10.0, 50.0)])
     assert (pooled.diff(dim=0) > 0).all()
-    # the mean of n powers lies between max^p / n and max^p
+    # The mean of n p-th powers is between max^p / n and max^p.
     torch.testing.assert_close(pooled[-1], x.amax((2, 3)), rtol=1 - 9 ** (-1 / 50), atol=0.0)
 
 

@@ -51,7 +51,7 @@ def test_the_sections_of_every_base_make_up_its_net(base: str) -> None:
     assert [stage.output[1:] for stage in stages] == [(side, side) for side in sides]
     assert stages[-1].output[0] == net.num_features
     assert (head.branch, head.output) == ((f"{variant.pool} pool", "linear 10"), (10,))
-    assert all(bool(stage.shortcut) != stage.plain for stage in stages[1:])  # which are strided
+    assert all(bool(stage.shortcut) != stage.plain for stage in stages[1:])  # these stages have a stride
     assert [section.plain for section in sections] == [False, *[variant.block == "conv"] * len(stages), False]
 
 
@@ -74,7 +74,7 @@ def test_groups_and_strides_of_a_bottleneck_are_named() -> None:
     assert second.branch == ("1x1 conv 64", "3x3 conv 64 in 32 groups /2", "1x1 conv 128")
 
 
-@pytest.mark.parametrize("base", ["resnet8", "wrn16_8"])  # timm's blocks and ours
+@pytest.mark.parametrize("base", ["resnet8", "wrn16_8"])  # timm's blocks, and our own
 def test_attention_is_named_where_it_stands_and_not_as_a_layer(base: str) -> None:
     shape = replace(parse(f"{base}+se+cbam").variant(), widths=(8, 16, 32), stem_width=8)
     plain, attentive = (describe(build(variant, 10), SHAPE) for variant in (replace(shape, attention=()), shape))
@@ -103,7 +103,7 @@ def test_shortcuts_are_named(spec: str, shortcut: tuple[str, ...]) -> None:
 
 
 def test_channels_that_are_padded_are_no_identity() -> None:
-    variant = replace(BASES["pyramidnet110"].variant, depths=(2, 2, 2), growth=24)  # 4 more with each block
+    variant = replace(BASES["pyramidnet110"].variant, depths=(2, 2, 2), growth=24)  # each block adds 4 channels
     told = [section.shortcut for section in describe(build(variant, 10), SHAPE)]
     assert told[1:-1] == [("4 zero channels",), ("AvgPool2d", "4 zero channels"), ("AvgPool2d", "4 zero channels")]
 

@@ -25,7 +25,7 @@ from arch.variant import Variant
 
 REGISTERED = timm.list_models("cifar_*")
 SPECS = ["resnet8+preact+gem+blurpool+cbam", "resnet8+stem=patch2+catavgmax_pool+avg_down+se", "resnet8+pad_shortcut"]
-Case = tuple[str, dict[str, Any]]  # a model's name and keywords
+Case = tuple[str, dict[str, Any]]  # name and keyword arguments of a model
 CASES: list[Case] = [(name, {}) for name in REGISTERED] + [("cifar_net", {"spec": spec}) for spec in SPECS]
 IDS = [kwargs.get("spec", name) for name, kwargs in CASES]
 
@@ -36,7 +36,7 @@ def create(case: Case, **kwargs: Any) -> Any:
 
 
 def small(variant: Variant) -> Variant:
-    """At most two blocks in a stage and 64 channels in a block."""
+    """Return a variant with at most two blocks per stage and 64 channels per block."""
     depths = tuple(min(depth, 2) for depth in variant.depths)
     widths = tuple(min(width, 64) for width in variant.widths)
     return replace(variant, depths=depths, widths=widths, growth=min(variant.growth, 48))
@@ -50,7 +50,7 @@ def create_small(case: Case, **kwargs: Any) -> Any:
 
 
 def on_meta(case: Case, **kwargs: Any) -> Any:
-    """A small model without memory: shapes only."""
+    """Return a small model on the meta device, which allocates no memory."""
     with torch.device("meta"):
         return create_small(case, **kwargs)
 
@@ -60,7 +60,7 @@ def images(*shape: int) -> Tensor:
 
 
 def shake(net: nn.Module) -> None:
-    """No weight and no statistic stays at a value that hides a missing layer."""
+    """Randomize weights and statistics, because default values can hide a missing layer."""
     for tensor in [*net.parameters(), *net.buffers()]:
         if tensor.ndim == 1:
             tensor.data.uniform_(0.5, 1.5)
@@ -71,7 +71,7 @@ contract = pytest.mark.parametrize("case", CASES, ids=IDS)
 
 @pytest.fixture(scope="module", params=CASES, ids=IDS)
 def net(request: pytest.FixtureRequest) -> Any:
-    """A small model of five classes that the tests read but do not change."""
+    """Return a small model with five classes. Tests must not modify it."""
     torch.manual_seed(0)
     model = create_small(request.param, num_classes=5)
     shake(model)
@@ -80,7 +80,7 @@ def net(request: pytest.FixtureRequest) -> Any:
 
 @pytest.fixture(scope="module", params=CASES, ids=IDS)
 def full(request: pytest.FixtureRequest) -> Any:
-    """The full-size model on the meta device. Tests must not modify it."""
+    """Return the full-size model on the meta device. Tests must not modify it."""
     with torch.device("meta"):
         return create(request.param).eval()
 
@@ -217,7 +217,7 @@ def test_features_are_the_outputs_of_the_modules_that_are_told(net: Any, x: Tens
 
 
 def loss_and_gradients(model: Any, x: Tensor) -> list[Tensor]:
-    torch.manual_seed(0)  # for drop_path
+    torch.manual_seed(0)  # drop_path draws random numbers
     model.zero_grad()
     loss = F.cross_entropy(model(x), torch.tensor([0, 1]))
     loss.backward()
@@ -240,7 +240,7 @@ def test_checkpointing_changes_no_gradient(net: Any, x: Tensor) -> None:
     hook = model.stages[0][0].register_forward_pre_hook(lambda *_: calls.append(1))
     checkpointed = loss_and_gradients(model, x)
     hook.remove()
-    assert len(calls) == 2  # once forward, once more in the backward pass
+    assert len(calls) == 2  # once in the forward pass, and again in the backward pass
     torch.testing.assert_close(checkpointed, plain)
     assert all(gradient.isfinite().all() for gradient in plain)
 

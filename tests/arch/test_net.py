@@ -18,7 +18,7 @@ from arch.parts import PARTS
 from arch.spec import parse
 from arch.variant import Variant
 
-SHALLOW: dict[str, Any] = {"layers": (1, 1, 2, 1)}  # what depth=0.3 leaves of a resnet50
+SHALLOW: dict[str, Any] = {"layers": (1, 1, 2, 1)}  # the layers of a resnet50 with depth=0.3
 Block = BasicBlock | Bottleneck | PreActBlock
 
 
@@ -36,14 +36,14 @@ def blocks(net: nn.Module) -> list[Any]:
 
 
 def shake(net: nn.Module) -> None:
-    """No weight and no statistic stays at a value that hides a missing layer."""
+    """Randomize weights and statistics, because default values can hide a missing layer."""
     for tensor in [*net.parameters(), *net.buffers()]:
         if tensor.ndim == 1:
             tensor.data.uniform_(0.5, 1.5)
 
 
 def small_stem(net: Any) -> nn.Module:
-    """timm's ResNet with the stem for small images."""
+    """Replace the stem of timm's ResNet with one for small images."""
     net.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
     net.maxpool = nn.Identity()
     shake(net)
@@ -52,7 +52,7 @@ def small_stem(net: Any) -> nn.Module:
 
 
 def assert_same_logits(ours: nn.Module, reference: nn.Module, state: list[Tensor]) -> None:
-    """`state`: the reference's weights and statistics in the order of ours."""
+    """Load `state`, the weights and statistics of the reference in the order of our net, and compare the logits."""
     names = list(ours.state_dict())
     ours.load_state_dict(
         {name: tensor.view_as(ours.state_dict()[name]) for name, tensor in zip(names, state, strict=True)}
@@ -84,7 +84,7 @@ def test_a_net_computes_what_timms_own_resnet_does(spec: str, name: str, options
 
 
 def shortcut_last(name: str) -> tuple[str, bool]:
-    """timm's pre-activation blocks register the shortcut first, ours last."""
+    """Return a sort key: timm's pre-activation blocks register the shortcut first, but ours register it last."""
     block = re.match(r"stages\.\d+\.blocks\.\d+", name)
     return (block.group() if block else name, "downsample" in name)
 
@@ -276,7 +276,7 @@ def test_intermediates_are_what_the_stages_put_out(spec: str) -> None:
 
 def test_stopping_early_computes_no_later_stage() -> None:
     net = net_of("resnet8").eval()
-    net.stages[2] = nn.Linear(1, 1)  # fails on what stage 1 puts out
+    net.stages[2] = nn.Linear(1, 1)  # fails for the output of stage 1
     x = torch.randn(2, 3, 8, 8)
     taken: Any = net.forward_intermediates(x, [1], stop_early=True, intermediates_only=True)
     assert [out.shape for out in taken] == [(2, 32, 4, 4)]

@@ -30,7 +30,7 @@ BACKBONES = {
 }
 NEED_RESIDUAL = ("preact", "avg_down", "pad_shortcut", "drop_path")
 FOUR_STAGES = Variant((1,) * 4, (32, 64, 128, 256), (1, 2, 2, 2), 32, block="bottleneck", attention=("eca",))
-SAYS_WHAT_IS_THERE = {"relu", "avg_pool", "block"}  # they undo another choice: these backbones already have them
+SAYS_WHAT_IS_THERE = {"relu", "avg_pool", "block"}  # they only undo another choice; these backbones have them anyway
 ONE_STAGE = [f"{name}{stage}" for name in ("depth", "width") for stage in (1, 2, 3, 4)]
 ATTENTION = [name for name, part in PARTS.items() if part.apply.__qualname__.startswith("attention.")]
 WITH_REDUCTION = [name for name in ATTENTION if PARTS[name].value]
@@ -83,7 +83,7 @@ def test_a_part_that_needs_a_shortcut_is_refused_in_one_line_where_there_is_none
 
 
 def refused(base: str) -> set[str]:
-    """The parts that do not fit a base."""
+    """Return the names of the parts that do not fit a base."""
     names = set()
     for name in PARTS:
         try:
@@ -345,7 +345,7 @@ def test_a_stage_that_is_not_there_is_refused(name: str) -> None:
 
 @pytest.mark.parametrize("base", BASES)
 def test_a_backbone_is_a_bases_whole_variant(base: str) -> None:
-    backbone = replace(BASES[base].variant, pool="avg")  # pooling belongs to the head
+    backbone = replace(BASES[base].variant, pool="avg")  # pooling is part of the head
     assert applied("backbone", BACKBONES["pyramid-bottleneck"], base) == backbone
 
 

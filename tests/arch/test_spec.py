@@ -343,7 +343,7 @@ def test_of_many_names_only_the_nearest_and_their_number_are_said() -> None:
 
 
 def fuzzed(rng: random.Random) -> str:
-    """Mostly a spec, with up to three characters changed."""
+    """Return a random spec or plan with up to three characters changed."""
     text = rng.choice([*BASES, *PLANS, "baseline", "timm/resnet18", ""])
     for _ in range(rng.randrange(6)):
         text += rng.choice("++-") + rng.choice(list(PARTS))
@@ -375,7 +375,7 @@ def test_any_text_is_a_spec_or_a_refusal_in_one_line(seed: int) -> None:
             assert parse(str(spec)).architecture == spec.architecture, text
             assert str(parse(str(spec))) == str(spec), text
             assert spec.path()[-1].architecture == spec.architecture, text
-    assert 300 < read < 2700  # both outcomes were met
+    assert 300 < read < 2700  # both outcomes occurred
 
 
 @pytest.mark.parametrize("seed", range(2))

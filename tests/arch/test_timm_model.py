@@ -15,7 +15,7 @@ def test_a_key_follows_from_name_and_size_alone() -> None:
     assert TimmModel("resnet18", 0).key() == TimmModel("resnet18").key()
 
 
-def test_keys_never_change() -> None:  # records are found by them
+def test_keys_never_change() -> None:  # records are identified by these keys
     assert TimmModel("resnet18").key() == "715c352a8c96f1da"
     assert TimmModel("resnet18", 224).key() == "d42c005090956255"
 

@@ -18,7 +18,7 @@ IMAGENET = (torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.2
 
 @pytest.fixture(scope="module")
 def resnet() -> TimmNet:
-    """At 64 pixels, in evaluation mode."""
+    """Return a ResNet-18 that resizes images to 64 pixels, in evaluation mode."""
     torch.manual_seed(0)
     net = build_timm(TimmModel("resnet18", 64), 10, 3, ImageFormat(32))
     net.eval()
@@ -42,7 +42,8 @@ def test_another_recipes_normalization_is_taken_back() -> None:
 
 @pytest.mark.parametrize("in_chans", [1, 3])
 def test_what_would_change_nothing_is_left_out(in_chans: int) -> None:
-    name = "tf_efficientnet_lite0" if in_chans == 3 else "resnet18"  # 0.5, 0.5; no weights for one channel
+    # The first model expects a mean and std of 0.5, like the recipe; for one channel, timm has no mean and std.
+    name = "tf_efficientnet_lite0" if in_chans == 3 else "resnet18"
     net = build_timm(TimmModel(name), 10, in_chans, ImageFormat(32))
     images = torch.rand(2, in_chans, 32, 32)
     assert net.adapter(images) is images
@@ -78,7 +79,7 @@ def test_cost_is_that_of_the_plain_model_at_the_size_that_reaches_it(size: int) 
     counted.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
     assert (cost.params, cost.trainable_params, cost.dead_params) == (11_689_512, 11_689_512, ())
     assert cost.macs_fvcore == counted.total()
-    assert cost.macs_torch == (1_814_073_344 if size else 37_523_456)  # without fvcore's norms
+    assert cost.macs_torch == (1_814_073_344 if size else 37_523_456)  # unlike fvcore, does not count norms
     assert (cost.untrainable, cost.uncounted) == ("", ())
 
 

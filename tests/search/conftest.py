@@ -39,14 +39,14 @@ DIGITS_EPOCHS = BENCHMARKS["digits"].recipe.epochs
 SPACE = ChoiceSpace(
     {
         "attention": ("", "+se", "+cbam", "+eca"),
-        "act": ("", "+silu", "+gelu", "+relu"),  # the base has relu already: two specs of one architecture
+        "act": ("", "+silu", "+gelu", "+relu"),  # the base already has relu, so "" and "+relu" are equivalent
         "width": ("", "+width=0.5", "+width=1.5"),
     }
 )
 
 
 class RecordingDisplay(Display):
-    """Keeps messages, and shows nothing."""
+    """Records messages instead of showing them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -94,7 +94,7 @@ class FakeExecutor(InstantExecutor):
 
 
 class FakeSession(InstantSession):
-    """A session that keeps the time limits of its calls."""
+    """A session that records the time limits of its calls."""
 
     def submit(
         self, function: str, *args: Any, time_limit: float | None = None, on_progress: Report = silent
@@ -111,7 +111,7 @@ def display() -> RecordingDisplay:
 
 @pytest.fixture
 def make_search(tmp_path: Path, digits: CachedDataset) -> Callable[..., SearchSettings]:
-    """Build a search of `SPACE` on the digits with an executor that trains nothing; arguments replace fields."""
+    """Return a function that builds a search of `SPACE` on digits without real training; arguments replace fields."""
 
     def make(**fields: Any) -> SearchSettings:
         benchmark = fields.pop("benchmark", BENCHMARKS["digits"])
@@ -131,7 +131,7 @@ def make_search(tmp_path: Path, digits: CachedDataset) -> Callable[..., SearchSe
 
 @pytest.fixture
 def make_study(tmp_path: Path) -> Callable[..., optuna.Study]:
-    """Open the study of a search: in memory, or in an SQLite file as the command does, which is ten times slower."""
+    """Return a function that opens the study of a search, in memory or in an SQLite file (ten times slower)."""
     memory = InMemoryStorage()
 
     def make(
@@ -158,7 +158,7 @@ def store(tmp_path: Path) -> RecordStore:
 
 @pytest.fixture
 def postgresql() -> Iterator[str]:
-    """The URL of an empty database on a new PostgreSQL server, from the system's packages."""
+    """Start the PostgreSQL server that is installed on the system, and yield the URL of an empty database."""
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     if not programs:
         pytest.skip("PostgreSQL is not installed")
@@ -210,7 +210,7 @@ def wait_for(port: int) -> None:
 
 @pytest.fixture
 def new_study() -> Callable[..., Study]:
-    """Create a study in memory with these trials."""
+    """Return a function that creates a study in memory with these trials."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
 
     def new(
@@ -227,7 +227,7 @@ def new_study() -> Callable[..., Study]:
 
 @pytest.fixture
 def make_trial() -> Callable[..., FrozenTrial]:
-    """Create a trained trial of `SPACE` with its accuracies after each rung; keyword arguments replace attributes."""
+    """Return a function that creates a trial of `SPACE` from its accuracy on each rung; keywords replace attributes."""
 
     def make(*fragments: str, top1: Sequence[float] = (90.0,), **attributes: object) -> FrozenTrial:
         params = dict(zip(SPACE.choices, (*fragments, "", "", ""), strict=False))
@@ -258,7 +258,7 @@ def search(make_search: Callable[..., SearchSettings]) -> SearchSettings:
 
 @pytest.fixture
 def failed() -> FrozenTrial:
-    """A trial whose training failed."""
+    """Return a trial whose training failed."""
     return optuna.trial.create_trial(
         state=optuna.trial.TrialState.FAIL,
         user_attrs={trial_attrs.REASON: "the loss is nan", trial_attrs.PERMANENT: True},

@@ -40,7 +40,7 @@ def infeasible(spec: str, benchmark: Benchmark, predictor: HoursPredictor | None
 
 @pytest.fixture(scope="module")
 def digits_space() -> ChoiceSpace:
-    """The default search space for the digits benchmark."""
+    """Return the default search space for the digits benchmark."""
     return drop_useless_fragments(all_parts_space(), DIGITS)
 
 
@@ -99,7 +99,8 @@ def test_images_too_small_for_the_model_are_found_before_training() -> None:
 def test_hours_clearly_over_the_limit_are_infeasible() -> None:
     predictor, macs = HoursPredictor(), feasible("baseline", with_budget()).macs
     predictor.add(macs, 8.0)
-    assert feasible("baseline", with_budget(hours=3.0), predictor).hours == 8.0  # it may be faster than predicted
+    # Training may be faster than predicted.
+    assert feasible("baseline", with_budget(hours=3.0), predictor).hours == 8.0
     over = infeasible("baseline", with_budget(hours=1.0), predictor)
     assert "8.0 h" in over.reason
     assert f"{macs:,} MACs > 1.0 h" in over.reason

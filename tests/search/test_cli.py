@@ -103,14 +103,14 @@ def inputs(tmp_path: Path) -> list[str]:
 
 @dataclass(frozen=True)
 class FinishedSearch:
-    benchmark: str  # the TOML file
+    benchmark: str  # path of the TOML file
     out: Path
-    summary: dict[str, Any]  # what --json printed
+    summary: dict[str, Any]  # the output of --json
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> FinishedSearch:
-    """A search with two finalists and two seeds."""
+    """Run a search with two finalists and two seeds."""
     folder = tmp_path_factory.mktemp("search")
     inputs, out, stdout = write_inputs(folder), folder / "runs", StringIO()
     with redirect_stdout(stdout):
@@ -195,7 +195,7 @@ def test_killed_search_loses_and_repeats_nothing(inputs: list[str], tmp_path: Pa
 @pytest.mark.slow
 def test_hung_and_broken_candidates_fail_and_the_search_continues(inputs: list[str], tmp_path: Path) -> None:
     (tmp_path / "broken_layers.py").write_text(BROKEN_LAYERS)
-    (tmp_path / "sitecustomize.py").write_text(REGISTER_BROKEN_PARTS)  # for the command and its workers
+    (tmp_path / "sitecustomize.py").write_text(REGISTER_BROKEN_PARTS)  # imported by the command and its workers
     (tmp_path / "space.toml").write_text('[choices]\nattention = ["", "+hang", "+raise", "+se"]\n')
     limit = ["--time-limit", str(TIME_LIMIT_SECONDS / 3600)]
     command = [sys.executable, "-c", MAIN, *inputs, "--trials", "3", "--finalists", "0", *limit]
@@ -210,7 +210,7 @@ def test_hung_and_broken_candidates_fail_and_the_search_continues(inputs: list[s
     assert trials["+hang"].state == trials["+raise"].state == TrialState.FAIL
     assert "time limit of 0:00:06" in trials["+hang"].user_attrs[trial_attrs.REASON]
     assert trials["+hang"].duration is not None
-    assert trials["+hang"].duration.total_seconds() < 2 * TIME_LIMIT_SECONDS + 5  # it may be timed, then trained
+    assert trials["+hang"].duration.total_seconds() < 2 * TIME_LIMIT_SECONDS + 5  # timing and training may both hang
     assert "this layer is broken" in trials["+raise"].user_attrs[trial_attrs.REASON]
     assert trial_attrs.is_trained(trials["+se"])
 

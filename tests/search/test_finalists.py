@@ -26,14 +26,14 @@ def accuracy_by_width(run: Run) -> float:
 
 @pytest.fixture
 def make_search(make_search: Make) -> Make:
-    """Build a search of a space with nine architectures."""
+    """Return a function that builds a search of a space with nine architectures."""
     space = ChoiceSpace({"act": ("", "+silu", "+gelu"), "width": ("", "+width=0.5", "+width=1.5")})
     return lambda **fields: make_search(**{"space": space, "trials": 9, **fields})
 
 
 @pytest.fixture
 def select(make_study: Make, store: RecordStore, display: Any) -> Select:
-    """Run a search and its final selection. The executor forgets the runs before the selection."""
+    """Return a function that runs a search and its final selection. Recorded runs are cleared before the selection."""
 
     def run_and_select(search: SearchSettings, seconds: float = math.inf) -> list[Finalist]:
         study: optuna.Study = make_study(search)
@@ -92,7 +92,7 @@ def test_less_time_reduces_finalists_and_seeds_to_at_least_one(
     make_search: Make, select: Select, seconds: float, num_finalists: int, seeds: int
 ) -> None:
     search = make_search(finalists=3, seeds=3)
-    search.executor.hours = lambda spec: 0.01  # 36 s and 2 s more
+    search.executor.hours = lambda spec: 0.01  # 36 s, plus the training overhead of 2 s
     finalists = select(search, seconds)
     assert len(finalists) == num_finalists
     assert len(finalists[0].test) == seeds

@@ -48,7 +48,7 @@ def study(tmp_path: Path) -> optuna.Study:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The monotonic clock of heartbeats, which a test sets."""
+    """Replace the monotonic clock of heartbeats, and return a list whose only item is the time in seconds."""
     now = [1000.0]
     monkeypatch.setattr("search.heartbeat.time.monotonic", lambda: now[0])
     return now
@@ -92,7 +92,7 @@ def test_trials_of_killed_workers_fail_once_and_are_retried(
     for worker in workers[:3]:
         worker.send_signal(signal.SIGKILL)
         worker.wait()
-    time.sleep(HEARTBEAT_SECONDS)  # after which the remaining worker checks again
+    time.sleep(HEARTBEAT_SECONDS)  # then the remaining worker checks again
     for _ in range(8):
         assert run_next_trial(workers[3]).startswith("running")
     failed = [trial for trial in study.trials if trial.state == TrialState.FAIL]

@@ -13,7 +13,7 @@ def new_benchmark(epochs: int, warmup_epochs: int) -> Benchmark:
 
 
 def schedules(benchmark: Benchmark) -> list[tuple[int, int]]:
-    """Return (epochs, warm-up epochs) of each rung."""
+    """Return (epochs, warm-up epochs) for each rung."""
     return [(rung.recipe.epochs, rung.recipe.warmup_epochs) for rung in Rungs.for_benchmark(benchmark).benchmarks]
 
 

@@ -27,7 +27,7 @@ Make = Callable[..., Any]
 
 @pytest.fixture
 def run_search(make_study: Make, store: RecordStore, display: Any) -> Callable[..., optuna.Study]:
-    """Run a search and return its study."""
+    """Return a function that runs a search and returns its study."""
 
     def run(search: SearchSettings, resume: bool = False, seconds: float = math.inf, **options: Any) -> optuna.Study:
         study: optuna.Study = make_study(search, resume=resume, **options)

@@ -149,7 +149,7 @@ def test_different_spaces_have_different_ids() -> None:
         ChoiceSpace({"a": ("", "+se")}),
         ChoiceSpace({**choices, "a": ("+se", "")}),
         ChoiceSpace({**choices, "a": ("", "+eca")}),
-        ChoiceSpace(dict(reversed(choices.items()))),  # another order of application
+        ChoiceSpace(dict(reversed(choices.items()))),  # the fragments are applied in a different order
         FunctionSpace(constant_spec, "source"),
         FunctionSpace(constant_spec, "another source"),
         FunctionSpace(failing, "source"),

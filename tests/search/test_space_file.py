@@ -40,7 +40,7 @@ def write(folder: Path, content: str, name: str = "own.toml") -> str:
 
 
 def error_message(argument: str) -> str:
-    """Return the one-line message with which a space is refused."""
+    """Return the one-line error message for an invalid space."""
     with pytest.raises(InputError) as error:
         load_space(argument, "resnet8")
     assert "\n" not in str(error.value)

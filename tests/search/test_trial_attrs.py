@@ -69,7 +69,7 @@ def test_running_trial_counts_toward_the_total(new_study: Callable[..., Study]) 
     trial.set_user_attr(trial_attrs.ACCURACIES, [50.0])
     (running,) = study.trials
     assert trial_attrs.counts_toward_total(running)
-    assert not trial_attrs.is_trained(running)  # it may be promoted to the next rung
+    assert not trial_attrs.is_trained(running)  # the trial may still be promoted to the next rung
     assert trial_attrs.rung_accuracies(running) == [50.0]
 
 

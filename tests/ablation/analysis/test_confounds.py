@@ -37,7 +37,7 @@ def sections_of(spec: str) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def record_sizes(make_record: Callable[..., RunRecord], make_recorded: MakeRecorded) -> RecordSizes:
-    """One record per row with these parameters and MACs, and with the description of its model."""
+    """Return a function that records a run for each row with these parameters and MACs, and the model's description."""
 
     def record(plan: str, sizes: Sequence[tuple[int, int]]) -> RecordedPlan:
         recorded = make_recorded(plan)
@@ -81,7 +81,7 @@ def test_different_depth_alone_is_reported(record_sizes: RecordSizes) -> None:
 
 
 SPECS = [*BASES, "resnet8+se+blurpool", "resnet50+avg_down+stem=deep", "resnet20+gem+preact"]
-DEEPEST = ("pyramidnet110", "pyramidnet200", "pyramidnet272")  # which take seconds to build
+DEEPEST = ("pyramidnet110", "pyramidnet200", "pyramidnet272")  # they take seconds to build
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ PLAN = "datasize(1/2,1):resnet8,resnet20"
 
 @pytest.fixture(scope="module")
 def make_run(make_record: Make) -> Make:
-    """Build a run of a row with a learning curve, which ends with its top-1."""
+    """Return a function that builds a run of a row; its learning curve ends at its top-1."""
 
     def make(row: Row, images: int, seed: int = 0, tops: Sequence[float] = (40.0, 50.0)) -> RunRecord:
         curve = [{"epoch": epoch, "train_top1": top1 + 5, "top1": top1} for epoch, top1 in enumerate(tops, 1)]
@@ -26,7 +26,7 @@ def make_run(make_record: Make) -> Make:
 
 @pytest.fixture(scope="module")
 def study(make_recorded: MakeRecorded) -> Callable[..., list[Series]]:
-    """Return the series of a plan with these records."""
+    """Return a function that returns the series of a plan with these records."""
 
     def series_of(plan: str, make_records: Callable[[Sequence[Row]], list[RunRecord]]) -> list[Series]:
         recorded = make_recorded(plan)

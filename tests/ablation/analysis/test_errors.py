@@ -38,13 +38,13 @@ RecordPredictions = Callable[[str, int, Sequence[int]], RunRecord]
 
 @pytest.fixture
 def recorded(tmp_path: Path, make_recorded: Callable[..., RecordedPlan]) -> Callable[..., RecordedPlan]:
-    """Return a recorded plan whose predictions are in the test's folder."""
+    """Return a function that builds a recorded plan whose predictions are in the test's folder."""
     return lambda records, plan=PLAN: make_recorded(plan, records, out=tmp_path)
 
 
 @pytest.fixture
 def record(make_record: Callable[..., RunRecord], tmp_path: Path) -> RecordPredictions:
-    """Build a record with these predictions, and write them to a file."""
+    """Return a function that builds a record with these predictions and writes them to a file."""
 
     def make(spec: str, seed: int, predicted: Sequence[int]) -> RunRecord:
         is_correct = np.array(predicted) == LABELS
@@ -115,7 +115,7 @@ def test_confusion_matrix_excludes_seeds_without_predictions(
     assert (errors.seeds, errors.seeds_without_predictions) == ((0, 7), (0,))
     assert errors.confusion is not None
     assert errors.confusion.tolist() == [[3, 1, 0], [0, 4, 0], [0, 0, 4]]
-    assert errors.per_class["top1"].tolist() == [62.5, 100, 87.5]  # of both seeds
+    assert errors.per_class["top1"].tolist() == [62.5, 100, 87.5]  # mean over both seeds
 
 
 def test_no_confusion_matrix_without_predictions(
@@ -132,7 +132,7 @@ def test_predictions_are_loaded(record: RecordPredictions, tmp_path: Path) -> No
     assert predicted is not None
     assert predicted.dtype == np.int64
     assert predicted.tolist() == ONE_ERROR
-    write_predictions(tmp_path, run, np.array(ONE_ERROR, np.int32))  # used for more than 32,767 classes
+    write_predictions(tmp_path, run, np.array(ONE_ERROR, np.int32))  # int32 is used for more than 32,767 classes
     assert load_predictions(run, LABELS, tmp_path) is not None
 
 
@@ -159,7 +159,7 @@ def test_folder_with_the_name_of_the_file_is_ignored(record: RecordPredictions, 
         np.array([ONE_ERROR], np.int16),
         np.array(ONE_ERROR, np.float32),
         np.full(12, np.nan, np.float32),
-        np.array([0, 0, 0, 9999, 1, 1, 1, 1, 2, 2, 2, 2], np.int16),  # not a class, although the accuracy matches
+        np.array([0, 0, 0, 9999, 1, 1, 1, 1, 2, 2, 2, 2], np.int16),  # accuracy matches, but 9999 is no class
         np.array([0, 0, 0, -1, 1, 1, 1, 1, 2, 2, 2, 2], np.int16),
         np.array([0, 0, 0, 0, 1, 1, 1, 2, 2, 2, 2, 2], np.int16),  # same accuracy, but errors in another class
         np.array(THREE_ERRORS, np.int16),
@@ -232,7 +232,7 @@ DUPLICATES = NearDuplicates((NearDuplicate(0, 4, 0.9), NearDuplicate(11, 2, 1.0)
 
 @pytest.fixture
 def searched(monkeypatch: pytest.MonkeyPatch) -> list[DatasetConfig]:
-    """Replace the worker that searches for near-duplicates; collect the data sets that it was given."""
+    """Replace the worker that searches for near-duplicates, and return the list of data sets passed to it."""
     configs: list[DatasetConfig] = []
 
     def call(

@@ -19,10 +19,10 @@ def test_power_of_few_seeds_is_the_probability_of_separated_rows() -> None:
 
 
 def test_power_equals_textbook_values() -> None:
-    # Cohen 1988, table 2.3.5 (two-sided 5%): d = 1.2, n = 12 has power 0.80; d = 1.0, n = 17 has 0.80
+    # Cohen 1988, table 2.3.5 (two-sided 5%): the power is 0.80 for d = 1.2, n = 12 and for d = 1.0, n = 17.
     assert power(1.2, 1.0, 12) == pytest.approx(0.80, abs=0.01)
     assert power(1.0, 1.0, 17) == pytest.approx(0.80, abs=0.01)
-    assert power(1.0, 1.0, 3) == 0.0  # the smallest p of three seeds is 0.1
+    assert power(1.0, 1.0, 3) == 0.0  # the smallest p with three seeds is 0.1
     assert power(-1.0, 1.0, 17) == power(1.0, 1.0, 17)
 
 
@@ -41,8 +41,8 @@ def test_seeds_needed() -> None:
 
 
 def test_selection_bias_is_the_expected_largest_draw() -> None:
-    # Tippett 1925: 1.163, 1.867, 2.508 standard deviations for 5, 20, 100
+    # Tippett 1925: 1.163, 1.867 and 2.508 standard deviations for 5, 20 and 100 draws.
     assert [selection_bias(k, 0.25, 1) for k in (5, 20, 100)] == pytest.approx([0.291, 0.467, 0.627], abs=0.001)
     assert selection_bias(5, 0.25, 4) == pytest.approx(selection_bias(5, 0.25, 1) / 2)
     assert selection_bias(1, 0.25, 3) == 0.0
-    assert 1.2 < selection_bias(1_000_000, 0.25, 1) < 1.3  # 4.86 standard deviations
+    assert 1.2 < selection_bias(1_000_000, 0.25, 1) < 1.3  # the expected value is 4.86 standard deviations

@@ -21,7 +21,7 @@ def error_at(images: Any, a: float = TRUTH[0], b: float = TRUTH[1], c: float = T
 
 
 def make_series(sizes: Sequence[int], deviations: Sequence[float] = (0.0,), error: Error = error_at) -> Series:
-    """Return runs that deviate from the law by these points, one per seed."""
+    """Return a series of runs, one per seed, that deviate from the law by these percentage points."""
     points = (
         SizePoint(n, {seed: 100 - error(n) + points for seed, points in enumerate(deviations)}, {}, {}) for n in sizes
     )
@@ -70,19 +70,19 @@ def test_each_run_has_the_same_weight() -> None:
     one_run = SizePoint(FIVE_SIZES[0], {0: low_top1}, {}, {})
     nine_runs = SizePoint(FIVE_SIZES[0], dict.fromkeys(range(9), low_top1), {}, {})
     light, heavy = (fit(Series("net", (first, *points[1:]))) for first in (one_run, nine_runs))
-    assert heavy.error[0].value > light.error[0].value  # nearer to the first size's error, which is 3 points higher
+    assert heavy.error[0].value > light.error[0].value  # pulled toward the first error, which is 3 points higher
 
 
 @pytest.mark.slow
 def test_intervals_have_their_nominal_coverage(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(power_law_fit, "NUM_RESAMPLES", 999)  # which changes the ends of an interval by a few percent
+    monkeypatch.setattr(power_law_fit, "NUM_RESAMPLES", 999)  # moves the ends of an interval by a few percent
     draw, contains_truth = np.random.default_rng(1), []
     for _ in range(60):
         law = fit(draw_series(draw, FIVE_SIZES, 3, 0.4))
         errors = [(law.error[i], error_at(law.images[i])) for i in (0, 30, -1)]
         pairs = [*zip((law.a, law.b, law.c), TRUTH, strict=True), *errors]
         contains_truth.append([estimate.low <= truth <= estimate.high for estimate, truth in pairs])
-    assert np.mean(contains_truth, axis=0) == pytest.approx(0.95, abs=0.1)  # more than 3 standard errors of 60 draws
+    assert np.mean(contains_truth, axis=0) == pytest.approx(0.95, abs=0.1)  # more than 3 standard errors with 60 draws
     assert np.mean(contains_truth) < 1
 
 
@@ -110,7 +110,7 @@ def test_three_sizes_give_an_exact_fit_without_residual() -> None:
 
 
 def test_three_sizes_that_do_not_follow_a_law() -> None:
-    errors = {2_500: 80.0, 12_500: 75.0, 50_000: 40.0}  # falls ever faster
+    errors = {2_500: 80.0, 12_500: 75.0, 50_000: 40.0}  # falls faster and faster
     law = fit(make_series(tuple(errors), error=lambda n: errors[int(n)]))
     assert law.c.value == 0
     assert "residual" not in law.describe()

@@ -22,7 +22,7 @@ RecordPlan = Callable[[str], RecordStore]
 
 @pytest.fixture
 def record_plan(tmp_path: Path, make_record: Make) -> RecordPlan:
-    """Writes one record of each row of a plan."""
+    """Return a function that writes one record for each row of a plan."""
 
     def record(plan: str) -> RecordStore:
         store = RecordStore(tmp_path / "out")

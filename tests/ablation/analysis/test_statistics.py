@@ -21,9 +21,9 @@ def test_separated_rows_have_the_smallest_p() -> None:
 
 
 def test_p_equals_permutations_counted_by_hand() -> None:
-    # of the 6 ways to choose two of 1, 2, 3, 4 the sums 3 and 7 are as far from 5 as the observed one
+    # Two of the 6 ways to choose two of the values 1, 2, 3, 4 give a sum as far from 5 as the observed one: 3 and 7.
     assert change({0: 3.0, 1: 4.0}, {0: 1.0, 1: 2.0}).p == pytest.approx(2 / 6)
-    # differences 1, 2, 3: of 8 sign patterns +++ and --- are as far from 0
+    # The differences are 1, 2, 3. Of the 8 sign patterns, only +++ and --- give a mean as far from 0 as the observed.
     assert change({0: 2.0, 1: 4.0, 2: 6.0}, {0: 1.0, 1: 2.0, 2: 3.0}, "paired").p == pytest.approx(2 / 8)
 
 
@@ -52,7 +52,7 @@ def test_interval_is_wider_than_the_plain_bootstrap(pairing: str) -> None:
 
 def test_few_and_many_seeds_have_students_interval() -> None:
     draw = np.random.default_rng(0).normal(size=(2, 40))
-    for n in (2, 3, 31, 40):  # resampling needs four seeds per row and is not used beyond 30
+    for n in (2, 3, 31, 40):  # resampling is used for 4 to 30 seeds per row
         values, reference = draw[0, :n], draw[1, :n]
         expected = stats.ttest_ind(values, reference, equal_var=False).confidence_interval(0.95)
         result = change(dict(enumerate(values)), dict(enumerate(reference)))
@@ -60,7 +60,7 @@ def test_few_and_many_seeds_have_students_interval() -> None:
 
 
 def test_resampling_is_deterministic() -> None:
-    draw = np.random.default_rng(0).normal(size=(2, 20))  # more permutations than are enumerated
+    draw = np.random.default_rng(0).normal(size=(2, 20))  # has too many permutations to enumerate
     twice = [change(dict(enumerate(draw[0])), dict(enumerate(draw[1]))) for _ in range(2)]
     assert twice[0] == twice[1]
 
@@ -87,7 +87,7 @@ def test_no_seeds_give_no_change(pairing: str) -> None:
 def test_identical_values(pairing: str, points: float) -> None:
     result = change(dict.fromkeys(range(6), 99.0 + points), dict.fromkeys(range(6), 99.0), pairing)
     assert result.points == points
-    assert math.isnan(result.low)  # without any spread there is no interval
+    assert math.isnan(result.low)  # without spread, there is no interval
     assert result.p == (1.0 if points == 0 else smallest_p(6, pairing))  # type: ignore[arg-type]
 
 
@@ -130,7 +130,7 @@ def test_smallest_p() -> None:
 
 
 def test_rounding_errors_do_not_break_ties() -> None:
-    # counted with whole numbers, 8 of 126 permutations are as extreme as this one
+    # Exact integer arithmetic shows that 8 of the 126 permutations are as extreme as this one.
     result = change(dict(enumerate((80.14, 80.3, 80.41, 80.33, 80.03))), dict(enumerate((80.08, 80.05, 80.06, 79.84))))
     assert result.p == pytest.approx(8 / 126)
 

@@ -18,7 +18,7 @@ PLAN = "baseline+se+cbam"
 
 @pytest.fixture(scope="module")
 def recorded(make_record: Make, make_recorded: MakeRecorded) -> RecordedPlan:
-    """Three rows with three seeds each."""
+    """Return a recorded plan with three rows and three seeds per row."""
     accuracies = {
         "baseline": (50.0, 52.0, 54.0),
         "baseline+se": (55.0, 57.0, 59.0),
@@ -36,7 +36,7 @@ def failed_run(recorded: RecordedPlan, row: int, seed: int) -> FailedRun:
 def test_means_standard_deviations_and_changes(recorded: RecordedPlan) -> None:
     frame = ablation_frame(recorded)
     assert frame["top1_mean"].tolist() == [52.0, 57.0, 54.0]
-    assert frame["top1_std"].tolist() == [2.0, 2.0, 0.0]  # of the sample: sqrt(((-2)^2 + 0 + 2^2) / 2)
+    assert frame["top1_std"].tolist() == [2.0, 2.0, 0.0]  # sample std: sqrt(((-2)^2 + 0 + 2^2) / 2)
     assert frame["n"].tolist() == [3, 3, 3]
     assert frame["change"].tolist()[1:] == [5.0, -3.0]
     assert frame["change_from_first"].tolist()[1:] == [5.0, 2.0]
@@ -60,8 +60,8 @@ def test_one_seed_has_no_standard_deviation(recorded: RecordedPlan) -> None:
 def test_unpaired_and_paired_changes(make_record: Make, make_recorded: MakeRecorded) -> None:
     records = [make_record("baseline", 0, 50.0), make_record("baseline", 1, 60.0), make_record("baseline+se", 0, 51.0)]
     recorded = make_recorded("baseline+se", records)
-    assert ablation_frame(recorded)["change"].tolist()[1] == -4.0  # of the means
-    assert ablation_frame(recorded, "paired")["change"].tolist()[1] == 1.0  # of the common seed
+    assert ablation_frame(recorded)["change"].tolist()[1] == -4.0  # difference of the means
+    assert ablation_frame(recorded, "paired")["change"].tolist()[1] == 1.0  # difference for the common seed
     no_common_seed = make_recorded("baseline+se", records[1:])
     assert ablation_frame(no_common_seed, "paired")["change"].isna().all()
 

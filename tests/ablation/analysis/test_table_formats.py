@@ -44,7 +44,7 @@ HOSTILE = [
 
 @pytest.fixture(scope="module")
 def make_table_of(make_record: Callable[..., RunRecord], make_recorded: Callable[..., RecordedPlan]) -> MakeTable:
-    """Return the table of rows with these labels, each compared with the first."""
+    """Return a table whose rows have these labels; each row is compared with the first row."""
     specs = ["baseline", *(f"baseline+{part}" for part in ("se", "cbam", "eca", "silu", "gelu", "width", "depth", "gem",
                                                            "mish", "elu"))]  # fmt: skip
 

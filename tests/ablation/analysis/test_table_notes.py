@@ -35,7 +35,7 @@ def notes(recorded: RecordedPlan, num_candidates: int | None = None) -> str:
 
 
 def test_standard_deviation_is_pooled_over_rows(three_seeds: RecordedPlan) -> None:
-    assert pooled_std(ablation_frame(three_seeds)) == pytest.approx(math.sqrt(8 / 3))  # variances 4, 4, 0
+    assert pooled_std(ablation_frame(three_seeds)) == pytest.approx(math.sqrt(8 / 3))  # the variances are 4, 4 and 0
     assert math.isnan(pooled_std(ablation_frame(three_seeds.first_seeds(1))))
 
 
@@ -53,14 +53,14 @@ def test_enough_seeds_need_no_note(make_record: Make, make_recorded: MakeRecorde
 
 
 def test_selection_bias(six_seeds: RecordedPlan, make_recorded: MakeRecorded) -> None:
-    # the expected largest of 2 normal draws is 1 / sqrt(pi), times 0.548 / sqrt(6)
+    # The expected maximum of 2 standard normal draws is 1 / sqrt(pi); the standard error is 0.548 / sqrt(6).
     text = notes(six_seeds)
     assert "best of 2 rows gains 0.13 points by chance; +4.87 of the observed +5.00 points remain" in text
     assert "+se (std over seeds 0.55, n = 6)" in text
     assert "best of 99 rows" in notes(six_seeds, num_candidates=100)
     two_rows = [record for record in six_seeds.records if "cbam" not in record.spec]
     assert "Picking" not in notes(make_recorded("baseline+se", two_rows))
-    assert "Picking" not in notes(six_seeds.first_seeds(3))  # without any significant change there is no gain
+    assert "Picking" not in notes(six_seeds.first_seeds(3))  # without a significant change, there is no gain
 
 
 def test_no_selection_bias_if_the_first_row_is_best(make_record: Make, make_recorded: MakeRecorded) -> None:

@@ -33,7 +33,7 @@ def record(benchmark: Benchmark, make_record: Make) -> RunRecord:
 
 @pytest.fixture
 def trained(record: RunRecord, monkeypatch: pytest.MonkeyPatch) -> list[Run]:
-    """Replace the worker process; collect the runs that it was given, none of which is trained."""
+    """Replace the worker process, which then trains nothing, and return the list of runs passed to it."""
     runs: list[Run] = []
 
     def call(executor: LocalExecutor, function: str, report: object, run: Run) -> RunRecord:

@@ -12,7 +12,7 @@ from benchmarks.records.store import RecordStore, RunRecord
 
 @pytest.fixture
 def error_line(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """A function that runs a command which must be rejected, and returns the only line that it prints."""
+    """Return a function that runs a command that must be rejected, and returns its one-line error message."""
 
     def run(*arguments: str) -> str:
         assert main([*arguments]) == 2
@@ -27,7 +27,7 @@ def error_line(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
 
 @pytest.fixture
 def recorded(tmp_path: Path, make_record: Callable[..., RunRecord]) -> Path:
-    """An output folder with records of baseline+se under digits: six seeds and a clear gain."""
+    """Return an output folder with records of baseline+se on the digits benchmark: six seeds and a clear gain."""
     definition = BENCHMARKS["digits"].definition("images", "cpu")
     store = RecordStore(tmp_path / "runs")
     store.create()

@@ -1,4 +1,4 @@
-"""`ablate errors` on real digits, with made-up records and predictions: nothing is trained."""
+"""Test `ablate errors` on real digits with made-up records and predictions, without training."""
 
 import csv
 import json
@@ -32,13 +32,13 @@ HOSTILE = [
     "+1\\",
 ]
 PRINTED = [name.replace("\n", "?").replace("\u202e", "?") for name in HOSTILE]
-LABELS = np.repeat(np.arange(10), 10)  # ten test images of each digit
+LABELS = np.repeat(np.arange(10), 10)  # ten test images per digit
 
 Record = Callable[..., RunRecord]
 
 
 def predictions_with(*errors: tuple[int, int, int]) -> list[int]:
-    """Return correct predictions except for (class, number of images, predicted class)."""
+    """Return correct predictions except for these errors: (class, number of images, predicted class)."""
     predictions = LABELS.copy()
     for true_class, count, predicted_class in errors:
         predictions[10 * true_class : 10 * true_class + count] = predicted_class
@@ -47,7 +47,7 @@ def predictions_with(*errors: tuple[int, int, int]) -> list[int]:
 
 @pytest.fixture
 def record(tiny: Path, tmp_path: Path, make_record: Callable[..., RunRecord]) -> Record:
-    """A function that records a run in out/, with or without its predictions."""
+    """Return a function that records a run in out/, with or without its predictions."""
     benchmark = get_benchmark(str(tiny))
     images = prepare_dataset(benchmark.data, None)
     assert images.load(benchmark.data, "test")[1].labels.tolist() == LABELS.tolist()
@@ -87,7 +87,7 @@ def record(tiny: Path, tmp_path: Path, make_record: Callable[..., RunRecord]) ->
 
 @pytest.fixture
 def printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """A function that returns the output of the command."""
+    """Return a function that returns the output of `ablate errors`."""
 
     def run(*arguments: str) -> str:
         assert main(["errors", *arguments, "--out", str(tmp_path / "out")]) == 0
@@ -100,7 +100,7 @@ def printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[...,
 
 @pytest.fixture
 def errors_line(error_line: Callable[..., str], tmp_path: Path) -> Callable[..., str]:
-    """A function that returns the error line of `ablate errors`, which must be rejected."""
+    """Return a function that runs `ablate errors` with invalid arguments, and returns the error message."""
     return lambda *arguments: error_line("errors", *arguments, "--out", str(tmp_path / "out"))
 
 
@@ -137,7 +137,7 @@ def test_hostile_class_names_are_text_in_every_output(record: Record, printed: C
     record("baseline", 0, predictions_with(*((own, 1 + own % 3, (own + 1) % 10) for own in range(10))), plan="baseline")
     output = printed()
     for name in PRINTED:
-        assert name in output or len(name) == 300  # which is folded
+        assert name in output or len(name) == 300  # the long name is wrapped
     assert output.count("x") > 2 * 300
     assert "\u202e" not in output
     content = json.loads(printed("--json"))

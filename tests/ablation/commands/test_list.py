@@ -1,4 +1,4 @@
-"""`ablate list`."""
+"""Test `ablate list`."""
 
 import json
 

@@ -16,7 +16,7 @@ Make = Callable[..., RunRecord]
 
 @pytest.fixture
 def analyzed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., dict[str, Any]]:
-    """A function that returns the JSON output of `ablate power` without timing."""
+    """Return a function that returns the JSON output of `ablate power` without timing."""
 
     def run(*arguments: str) -> dict[str, Any]:
         assert main(["power", *arguments, "--no-timing", "--json", "--out", str(tmp_path / "out")]) == 0
@@ -52,7 +52,7 @@ def test_smallest_effect_has_exactly_the_target_power(
 ) -> None:
     content = analyzed("baseline+se", "--spread", "0.4", "--effect", "0.5")
     shown = [line for line in content["table"] if line["smallest_effect"] is not None]
-    assert [line["seeds"] for line in content["table"] if line not in shown] == [3]  # p is never below 0.1
+    assert [line["seeds"] for line in content["table"] if line not in shown] == [3]  # with 3 seeds, p is at least 0.1
     for line in shown:
         assert power(line["smallest_effect"], 0.4, line["seeds"]) == pytest.approx(0.8, abs=1e-6)
 
@@ -83,9 +83,9 @@ def store(tmp_path: Path) -> RecordStore:
 def test_spread_is_pooled_over_the_recorded_seeds(
     analyzed: Callable[..., dict[str, Any]], store: RecordStore, make_record: Make
 ) -> None:
-    for seed, top1 in enumerate([90.0, 91.0, 92.0]):  # sum of squares: 2
+    for seed, top1 in enumerate([90.0, 91.0, 92.0]):  # sum of squared deviations: 2
         store.append(make_record(seed=seed, top1=top1))
-    for seed, top1 in enumerate([95.0, 98.0]):  # sum of squares: 4.5, around another mean
+    for seed, top1 in enumerate([95.0, 98.0]):  # sum of squared deviations: 4.5
         store.append(make_record("baseline+se", seed, top1))
     store.append(make_record("baseline+cbam", 0, 10.0))  # one seed has no spread
     store.append(make_record("baseline", 5, 10.0, benchmark_id="another"))

@@ -1,4 +1,4 @@
-"""`ablate run` after it was killed or stopped."""
+"""Test that `ablate run` resumes after it is killed or stopped."""
 
 import json
 import os
@@ -24,7 +24,7 @@ def records(out: Path) -> list[dict[str, Any]]:
 
 
 def numbers(record: dict[str, Any]) -> dict[str, Any]:
-    """Return what two runs with the same seed must agree in: everything except times."""
+    """Return the fields that must be equal for two runs with the same seed: everything except times."""
     curve = [{name: value for name, value in line.items() if "seconds" not in name} for line in record["curve"]]
     kept = ("spec", "key", "seed", "benchmark_id", "params", "macs", "images_seen", "top1", "top5", "per_class")
     return {**{name: record[name] for name in kept}, "curve": curve}
@@ -76,7 +76,7 @@ def main_with_signal(arguments: list[str], number: signal.Signals, out: Path) ->
 
 
 def wait_for_checkpoint(out: Path, moment: float, has_ended: Callable[[], bool]) -> bool:
-    """Wait until there is a checkpoint that is newer than `moment`. Return False if the command ends before."""
+    """Wait for a checkpoint that is newer than `moment`. Return False if the command ends first."""
     while not has_ended():
         if any(file.suffix == ".safetensors" and file.stat().st_mtime > moment for file in out.glob("checkpoints/*/*")):
             return True

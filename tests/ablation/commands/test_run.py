@@ -1,4 +1,4 @@
-"""`ablate run`, on real digits."""
+"""Test `ablate run` on real digits."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Invalid input of `ablate run`: one line that says what is wrong."""
+"""Test that `ablate run` rejects invalid input with a one-line error message."""
 
 from collections.abc import Callable
 from pathlib import Path

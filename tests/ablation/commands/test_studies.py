@@ -1,4 +1,4 @@
-"""`ablate distill`, `ablate datasize` and `ablate finetune` up to where training begins."""
+"""Test `ablate distill`, `ablate datasize` and `ablate finetune` up to the start of training."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +21,7 @@ PlanOf = Callable[..., str]
 
 @pytest.fixture
 def weights(tmp_path: Path) -> Path:
-    """A weights file whose name could not be part of a plan."""
+    """Return a weights file whose name cannot be part of a plan."""
     file = tmp_path / "my weights (1), @home.safetensors"
     save_file({"weight": np.zeros(3, np.float32)}, file)
     return file
@@ -29,7 +29,7 @@ def weights(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def plan_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PlanOf:
-    """A function that returns the plan that a command line would run."""
+    """Return a function that returns the plan that a command line would run."""
 
     def plan_of(command: str, *arguments: str) -> str:
         plans = []

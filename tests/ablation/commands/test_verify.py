@@ -1,4 +1,4 @@
-"""`ablate verify`: a run is trained again and compared bit for bit."""
+"""Test `ablate verify`, which trains a run again and compares the numbers bit for bit."""
 
 import json
 from collections.abc import Callable
@@ -49,7 +49,7 @@ Record = Callable[..., RunRecord]
 
 @pytest.fixture
 def record(tiny: Path, tmp_path: Path, make_record: Record) -> Record:
-    """A function that records a run of `tiny` that was never trained."""
+    """Return a function that records a made-up run of the `tiny` benchmark."""
     benchmark = get_benchmark(str(tiny))
     store = RecordStore(tmp_path / "out")
     store.create()
@@ -73,7 +73,7 @@ def record(tiny: Path, tmp_path: Path, make_record: Record) -> Record:
 
 @pytest.fixture
 def returned(monkeypatch: pytest.MonkeyPatch) -> Callable[[RunRecord], None]:
-    """A function that sets the record of the second training."""
+    """Return a function that sets the record that the second run returns."""
 
     def use(result: RunRecord) -> None:
         monkeypatch.setattr(LocalExecutor, "call", staticmethod(lambda *_: result))
@@ -140,7 +140,7 @@ def test_seed_option_or_first_recorded_seed_is_trained(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     found = {number: record("baseline+se", number, top1=40.0 + number) for number in (5, 2, 9)}
-    record("baseline", 0)  # another row
+    record("baseline", 0)  # a record of another row
     monkeypatch.setattr(LocalExecutor, "call", staticmethod(lambda function, report, run: found[run.seed]))
     out = ["--out", str(tmp_path / "out"), "--device", "cpu", "--json"]
     assert main(["verify", "baseline+se", *arguments, *out]) == 0
@@ -150,7 +150,7 @@ def test_seed_option_or_first_recorded_seed_is_trained(
 
 @pytest.fixture
 def verify_line(error_line: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """A function that returns the error line of `ablate verify`, which must neither train nor write."""
+    """Return a function that returns the error message of `ablate verify`, which must not train or write files."""
     monkeypatch.setattr(LocalExecutor, "call", staticmethod(lambda *_: pytest.fail("it was trained")))
 
     def run(*arguments: str) -> str:

@@ -25,7 +25,7 @@ def test_alternative_replaces_an_earlier_value_of_its_part_in_place() -> None:
     assert rows_of("baseline+width=2+se~width=2.5")[-1] == ("~width=2.5", "resnet8+width=2.5", ((2, -1),))
     assert rows_of("baseline+drop_path=1e-1~drop_path=2e-1")[-1][1] == "resnet8+drop_path=0.2"
     assert rows_of("baseline+se+attention_stages=3+cbam~se=8")[-1][1] == "resnet8+se=8+attention_stages=3"
-    assert rows_of("baseline+se-se+cbam~se=8")[-1][1] == "resnet8+se-se+se=8"  # the part was removed before
+    assert rows_of("baseline+se-se+cbam~se=8")[-1][1] == "resnet8+se-se+se=8"  # the part was already removed
 
 
 @pytest.mark.parametrize(

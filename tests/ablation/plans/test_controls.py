@@ -32,7 +32,7 @@ def width_of(spec: Spec) -> float:
 
 
 class Area:
-    """A cost that increases with the square of the width, and records the widths that were measured."""
+    """A cost function that is proportional to the square of the width, and records the measured widths."""
 
     def __init__(self, scale: float = 100.0) -> None:
         self.scale = scale
@@ -61,7 +61,7 @@ def test_bisection_halves_the_interval() -> None:
     gaps = [abs(b - a) for a, b in pairwise(cost.widths[1:])]
     assert len(cost.widths) == 7
     assert all(after == pytest.approx(before / 2, abs=0.002) for before, after in pairwise(gaps))
-    for previous, width in pairwise(cost.widths[1:]):  # wider after a cheaper width, narrower after a costlier one
+    for previous, width in pairwise(cost.widths[1:]):  # a width that is too cheap is followed by a larger one
         assert (width > previous) is (previous < 2)
 
 
@@ -78,7 +78,7 @@ def test_width_must_cover_half_of_the_difference() -> None:
 
 
 def test_width_that_gives_the_same_network_is_no_control() -> None:
-    assert find("resnet8", Area(), 104.0) is None  # 16 channels times 1.02 are 16
+    assert find("resnet8", Area(), 104.0) is None  # 16 * 1.02 channels are rounded to 16
     assert find("wrn28_10", Area(), 104.0) == pytest.approx(1.02, abs=0.003)
 
 
@@ -142,7 +142,7 @@ def test_costs_of_real_networks_are_matched(metric: ControlMetric) -> None:
     assert deeper > 1
     plain, wide, target = (cost(spec) for spec in ("resnet8", f"resnet8+width={deeper:g}", "resnet8+depth"))
     assert abs(wide / target - 1) < 0.5 * abs(plain / target - 1)
-    if attentive is not None:  # with few channels, no width may be close enough
+    if attentive is not None:  # with so few channels, there may be no width that is close enough
         wide, target = cost(f"resnet8+depth+width={attentive:g}"), cost("resnet8+depth+se")
         assert abs(wide / target - 1) <= abs(cost("resnet8+depth") / target - 1)
 
@@ -192,7 +192,7 @@ class FixedWidths:
 
 
 class RecordingDisplay(Display):
-    """Keeps the lines that it is given."""
+    """Records messages instead of showing them."""
 
     def __init__(self) -> None:
         super().__init__()

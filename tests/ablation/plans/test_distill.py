@@ -97,7 +97,7 @@ def test_teachers_that_are_no_rows_precede_their_students() -> None:
     taught = "resnet8@teacher=(resnet20@teacher=(resnet56))"
     rows = with_teachers(parse_plan(f"compare:resnet8,{taught}", DIGITS).rows)
     assert [row.spec for row in rows] == ["resnet8", "resnet56", "resnet20@teacher=(resnet56)", taught]
-    assert len(with_teachers(parse_plan("distill:resnet20>resnet8", DIGITS).rows)) == 7  # all teachers are rows
+    assert len(with_teachers(parse_plan("distill:resnet20>resnet8", DIGITS).rows)) == 7  # each teacher is a row
 
 
 def test_controls_have_no_teacher_network() -> None:

@@ -35,7 +35,7 @@ def test_spec_of_a_row_is_parsed_into_its_config(text: str) -> None:
 @pytest.mark.parametrize("text", PLANS)
 def test_canonical_text_is_parsed_into_the_same_rows(text: str, benchmark: Benchmark) -> None:
     plan = parse_plan(text, benchmark)
-    assert str(plan) == text  # as it was typed
+    assert str(plan) == text  # the text as the user typed it
     canonical = make_plan(plan.definition)
     assert canonical.rows == plan.rows
     parsed = parse_plan(str(canonical), benchmark)

@@ -40,7 +40,7 @@ def test_sections_are_drawn_with_their_content(figure: Figure) -> None:
     drawn = texts(figure)
     for expected in ("stem", "stage 1", "stage 3", "head", "BasicBlock", "3x3 conv 64", "SEModule", "CbamModule"):
         assert expected in drawn
-    assert drawn.count("+") == 3  # each stage has a shortcut
+    assert drawn.count("+") == 3  # one for the shortcut of each stage
     assert {"64 × 8 × 8", "linear 10", "identity"} <= set(drawn)
     assert any(line.endswith("params") for line in drawn)
 
@@ -71,7 +71,7 @@ def test_names_are_plain_text_and_shortened(sections: Sections) -> None:
     hostile = [{**section, "branch": ["$\\frac{1$", "שלום", "x" * 500] * 9} for section in sections]
     drawn = texts(draw_architecture(hostile, band_size(hostile, 7.1, 7.5)))
     assert "$\\frac{1$" in drawn
-    assert "… 20 more" in drawn  # of 27 layers and two attention modules, nine are drawn
+    assert "… 20 more" in drawn  # nine of 27 layers and two attention modules are drawn
     assert max(map(len, drawn)) < 40
 
 

@@ -14,7 +14,7 @@ HOSTILE = ["=cmd", "<script>", "a|b", "$x$", "$\\frac{1$", "new\nline", "שלו�
 
 @pytest.fixture
 def saved(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """Collect the figures that are saved."""
+    """Return the list of figures that are saved."""
     figures: list[Figure] = []
     save = Figure.savefig
 
@@ -64,4 +64,4 @@ def test_many_classes_have_names_but_no_numbers(saved: list[Figure], tmp_path: P
     assert len(axes.texts) == 0
     boxes = [label.get_window_extent() for label in axes.get_yticklabels()]
     assert len(boxes) == count
-    assert all(below.y1 <= above.y0 + 1.5 for above, below in pairwise(boxes))  # pixels
+    assert all(below.y1 <= above.y0 + 1.5 for above, below in pairwise(boxes))  # tolerance in pixels

@@ -18,7 +18,7 @@ THIRTY_ROWS = "baseline+drop_path=0.5" + "".join(f"~drop_path=0.{number}" for nu
 
 @pytest.fixture(scope="module")
 def record_all(make_record: Make, make_recorded: MakeRecorded) -> MakeRecorded:
-    """Build a recorded plan with two seeds per row, whose accuracy falls from row to row."""
+    """Return a function that builds a recorded plan with two seeds per row and decreasing accuracy."""
 
     def record(plan: str, **fields: Any) -> RecordedPlan:
         recorded = make_recorded(plan)
@@ -75,7 +75,7 @@ def test_first_last_and_best_of_many_rows_are_printed(record_all: MakeRecorded) 
     context = context_of(recorded)
     assert len(context["rows"]) == MAX_ROWS
     assert context["notes"][1].startswith("18 of 30 rows are omitted here and in the figures: +drop_path=0.5, ~")
-    assert len(context["findings"]) == MAX_ROWS  # none for the first row, one for the best row
+    assert len(context["findings"]) == MAX_ROWS  # one per row except the first, and one for the best row
 
 
 def test_many_notes_are_counted(record_all: MakeRecorded) -> None:

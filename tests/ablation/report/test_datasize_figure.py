@@ -21,7 +21,7 @@ HOSTILE = "$\\frac{1$ <b>&amp; \\input{x} _i_ | שלום 日本 🙂 \ud800 " + 
 
 @pytest.fixture(autouse=True)
 def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fit power laws faster; no test depends on their intervals."""
+    """Use few resamples for speed; no test depends on the intervals."""
     monkeypatch.setattr(power_law_fit, "NUM_RESAMPLES", 99)
 
 
@@ -42,7 +42,7 @@ def figure() -> Figure:
 
 
 def lines_of(figure: Figure, style: str) -> list[tuple[list[float], list[float]]]:
-    """Return the points of all lines of this style in data coordinates."""
+    """Return the points of all lines that have this style and use data coordinates."""
     axes = figure.axes[0]
     lines = [line for line in axes.get_lines() if line.get_linestyle() == style]
     lines = [line for line in lines if line.get_transform() == axes.transData]

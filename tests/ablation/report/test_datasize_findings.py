@@ -12,12 +12,12 @@ DEVIATIONS = (-0.3, -0.2, -0.1, 0.1, 0.2, 0.3)
 
 @pytest.fixture(autouse=True)
 def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fit power laws faster; no test depends on their intervals."""
+    """Use few resamples for speed; no test depends on the intervals."""
     monkeypatch.setattr(power_law_fit, "NUM_RESAMPLES", 99)
 
 
 def make_series(label: str, means: Mapping[int, float], deviations: Sequence[float] = DEVIATIONS) -> Series:
-    """Build converged runs with these mean top-1s by training set size, and one seed per deviation."""
+    """Build a series of converged runs from the mean top-1 for each training set size, with one seed per deviation."""
     seeds = range(len(deviations))
     points = (
         SizePoint(
@@ -32,7 +32,7 @@ def make_series(label: str, means: Mapping[int, float], deviations: Sequence[flo
 
 
 def compare(first: Sequence[float], later: Sequence[float], deviations: Sequence[float] = DEVIATIONS) -> list[str]:
-    """Return the findings on two series with these means on 1,000, 2,000, 4,000, ... images."""
+    """Return the findings for two series with these mean top-1s for 1,000, 2,000, 4,000, ... images."""
     first_means, later_means = ({1_000 * 2**i: top1 for i, top1 in enumerate(means)} for means in (first, later))
     return datasize_findings(
         [make_series("resnet8", first_means, deviations), make_series("resnet20", later_means, deviations)]

@@ -23,7 +23,7 @@ def test_slides_are_written_as_png_and_svg(
     ]
     recorded = replace(recorded, records=records)
     paths = write_figures(recorded, make_table(recorded), tmp_path / "slides")
-    # the records contain no architecture
+    # There is no architecture figure because the records contain no architecture.
     names = ("curves", "top1_against_hours", "top1_against_params", "top1_against_macs", "top1_against_images")
     assert [path.name for path in paths] == [f"{name}.{kind}" for name in names for kind in ("png", "svg")]
     assert all(path.stat().st_size > 1000 for path in paths)

@@ -17,7 +17,7 @@ DEVIATIONS = (-0.3, -0.2, -0.1, 0.1, 0.2, 0.3)
 
 @pytest.fixture(scope="module")
 def record_means(make_record: Make, make_recorded: MakeRecorded) -> RecordMeans:
-    """Build a recorded plan whose rows have these mean top-1s and one seed per deviation."""
+    """Return a function that builds a recorded plan with these mean top-1s per row and one seed per deviation."""
 
     def record(plan: str, means: Sequence[float | None], deviations: Sequence[float] = DEVIATIONS) -> RecordedPlan:
         recorded = make_recorded(plan)
@@ -41,7 +41,7 @@ def test_real_and_worse_changes(record_means: RecordMeans) -> None:
     assert raised.startswith("+se raises top-1 by 2.30 points (95% CI [")
     assert raised.endswith("], n = 6).")
     assert lowered.startswith("+silu lowers top-1 by 1.30 points (95% CI [")
-    assert "-" not in lowered.partition("by")[2]  # a loss is a positive number
+    assert "-" not in lowered.partition("by")[2]  # a decrease is shown as a positive number
 
 
 def test_change_that_is_not_shown(record_means: RecordMeans) -> None:
@@ -72,7 +72,8 @@ def test_alternative_names_the_step_it_replaces(record_means: RecordMeans) -> No
 
 def test_interaction_is_beyond_the_sum_of_both_parts(record_means: RecordMeans) -> None:
     sentences = find(record_means("pairs:baseline+se+silu", (50.0, 52.0, 51.0, 60.0), deviations=(0.0, 0.1) * 4))
-    assert sentences[2] == "+se+silu raises top-1 by 7.00 points beyond the sum of both parts (n = 8)."  # no spread
+    # The interaction has no spread, so no interval is shown.
+    assert sentences[2] == "+se+silu raises top-1 by 7.00 points beyond the sum of both parts (n = 8)."
 
 
 def test_removed_part_is_named_without_its_sign(record_means: RecordMeans) -> None:

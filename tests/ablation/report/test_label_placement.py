@@ -21,7 +21,7 @@ def test_colliding_positions_are_spread_in_order() -> None:
     positions = spread_out([0.50, 0.52, 0.51, 0.1], 0.1, 0.0, 1.0)
     assert positions[0] < positions[2] < positions[1]
     assert all(after - before >= 0.1 - 1e-9 for before, after in pairwise(sorted(positions)))
-    assert abs(sum(positions[:3]) / 3 - 0.51) < 1e-9  # moved no further than necessary
+    assert abs(sum(positions[:3]) / 3 - 0.51) < 1e-9  # the labels move no further than necessary
 
 
 def test_positions_stay_inside_the_bounds() -> None:

@@ -40,7 +40,7 @@ def architecture() -> Sections:
 
 @pytest.fixture(scope="module")
 def record_rows(make_record: Make, make_recorded: MakeRecorded) -> MakeRecorded:
-    """Build a recorded plan with the first `count` of thirty rows, all with records."""
+    """Return a function that builds a recorded plan from the first `count` of thirty rows, with records of all rows."""
 
     def record(count: int, seeds: int = 2, **fields: Any) -> RecordedPlan:
         recorded = make_recorded(THIRTY_ROWS)
@@ -59,7 +59,7 @@ def record_rows(make_record: Make, make_recorded: MakeRecorded) -> MakeRecorded:
 
 @pytest.fixture
 def printed_tables(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Collect the tables as typst understood them; the last one is that of the page."""
+    """Return the list of tables as typst parsed them; the last one is the table on the page."""
     tables: list[Any] = []
     real = typst.Compiler
 
@@ -150,7 +150,7 @@ def _texts(content: Any) -> list[str]:
 
 def test_json_names_the_runs_behind_each_row(record_rows: MakeRecorded, tmp_path: Path) -> None:
     recorded = record_rows(3)
-    records = recorded.records[:4]  # none of the third row
+    records = recorded.records[:4]  # no record of the third row
     write(replace(recorded, records=records), tmp_path)
     content = json.loads((tmp_path / "a.json").read_text())
     assert [line["runs"] for line in content["rows"]] == [

@@ -66,7 +66,7 @@ def test_file_names_are_portable(plan: str, name: str, make_recorded: MakeRecord
 
 @pytest.fixture
 def datasize_study(make_record: Make, make_recorded: MakeRecorded, tmp_path: Path) -> RecordedPlan:
-    """One model on half of the images and on all, and another on half."""
+    """Return a study of one model with half and all of the images, and of a second model with half of them."""
     recorded = make_recorded("datasize(1/2,1):resnet8,resnet20", out=tmp_path)
     epoch = {"epoch": 1, "train_loss": 2.0, "train_top1": 60.0, "loss": 2.0, "top1": 40.0, "top5": 90.0}
     records = [

@@ -20,7 +20,7 @@ from benchmarks.records.store import RunRecord
 
 HOSTILE = "../../<script>alert(1)</script>/..\n\u202etxt.exe e\u0301\u0301 \x1b[31m %s ? # ' \" \ud800"
 
-# reads what was written with the library itself, as (id, name, benchmark, config, [(step, column, value)])
+# Code that reads exported runs with each tracker's library, as (id, name, benchmark, config, [(step, column, value)]).
 READERS = {
     "tensorboard": """
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -98,7 +98,7 @@ def installed(tracker: str) -> bool:
     return library is not None and library.origin is not None
 
 
-FAST_TRACKER = "tensorboard"  # the libraries of the others take seconds to import
+FAST_TRACKER = "tensorboard"  # the libraries of the other trackers take seconds to import
 
 
 @pytest.fixture(
@@ -122,7 +122,7 @@ def records(make_record: Callable[..., RunRecord]) -> list[RunRecord]:
 
 @pytest.fixture
 def network_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
-    """Record the network calls of child processes, each of which makes one itself as a proof that they are seen."""
+    """Record the network calls of child processes. Each process first makes one, which proves that recording works."""
     log, folder = tmp_path / "calls", tmp_path / "site"
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(f"""
@@ -142,7 +142,7 @@ except OSError:
 
 
 def read(tracker: str, folder: Path) -> list[dict[str, Any]]:
-    """Read runs in a process, because the libraries print warnings and read their settings only once."""
+    """Read runs in a new process, because the libraries print warnings and read their settings only once."""
     environment = {**os.environ, "TRACKIO_DIR": str(folder / "trackio"), "HOME": str(folder.parent)}
     environment.pop("PYTHONPATH", None)
     program = [sys.executable, "-c", READER.format(READERS[tracker]), str(folder)]
@@ -166,7 +166,7 @@ def assert_runs_equal_records(tracker: str, runs: list[dict[str, Any]], records:
         expected = sorted([*curve, *((len(record.curve), name, value) for name, value in final.items())])
         points = sorted(map(tuple, run["points"]))
         assert [point[:2] for point in points] == [point[:2] for point in expected]
-        tolerance = 1e-6 if tracker == "tensorboard" else 0.0  # its scalars have 32 bits
+        tolerance = 1e-6 if tracker == "tensorboard" else 0.0  # TensorBoard stores scalars in 32 bits
         assert [p[2] for p in points] == pytest.approx([p[2] for p in expected], rel=tolerance, abs=0)
 
 
@@ -185,7 +185,7 @@ def test_exported_runs_equal_the_records_and_are_replaced_offline(
     assert capfd.readouterr() == ("", "")
     changed = [replace(records[0], hours=0.5, top1=51.0), *records[1:]]
     assert export(tracker, changed, folder) == command
-    export(tracker, changed[:1], folder)  # keeps the other runs
+    export(tracker, changed[:1], folder)  # does not delete the other runs
     assert all("'127.0.0.1', 1" in line for line in network_calls())
     assert_runs_equal_records(tracker, read(tracker, folder), changed)
 

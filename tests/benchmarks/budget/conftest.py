@@ -22,7 +22,7 @@ def _restore_fused_attention() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Use an empty cache, and an empty folder of device profiles."""
+    """Use an empty cache and an empty device profile folder, and return the cache folder."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     return tmp_path / "cache"
@@ -36,7 +36,7 @@ def throughput() -> Throughput:
 
 @pytest.fixture
 def timed_models(throughput: Throughput, monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
-    """Replace the measurement of throughput, and return the list of models that will be timed."""
+    """Replace the throughput measurement, and return a list that records the timed models."""
     models: list[nn.Module] = []
 
     def measure(
@@ -51,7 +51,7 @@ def timed_models(throughput: Throughput, monkeypatch: pytest.MonkeyPatch) -> lis
 
 @pytest.fixture
 def linear() -> Callable[..., nn.Module]:
-    """Return a function that builds a model of 10 * 65 parameters for the images of the tiny benchmark."""
+    """Return a function that builds a model with 10 * 65 parameters for images of the tiny benchmark."""
 
     def build(num_classes: int = 10) -> nn.Module:
         return nn.Sequential(nn.Flatten(), nn.Linear(64, num_classes))

@@ -151,7 +151,7 @@ def test_cached_measurement_is_reused(
     assert check_rows(with_budget(tiny)) == first
     assert check_rows(with_budget(tiny), ROWS[::-1]) == first[::-1]
     assert all(verdict.throughput == throughput for verdict in first)
-    over = check_rows(with_budget(tiny, RESNET8_PARAMS))  # the counts are reused as well
+    over = check_rows(with_budget(tiny, RESNET8_PARAMS))  # the parameter and MAC counts are also reused
     assert [verdict.passed for verdict in over] == [True, False]
     assert [verdict.hours for verdict in over] == [None, None]
 
@@ -188,7 +188,7 @@ def test_slow_measurement_is_not_reused(
 
 
 def set_compiled(monkeypatch: pytest.MonkeyPatch, eager: Throughput, compiled: Throughput | None) -> list[str]:
-    """Set the throughput of both modes, let any model be worth compiling, and return the list of measured modes."""
+    """Set the throughput of both modes, treat every model as worth compiling, and return the list of measured modes."""
     modes: list[str] = []
 
     def measure(training: TimedTraining, compile_mode: CompileMode = "eager") -> Throughput:

@@ -20,7 +20,7 @@ def _plain_attention() -> None:
 
 
 class Small(nn.Module):
-    """Maps three channels to two outputs, and has an unused layer."""
+    """Model that maps three channels to two outputs and has an unused layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class Small(nn.Module):
 
 
 class Hoarder(nn.Module):
-    """Keeps one of its layers in a plain list, in which torch does not find it."""
+    """Model that keeps one of its layers in a plain list, so torch does not register it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class Hoarder(nn.Module):
 
 
 class Attention(nn.Module):
-    """Attention over the pixels with one head, by torch's operator."""
+    """Single-head attention over the pixels, computed by `scaled_dot_product_attention`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class Attention(nn.Module):
 
 
 class ReadsValues(nn.Module):
-    """Reads values, which a tensor on the meta device does not have."""
+    """Model that reads tensor values, which are not available on the meta device."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class ReadsValues(nn.Module):
 
 
 class Pair(nn.Module):
-    """Returns two tensors, always or only in training mode."""
+    """Model that returns two tensors, either always or only in training mode."""
 
     def __init__(self, always: bool) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ class Pair(nn.Module):
 
 
 class Shy(nn.Module):
-    """Computes less while it is traced, as fvcore does."""
+    """Model that computes less while it is being traced, as it is when fvcore counts."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -122,7 +122,7 @@ def test_convolution_is_counted() -> None:
         macs_fvcore=216 * 120,
         macs_torch=216 * 120,
         activations=8 * 120,
-        training_memory=3 * 4 * 216 + 5 * 4 * 3 * 120,  # float32; its input is kept
+        training_memory=3 * 4 * 216 + 5 * 4 * 3 * 120,  # float32; the input is saved for backward
         output_shape=(1, 8, 10, 12),
     )
 
@@ -165,14 +165,14 @@ def test_hidden_parameters_are_counted() -> None:
     known, hidden = 12 * 12 + 12, 12 * 5 + 5
     cost = measure_cost(Hoarder(), (3, 2, 2), 2)
     assert (cost.params, cost.hidden_params, cost.reached_params) == (known + hidden, hidden, known + hidden)
-    assert cost.trainable_params == known  # what an optimizer sees
+    assert cost.trainable_params == known  # the parameters that an optimizer receives
 
 
 def test_memory_of_hidden_parameters_does_not_depend_on_the_batch() -> None:
     small, large = (measure_cost(Hoarder(), (3, 2, 2), batch_size).training_memory for batch_size in (2, 64))
     assert small is not None
     assert large is not None
-    assert large - small == 62 * 4 * (12 + 12)  # what each of the two layers keeps of one more image: its input
+    assert large - small == 62 * 4 * (12 + 12)  # each of the two layers saves its input
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_output_that_is_no_tensor_has_no_shape() -> None:
 
 
 class Liar(nn.Sequential):
-    """Hides its parameters and modules."""
+    """Model that hides its parameters and modules."""
 
     def named_parameters(self, *_: object, **__: object) -> Iterator[Any]:
         return iter(())
@@ -250,7 +250,7 @@ def test_model_on_the_meta_device_is_counted() -> None:
         model = nn.Sequential(nn.Flatten(), nn.Linear(12, 10**10, bias=False))
         cost = measure_cost(model, (3, 2, 2), 64)
     assert (cost.params, cost.reached_params, cost.macs_torch) == (12 * 10**10,) * 3
-    assert (cost.macs_fvcore, cost.activations) == (None, None)  # it needs real tensors
+    assert (cost.macs_fvcore, cost.activations) == (None, None)  # fvcore needs real tensors
     assert cost.training_memory == 4 * (3 * 12 * 10**10 + 64 * 12)
     assert model[1].weight.is_meta
 
@@ -346,7 +346,7 @@ def test_model_that_detects_tracing_is_counted() -> None:
 
 @pytest.mark.usefixtures("_plain_attention")
 def test_attention_is_counted() -> None:
-    """A patch embedding, one block of width 32 over 16 patches and a class token, a classifier."""
+    """Count a ViT: patch embedding, one block of width 32 over 16 patches and a class token, and classifier."""
     shape: dict[str, Any] = {
         "img_size": 8,
         "patch_size": 2,
@@ -362,7 +362,7 @@ def test_attention_is_counted() -> None:
     cost = measure_cost(model, (3, 8, 8), 2)
     assert cost.macs_torch == attention + layers
     assert cost.macs_fvcore is not None
-    assert attention + layers <= cost.macs_fvcore <= 1.1 * (attention + layers)  # it counts the norms too
+    assert attention + layers <= cost.macs_fvcore <= 1.1 * (attention + layers)  # fvcore also counts the norms
 
 
 @pytest.mark.slow
@@ -394,7 +394,7 @@ def test_other_shape_in_training_is_untrainable() -> None:
 
 
 class Recurrent(nn.Module):
-    """An LSTM, which neither counter counts."""
+    """Model with an LSTM, whose operations neither counter supports."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -19,7 +19,7 @@ def check(builder: Builder, benchmark: Benchmark, max_params: int = 200_000) -> 
 
 
 class Pair(nn.Module):
-    """Returns two tensors, always or only in training mode."""
+    """Model that returns two tensors, either always or only in training mode."""
 
     def __init__(self, always: bool) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class Pair(nn.Module):
 
 
 class Hoarder(nn.Module):
-    """Keeps a layer in a plain list, in which torch does not find it."""
+    """Model that keeps a layer in a plain list, so torch does not register it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -125,7 +125,7 @@ def test_oversize_model_is_built_on_the_meta_device_only(tiny: Benchmark) -> Non
 def test_model_that_cannot_be_built_on_the_meta_device_is_checked(tiny: Benchmark, linear: Builder) -> None:
     def builder() -> nn.Module:
         model = linear()
-        assert float(model.get_parameter("1.weight").abs().sum()) > 0  # a tensor on the meta device has no value
+        assert float(model.get_parameter("1.weight").abs().sum()) > 0  # reading a meta tensor would raise
         return model
 
     assert check(builder, tiny).passed

@@ -25,7 +25,7 @@ def supported_peak() -> PeakMemory:
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_peak_contains_freed_memory(supported_peak: PeakMemory) -> None:
     before = supported_peak.bytes()
-    torch.ones(SIZE, dtype=torch.uint8)  # freed at once
+    torch.ones(SIZE, dtype=torch.uint8)  # freed immediately
     after = supported_peak.bytes()
     assert before is not None
     assert after is not None

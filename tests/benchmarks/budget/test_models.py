@@ -31,7 +31,7 @@ def build(text: str, benchmark: Benchmark) -> nn.Module:
         ("timm/resnet18", "timm"),
         ("resnet18d", "timm"),
         ("resnet8se", "timm"),
-        ("x" * 300, "timm"),  # longer than any file's name can be
+        ("x" * 300, "timm"),  # exceeds the maximum length of a file name
         ("net.py", "file"),
         ("folder/net.py:Net", "file"),
         ("net.py:build", "file"),

@@ -57,7 +57,7 @@ def flops(work: Work, kind: str = "") -> float:
 def test_work_of_a_linear_layer() -> None:
     work = training_work(on_meta(nn.Flatten(), nn.Linear(48, 10, bias=False)), (3, 4, 4), 32)
     products = [operator for operator in work if operator.kind == "matrix product"]
-    assert len(products) == 2  # forward, and the weight's gradient: images take none
+    assert len(products) == 2  # forward pass and weight gradient; images need no gradient
     assert flops(products) == 2 * 2 * 32 * 48 * 10
     assert sum(product.bytes for product in products) == 2 * 4 * (32 * 48 + 48 * 10 + 32 * 10)
     assert Operator("update", False, 0, 4 * 480) in work
@@ -99,7 +99,7 @@ def test_training_takes_three_times_the_flops_of_a_forward_pass() -> None:
 
 
 def steps(count: int) -> list[Work]:
-    """Return random work: some operators of each kind, of random size."""
+    """Return `count` steps, each with a random number of operators of each kind and of random size."""
     generator = torch.Generator().manual_seed(0)
 
     def operator(kind: str) -> Operator:

@@ -70,7 +70,7 @@ def test_full_batch_is_extrapolated_from_two_probes(monkeypatch: pytest.MonkeyPa
     def windows(work: object, device: object, repeats: int) -> list[float]:
         return [next(seconds)] * repeats
 
-    seconds = iter([0.5, 0.8, 1.0])  # of 8 and 32 images, and of an evaluation
+    seconds = iter([0.5, 0.8, 1.0])  # training with 8 and 32 images, then evaluation
     monkeypatch.setattr(throughput, "_windows", windows)
     monkeypatch.setattr(throughput, "MAX_STEP_SECONDS", 2.5)
     speed = measure_throughput(small_model(), replace(RECIPE, batch_size=256), DATA)

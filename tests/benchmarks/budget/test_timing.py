@@ -15,7 +15,7 @@ from benchmarks.execution.device import device_name
 from benchmarks.training.compile_mode import CompileMode
 
 IMAGE_COUNTS = (80, 50)
-EXPECTED_SECONDS = 2 * (64 / 64.0 + 50 / 100.0)  # two epochs of two batches of 32, at the throughput of the fixture
+EXPECTED_SECONDS = 2 * (64 / 64.0 + 50 / 100.0)  # 2 epochs of 2 batches of 32 images, at the fixture's throughput
 LOW_SECONDS = 2 * (64 / 70.0 + 50 / 110.0)
 HIGH_SECONDS = 2 * (64 / 60.0 + 50 / 90.0)
 
@@ -28,7 +28,7 @@ def with_hours(benchmark: Benchmark, max_hours: float = 1.0) -> Benchmark:
 
 @pytest.fixture
 def time_linear(tiny: Benchmark, linear: Builder) -> Time:
-    """Return a function that checks and times a model with a limit of hours."""
+    """Return a function that checks and times a model with the given limit on training hours."""
 
     def time(max_hours: float = 1.0) -> Verdict:
         benchmark = with_hours(tiny, max_hours)
@@ -39,7 +39,7 @@ def time_linear(tiny: Benchmark, linear: Builder) -> Time:
 
 
 def set_throughputs(monkeypatch: pytest.MonkeyPatch, *throughputs: Throughput) -> list[Throughput]:
-    """Let the measurements return these throughputs, and return the list of those that are left."""
+    """Make successive measurements return the given throughputs, and return the list of unused ones."""
     remaining = [*throughputs]
     monkeypatch.setattr("benchmarks.budget.timing.measure_throughput", lambda *_: remaining.pop(0))
     return remaining
@@ -129,7 +129,7 @@ def test_batch_that_does_not_fit_is_over(time_linear: Time, monkeypatch: pytest.
     [
         ({}, 1.0, True),
         ({}, LOW_SECONDS / 3600 / 1.9, True),
-        ({}, LOW_SECONDS / 3600 / 2.1, False),  # even compiled it would be over
+        ({}, LOW_SECONDS / 3600 / 2.1, False),  # exceeds the limit even when compiled
         ({"batch_size": 8}, 1.0, False),  # the recipe's batch size was not timed
     ],
 )
@@ -154,7 +154,7 @@ def test_compilation_is_tried_if_it_may_help(
 def compile_linear(
     tiny: Benchmark, linear: Builder, throughput: Throughput, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., tuple[Verdict, list[str]]]:
-    """Return a function that sets the outcome of each compile mode, and returns the verdict and the tried modes."""
+    """Return a function that sets each compile mode's outcome and returns the verdict and the modes that were tried."""
 
     def run(device: str = "cpu", **outcomes: Throughput | Exception) -> tuple[Verdict, list[str]]:
         modes: list[str] = []

@@ -1,4 +1,4 @@
-"""Counts of published models are equal to the published counts."""
+"""Test that parameter and MAC counts of published models match the published values."""
 
 import csv
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ def _plain_attention() -> None:
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
-    """Run single images on one thread, because several are slower if other tests use the CPU."""
+    """Use one thread, because several threads are slower for single images if other tests use the CPU."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -35,7 +35,7 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _no_activations(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Do not count activations, which takes as long as counting MACs and is not published."""
+    """Skip counting activations, which takes as long as counting MACs and has no published values."""
 
     def analysis(*_: Any) -> Any:
         nothing = SimpleNamespace(total=lambda: 0)
@@ -66,7 +66,7 @@ def test_parameters_and_macs_are_the_published_ones(row: dict[str, str]) -> None
         assert cost.params == int(row["params"])
     if row["params_m"]:
         assert f"{cost.params / 1e6:.2f}" == f"{float(row['params_m']):.2f}"
-    # torchvision counts what torch does and gives three decimals, timm counts with fvcore and gives two
+    # torchvision uses torch's convention and publishes three decimals; timm counts with fvcore and publishes two
     macs, half_unit = (cost.macs_torch, 0.0005e9) if uses_torch_convention(row) else (cost.macs_fvcore, 0.005e9)
     assert macs == pytest.approx(float(row["gmacs"]) * 1e9, rel=0, abs=half_unit)
     assert (cost.output_shape, cost.dead_params, cost.untrainable) == ((1, 1000), (), "")

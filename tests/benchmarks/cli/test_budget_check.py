@@ -66,7 +66,7 @@ FileAnswer = Callable[..., list[tuple[CheckRequest, FilePolicy]]]
 
 @pytest.fixture
 def answer_with(monkeypatch: pytest.MonkeyPatch) -> AnswerWith:
-    """Return a function that sets the verdict on every named model, and returns the list of future requests."""
+    """Return a function that sets the verdict for every named model and returns a list that records the requests."""
 
     def set_answer(answer: Verdict) -> list[CheckRequest]:
         requests: list[CheckRequest] = []
@@ -84,7 +84,7 @@ def answer_with(monkeypatch: pytest.MonkeyPatch) -> AnswerWith:
 
 @pytest.fixture
 def answer_files_with(monkeypatch: pytest.MonkeyPatch) -> FileAnswer:
-    """Return a function that sets the outcome of every file check, and returns the list of future checks."""
+    """Return a function that sets the outcome of every file check and returns a list that records the checks."""
 
     def set_answer(outcome: Verdict | Exception, printed: str = "") -> list[tuple[CheckRequest, FilePolicy]]:
         checks: list[tuple[CheckRequest, FilePolicy]] = []
@@ -102,7 +102,7 @@ def answer_files_with(monkeypatch: pytest.MonkeyPatch) -> FileAnswer:
 
 
 def read_output(capsys: pytest.CaptureFixture[str]) -> str:
-    """Return standard output, with each run of blanks replaced by one."""
+    """Return standard output with consecutive whitespace in each line collapsed to one space."""
     out, err = capsys.readouterr()
     assert err == ""
     return "\n".join(" ".join(line.split()) for line in out.splitlines())
@@ -283,7 +283,7 @@ def test_last_lines_that_a_file_prints_are_shown(
     assert shown == [*(f"| line {number}" for number in range(991, 1000)), "| " + "x" * 200]
 
 
-@pytest.mark.slow  # the child imports torch
+@pytest.mark.slow  # the child process imports torch
 @pytest.mark.skipif(kinds.best_sandbox() == "none", reason="needs bubblewrap or sandlock")
 def test_file_is_checked_in_a_sandbox(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -304,7 +304,7 @@ def test_file_is_checked_in_a_sandbox(
     assert lines[-1] == "| verdict | `within budget` |"
 
 
-@pytest.mark.slow  # the child imports torch
+@pytest.mark.slow  # the child process imports torch
 def test_code_needs_trust_without_a_sandbox(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

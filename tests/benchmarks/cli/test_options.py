@@ -133,7 +133,7 @@ def test_dataclasses_of_options_are_expanded_and_filled(
 
     assert run_app(app, "command", argv) == 0
     assert received == [expected]
-    assert run_app(app, "command", ["--number", "0"]) == 2  # the limits of options apply
+    assert run_app(app, "command", ["--number", "0"]) == 2  # option limits are enforced
 
 
 # budgets

@@ -1,4 +1,4 @@
-"""Fixtures for data sets: an empty cache and image files."""
+"""Fixtures for dataset tests: an empty cache and image files."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,7 +21,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="session")
 def write_images() -> Callable[[Path, Mapping[str, NDArray[np.uint8]]], Path]:
-    """Write images to the paths below a folder, and return the folder."""
+    """Write images to the given paths in a folder, and return the folder."""
 
     def write(root: Path, images: Mapping[str, NDArray[np.uint8]]) -> Path:
         for name, pixels in images.items():

@@ -37,7 +37,7 @@ def cached_folders(cache: Path) -> list[str]:
 
 @pytest.fixture
 def copy(digits: CachedDataset, tmp_path: Path) -> CachedDataset:
-    """A copy of the cached digits that a test may damage."""
+    """Return a copy of the cached digits that tests may damage."""
     shutil.copytree(digits.folder, tmp_path / "copy")
     return replace(digits, folder=tmp_path / "copy")
 

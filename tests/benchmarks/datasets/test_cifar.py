@@ -21,7 +21,7 @@ def small_cifar(train: bool) -> tuple[NDArray[np.uint8], list[int]]:
 
 
 class SmallCifar:
-    """Replaces torchvision's CIFAR10 and CIFAR100."""
+    """Fake of torchvision's CIFAR10 and CIFAR100."""
 
     classes = ("apple", "bear", "crab")
 
@@ -33,7 +33,7 @@ class SmallCifar:
 
 @pytest.fixture
 def cifar(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder in which torchvision's CIFAR classes find their files."""
+    """Return a folder in which torchvision's CIFAR classes find their files."""
     (tmp_path / "data" / "cifar").mkdir(parents=True)
     for name in ("CIFAR10", "CIFAR100"):
         monkeypatch.setattr(f"torchvision.datasets.{name}", SmallCifar)

@@ -9,7 +9,7 @@ from benchmarks.datasets.prepare import prepare_dataset
 from benchmarks.definition.benchmark import DatasetConfig
 
 DIGITS = DatasetConfig("digits", 10, image_size=8, in_chans=1, test_per_class=50)
-FINGERPRINT = "678e43ae7e307e59"  # of scikit-learn's 1,797 images; if it changes, all numbers change
+FINGERPRINT = "678e43ae7e307e59"  # scikit-learn's 1,797 images; if this changes, all results change
 
 Samples = Callable[[CachedDataset, DatasetConfig], list[list[bytes]]]
 

@@ -28,7 +28,7 @@ def noise(seed: int, size: int = 8, channels: int = 3) -> Pixels:
 
 
 def make_images(split: str, per_class: int, first_seed: int) -> dict[str, Pixels]:
-    """Return noise for each class, by path."""
+    """Return noise images for each class, keyed by path."""
     names = [f"{split}/{name}/{index}.png" for name in CLASSES for index in range(per_class)]
     return {name: noise(seed) for seed, name in enumerate(names, first_seed)}
 
@@ -38,7 +38,7 @@ TRAIN, TEST = make_images("train", 4, 0), make_images("test", 2, 8)
 
 @pytest.fixture
 def folder(tmp_path: Path, cache: Path, write_images: WriteImages) -> Path:
-    """An image folder with two classes, each with four training images and two test images."""
+    """Create an image folder with two classes, each with four training images and two test images."""
     return write_images(tmp_path / "images", TRAIN | TEST)
 
 
@@ -75,7 +75,7 @@ def test_decoding_reports_progress(folder: Path) -> None:
     assert reports == [Progress("decoding images", 12, 12)]
 
 
-# changes of the files
+# changed files
 
 
 def test_unchanged_folder_is_not_decoded_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,7 +120,7 @@ def test_labels_are_part_of_the_fingerprint(folder: Path) -> None:
 
 @pytest.fixture
 def tiny_imagenet(tmp_path: Path, cache: Path, write_images: WriteImages) -> Path:
-    """The layout of Tiny ImageNet: images in images/, val/ with a list of labels, test/ without labels."""
+    """Create the layout of Tiny ImageNet: images in images/, val/ with a list of labels, test/ without labels."""
     train = {path.replace("/cat/", "/cat/images/").replace("/dog/", "/dog/images/"): p for path, p in TRAIN.items()}
     root = write_images(tmp_path / "tiny-imagenet-200", train)
     write_images(root, {f"val/images/val_{index}.png": pixels for index, pixels in enumerate(TEST.values())})
@@ -149,7 +149,7 @@ def test_test_folder_with_classes_takes_precedence_over_annotations(folder: Path
 def test_changed_annotation_changes_the_fingerprint(tiny_imagenet: Path) -> None:
     before = prepare_dataset(CONFIG, tiny_imagenet)
     annotations = tiny_imagenet / "val" / "val_annotations.txt"
-    # of the last cat, so that the order of the images stays the same
+    # Relabel the last cat, so that the order of the images stays the same.
     annotations.write_text(annotations.read_text().replace("val_1.png\tcat", "val_1.png\tdog"))
     after = prepare_dataset(CONFIG, tiny_imagenet)
     assert np.bincount(after.load(CONFIG, "test")[1].labels).tolist() == [1, 3]
@@ -190,7 +190,7 @@ def test_other_sizes_and_channels_are_cached_separately(folder: Path) -> None:
 
 @pytest.fixture
 def decode(folder: Path, write_images: WriteImages) -> Callable[..., Pixels]:
-    """Decode a single image by making it the only one in train/cat."""
+    """Return a function that decodes one image by making it the only one in train/cat."""
 
     def decoded(name: str, pixels: Pixels, config: DatasetConfig = CONFIG) -> Pixels:
         shutil.rmtree(folder / "train" / "cat")

@@ -34,7 +34,7 @@ TRAIN = [scene(seed) for seed in range(12)]
 
 @pytest.fixture
 def compare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., NearDuplicates]:
-    """Write images to a folder and find near-duplicates. The indices in the result are those of the given lists."""
+    """Return a function that writes images to a folder and finds near-duplicates, as indices into the given lists."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
     def find(test: list[Pixels], train: list[Pixels] = TRAIN, report: Report = silent) -> NearDuplicates:

@@ -76,7 +76,7 @@ def test_dependency_depth_counts_trained_teachers() -> None:
     assert read_run_config(f"resnet8@teacher=(resnet20@init={DIGEST})").dependency_depth == 1
 
 
-# the recipe and the images of a run
+# recipe and images of a run
 
 
 @pytest.mark.slow

@@ -35,7 +35,7 @@ def pixels_of(split: DeviceImages) -> Tensor:
 
 @pytest.fixture
 def rates() -> Iterator[list[float]]:
-    """Collect the learning rate of every update of every optimizer."""
+    """Return a list that records the learning rate of every optimizer update."""
     learning_rates: list[float] = []
 
     def record(optimizer: Any, args: Any, kwargs: Any) -> None:
@@ -47,7 +47,7 @@ def rates() -> Iterator[list[float]]:
 
 
 def expected_rate(recipe: Recipe, iteration: int, steps: int) -> float:
-    """Return the rate: linear from warmup_lr to lr, then half a cosine from lr to min_lr."""
+    """Return the expected rate: linear from warmup_lr to lr, then half a cosine from lr to min_lr."""
     warmup, total = recipe.warmup_epochs * steps, recipe.epochs * steps
     if iteration < warmup:
         return recipe.warmup_lr + (recipe.lr - recipe.warmup_lr) * iteration / warmup
@@ -120,7 +120,7 @@ def test_default_schedule_warms_up_and_decays_as_published() -> None:
 
 
 def reference_sgd(model: nn.Module, split: DeviceImages, recipe: Recipe, rates: list[float]) -> None:
-    """Apply SGD with Sutskever's momentum in the form that torch uses, and weight decay added to every gradient."""
+    """Apply SGD with torch's variant of Sutskever's momentum, and add weight decay to every gradient."""
     velocity = {name: torch.zeros_like(parameter) for name, parameter in model.named_parameters()}
     for lr in rates:
         loss = F.cross_entropy(model(pixels_of(split)), split.labels, label_smoothing=0.1)

@@ -51,7 +51,7 @@ COMPLETE: dict[str, Any] = {
 
 
 def toml(content: dict[str, Any], section: str = "") -> str:
-    """Return a dictionary with one level of sections as TOML."""
+    """Convert a dictionary with one level of sections to TOML."""
     lines = [f"{key} = {json.dumps(value)}" for key, value in content.items() if not isinstance(value, dict)]
     tables = [toml(value, key) for key, value in content.items() if isinstance(value, dict)]
     return "\n".join([*([f"[{section}]"] if section else []), *lines, *tables])

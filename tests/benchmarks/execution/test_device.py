@@ -12,14 +12,14 @@ from benchmarks.execution.progress import silent
 
 @pytest.fixture
 def driver(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A Linux machine with NVIDIA's driver."""
+    """Simulate a Linux machine with the NVIDIA driver."""
     monkeypatch.setattr("sys.platform", "linux")
     monkeypatch.setattr(device, "NVIDIA_DRIVER", (tmp_path / "missing", tmp_path))
 
 
 @pytest.fixture
 def no_driver(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A Linux machine without NVIDIA's driver."""
+    """Simulate a Linux machine without the NVIDIA driver."""
     monkeypatch.setattr("sys.platform", "linux")
     monkeypatch.setattr(device, "NVIDIA_DRIVER", (tmp_path / "missing",))
 

@@ -17,7 +17,7 @@ print(json.dumps({name: os.environ.get(name) for name in WORKER_ENVIRONMENT}))
 
 
 def output_of_program(environment: dict[str, str]) -> list[str]:
-    """Run the program with one argument, and with only these of the workers' variables."""
+    """Run the program with one argument, with only the given worker environment variables, and return its output."""
     others = {name: os.environ[name] for name in os.environ.keys() - WORKER_ENVIRONMENT.keys()}
     command = [sys.executable, "-W", "error", "-c", PROGRAM, "word"]
     root = Path(__file__).parents[3]

@@ -18,7 +18,7 @@ from benchmarks.execution.progress import Progress, Report, silent
 from benchmarks.execution.signals import Terminated
 
 FOLDER = Path(__file__).parent
-DEATH_TIMEOUT = 30  # seconds a process may take to die
+DEATH_TIMEOUT = 30  # seconds that a killed process may take to end
 
 CALLER = """
 import sys
@@ -57,7 +57,7 @@ except BaseException as error:
 
 
 class CountedWorker(worker_process.WorkerProcess):
-    """A worker process that is remembered, as is the number of workers at once."""
+    """Worker process that records all instances and the maximum number of concurrent workers."""
 
     all: ClassVar[list["CountedWorker"]] = []
     num_alive = max_alive = 0
@@ -93,7 +93,7 @@ def call_all(
     report: Callable[[int, Progress], None] = lambda number, progress: None,
     time_limit: float | None = None,
 ) -> dict[int, Any]:
-    """Call a function with each argument, as many at once as allowed. Return the outcomes in the order of their end."""
+    """Call a function with each argument, at most `max_workers` at once; return outcomes in completion order."""
     numbers: dict[Future, int] = {}
     outcomes: dict[int, Any] = {}
     waiting = list(enumerate(arguments))
@@ -115,7 +115,7 @@ def call_all(
 
 
 def assert_gone(pid: int) -> None:
-    """Wait until a process has ended, or is a zombie."""
+    """Assert that a process ends or becomes a zombie within `DEATH_TIMEOUT` seconds."""
     for _ in range(DEATH_TIMEOUT * 20):
         try:
             if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
@@ -127,7 +127,7 @@ def assert_gone(pid: int) -> None:
 
 
 def lines_until(parent: Any, word: str) -> list[str]:
-    """Return what a process prints up to the line that begins with this word."""
+    """Return the lines that a process prints, up to the first line that begins with the given word."""
     lines = [parent.stdout.readline()]
     while lines[-1] and not lines[-1].startswith(word):
         lines.append(parent.stdout.readline())
@@ -340,7 +340,7 @@ def test_a_hung_worker_is_killed_at_its_time_limit_with_what_it_started(workers:
     assert len(pids) == 3
     for pid in pids.values():
         assert_gone(pid)
-    assert workers.all[1].process.exitcode == -signal.SIGKILL  # the others may have ended before they were killed
+    assert workers.all[1].process.exitcode == -signal.SIGKILL  # other workers may end before they are killed
 
 
 @pytest.mark.parametrize("function", ["flood", "close_all_files"])
@@ -382,12 +382,12 @@ def test_processes_of_a_worker_end_with_its_killed_parent(python: Callable[..., 
 
 
 def is_fork_server(process: psutil.Process) -> bool:
-    """Workers lead process groups of their own."""
+    """Return whether a child is the fork server; unlike it, each worker leads its own process group."""
     return os.getpgid(process.pid) != process.pid
 
 
 def start_two_workers(python: Callable[..., Any], function: str, setup: str = "") -> tuple[Any, list[psutil.Process]]:
-    """Return a process with two workers that are ready, of four submitted calls, and its descendants."""
+    """Start a process that submits four calls to two workers; return it and its descendants once both are ready."""
     parent = python(SESSION.replace("try:", f"{setup}\ntry:", 1), function, 4, path=FOLDER)
     assert lines_until(parent, "ready") == ["ready"]
     assert lines_until(parent, "ready") == ["ready"]

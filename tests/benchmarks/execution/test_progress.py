@@ -14,13 +14,13 @@ def show(*steps: Progress) -> None:
 
 @pytest.fixture
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No terminal, and no pause between two lines."""
+    """Print plain progress lines, which are used without a terminal, with no minimum interval."""
     monkeypatch.setattr(progress, "PLAIN_LINE_INTERVAL", 0.0)
 
 
 @pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Standard error as a wide terminal."""
+    """Make standard error behave like a wide terminal."""
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "120")
@@ -144,7 +144,7 @@ def test_without_a_terminal_no_question_is_asked(capsys: pytest.CaptureFixture[s
 
 
 class Keyboard(io.StringIO):
-    """Standard input of a user at a terminal."""
+    """Fake standard input of a user at a terminal."""
 
     def isatty(self) -> bool:
         return True

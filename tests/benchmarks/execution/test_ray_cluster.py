@@ -1,4 +1,4 @@
-"""A real Ray cluster in processes: a head without CPUs, and two nodes with a pretended GPU each."""
+"""Tests on a real Ray cluster of local processes: a head without CPUs and two nodes, each with one fake GPU."""
 
 import json
 import os
@@ -23,7 +23,7 @@ pytest.importorskip("ray")
 
 ROOT = Path(__file__).parents[3]
 NUM_RUNS = 7
-PATIENCE = 240  # seconds that a busy machine may take
+PATIENCE = 240  # seconds; generous, because the machine may be busy
 
 TINY = """
 name = "tiny"
@@ -67,10 +67,10 @@ print("down", flush=True)
 
 @pytest.fixture
 def cluster(python: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """The process that runs the cluster, whose address is set for the processes that the test starts."""
+    """Yield the process that runs the cluster, and set its address for processes that the test starts."""
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
-    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))  # whether or not ~/.ray contains a token
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as Ray sets it for a task with one CPU; it decides the last bits
+    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))  # overrides any token in ~/.ray
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # Ray's value for one CPU; affects rounding
     process = python(CLUSTER)
     address = next(line for line in process.stdout if line[0].isdigit()).strip()
     monkeypatch.setenv("RAY_ADDRESS", address)
@@ -96,7 +96,7 @@ def wait_for_records(out: Path, count: int, driver: "subprocess.Popen[bytes]") -
 
 
 def numbers(out: Path) -> dict[tuple[str, int], Any]:
-    """Return what must not depend on where a run was executed."""
+    """Return the numbers that must not depend on where a run was executed."""
     results = {}
     for record in map(json.loads, records(out)):
         curve = [{name: value for name, value in line.items() if "seconds" not in name} for line in record["curve"]]

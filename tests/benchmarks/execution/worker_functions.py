@@ -1,4 +1,4 @@
-"""Functions for worker processes, which import this module by its name alone."""
+"""Functions for worker processes, which import this module by its unqualified name."""
 
 import os
 import signal
@@ -70,7 +70,7 @@ def visible_devices(report: Report) -> str | None:
 
 
 def hold_lock(report: Report, path: str) -> None:
-    """Hold a lock for as long as this process lives. An empty path: return at once."""
+    """Hold a lock until this process ends. If the path is empty, return immediately."""
     if not path:
         return
     with FileLock(path):
@@ -90,13 +90,13 @@ def end_as(report: Report, how: str) -> str:
 
 
 def end_when_unlocked(report: Report, path: str) -> str:
-    """End when nobody else holds the lock any more."""
+    """Return once no other process holds the lock."""
     with FileLock(path, timeout=LOCK_TIMEOUT):
         return Path(path).name
 
 
 def start_process(report: Report, then: str) -> str:
-    """Start another process and report its id."""
+    """Start another process and report its PID."""
     process = subprocess.Popen(["sleep", "300"])
     report(Progress("started", 0, 1, str(process.pid)))
     if then == "hang":
@@ -105,7 +105,7 @@ def start_process(report: Report, then: str) -> str:
 
 
 def end_when_asked(report: Report) -> str:
-    """Return a moment after SIGTERM."""
+    """Return shortly after SIGTERM."""
     with StopRequest([signal.SIGTERM]) as stop:
         report(Progress("ready", 0, 1))
         while not stop():
@@ -120,7 +120,7 @@ def raise_when_asked(report: Report) -> None:
 
 
 def ignore_requests(report: Report) -> None:
-    """Do not end on SIGTERM."""
+    """Ignore SIGTERM and keep running."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     report(Progress("ready", 0, 1))
     time.sleep(300)
@@ -132,6 +132,6 @@ def flood(report: Report) -> None:
 
 
 def close_all_files(report: Report) -> None:
-    """Close the connection to the parent, and do not end."""
+    """Close the connection to the parent process and keep running."""
     os.closerange(3, 256)
     time.sleep(300)

@@ -50,7 +50,7 @@ def write_and_interrupt(file: Path) -> None:
 
 
 def return_without_writing(file: Path) -> None:
-    """Write no file."""
+    """Return without writing a file."""
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_other_errors_are_not_changed() -> None:
 
 def test_temporary_files_of_killed_processes_are_removed(tmp_path: Path) -> None:
     prefix = f".file.{socket.gethostname()[:40]}."
-    for pid in (2**22 + 1, os.getppid()):  # no process can have the first PID
+    for pid in (2**22 + 1, os.getppid()):  # the first exceeds the maximum PID
         (tmp_path / f"{prefix}{pid}.tmp").touch()
     replace_file(tmp_path / "file", lambda file: file.write_text("new"))
     assert names(tmp_path) == [f"{prefix}{os.getppid()}.tmp", "file"]

@@ -13,7 +13,7 @@ from benchmarks.records.json_lines import JsonLines, seal
 
 @dataclass(frozen=True)
 class Note:
-    """A record with one field of each type."""
+    """Record with one field of each type."""
 
     word: str
     number: int
@@ -32,7 +32,7 @@ def lines(tmp_path: Path) -> JsonLines[Note]:
 
 @pytest.fixture
 def content(lines: JsonLines[Note]) -> bytes:
-    """The content of the file after three notes were appended."""
+    """Append three notes, and return the content of the file."""
     for note in NOTES:
         lines.append(note)
     return lines.path.read_bytes()
@@ -97,7 +97,7 @@ def test_flipped_bit_never_yields_a_record_that_was_not_written(lines: JsonLines
         damaged = bytearray(content)
         damaged[position] ^= 1 << position % 8
         lines.path.write_bytes(damaged)
-        index = sum(newline < position for newline in newlines)  # of the line that contains the byte
+        index = sum(newline < position for newline in newlines)  # index of the line that contains the byte
         lost = {index, index + 1} if position in newlines else {index}
         assert lines.read() == [note for number, note in enumerate(NOTES) if number not in lost], position
         assert index + 1 in lines.damaged
@@ -213,7 +213,7 @@ def test_incomplete_line_on_a_full_disk_is_not_lost(small_disk: Path, fill: Call
 
 @dataclass(frozen=True)
 class NoteWithLists:
-    """A record with lists that a reader may omit."""
+    """Record with lists that a reader may omit."""
 
     word: str
     curve: list[dict[str, float]]

@@ -48,7 +48,7 @@ def holder_file(folder: Path) -> Path:
 
 
 def write_holder(folder: Path, holder: LockHolder) -> None:
-    """Pretend that a process holds the folder on a file system whose locks do not reach this computer."""
+    """Simulate a process that holds the folder on a file system whose locks are not visible to this computer."""
     holder_file(folder).write_text(json.dumps(asdict(holder)))
 
 
@@ -65,7 +65,7 @@ def refuse_locks(*args: Any, **options: Any) -> NoReturn:
 
 
 def send_heartbeat(folder: Path) -> None:
-    """Send a heartbeat that is newer than all before, whatever the clock says."""
+    """Send a heartbeat that is newer than all previous ones, regardless of the clock."""
     last = holder_file(folder).stat().st_mtime_ns
     os.utime(holder_file(folder), ns=(last, last + 1))
 
@@ -104,7 +104,7 @@ def test_finished_process_leaves_no_holder_file(tmp_path: Path, python: Callable
 
 @pytest.fixture
 def without_locks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Simulate a file system without locks, where the holder's file has to suffice."""
+    """Simulate a file system without locks, where only the holder file protects the folder."""
     monkeypatch.setattr(FileLock, "acquire", refuse_locks)
 
 
@@ -140,7 +140,7 @@ def test_zombie_process_holds_no_lock(tmp_path: Path) -> None:
     process = subprocess.Popen(SLEEPER)
     write_holder(tmp_path, holder_of(process))
     process.kill()
-    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # the process has ended and remains a zombie
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # the process has ended but is still a zombie
     with FolderLock(tmp_path, no_sleep) as held:
         assert held.is_ours()
     process.wait()
@@ -149,7 +149,7 @@ def test_zombie_process_holds_no_lock(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "stale",
     [
-        replace(THIS_PROCESS, started="1"),  # our PID, formerly of another process
+        replace(THIS_PROCESS, started="1"),  # our PID, reused from an earlier process
         replace(THIS_PROCESS, pid=2**22 + 1),  # higher than any PID
         replace(THIS_PROCESS, boot="another"),
         replace(THIS_PROCESS, boot="another", namespace="another"),

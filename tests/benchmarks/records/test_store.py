@@ -142,7 +142,7 @@ def test_incomplete_lines_of_both_files_are_repaired(store: RecordStore) -> None
         b'"text"',
         b"\xff\xfe",
         b"\x00" * 50,
-        json.dumps(asdict(RECORD)).encode(),  # without its sha256
+        json.dumps(asdict(RECORD)).encode(),  # missing sha256
         json.dumps({**asdict(RECORD), "sha256": "0" * 64}).encode(),
     ],
 )
@@ -150,7 +150,7 @@ def test_line_that_is_not_a_record_is_reported_by_number(store: RecordStore, lin
     store.append(RECORD)
     write(store, line + b"\n")
     store.append(replace(RECORD, seed=1))
-    for _ in range(2):  # a second reading does not count it twice
+    for _ in range(2):  # reading twice does not count it twice
         assert seeds(store) == [0, 1]
         assert store.warnings() == [f"damaged lines in {store.path} are ignored: 2"]
 

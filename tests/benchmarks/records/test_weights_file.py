@@ -15,7 +15,7 @@ from benchmarks.records.weights_file import check_weights, digest_of
 
 @pytest.fixture
 def weights(tmp_path: Path) -> Path:
-    """A complete safetensors file."""
+    """Return the bytes of a complete safetensors file."""
     path = tmp_path / "whole.safetensors"
     save_file({"weight": torch.zeros(1000, 10)}, path)
     return path
@@ -23,7 +23,7 @@ def weights(tmp_path: Path) -> Path:
 
 def test_digest_is_the_hash_of_the_content(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
-    assert digest_of(tmp_path / "a") == "ba7816bf8f01cfea"  # the test vector of SHA-256
+    assert digest_of(tmp_path / "a") == "ba7816bf8f01cfea"  # the SHA-256 test vector
     with pytest.raises(InputError, match="there is no file"):
         digest_of(tmp_path / "b")
 

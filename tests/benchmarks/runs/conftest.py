@@ -1,4 +1,4 @@
-"""A run that trains in half a second, and its record."""
+"""Fixtures for tests of runs: a run that trains in half a second, and its record."""
 
 import os
 import signal
@@ -23,14 +23,14 @@ SPEC = "resnet8+width=0.5+drop_path=0.2"
 
 @pytest.fixture(autouse=True)
 def _restore_determinism() -> Iterator[None]:
-    """Restore torch's defaults, because a run makes its process deterministic."""
+    """Restore torch's defaults, because a run enables deterministic algorithms for the whole process."""
     yield
     torch.use_deterministic_algorithms(False)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _one_thread() -> Iterator[None]:
-    """Train with one thread, which is fastest for networks this small, whatever else the machine does."""
+    """Train with one thread, which is fastest for networks this small even if the machine is busy."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -39,7 +39,7 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_commit() -> Iterator[None]:
-    """Let all tests see the same commit, whatever is committed while they run."""
+    """Make all tests see the same commit, even if a new commit is made while they run."""
     current = commit()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("benchmarks.runs.resume_checks.commit", lambda: current)
@@ -48,7 +48,7 @@ def _one_commit() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def make_run(tiny: Benchmark, digits: CachedDataset) -> Callable[[Path], Run]:
-    """Build the run with another output folder."""
+    """Return a function that builds the run with a given output folder."""
 
     def make(out: Path) -> Run:
         known = {"params": 19_000, "macs": 200_000, "predicted_hours": 0.01}
@@ -64,13 +64,13 @@ def run(make_run: Callable[[Path], Run], tmp_path: Path) -> Run:
 
 @pytest.fixture(scope="session")
 def finished_run(make_run: Callable[[Path], Run], tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """The same run in a folder in which `finished_record` has left its files. Tests only read them."""
+    """Return the run whose output folder contains the files of `finished_record`; tests must not modify them."""
     return make_run(tmp_path_factory.mktemp("finished"))
 
 
 @pytest.fixture(scope="session")
 def finished_record(finished_run: Run) -> RunRecord:
-    """The record of the uninterrupted run."""
+    """Return the record of the uninterrupted run."""
     return execute_run(silent, finished_run)
 
 
@@ -80,7 +80,7 @@ def save_after_each_batch(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def stop_at_epoch(epoch: int) -> Callable[[Progress], None]:
-    """Return a report that sends SIGTERM when this epoch, counted from 0, begins."""
+    """Return a progress callback that sends SIGTERM when the given epoch (counted from 0) begins."""
 
     def report(progress: Progress) -> None:
         if progress.done == epoch:
@@ -91,7 +91,7 @@ def stop_at_epoch(epoch: int) -> Callable[[Progress], None]:
 
 @pytest.fixture
 def stop_run() -> Callable[[Run, int], None]:
-    """Train a run until it is stopped by SIGTERM as an epoch, counted from 0, begins."""
+    """Return a function that trains a run until SIGTERM stops it at the start of an epoch (counted from 0)."""
 
     def stop(run: Run, epoch: int) -> None:
         with pytest.raises(TrainingStopped):

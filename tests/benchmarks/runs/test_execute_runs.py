@@ -14,7 +14,7 @@ from benchmarks.runs.run import Run
 
 
 class EchoExecutor(Executor):
-    """Each call returns its arguments, the last started first. Keeps a log of what happens."""
+    """Executor whose calls return their arguments, most recently started call first, and which logs all events."""
 
     def __init__(self) -> None:
         self.log: list[tuple[Any, ...]] = []
@@ -61,7 +61,7 @@ def test_jobs_may_depend_on_outcomes_and_start_when_there_is_room() -> None:
 
     def on_finished(subject: str, outcome: Any) -> None:
         executor.log.append(("end", subject, outcome))
-        if subject == "A":  # the last of the first three to end
+        if subject == "A":  # A is the last of the first three jobs to end
             waiting.append("d")
 
     progress: list[tuple[str, Progress]] = []

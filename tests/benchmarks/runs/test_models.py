@@ -27,7 +27,7 @@ def new_model(run: Run, num_classes: int = 10) -> nn.Module:
 
 
 def store_initial_weights(run: Run, model: nn.Module, name: str = "") -> str:
-    """Write initial weights for a run. Return their name, which defaults to their digest."""
+    """Write initial weights for a run, and return their name, which defaults to their digest."""
     file = run.out / "initial" / "given"
     write_tensors(file, model.state_dict(), {})
     name = name or digest_of(file)

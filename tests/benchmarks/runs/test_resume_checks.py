@@ -22,7 +22,7 @@ StartWith = Callable[..., None]
 
 @pytest.fixture
 def start_with(stop_run: StopRun, monkeypatch: pytest.MonkeyPatch) -> StartWith:
-    """Train a run with other versions until an epoch begins, by default the second one."""
+    """Return a function that trains a run with changed versions until an epoch begins, by default the second."""
 
     def start(run: Run, changed_versions: dict[str, str], epoch: int = 1) -> None:
         with monkeypatch.context() as patch:
@@ -121,7 +121,7 @@ def test_without_changes_a_run_resumes(if_changed: IfChanged, run: Run, stop_run
 
 
 def test_changes_are_found_for_each_run_that_has_some(run: Run, start_with: StartWith) -> None:
-    runs = [replace(run, seed=seed) for seed in range(4)]  # the last one has no checkpoint
+    runs = [replace(run, seed=seed) for seed in range(4)]  # the last run has no checkpoint
     start_with(runs[0], {}, epoch=0)
     start_with(runs[1], {"torch": "99.0"}, epoch=0)
     start_with(runs[2], {"timm": "0.1", "python": "2.7"}, epoch=0)

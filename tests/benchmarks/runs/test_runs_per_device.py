@@ -20,7 +20,7 @@ def verdict(tiny: Benchmark) -> Verdict:
 
 
 def set_throughputs(throughputs: Mapping[int, float], monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, int]]:
-    """Replace measurements by these total throughputs. Return the list of what is measured: device, number, memory."""
+    """Fake the total throughputs, and return a list of the measured (device, number of runs, memory)."""
     measured: list[tuple[str, int, int]] = []
 
     def measure(run: Run, number: int, peak_memory: int) -> float:
@@ -55,7 +55,7 @@ def test_a_model_that_was_not_timed_trains_alone(run: Run, verdict: Verdict, mon
         ({2: 150.0, 4: 250.0, 8: 300.0}, 8, 8, [2, 4, 8]),
         ({2: 150.0, 4: 250.0}, 7, 4, [2, 4]),
         ({2: 150.0}, 3, 2, [2]),
-        ({2: 0.0}, 9, 1, [2]),  # they do not fit
+        ({2: 0.0}, 9, 1, [2]),  # two runs do not fit in memory
         ({2: 150.0, 4: 0.0}, 9, 2, [2, 4]),
     ],
 )

@@ -1,4 +1,4 @@
-"""Several processes that share each batch, on the CPU."""
+"""Tests of runs in which several CPU processes share each batch."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +29,7 @@ def test_two_processes_train_one_model_and_resume_from_its_checkpoint(shared_run
     assert record.images_seen == 2 * 64  # each image once per epoch
     assert shared_run.output_file("weights").exists()
     shared_run.output_file("weights").unlink()
-    resumed = execute_run(reports.append, shared_run)  # the checkpoint of the last epoch exists
+    resumed = execute_run(reports.append, shared_run)  # resumes from the checkpoint of the last epoch
     assert [progress.done for progress in reports[3:]] == [2]
     assert (resumed.curve, resumed.per_class) == (record.curve, record.per_class)
     alone = replace(shared_run, benchmark=with_world_size(shared_run.benchmark, 1), out=tmp_path / "alone")

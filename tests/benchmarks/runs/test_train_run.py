@@ -45,13 +45,13 @@ def trained_model(run: Run) -> nn.Module:
 
 
 def without_times(record: RunRecord) -> RunRecord:
-    """Return the record without times and memory, which differ between identical runs."""
+    """Return the record without times and peak memory, which differ between identical runs."""
     curve = [{**epoch, "train_seconds": 0.0, "eval_seconds": 0.0} for epoch in record.curve]
     return replace(record, curve=curve, hours=0.0, images_per_second=0.0, finished="", peak_memory=None)
 
 
 def saved_position(run: Run) -> tuple[int, int]:
-    """Return the epoch, counted from 0, and the number of its batches in a run's checkpoint."""
+    """Return the epoch (counted from 0) and the number of its completed batches in a run's checkpoint."""
     loaded = load_newest(run.checkpoint_folder)
     assert loaded is not None
     return loaded[1]["epoch"], loaded[1]["batch"]
@@ -253,7 +253,7 @@ def test_the_initial_weights_depend_only_on_the_seed(run: Run, monkeypatch: pyte
 
     monkeypatch.setattr("benchmarks.runs.train_run.train", note)
     for seed in (0, 0, 1):
-        torch.manual_seed(len(initial))  # earlier draws must not matter
+        torch.manual_seed(len(initial))  # earlier random draws must not matter
         with pytest.raises(TrainingFailed):
             execute_run(silent, replace(run, seed=seed))
     assert torch.equal(initial[0], initial[1])
@@ -332,7 +332,7 @@ def test_a_diverging_run_fails_without_weights_or_checkpoint(run: Run) -> None:
 
 @pytest.fixture
 def compile_modes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The requested compile modes; all runs are in fact eager."""
+    """Return a list that records the requested compile modes, and train all runs in eager mode."""
     modes: list[str] = []
     train: Callable[..., Any] = trainer.train
 

@@ -28,7 +28,7 @@ RunProgram = Callable[..., SandboxAnswer]
 
 @pytest.fixture
 def run_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunProgram:
-    """Return a function that runs a few lines of Python as the child, without a sandbox, and returns the answer."""
+    """Return a function that runs a short program as the child process, without a sandbox, and returns the answer."""
 
     def run(
         program: str, limits: SandboxLimits = ROOMY_LIMITS, progress: Callable[[dict[str, Any]], None] = lambda _: None
@@ -48,7 +48,7 @@ def sleep_command() -> list[str]:
 
 @pytest.fixture
 def sleeping(sleep_command: list[str]) -> Callable[[], list[int]]:
-    """Return a function that returns the pids of live processes with `sleep_command`."""
+    """Return a function that returns the PIDs of live processes that run `sleep_command`."""
 
     def pids() -> list[int]:
         return [
@@ -82,8 +82,8 @@ child.main()
 
 @pytest.fixture
 def _run_files_without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the child run a Python file without importing torch, which takes seconds, and pass every file that ends.
+    """Make the child run Python files without importing torch, which takes seconds, and accept every file that ends.
 
-    Everything else is as usual: the sandbox, the process of the child and its messages.
+    The sandbox, the child process and its messages are real.
     """
     monkeypatch.setattr(start, "CHILD_PROGRAM", STAND_IN_CHILD)

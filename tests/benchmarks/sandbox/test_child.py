@@ -1,4 +1,4 @@
-"""The answers of the child, called in this process without a sandbox."""
+"""Tests of the child's answers, with the child called in this process without a sandbox."""
 
 import io
 import json
@@ -28,7 +28,7 @@ class Net(nn.Sequential):
 
 @pytest.fixture(autouse=True)
 def _restore_state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Undo what a checked file leaves in this process: its module, its folder, and plain attention."""
+    """Undo the changes that a checked file makes in this process: its module, its import path and plain attention."""
     monkeypatch.setattr(sys, "path", [*sys.path])
     yield
     sys.modules.pop("model_file_net", None)
@@ -36,7 +36,7 @@ def _restore_state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def ask(path: Path, benchmark: Benchmark, **changes: Any) -> dict[str, Any]:
-    """Return the answer to a request, after both have been converted to JSON and back."""
+    """Return the answer to a request, converting both to JSON and back."""
     request = {"path": str(path), "name": "", "benchmark": asdict(benchmark), "device": "cpu", "image_counts": None}
     request = json.loads(json.dumps({**request, "allow_code": False, "profile": None, **changes}))
     with redirect_stderr(io.StringIO()):  # hides the traceback

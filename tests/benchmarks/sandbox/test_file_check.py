@@ -1,4 +1,4 @@
-"""Which requests the sandbox receives, and which answers are accepted."""
+"""Tests of the requests that the sandbox receives and the answers that are accepted."""
 
 import json
 import os
@@ -50,7 +50,7 @@ AnswerWith = Callable[..., list[dict[str, Any]]]
 
 @pytest.fixture
 def answer_with(monkeypatch: pytest.MonkeyPatch) -> AnswerWith:
-    """Return a function that sets the answer of the sandbox, and returns the list of future requests."""
+    """Return a function that sets the sandbox's answer and returns a list that records the requests."""
 
     def set_answer(message: dict[str, Any], printed: str = "") -> list[dict[str, Any]]:
         requests: list[dict[str, Any]] = []

@@ -1,4 +1,4 @@
-"""Hostile Python files in each sandbox: `budget-check` ends within its time limit, does no harm and leaves no process.
+"""Test that `budget-check` of hostile Python files ends in time, does no harm and leaves no process behind.
 
 The child runs these files without torch; `test_hostile_models.py` contains the attacks that involve torch.
 """
@@ -20,7 +20,7 @@ from benchmarks.cli.budget_check import main
 from benchmarks.sandbox import kinds
 from benchmarks.sandbox.kinds import SandboxKind, is_available
 
-TIME_LIMIT = 120.0  # seconds, of a file that ends by itself
+TIME_LIMIT = 120.0  # seconds, for a file that ends by itself
 SHORT_TIME_LIMIT = 1.0
 KILL_TIMEOUT = 30.0  # seconds that killed processes may take to disappear
 IMPORTS = "import os, socket, sys, time\nfrom pathlib import Path\n"
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.usefixtures("_run_files_without_torch")
 
 @pytest.fixture(params=["bubblewrap", "sandlock"])
 def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> SandboxKind:
-    """Use each sandbox that works here."""
+    """Use each sandbox that works on this machine."""
     selected: SandboxKind = request.param
     if not is_available(selected):
         pytest.skip(f"{selected} does not work here")
@@ -43,14 +43,14 @@ def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> San
 
 @pytest.fixture
 def _best_sandbox() -> None:
-    """Skip the test if no sandbox works here. For properties that do not depend on the kind of sandbox."""
+    """Skip the test if no sandbox works here; used where the kind of sandbox does not matter."""
     if kinds.best_sandbox() == "none":
         pytest.skip("needs bubblewrap or sandlock")
 
 
 @pytest.fixture
 def remaining_processes(sleep_command: list[str]) -> Callable[[], list[str]]:
-    """Return a function that returns the live processes that a check has started."""
+    """Return a function that returns the command lines of live processes started by a check."""
 
     def commands() -> list[str]:
         lines = [
@@ -65,9 +65,9 @@ def remaining_processes(sleep_command: list[str]) -> Callable[[], list[str]]:
 
 @pytest.fixture
 def check(capsys: pytest.CaptureFixture[str], remaining_processes: Callable[[], list[str]]) -> Iterator[Check]:
-    """Return a function that runs `budget-check`, and returns its exit code, its output and its error output.
+    """Return a function that runs `budget-check` and returns its exit code, standard output and standard error.
 
-    Each check must end within its time limit, print no control characters and leave no process.
+    Each check must end within its time limit, print no control characters and leave no process behind.
     """
 
     def run(path: Path | str, *options: str, time_limit: float = TIME_LIMIT) -> tuple[int, str, str]:
@@ -143,7 +143,7 @@ time.sleep(0.5)
         "hoard = []\nwhile True: hoard.append(b'x' * 2**24)",
         "hoard = bytes(2**50)",
         "raise RuntimeError('DefaultCPUAllocator: can\\'t allocate memory: you tried to allocate 4 bytes.')",
-        "os.kill(os.getpid(), 9)",  # as the kernel does
+        "os.kill(os.getpid(), 9)",  # like the OOM killer
     ],
     ids=["little by little", "at once", "torch", "killed"],
 )
@@ -381,7 +381,7 @@ sys.exit(cli.main(sys.argv[1:]))
     options = ("--benchmark", "digits", "--device", "cpu", "--no-timing", "--trust")
     command = python(program, start.CHILD_PROGRAM, file, *options)
     process = psutil.Process(command.pid)
-    assert wait_until(lambda: "TMPDIR" in process.environ(), KILL_TIMEOUT)  # until it runs Python
+    assert wait_until(lambda: "TMPDIR" in process.environ(), KILL_TIMEOUT)  # wait until Python has started
     temporary = Path(process.environ()["TMPDIR"])
     assert wait_until(lambda: any(temporary.glob("budget-check-*/started")), TIME_LIMIT)
     assert remaining_processes() != []

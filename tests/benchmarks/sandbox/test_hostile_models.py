@@ -1,4 +1,4 @@
-"""Hostile models and weights files, opened by the real code of the child in a sandbox.
+"""Tests of hostile models and weights files, opened by the real child program in a sandbox.
 
 The child imports torch once, and checks each file in a fork of itself.
 """
@@ -92,7 +92,7 @@ PYTHON_FILES = {
 
 
 class Payload:
-    """Creates a folder when it is unpickled."""
+    """Object that creates a folder when it is unpickled."""
 
     def __init__(self, canary: Path) -> None:
         self.canary = canary
@@ -102,7 +102,7 @@ class Payload:
 
 
 class Reader(nn.Module):
-    """Reads a file in its forward pass."""
+    """Module that reads a file in its forward pass."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.from_file("/etc/passwd", size=10, dtype=torch.uint8).float() + x.flatten(1)[:, :10]
@@ -206,7 +206,7 @@ def save_graph(path: Path, nodes: list[Any], weights: list[TensorProto]) -> None
 
 @pytest.fixture(scope="module")
 def answers(files: Files) -> Iterator[Answers]:
-    """Check all files in one sandbox, and return the answers by file name and `allow_code`."""
+    """Check all files in one sandbox, and return the answers keyed by file name and `allow_code`."""
     shared = {"benchmark": asdict(BENCHMARKS["digits"]), "device": "cpu", "image_counts": None, "profile": None}
     limits = SandboxLimits(300).with_memory_limit()
     confinement = Confinement(kinds.best_sandbox(), files.folder / "net.py", "cpu", limits)

@@ -40,7 +40,7 @@ def test_progress_arrives_before_the_answer(run_program: RunProgram) -> None:
 
 
 def test_text_printed_before_the_answer_is_kept(run_program: RunProgram, tmp_path: Path) -> None:
-    """Also if this process is slow, so that both pipes are readable at once."""
+    """Test a slow parent process, which finds both pipes readable at the same time."""
     finished = tmp_path / "finished"
     program = f"""
 send(progress={{}})

@@ -12,7 +12,7 @@ from benchmarks.sandbox.start import readable_paths
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Create a home folder, and next to it a folder for temporary files and a project folder."""
+    """Create a home folder, with a temporary folder and a project folder next to it, and return the home folder."""
     for name in ("user", "user/project", "temporary", "temporary/project", "project"):
         (tmp_path / name).mkdir()
     monkeypatch.setenv("HOME", str(tmp_path / "user"))

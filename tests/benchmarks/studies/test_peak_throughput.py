@@ -22,7 +22,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def timed_work(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], Any]]:
-    """The work that is timed. Each call takes two seconds."""
+    """Return a list that records the timed functions, and make each call appear to take two seconds."""
     timed: list[Callable[[], Any]] = []
 
     def take_two_seconds(work: Callable[[], Any], device: torch.device) -> float:

@@ -6,7 +6,7 @@ import torch
 
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
-    """Let torch use one thread, with which small nets train fastest, whatever else the machine does."""
+    """Use one thread, which is fastest for small networks even if the machine is busy."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

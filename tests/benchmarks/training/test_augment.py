@@ -20,7 +20,7 @@ def noise(*shape: int) -> Tensor:
 
 
 def crops(image: Tensor, padding: int) -> Iterator[tuple[Draw, Tensor]]:
-    """Yield every draw with the crop that torchvision makes from it."""
+    """Yield every possible draw together with the crop that torchvision produces for it."""
     height, width = image.shape[-2:]
     padded = TF.pad(image, [padding])
     for top, left in product(range(2 * padding + 1), repeat=2):
@@ -30,7 +30,7 @@ def crops(image: Tensor, padding: int) -> Iterator[tuple[Draw, Tensor]]:
 
 
 def draws(images: Tensor, padding: int, flip: float = 0.5, seed: int = 0) -> list[Draw]:
-    """Return what was drawn for each image. Fails if an image is none of torchvision's crops, or more than one."""
+    """Return the draw for each image; fail unless the image equals exactly one of torchvision's crops."""
     drawn = []
     for image, result in zip(images, crop_and_flip(images, padding, flip, generator(seed)), strict=True):
         (draw,) = (draw for draw, crop in crops(image, padding) if torch.equal(crop, result))

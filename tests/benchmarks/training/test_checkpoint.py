@@ -30,12 +30,12 @@ from benchmarks.training.tensor_file import TensorsAndHeader, write_tensors
 
 IDENTITY = {"run_id": "0123", "versions": {"torch": "2.10"}}
 HEADER = {"curve": [{"epoch": 1, "top1": 0.1 + 0.2}]}
-TMPFS_PAGE = 4096  # bytes; a file's size on tmpfs is a multiple
+TMPFS_PAGE = 4096  # bytes; tmpfs allocates whole pages
 
 
 @cache
 def tensors(seed: int) -> dict[str, Tensor]:
-    """Return one tensor of each kind that a training run has, each depending on the seed."""
+    """Return one tensor of each kind in a training run's state, with values that depend on the seed."""
     generator = torch.Generator().manual_seed(seed)
     kernel = torch.randn(4, 3, 3, 3, generator=generator).contiguous(memory_format=torch.channels_last)
     return {
@@ -48,7 +48,7 @@ def tensors(seed: int) -> dict[str, Tensor]:
 
 
 def is_checkpoint(loaded: TensorsAndHeader | None, number: int) -> bool:
-    """Whether this is exactly what `write_checkpoints` wrote under that number."""
+    """Return whether the loaded content equals the checkpoint that `write_checkpoints` wrote for this number."""
     if loaded is None or loaded[1] != {**HEADER, "batch": number}:
         return False
     expected = tensors(number)
@@ -114,7 +114,7 @@ def test_current_and_previous_checkpoint_are_kept(folder: Path) -> None:
 
 def test_checkpoints_without_digest_are_ignored_and_deleted(folder: Path, warnings: list[str]) -> None:
     write_checkpoints(folder, 1, 2)
-    for number in (0, 3, 4):  # as a kill leaves them
+    for number in (0, 3, 4):  # left by a killed process
         file_of(folder, number).write_bytes(file_of(folder, 2).read_bytes())
     assert is_checkpoint(load_newest(folder, warnings.append), 2)
     assert warnings == []
@@ -180,7 +180,7 @@ def test_digest_file_is_accepted_by_sha256sum(folder: Path) -> None:
 
 
 def test_checkpoint_contains_nothing_but_json_and_numbers(folder: Path) -> None:
-    """The format that safetensors documents leaves no room for a pickle."""
+    """Test that every byte belongs to the documented safetensors format, so the file cannot contain a pickle."""
     Checkpoint(folder, IDENTITY).save(1, tensors(1), HEADER)
     content = file_of(folder, 1).read_bytes()
     length = int.from_bytes(content[:8], "little")
@@ -293,7 +293,7 @@ def test_missing_file_is_no_damage(kind: str, folder: Path, warnings: list[str])
     write_checkpoints(folder, 1, 2)
     file_of(folder, 2).with_suffix(f".{kind}").unlink()
     assert is_checkpoint(load_newest(folder, warnings.append), 1)
-    assert warnings == []  # a kill may leave it so
+    assert warnings == []  # a killed process can leave this state, so it is not damage
     write_checkpoints(folder, 3)
     assert file_names(folder) == names_of(1, 3)
 
@@ -331,12 +331,12 @@ def test_file_of_another_program_with_a_digest_is_damaged(
     assert len(warnings) == 1
 
 
-# Kills and full disks.
+# Killed processes and full disks.
 
 
 @pytest.fixture
 def snapshots(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """Copies of the folder from before and after every operation on its files: what a kill would leave."""
+    """Return copies of the folder before and after every file operation: the states a killed process can leave."""
     copies: list[Path] = []
     count = itertools.count()
 
@@ -365,7 +365,7 @@ def snapshots(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         ([], 1, {None}),
         ([1], 2, {1}),
         ([1, 2], 3, {2}),
-        ([7, 8], 8, {8, 7}),  # overwritten
+        ([7, 8], 8, {8, 7}),  # checkpoint 8 is overwritten
         ([5, 9], 3, {9, 5}),  # left by a training run that was started from scratch
     ],
 )
@@ -384,7 +384,7 @@ def test_kill_at_any_moment_leaves_an_intact_checkpoint(
 
 
 def fail_to_write(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let writing the n-th file of the next checkpoints fail, counted from 0."""
+    """Make the write of the n-th checkpoint file (counted from 0) fail."""
     written: list[Path] = []
 
     def replace_or_fail(path: Path, write: Callable[[Path], object]) -> None:
@@ -436,7 +436,7 @@ def test_training_continues_if_the_folder_is_a_file(tmp_path: Path, warnings: li
 
 
 def weights(number: int) -> dict[str, Tensor]:
-    """Return 300 kB."""
+    """Return a 300 kB tensor filled with the given number."""
     return {"model.weight": torch.full((75_000,), float(number))}
 
 
@@ -450,7 +450,7 @@ def loaded_number(folder: Path) -> float | None:
 
 
 def fill_up_to(small_disk: Path, size: int) -> Path:
-    """Fill the disk except for so many bytes. Returns the file to delete for more space."""
+    """Fill the disk except for `size` bytes, and return the file to delete to free space."""
     state = os.statvfs(small_disk)
     (small_disk / "filler").write_bytes(bytes(state.f_bavail * state.f_frsize - size))
     return small_disk / "filler"
@@ -488,7 +488,7 @@ def test_files_of_an_interrupted_save_are_deleted_before_the_next_one(small_disk
     checkpoint = Checkpoint(small_disk / "net", {}, warnings.append)
     for number in (1, 2):
         checkpoint.save(number, weights(number), {})
-    file_of(small_disk / "net", 3).write_bytes(file_of(small_disk / "net", 2).read_bytes())  # as a kill leaves it
+    file_of(small_disk / "net", 3).write_bytes(file_of(small_disk / "net", 2).read_bytes())  # from a killed process
     (small_disk / "net" / ".000000004.safetensors.host.1.tmp").write_bytes(bytes(100_000))
     checkpoint.save(4, weights(4), {})
     assert warnings == []
@@ -513,7 +513,7 @@ def test_training_continues_on_a_read_only_disk(small_disk: Path, warnings: list
 
 @pytest.fixture
 def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The time in seconds, which only the test changes."""
+    """Return the fake clock: a list with one time in seconds, which only the test changes."""
     now = [100.0]
     monkeypatch.setattr("benchmarks.training.checkpoint.time", SimpleNamespace(monotonic=lambda: now[0]))
     return now

@@ -37,7 +37,7 @@ def compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
 
 @pytest.fixture
 def compile_calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
-    """The settings that `torch.compile` was called with. Nothing is compiled."""
+    """Yield a list that records the settings of each `torch.compile` call; nothing is compiled."""
     import torch._inductor.config as inductor
 
     calls: list[dict[str, Any]] = []
@@ -52,7 +52,7 @@ def compile_calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, An
 
 
 def net(drop_rate: float = 0.0) -> nn.Module:
-    """Return a small net with a layer of each kind whose compiled code could differ."""
+    """Return a small network with every kind of layer whose compiled code could differ from eager mode."""
     torch.manual_seed(0)
     convolution = [nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU()]
     classifier = [nn.Flatten(), nn.Linear(4 * 6 * 6, 10)]
@@ -67,7 +67,7 @@ def images(count: int) -> DeviceImages:
 
 
 def train_net(drop_rate: float, compile_mode: CompileMode) -> tuple[list[float], dict[str, torch.Tensor]]:
-    """Return the training and evaluation losses, epoch by epoch, and the final weights."""
+    """Train a network; return the training and evaluation loss of each epoch, and the final weights."""
     model, split = net(drop_rate), images(40)
     curve, _ = train(model, Splits(split, split), RECIPE, 3, TrainingOptions(compile_mode))
     return [loss for epoch in curve for loss in (epoch.train_loss, epoch.loss)], model.state_dict()
@@ -143,7 +143,7 @@ def test_compiled_training_equals_eager_and_is_deterministic() -> None:
     eager_losses, _ = train_net(0.0, "eager")
     assert train_net(0.0, "compile")[0] == pytest.approx(eager_losses, rel=1e-3)
     losses, weights = train_net(0.3, "compile")
-    torch.manual_seed(99)  # earlier draws have no influence
+    torch.manual_seed(99)  # earlier random draws must not matter
     torch.compiler.reset()
     losses_again, weights_again = train_net(0.3, "compile")
     assert losses == losses_again

@@ -56,7 +56,7 @@ def make_distiller(teacher_net: nn.Module | None = None, epochs: int = 3, **sett
 
 
 def test_soft_loss_of_a_worked_example() -> None:
-    # T = 2: the teacher's logits become 1, 1/2, 0 and the student's 1/2, 0, -1/2
+    # With T = 2, the teacher's logits become 1, 1/2, 0 and the student's become 1/2, 0, -1/2.
     e = math.exp
     teacher = [e(1.0), e(0.5), 1.0]
     student = [e(0.5), 1.0, e(-0.5)]
@@ -71,7 +71,7 @@ def test_loss_of_a_worked_example() -> None:
 
     label_loss = F.cross_entropy(STUDENT_LOGITS, torch.tensor([2]))
     distiller = make_distiller(ConstantTeacher(), temperature=2.0, alpha=0.3)
-    # H(y, p) = log(e^2 + e + 1); both nets have the same probabilities, so H at T = 2 is an entropy
+    # H(y, p) = log(e^2 + e + 1). Both networks have equal probabilities, so the cross-entropy at T = 2 is an entropy.
     p = [math.exp(x) / sum(map(math.exp, (0.5, 0.0, -0.5))) for x in (0.5, 0.0, -0.5)]
     expected = 0.7 * math.log(math.e**2 + math.e + 1) + 0.3 * 4 * -sum(q * math.log(q) for q in p)
     assert distiller.loss(label_loss, STUDENT_LOGITS, torch.zeros(1, 1), 0).item() == pytest.approx(expected, abs=1e-6)
@@ -100,7 +100,7 @@ def test_t_squared_keeps_the_scale_of_the_gradient() -> None:
     assert norms == pytest.approx([norms[0]] * 3, rel=0.01)
     without_factor = [norm / t**2 for norm, t in zip(norms, temperatures, strict=True)]
     assert without_factor[0] / without_factor[1] == pytest.approx(4, rel=0.01)
-    # Hinton et al.: at high temperature it is the gradient of matching logits of zero mean, (v - z) / classes
+    # Hinton et al.: at high temperature, the gradient is that of matching zero-mean logits, (z - v) / classes.
     centered = (student - teacher) - (student - teacher).mean(1, keepdim=True)
     at_high_temperature = gradient(soft_loss(student, teacher, 1e5), student) * len(student)
     torch.testing.assert_close(at_high_temperature, (centered / 10).detach(), rtol=1e-3, atol=1e-4)
@@ -112,7 +112,7 @@ def test_gradient_equals_timms_distillation_task() -> None:
         student, teacher, criterion=nn.CrossEntropyLoss(), task_loss_weight=0.1, temperature=4.0, verbose=False
     )
     batch, labels = torch.randn(4, 3, 32, 32), torch.tensor([0, 3, 5, 9])
-    student.eval()  # the same statistics both times
+    student.eval()  # both passes use the same norm statistics
     weights = [parameter for parameter in student.parameters() if parameter.requires_grad]
     timm_gradients = torch.autograd.grad(task(batch, labels)["loss"], weights)
     distiller = make_distiller(teacher, temperature=4.0, alpha=0.9)
@@ -134,7 +134,7 @@ def test_hard_loss_uses_the_teachers_predictions_as_labels() -> None:
 def test_uniform_teacher_amounts_to_label_smoothing(smoothing: float) -> None:
     student, labels = logits(0).float(), torch.arange(6)
     label_loss = F.cross_entropy(student, labels, label_smoothing=smoothing)
-    total = smoothing + 0.2 - smoothing * 0.2  # the teacher's share applies to what the recipe's smoothing leaves
+    total = smoothing + 0.2 - smoothing * 0.2  # alpha = 0.2 applies to the remaining 1 - smoothing
     loss = make_distiller(teacher=UNIFORM, temperature=1.0, alpha=0.2).loss(label_loss, student, student, 0)
     assert loss.item() == pytest.approx(F.cross_entropy(student, labels, label_smoothing=total).item(), rel=1e-6)
 
@@ -179,7 +179,7 @@ def test_teacher_sees_the_students_batches_in_evaluation_mode_and_is_not_changed
 def test_weights_digest_includes_buffers() -> None:
     one, other = net(), net()
     assert weights_digest(one) == weights_digest(other)
-    one(torch.randn(2, 1, 8, 8))  # changes the statistics of norms
+    one(torch.randn(2, 1, 8, 8))  # changes the norm statistics
     assert weights_digest(one) != weights_digest(other)
 
 

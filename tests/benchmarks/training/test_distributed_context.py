@@ -24,7 +24,7 @@ RECIPE = Recipe(epochs=3, batch_size=8, lr=0.2, warmup_epochs=1, crop_padding=0,
 
 
 def net() -> nn.Sequential:
-    """Return a net without batch norm, whose statistics would differ between processes."""
+    """Return a network without batch norm, because its statistics would differ between processes."""
     torch.manual_seed(0)
     return nn.Sequential(nn.Flatten(), nn.Linear(12, 16), nn.LayerNorm(16), nn.ReLU(), nn.Linear(16, 3))
 
@@ -36,7 +36,7 @@ def images(count: int) -> DeviceImages:
 
 
 def train_net(context: DistributedContext, folder: Path | None) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the final weights, and the numbers of the curve and the last evaluation."""
+    """Train a network; return its final weights, and the numbers of its curve and final evaluation."""
     model, split = net(), images(35)
     checkpoint = Checkpoint(folder, {}) if folder else None
     options = TrainingOptions(context=context, checkpoint=checkpoint)
@@ -50,7 +50,7 @@ def train_net(context: DistributedContext, folder: Path | None) -> tuple[dict[st
 
 
 def run_process(report: Report, rank: int, folder: Path) -> None:
-    """In one of two processes, do everything that needs two, and write the results into a file."""
+    """Run everything that needs two processes in one of them, and write its results to a file."""
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
@@ -80,7 +80,7 @@ def run_process(report: Report, rank: int, folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The results of two processes."""
+    """Run two processes, and return the folder with their results."""
     folder = tmp_path_factory.mktemp("context")
     with LocalExecutor().session(runs_per_device=2) as session:
         futures = [session.submit(f"{__name__}:run_process", rank, folder) for rank in range(2)]
@@ -129,7 +129,7 @@ def test_two_processes_have_the_same_weights_and_metrics(folder: Path) -> None:
 @pytest.mark.slow
 def test_two_processes_have_the_same_previous_teacher(folder: Path) -> None:
     one, other = (read_tensors(folder / f"{rank}.safetensors")[1]["teacher"] for rank in range(2))
-    assert one == other  # including the statistics of its norms, which depend on each process's images
+    assert one == other  # including norm statistics, which depend on each process's images
 
 
 @pytest.mark.slow
@@ -140,7 +140,7 @@ def test_two_processes_train_as_one_does(folder: Path) -> None:
     assert together["losses"] == pytest.approx(alone["losses"], rel=1e-4)
     assert together["counts"] == pytest.approx(alone["counts"])
     assert together["final"] == pytest.approx(alone["final"])
-    assert json.dumps(alone["losses"][0]) != json.dumps(alone["losses"][-2])  # the loss changes
+    assert json.dumps(alone["losses"][0]) != json.dumps(alone["losses"][-2])  # the loss changes during training
 
 
 @pytest.mark.slow

@@ -26,7 +26,7 @@ def images(count: int) -> DeviceImages:
 
 
 class FixedLogits(nn.Module):
-    """Returns the given logits row by row, whatever the images are."""
+    """Model that returns the given logits row by row, regardless of the images."""
 
     def __init__(self, logits: Tensor) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class FixedLogits(nn.Module):
 
 
 def count_by_hand(logits: list[list[float]], labels: list[int]) -> tuple[float, float, list[float]]:
-    """Return top-1, top-5 and per-class accuracy in percent."""
+    """Compute top-1, top-5 and per-class accuracy in percent without torch."""
     ranks = [
         sorted(range(len(row)), key=row.__getitem__)[::-1].index(label)
         for row, label in zip(logits, labels, strict=True)
@@ -94,7 +94,7 @@ def test_evaluation_batch_does_not_change_the_metrics(batch: int, monkeypatch: p
 
 def test_evaluation_does_not_change_the_model() -> None:
     model, split = net("resnet8+width=0.5+drop_path=0.3+dropout=0.3"), images(24)
-    model(torch.randn(8, 1, 8, 8))  # statistics of norms
+    model(torch.randn(8, 1, 8, 8))  # sets the norm statistics
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     model.train()
     assert evaluate(model, split, RECIPE) == evaluate(model, split, RECIPE)

@@ -30,7 +30,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def fetched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names that were requested from a fake Hub, which has random weights for all models."""
+    """Fake a Hub with random weights for all models, and return a list that records the requested names."""
     names = []
 
     def create_model(name: str, pretrained: bool = False) -> nn.Module:
@@ -86,7 +86,7 @@ def test_without_a_network_the_download_fails_quickly(
     started = time.monotonic()
     with pytest.raises(InputError) as caught:
         fetch_weights(MODEL)
-    assert time.monotonic() - started < 20  # the Hub's client alone takes 46 seconds
+    assert time.monotonic() - started < 20  # the Hub client's own retries take 46 seconds
     for fact in (f"timm/{FULL_NAME}", "cannot be reached", "--pretrained FILE.safetensors"):
         assert fact in str(caught.value)
     assert "\n" not in str(caught.value)

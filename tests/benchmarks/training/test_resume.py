@@ -33,7 +33,7 @@ def images(count: int, seed: int = 0) -> DeviceImages:
     return DeviceImages(pixels, torch.randint(10, (count,), generator=generator))
 
 
-SPLITS = Splits(images(56), images(24, seed=1))  # three batches an epoch
+SPLITS = Splits(images(56), images(24, seed=1))  # three batches per epoch
 
 
 def net(spec: str = RANDOM, seed: int = 0) -> nn.Module:
@@ -45,7 +45,7 @@ Outcome = tuple[list[EpochMetrics], Evaluation, dict[str, Tensor]]
 
 
 def train_net(model: nn.Module, options: TrainingOptions | None = None, seed: int = 0) -> Outcome:
-    """Return the curve without its times, the final evaluation and the final weights."""
+    """Train a network; return the curve without times, the final evaluation and the final weights."""
     curve, final = train(model, SPLITS, RECIPE, seed, options)
     return [replace(epoch, train_seconds=0.0, eval_seconds=0.0) for epoch in curve], final, model.state_dict()
 
@@ -124,7 +124,7 @@ def test_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
 
 
 def stop_after(folder: Path, batches: int, evaluations: int = 0) -> None:
-    """Train until so many more batches and evaluations are done."""
+    """Train until the given numbers of additional batches and evaluations are done."""
     done = {True: 0, False: 0}
     model = net()
 
@@ -155,8 +155,8 @@ def batches_done(folder: Path) -> int:
 def test_resume_after_any_batch_gives_identical_metrics(batches: int, expected: Outcome, tmp_path: Path) -> None:
     stop_after(tmp_path / "net", batches)
     assert batches_done(tmp_path / "net") == batches
-    assert checkpoint_numbers(tmp_path / "net")[-1] == batches + (batches - 1) // 3  # evaluations count as well
-    torch.manual_seed(99)  # another process has other random states
+    assert checkpoint_numbers(tmp_path / "net")[-1] == batches + (batches - 1) // 3  # evaluations are counted too
+    torch.manual_seed(99)  # a new process has different random states
     assert equal(resume(tmp_path / "net", net(seed=1)), expected)
 
 
@@ -253,11 +253,11 @@ def test_time_of_a_stopped_epoch_is_kept(tmp_path: Path) -> None:
     assert [epoch.train_seconds >= 1000.0 for epoch in curve] == [False, True, False]
 
 
-# Disks that cannot be written to.
+# Disks that are not writable.
 
 
 def fail_to_write(monkeypatch: pytest.MonkeyPatch, fails: Callable[[int], bool]) -> None:
-    """Let writing the files of checkpoints fail, by their number, counted from 0."""
+    """Make writing a checkpoint file fail if `fails` returns True for its index, counted from 0."""
     count = itertools.count()
 
     def replace_or_fail(path: Path, write: Callable[[Path], object]) -> None:
@@ -296,7 +296,7 @@ def test_disk_that_stays_full_keeps_the_last_checkpoints(
         fail_to_write(patch, lambda number: number >= 8)
         options = TrainingOptions(checkpoint=Checkpoint(tmp_path / "net", {}, warnings.append))
         assert equal(train_net(net(), options), expected)
-    assert len(warnings) == 12 - 4  # a save after each of 9 batches and 3 epochs
+    assert len(warnings) == 12 - 4  # one save after each of 9 batches and 3 epochs
     assert checkpoint_numbers(tmp_path / "net") == [3, 4]
     assert batches_done(tmp_path / "net") == 3
     assert equal(resume(tmp_path / "net"), expected)

@@ -15,7 +15,7 @@ def test_order_depends_on_seed_and_epoch_alone() -> None:
         return indices
 
     assert sorted(order(0, 0)) == list(range(50))
-    torch.manual_seed(99)  # earlier draws have no influence
+    torch.manual_seed(99)  # earlier random draws must not matter
     assert order(0, 0) == order(0, 0, DistributedContext(1, 2))
     assert len({tuple(order(seed, epoch)) for seed in range(3) for epoch in range(3)}) == 9
 
@@ -27,7 +27,7 @@ def test_processes_share_the_order_and_have_draws_of_their_own() -> None:
     ]
     assert all(torch.equal(epoch.order, epochs[0].order) for epoch in epochs)
     draws = [tuple(torch.rand(4, generator=epoch.generator).tolist()) for epoch in epochs]
-    assert draws[0] == draws[1]  # the first of several processes draws as a single process
+    assert draws[0] == draws[1]  # rank 0 makes the same draws as a single process
     assert len(set(draws)) == 3
     assert len({epoch.layers_seed for epoch in epochs}) == 3
 
@@ -76,7 +76,7 @@ def test_timer_counts_the_time_between_start_and_stop(monkeypatch: pytest.Monkey
     epoch.start()
     now[0] = 23.0
     epoch.stop_timer()
-    now[0] = 99.0  # saving
+    now[0] = 99.0  # time spent on saving
     epoch.start_timer()
     now[0] = 99.5
     epoch.stop_timer()

@@ -26,7 +26,7 @@ def untrained_state(seed: int, recipe: Recipe = RECIPE) -> TrainingState:
 
 
 def train_batch(state: TrainingState) -> None:
-    """Train on a batch of images that depend on the position in the epoch."""
+    """Train on one batch, with images that depend on the position in the epoch."""
     running = state.epoch
     indices = running.order[running.batches * 4 :][:4]
     images = (indices[:, None, None, None] * torch.arange(27).reshape(3, 3, 3)).to(torch.uint8)
@@ -45,7 +45,7 @@ def trained_state(batches: int, recipe: Recipe = RECIPE) -> TrainingState:
 
 
 def copy_of(state: TrainingState) -> TensorsAndHeader:
-    """Return what a file would contain."""
+    """Return a copy of the tensors and numbers that a checkpoint file would contain."""
     return {name: tensor.clone() for name, tensor in state.tensors().items()}, json.loads(json.dumps(state.numbers()))
 
 
@@ -99,7 +99,7 @@ def test_without_momentum_no_momenta_are_saved() -> None:
 def test_restored_tensors_have_the_memory_format_of_the_training() -> None:
     tensors, numbers = copy_of(trained_state(1))
     restored = untrained_state(1)
-    contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}  # as a file returns them
+    contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}  # like tensors loaded from a file
     restored.restore((contiguous, numbers))
     kernel = restored.step.model.get_parameter("0.weight")
     for tensor in (kernel, restored.step.optimizer.state[kernel]["momentum_buffer"]):

@@ -52,7 +52,7 @@ def test_random_images_depend_on_the_generator_alone() -> None:
 
 @dataclass(frozen=True)
 class RecordingContext(DistributedContext):
-    """The context of two processes, without the second process. Records the wrapped models and their inputs."""
+    """Context of two processes without the second process, which records the wrapped models and their inputs."""
 
     size: int = 2
     wrapped: list[nn.Module] = field(default_factory=list)
@@ -70,7 +70,7 @@ def test_forward_pass_uses_the_wrapped_model() -> None:
     step = TrainingStep(model, RECIPE, 3, StepOptions(context=context))
     step(batch.images, batch.labels, 0, generator())
     assert context.wrapped == [model]
-    assert step.model is model  # the one to save and evaluate
+    assert step.model is model  # the unwrapped model is saved and evaluated
     assert [len(inputs) for inputs in context.inputs] == [8]
 
 
@@ -94,7 +94,7 @@ def test_momenta_exist_before_the_first_update() -> None:
 
 @pytest.mark.parametrize("nesterov", [True, False])
 def test_initial_momenta_do_not_change_the_updates(nesterov: bool) -> None:
-    """Without them torch initializes momenta with the first gradient, which gives the same numbers."""
+    """Test that zero momenta match torch, which by default initializes them with the first gradient."""
     recipe = replace(RECIPE, nesterov=nesterov)
     batch, models = random_images(8, (3, 4, 5), 5, generator()), [net(), net()]
     steps = [TrainingStep(model, recipe, 3) for model in models]

@@ -11,7 +11,7 @@ from benchmarks.training.tensor_file import read_tensors, write_tensors
 
 
 def weights(value: int) -> dict[str, Tensor]:
-    """Return 300 kB."""
+    """Return 300 kB of weights."""
     return {"weight": torch.full((75_000,), float(value))}
 
 

@@ -51,7 +51,7 @@ def same_weights(first: nn.Module, second: nn.Module) -> bool:
 
 
 class Oracle(nn.Module):
-    """Classifies the images of `painted` without an error."""
+    """Model that classifies all images of `painted` correctly."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ def test_evaluation_split_does_not_influence_the_weights() -> None:
 def test_same_seed_gives_identical_metrics_and_weights(spec: str) -> None:
     one, other = net(spec), net(spec)
     curve, final = train(one, SPLITS, RECIPE, seed=3)
-    torch.manual_seed(99)  # earlier draws have no influence
+    torch.manual_seed(99)  # earlier random draws must not matter
     other_curve, other_final = train(other, SPLITS, RECIPE, seed=3)
     assert without_times(curve) == without_times(other_curve)
     assert final == other_final
@@ -104,7 +104,7 @@ def test_training_fits_random_labels() -> None:
 
 def test_training_accuracy_is_over_the_images_seen() -> None:
     curve, final = train(Oracle(), painted(40), replace(RECIPE, crop_padding=0), seed=0)
-    assert [epoch.images_seen for epoch in curve] == [32, 32, 32]  # 8 of 40 do not fill a batch of 16
+    assert [epoch.images_seen for epoch in curve] == [32, 32, 32]  # 8 of the 40 images do not fill a batch of 16
     assert [epoch.train_top1 for epoch in curve] == [100.0, 100.0, 100.0]
     assert final.top1 == 100.0
 
@@ -173,7 +173,7 @@ def test_fewer_images_than_a_batch_fail() -> None:
 
 
 def test_saving_is_not_part_of_the_training_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Use a fake clock that advances only during batches and saves."""
+    """Test with a fake clock that advances only during batches and saves."""
     now = [0.0]
     clock = SimpleNamespace(perf_counter=lambda: now[0], monotonic=lambda: now[0])
     monkeypatch.setattr("benchmarks.training.running_epoch.time", clock)
@@ -190,7 +190,7 @@ def test_saving_is_not_part_of_the_training_time(tmp_path: Path, monkeypatch: py
 
     model.register_forward_hook(take_one_second)
     curve, _ = train(model, SPLITS, RECIPE, 0, TrainingOptions(checkpoint=Checkpoint(tmp_path / "net", {})))
-    assert now[0] == 6.0 + 100.0 * (6 + 3)  # saved after each of 6 batches and after each of 3 epochs
+    assert now[0] == 6.0 + 100.0 * (6 + 3)  # one save after each of 6 batches and 3 epochs
     assert [epoch.train_seconds for epoch in curve] == [2.0] * 3
 
 

@@ -32,14 +32,14 @@ def weights_for_1000_classes(seed: int = 1) -> dict[str, Tensor]:
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file with weights of MODEL, for 1000 classes."""
+    """Return the path of a file with weights of `MODEL` for 1000 classes."""
     path = tmp_path_factory.mktemp("weights") / "w.safetensors"
-    save_file(weights_for_1000_classes(), path)  # without the header that a run would write
+    save_file(weights_for_1000_classes(), path)  # without the header that runs write
     return path
 
 
 def changed_file(tmp_path: Path, *removed: str, **added: Tensor) -> Path:
-    """Write the same weights without some tensors, and with others. A double underscore stands for a dot."""
+    """Write the weights with tensors removed and added; in names, a double underscore represents a dot."""
     tensors = weights_for_1000_classes()
     for name in removed:
         del tensors[name]
@@ -49,7 +49,7 @@ def changed_file(tmp_path: Path, *removed: str, **added: Tensor) -> Path:
 
 
 def error_message(net: nn.Module, path: Path, replace_classifier: bool = True) -> str:
-    """Return the one-line message of the error that loading raises."""
+    """Return the one-line error message that loading raises."""
     with pytest.raises(InputError) as raised:
         load_weights(net, path, replace_classifier)
     assert "\n" not in str(raised.value)
@@ -75,7 +75,7 @@ def test_new_classifier_depends_on_the_seed_alone(weights: Path, tmp_path: Path)
         load_weights(net, path, replace_classifier=True)
         classifiers.append(net.model.fc.weight)
     assert torch.equal(classifiers[0], classifiers[1])
-    assert torch.equal(classifiers[0], classifiers[2])  # whatever classifier the file has
+    assert torch.equal(classifiers[0], classifiers[2])  # regardless of the classifier in the file
     assert not torch.equal(classifiers[0], classifiers[3])
 
 

@@ -19,7 +19,7 @@ from search.settings import SearchSettings
 
 @pytest.fixture
 def odd_spec() -> str:
-    """A spec that contains Rich and Markdown markup."""
+    """Return a spec that contains Rich and Markdown markup."""
     return "resnet8+[red]a|b"
 
 
@@ -27,7 +27,7 @@ def odd_spec() -> str:
 def make_finalist(
     search: SearchSettings, make_record: Callable[[Run, float, float], RunRecord], odd_spec: str
 ) -> Callable[..., Finalist]:
-    """A finalist with these accuracies on the validation split and on the test split."""
+    """Return a function that builds a finalist with these accuracies on the validation and test splits."""
 
     def make(spec: str, validation: tuple[float, ...] = (), test: tuple[float, ...] = ()) -> Finalist:
         config = RunConfig(Spec(spec)) if spec == odd_spec else read_run_config(spec)
@@ -52,7 +52,7 @@ def make_finalist(
 def all_kinds(
     new_study: Callable[..., Study], make_trial: Callable[..., FrozenTrial], failed: FrozenTrial
 ) -> list[FrozenTrial]:
-    """Trained, infeasible and failed trials; the width has most effect on the accuracy, the attention a little."""
+    """Return trained, infeasible and failed trials. Width affects accuracy the most; attention has a small effect."""
     gains = {"": 0.0, "+se": 1.0, "+width=0.5": -20.0, "+width=1.5": 10.0}
     chosen = [(a, "", w) for a in ("", "+se") for w in ("", "+width=0.5", "+width=1.5")]
     chosen += [(a, "+silu", w) for a, _, w in chosen]

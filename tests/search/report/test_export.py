@@ -39,7 +39,7 @@ print(module.SPEC, config["mean"], config["input_size"], by_name.num_classes)
 
 @pytest.fixture(scope="module")
 def model() -> nn.Module:
-    """A model whose norm layers have statistics, as after training."""
+    """Return a model whose norm layers have running statistics, as after training."""
     torch.manual_seed(0)
     model = build(parse(SPEC).variant(), 10, 1)
     with torch.no_grad():
@@ -50,7 +50,7 @@ def model() -> nn.Module:
 
 @pytest.fixture
 def weights(model: nn.Module, tmp_path: Path) -> Path:
-    """The weights of the model, in the file that a run keeps."""
+    """Return a file with the weights of the model, as a run writes it."""
     return write_weights(model, tmp_path / "weights.safetensors")
 
 

@@ -39,7 +39,7 @@ def new_trial(space: ChoiceSpace, chosen: dict[str, str], top1: float = 50.0) ->
 
 
 def all_trials(gains: dict[str, float]) -> list[FrozenTrial]:
-    """Return a trial of each candidate of SMALL_SPACE, as accurate as the sum of its gains."""
+    """Return one trial for each candidate of SMALL_SPACE; its accuracy is 50 plus the sum of its gains."""
     return [
         new_trial(SMALL_SPACE, {"attention": a, "act": b, "width": c}, 50 + sum(gains.get(f, 0.0) for f in (a, b, c)))
         for a in SMALL_SPACE.choices["attention"]
@@ -112,7 +112,7 @@ def test_unknown_spec_or_function_space_is_returned_unchanged(make_trial: Callab
 
 @st.composite
 def candidates(draw: st.DrawFn) -> dict[str, str]:
-    """Choices of the default search space that fit a model with three stages."""
+    """Draw a candidate of the default search space that fits a model with three stages."""
     names = draw(st.lists(st.sampled_from(sorted(DEFAULT_SPACE.choices)), unique=True, max_size=8))
     chosen = dict[str, str]()
     for name in DEFAULT_SPACE.choices:

@@ -44,7 +44,7 @@ def test_outputs_without_finalists(search: SearchSettings, all_kinds: list[Froze
     summary = write_outputs(search, all_kinds, [], 1.0, display)
     assert len(summary.lines) == 2
     assert summary.to_json()["winner"] is None
-    assert summary.path == "baseline+eca"  # the candidate that was promoted
+    assert summary.path == "baseline+eca"  # the promoted candidate
     assert (search.out / search.name / "front.png").exists()
 
 

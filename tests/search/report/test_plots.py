@@ -14,7 +14,7 @@ BLUE, ORANGE, GRAY = 0x0072B2, 0xD55E00, 0x999999
 
 
 def colors(path: Path) -> set[int]:
-    """Return the RGB colors of a picture."""
+    """Return the RGB colors that occur in an image."""
     channels = (imread(path)[..., :3] * 255).round().astype(int)
     return set(np.unique(channels @ [1 << 16, 1 << 8, 1]).tolist())
 

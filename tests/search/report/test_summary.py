@@ -15,7 +15,7 @@ FILE = Path("runs/finalists.md")
 
 @pytest.fixture
 def summary(search: SearchSettings, make_finalist: Callable[..., Finalist]) -> SearchSummary:
-    """The summary of a search with two finalists."""
+    """Return the summary of a search with two finalists."""
     winner = make_finalist("resnet8+se+width=1.5", (98.0, 99.0), (97.0, 98.0, 99.0))
     finalists = [winner, make_finalist("resnet8", (90.0,))]
     front = pd.DataFrame({"spec": ["resnet8"]})

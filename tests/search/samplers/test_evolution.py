@@ -19,7 +19,7 @@ POPULATION_SIZE = 8
 def run_study(
     sampler: BaseSampler, num_trials: int, is_infeasible: Callable[[dict[str, Any]], bool] = lambda params: False
 ) -> Study:
-    """Run a study in which each `+` of a spec is worth a point."""
+    """Run a study whose objective is the number of `+` signs in a spec."""
     study = optuna.create_study(storage=optuna.storages.InMemoryStorage(), direction="maximize", sampler=sampler)
     for _ in range(num_trials):
         trial = study.ask()
@@ -75,7 +75,7 @@ def test_only_the_youngest_trials_are_parents() -> None:
 @pytest.mark.parametrize("seed", range(2))
 def test_evolution_follows_the_direction_of_the_study(seed: int) -> None:
     def mean_objective(direction: Literal["maximize", "minimize"]) -> float:
-        """Return the mean sum of twelve bits in the last 50 trials; it is 6 at random."""
+        """Return the mean sum of twelve bits over the last 50 trials. Random search has a mean of 6."""
         storage, sampler = optuna.storages.InMemoryStorage(), EvolutionSampler(seed)
         study = optuna.create_study(storage=storage, direction=direction, sampler=sampler)
         study.optimize(lambda trial: sum(float(trial.suggest_categorical(f"c{i}", [0, 1])) for i in range(12)), 200)

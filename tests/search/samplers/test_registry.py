@@ -29,7 +29,7 @@ def run_study(name: str, objective: Objective, count: int) -> Study:
 
 
 def num_trials(name: str) -> int:
-    """Return enough trials for startup and some proposals: the GP sampler takes about a second for each."""
+    """Return enough trials for startup and some proposals. The GP sampler takes about a second per proposal."""
     return 14 if name == "gp" else 26
 
 
@@ -57,7 +57,7 @@ def test_proposals_are_reproducible(name: str) -> None:
 
 
 def promoted(accuracies: list[float], reduction_factor: int) -> list[bool]:
-    """Return which trials are promoted from the first rung, in the order they finish it."""
+    """Return whether each trial is promoted from the first rung, in the order in which the trials complete it."""
     study = optuna.create_study(
         storage=optuna.storages.InMemoryStorage(), direction="maximize", pruner=successive_halving(reduction_factor)
     )

@@ -6,7 +6,7 @@ from scipy.stats import spearmanr
 
 from search.samplers.surrogate import MAX_OBSERVATIONS, Codes, Floats, Surrogate, normal_scores, relevance
 
-SIZES = (3, 4, 2, 5, 3, 2, 4, 3)  # number of values of each choice
+SIZES = (3, 4, 2, 5, 3, 2, 4, 3)  # number of values per choice
 
 
 def draw(number: int, seed: int) -> Codes:
@@ -19,7 +19,7 @@ def additive(codes: Codes) -> Floats:
 
 
 def interacting(codes: Codes) -> Floats:
-    """Return values in which the second choice counts only with one value of the first; the third flips its sign."""
+    """Return values with interactions: code 1 of choice 0 adds an effect of choice 1; choice 2 flips its sign."""
     return np.asarray(additive(codes) + 3.0 * (codes[:, 0] == 1) * codes[:, 1] * (1 - 2 * codes[:, 2]))
 
 

@@ -13,13 +13,13 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from search.samplers.thompson import NUM_STARTUP_TRIALS, ThompsonSampler, observations
 from search.settings import DIRECTIONS
 
-SIZES = (3, 4, 2, 5, 3, 2)  # number of values of each choice
+SIZES = (3, 4, 2, 5, 3, 2)  # number of values per choice
 GAINS = [np.random.default_rng(3).permutation(size) / size * 2.0**-i for i, size in enumerate(SIZES)]
 BEST = tuple(int(gain.argmax()) for gain in GAINS)
 SMALL_SIZES = SIZES[:3]
 SMALL_SPACE = list(product(*map(range, SMALL_SIZES)))
 
-Values = tuple[int, ...]  # of all choices
+Values = tuple[int, ...]  # one value for each choice
 
 
 def suggest(trial: Trial, sizes: Values = SIZES) -> Values:
@@ -52,7 +52,7 @@ def add_integer_trial(study: Study, high: int, state: TrialState, value: int) ->
 
 
 def propose(study: Study, sampler: BaseSampler) -> dict[str, Any]:
-    """Return what a sampler proposes for the next trial of a study."""
+    """Return the parameters that a sampler proposes for the next trial of a study."""
     trial = FrozenTrial(len(study.trials), TrialState.RUNNING, None, None, None, {}, {}, {}, {}, {}, -1)
     return sampler.sample_relative(study, trial, sampler.infer_relative_search_space(study, trial))
 
@@ -60,7 +60,7 @@ def propose(study: Study, sampler: BaseSampler) -> dict[str, Any]:
 @pytest.mark.parametrize("seed", range(3))
 def test_no_candidate_is_proposed_twice_before_the_space_is_exhausted(seed: int) -> None:
     study = new_study(ThompsonSampler(seed))
-    for values in SMALL_SPACE[:NUM_STARTUP_TRIALS]:  # the startup trials are random and might repeat themselves
+    for values in SMALL_SPACE[:NUM_STARTUP_TRIALS]:  # startup trials are random and could be repeated
         add_completed(study, values)
     for number in range(NUM_STARTUP_TRIALS, len(SMALL_SPACE)):
         trial = study.ask()
@@ -116,7 +116,7 @@ def test_best_candidate_is_found_much_earlier_than_by_random_search() -> None:
         raise AssertionError("not found in 100 trials")
 
     needed = [trials_until_best(seed) for seed in range(3)]
-    expected_at_random = np.prod(SIZES)  # mean of a geometric distribution: 720 candidates, drawn with replacement
+    expected_at_random = np.prod(SIZES)  # mean of a geometric distribution with p = 1 / 720
     assert expected_at_random > 5 * np.mean(needed)
 
 
@@ -135,7 +135,7 @@ def test_infeasible_candidates_are_avoided() -> None:
 
     at_start, at_end = zip(*map(num_infeasible, range(3)), strict=True)
     assert sum(at_start) >= 6
-    assert sum(at_end) <= 9  # of 60; 30 by chance
+    assert sum(at_end) <= 9  # of 60 trials; 20 are expected at random
 
 
 def test_observations_are_the_accuracies_at_the_first_rung(make_trial: Callable[..., FrozenTrial]) -> None:

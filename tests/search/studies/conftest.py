@@ -9,7 +9,7 @@ OPERATIONS = ("none", "skip", "conv1", "conv3")
 
 @pytest.fixture
 def nas_table(tmp_path: Path) -> Path:
-    """A CSV file with 256 models of four choices; the accuracies of short and full training runs correlate."""
+    """Write a CSV file with 256 models from four choices. Accuracies of short and full training runs correlate."""
     rows = []
     for number, choices in enumerate(product(range(4), repeat=4)):
         accuracy = 60 + 2 * sum(choices) + choices[0] * choices[1]

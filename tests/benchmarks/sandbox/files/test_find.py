@@ -1,4 +1,4 @@
-"""Model files of each format, opened in this process."""
+"""Tests of opening model files of each format in this process."""
 
 from pathlib import Path
 
@@ -50,7 +50,7 @@ def test_weights_of_torch_save_are_counted(tmp_path: Path) -> None:
     torch.save(Net().state_dict(), tmp_path / "net.pth")
     verdict = verdict_on(tmp_path / "net.pth")
     assert verdict.model == "net.pth (weights)"
-    assert verdict.cost.params == PARAMS  # without the norm's statistics
+    assert verdict.cost.params == PARAMS  # excludes the norm's running statistics
     assert verdict.cost.macs is None
     assert verdict.passed
 
@@ -133,7 +133,7 @@ def test_exported_program_needs_allow_code(tmp_path: Path) -> None:
 
 
 def write_graph(folder: Path, size: int = 8, batch: str | int = "batch") -> Path:
-    """Write Net as an ONNX graph, and return its path."""
+    """Export `Net` as an ONNX graph, and return its path."""
     state = {name: tensor.numpy() for name, tensor in Net().state_dict().items()}
     weights = [onnx.numpy_helper.from_array(array, name) for name, array in state.items() if "batches" not in name]
     norm = ["c", "1.weight", "1.bias", "1.running_mean", "1.running_var"]

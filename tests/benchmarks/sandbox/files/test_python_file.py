@@ -43,7 +43,7 @@ width = 4
 
 @pytest.fixture(autouse=True)
 def _restore_imports(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Remove the modules and the import path that a file leaves in this process."""
+    """Remove the modules and the import path that a checked file leaves in this process."""
     monkeypatch.setattr(sys, "path", [*sys.path])
     before = set(sys.modules)
     yield
@@ -94,7 +94,7 @@ def test_import_allocates_no_memory(tmp_path: Path, tiny: Benchmark) -> None:
 
 
 def test_file_that_reads_values_is_imported_on_the_cpu(tmp_path: Path, tiny: Benchmark) -> None:
-    content = ONE + "\nimport torch\nassert float(torch.ones(2).sum()) == 2\n"  # a meta tensor has no value
+    content = ONE + "\nimport torch\nassert float(torch.ones(2).sum()) == 2\n"  # meta tensors have no values
     assert built(file(tmp_path, content), "", tiny)(torch.zeros(1, 1, 8, 8)).shape == (1, 10)
 
 

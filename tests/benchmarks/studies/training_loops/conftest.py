@@ -10,7 +10,7 @@ from benchmarks.studies.training_loops.workload import Workload
 
 @pytest.fixture
 def workload() -> Workload:
-    """Two batches of random images, and one more image."""
+    """Return a workload of two batches of random images plus one extra image."""
     rng = np.random.default_rng(0)
     images = rng.integers(256, size=(9, 16, 16, 3), dtype=np.uint8)
     recipe = Recipe(epochs=2, batch_size=4, lr=0.1, warmup_epochs=1, crop_padding=2)
@@ -20,7 +20,7 @@ def workload() -> Workload:
 
 @pytest.fixture(scope="module", autouse=True)
 def _one_thread() -> Iterator[None]:
-    """Let torch use one thread, with which small nets train fastest, whatever else the machine does."""
+    """Use one thread, which is fastest for small networks even if the machine is busy."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

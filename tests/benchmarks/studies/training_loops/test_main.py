@@ -19,7 +19,7 @@ def test_table_has_a_row_per_loop_with_the_ratios_of_ours(workload: Workload) ->
     assert [cells(line) for line in lines] == [
         ["ours", "2.000", "1.000", "4.000", "4", "1.000", "0.500"],
         ["ours, compile", "1.000", "0.500", "2.000", "8", "2.000", "1.000"],
-        ["bare", "2.000", "2.000", "4.000", "4", "0.500", "0.250"],  # turn by turn: 0.5, 0.5, 2 and 0.25, 0.25, 1
+        ["bare", "2.000", "2.000", "4.000", "4", "0.500", "0.250"],  # per turn: 0.5, 0.5, 2 and 0.25, 0.25, 1
     ]
 
 
@@ -45,7 +45,7 @@ def test_loops_take_turns_after_a_warm_up(workload: Workload, monkeypatch: pytes
     expected = ["ours", "ours compile", "bare", f"timm {tmp_path}"]
     assert turns[:4] == expected
     assert [sorted(turns[first : first + 4]) for first in (4, 8)] == [sorted(expected)] * 2
-    assert turns[4:8] != turns[8:]  # the order changes
+    assert turns[4:8] != turns[8:]  # the order changes between rounds
     assert sorted(second for times in seconds.values() for second in times) == list(range(5, 13))
 
 

@@ -50,7 +50,7 @@ def script(tmp_path: Path) -> Path:
 def test_script_trains_the_workloads_model_on_its_images(
     script: Path, workload: Workload, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # ours, not timm's
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # our setting, not timm's
     script.write_text(TRAIN)
     assert timm_script(workload, script)() == 0.25 * workload.steps
     results = json.loads(script.with_name("train.py.json").read_text())

@@ -21,14 +21,14 @@ LOOPS: dict[str, Loop] = {"ours": ours, "bare": bare, "dataloader": dataloader, 
 
 @pytest.fixture(autouse=True)
 def _restore_torch_settings() -> Iterator[None]:
-    """Our loop makes its process deterministic."""
+    """Restore torch's defaults, because our loop enables deterministic algorithms for the whole process."""
     yield
     torch.use_deterministic_algorithms(False)
 
 
 @pytest.fixture
 def models(monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
-    """The models that were built."""
+    """Return a list that records the models that are built."""
     built: list[nn.Module] = []
 
     def build_and_record(*args: Any) -> nn.Module:
