@@ -1,1 +1,1 @@
-"""Everything that makes two numbers comparable: data sets, recipes, budgets, training, measurement and records."""
+"""Everything needed to produce comparable results: data sets, recipes, budgets, training, measurement and records."""

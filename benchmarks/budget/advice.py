@@ -15,7 +15,7 @@ WIDTH_PERCENTAGES = range(95, 9, -5)
 
 
 def add_advice(verdict: Verdict, spec: str, benchmark: Benchmark) -> Verdict:
-    """Add the largest width factor that fits the budget to the verdict on a spec, if the spec does not fit itself."""
+    """If a spec exceeds its budget, add advice to its verdict: the largest width factor that fits."""
     return verdict if verdict.passed else replace(verdict, advice=_width_that_fits(verdict, spec, benchmark))
 
 
@@ -31,7 +31,7 @@ def _width_that_fits(verdict: Verdict, spec: str, benchmark: Benchmark) -> str:
     for percent in WIDTH_PERCENTAGES:
         try:
             narrow = PARTS["width"].apply(variant, percent / 100)
-        except ValueError:  # the groups do not divide this width
+        except ValueError:  # this width is not divisible by the number of groups
             continue
         cost = count_on_meta(partial(build, narrow, data.num_classes, data.in_chans), data.input_shape)
         share_of_macs = (cost.macs or 0) / (verdict.cost.macs or 1)

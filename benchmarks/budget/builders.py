@@ -23,5 +23,5 @@ def spec_builder(spec: str, benchmark: Benchmark) -> Builder:
 
 
 def config_builder(config: RunConfig, benchmark: Benchmark) -> Builder:
-    """Return a function that builds the model of a run config, without frozen layers, so that all are counted."""
+    """Return a function that builds the model of a run config without frozen layers, so that all layers are counted."""
     return partial(fresh_model, config.architecture, benchmark)

@@ -17,8 +17,8 @@ from benchmarks.execution.device import device_name
 from benchmarks.execution.progress import Progress, Report
 from benchmarks.training.evaluation import EVAL_BATCH
 
-CPU_BATCH_SIZE = 64  # images; fills a CPU as well as the recipe's batch, and more models are measured in the same time
-MAX_SLOW_MODELS_IN_A_ROW = 5  # after these, the remaining, larger models are skipped
+CPU_BATCH_SIZE = 64  # images; keeps a CPU as busy as the recipe's batch size, and takes less time per model
+MAX_SLOW_MODELS_IN_A_ROW = 5  # after this many, the remaining, larger models are skipped
 CACHE_SIZES = (4 * 2**20, 16 * 2**20, 64 * 2**20)  # bytes; the profile uses the one with the lowest error
 NUM_FOLDS = 10  # cross-validation folds
 WIDENED_MODELS = (
@@ -53,7 +53,7 @@ OTHER_MODELS = (
     "timm/vgg11_bn",
     "timm/resnet26d",
 )
-WIDTH_FACTORS = (0.125, 0.25, 0.5, 1.0, 2.0)  # a slow device measures only the narrow models
+WIDTH_FACTORS = (0.125, 0.25, 0.5, 1.0, 2.0)  # on a slow device, only the narrow models are measured
 CALIBRATION_MODELS = (
     tuple(f"{model}+width={width:g}" for width in WIDTH_FACTORS for model in WIDENED_MODELS) + OTHER_MODELS
 )
@@ -61,7 +61,7 @@ CALIBRATION_MODELS = (
 
 @dataclass(frozen=True)
 class CalibrationSample:
-    """One model: the work of a training step and of an evaluation batch, and the seconds that they took."""
+    """The work of one model's training step and evaluation batch, and their measured durations in seconds."""
 
     model: str
     work: tuple[Work, Work]
@@ -74,7 +74,7 @@ def calibrate(report: Report, device: str, benchmark: Benchmark, minutes: float)
     Args:
         report: Called with progress updates.
         device: "cpu", "cuda", "cuda:1"...
-        benchmark: Its images, batch size and precision are used.
+        benchmark: Determines the images, the batch size and the precision.
         minutes: Time after which no further model is measured.
 
     Raises:
@@ -94,7 +94,7 @@ def calibrate(report: Report, device: str, benchmark: Benchmark, minutes: float)
 def measure(
     report: Report, models: tuple[str, ...], device: str, benchmark: Benchmark, minutes: float
 ) -> list[CalibrationSample]:
-    """Measure models, smallest first, until the time is over or the device is too slow for the remaining ones."""
+    """Measure models, smallest first, until time runs out or the device is too slow for the remaining ones."""
     deadline = time.monotonic() + 60 * minutes
     samples: list[CalibrationSample] = []
     num_slow = 0
@@ -111,7 +111,7 @@ def measure(
 
 
 def _measure_model(name: str, device: str, benchmark: Benchmark) -> CalibrationSample | None:
-    """Return None if a full batch takes too long or does not fit into memory."""
+    """Measure one model. Return None if a full batch takes too long or does not fit into memory."""
     data, recipe = benchmark.data, benchmark.recipe
     builder = find_model(name, benchmark).builder
     torch.manual_seed(0)
@@ -162,7 +162,7 @@ def fit_profile(samples: list[CalibrationSample], device: str, benchmark: Benchm
 
 
 def _cross_validated_errors(samples: list[CalibrationSample], cache: int) -> list[float]:
-    """Return the relative errors of the training steps of models that were left out of the fit."""
+    """Return the relative error of each model's predicted training step when the model is left out of the fit."""
     errors = []
     for fold in range(NUM_FOLDS):
         held_out = samples[fold::NUM_FOLDS]
@@ -173,6 +173,6 @@ def _cross_validated_errors(samples: list[CalibrationSample], cache: int) -> lis
 
 
 def _fit(samples: list[CalibrationSample], cache: int) -> dict[str, float]:
-    """Fit to training steps and evaluations alike."""
+    """Fit a profile to both training steps and evaluation batches."""
     steps = [work for sample in samples for work in sample.work]
     return fit(steps, [seconds for sample in samples for seconds in sample.seconds], cache)

@@ -26,7 +26,7 @@ def check(request: CheckRequest, builder: Builder, report: Report = silent) -> V
     Parameters and MACs are counted first. A model with too many parameters is not timed.
 
     Args:
-        request: What to check the model for; `request.model` is a description.
+        request: The benchmark and device to check for; `request.model` is a description of the model.
         builder: Builds the model. It is called several times, the first time on the meta device.
         report: Called with progress updates.
     """
@@ -46,7 +46,7 @@ def check_specs(
 ) -> list[Verdict]:
     """Check several specs. They are timed only if none of them has too many parameters.
 
-    Measurements of a spec on this device are read from the cache, except those that were too slow.
+    Cached measurements from this device are reused, except those that were too slow.
 
     Args:
         report: Called with progress updates.

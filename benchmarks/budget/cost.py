@@ -18,7 +18,7 @@ from benchmarks.budget.training_cost import NUM_PROBE_IMAGES, add_training_cost,
 from benchmarks.budget.verdict import MAC_COUNT_TOLERANCE, ModelCost
 
 RECURRENT_OPERATORS = ("lstm", "gru", "rnn_tanh", "rnn_relu")  # not counted by fvcore or torch
-TORCH_COUNTED_OPERATORS = ("conv", "linear", "matmul", "bmm", "einsum")  # fvcore's names of what torch counts too
+TORCH_COUNTED_OPERATORS = ("conv", "linear", "matmul", "bmm", "einsum")  # fvcore's names; torch counts these, too
 
 Shape = tuple[int, ...]
 
@@ -26,7 +26,7 @@ logging.getLogger("fvcore").setLevel(logging.ERROR)
 
 
 def measure_cost(model: nn.Module, input_shape: tuple[int, int, int], batch_size: int) -> ModelCost:
-    """Count the cost of one image, and the memory that training on a batch keeps.
+    """Count the cost of one image, and the memory needed to train on a batch.
 
     Args:
         model: The model. It is copied and left unchanged. A model on the meta device is counted without allocating
@@ -59,7 +59,7 @@ def materialize(model: nn.Module, input_shape: tuple[int, int, int]) -> nn.Modul
 
 
 def count_attention() -> None:
-    """Make timm build attention from plain matrix products, which both counters count. Call before building."""
+    """Make timm build attention from matrix products, which both counters count. Call before building the model."""
     set_fused_attn(False)
 
 
@@ -76,10 +76,10 @@ ATTENTION_COUNTERS = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 def _count_forward(model: nn.Module, input_shape: tuple[int, int, int]) -> ModelCost:
     """Count parameters and torch's MACs in a forward pass of one image."""
     model.eval()
-    # Not under no_grad, where the counter's hooks fail on a view of a parameter.
+    # Not under no_grad, because there the counter's hooks fail on a view of a parameter.
     with FlopCounterMode(display=False, custom_mapping=ATTENTION_COUNTERS) as counter:
         output = model(torch.zeros(1, *input_shape, device=device_of(model)))
-    registered = registered_parameters(model)  # after the forward pass, which creates those of lazy layers
+    registered = registered_parameters(model)  # after the forward pass, which creates the parameters of lazy layers
     return ModelCost(
         params=sum(parameter.numel() for parameter in registered.values()),
         trainable_params=sum(p.numel() for p in registered.values() if p.requires_grad),
@@ -105,7 +105,7 @@ def _with_fvcore(cost: ModelCost, model: nn.Module, input_shape: tuple[int, int,
 
 
 def _uncounted(cost: ModelCost, macs: FlopCountAnalysis) -> list[str]:
-    """Return the operators that the lower of the two counts leaves out."""
+    """Return the operators that are missing from the lower of the two counts."""
     unsupported = {name.removeprefix("aten::"): count for name, count in macs.unsupported_ops().most_common()}
     if cost.disagreement <= MAC_COUNT_TOLERANCE:  # the counts may agree because both leave the same operator out
         return [f"{name} x{count}" for name, count in unsupported.items() if name in RECURRENT_OPERATORS]

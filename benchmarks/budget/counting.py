@@ -26,7 +26,7 @@ def check_cost(name: str, builder: Builder, benchmark: Benchmark, device: str) -
 
 
 def cost_verdict(name: str, cost: ModelCost, benchmark: Benchmark, device: str) -> Verdict:
-    """Return the verdict on a cost that has been counted before; the arguments are those of `check_cost`."""
+    """Return the verdict on a cost that was already counted. See `check_cost` for the arguments."""
     limit = benchmark.budget.max_params
     return Verdict(
         model=name,
@@ -44,7 +44,7 @@ def cost_verdict(name: str, cost: ModelCost, benchmark: Benchmark, device: str) 
 
 
 def _count(builder: Builder, benchmark: Benchmark) -> ModelCost:
-    """Count on the meta device first: a model of a trillion parameters is over its budget in a second."""
+    """Count on the meta device first, so that even a model with a trillion parameters gets its verdict in a second."""
     shape, batch_size = benchmark.data.input_shape, benchmark.recipe.batch_size
     try:
         if count_on_meta(builder, shape).params > OVERSIZE_FACTOR * benchmark.budget.max_params:

@@ -9,7 +9,7 @@ from benchmarks.definition.benchmark import Benchmark
 def add_throughput(
     verdict: Verdict, throughput: Throughput, benchmark: Benchmark, image_counts: tuple[int, int]
 ) -> Verdict:
-    """Add a measured throughput and the hours that follow from it to a verdict.
+    """Add a measured throughput, and the hours predicted from it, to a verdict.
 
     Args:
         verdict: The verdict on the cost.
@@ -26,7 +26,7 @@ def add_throughput(
 
 
 def add_hours(verdict: Verdict, hours: PredictedHours, benchmark: Benchmark) -> Verdict:
-    """Add predicted hours to a verdict. They exceed the limit if their whole interval does."""
+    """Add predicted hours to a verdict. They exceed the limit only if their whole interval is above it."""
     verdict, limit = replace(verdict, hours=hours), benchmark.budget.max_hours
     if hours.high <= limit:
         return verdict

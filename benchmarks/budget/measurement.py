@@ -19,7 +19,7 @@ from benchmarks.definition.versions import versions
 from benchmarks.execution.device import device_name
 from benchmarks.records.atomic_write import replace_file
 
-MEASUREMENT_FORMAT = 2  # raised when a change to the code changes what is measured
+MEASUREMENT_FORMAT = 2  # increase whenever a code change affects what is measured
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class _CacheFile:
 class Measurement:
     """The cached measurement of one model.
 
-    It holds for the images and the recipe of one benchmark, one device of one computer and one set of versions.
+    It is valid for the images and the recipe of one benchmark, one device of one computer, and one set of versions.
     """
 
     path: Path

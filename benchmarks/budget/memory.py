@@ -13,7 +13,7 @@ STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 class PeakMemory:
-    """The peak memory since its creation: of the GPU, or on a CPU of this process (Linux only)."""
+    """The peak memory since this object was created: of the GPU, or of this process on a CPU (Linux only)."""
 
     def __init__(self, model: nn.Module, device: torch.device) -> None:
         self.device = device
@@ -23,7 +23,7 @@ class PeakMemory:
         with suppress(AttributeError):  # glibc only: returns free memory to the system, so that it is not counted
             ctypes.CDLL(None).malloc_trim(0)
         weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
-        self.bytes_before = psutil.Process().memory_info().rss - weights  # the model is loaded already, but counts
+        self.bytes_before = psutil.Process().memory_info().rss - weights  # already loaded, but part of the peak
         try:
             CLEAR_REFS.write_text("5")  # resets the peak of the resident set size (man 5 proc)
             self.is_supported = True

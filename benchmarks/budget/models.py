@@ -58,7 +58,7 @@ def _create_timm(name: str, data: DatasetConfig) -> nn.Module:
     arguments: dict[str, Any] = {"num_classes": data.num_classes, "in_chans": data.in_chans}
     try:
         return create_model(name, img_size=data.image_size, **arguments)
-    except TypeError:  # the model takes images of any size
+    except TypeError:  # the model accepts images of any size
         return create_model(name, **arguments)
 
 

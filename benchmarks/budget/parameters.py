@@ -9,10 +9,10 @@ from torch import Tensor, nn
 def registered_parameters(model: nn.Module) -> dict[str, Tensor]:
     """Return every registered parameter once, by name.
 
-    The names are those of `named_parameters()`, but they are read from the modules' own tables, because a class may
+    The names are those of `named_parameters()`, but they are read from the modules' internal state, because a class may
     override that method.
     """
-    if isinstance(model, torch.jit.ScriptModule):  # its tables are in C++
+    if isinstance(model, torch.jit.ScriptModule):  # its internal state is in C++
         return dict(model.named_parameters())
     parameters: dict[int, tuple[str, Tensor]] = {}
     seen: set[int] = set()

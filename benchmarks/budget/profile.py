@@ -17,8 +17,8 @@ class DeviceProfile:
     device: str
     precision: str  # precision of the measured training steps
     versions: dict[str, str]
-    nets: int  # number of measured nets that the profile was fitted to
-    median_error: float  # relative, on nets that were left out of the fit
+    nets: int  # number of measured models that the profile was fitted to
+    median_error: float  # relative error on models that were left out of the fit
     worst_error: float  # 90th percentile of the same errors
     cache: int  # bytes; an operator that moves fewer bytes than this costs less per byte
     seconds_per: dict[str, float]  # seconds per unit of each load, such as "flops of matrix product"

@@ -6,7 +6,7 @@ MAX_DEAD_PARAMS_IN_REPORT = 8  # the remaining dead parameters are only counted
 
 
 def rows(verdict: Verdict) -> list[tuple[str, str]]:
-    """Return everything that is known as (label, text) pairs."""
+    """Return all available results as (label, text) pairs."""
     cost, budget = verdict.cost, verdict.budget
     lines = [
         ("model", verdict.model),
@@ -29,7 +29,7 @@ def rows(verdict: Verdict) -> list[tuple[str, str]]:
 
 
 def to_markdown(verdict: Verdict) -> str:
-    """Return a table under a heading.
+    """Return a Markdown heading and table.
 
     Every text is inline code, so that no name in it can become a link, an image or another cell.
     """

@@ -15,7 +15,7 @@ class CheckRequest:
         benchmark: Images, recipe and budget.
         device: "cpu", "cuda", "cuda:1"...
         image_counts: Numbers of training and evaluation images. None skips throughput and hours.
-        profile: Profile of another device. Its hours are predicted instead of timing the model here.
+        profile: Profile of another device. If given, hours on that device are predicted, and the model is not timed.
     """
 
     model: str

@@ -1,8 +1,9 @@
 """Predict training time on another device, with a roofline per kind of layer fitted to measured models.
 
-In the roofline model of Williams et al. 2009 (Communications of the ACM 52(4)), an operator takes the time of its
-arithmetic and of its memory traffic; here also of its launch. The seconds per unit of each are fitted, kind by kind,
-to the measured steps of many models. The profile states the error on models that were left out of the fit.
+In the roofline model of Williams et al. 2009 (Communications of the ACM 52(4)), the time of an operator depends on
+its arithmetic and its memory traffic; this model adds the time of its launch. The seconds per unit of each load are
+fitted to the measured steps of many models, separately for each kind of layer. The profile stores the error on models
+that were left out of the fit.
 """
 
 from collections import Counter
@@ -22,13 +23,13 @@ from benchmarks.budget.profile import DeviceProfile
 aten = torch.ops.aten
 CONVOLUTIONS = (aten.convolution, aten._convolution, aten.convolution_backward)
 MATRIX_PRODUCTS = (aten.mm, aten.addmm, aten.bmm, aten.baddbmm)
-VIEW_OPERATORS = frozenset(  # move no data
+VIEW_OPERATORS = frozenset(  # operators that move no data
     {aten.view, aten._unsafe_view, aten.t, aten.transpose, aten.permute, aten.expand, aten.detach, aten.alias}
     | {aten.slice, aten.select, aten.unsqueeze, aten.squeeze, aten.as_strided, aten.split, aten.split_with_sizes}
     | {aten.unbind, aten.chunk, aten.empty, aten.empty_like, aten.new_empty, aten.sym_size, aten.is_same_size}
 )
 THIN_CHANNELS = 16  # a convolution with fewer channels leaves vector and matrix units idle
-RIDGE_PENALTY = 0.2  # keeps loads that occur in few models from explaining the noise of those models
+RIDGE_PENALTY = 0.2  # keeps loads that occur in few models from fitting the noise of those models
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def training_work(model: nn.Module, input_shape: tuple[int, int, int], batch_siz
 
 
 def evaluation_work(model: nn.Module, input_shape: tuple[int, int, int], batch_size: int) -> Work:
-    """Return the operators of one evaluation batch; the arguments are those of `training_work`."""
+    """Return the operators of one evaluation batch; see `training_work` for the arguments."""
     images = torch.empty(batch_size, *input_shape, device="meta")
     with _Recorder() as recorder, torch.no_grad():
         model.eval()(images)
@@ -112,7 +113,7 @@ def _loads(work: Work, cache: int) -> Counter[str]:
 
     Args:
         work: The operators of the step.
-        cache: Bytes; an operator that moves fewer bytes than this is counted as moving them in the cache.
+        cache: Bytes; an operator that moves fewer bytes than this is assumed to move them within the cache.
     """
     loads: Counter[str] = Counter()
     for operator in work:
@@ -128,7 +129,7 @@ def _loads(work: Work, cache: int) -> Counter[str]:
 def predict(profile: DeviceProfile, work: Work) -> float:
     """Predict the seconds that a step takes on the device of the profile.
 
-    A load that no calibrated model had is assumed to cost as much as the most expensive load of the same unit.
+    A load that did not occur during calibration is assumed to cost as much as the most expensive load of the same unit.
     """
     highest_cost: dict[str, float] = {}
     for load, seconds in profile.seconds_per.items():

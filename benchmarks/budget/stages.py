@@ -1,4 +1,4 @@
-"""Find the child modules of a model that take most of its MACs."""
+"""Find the child modules that account for most of a model's MACs."""
 
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -13,15 +13,15 @@ WRAPPER_SHARE = 0.9  # a child with this share of the FLOPs of its level is spli
 def costliest_stages(model: nn.Module, counter: FlopCounterMode) -> tuple[StageCost, ...]:
     """Return the children with the most MACs, in descending order.
 
-    If one child takes nearly everything, as in a wrapper, its children are listed instead.
+    If one child accounts for nearly all MACs, as in a wrapper, its children are listed instead.
 
     Args:
         model: The counted model.
-        counter: The counter in which the model has run.
+        counter: The counter that was active while the model ran.
     """
     counted = {name: sum(by_operator.values()) for name, by_operator in counter.get_flop_counts().items()}
 
-    def flops(name: str, module: nn.Module) -> int:  # a list of modules is never called, so it has no count itself
+    def flops(name: str, module: nn.Module) -> int:  # a list of modules is never called, so it has no count of its own
         return counted.get(name) or sum(flops(f"{name}.{child}", part) for child, part in module.named_children())
 
     name, module = type(model).__name__, model

@@ -22,7 +22,7 @@ from benchmarks.training.trainer import train_epoch
 NUM_TIMING_WINDOWS = 5  # the median is used
 MIN_WINDOW_SECONDS = 0.5
 NUM_WARM_UP_STEPS = 2
-MAX_STEPS_PER_WINDOW = 200  # because the images of a window are kept on the device
+MAX_STEPS_PER_WINDOW = 200  # limited because the images of a window are kept on the device
 PROBE_BATCH_SIZES = (8, 32)  # images; the duration of a full batch is extrapolated from these
 MAX_STEP_SECONDS = 3.0  # a full batch that is expected to take longer is not run
 
@@ -97,7 +97,7 @@ def _measure(timed: _TimedStep) -> Throughput:
     memory, compile_seconds = PeakMemory(step.model, device), 0.0
     if timed.compile_mode == "eager":
         expected_seconds, eval_split = _expected_step(timed)
-    else:  # a probe of a different size would be compiled too; the eager step is known to be short
+    else:  # a probe of a different size would be compiled, too; the eager step is known to be short
         expected_seconds = 0.0
         compile_seconds = _seconds(timed.training_on(timed.noise(recipe.batch_size)), device)
     if expected_seconds > MAX_STEP_SECONDS:
@@ -134,8 +134,8 @@ def _time_epochs(timed: _TimedStep) -> list[float]:
 def _expected_step(timed: _TimedStep) -> tuple[float, DeviceImages]:
     """Return the expected seconds of a step on a full batch, and the images of the last probe.
 
-    A deep model of thin layers takes nearly as long for few images as for many, so the expectation follows the line
-    through two probes.
+    A deep model of thin layers takes nearly as long for few images as for many, so the expected time is
+    extrapolated linearly from two probes.
     """
     batch_size, device = timed.step.recipe.batch_size, timed.device
     small, large = (timed.noise(min(size, batch_size)) for size in PROBE_BATCH_SIZES)
@@ -164,7 +164,7 @@ def _windows(work: Callable[[], object], device: torch.device, repeats: int) -> 
 
 
 def _seconds(work: Callable[[], object], device: torch.device) -> float:
-    """Return the seconds that `work` takes, on a GPU by its own clock."""
+    """Return the seconds that `work` takes, measured by the GPU's own clock if it runs on a GPU."""
     if device.type != "cuda":
         started = time.perf_counter()
         work()

@@ -24,13 +24,13 @@ from benchmarks.training.weights import freeze
 
 DistillerFactory = Callable[[torch.device], Distiller | None]
 
-MIN_HOURS_TO_COMPILE = 0.15  # predicted; below it, compilation is not tried
+MIN_HOURS_TO_COMPILE = 0.15  # predicted hours; below this, compilation is not tried
 MAX_COMPILE_SPEEDUP = 2  # compilation is not tried on a model whose hours exceed the limit by a larger factor
 
 
 @dataclass(frozen=True)
 class TimedTraining:
-    """A training to time: a model, a recipe and images on a device, and the distiller if there is a teacher."""
+    """A training run to time: a model, a recipe and images on a device, and the distiller if there is a teacher."""
 
     builder: Builder
     benchmark: Benchmark
@@ -40,7 +40,7 @@ class TimedTraining:
 
     @classmethod
     def of(cls, config: RunConfig, benchmark: Benchmark, device: str, image_counts: tuple[int, int]) -> "TimedTraining":
-        """Return the training of a run config; `image_counts` are those of the whole data set."""
+        """Return the timed training of a run config; `image_counts` are those of the whole data set."""
         architecture, overrides = config.architecture, config.overrides
 
         def builder() -> nn.Module:
@@ -82,7 +82,7 @@ def add_timing(verdict: Verdict, training: TimedTraining) -> Verdict:
 
 
 def worth_compiling(eager: Verdict, benchmark: Benchmark) -> bool:
-    """Return whether the training is long enough for compilation to pay off, but not hopelessly too long."""
+    """Return whether training takes long enough for compilation to pay off, but is not far over the limit."""
     if eager.throughput is None or eager.hours is None:
         return False
     return (
@@ -97,8 +97,8 @@ def try_compiled(counted: Verdict, eager: Verdict, training: TimedTraining) -> V
 
     Args:
         counted: The verdict before the model was timed.
-        eager: The verdict on the model in eager mode. It gains a note for each compile mode that fails.
-        training: The training to measure.
+        eager: The verdict on the model in eager mode. A note is added to it for each compile mode that fails.
+        training: The training run to measure.
     """
     compiled: list[Verdict] = []
     for compile_mode in COMPILED_MODES[training.device.partition(":")[0]]:

@@ -1,4 +1,4 @@
-"""Count what only a training step shows: parameters that a backward pass reaches, and the memory that is kept."""
+"""Count what only a training step reveals: the parameters that a backward pass reaches, and the memory it needs."""
 
 import copy
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ from benchmarks.budget.error_line import error_line
 from benchmarks.budget.parameters import device_of, is_on_meta, registered_parameters
 from benchmarks.budget.verdict import ModelCost
 
-NUM_PROBE_IMAGES = 2  # the smallest batch that a norm can train on; used if a whole batch needs real tensors
+NUM_PROBE_IMAGES = 2  # the smallest batch that batch norm can train on; used if a whole batch needs real tensors
 
 
 def add_training_cost(
@@ -42,7 +42,7 @@ def add_training_cost(
 
 
 def copy_model(model: nn.Module) -> nn.Module:
-    """Return a copy whose parameters are leaves of the graph, which those of copied TorchScript would not be."""
+    """Return a copy whose parameters are leaves of the graph, unlike those of a copied TorchScript module."""
     with torch.no_grad():
         twin = copy.deepcopy(model)
     pairs = zip(registered_parameters(twin).values(), registered_parameters(model).values(), strict=True)
@@ -55,10 +55,10 @@ def copy_model(model: nn.Module) -> nn.Module:
 def _count_step(
     cost: ModelCost, model: nn.Module, batch_shape: tuple[int, ...], activation_scale: float = 1
 ) -> ModelCost:
-    """Run a forward and a backward pass on a batch of zeros, and add what they show."""
+    """Run a forward and a backward pass on a batch of zeros, and add the resulting counts."""
     model.train()
     registered = registered_parameters(model)
-    saved: dict[int, torch.UntypedStorage] = {}  # keeps the storages alive, because a freed one's key may be reused
+    saved: dict[int, torch.UntypedStorage] = {}  # keeps storages alive, because the key of a freed one may be reused
 
     def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
@@ -83,7 +83,7 @@ def _count_step(
 
 
 def _with_reached(cost: ModelCost, registered: dict[str, Tensor], hidden: list[Tensor]) -> ModelCost:
-    """Add which parameters have received a gradient."""
+    """Add the parameters that did and did not receive a gradient."""
     trained = [parameter for parameter in registered.values() if parameter.grad is not None]
     hidden_params = sum(leaf.numel() for leaf in hidden)
     return replace(
@@ -101,7 +101,7 @@ def _num_bytes(tensors: Iterable[Tensor]) -> int:
 
 
 def _leaves(output: Tensor) -> list[Tensor]:
-    """Return the tensors in which the gradients of `output` end."""
+    """Return the leaf tensors that accumulate the gradients of `output`."""
     leaves: dict[int, Tensor] = {}
     seen = set()
     stack = [output.grad_fn]  # None if every parameter is frozen

@@ -23,18 +23,18 @@ class StageCost:
 class ModelCost:
     """Counts of one model at one input shape. 1 MAC is one multiply-add, 2 FLOPs. None means "could not be counted"."""
 
-    params: int  # registered or not
+    params: int  # all parameters, registered or not
     trainable_params: int
     reached_params: int | None = None  # parameters that a backward pass reaches
     dead_params: tuple[str, ...] = ()  # names of the trainable parameters that no backward pass reaches
     hidden_params: int = 0  # reached, but not registered with the model, so that no optimizer sees them
     macs_fvcore: int | None = None  # convolutions, matrix products, norms and pooling; misses fused attention
     macs_torch: int | None = None  # convolutions, matrix products and attention
-    uncounted: tuple[str, ...] = ()  # operators that the lower of the two counts leaves out
+    uncounted: tuple[str, ...] = ()  # operators that are missing from the lower of the two counts
     activations: int | None = None  # output elements of convolutions and matrix products for one image
     training_memory: int | None = None  # bytes: weights, gradients, momentum, saved activations; float32, one batch
-    stages: tuple[StageCost, ...] = ()  # the costliest, in MACs
-    output_shape: tuple[int, ...] = ()  # one image; () if the output is not a tensor
+    stages: tuple[StageCost, ...] = ()  # the costliest child modules, by MACs
+    output_shape: tuple[int, ...] = ()  # for one image; () if the output is not a tensor
     untrainable: str = ""  # why a training step is impossible; empty if it is possible
 
     @property
@@ -44,7 +44,7 @@ class ModelCost:
 
     @property
     def disagreement(self) -> float:
-        """How far the lower count is below the higher one, as a fraction; 0 if there is only one count."""
+        """The relative difference between the two counts; 0 if there is only one count."""
         if self.macs_fvcore is None or self.macs_torch is None or not self.macs:
             return 0.0
         return 1 - min(self.macs_fvcore, self.macs_torch) / self.macs
@@ -52,7 +52,7 @@ class ModelCost:
 
 @dataclass(frozen=True)
 class Speed:
-    """Images per second: the median over several timing windows, the slowest and the fastest."""
+    """Images per second: the median, the slowest and the fastest of several timing windows."""
 
     median: float
     slowest: float
@@ -110,7 +110,7 @@ class Verdict:
     versions: dict[str, str] = field(default_factory=dict)
     sandbox: str = ""  # sandbox in which a model file was checked
     problems: tuple[str, ...] = ()  # exceeded limits
-    unjudged: str = ""  # what could not be checked, and why
+    unjudged: str = ""  # what could not be checked and why
     notes: tuple[str, ...] = ()
     advice: str = ""  # a change that would bring the model within the budget
 

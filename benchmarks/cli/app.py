@@ -46,7 +46,7 @@ def print_line(line: str) -> None:
 
 
 def new_app(help_text: str) -> typer.Typer:
-    """Return a typer application that leaves errors to `run_app`."""
+    """Return a typer application whose errors are handled by `run_app`."""
     return typer.Typer(help=help_text, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
@@ -56,7 +56,7 @@ def run_app(app: typer.Typer, name: str, argv: list[str] | None, resume_command:
     Args:
         app: The application.
         name: The name of the command, for its messages.
-        argv: The arguments; None uses those of the process.
+        argv: The command-line arguments. None: `sys.argv[1:]`.
         resume_command: The command that resumes interrupted work, for the message.
 
     Returns:
@@ -89,7 +89,7 @@ def run_app(app: typer.Typer, name: str, argv: list[str] | None, resume_command:
 
 
 def _reject_empty(arguments: list[str]) -> None:
-    """Raise InputError if an option has an empty value, such as an unset variable. A path would read it as "."."""
+    """Raise InputError if an option has an empty value, such as an unset variable. An empty path would mean "."."""
     for option, value in pairwise(["", *arguments]):
         if value.startswith("--") and value.endswith("="):
             raise InputError(f"{value[:-1]} is empty: give it a value or leave it out")

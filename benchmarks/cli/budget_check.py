@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from benchmarks.definition.benchmark import Benchmark
     from benchmarks.sandbox.file_check import FilePolicy
 
-EXIT_WITHIN, EXIT_OVER, EXIT_REFUSED = 0, 1, 4  # 2 is invalid input, EXIT_FAILED a model that could not be checked
-MAX_PRINTED_LINES = 10  # lines to show of the output of a file's code
-MAX_PRINTED_CHARACTERS = 200  # characters to show of each line
+EXIT_WITHIN, EXIT_OVER, EXIT_REFUSED = 0, 1, 4  # 2: invalid input; EXIT_FAILED: the model could not be checked
+MAX_PRINTED_LINES = 10  # lines of a model file's output to show
+MAX_PRINTED_CHARACTERS = 200  # characters of each line to show
 
 app = new_app("Compare parameters, MACs, throughput and predicted hours of a model with the budget of a benchmark.")
 
@@ -109,7 +109,7 @@ class BudgetCheckOptions:
             raise InputError("--max-hours needs predicted hours: remove --no-timing, or add --device-profile")
 
     def file_policy(self) -> "FilePolicy":
-        """Return what a model file may do."""
+        """Return the policy for a model file."""
         from benchmarks.sandbox.file_check import FilePolicy
         from benchmarks.sandbox.limits import SandboxLimits
 
@@ -177,7 +177,7 @@ def _report_failure(model: str, error: Exception) -> int:
 
 
 def _calibrate(benchmark: "Benchmark", options: BudgetCheckOptions) -> int:
-    """Write the profile of this device, for the batch size and precision of the benchmark."""
+    """Measure this device and write its profile, for the batch size and precision of the benchmark."""
     from benchmarks.budget.profile import write_profile
     from benchmarks.execution.device import resolve_device
     from benchmarks.execution.local import LocalExecutor
@@ -215,7 +215,7 @@ def _report(verdict: "Verdict", printed: str, options: BudgetCheckOptions) -> in
 
 
 def _echo(printed: str) -> None:
-    """Print the last lines of what the code of a file printed, marked as such."""
+    """Print the last lines of a model file's own output, marked as such."""
     for line in printed.splitlines()[-MAX_PRINTED_LINES:]:
         print(f"| {line[:MAX_PRINTED_CHARACTERS]}", file=sys.stderr)
 

@@ -1,6 +1,6 @@
 """The options that commands share.
 
-Only light modules are imported at the top, because every command imports this module to print its help.
+Only lightweight modules are imported at the top, because every command imports this module to print its help.
 """
 
 import functools
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def complete_benchmark(incomplete: str) -> list[str]:
-    """Return the built-in benchmarks that start with this text, for shell completion."""
+    """Return the names of the built-in benchmarks that start with this text, for shell completion."""
     from benchmarks.definition.registry import BENCHMARKS
 
     return [name for name in BENCHMARKS if name.startswith(incomplete)]

@@ -40,7 +40,7 @@ def describe_device(report: Report, device: str) -> str:
 
 
 def run_self_test(report: Report, device: str, folder: Path) -> str:
-    """Train a tiny model on real images twice: without interruption, and interrupted and resumed.
+    """Train a tiny model on real images twice: once without interruption, and once interrupted and resumed.
 
     Args:
         report: Called with progress updates.
@@ -51,7 +51,7 @@ def run_self_test(report: Report, device: str, folder: Path) -> str:
         A sentence with the result.
 
     Raises:
-        RuntimeError: If the two training runs end with different numbers.
+        RuntimeError: If the results of the two training runs differ.
     """
     data = prepare_dataset(SELF_TEST_BENCHMARK.data, None)
     config = read_run_config(SPEC)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-ORDER_SEED = b"timm-ablate 0"  # fixes the order within a class, and with it all subsets and the validation split
+ORDER_SEED = b"timm-ablate 0"  # determines the order within a class, and so all subsets and the validation split
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class ImageArrays:
         return digest.hexdigest()
 
     def take(self, index: NDArray[np.int64]) -> "ImageArrays":
-        """Return the images at these indices. Returns `self`, without a copy, for all images in their order."""
+        """Return the images at these indices. If they select all images in order, return `self` without a copy."""
         if len(index) == len(self) and (index == np.arange(len(self))).all():
             return self
         return ImageArrays(self.images[index], self.labels[index])
@@ -49,8 +49,8 @@ class DecodedDataset:
 def sort_images(split: ImageArrays) -> ImageArrays:
     """Sort images by class, then by a hash of their pixels.
 
-    The order depends on the images alone. However a data set is stored, every copy of it therefore gives the same
-    arrays, the same fingerprint and the same numbers, and the first k images of a class are a fair sample of the class.
+    The order depends only on the images. Every copy of a data set, however it is stored, therefore gives the same
+    arrays, fingerprint and results, and the first k images of a class are a pseudorandom sample of the class.
     """
     planes = (np.moveaxis(image, -1, 0) for image in split.images)
     digests = [hashlib.sha256(ORDER_SEED + image.tobytes()).digest() for image in planes]

@@ -24,7 +24,7 @@ CACHE_FORMAT = 4  # increase whenever the cached arrays change
 
 @dataclass(frozen=True)
 class CachedDataset:
-    """A decoded data set on disk. Images are read only by `load`.
+    """A decoded data set on disk. Only `load` reads the images.
 
     Attributes:
         folder: The cache folder of the data set.
@@ -82,9 +82,9 @@ class CachedDataset:
         return split_validation(train, config.val_fraction)
 
     def _open(self, split: Literal["train", "test"]) -> ImageArrays:
-        """Read a split and compare its hash, because a damaged cache must not change a number.
+        """Read a split and verify its hash, because a damaged cache must not change results.
 
-        The images are memory-mapped, so that all processes of a computer share one copy.
+        The images are memory-mapped, so that all processes on a computer share one copy.
         """
         try:
             images = np.load(self.folder / f"{split}_images.npy", mmap_mode="c")

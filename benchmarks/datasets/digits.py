@@ -9,7 +9,7 @@ TEST_IMAGES_PER_CLASS = 50
 
 
 def read_digits() -> DecodedDataset:
-    """Read scikit-learn's digits: 1,797 gray 8x8 images with 17 levels.
+    """Read scikit-learn's digits: 1,797 grayscale 8x8 images with 17 gray levels.
 
     The data set has no published split. The first 50 images of each class, in the order of `sort_images`, become the
     test split.

@@ -1,4 +1,4 @@
-"""Image folders: train/<class>/ and test/<class>/, or Tiny ImageNet as it is published."""
+"""Image folders: train/<class>/ and test/<class>/, or Tiny ImageNet as published."""
 
 import hashlib
 import os
@@ -14,7 +14,7 @@ from benchmarks.definition.benchmark import DatasetConfig
 from benchmarks.execution.progress import Progress, Report
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
-ANNOTATIONS = Path("val", "val_annotations.txt")  # Tiny ImageNet's labels of the images that accuracy is reported on
+ANNOTATIONS = Path("val", "val_annotations.txt")  # labels of Tiny ImageNet's val/, used as its test split
 IMAGES_PER_REPORT = 500
 
 FolderFiles = dict[str, dict[str, list[Path]]]  # split -> class -> image files
@@ -31,8 +31,8 @@ def list_folder(root: Path, config: DatasetConfig) -> FolderFiles:
     Tiny ImageNet publishes no labels for test/. Its val/, with a list of labels, is used in place of test/.
 
     Raises:
-        InputError: If the splits do not both have the benchmark's number of classes, with equal names, or a class is
-            empty.
+        InputError: If a split does not have the benchmark's number of classes, the class names differ between the
+            splits, or a class is empty.
     """
     test_split = "test"
     if (root / ANNOTATIONS).is_file() and len(_class_folders(root / "test")) < 2:
@@ -53,8 +53,8 @@ def list_folder(root: Path, config: DatasetConfig) -> FolderFiles:
 def folder_key(root: Path, config: DatasetConfig, files: FolderFiles) -> str:
     """Return the cache key of a folder.
 
-    The key changes when a file is added, removed, rewritten or moved to another class, and with the size and the
-    number of channels that images are decoded to.
+    The key changes when a file is added, removed, rewritten or moved to another class, or when images are decoded to
+    a different size or number of channels.
 
     Raises:
         InputError: If a file cannot be read.
@@ -115,7 +115,7 @@ def _files_by_class(split: Path) -> dict[str, list[Path]]:
 
 
 def _annotated_files(annotations: Path) -> dict[str, list[Path]]:
-    """Read a tab-separated list of `name, class, box`, one image per line, of the files in images/ next to the list."""
+    """Read a tab-separated list of the files in the images/ folder next to it; each line is `name, class, box`."""
     try:
         rows = [line.split("\t") for line in annotations.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, ValueError) as error:

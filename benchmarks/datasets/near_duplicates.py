@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 THRESHOLD = 0.82  # minimum similarity, chosen by eye on CIFAR-100; below it, plates, roads and horizons are found too
 MAX_SIDE = 32  # pixels; larger images are scaled down
 CANDIDATES_PER_IMAGE = 3  # training images that are compared closely with a test image, and with its mirror image
-MIN_COARSE_SIMILARITY = 0.45  # for candidates at half the resolution; misses 3 of CIFAR-100's 312 test images
+MIN_COARSE_SIMILARITY = 0.45  # of candidates, at half the resolution; misses 3 of CIFAR-100's 312 test images
 CHUNK_SIZE = 250  # images that are compared at once
-MIN_DETAIL = 1 / 255  # difference to the surrounding mean, of 255; smaller ones are rounding errors
+MIN_DETAIL = 1 / 255  # difference from the surrounding mean; smaller ones are rounding errors
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def _details(images: "Tensor") -> "Tensor":
 
 
 def _margin(images: "Tensor") -> int:
-    """Return the number of pixels at each side that a shift may lose. The margin also covers frames around images."""
+    """Return the number of pixels a shift may cut off at each side. The margin also covers frames around images."""
     return images.shape[-1] // 10
 
 
@@ -135,7 +135,7 @@ def _crop_center(images: "Tensor") -> "Tensor":
 
 
 def _coarse_vectors(images: "Tensor") -> "Tensor":
-    """Return one unit vector per image, of shape (n, features), which small shifts change little."""
+    """Return one unit vector per image, of shape (n, features), that changes little under small shifts."""
     import torch.nn.functional as F
 
     return F.normalize(F.avg_pool2d(_crop_center(_details(images)), 2).flatten(1))

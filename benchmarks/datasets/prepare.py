@@ -20,7 +20,7 @@ def prepare_dataset(
 
     Args:
         config: The data set to prepare.
-        root: A folder with train/ and test/, Tiny ImageNet as it is published, or the folder with torchvision's CIFAR
+        root: A folder with train/ and test/, Tiny ImageNet as published, or the folder with torchvision's CIFAR
             files (default: `data/`).
         download: Whether to download CIFAR if it is missing.
         report: Called with progress updates of decoding.
@@ -49,7 +49,7 @@ def count_images(
 ) -> tuple[int, int]:
     """Return the numbers of training and test images. CIFAR is not read for this, as its size is known.
 
-    The arguments and errors are those of `prepare_dataset`.
+    See `prepare_dataset` for the arguments and errors.
     """
     known = cifar_image_counts(config) if root is None else None
     return known or prepare_dataset(config, root, download, report).counts(config)

@@ -1,1 +1,1 @@
-"""What a benchmark is (data, recipe, budget, baseline) and what a run may override. Does not import torch."""
+"""Benchmark definitions (data, recipe, budget, baseline) and training overrides. Does not import torch."""

@@ -1,6 +1,6 @@
 """`Benchmark`: data, recipe, budget and baseline under one name.
 
-Two numbers can be compared only if they were measured in the same benchmark, which its id identifies.
+Two results are comparable only if they come from the same benchmark, which its id identifies.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from arch.errors import InputError
 from benchmarks.definition.recipe import Recipe
 
-PROTOCOL = 2  # increase whenever a change to the training code changes its numbers
+PROTOCOL = 2  # increase whenever a change to the training code changes results
 
 Split = Literal["test", "val"]  # what a model is evaluated on: "test" for tables, "val" to select models
 
@@ -46,7 +46,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Everything that makes two numbers comparable.
+    """Everything that two results must share to be comparable.
 
     Attributes:
         name: The name in tables and on the command line.
@@ -65,12 +65,12 @@ class Benchmark:
     default_seeds: Annotated[int, Ge(1), Le(1000)] = 3
 
     def definition(self, fingerprint: str, device: str, split: Split = "test") -> dict[str, Any]:
-        """Return every field that changes a number. Baseline, budget and default seeds change none.
+        """Return every field that affects results. The baseline, the budget and the default seeds do not.
 
         Args:
             fingerprint: The hash of the images.
             device: The type of the device ("cpu", "cuda"), which determines the precision.
-            split: What models are evaluated on.
+            split: The split that models are evaluated on.
         """
         return {
             "protocol": PROTOCOL,
@@ -87,7 +87,7 @@ def identify(definition: dict[str, Any]) -> str:
 
 
 def with_world_size(benchmark: Benchmark, world_size: int | None) -> Benchmark:
-    """Return the benchmark with a different number of devices; its numbers are not comparable with the original's.
+    """Return the benchmark with a different number of devices; its results are not comparable with the original's.
 
     Args:
         benchmark: The original benchmark.

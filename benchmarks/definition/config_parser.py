@@ -27,7 +27,7 @@ from benchmarks.definition.overrides import (
 HUB = "hub"  # in a plan: timm's default weights of the model; "hub:TAG" selects other weights
 WEIGHTS_DIGEST = re.compile(r"[0-9a-f]{16}")  # see `benchmarks.records.weights_file.digest_of`
 LAYER_NAME = re.compile(r"[A-Za-z0-9_.]+")
-MAX_TEACHER_DEPTH = 5  # teachers of teachers
+MAX_TEACHER_DEPTH = 5  # maximum length of a chain of teachers
 
 STAND_INS: dict[str, TeacherStandIn] = {PREVIOUS: PREVIOUS, UNIFORM: UNIFORM}
 TEACHER_SETTINGS = ("T", "alpha", "growing", "hard")
@@ -70,7 +70,7 @@ def read_run_config(
         baseline: The spec that the word `baseline` stands for. See `arch.spec.parse`.
         teacher_depth: 0 for a network, 1 for its teacher, 2 for the teacher of its teacher, and so on.
         allow_sources: Whether `init` may name the source of the weights (a file, `hub` or `hub:TAG`) instead of their
-            digest. `ablation.plans.pretrained` replaces the sources in a plan by digests.
+            digest. `ablation.plans.pretrained` replaces the sources in a plan with digests.
 
     Raises:
         InputError: If the text is not a valid config. The message is one line.

@@ -8,7 +8,7 @@ from pathlib import Path
 from arch.errors import InputError
 
 MAX_NAME_BYTES = 255  # the limit of common file systems for one name
-WINDOWS_DEVICE = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")  # Windows cannot create files of these names
+WINDOWS_DEVICE = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")  # Windows cannot create files with these names
 
 
 def check_path(option: str, path: Path) -> Path:

@@ -1,4 +1,4 @@
-"""`RunConfig`: an architecture and its `TrainingOverrides`, which a row of a study may change besides the architecture.
+"""`RunConfig`: an architecture and its `TrainingOverrides`, the training settings that a row of a study may change.
 
 `benchmarks.definition.config_parser` reads run configs from text; `str` writes them.
 """
@@ -33,7 +33,7 @@ class Distillation:
         return self.text(self.teacher if isinstance(self.teacher, str) else f"({self.teacher})")
 
     def text(self, teacher: str) -> str:
-        """Return the settings as text, with this text for the teacher."""
+        """Return the settings as text, with the given text for the teacher."""
         text = f"@teacher={teacher}"
         text += f"@T={format_number(self.temperature)}" if self.temperature != Distillation.temperature else ""
         text += f"@alpha={format_number(self.alpha)}" if self.alpha != Distillation.alpha else ""

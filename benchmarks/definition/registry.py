@@ -23,7 +23,7 @@ COURSE_RECIPE = Recipe(
     nesterov=False,
     weight_decay=0.0,
     warmup_epochs=0,
-    min_lr=0.01,  # the cosine ends where it starts: the learning rate is constant
+    min_lr=0.01,  # equal to `lr`, so that the cosine schedule is constant
     label_smoothing=0.0,
     crop_padding=0,
     flip=0.0,
@@ -40,7 +40,7 @@ BENCHMARKS: dict[str, Benchmark] = {
             recipe=COURSE_RECIPE,
         ),
         Benchmark(
-            "tinyimagenet",  # 200 classes, 64 pixels; 100,000 training images, 10,000 test images (its val/)
+            "tinyimagenet",  # 200 classes, 64 pixels; 100,000 training and 10,000 test images (from its val/)
             DatasetConfig("folder", 200, image_size=64),
             baseline="wide_cnn",
             recipe=replace(COURSE_RECIPE, epochs=10),
@@ -53,14 +53,14 @@ BENCHMARKS: dict[str, Benchmark] = {
             budget=Budget(max_params=1_000_000, max_hours=0.5),
         ),
         Benchmark(
-            "digits",  # 8x8 digits of scikit-learn: 200 training images, so that steps differ, and 500 test images
+            "digits",  # 8x8 digits: 200 training images, so few that accuracy differs between steps; 500 test images
             DatasetConfig(
                 "digits", 10, image_size=8, in_chans=1, train_per_class=20, test_per_class=50, val_fraction=0.5
             ),
             baseline="resnet8",
             recipe=Recipe(epochs=30, batch_size=20, lr=0.05, warmup_epochs=2, crop_padding=0, flip=0.0),
             budget=Budget(max_params=200_000, max_hours=0.25),
-            default_seeds=6,  # with 2 steps, 5 is the smallest number that can show a change (unpaired, Holm)
+            default_seeds=6,  # with 2 steps, significance needs at least 5 seeds (unpaired test, Holm correction)
         ),
     )
 }
@@ -95,7 +95,7 @@ def load_benchmark(path: Path) -> Benchmark:
         content = tomllib.loads(path.read_text())
     except OSError as error:
         raise InputError(f"cannot read benchmark {path}: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:  # ValueError: TOML, UTF-8, or a number with thousands of digits
+    except (ValueError, RecursionError) as error:  # invalid TOML or UTF-8, or a number with thousands of digits
         raise InputError(f"{path} is not TOML: {error}") from error
     sections = {"data": DatasetConfig, "recipe": Recipe, "budget": Budget}
     try:

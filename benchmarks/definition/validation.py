@@ -9,11 +9,11 @@ from arch.errors import unknown
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
-UNKNOWN_KEY = ("unexpected_keyword_argument", "extra_forbidden")  # pydantic's types of this problem
+UNKNOWN_KEY = ("unexpected_keyword_argument", "extra_forbidden")  # pydantic's error types for an unknown key
 
 
 def strict_adapter(dataclass: type, *nested: type) -> "TypeAdapter[Any]":
-    """Return a pydantic adapter that accepts no unknown key, no other type and no infinite number.
+    """Return a pydantic adapter that rejects unknown keys, values of the wrong type, and infinite numbers.
 
     Args:
         dataclass: The dataclass to read.

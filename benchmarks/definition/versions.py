@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def versions() -> dict[str, str]:
-    """Return the versions that determine numbers and speed: torch, timm, this program and Python."""
+    """Return the versions that determine results and speed: torch, timm, this program and Python."""
     packages = {name: installed_version(name) for name in ("torch", "timm", "timm-ablate")}
     return packages | {"python": platform.python_version()}
 

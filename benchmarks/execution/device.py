@@ -9,7 +9,7 @@ from arch.errors import InputError
 from benchmarks.execution.local import LocalExecutor
 from benchmarks.execution.progress import Report, silent
 
-NVIDIA_DRIVER = (Path("/dev/nvidiactl"), Path("/dev/dxg"))  # Linux and WSL; without either of them there is no CUDA
+NVIDIA_DRIVER = (Path("/dev/nvidiactl"), Path("/dev/dxg"))  # Linux, WSL; CUDA is not available if both are missing
 
 
 def resolve_device(name: str, world_size: int = 1) -> str:
@@ -17,7 +17,7 @@ def resolve_device(name: str, world_size: int = 1) -> str:
 
     Args:
         name: `auto`, `cpu`, `cuda` or `cuda:N`.
-        world_size: Number of GPUs that one run uses, starting with the first, or of CPU cores.
+        world_size: Number of GPUs, starting with the first, or of CPU cores that one run uses.
 
     Raises:
         InputError: If the device does not exist.

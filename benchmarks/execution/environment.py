@@ -1,4 +1,4 @@
-"""Environment variables of the processes that train."""
+"""Environment variables of the worker processes that train models."""
 
 import os
 import sys
@@ -14,13 +14,13 @@ WORKER_ENVIRONMENT = {  # read when the libraries load, so it must be set before
 
 
 def set_worker_environment() -> None:
-    """Set the variables for the processes that this one starts, except those that the user has set."""
+    """Set the variables for child processes, except for variables that the user has already set."""
     for name, value in WORKER_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
 
 
 def restart_with_worker_environment() -> None:
-    """Restart a command that trains in its own process, if it lacks the environment of workers."""
+    """Restart a command that trains in its own process, if the worker environment is not set."""
     if not WORKER_ENVIRONMENT.keys() <= os.environ.keys():
         set_worker_environment()
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

@@ -44,7 +44,7 @@ class Session(ABC):
     @property
     @abstractmethod
     def has_capacity(self) -> bool:
-        """Whether another call should be submitted now; False once the command was asked to stop."""
+        """Whether another call should be submitted now; False once the command has been asked to stop."""
 
     @abstractmethod
     def submit(
@@ -53,7 +53,7 @@ class Session(ABC):
         """Start `function(report, *args)` in a new worker process.
 
         Args:
-            function: `"package.module:name"`, so that this process need not import what the worker does.
+            function: `"package.module:name"`, so that this process need not import the worker's modules.
             args: Positional arguments after `report`, the function to which the worker sends its progress.
             time_limit: Seconds after which the worker is killed, with every process that it has started.
             on_progress: Called in this process, from within `wait`, with each progress message of the worker.
@@ -63,8 +63,8 @@ class Session(ABC):
     def wait(self) -> list[Future]:
         """Wait until a call has finished, and return the futures that have finished since the last `wait`.
 
-        Once the command was asked to stop, this asks the workers to save their state and end. It still returns what
-        they return then, but not the calls that fail for this reason.
+        Once the command has been asked to stop, this method asks the workers to save their state and exit. It still
+        returns the calls that succeed after that, but not those that fail because they were stopped.
 
         Returns:
             At least one future, or an empty list if no call is in progress.
@@ -80,14 +80,14 @@ class Executor(ABC):
 
         No worker outlives the session: exiting it, even through an exception, kills the workers that are still
         running. The first Ctrl-C or SIGTERM lets the workers save their state (see `Session.wait`), and the session
-        raises `KeyboardInterrupt` or `Terminated` on exit. The second signal raises it at once.
+        raises `KeyboardInterrupt` or `Terminated` on exit. The second signal raises the exception immediately.
         """
 
     def call(self, function: str, on_progress: Report, *args: Any, time_limit: float | None = None) -> Any:
         """Call `function(report, *args)` in a worker process, and return what it returns.
 
         Args:
-            function: See `Session.submit`, as for the other arguments.
+            function: See `Session.submit`, also for the other arguments.
 
         Raises:
             InputError: If the function raised one.

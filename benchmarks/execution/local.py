@@ -1,4 +1,4 @@
-"""The executor of this computer: calls run in child processes, so that a command loads no torch and holds no GPU."""
+"""The local executor: calls run in child processes, so that the command itself neither loads torch nor uses a GPU."""
 
 import signal
 import sys
@@ -31,7 +31,7 @@ class LocalExecutor(Executor):
             ensure_tracker()  # started first, because ensure_running would start it and unblock the signals
             previous_mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
             try:
-                ensure_running()  # signals are blocked: one to the process group must not end the server
+                ensure_running()  # with signals blocked, because a signal to the process group must not end the server
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, previous_mask)
 

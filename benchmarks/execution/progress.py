@@ -27,7 +27,7 @@ PLAIN_LINE_INTERVAL = 10.0  # seconds between two lines of progress where there 
 
 
 def silent(progress: Progress) -> None:
-    """Ignore progress; a `Report`."""
+    """Ignore progress. It can be passed as a `Report`."""
 
 
 class Display:
@@ -66,7 +66,7 @@ class Display:
             self._bars.stop()
 
     def say(self, line: str) -> None:
-        """Print a line that stays. A failing output, such as a log on a full disk, does not end the work."""
+        """Print a permanent line. If printing fails, as for a log file on a full disk, the work continues."""
         with suppress(OSError):
             self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 

@@ -1,7 +1,7 @@
 """The executor of a Ray cluster: each call is a Ray task, which runs in a worker process on its node.
 
-Ray only schedules tasks and reschedules those of lost nodes. Every node must see the same --out folder and the same
-cache (XDG_CACHE_HOME), as on a shared file system.
+Ray only schedules tasks, and reschedules tasks of lost nodes. Every node must see the same --out folder and the same
+cache (XDG_CACHE_HOME), for example on a shared file system.
 """
 
 import logging
@@ -24,14 +24,14 @@ from benchmarks.execution.progress import Report, silent
 from benchmarks.execution.signals import STOP_SIGNALS, StopRequest
 from benchmarks.execution.worker_process import STOP_SECONDS
 
-MAX_TASK_RETRIES = 20  # for a task whose node is lost; a task that fails by itself is not retried
+MAX_TASK_RETRIES = 20  # for a task whose node is lost; a task that fails on its own is not retried
 STOP_POLL_SECONDS = 0.5  # seconds between two checks for a request to stop
 
 
 class RayExecutor(Executor):
     """Calls functions on the Ray cluster that RAY_ADDRESS names or that runs on this computer.
 
-    A context manager, which is connected to the cluster while it is entered.
+    This is a context manager. It is connected to the cluster inside the `with` block.
 
     Args:
         gpus: GPUs that Ray reserves for one task; the runs per device share them. None: set by `choose_device`.
@@ -106,8 +106,8 @@ class RayExecutor(Executor):
             "num_cpus": self.cpus,
             "num_gpus": (self.gpus or 0) / runs_per_device,
             "max_retries": MAX_TASK_RETRIES,
-            # By default, Ray ends its process after each task with a GPU, to free the GPU's memory. Ours holds none, as
-            # a worker process does the work, and its fork server takes seconds to start.
+            # By default, Ray ends its process after each task with a GPU, to free the GPU's memory. This process
+            # uses none, because a worker process does the work, and its fork server takes seconds to start.
             "max_calls": 0,
         }
         remote_function = ray.remote(**options)(_call_on_node)
@@ -122,7 +122,7 @@ class RayExecutor(Executor):
 
 
 class RaySession(Session):
-    """Tasks of a `RayExecutor`. Ray queues those for which it has no room yet."""
+    """Tasks of a `RayExecutor`. Ray queues tasks until the resources that they need are free."""
 
     def __init__(self, stop: StopRequest, remote_function: Any) -> None:
         self._stop, self._remote_function = stop, remote_function
@@ -186,10 +186,10 @@ def _check_reachable(address: str) -> None:
 
 
 def _call_on_node(function: str, args: tuple[Any, ...], time_limit: float | None) -> Any:
-    """Call a function in a worker process of the node that Ray has chosen. Return its outcome."""
-    # Worker processes would import the script that Ray's process runs, which takes 0.7 s each.
+    """Call a function in a worker process on the node that Ray has chosen. Return its outcome."""
+    # Otherwise each worker process would import the script that Ray's process runs, which takes 0.7 s.
     vars(sys.modules["__main__"]).pop("__file__", None)
-    # Those of this task: the fork server of this node has the environment of the node's first task.
+    # Passed explicitly, because the fork server of this node has the environment of the node's first task.
     devices = os.environ.get("CUDA_VISIBLE_DEVICES")
     with LocalExecutor().session() as session:
         future = session.submit(

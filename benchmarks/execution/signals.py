@@ -35,7 +35,7 @@ def raising_terminated() -> Iterator[None]:
 
 
 class StopRequest:
-    """Context manager that records the first stop signal, and raises an exception at the second.
+    """Context manager that records the first stop signal, and raises an exception on the second.
 
     Outside of the main thread, where Python allows no signal handlers, it records nothing.
 
@@ -83,7 +83,7 @@ class StopRequest:
         os.read(self.receiver.fileno(), 4096)
 
     def error(self) -> BaseException:
-        """Return the exception that stands for the request."""
+        """Return the exception that corresponds to the request."""
         return KeyboardInterrupt() if self.received == signal.SIGINT else Terminated()
 
     def _record(self, number: int, frame: FrameType | None) -> None:

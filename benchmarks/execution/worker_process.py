@@ -42,7 +42,7 @@ class WorkerProcess:
         sender.close()
 
     def sources(self) -> tuple[Any, Any]:
-        """Return what becomes ready, for `multiprocessing.connection.wait`, on a message and at the process's end."""
+        """Return the objects that `multiprocessing.connection.wait` waits for: messages, and the end of the process."""
         return self.receiver, self.process.sentinel
 
     def is_late(self) -> bool:
@@ -85,7 +85,7 @@ class WorkerProcess:
         with suppress(psutil.Error):  # includes processes in their own sessions, such as torchrun's
             descendants = psutil.Process(self.process.pid).children(recursive=True)
         if hasattr(os, "killpg"):
-            with suppress(ProcessLookupError, PermissionError):  # not yet, or no longer, the leader of its group
+            with suppress(ProcessLookupError, PermissionError):  # it does not lead a group yet, or has ended
                 os.killpg(self.process.pid, signal.SIGKILL)
         self.process.kill()
         for process in descendants:
@@ -123,7 +123,7 @@ def _run_worker(sender: Connection, function: str, args: tuple[Any, ...]) -> Non
         sender.send(("result", resolve_name(function)(report, *args)))
     except InputError as error:
         sender.send(("input error", str(error)))
-    except BrokenPipeError:  # a model file that forked: the parent has the outcome already
+    except BrokenPipeError:  # if a model file has forked, the command may already have the outcome
         pass
     except BaseException as error:  # a model file may raise anything
         try:

@@ -65,7 +65,7 @@ class JsonLines(Generic[Record]):
             sync_folder(self.path.parent)
 
     def repair(self) -> str:
-        """Repair an incomplete last line, which an interrupted write leaves.
+        """Repair an incomplete last line, left by an interrupted write.
 
         A line that lacks only its newline is completed. Other incomplete lines are moved to a .torn file.
 
@@ -139,7 +139,7 @@ class JsonLines(Generic[Record]):
         return strict_adapter(self.record_class)
 
     def _parser_without(self, omit: Sequence[str]) -> Callable[[bytes], Record]:
-        """Return a parser that does not look at the content of these fields."""
+        """Return a parser that skips the content of these fields."""
         from pydantic import ConfigDict, TypeAdapter
 
         all_fields: Any = fields(self.record_class)  # type: ignore[arg-type]  # a dataclass

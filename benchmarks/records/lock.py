@@ -1,7 +1,8 @@
-"""One command at a time in one output folder, on one computer or on several computers that share the folder.
+"""Allow one command at a time in an output folder, on one computer or on several that share the folder.
 
-The system's file lock separates the commands of one computer and disappears with its process. On file systems where
-file locks do not affect other computers, a file next to the lock names the holder, which renews the file regularly.
+The system's file lock excludes other commands on the same computer and is released when its process ends. Where
+the file system does not share locks between computers, a file next to the lock names the holder, which updates the
+file regularly.
 """
 
 import json
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from filelock import FileLock
 
 HEARTBEAT_SECONDS = 5.0  # between two heartbeats
-HEARTBEAT_TIMEOUT_SECONDS = 3 * HEARTBEAT_SECONDS  # then a holder on another computer counts as dead
+HEARTBEAT_TIMEOUT_SECONDS = 3 * HEARTBEAT_SECONDS  # after this, a holder on another computer is considered dead
 MAX_HOLDER_BYTES = 4096  # largest size of the file that names the holder
 
 
@@ -82,12 +83,12 @@ class FolderLock:
             self._lock.release()
 
     def is_ours(self) -> bool:
-        """Return whether no other command has taken the folder over, as happens to a holder without heartbeats."""
+        """Return whether this command still holds the lock; without heartbeats, another command takes it over."""
         seen = self._read_holder()
         return seen is not None and seen[0] == self._this_process
 
     def holder(self) -> LockHolder | None:
-        """Return the process that holds the folder now, as far as this computer can tell."""
+        """Return the process that holds the folder now, as far as can be determined on this computer."""
         seen = self._read_holder()
         return None if seen is None or seen[0].is_gone() else seen[0]
 
@@ -107,7 +108,7 @@ class FolderLock:
         return InputError(f"another run{holder} is writing to {self.folder}: wait for it, or use another --out")
 
     def _read_holder(self) -> tuple[LockHolder, int] | None:
-        """Return the holder and the time of its last heartbeat, which is never compared with a clock."""
+        """Return the holder and the time of its last heartbeat, which is never compared with the local clock."""
         from pydantic import TypeAdapter
 
         try:
@@ -130,7 +131,7 @@ class FolderLock:
         while not self._released.wait(HEARTBEAT_SECONDS):
             with suppress(OSError):
                 seen = self._read_holder()
-                if seen is not None and seen[0] != self._this_process:  # taken over: two commands must not write here
+                if seen is not None and seen[0] != self._this_process:  # another command has taken over the folder
                     os.kill(os.getpid(), signal.SIGTERM)
                     return
-                os.utime(self._holder_path)  # succeeds on a full disk too
+                os.utime(self._holder_path)  # also succeeds on a full disk

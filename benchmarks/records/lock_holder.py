@@ -23,7 +23,7 @@ class LockHolder:
         return cls(os.getpid(), socket.gethostname(), _boot_id(), _pid_namespace(), _start_time(os.getpid()) or "")
 
     def is_gone(self) -> bool | None:
-        """Return whether the process has ended; None if this computer cannot tell."""
+        """Return whether the process has ended; None if that cannot be determined on this computer."""
         if self.host != socket.gethostname():
             return None
         if self.boot != _boot_id():

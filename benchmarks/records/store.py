@@ -25,7 +25,7 @@ class RunRecord:
     seed: int
     benchmark: str
     benchmark_id: str
-    definition: dict[str, Any]  # the benchmark's definition, of which the id is a hash
+    definition: dict[str, Any]  # the benchmark's definition; its hash is the id
     baseline: str  # the spec that the word `baseline` stood for
     plan: str  # the plan that the run is part of
     params: int
@@ -44,7 +44,7 @@ class RunRecord:
     finished: str  # UTC, ISO 8601
     compile_mode: str = "eager"  # see `benchmarks.training.compile_mode`
     runs_per_device: int = 1  # runs that shared the device, which increases `hours`
-    peak_memory: int | None = None  # bytes, on a GPU; of the whole process on a CPU
+    peak_memory: int | None = None  # bytes: of the GPU, or of the whole process on a CPU
     resumed_with_changes: list[str] = field(default_factory=list)  # what differed when training resumed: "epoch 3: ..."
     train_images: int = 0  # the number of training images; 0 in records from before it was stored
     train_digest: str = ""  # a hash of the training images and their labels
@@ -53,11 +53,11 @@ class RunRecord:
 
     @property
     def run_id(self) -> str:
-        """The id of the run. No two runs with the same id are trained."""
+        """The id of the run. Each id is trained only once."""
         return make_run_id(self.key, self.seed, self.benchmark_id)
 
     def numbers(self) -> dict[str, Any]:
-        """Return what the same seed reproduces exactly on the same device and versions: everything except times."""
+        """Return the values that the same seed reproduces exactly on the same device and versions: all except times."""
         curve = [{name: value for name, value in epoch.items() if not name.endswith("seconds")} for epoch in self.curve]
         return {
             "top1": self.top1,
@@ -90,7 +90,7 @@ class FailedRun:
 
 
 def make_run_id(key: str, seed: int, benchmark_id: str) -> str:
-    """Return the id of a run: what is trained, the benchmark and the seed."""
+    """Return the id of a run, composed of the config key, the benchmark id and the seed."""
     return f"{key}-{benchmark_id}-seed{seed}"
 
 
@@ -148,7 +148,7 @@ class RecordStore:
             self._failed_runs.append(record)
 
     def repair(self) -> list[str]:
-        """Remove incomplete lines, which a killed command leaves. Returns one sentence per removed line."""
+        """Remove incomplete lines, left by a killed command. Return one sentence per removed line."""
         return [sentence for file in (self._records, self._failed_runs) if (sentence := file.repair())]
 
     def num_lines(self) -> int:
@@ -162,7 +162,7 @@ class RecordStore:
         """Return all readable records, oldest first, one for each run. See `warnings` for those that were ignored.
 
         Args:
-            curves: False leaves the curves and the architectures empty, which is several times faster.
+            curves: Whether to read the curves and the architectures. Leaving them empty is several times faster.
         """
         records: dict[str, RunRecord] = {}
         for record in self._records.read(omit=() if curves else ("curve", "architecture")):

@@ -11,7 +11,7 @@ from arch.errors import InputError
 from arch.text import printable
 
 DIGEST_CHARACTERS = 16  # leading characters of a file's hexadecimal SHA-256
-ZIP_MAGIC, PICKLE_MAGIC = b"PK\x03\x04", b"\x80"  # the start of a file from torch.save, since 2020 and before
+ZIP_MAGIC, PICKLE_MAGIC = b"PK\x03\x04", b"\x80"  # first bytes of a torch.save file: format since 2020, older format
 HEADER_OFFSET = 8  # position of a safetensors file's JSON header, after its length
 PICKLE_PROBLEM = (
     "the file is a pickle, which can run arbitrary code when it is loaded: if you trust it, convert it with "

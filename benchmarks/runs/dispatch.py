@@ -12,7 +12,7 @@ def execute_run(report: Report, run: Run) -> RunRecord:
     """Train and evaluate one run. Resume from its checkpoint, if there is one.
 
     The final weights are written to out/weights/<run id>.safetensors if `run.keep_weights` is set and the disk has
-    room. SIGTERM saves the state and ends the training.
+    room. On SIGTERM, the state is saved and training stops.
 
     Raises:
         TrainingFailed: If the loss diverges, or the checkpoint belongs to different versions or a different run.

@@ -1,4 +1,4 @@
-"""The loop that executes runs and other jobs: it starts them, limits their time and hands over their outcomes."""
+"""The loop that executes runs and other jobs: it starts them, limits their time and passes on their outcomes."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Job(Generic[T]):
-    """A call for an executor.
+    """A call to submit to an executor.
 
     Attributes:
         subject: What the job is for, such as a run or a trial. Callbacks receive it.
@@ -35,7 +35,7 @@ def execute_jobs(
     on_progress: Callable[[T, Progress], None],
     on_finished: Callable[[T, Any], None],
 ) -> None:
-    """Execute jobs until none runs and there is no further one.
+    """Execute jobs until all have finished and there are no more.
 
     An exception that a callback raises ends all jobs.
 
@@ -76,10 +76,10 @@ def execute_runs(
     on_progress: Callable[[Run, Progress], None],
     on_finished: Callable[[Run, RunRecord | Exception], None],
 ) -> None:
-    """Execute runs, those that train teachers before those of their students.
+    """Execute runs. Teachers are trained before their students.
 
     Args:
-        runs: The runs, of which `Run.runs_per_device` share the device.
+        runs: The runs. `Run.runs_per_device` of them share the device.
         executor: Trains the runs.
         time_limit: Seconds after which a run is ended.
         on_progress: See `execute_jobs`.

@@ -20,11 +20,11 @@ from benchmarks.training.weights import freeze, load_weights
 
 
 def initial_model(config: RunConfig, benchmark: Benchmark, out: Path) -> ResidualNet | TimmNet:
-    """Return the model of a run before its training, on the CPU.
+    """Return the model of a run before training, on the CPU.
 
     Args:
         config: The architecture and the overrides.
-        benchmark: Gives the input shape and the number of classes.
+        benchmark: Determines the input shape and the number of classes.
         out: The folder that contains the initial weights.
 
     Raises:
@@ -91,7 +91,7 @@ def _load_teacher(config: RunConfig, weights: Path, benchmark: Benchmark) -> Res
 
 
 def check_initial_weights(report: Report, configs: Sequence[RunConfig], benchmark: Benchmark, out: Path) -> None:
-    """Load the initial weights of each config, and those of its teacher if that is not trained.
+    """Load the initial weights of each config, and of its teacher if the teacher is not trained.
 
     Raises:
         InputError: If weights are missing or do not fit, or a layer to freeze does not exist.

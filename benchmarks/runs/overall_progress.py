@@ -12,7 +12,7 @@ class OverallProgress:
 
     Args:
         runs: The runs that the bar covers.
-        names: How messages name each run, by its id.
+        names: The name of each run in messages, by run id.
         report: Called with progress updates of all runs.
         task: The bar's label. By default, the name and number of the run that has reported last.
     """

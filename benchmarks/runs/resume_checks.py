@@ -33,13 +33,14 @@ def _device_name(run: Run) -> str:
 
 
 def resolve_changes(checkpoint: Checkpoint, if_changed: IfChanged) -> None:
-    """Compare what the checkpoint was made with to the current versions and device, and act on differences.
+    """Compare the checkpoint's versions and device with the current ones, and act on differences.
 
-    A resumed training keeps the checkpoint's compile mode, which gives the numbers of an uninterrupted training.
+    A resumed run keeps the checkpoint's compile mode, so that it gives the same results as an uninterrupted run.
 
     Args:
-        checkpoint: The checkpoint, whose identity is the current one. It is changed to start over or to resume; then
-            `identity["changed"]` lists all changes during the training, such as `epoch 3: torch 2.10.0, now 2.11.0`.
+        checkpoint: The checkpoint, whose identity is the current one. It is modified so that the run starts over
+            or resumes; if it resumes, `identity["changed"]` lists all changes during training, such as
+            `epoch 3: torch 2.10.0, now 2.11.0`.
         if_changed: What to do if they differ.
 
     Raises:

@@ -18,7 +18,7 @@ from benchmarks.records.paths import checkpoint_folder, initial_weights_file, ru
 from benchmarks.records.store import FailedRun, RecordStore, RunRecord, make_run_id
 from benchmarks.training.compile_mode import CompileMode
 
-STARTUP_SECONDS = 600.0  # allowance in the time limit for the start, compilation and a slow disk
+STARTUP_SECONDS = 600.0  # allowance in the time limit for startup, compilation and a slow disk
 HANG_TIMEOUT_FACTOR = 5.0  # the time limit is this multiple of the predicted hours
 
 IfChanged = Literal["resume", "restart", "stop"]  # what to do if the versions or the device of a checkpoint differ
@@ -38,7 +38,7 @@ class Run:
     params: int
     macs: int
     predicted_hours: float
-    compile_mode: CompileMode = "eager"  # the fastest of those that the budget check measured
+    compile_mode: CompileMode = "eager"  # the fastest mode that the budget check measured
     runs_per_device: int = 1
     split: Split = "test"
     if_changed: IfChanged = "stop"
@@ -56,7 +56,7 @@ class Run:
 
     @property
     def definition(self) -> dict[str, Any]:
-        """The content of which the benchmark id is a hash."""
+        """The definition of the benchmark, whose hash is the benchmark id."""
         return self.benchmark.definition(self.data.fingerprint, self.device.partition(":")[0], self.split)
 
     @property
@@ -83,21 +83,21 @@ class Run:
         return make_run_id(config.key, self.seed, identify(self.definition))
 
     def weights_file(self, config: RunConfig) -> Path:
-        """Return the file with the weights of a teacher: those after its training, if it is trained."""
+        """Return the file with a teacher's weights: the final ones if it is trained, otherwise the initial ones."""
         if config.is_trained:
             return run_file(self.out, "weights", self.id_for(config))
         return initial_weights_file(self.out, config.overrides.initial_weights)
 
     @property
     def required_files(self) -> list[Path]:
-        """The weights that the training starts from and those of its teacher, if there are any."""
+        """The files with the initial weights and with the teacher's weights, if there are any."""
         digest, teacher = self.overrides.initial_weights, self.overrides.teacher
         files = [initial_weights_file(self.out, digest)] if digest else []
         return files + ([self.weights_file(teacher)] if teacher else [])
 
     @property
     def checkpoint_folder(self) -> Path:
-        """The folder with the state of an unfinished training."""
+        """The folder with the checkpoints of an unfinished run."""
         return checkpoint_folder(self.out, self.id)
 
     def output_file(self, kind: Literal["weights", "predictions"]) -> Path:

@@ -1,4 +1,4 @@
-"""Choose how many runs train on a GPU at once, by measuring: one small network does not keep a large GPU busy.
+"""Choose by measurement how many runs train on a GPU at once, since one small network leaves a large GPU mostly idle.
 
 `python -m benchmarks.runs.runs_per_device resnet8 resnet18` prints the throughput for several numbers.
 """
@@ -25,10 +25,10 @@ MEMORY_SHARE = 0.8  # fraction of the device's free memory, for all runs togethe
 def best_runs_per_device(run: Run, verdict: Verdict, num_runs: int, report: Report) -> int:
     """Return how many of `num_runs` runs like `run` should train on the device at once.
 
-    The answer is 1 on a CPU, whose cores one run keeps busy (measured: benchmarks/results/), and for a single run.
+    The result is 1 on a CPU, whose cores one run keeps busy (measured: benchmarks/results/), and for a single run.
 
     Args:
-        run: The run that takes most memory.
+        run: The run that needs the most memory.
         verdict: The budget check of its model, with the throughput of one training run.
         num_runs: The number of runs to come.
         report: Called with progress updates of the measurements.
@@ -53,7 +53,7 @@ def measure_total_throughput(run: Run, number: int, peak_memory: int) -> float:
     Args:
         run: What to train.
         number: The number of runs.
-        peak_memory: Bytes that one training run takes at its peak.
+        peak_memory: Peak memory of one training run, in bytes.
     """
     barrier = PROCESS_CONTEXT.Barrier(number)
     function = "benchmarks.runs.shared_device_timing:images_per_second"

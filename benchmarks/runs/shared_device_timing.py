@@ -25,8 +25,8 @@ def images_per_second(report: Report, run: Run, barrier: Any, memory_share: floa
         report: Unused.
         run: What to train.
         barrier: A `multiprocessing.Barrier` of all processes. It is broken if this one fails, so that none waits.
-        memory_share: The part of the device's free memory that this training may take.
-        peak_memory: Bytes that the training takes at its peak.
+        memory_share: The part of the device's free memory that this process may use.
+        peak_memory: Peak memory of the training run, in bytes.
 
     Raises:
         MemoryError: If the training runs do not fit on the device.
@@ -34,14 +34,14 @@ def images_per_second(report: Report, run: Run, barrier: Any, memory_share: floa
     try:
         if peak_memory > memory_share * free_memory(run.device):
             raise MemoryError("they do not fit in the device's memory")
-        barrier.wait(BARRIER_TIMEOUT)  # before any process takes memory
+        barrier.wait(BARRIER_TIMEOUT)  # before any process allocates memory
         train_steps = _prepare(run)
         barrier.wait(BARRIER_TIMEOUT)
         started, num_images = time.perf_counter(), 0
         while time.perf_counter() < started + MEASURED_SECONDS:
             num_images += train_steps()
         throughput = num_images / (time.perf_counter() - started)
-        barrier.wait(BARRIER_TIMEOUT)  # before any process leaves the device to the others
+        barrier.wait(BARRIER_TIMEOUT)  # before any process finishes and stops using the device
     except BaseException:
         barrier.abort()
         raise
@@ -49,7 +49,7 @@ def images_per_second(report: Report, run: Run, barrier: Any, memory_share: floa
 
 
 def _prepare(run: Run) -> Callable[[], int]:
-    """Return a function that trains a few steps, waits for the device and returns the number of images; warmed up."""
+    """Return a warmed-up function that trains a few steps, waits for the device and returns the number of images."""
     make_deterministic()
     data, recipe, device = run.benchmark.data, run.benchmark.recipe, torch.device(run.device)
     model = fresh_model(run.config.architecture, run.benchmark).to(device).to(memory_format=torch.channels_last)

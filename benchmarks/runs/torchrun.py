@@ -25,7 +25,7 @@ class TorchrunFailed(RuntimeError):
 
 
 def run_with_torchrun(report: Report, run: Run) -> RunRecord:
-    """Train a run in as many processes as the recipe's world size. The state is saved at the end of an epoch.
+    """Train a run in one process per device (`recipe.world_size`). The state is saved at the end of each epoch.
 
     Raises:
         TorchrunFailed: With the first error of any process.

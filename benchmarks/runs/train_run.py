@@ -1,4 +1,4 @@
-"""Train one run in this process: architecture, data and recipe go in, a record comes out."""
+"""Train one run in this process and return its record."""
 
 import json
 import signal
@@ -50,7 +50,7 @@ def train_run(report: Report, run: Run, device: str, context: DistributedContext
     model = initial_model(run.config, run.benchmark, run.out).to(device)
     distiller = load_distiller(run, device)
     teacher_digest = _teacher_digest(distiller)
-    sections = describe(model, run.benchmark.data.input_shape)  # before the training, in case a layer fails
+    sections = describe(model, run.benchmark.data.input_shape)  # before training, in case a layer fails
     memory = PeakMemory(model, torch.device(device))
     train_images, eval_images = run.data.load(run.benchmark.data, run.split, run.overrides.data_fraction)
     splits = Splits(on_device(train_images, device), on_device(eval_images, device))
@@ -72,7 +72,7 @@ def train_run(report: Report, run: Run, device: str, context: DistributedContext
         peak_memory=memory.bytes(),
         train_images=len(train_images),
         train_digest=train_images.digest(),
-        architecture=json.loads(json.dumps([asdict(section) for section in sections])),  # equal to what is read again
+        architecture=json.loads(json.dumps([asdict(section) for section in sections])),  # equal to what is read back
     )
 
 
@@ -99,7 +99,7 @@ def _write_outputs(
 
 
 def _known_in_advance(run: Run) -> dict[str, Any]:
-    """Return the fields of a record that do not depend on the training."""
+    """Return the fields of a record that do not depend on training."""
     return {
         "spec": run.spec,
         "key": run.key,
@@ -138,7 +138,7 @@ def _metrics(curve: list[EpochMetrics], final: Evaluation, classes: Sequence[str
 
 
 def _teacher_fields(run: Run, teacher_digest: str) -> dict[str, Any]:
-    """Return the field of a record with what identifies the teacher."""
+    """Return the field of a record that identifies the teacher."""
     teacher = run.overrides.teacher
     if teacher is None:
         return {}

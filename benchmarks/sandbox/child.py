@@ -30,14 +30,14 @@ Message = dict[str, Any]
 MAX_WRITTEN_FILE_BYTES = 2**30
 MAX_DEAD_PARAMS_IN_MESSAGE = 200  # names; the size of a message is limited
 PR_SET_PDEATHSIG = 1  # prctl(2)
-KEYCTL_SYSCALLS = {"x86_64": 250, "aarch64": 219}  # number of keyctl(2)
+KEYCTL_SYSCALLS = {"x86_64": 250, "aarch64": 219}  # system call numbers of keyctl(2)
 KEYCTL_JOIN_SESSION_KEYRING = 1
 
 
 def main() -> None:
     """Read one request from standard input, and write the answer to what was standard output.
 
-    Standard output is redirected to standard error, because what the model prints is not an answer.
+    Standard output is redirected to standard error, so that the output of the model is not mistaken for an answer.
     """
     channel = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)

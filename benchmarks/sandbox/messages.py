@@ -10,7 +10,7 @@ from typing import Any
 from arch.text import printable
 from benchmarks.sandbox.errors import FileCheckFailed
 
-MAX_MESSAGE_BYTES = 256 * 2**10  # total of all messages from one child
+MAX_MESSAGE_BYTES = 256 * 2**10  # total size of all messages from one child
 MAX_PRINTED_BYTES = 64 * 2**10  # printed text to keep; the rest is read and dropped
 MAX_STRING_LENGTH = 2000
 MAX_LIST_LENGTH = 1000
@@ -29,7 +29,7 @@ class ChildOutput:
     """The output of one child: messages on standard output, printed text on standard error.
 
     Args:
-        nonce: A secret that each message contains, so that text which the code of the file prints is not mistaken for
+        nonce: A secret that each message contains, so that text printed by the code of the file is not mistaken for
             a message.
     """
 
@@ -61,7 +61,7 @@ class ChildOutput:
 
     @property
     def last_line(self) -> str:
-        """The last printed line that is not blank, in which an interpreter that cannot start gives the reason."""
+        """The last printed line that is not blank. An interpreter that cannot start prints the reason there."""
         lines = [line for line in self.printed.splitlines() if line.strip()]
         return lines[-1][:MAX_LAST_LINE_LENGTH] if lines else ""
 

@@ -66,7 +66,7 @@ def ending_signal(pid: int, kind: SandboxKind) -> signal.Signals | None:
 def adopt_orphans(kind: SandboxKind) -> Iterator[None]:
     """In this context, orphaned descendants become children of this process (Linux); they are killed on exit.
 
-    bubblewrap needs no help, because the kernel ends all processes of a namespace at once.
+    bubblewrap does not need this, because the kernel ends all processes of a namespace at once.
     """
     if kind == "bubblewrap" or sys.platform != "linux":
         yield
@@ -77,7 +77,7 @@ def adopt_orphans(kind: SandboxKind) -> Iterator[None]:
     try:
         yield
     finally:
-        for _ in range(MAX_REAP_ROUNDS):  # an orphan that is about to fork leaves another one
+        for _ in range(MAX_REAP_ROUNDS):  # an orphan that forks before it is killed leaves another one
             orphans = [child for child in psutil.Process().children() if child.pid not in children_before]
             if not orphans:
                 break

@@ -21,7 +21,7 @@ from benchmarks.sandbox.watch import CHECK_INTERVAL_SECONDS, LimitWatch
 
 PIPE_CHUNK_BYTES = 2**16
 REMOVE_TIMEOUT_SECONDS = 60
-MEMORY_ERRORS = ("MemoryError", "bad_alloc", "allocate memory")  # one is in the last line if memory ran out
+MEMORY_ERRORS = ("MemoryError", "bad_alloc", "allocate memory")  # the last line contains one of these if memory ran out
 
 
 def run_in_sandbox(

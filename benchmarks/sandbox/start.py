@@ -91,8 +91,8 @@ def start_child(confinement: Confinement, scratch: Path) -> Child:
 def readable_paths(model_file: Path) -> list[str]:
     """Return the paths that the child needs besides those of the system: Python, these packages and the model.
 
-    The model's folder is readable for the modules that the model imports, unless it contains the home folder or the
-    folder for temporary files, where sockets are; then only the file is.
+    The model's folder is readable, so that the model can import modules from it. If it contains the home folder or the
+    folder for temporary files, which may contain sockets, only the model file is readable.
     """
     folder = model_file.resolve().parent
     home, temporary = Path.home().resolve(), Path(tempfile.gettempdir()).resolve()

@@ -66,7 +66,7 @@ def _digest(run: Run, record: RunRecord) -> str:
 
 
 class Killer:
-    """A `Report` that kills the training which reports to it, once, in a randomly chosen stage."""
+    """A `Report` that kills the training run that reports to it, once, in a randomly chosen stage."""
 
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
@@ -81,13 +81,13 @@ class Killer:
             self.num_skipped -= 1
             return
         time.sleep(self.rng.random() * MAX_KILL_DELAY[self.stage])
-        with suppress(ProcessLookupError):  # the training has finished in the meantime
+        with suppress(ProcessLookupError):  # training has finished in the meantime
             os.kill(progress.done, signal.SIGKILL)
         self.has_killed = True
 
 
 def train_until_finished(run: Run, rng: random.Random, kills: Counter[str], max_kills: int) -> str:
-    """Start a training run repeatedly, killing it until there are `max_kills` kills. Return the outcome's digest."""
+    """Restart a training run until it finishes, killing it until `kills` reaches `max_kills`. Return its digest."""
     while True:
         killer = Killer(rng) if kills.total() < max_kills else None
         try:

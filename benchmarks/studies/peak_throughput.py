@@ -3,8 +3,8 @@
     python -m benchmarks.studies.peak_throughput [VERDICTS.jsonl] [--device cuda]
 
 VERDICTS.jsonl contains one line of `budget-check --json` per model. The peak is that of one large matrix product in the
-precision of the training. The memory bandwidth is that of copying a tensor that fits in no cache; reads and writes both
-count.
+training precision. The memory bandwidth is that of copying a tensor that is too large for any cache, counting both
+reads and writes.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def copy_bandwidth(device: torch.device) -> float:
 
 
 def _seconds_per_call(work: Callable[[], object], device: torch.device) -> float:
-    """Return the median over windows."""
+    """Return the median seconds per call over several windows."""
 
     def time_window(num_calls: int) -> float:
         started = time.perf_counter()

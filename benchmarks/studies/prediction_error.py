@@ -2,7 +2,7 @@
 
     python -m benchmarks.studies.prediction_error --data DIR [--images 12800] [--device-profile NAME] [--device cpu]
 
-Each model is timed for a few seconds, as `budget-check` does it. It is then trained on real images for two whole
+Each model is timed for a few seconds, as in `budget-check`. It is then trained on real images for two whole
 epochs, with an evaluation after each. The difference between these two is the noise of the machine, which no prediction
 can beat. The output is Markdown, for benchmarks/results/.
 """
@@ -59,7 +59,7 @@ class EpochTimes:
         low: Lower end of the interval of that prediction.
         high: Upper end of that interval.
         by_profile: Predicted from a device profile, if there is one.
-        measured: Measured twice, one after the other.
+        measured: Measured in two consecutive epochs.
     """
 
     model: str
@@ -80,7 +80,7 @@ def measure_epochs(name: str, benchmark: Benchmark, splits: Splits, profile: Dev
 
     Args:
         name: Name of the model.
-        benchmark: Gives the recipe.
+        benchmark: Provides the recipe.
         splits: Real images, on the device.
         profile: Device profile to predict with as well.
     """
@@ -106,7 +106,7 @@ def measure_epochs(name: str, benchmark: Benchmark, splits: Splits, profile: Dev
 
 
 def _time_epoch(step: TrainingStep, splits: Splits) -> float:
-    """Return the seconds of one epoch and its evaluation, both of which wait for the device at their end."""
+    """Return the seconds of one epoch and its evaluation, including the wait for the device at the end of each."""
     started = time.perf_counter()
     train_epoch(step, splits.train, len(splits.train) // step.recipe.batch_size)
     evaluate(step.model, splits.evaluation, step.recipe)

@@ -1,8 +1,8 @@
 """Checkpoints of a training run: the current one and the previous one, so that a kill at any moment leaves one intact.
 
 A checkpoint is a safetensors file with weights, momenta and random states as tensors and everything else as JSON in its
-header. Next to it is its SHA-256, in the format of `sha256sum --check`. A checkpoint whose SHA-256 is missing or does
-not match is not loaded.
+header. Its SHA-256 is stored in a file next to it, in the format of `sha256sum --check`. A checkpoint whose SHA-256 is
+missing or does not match is not loaded.
 """
 
 import hashlib
@@ -32,12 +32,12 @@ class Checkpoint:
 
     Args:
         folder: Created by the first save.
-        identity: What the training is run with (versions, device, ...); stored in the header of every checkpoint.
+        identity: What the run uses (versions, device, ...); stored in the header of every checkpoint.
         warn: Called with a message about each checkpoint that cannot be read or written.
         stopping: Returns whether the run was asked to stop.
 
     Attributes:
-        loaded: The newest intact checkpoint, from which the training resumes. None: the training starts from scratch.
+        loaded: The newest intact checkpoint, from which training resumes. None: training starts from scratch.
         damaged: Files that cannot be read, with the error; the next save deletes them.
     """
 
@@ -62,7 +62,7 @@ class Checkpoint:
     def save(self, number: int, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         """Save a checkpoint and keep the previous one.
 
-        If the disk cannot be written to, the older checkpoints are kept and the training continues.
+        If the disk cannot be written to, the older checkpoints are kept and training continues.
 
         Args:
             number: Position in the training; larger for every later state.
@@ -84,7 +84,7 @@ class Checkpoint:
             raise TrainingStopped("the run was asked to stop; run the same command again to resume it")
 
     def delete(self) -> None:
-        """Delete all checkpoints, so that the training would start from scratch."""
+        """Delete all checkpoints, so that the next start trains from scratch."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
@@ -94,7 +94,7 @@ def write_checkpoint(
     """Write a checkpoint, then delete all files except this and the previous checkpoint.
 
     Args:
-        folder: Folder of the training's checkpoints.
+        folder: Folder of the run's checkpoints.
         number: Position in the training; becomes the file's name.
         tensors: State to store as tensors.
         header: State to store as JSON.

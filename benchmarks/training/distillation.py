@@ -55,7 +55,7 @@ class Distiller:
 
     Args:
         settings: Teacher, temperature and distillation weight.
-        teacher: The teacher on the student's device. None where the teacher is the student after its previous epoch, or
+        teacher: The teacher on the student's device. None if the teacher is the student after its previous epoch, or
             where it predicts equal probabilities for all classes.
         epochs: Epochs of the full training run.
     """

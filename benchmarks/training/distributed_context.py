@@ -29,7 +29,7 @@ class DistributedContext:
         return batch.chunk(self.size)[self.rank] if self.size > 1 else batch
 
     def all_reduce(self, *tensors: Tensor) -> None:
-        """Replace each tensor by its sum over all processes, in place."""
+        """Replace each tensor with its sum over all processes, in place."""
         if self.size > 1:
             for tensor in tensors:
                 dist.all_reduce(tensor)

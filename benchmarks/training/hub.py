@@ -26,7 +26,7 @@ USE_LOCAL_FILE = "use a local file instead: --pretrained FILE.safetensors"
 def fetch_weights(name: str) -> Path:
     """Return a safetensors file with the published weights of a timm model, downloading it if it is not cached.
 
-    timm reads the download: as safetensors where the Hub has them, otherwise as a pickle with `weights_only`.
+    timm reads the downloaded file: safetensors if the Hub has it, otherwise a pickle, with `weights_only`.
 
     Args:
         name: As for `timm.create_model`, with or without the tag of the weights, such as resnet18.a1_in1k. Without a

@@ -18,7 +18,7 @@ def fresh_model(architecture: Architecture, benchmark: Benchmark) -> ResidualNet
 
     Args:
         architecture: The architecture.
-        benchmark: Gives the number of classes and the images' size, channels and normalization.
+        benchmark: Determines the number of classes and the images' size, channels and normalization.
     """
     data, recipe = benchmark.data, benchmark.recipe
     images = ImageFormat(data.image_size, recipe.mean, recipe.std)

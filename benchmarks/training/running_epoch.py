@@ -62,7 +62,7 @@ class RunningEpoch:
         self.seconds += time.perf_counter() - self._started
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return what the rest of the epoch depends on; nothing before its first batch."""
+        """Return the state that the rest of the epoch depends on; empty before its first batch."""
         if not self.batches:
             return {}
         sums = {"epoch.loss_sum": self.loss_sum, "epoch.correct": self.correct}
@@ -77,7 +77,7 @@ class RunningEpoch:
         Args:
             batches: Batches trained on.
             seconds: Time spent on them.
-            tensors: What `tensors` returned.
+            tensors: The tensors that the `tensors` method returned.
         """
         self.batches, self.seconds = batches, seconds
         if batches:

@@ -6,7 +6,7 @@ import hashlib
 def derive_seed(seed: int, *purpose: object) -> int:
     """Derive a seed for one purpose.
 
-    The result depends on the arguments alone, so a resumed run makes the same draws as an uninterrupted one.
+    The result depends only on the arguments, so a resumed run makes the same draws as an uninterrupted one.
 
     Args:
         seed: The run's seed.

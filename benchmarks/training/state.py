@@ -23,7 +23,7 @@ class EpochMetrics:
         top1: In percent, over the evaluation split.
         top5: In percent, over the evaluation split.
         images_seen: Training images.
-        train_seconds: Duration of the epoch without saving.
+        train_seconds: Duration of the epoch, excluding saving.
         eval_seconds: Duration of the evaluation.
     """
 
@@ -63,7 +63,7 @@ class TrainingState:
 
     @property
     def position(self) -> int:
-        """Number of batches and evaluations done so far, which is different for every state of a training run."""
+        """Number of batches and evaluations done so far, which is unique to each state of a training run."""
         return len(self.curve) * (self.step.steps_per_epoch + 1) + self.epoch.batches
 
     def save(self, checkpoint: Checkpoint) -> None:
@@ -102,7 +102,7 @@ class TrainingState:
         if {name: tensor.shape for name, tensor in weights.items()} != {n: t.shape for n, t in expected.items()}:
             raise ValueError("the checkpoint contains the weights of a different model")
         self.step.model.load_state_dict(weights)
-        for name, momentum in self._momenta().items():  # in place, to keep the memory format of the training
+        for name, momentum in self._momenta().items():  # in place, to keep the memory format used in training
             momentum.copy_(tensors[f"momentum.{name}"])
         self.step.scaler.load_state_dict(header["scaler"])
         self.curve = [EpochMetrics(**metrics) for metrics in header["curve"]]

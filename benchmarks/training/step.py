@@ -120,8 +120,8 @@ class TrainingStep:
         Args:
             images: uint8, (batch, channels, height, width).
             labels: int64, (batch,).
-            iteration: Steps since the start of the training.
-            generator: Source of the augmentation's draws.
+            iteration: Steps since the start of training.
+            generator: Source of the augmentation's random draws.
 
         Returns:
             The loss summed over the batch and the number of correct predictions, as tensors: reading their values here

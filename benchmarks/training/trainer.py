@@ -1,4 +1,4 @@
-"""The training loop: one epoch, and a full training under a `Recipe`."""
+"""The training loop: one epoch, and a full training run under a `Recipe`."""
 
 import math
 import time
@@ -59,7 +59,7 @@ def train(
 ) -> tuple[list[EpochMetrics], Evaluation]:
     """Train a model for all epochs of a recipe.
 
-    The order of images and the augmentation depend on the seed and the epoch alone, so a resumed training gives the
+    The order of images and the augmentation depend only on the seed and the epoch, so a resumed run gives the
     same numbers as an uninterrupted one.
 
     Args:

@@ -1,4 +1,4 @@
-"""Load weights that a model starts from or a teacher has, completely or not at all; freeze layers."""
+"""Load a model's initial weights or a teacher's weights, completely or not at all, and freeze layers."""
 
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -29,7 +29,7 @@ def load_weights(net: nn.Module, path: Path, replace_classifier: bool) -> None:
         net: A TimmNet, another timm model or a ResidualNet. After an InputError it is left unusable.
         path: A file published for timm, or written by a run.
         replace_classifier: For fine-tuning. The file's classifier may have any number of classes or be missing; the
-            model gets a new one, which depends on torch's seed alone. If False, the number of classes must match.
+            model gets a new one, which depends only on torch's seed. If False, the number of classes must match.
 
     Raises:
         InputError: If the file cannot be read or does not fit the model.
@@ -62,7 +62,7 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 
 def _without_prefix(tensors: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """Return the tensors under the names of timm's model, if they have those of a TimmNet."""
+    """Return the tensors under the names that timm's model uses, if they have the prefix of a TimmNet."""
     prefixed = all(name.startswith(TIMM_NET_PREFIX) for name in tensors)
     if not prefixed or any(name.startswith(TIMM_NET_PREFIX) for name in model.state_dict()):
         return tensors

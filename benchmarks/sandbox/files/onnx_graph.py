@@ -17,7 +17,7 @@ COUNTED_OPERATORS = frozenset({"Conv", "Gemm", "MatMul"})
 UNCOUNTED_OPERATORS = frozenset(
     {"Attention", "ConvInteger", "ConvTranspose", "Einsum", "GRU", "If", "LSTM", "Loop", "MatMulInteger"}
     | {"QLinearConv", "QLinearMatMul", "RNN", "Scan"}
-)  # operators with multiply-adds that are not counted here; those of other domains may have some, too
+)  # operators with multiply-adds that are not counted here; operators of other domains may have some, too
 
 
 def read_onnx(path: Path, input_shape: tuple[int, int, int]) -> ModelCost:

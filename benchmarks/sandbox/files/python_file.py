@@ -51,7 +51,7 @@ def _load(path: Path) -> ModuleType:
 
 def _only_model(module: ModuleType, path: Path) -> str:
     names = _candidates(module)
-    models = [name for name in names if _is_model(getattr(module, name))] or names  # without a model, the only function
+    models = [name for name in names if _is_model(getattr(module, name))] or names  # else the only function
     if not models:
         raise InputError(f"{path.name} defines no model: it contains no Module, no class and no function")
     if len(models) > 1:

@@ -16,7 +16,7 @@ from benchmarks.sandbox.errors import FileRefused
 from benchmarks.sandbox.files.archive import content_of
 
 BUFFER_NAMES = ("running_mean", "running_var", "num_batches_tracked")  # statistics of norms, which are not parameters
-WEIGHTS_KEYS = ("state_dict_ema", "model_ema", "state_dict", "model", "module", "weights")  # in checkpoints
+WEIGHTS_KEYS = ("state_dict_ema", "model_ema", "state_dict", "model", "module", "weights")  # keys in checkpoints
 ALLOW_CODE_HINT = "use --allow-code to open it in the sandbox"
 
 

@@ -1,1 +1,1 @@
-"""Reference training loops: the same model, batch size, precision and images, trained by other people's code."""
+"""Reference training loops: the same model, batch size, precision and images, trained with third-party code."""

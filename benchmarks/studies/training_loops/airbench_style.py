@@ -1,7 +1,7 @@
 """A loop in the style of airbench, a fast trainer for CIFAR (Jordan 2024, arXiv:2404.00498), for our model and recipe.
 
-It takes airbench's ideas, not its code: the whole data set is on the device in the precision of the training, an epoch
-is augmented at once and then only sliced, and on a GPU the model is compiled.
+It uses airbench's ideas, not its code: the whole data set is on the device in the training precision, a whole epoch
+is augmented at once and then sliced into batches, and on a GPU the model is compiled.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""Forward pass, backward pass and update on tensors that are ready: the minimum of work of any training loop."""
+"""Forward pass, backward pass and update on prepared tensors: the minimum work of any training loop."""
 
 from torch.nn import functional as F
 
@@ -8,7 +8,7 @@ from benchmarks.training.step import autocast
 
 
 def bare(workload: Workload) -> EpochTimer:
-    """Prepare a loop without shuffling, augmentation, learning rate schedule and accuracy."""
+    """Prepare a loop without shuffling, augmentation, learning rate schedule or accuracy."""
     recipe, model, scaler = workload.recipe, workload.model().train(), workload.scaler()
     optimizer = workload.optimizer(model)
     images, labels = workload.tensors()

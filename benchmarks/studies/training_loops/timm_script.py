@@ -1,4 +1,4 @@
-"""timm's own training script, `train.py` of a clone of pytorch-image-models, in a separate process.
+"""timm's own training script, `train.py` from a clone of pytorch-image-models, in a separate process.
 
 timm's wheel does not contain the script. It gets the images from memory instead of files; everything else is unchanged.
 """
@@ -18,7 +18,7 @@ from benchmarks.execution.environment import WORKER_ENVIRONMENT
 from benchmarks.studies.training_loops.workload import EpochTimer, Workload
 
 STEP_SECONDS = re.compile(r"Train: 1 .*\((\d+\.\d+)s,")  # mean time of a step so far, in the second epoch
-MAX_STDERR_CHARACTERS = 2000  # the last ones, in an error message
+MAX_STDERR_CHARACTERS = 2000  # number of trailing characters in an error message
 
 
 def timm_script(workload: Workload, script: Path) -> EpochTimer:

@@ -44,7 +44,7 @@ class Workload:
         return len(self.labels) // self.recipe.batch_size
 
     def model(self) -> nn.Module:
-        """Return a new model on the device, in channels-last format, with the same weights at each call."""
+        """Return a new model on the device, in channels-last format, with the same weights on each call."""
         torch.manual_seed(0)
         model = build(parse(self.spec).variant(), self.num_classes)
         return model.to(self.device).to(memory_format=torch.channels_last)
@@ -66,7 +66,7 @@ class Workload:
         return torch.amp.GradScaler(enabled=self.device.type == "cuda" and self.recipe.precision == "fp16")
 
     def time_with_torch_defaults(self, epoch: Callable[[], object]) -> float:
-        """Return the seconds of an epoch without deterministic algorithms, as is torch's default."""
+        """Return the seconds of an epoch without deterministic algorithms, which is torch's default."""
         deterministic = torch.are_deterministic_algorithms_enabled()
         torch.use_deterministic_algorithms(False)
         try:
