@@ -80,7 +80,7 @@ def run_app(app: typer.Typer, name: str, argv: list[str] | None, resume_command:
     except typer.Abort:  # the end of standard input
         return EXIT_FAILED
     except typer.TyperException as error:
-        message = error.format_message()
+        message = error.format_message().replace("Value error, ", "")  # pydantic's prefix
         _print_error(message if message.startswith("Usage:") else f"{name}: {message}")
         return 2
     if code in (EXIT_INTERRUPTED, EXIT_TERMINATED):
