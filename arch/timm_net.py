@@ -137,7 +137,8 @@ def _create(name: str, size: int | None, num_classes: int, in_chans: int) -> nn.
 def _adapter(net: Any, size: int, in_chans: int, images: ImageFormat) -> InputAdapter:
     """Create the adapter from the given normalization to that of the pretrained weights.
 
-    If the weights have a different number of channels, the images stay as they are: no published weights fit anyway.
+    If the model has another number of input channels than its pretrained weights, the images are not changed, because
+    the weights could not be loaded anyway.
     """
     cfg = net.pretrained_cfg
     pairs = list(zip(cfg["mean"], cfg["std"], strict=True))

@@ -55,7 +55,7 @@ def analyze_errors(recorded: RecordedPlan, labels: Integers) -> ErrorAnalysis:
 
     Args:
         recorded: The plan, its records, and the folder that contains the predictions.
-        labels: The labels of the test images, in their order.
+        labels: The labels of the test images, in the order of the images.
 
     Raises:
         ValueError: If no row has a record.

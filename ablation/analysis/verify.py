@@ -46,7 +46,7 @@ def train_again(
         for file in run.required_files:
             weights = recorded.out.resolve() / file.relative_to(folder)
             if not weights.exists():
-                raise InputError(f"the weights that {record.spec} starts from or learns from are gone: {weights}")
+                raise InputError(f"the initial or teacher weights of {record.spec} no longer exist: {weights}")
             file.parent.mkdir(parents=True, exist_ok=True)
             file.symlink_to(weights)
         repeated: RunRecord = LocalExecutor().call("benchmarks.runs.dispatch:execute_run", display, run)

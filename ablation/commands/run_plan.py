@@ -24,9 +24,9 @@ def run_plan(plan: "Plan", benchmark: "Benchmark", options: RunOptions, control:
 
     Args:
         plan: The plan. Its initial weights are resolved here.
-        benchmark: The benchmark of the options.
+        benchmark: The benchmark that the options select.
         options: How to train and what to print.
-        control: Add size-matched controls in this metric: see `ablation.plans.controls`.
+        control: The metric by which added controls match the step (see `ablation.plans.controls`); None adds none.
 
     Returns:
         The exit code.

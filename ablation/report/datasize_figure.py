@@ -38,7 +38,7 @@ class _Line:
 
 
 def draw_accuracy_against_images(series: Sequence[Series], size: FigureSize, title: str = "") -> Figure:
-    """Draw test and training top-1 against training images, one color per series, with the fitted power laws.
+    """Plot test and training top-1 against the number of training images, one color per series, with fitted power laws.
 
     Points mark the measured sizes, and no curve extends beyond them.
 

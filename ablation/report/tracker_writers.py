@@ -115,7 +115,7 @@ def write_mlflow(runs: Sequence[TrackerRun], folder: Path) -> None:
     """Write an SQLite store. A run that is complete and identical is kept; different versions of it are deleted."""
     from mlflow import MlflowClient
 
-    os.chdir(folder)  # because the address of a store cannot contain a question mark
+    os.chdir(folder)  # the path below is relative, because a store URI cannot contain a question mark
     client = MlflowClient("sqlite:///mlflow.db")
     for run in runs:
         experiment = client.get_experiment_by_name(run.benchmark)

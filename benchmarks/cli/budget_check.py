@@ -122,7 +122,7 @@ class BudgetCheckOptions:
 def budget_check(model: ModelArgument = None, *, options: BudgetCheckOptions) -> int:
     """Check MODEL against the budget of a benchmark.
 
-    The name of a base, such as resnet18, is a spec with a small-image stem; timm/resnet18 is the timm model.
+    The name of a base, such as resnet18, selects our model with a small-image stem; timm/resnet18 selects timm's model.
     Files are checked in a sandbox.
     Exit codes: 0 within the budget, 1 over the budget, 2 invalid input, 3 could not be checked, 4 refused as unsafe.
     """

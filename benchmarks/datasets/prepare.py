@@ -23,7 +23,7 @@ def prepare_dataset(
         root: A folder with train/ and test/, Tiny ImageNet as published, or the folder with torchvision's CIFAR
             files (default: `data/`).
         download: Whether to download CIFAR if it is missing.
-        report: Called with progress updates of decoding.
+        report: Called with progress updates during decoding.
 
     Raises:
         InputError: If the images are missing, cannot be read, or do not fit `config`. The message is one line.

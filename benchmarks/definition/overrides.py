@@ -102,7 +102,7 @@ class TrainingOverrides:
 
         Args:
             recipe: The benchmark's recipe.
-            num_train_images: The number of images to train on. Only `equal_updates` needs the numbers of images.
+            num_train_images: The number of images to train on. Both numbers matter only if `equal_updates` is set.
             num_images: The number of available training images.
 
         Raises:

@@ -174,7 +174,7 @@ class RecordStore:
         return list({failed.run_id: failed for failed in self._failed_runs.read()}.values())
 
     def warnings(self) -> list[str]:
-        """Return one sentence for each reason why the last reading ignored lines of a file."""
+        """Return one sentence for each reason why lines were ignored when the files were last read."""
         sentences = []
         for file in (self._records, self._failed_runs):
             if file.damaged:

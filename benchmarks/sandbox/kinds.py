@@ -62,6 +62,6 @@ def describe_sandbox(kind: SandboxKind, limits: SandboxLimits) -> str:
     confinement = {
         "bubblewrap": "bubblewrap (no network, no home folder, read-only system)",
         "sandlock": "sandlock (no network, no home folder, read-only system)",
-        "none": "none: the code of the file has all your permissions",
+        "none": "none: code in the file runs with all of your permissions",
     }
     return f"{confinement[kind]}; limits {limits.describe()}"

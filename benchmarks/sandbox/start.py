@@ -114,9 +114,9 @@ def _environment(scratch: Path) -> dict[str, str]:
 
 
 def _bubblewrap_arguments(confinement: Confinement, scratch: Path) -> list[str]:
-    """Return the command that precedes the child's own (https://github.com/containers/bubblewrap).
+    """Return the bubblewrap command to put before the child's (https://github.com/containers/bubblewrap).
 
-    The child runs in its own namespaces; all processes in them end with the first one.
+    The child runs in its own namespaces. When the first process in them exits, all others are killed.
     """
     arguments = [*bubblewrap_command(), "--proc", "/proc", "--dev", "/dev"]
     if confinement.uses_gpu:

@@ -12,7 +12,7 @@ MIN_TRIALS_FOR_IMPORTANCE = 8
 
 
 def choice_importance(trained: Sequence[FrozenTrial]) -> dict[str, float]:
-    """Return how much of the variance of the accuracies at the first rung each choice explains.
+    """Return the share of the variance in first-rung accuracy that each choice explains.
 
     The method is fANOVA (Hutter et al. 2014).
 

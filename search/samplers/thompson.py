@@ -18,7 +18,7 @@ NUM_STARTUP_TRIALS = 12  # random trials before a surrogate is fitted
 NUM_RANDOM_CANDIDATES = 500  # random candidates in the pool from which the proposal is selected
 NUM_PARENTS = 10  # best trials whose neighbors are also in the pool
 NEIGHBORS_PER_PARENT = 20
-ABSENT_PROBABILITY = 0.6  # probability of leaving out a choice, because a model with all parts fits no budget
+ABSENT_PROBABILITY = 0.6  # probability of omitting an optional part; a model with every part would exceed any budget
 REFIT_GROWTH = 0.02  # relative number of new observations after which the surrogate is fitted again
 
 Choices = dict[str, dict[Any, int]]  # parameter -> value -> code

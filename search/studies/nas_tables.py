@@ -63,7 +63,7 @@ def _marks(times: Floats) -> list[int]:
 
 
 def _regret_at(times: Floats, regret: Floats, mark: float) -> Floats:
-    """Return the regret of each seed at a time."""
+    """Return each seed's regret at the given time."""
     return np.asarray(regret[:, np.searchsorted(times, mark * (1 + 1e-9), side="right") - 1])
 
 

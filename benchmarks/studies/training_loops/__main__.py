@@ -40,12 +40,12 @@ REFERENCE_LOOPS = {"bare": bare, "dataloader": dataloader, "airbench_style": air
 def time_loops(
     workload: Workload, repeats: int, script: Path | None, only: Sequence[str] = ()
 ) -> dict[str, list[float]]:
-    """Time the epochs of each training loop, in turns, after one epoch of warm-up.
+    """Time the epochs of all training loops, interleaved in random order, after one warm-up epoch each.
 
     Args:
         workload: What to train.
         repeats: Timed epochs of each loop.
-        script: timm's `train.py`. None: it is left out.
+        script: timm's `train.py`. If None, timm's loop is skipped.
         only: Names of the loops to run. Default: all.
 
     Returns:

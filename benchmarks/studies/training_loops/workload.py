@@ -18,7 +18,7 @@ EpochTimer = Callable[[], float]  # trains one epoch and returns its duration in
 
 @dataclass(frozen=True)
 class Workload:
-    """A model, and images in main memory.
+    """A model and the images in main memory that it is trained on.
 
     Attributes:
         spec: Spec of the model.

@@ -16,7 +16,7 @@ NO_SPACE = OSError(errno.ENOSPC, "No space left on device")
 @pytest.fixture
 def old_file(tmp_path: Path) -> Path:
     path = tmp_path / "folder" / "file.json"
-    replace_file(path, lambda file: file.write_text("an old and long content"))
+    replace_file(path, lambda file: file.write_text("the old and longer content"))
     return path
 
 
@@ -67,7 +67,7 @@ def test_failed_write_leaves_only_the_old_file(
 ) -> None:
     with pytest.raises(error):
         replace_file(old_file, write)
-    assert old_file.read_text() == "an old and long content"
+    assert old_file.read_text() == "the old and longer content"
     assert names(old_file.parent) == ["file.json"]
 
 
@@ -80,7 +80,7 @@ def test_failed_rename_leaves_only_the_old_file(old_file: Path, name: str, monke
         patch.setattr(name, fail)
         with pytest.raises(OSError, match="No space left"):
             replace_file(old_file, lambda file: file.write_text("new"))
-    assert old_file.read_text() == "an old and long content"
+    assert old_file.read_text() == "the old and longer content"
     assert names(old_file.parent) == ["file.json"]
 
 

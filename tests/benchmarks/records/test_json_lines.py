@@ -22,7 +22,7 @@ class Note:
 
 
 NOTES = [Note("é\n☃", 7, 0.1 + 0.2, {"a": 1.5}), Note("second", -1, 1e-300), Note('"}', 2**40, -0.0)]
-LONG_NOTE = Note("x" * 6000, 1, 1.0)  # longer than a page of the file system
+LONG_NOTE = Note("x" * 6000, 1, 1.0)  # longer than a block of the file system
 
 
 @pytest.fixture

@@ -181,7 +181,7 @@ def test_data_and_trusted_code_are_checked_without_a_sandbox(
     requests = answer_with({"verdict": asdict(VERDICT)})
     (tmp_path / name).touch()
     verdict, _ = check(tmp_path / name, tiny, "none", **options)
-    assert verdict.sandbox.startswith("none: the code of the file has all your permissions")
+    assert verdict.sandbox.startswith("none: code in the file runs with all of your permissions")
     assert len(requests) == 1
 
 
