@@ -7,7 +7,7 @@ from benchmarks.sandbox.limits import SandboxLimits
 
 @pytest.mark.parametrize(
     ("kind", "start"),
-    [("bubblewrap", "bubblewrap (no network"), ("sandlock", "sandlock (no network"), ("none", "none: code in the file")],
+    [("bubblewrap", "bubblewrap (no network"), ("sandlock", "sandlock (no network"), ("none", "none: code in")],
 )
 def test_description_names_sandbox_and_limits(kind: SandboxKind, start: str) -> None:
     limits = SandboxLimits(60, 2**30, 8)
