@@ -26,11 +26,12 @@ Published results: this backbone (stride 1 in the last stage, 23.7M parameters) 
 with crop and flip, and 81.91% in 200 epochs with the average-pooled shortcuts of ResNet-D (He et al. 2019,
 arXiv:1812.01187). Measured separately, these two steps added 0.38 (avg_down) and 0.14 points (last_stride). SE added
 0.8 to 1.2 points to ResNets with 18 to 50 layers on CIFAR-100 (Hu et al. 2018, arXiv:1709.01507, and later tables).
-SiLU and stochastic depth (Huang et al. 2016, arXiv:1603.09382) rest on an argument: a network with 26M parameters can
-fit all 50,000 training images, so regularization that leaves the recipe unchanged should help. The accuracy after 200
-epochs is an expectation, not a result, until benchmarks/results/ contains the records.
+No published result covers SiLU and stochastic depth (Huang et al. 2016, arXiv:1603.09382) on this backbone. A network
+with 26M parameters can fit all 50,000 training images, so regularization inside the architecture should help. The
+accuracy after 200 epochs is an expectation, not a result, until benchmarks/results/ contains the records.
 
-Alternatives not chosen: wrn28_8+se and PyramidNets with 164 to 272 layers. The latter have the best published accuracy
-(83.0 to 83.65% in 300 epochs), but both cost 1.7 to 2.3 times the MACs, in thin layers far below the matrix rate.""",
+Rejected alternatives: wrn28_8+se and PyramidNets with 164 to 272 layers. The latter have the best published accuracy
+(83.0 to 83.65% in 300 epochs), but both cost 1.7 to 2.3 times the MACs, in narrow layers that use only a small part of
+a GPU's matrix throughput.""",
     ),
 }

@@ -132,7 +132,7 @@ def storage_errors_as_os_errors(url: str) -> Iterator[None]:
         yield
     except (StorageInternalError, SQLAlchemyError) as error:
         cause = error.__cause__ or error
-        message = f"storage {shown} failed: {_first_line(cause)}; continue with --resume when it works again"
+        message = f"storage {shown} failed: {_first_line(cause)}; use --resume to continue when it is available again"
         raise OSError(None, message) from error
 
 

@@ -46,7 +46,7 @@ def datasize(
     from ablation.plans.comparison import parse_configs
     from ablation.plans.datasize import DatasizeStudy, parse_fractions, with_initial_weights
     from ablation.plans.plan import make_plan
-    from benchmarks.definition.config_parser import split_outside_brackets
+    from benchmarks.definition.config_parser import split_outside_parentheses
 
     # --fractions and --init accept several words, of which typer assigns all but the first to the models.
     initial_words = get_args(InitialWeights)
@@ -55,7 +55,9 @@ def datasize(
     models = [word for word in models if not FRACTION.fullmatch(word) and word not in initial_words]
 
     benchmark = options.load_benchmark()
-    configs = parse_configs([text for word in models for text in split_outside_brackets(word, ",")], benchmark.baseline)
+    configs = parse_configs(
+        [text for word in models for text in split_outside_parentheses(word, ",")], benchmark.baseline
+    )
     study = DatasizeStudy(
         configs=with_initial_weights(configs, initial, datasize.pretrained),
         fractions=parse_fractions([text.strip() for word in fractions for text in word.split(",") if text.strip()]),

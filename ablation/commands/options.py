@@ -151,7 +151,9 @@ class RecordOptions:
 
     benchmark: RecordedBenchmarkOption = None
     benchmark_id: IdOption = None
-    data: Annotated[Path | None, typer.Option("--data", metavar="DIR", help="Use only records of these images.")] = None
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="DIR", help="Use only records trained on these images.")
+    ] = None
     seeds: RecordedSeedsOption = None
     out: OutOption = DEFAULT_OUT
     device: Annotated[

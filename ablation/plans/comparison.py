@@ -18,7 +18,7 @@ from benchmarks.definition.config_parser import (
     WEIGHTS_DIGEST,
     read_overrides,
     read_run_config,
-    split_outside_brackets,
+    split_outside_parentheses,
 )
 from benchmarks.definition.overrides import RunConfig
 
@@ -65,7 +65,7 @@ class Comparison:
 
 def parse_comparison(text: str, baseline: str) -> Comparison:
     """Parse configs separated by commas. Raises InputError if one of them is invalid."""
-    return Comparison(parse_configs(split_outside_brackets(text, ","), baseline))
+    return Comparison(parse_configs(split_outside_parentheses(text, ","), baseline))
 
 
 def parse_configs(texts: Sequence[str], baseline: str) -> tuple[RunConfig, ...]:

@@ -18,7 +18,7 @@ from ablation.plans.choices import EqualQuantity, InitialWeights
 from ablation.plans.comparison import parse_configs
 from ablation.plans.row import Row
 from arch.errors import InputError, unknown
-from benchmarks.definition.config_parser import read_overrides, split_outside_brackets
+from benchmarks.definition.config_parser import read_overrides, split_outside_parentheses
 from benchmarks.definition.overrides import RunConfig
 
 EQUAL_QUANTITIES: tuple[EqualQuantity, ...] = get_args(EqualQuantity)
@@ -74,7 +74,9 @@ class DatasizeStudy:
     def _with_fraction(self, config: RunConfig, fraction: Fraction) -> RunConfig:
         overrides = config.overrides
         if overrides.data_fraction != 1:
-            raise InputError(f"{config}: remove @data, the fractions of a data-size study are listed in its brackets")
+            raise InputError(
+                f"{config}: remove @data, the fractions of a data-size study are listed in its parentheses"
+            )
         # On all images the updates are equal anyway, so the run is the same as in any other study.
         equal_updates = self.equal == "updates" and fraction < 1
         return RunConfig(config.spec, replace(overrides, data_fraction=fraction, equal_updates=equal_updates))
@@ -105,7 +107,7 @@ def parse_datasize(text: str, arguments: Sequence[str], baseline: str) -> Datasi
     if len(equal) > 1:
         raise InputError(f"datasize({','.join(arguments)}) keeps {' and '.join(equal)} equal: choose one of them")
     fractions = parse_fractions([word for word in arguments if word not in EQUAL_QUANTITIES])
-    configs = parse_configs(split_outside_brackets(text, ","), baseline)
+    configs = parse_configs(split_outside_parentheses(text, ","), baseline)
     return DatasizeStudy(configs, fractions, equal[0] if equal else "epochs")
 
 

@@ -18,7 +18,7 @@ from benchmarks.definition.config_parser import (
     parse_number,
     read_overrides,
     read_run_config,
-    split_outside_brackets,
+    split_outside_parentheses,
 )
 from benchmarks.definition.overrides import (
     MAX_EPOCHS_FACTOR,
@@ -75,8 +75,8 @@ class DistillationStudy:
 
     def __str__(self) -> str:
         arguments = self.settings.arguments()
-        brackets = f"({','.join(arguments)})" if arguments else ""
-        return f"distill{brackets}:{self.teacher}>{self.student}"
+        parentheses = f"({','.join(arguments)})" if arguments else ""
+        return f"distill{parentheses}:{self.teacher}>{self.student}"
 
     def rows(self) -> list[Row]:
         """Return the rows: both networks alone, the distilled student, controls, and distillation in other directions.
@@ -149,7 +149,7 @@ def parse_distillation(text: str, arguments: Sequence[str], baseline: str) -> Di
     Raises:
         InputError: If the text or an argument is invalid.
     """
-    words = split_outside_brackets(text, ">")
+    words = split_outside_parentheses(text, ">")
     if len(words) != 2:
         raise InputError(f"{'distill:' + text!r} is not distill:TEACHER>STUDENT (quote it: > is special to the shell)")
     teacher, student = (parse_network(word.strip(), baseline) for word in words)
@@ -184,7 +184,7 @@ def parse_settings(arguments: Sequence[str]) -> DistillationSettings:
     smoothing = by_name.pop("smooth", f"smooth={format_number(DEFAULT_SMOOTHING)}").partition("=")[2]
     progressive = by_name.pop("progressive", "")
     if "=" in progressive:
-        raise InputError(f"{progressive!r}: the argument 'progressive' of distill takes no value")
+        raise InputError(f"{progressive!r}: distill takes 'progressive' without a value")
     loss = read_overrides([f"teacher={PREVIOUS}", *by_name.values()]).distillation
     assert loss is not None
     return DistillationSettings(loss, parse_number("smooth", smoothing, 0.001, 0.999), bool(progressive))

@@ -94,14 +94,14 @@ def parse_plan(text: str, benchmark: Benchmark) -> Plan:
     if len(text) > MAX_PLAN_CHARACTERS:
         raise InputError(f"the plan has {len(text):,} characters; the maximum is {MAX_PLAN_CHARACTERS:,}")
     match = PLAN.fullmatch(text)
-    kind, body, brackets = (match["kind"], match["body"], match["arguments"]) if match else ("path", text, None)
+    kind, body, arguments_text = (match["kind"], match["body"], match["arguments"]) if match else ("path", text, None)
     if kind not in KINDS:
         raise unknown("kind of plan", kind, KINDS, f" in {text!r}")
     if kind != "path" and ALTERNATIVE_SIGN.search(body):
         raise InputError(f"{text!r} contains '~': only a path has alternatives, {kind} does not")
-    if brackets is not None and kind not in KINDS_WITH_ARGUMENTS:
-        raise InputError(f"{text!r} has brackets after {kind!r}, which takes no arguments")
-    arguments = [word.strip() for word in (brackets or "").split(",") if word.strip()]
+    if arguments_text is not None and kind not in KINDS_WITH_ARGUMENTS:
+        raise InputError(f"{text!r} has parentheses after {kind!r}, which takes no arguments")
+    arguments = [word.strip() for word in (arguments_text or "").split(",") if word.strip()]
     return make_plan(_parse_definition(kind, body, arguments, benchmark.baseline), text)
 
 

@@ -52,7 +52,7 @@ def draw_accuracy_against_images(series: Sequence[Series], size: FigureSize, tit
         label_width = max((text_width(f"{line.label} 100.00") for line in lines), default=0.0)
     laws = [fit_power_law(one) for one in series]
     legend = LEGEND + (LAW_LEGEND if any(laws) else "")
-    figure, axes = new_figure(size, title, legend, right_margin=3.4 + label_width)
+    figure, axes = new_figure(size, title, legend, right_margin=4.2 + label_width)
     axes.set(xlabel="training images", ylabel="top-1 (%)")
     if not lines:
         return figure

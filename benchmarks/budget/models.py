@@ -41,6 +41,8 @@ def find_model(name: str, benchmark: Benchmark) -> FoundModel:
     data = benchmark.data
     if kind_of(name) == "spec":
         return FoundModel(f"{name} (spec)", spec_builder(name, benchmark))
+    if ":" in name:
+        raise InputError(f"{name!r} is not one model: give a spec such as resnet18+se, a timm name or a model file")
     timm_name = name.removeprefix("timm/")
     word = re.split("[+-]", timm_name)[0]
     if is_model(word) and word != timm_name:

@@ -98,7 +98,9 @@ class CachedDataset:
 
     def _damaged(self) -> InputError:
         if not self.folder.exists():
-            return InputError(f"the cached images in {self.folder} are gone: repeat the command to decode them again")
+            return InputError(
+                f"the cached images in {self.folder} were deleted: repeat the command to decode them again"
+            )
         return InputError(f"the cached images in {self.folder} are damaged: delete the folder and repeat the command")
 
 

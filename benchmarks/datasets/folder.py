@@ -106,7 +106,7 @@ def _files_by_class(split: Path) -> dict[str, list[Path]]:
     if undecodable is not None:
         raise InputError(f"the class folder {undecodable.name!r} in {split} has a name that is not UTF-8")
     if len(folders) < 2:
-        raise InputError(f"{split} has {len(folders)} class folder(s): at least 2 are needed")
+        raise InputError(f"at least 2 class folders are needed, but {split} has {len(folders)}")
     files = {folder.name: _image_files(folder) for folder in folders}
     empty = [name for name, paths in files.items() if not paths]
     if empty:

@@ -36,16 +36,16 @@ SETTING_NAMES = ("data", "epochs", "updates", "init", "freeze", "teacher", *TEAC
 
 
 def split_settings(text: str) -> tuple[str, list[str]]:
-    """Split `resnet8@data=1/4` into the spec and its settings. An "@" in brackets does not separate settings."""
-    spec, *settings = split_outside_brackets(text, "@")
+    """Split `resnet8@data=1/4` into the spec and its settings. An "@" in parentheses does not separate settings."""
+    spec, *settings = split_outside_parentheses(text, "@")
     return spec, settings
 
 
-def split_outside_brackets(text: str, separator: str) -> list[str]:
-    """Split a string at each separator that is not in brackets.
+def split_outside_parentheses(text: str, separator: str) -> list[str]:
+    """Split a string at each separator that is not in parentheses.
 
     Raises:
-        InputError: If the brackets do not match.
+        InputError: If the parentheses do not match.
     """
     parts, depth, start = list[str](), 0, 0
     for index, character in enumerate(text):
@@ -56,7 +56,7 @@ def split_outside_brackets(text: str, separator: str) -> list[str]:
             parts.append(text[start:index])
             start = index + 1
     if depth:
-        raise InputError(f"the brackets in {text!r} do not match")
+        raise InputError(f"the parentheses in {text!r} do not match")
     return [*parts, text[start:]]
 
 
@@ -150,7 +150,7 @@ def _read_teacher(
     if text.startswith("(") and text.endswith(")"):
         return read_run_config(text[1:-1], baseline, teacher_depth + 1, allow_sources=allow_sources)
     raise InputError(
-        f"{'@teacher=' + text!r} must be previous, uniform or a network in brackets, such as @teacher=(resnet20)"
+        f"{'@teacher=' + text!r} must be previous, uniform or a network in parentheses, such as @teacher=(resnet20)"
     )
 
 

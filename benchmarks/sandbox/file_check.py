@@ -96,7 +96,7 @@ def _resolve(file: str) -> Path:
     resolved = path.resolve()
     if resolved.suffix != path.suffix:
         target = f"a {resolved.suffix} file" if resolved.suffix else "a file without a suffix"
-        raise InputError(f"{file} is a link to {target}: give the path of that file instead")
+        raise InputError(f"{file} is a symbolic link to {target}: give the path of that file instead")
     return resolved
 
 
@@ -112,7 +112,7 @@ def _read_verdict(answer: SandboxAnswer, limits: SandboxLimits) -> Verdict:
         limit = limits.describe_memory_limit()
         raise FileCheckFailed(f"it ran out of memory, with a limit of {limit}: {error}", answer.printed)
     if "verdict" not in message:
-        reason = str(message.get("failed", "its answer contains no verdict"))[:MAX_STRING_LENGTH]
+        reason = str(message.get("failed", "the process that loads the model returned no verdict"))[:MAX_STRING_LENGTH]
         raise FileCheckFailed(reason, answer.printed)
     from pydantic import ValidationError
 
@@ -120,7 +120,7 @@ def _read_verdict(answer: SandboxAnswer, limits: SandboxLimits) -> Verdict:
     try:
         verdict: Verdict = adapter.validate_json(json.dumps(message["verdict"]))
     except ValidationError as error:
-        raise FileCheckFailed("its answer is not a valid verdict") from error
+        raise FileCheckFailed("the process that loads the model returned an invalid verdict") from error
     return verdict
 
 

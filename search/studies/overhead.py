@@ -137,7 +137,7 @@ def add_finished_trials(study: optuna.Study, space: ChoiceSpace, number: int) ->
                 intermediate_values={1: accuracy},
                 user_attrs={
                     trial_attrs.SPEC: "resnet8",
-                    trial_attrs.KEY: f"made up {count}",
+                    trial_attrs.KEY: f"synthetic {count}",
                     trial_attrs.PARAMS: 1000,
                     trial_attrs.MACS: 10**6,
                     trial_attrs.HOURS: 1e-4,

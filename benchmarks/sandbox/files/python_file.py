@@ -53,7 +53,7 @@ def _only_model(module: ModuleType, path: Path) -> str:
     names = _candidates(module)
     models = [name for name in names if _is_model(getattr(module, name))] or names  # else the only function
     if not models:
-        raise InputError(f"{path.name} defines no model: it contains no Module, no class and no function")
+        raise InputError(f"{path.name} defines no model: it contains no Module, class or function")
     if len(models) > 1:
         raise InputError(
             f"{path.name} defines {len(models)} models: choose one as {path.name}:NAME ({', '.join(models)})"

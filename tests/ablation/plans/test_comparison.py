@@ -42,8 +42,8 @@ def test_frozen_layers_are_compared_with_the_same_config_without_them() -> None:
         ("compare:resnet8\n,resnet8\n", "'resnet8' is in 'compare:resnet8,resnet8' twice"),
         ("compare:resnet8,", "empty"),
         ("compare:", "empty"),
-        ("compare:resnet8,resnet20)", "the brackets in .* do not match"),
-        ("compare(2):resnet8", "brackets after 'compare', which takes no arguments"),
+        ("compare:resnet8,resnet20)", "the parentheses in .* do not match"),
+        ("compare(2):resnet8", "parentheses after 'compare', which takes no arguments"),
         ("compare:resnet8~eca", "only a path has alternatives, compare does not"),
     ],
 )

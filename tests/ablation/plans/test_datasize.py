@@ -99,7 +99,7 @@ def test_initial_weights_are_scratch_or_imagenet_and_not_named_twice() -> None:
         ("datasize(1/2,1):resnet8@data=1/2", "remove @data"),
         ("datasize(1/2,updates,epochs):resnet8", "keeps updates and epochs equal"),
         ("datasize(1/2,1):resnet21", "unknown base 'resnet21'.*did you mean 'resnet20'"),
-        ("datasize(1/2,1:resnet8", "the brackets in .* do not match"),
+        ("datasize(1/2,1:resnet8", "the parentheses in .* do not match"),
         ("datasize(1/2,1):resnet8~eca", "only a path has alternatives, datasize does not"),
     ],
 )

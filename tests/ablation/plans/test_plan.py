@@ -73,7 +73,7 @@ def test_only_a_path_without_alternatives_has_steps(text: str, is_plain: bool) -
         ("leave_one_out:baseline+se+cbam", "unknown kind of plan 'leave_one_out'.*did you mean 'leave-one-out'"),
         ("datasiz(1/2,1):resnet8", "unknown kind of plan 'datasiz'.*did you mean 'datasize'"),
         (":baseline+se", "unknown kind of plan ''"),
-        ("pairs(2):baseline+se+cbam", "brackets after 'pairs', which takes no arguments"),
+        ("pairs(2):baseline+se+cbam", "parentheses after 'pairs', which takes no arguments"),
         ("reordered:baseline+se~eca+cbam", "only a path has alternatives, reordered does not"),
         ("compare:resnet8@teacher=(resnet20~eca)", "only a path has alternatives"),
         ("baseline" + "+se-se" * 1700, f"the maximum is {MAX_PLAN_CHARACTERS:,}"),

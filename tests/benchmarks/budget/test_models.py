@@ -105,6 +105,7 @@ def test_baseline_is_that_of_the_benchmark(tiny: Benchmark) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
+        ("leave-one-out:baseline+se", "is not one model: give a spec"),
         ("resnt18", r"unknown model 'resnt18' \(bases and timm models\): did you mean 'resnet18'\?"),
         ("timm/resnet8", r"unknown timm model 'resnet8'"),
         ("resnet8+see", r"unknown part 'see' at character 9 of 'resnet8\+see': did you mean 'se'\?"),

@@ -118,7 +118,7 @@ def test_damaged_labels_are_detected_by_counts(damage: bytes, copy: CachedDatase
     with pytest.raises(InputError, match="are damaged"):
         copy.load(DIGITS, "test")
     shutil.rmtree(copy.folder)
-    with pytest.raises(InputError, match="are gone"):
+    with pytest.raises(InputError, match="were deleted"):
         copy.counts(DIGITS)
 
 

@@ -288,8 +288,8 @@ def add_class(folder: Path, *splits: str) -> None:
 
 
 INVALID_FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
-    "one class": (lambda f: remove_folders(f, "train/dog", "test/dog"), "train has 1 class folder(s)"),
-    "no class": (lambda f: remove_folders(f, "train/dog", "train/cat"), "train has 0 class folder(s)"),
+    "one class": (lambda f: remove_folders(f, "train/dog", "test/dog"), "train has 1"),
+    "no class": (lambda f: remove_folders(f, "train/dog", "train/cat"), "train has 0"),
     "empty class": (lambda f: remove_files(f / "test/cat"), "test/cat contains no images"),
     "missing class": (lambda f: add_class(f, "train"), "'eel' is only in train/"),
     "other class": (lambda f: (f / "test/cat").rename(f / "test/car"), "'car' is only in test/"),

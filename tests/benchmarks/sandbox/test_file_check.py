@@ -159,7 +159,7 @@ def test_error_of_the_child_is_raised(
 )
 def test_invalid_verdict_is_rejected(forged: Any, net: Path, tiny: Benchmark, answer_with: AnswerWith) -> None:
     answer_with({"verdict": forged})
-    with pytest.raises(FileCheckFailed, match="not a valid verdict"):
+    with pytest.raises(FileCheckFailed, match="an invalid verdict"):
         check(net, tiny)
 
 

@@ -225,7 +225,7 @@ time.sleep(10)
 """
     code, out, err = check(source(tmp_path, text))
     assert code in (0, 3)
-    assert "model m" in out or "not a valid verdict" in err or "256 KiB" in err
+    assert "model m" in out or "an invalid verdict" in err or "256 KiB" in err
     assert len(out + err) < 2**18
 
 
