@@ -1,4 +1,4 @@
-"""Run a plan: train the runs that are not recorded yet, if their models are within the budget."""
+"""Run a plan: execute the runs that have no record yet, if their models are within the budget."""
 
 import shutil
 from collections.abc import Sequence
@@ -193,7 +193,7 @@ class PlanRunner:
         return number
 
     def _time_limit(self, runs: Sequence[Run]) -> float:
-        """Return the seconds after which a run is stopped: as requested, or based on the longest predicted run."""
+        """Return the time limit of a run in seconds: the requested one, or one based on the longest predicted run."""
         if self.time_limit is not None:
             return self.time_limit
         return max(default_time_limit(run.predicted_hours, run.runs_per_device) for run in runs)

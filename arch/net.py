@@ -123,13 +123,13 @@ class ResidualNet(nn.Module):
         self.grad_checkpointing = enable
 
     def get_classifier(self, name_only: bool = False) -> nn.Module | str:
-        """Return the last linear layer, or its name."""
+        """Return the last linear layer, or its name if `name_only`."""
         return "head.fc" if name_only else self.head.fc
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """Replace the classifier with a new one for `num_classes` (0: none) and optionally the pooling ("": none)."""
         if global_pool not in (None, "", *POOLS):
-            raise ValueError(f"unknown global_pool {global_pool!r}: valid: {', '.join(POOLS)}")
+            raise ValueError(f"unknown global_pool {global_pool!r}; valid: {', '.join(POOLS)}")
         self.num_classes = num_classes
         self.head.reset(num_classes, "avg" if global_pool == "gem" else global_pool)
         if global_pool == "gem":

@@ -31,7 +31,7 @@ STEP = re.compile(r"(?P<sign>[+-])(?P<part>[^+\-=]*)(?:=(?P<value>[0-9.]+[eE][+-
 
 @dataclass(frozen=True)
 class Step:
-    """One change: `+drop_path=0.1` or `-se`."""
+    """One change of an architecture, such as `+drop_path=0.1` or `-se`."""
 
     sign: str
     part: str
@@ -159,7 +159,7 @@ def _parse_step(text: str, position: int) -> tuple[Step, int]:
         raise InputError(f"expected '+part' or '-part' at character {position + 1} of {text!r}")
     name, value, where = match["part"], match["value"], f" at character {position + 2} of {text!r}"
     if not name:
-        raise InputError(f"the name of a part is missing{where}: valid: {', '.join(sorted(PARTS))}")
+        raise InputError(f"missing part name{where}; valid names: {', '.join(sorted(PARTS))}")
     if name not in PARTS:
         raise unknown("part", name, PARTS, where)
     value_type = PARTS[name].value

@@ -15,7 +15,7 @@ from arch.timm_model import TimmModel
 
 @dataclass(frozen=True)
 class ImageFormat:
-    """The size and normalization of a benchmark's images, which a timm model needs to adapt them."""
+    """The size and normalization of a benchmark's images. A timm model converts them to its own."""
 
     size: int | None = None  # side length in pixels; None: the default of the model if it has a fixed size
     mean: float = 0.5  # the same for every channel

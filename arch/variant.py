@@ -34,7 +34,7 @@ class Variant:
     attention: tuple[str, ...] = ()  # applied in this order at the end of each residual branch or plain block
     attention_stages: tuple[int, ...] = ()  # stages that have attention, counted from 1; empty: all
     act: str = "relu"  # a name that timm.layers.get_act_layer accepts
-    blurpool: bool = False  # replaces strided 3x3 convolutions with stride 1 and a blur
+    blurpool: bool = False  # replaces each strided 3x3 convolution with a stride-1 convolution and a blur
     drop_path: float = 0.0  # stochastic depth rate of the last block, rising linearly from 0
     dropout: float = 0.0  # dropout rate before the classifier
     pool: str = "avg"  # one of POOLS: global pooling

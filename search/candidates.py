@@ -128,8 +128,8 @@ def drop_useless_fragments(space: ChoiceSpace, benchmark: Benchmark) -> ChoiceSp
     """Return the space without fragments that are useless on this benchmark.
 
     A fragment is kept if it changes the base by itself or after one earlier fragment that is kept, and if the base with
-    this fragment alone has at most HOPELESS_PARAMS_FACTOR times the parameter limit. In the space that is returned, a
-    fragment that does not fit the ones before it is skipped.
+    this fragment alone has at most HOPELESS_PARAMS_FACTOR times the parameter limit. The returned
+    space skips a fragment that is incompatible with the earlier fragments of a candidate.
     """
     choices: dict[str, tuple[str, ...]] = {}
     kept = [ABSENT]

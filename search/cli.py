@@ -32,12 +32,12 @@ NOTHING_FITS = 1  # exit code
 @app.command()
 @with_options
 def search_command(options: SearchOptions) -> int:
-    """Search for the best architecture whose training stays within --budget-hours and --max-params.
+    """Search for the best architecture within --budget-hours and --max-params.
 
-    Candidates are trained for a fraction of the recipe and evaluated on a validation split of the training images; the
-    best ones are trained for longer. The finalists are trained with the whole recipe on several seeds, and only the
-    winner is evaluated on the test images. --budget-hours limits the training time of one candidate, --timeout the
-    duration of the search. Exit codes: 0 success, 1 nothing fits the budget, 2 invalid input, 3 failure.
+    Candidates are trained for a fraction of the recipe's epochs and evaluated on a validation split of the training
+    images; the best ones are trained for longer. The finalists are trained with the full recipe on several seeds, and
+    only the winner is evaluated on the test images. --budget-hours limits the training time of one candidate, --timeout
+    the duration of the search. Exit codes: 0 success, 1 nothing fits the budget, 2 invalid input, 3 failure.
     """
     started = time.monotonic()
     benchmark = benchmark_with_budget(options.benchmark, options.max_params, options.budget_hours, "--budget-hours")

@@ -1,7 +1,7 @@
-"""The final selection: train the finalists with the whole recipe on several seeds, select the winner and test it.
+"""The final selection: train the finalists with the full recipe on several seeds, select the winner and test it.
 
-The selection uses only the validation split. The winner's last runs are those of `ablate run`: on all training
-images, evaluated on the test split, under the benchmark's own id.
+The selection uses only the validation split. The last runs of the winner are the same as those of `ablate run`:
+they use all training images and the test split, under the benchmark's own id.
 """
 
 import time

@@ -23,8 +23,8 @@ SIGNED_OFF = -1  # beat of a worker that exited normally
 class Heartbeat:
     """The heartbeat of this worker: a counter in the study that grows while the worker makes progress.
 
-    Other workers check by their own clocks whether the counter has changed, so clocks of different computers are never
-    compared.
+    Other workers use their own clocks to check whether the counter has changed, so clocks of different computers are
+    never compared.
     """
 
     def __init__(self, study: Study) -> None:
@@ -45,7 +45,7 @@ class Heartbeat:
         self._write(SIGNED_OFF)
 
     def expect_progress_within(self, seconds: float) -> None:
-        """Keep beating for at most this many seconds; without another call by then, the worker counts as hung."""
+        """Send heartbeats for at most this many seconds. Without another call, the worker is then considered hung."""
         self._busy_until = time.monotonic() + seconds
 
     def _write(self, beat: int) -> None:

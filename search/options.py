@@ -32,7 +32,7 @@ class SearchOptions:
         typer.Option(
             "--budget-hours",
             metavar="H",
-            help="Maximum hours to train one candidate with the whole recipe; limits the architecture, not the search  "
+            help="Maximum hours to train one candidate with the full recipe; limits the architecture, not the search  "
             "[default: the benchmark's]",
         ),
     ] = None
@@ -77,7 +77,7 @@ class SearchOptions:
             metavar="N",
             min=0,
             max=100,
-            help="Candidates to train with the whole recipe before the winner is selected; 0 selects no winner.",
+            help="Candidates to train with the full recipe before the winner is selected; 0 selects no winner.",
         ),
     ] = 3
     seeds: Annotated[
@@ -96,7 +96,7 @@ class SearchOptions:
         typer.Option(
             "--time-limit",
             metavar="HOURS",
-            help="Stop a training run that takes longer  [default: a multiple of the predicted time]",
+            help="Stop a training run that takes longer  [default: 10 minutes plus 5 times the predicted hours]",
         ),
     ] = None
     out: OutOption = DEFAULT_OUT

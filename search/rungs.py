@@ -10,7 +10,7 @@ MIN_EPOCHS = 0.5  # minimum for the shortest rung, before rounding
 
 @dataclass(frozen=True)
 class Rungs:
-    """Schedules from the shortest one to the whole recipe, each `reduction_factor` times as long as the one before.
+    """Schedules from the shortest one to the full recipe, each `reduction_factor` times as long as the one before.
 
     Each rung is a benchmark with its own id.
     """

@@ -104,7 +104,9 @@ class SearchRunner:
 
     def _next_job(self) -> Job[ActiveTrial] | None:
         """Return the next job, a run or a timing; None if there is nothing to start until another job has finished."""
-        if any(not active.within_hours for active in self.running):  # a candidate is being timed, which must run alone
+        if any(
+            not active.within_hours for active in self.running
+        ):  # a candidate is being timed, and nothing else may run
             return None
         active = self.waiting.popleft() if self.waiting else self._new_trial()
         if active is None:

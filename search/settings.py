@@ -37,7 +37,7 @@ class SearchSettings:
     trials: int = 64  # candidates to train, including those of earlier commands on the same study
     timeout: float | None = None  # seconds for the whole command, including the final selection
     workers: int = 1  # concurrent training runs
-    finalists: int = 3  # candidates that are trained with the whole recipe on all seeds before one is selected
+    finalists: int = 3  # candidates that are trained with the full recipe on all seeds before one is selected
     seeds: int = 3  # per finalist
     time_limit: float | None = None  # seconds for one training run; None: a multiple of the prediction
     benchmark_options: str = ""  # command-line options that select the benchmark and its images

@@ -39,7 +39,9 @@ def _load_choices(path: Path, baseline: str) -> ChoiceSpace:
         raise InputError(f"--space {path}: {error}") from error
     base, choices = content.pop("base", "baseline"), content.pop("choices", {})
     if content or not isinstance(base, str) or not isinstance(choices, dict) or not choices:
-        raise InputError(f"--space {path}: expected base, a spec, and [choices], a table of lists of fragments")
+        raise InputError(
+            f"--space {path}: expected a [choices] table of lists of fragments and, optionally, base (a spec)"
+        )
     try:
         parse(base, baseline)
     except InputError as error:

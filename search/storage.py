@@ -107,8 +107,8 @@ def open_study(
     existing = optuna.get_all_study_names(storage)
     if resume and existing and name not in existing:
         raise InputError(
-            f"--resume: study {name} does not exist, only {', '.join(existing)}; a search with another benchmark,"
-            " space (or version of its parts), budget or objective is another study"
+            f"--resume: study {name} does not exist, only {', '.join(existing)}; the name of a study depends on the "
+            "benchmark, the space, the version of its parts, the budget and the objective"
         )
     if name in existing and not resume:
         raise InputError(f"study {name} already exists: use --resume to continue it, or another --out to start anew")

@@ -89,7 +89,7 @@ def rung_accuracies(trial: FrozenTrial) -> list[float]:
 
 
 def is_trained(trial: FrozenTrial) -> bool:
-    """Return whether the trial completed with an accuracy and within the budget."""
+    """Return whether the trial is complete, has an accuracy, and is within the budget."""
     return trial.state == TrialState.COMPLETE and bool(rung_accuracies(trial)) and bool(trial.user_attrs.get(FEASIBLE))
 
 

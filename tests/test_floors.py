@@ -143,7 +143,7 @@ def test_imports_have_no_cycle() -> None:
     tuple(TopologicalSorter(graph).static_order())  # raises CycleError, which names the cycle
 
 
-# A parent process must not import torch: it takes seconds and would hold memory on the GPU.
+# A parent process must not import torch: the import takes seconds, and using CUDA would hold memory on the GPU.
 TORCH_FREE = (  # modules, and packages or folders with all of their modules
     "ablation",
     "arch.plans",

@@ -55,7 +55,7 @@ def ablation_frame(recorded: RecordedPlan, pairing: Pairing = "unpaired") -> pd.
         raise ValueError("records of different benchmarks cannot share a table")
     rows, failed_runs = recorded.rows, recorded.failed_runs
     frame = pd.DataFrame([_line(row, recorded.runs(row)) for row in rows])
-    frame[["params", "macs"]] = frame[["params", "macs"]].astype("Int64")  # integers even if a row has none
+    frame[["params", "macs"]] = frame[["params", "macs"]].astype("Int64")  # keeps integers even if a row has no value
     seen_seeds = {run.seed for row in rows for run in recorded.runs(row)} | {run.seed for run in failed_runs}
     frame["seeds"] = len(seen_seeds) if recorded.seeds is None else recorded.seeds
     frame["failed"] = [sum(run.key == row.key for run in failed_runs) for row in rows]

@@ -21,7 +21,9 @@ class DatasizeOptions:
     init: Annotated[
         list[str] | None,
         typer.Option(
-            "--init", help="Initial weights: scratch (random), imagenet (--pretrained) or both: --init scratch imagenet"
+            "--init",
+            help="Initial weights: scratch (random), imagenet (those of --pretrained), or both, as in --init scratch "
+            "imagenet  [default: scratch]",
         ),
     ] = None
     pretrained: PretrainedOption = "hub"
@@ -41,7 +43,8 @@ def datasize(
 ) -> int:
     """Train each MODEL on increasing fractions of the training images and report which one wins at each size.
 
-    Every combination is trained separately; a smaller fraction is contained in every larger one.
+    Each combination of model, initial weights and fraction is trained separately. Smaller fractions are subsets of
+    larger ones.
     """
     from ablation.plans.comparison import parse_configs
     from ablation.plans.datasize import DatasizeStudy, parse_fractions, with_initial_weights

@@ -1,4 +1,4 @@
-"""`ablate distill`: knowledge distillation with its controls."""
+"""`ablate distill`: knowledge distillation with control experiments."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +32,11 @@ class DistillationOptions:
         None
     )
     progressive: Annotated[
-        bool, typer.Option("--progressive", help="Add a row in which the student learns from itself one epoch ago.")
+        bool,
+        typer.Option(
+            "--progressive",
+            help="Add a row in which the student is distilled from its own state after the previous epoch.",
+        ),
     ] = False
 
     def settings(self) -> "DistillationSettings":
@@ -66,11 +70,11 @@ def distill(
     distillation: DistillationOptions,
     options: RunOptions,
 ) -> int:
-    """Train teacher and student alone, with each other as teacher, and with controls, and print the table.
+    """Train a teacher and a student alone, distilled from each other, and with controls, and print the table.
 
-    The rows are: both networks alone; the student distilled from the teacher; two controls (~): label smoothing, and
-    the student trained for as many epochs as both networks; a new student distilled from the distilled student; and
-    a new teacher distilled from the student.
+    The rows are: both networks alone; the student distilled from the teacher; two controls (~): the student with
+    label smoothing, and the student trained for the epochs of both networks together; a new student distilled from the
+    distilled student; and a new teacher distilled from the student.
     """
     from ablation.plans.distill import make_study, parse_network
     from ablation.plans.plan import make_plan

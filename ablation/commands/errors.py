@@ -74,7 +74,7 @@ def errors(plan: RecordedPlanArgument = None, *, options: ErrorOptions) -> int:
         return 0
     last = [row for row in recorded.rows if row.kind == "step"][-1]
     if analysis.row != last:
-        print_line(f"{last.spec} has no records: the analysis is of {analysis.row.spec}, the last row with records")
+        print_line(f"{last.spec} has no records; analyzing {analysis.row.spec} instead, the last row with records")
     _print_classes(analysis)
     _print_confusions(analysis)
     if duplicates is not None:

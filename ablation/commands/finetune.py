@@ -19,7 +19,11 @@ def finetune(
     ] = None,
     freeze: Annotated[
         list[str] | None,
-        typer.Option("--freeze", metavar="LAYER", help="Add a row with this layer frozen. Can be repeated."),
+        typer.Option(
+            "--freeze",
+            metavar="LAYER",
+            help="Layer to freeze in an additional row; repeat the option to freeze several layers in that row.",
+        ),
     ] = None,
     *,
     options: RunOptions,

@@ -28,15 +28,19 @@ PlanArgument = Annotated[
     typer.Argument(
         metavar="PLAN",
         help="A base and steps, such as baseline+se+cbam. Prefixes: leave-one-out:, pairs:, reordered:, and "
-        "compare:SPEC,SPEC, which compares any specs with the first. Settings follow the steps: baseline+se@data=1/2.",
+        "compare:SPEC,SPEC,..., which compares each spec with the first. Overrides follow a spec: "
+        "baseline+se@data=1/2.",
     ),
 ]
 RecordedPlanArgument = Annotated[
-    str | None, typer.Argument(metavar="[PLAN]", help="The plan  [default: the one recorded last]")
+    str | None,
+    typer.Argument(metavar="[PLAN]", help="A plan, as for `ablate run`  [default: the plan of the latest record]"),
 ]
 RecordedBenchmarkOption = Annotated[
     str | None,
-    typer.Option("--benchmark", metavar="NAME|FILE.toml", help="The benchmark  [default: the one recorded last]"),
+    typer.Option(
+        "--benchmark", metavar="NAME|FILE.toml", help="A benchmark  [default: the benchmark of the latest record]"
+    ),
 ]
 IdOption = Annotated[str | None, typer.Option("--id", help="Use only records with this benchmark id.")]
 RecordedSeedsOption = Annotated[
@@ -56,7 +60,8 @@ NumCandidatesOption = Annotated[
         metavar="K",
         min=1,
         max=1_000_000,
-        help="Number of architectures that the best row was chosen from  [default: all recorded ones]",
+        help="Number of architectures that were compared, including the first row, for the note on selection bias  "
+        "[default: all recorded ones]",
     ),
 ]
 
@@ -83,7 +88,11 @@ class RunOptions:
     runs_per_device: Annotated[
         int | None,
         typer.Option(
-            "--runs-per-device", metavar="N", min=1, max=64, help="Runs that share a device  [default: measured]"
+            "--runs-per-device",
+            metavar="N",
+            min=1,
+            max=64,
+            help="Number of runs that share a device  [default: the fastest number, measured]",
         ),
     ] = None
     time_limit: Annotated[
@@ -99,7 +108,8 @@ class RunOptions:
         Literal["resume", "restart", "stop"] | None,
         typer.Option(
             "--if-changed",
-            help="What to do with a run that was started with different versions or devices  [default: ask]",
+            help="What to do with an unfinished run that was started with different package versions or devices  "
+            "[default: ask, or stop without a terminal]",
         ),
     ] = None
     world_size: Annotated[
@@ -118,7 +128,12 @@ class RunOptions:
     ] = "local"
     ray_gpus: Annotated[
         float | None,
-        typer.Option("--ray-gpus", metavar="N", min=0, help="GPUs that Ray reserves per run  [default: its devices]"),
+        typer.Option(
+            "--ray-gpus",
+            metavar="N",
+            min=0,
+            help="GPUs that Ray reserves per run  [default: the number of GPUs of the run]",
+        ),
     ] = None
     ray_cpus: Annotated[
         float | None,
@@ -152,12 +167,12 @@ class RecordOptions:
     benchmark: RecordedBenchmarkOption = None
     benchmark_id: IdOption = None
     data: Annotated[
-        Path | None, typer.Option("--data", metavar="DIR", help="Use only records trained on these images.")
+        Path | None, typer.Option("--data", metavar="DIR", help="Use only records of runs on the images in DIR.")
     ] = None
     seeds: RecordedSeedsOption = None
     out: OutOption = DEFAULT_OUT
     device: Annotated[
-        str | None, typer.Option("--device", help="Use only records of this type of device (cpu or cuda).")
+        str | None, typer.Option("--device", help="Use only records of runs on this type of device (cpu or cuda).")
     ] = None
 
     def find(self, plan: str | None, curves: bool = False) -> "RecordedPlan":

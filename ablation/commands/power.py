@@ -31,13 +31,22 @@ if TYPE_CHECKING:
 class PowerOptions:
     """The options of the power analysis."""
 
-    effect: Annotated[float, typer.Option("--effect", metavar="POINTS", help="Smallest change of top-1 to detect.")] = (
-        0.3
-    )
-    power: Annotated[float, typer.Option("--power", min=0.1, max=0.999, help="Probability of detecting it.")] = 0.8
+    effect: Annotated[
+        float,
+        typer.Option(
+            "--effect", metavar="POINTS", help="Smallest change in top-1 accuracy to detect, in percentage points."
+        ),
+    ] = 0.3
+    power: Annotated[
+        float, typer.Option("--power", min=0.1, max=0.999, help="Probability of detecting a change of --effect.")
+    ] = 0.8
     spread: Annotated[
         float | None,
-        typer.Option("--spread", metavar="POINTS", help="Standard deviation over seeds  [default: from the records]"),
+        typer.Option(
+            "--spread",
+            metavar="POINTS",
+            help="Standard deviation over seeds  [default: that of the records in --out, or 0.25]",
+        ),
     ] = None
     benchmark: BenchmarkOption = "digits"
     data: DataOption = None

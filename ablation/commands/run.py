@@ -1,4 +1,4 @@
-"""`ablate run`: train the rows of a plan and print their table."""
+"""`ablate run`: train the models of a plan and print their table."""
 
 from typing import Annotated
 

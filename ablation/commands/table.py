@@ -31,7 +31,8 @@ class TableOptions:
 def table(plan: RecordedPlanArgument = None, *, options: TableOptions, records: RecordOptions) -> int:
     """Print the table of the records of PLAN, without training anything.
 
-    A table never contains records with several benchmark ids: use --id, --data or --device to choose one.
+    All records of a table have the same benchmark id. If there are several ids, select one with --id, --data or
+    --device.
     """
     from ablation.report.table_output import make_annotated_table, show_table
 

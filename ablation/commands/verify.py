@@ -22,9 +22,7 @@ EXIT_DIFFERENT = 1
 class VerifyOptions:
     """The options that select the record and the device."""
 
-    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed  [default: the first that is recorded]")] = (
-        None
-    )
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed  [default: the first recorded seed]")] = None
     benchmark: RecordedBenchmarkOption = None
     benchmark_id: IdOption = None
     data: DataOption = None
@@ -37,7 +35,8 @@ class VerifyOptions:
 def verify(plan: RecordedPlanArgument = None, *, options: VerifyOptions) -> int:
     """Train the last row of PLAN again and compare the result with its record, without recording anything.
 
-    The exit code is 0 if all numbers are identical, as expected with the same seed, device and versions, otherwise 1.
+    The exit code is 0 if all numbers are identical and 1 otherwise. On the same device, with the same package versions,
+    they should be identical.
     """
     from ablation.analysis.records import RecordQuery
     from ablation.analysis.verify import differing_conditions, train_again

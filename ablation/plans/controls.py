@@ -1,4 +1,4 @@
-"""Size-matched controls: for a step, the row before it, widened until its cost equals that of the step.
+"""Size-matched controls. The control of a step is the previous row, widened until it costs as much as the step's row.
 
 A part that makes a network larger or slower should improve accuracy more than additional width at the same cost.
 """

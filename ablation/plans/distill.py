@@ -122,8 +122,8 @@ class DistillationStudy:
         )
         if epochs > MAX_EPOCHS_FACTOR:
             raise InputError(
-                f"the control with the epochs of teacher and student needs {epochs} times the recipe's epochs; "
-                f"the maximum is {MAX_EPOCHS_FACTOR}: use fewer @epochs"
+                f"the control with the epochs of teacher and student together needs {epochs} times the recipe's "
+                f"epochs; the maximum is {MAX_EPOCHS_FACTOR}: use a smaller @epochs"
             )
         smoothed = _taught(student, UNIFORM, Distillation(UNIFORM, 1.0, smoothing))
         longer = RunConfig(student.spec, replace(student.overrides, epochs_factor=epochs))

@@ -1,4 +1,4 @@
-"""`Plan`: the rows that an ablation trains, parsed once from text.
+"""`Plan`: the rows of an ablation, parsed once from text.
 
 plan = spec, or any plan of `ablation.plans.steps`: path:, leave-one-out:, pairs:, reordered:
      | "compare:" ...      see `ablation.plans.comparison`
@@ -28,7 +28,7 @@ ALTERNATIVE_SIGN = re.compile(r"~(?!/)")  # "~/" begins a path in the home direc
 
 
 class PlanDefinition(Protocol):
-    """The parsed form of a kind of plan. Its `str` is canonical text that is parsed into the same definition."""
+    """A parsed plan of one of the kinds. `str` returns its canonical text, which is parsed into an equal definition."""
 
     def rows(self) -> list[Row]:
         """Return the rows. Raises InputError if they are invalid, for example if a step changes nothing."""

@@ -6,7 +6,8 @@ from typing import Literal
 
 from benchmarks.definition.overrides import RunConfig, TrainingOverrides
 
-# step: one step toward the proposal; alternative: a replacement or control for a step; without: all steps except one
+# step: any other row, such as the base or the next step of a path; alternative: a replacement or control for a step;
+# without: all steps except one (leave-one-out)
 RowKind = Literal["step", "alternative", "without"]
 
 

@@ -64,7 +64,7 @@ class StepPlan:
         return (alternative for alternative in self.alternatives if alternative.position == position)
 
     def first_row(self) -> Row:
-        """Return the row of the base."""
+        """Return the row of the base architecture."""
         first = self.spec.path()[0]
         return Row(f"baseline ({first})" if self.is_baseline else str(first), RunConfig(first))
 
@@ -166,5 +166,8 @@ STEP_KINDS: dict[str, Callable[[StepPlan], list[Row]]] = {
 def _step_row(rows: list[Row], before: int, label: str, spec: Spec) -> Row:
     """Return the row of `spec`. It is compared with the row at index `before` and must differ from it."""
     if spec.variant() == rows[before].config.architecture:
-        raise InputError(f"{label!r} changes nothing: {rows[before].spec} already has it")
+        raise InputError(
+            f"{label!r} changes nothing: {spec} is the same architecture as {rows[before].spec}; remove it from "
+            "the plan"
+        )
     return Row(label, RunConfig(spec), ((before, -1),))

@@ -73,7 +73,7 @@ def final_architecture(recorded: RecordedPlan) -> tuple[Row | None, list[dict[st
 
 
 def _is_complete(sections: Sequence[Mapping[str, Any]]) -> bool:
-    """Return whether sections contain all fields that a drawing needs, since records can be edited by hand."""
+    """Return whether sections contain all fields that a drawing needs. Records may have been edited by hand."""
     types: dict[str, Any] = {
         "name": str,
         "blocks": int,

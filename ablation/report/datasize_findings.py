@@ -22,7 +22,7 @@ class SizeComparison:
         images: The number of training images.
         change: The difference in points.
         p: The p-value after Holm correction.
-        verdict: real, not shown or worse.
+        verdict: "real", "not shown" or "worse".
     """
 
     series_index: int
@@ -97,7 +97,7 @@ def _summary(comparisons: Sequence[SizeComparison], names: tuple[str, str]) -> s
         return sentence
     parts = [f"{name} is ahead at {_enumerate(images)} images" for name, images in leads]
     if undecided:
-        parts.append(f"no difference is shown at {_enumerate(undecided)} images")
+        parts.append(f"no significant difference at {_enumerate(undecided)} images")
     return f"{'; '.join(parts)}."
 
 

@@ -111,7 +111,11 @@ def _plan(steps: int) -> Plan:
 
 
 def evaluate(scenario: Scenario, tables: int) -> dict[str, object]:
-    """Return the percentages of steps with each verdict, tables with any verdict, and correct intervals."""
+    """Simulate tables, and return one row of results.
+
+    It contains the scenario, the percentage of steps judged real and worse, the percentage of tables with at least one
+    such step, the coverage and mean width of the intervals, and the theoretical power.
+    """
     frames = list(simulate_frames(scenario, tables))
     steps, effect = pd.concat(frames), scenario.effect
     contains_effect = (steps["change_low"] <= effect) & (effect <= steps["change_high"])

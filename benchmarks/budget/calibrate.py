@@ -19,7 +19,7 @@ from benchmarks.training.evaluation import EVAL_BATCH
 
 CPU_BATCH_SIZE = 64  # images; keeps a CPU as busy as the recipe's batch size, and takes less time per model
 MAX_SLOW_MODELS_IN_A_ROW = 5  # after this many, the remaining, larger models are skipped
-CACHE_SIZES = (4 * 2**20, 16 * 2**20, 64 * 2**20)  # bytes; the profile uses the one with the lowest error
+CACHE_SIZES = (4 * 2**20, 16 * 2**20, 64 * 2**20)  # bytes; the profile uses the size with the lowest error
 NUM_FOLDS = 10  # cross-validation folds
 WIDENED_MODELS = (
     "resnet8",

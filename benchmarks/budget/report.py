@@ -72,7 +72,7 @@ def _share_of_macs(macs: int, cost: ModelCost) -> str:
 def _memory(verdict: Verdict) -> str:
     batch = f"for a batch of {verdict.batch_size}"
     if verdict.throughput is not None and verdict.throughput.peak_memory is not None:
-        return f"{format_bytes(verdict.throughput.peak_memory)} at the peak {batch}"
+        return f"{format_bytes(verdict.throughput.peak_memory)} peak {batch}"
     estimate = verdict.cost.training_memory
     return "" if estimate is None else f"about {format_bytes(estimate)} {batch}, in float32"
 

@@ -142,7 +142,7 @@ def predict(profile: DeviceProfile, work: Work) -> float:
 
 
 def fit(steps: Sequence[Work], seconds: Sequence[float], cache: int) -> dict[str, float]:
-    """Fit the seconds per unit of each load by non-negative least squares of the relative errors.
+    """Fit the seconds per unit of each kind of work by non-negative least squares on the relative errors.
 
     Args:
         steps: The work of each measured step.

@@ -93,7 +93,7 @@ def worth_compiling(eager: Verdict, benchmark: Benchmark) -> bool:
 
 
 def try_compiled(counted: Verdict, eager: Verdict, training: TimedTraining) -> Verdict:
-    """Measure the model in each compile mode, and return the verdict with the fewest hours.
+    """Measure the model in each compile mode except eager, and return the verdict with the fewest hours, or `eager`.
 
     Args:
         counted: The verdict before the model was timed.

@@ -39,7 +39,7 @@ class ModelCost:
 
     @property
     def macs(self) -> int | None:
-        """The larger of the two counts, for one image."""
+        """The MACs for one image: the larger of the counts of fvcore and torch."""
         return max((count for count in (self.macs_fvcore, self.macs_torch) if count is not None), default=None)
 
     @property
@@ -71,7 +71,7 @@ class Throughput:
     compile_seconds: float = 0.0
 
     def hours(self, recipe: Recipe, train_images: int, eval_images: int) -> "PredictedHours":
-        """Predict the hours of the whole recipe, including compilation and an evaluation after each epoch."""
+        """Predict the hours of the full recipe, including compilation and an evaluation after each epoch."""
         seen = train_images // recipe.batch_size * recipe.batch_size
 
         def total(training: float, evaluation: float) -> float:
@@ -87,7 +87,7 @@ class Throughput:
 
 @dataclass(frozen=True)
 class PredictedHours:
-    """Predicted training hours of the whole recipe, and the interval spanned by the measurements."""
+    """Predicted training hours of the full recipe, and the interval spanned by the measurements."""
 
     predicted: float
     low: float

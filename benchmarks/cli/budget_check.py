@@ -54,11 +54,16 @@ class BudgetCheckOptions:
     max_params: Annotated[
         str | None,
         typer.Option(
-            "--max-params", metavar="N", help="Maximum parameters, such as 30M or 500K  [default: the benchmark's]"
+            "--max-params",
+            metavar="N",
+            help="Maximum number of parameters, such as 30M or 500K  [default: the benchmark's]",
         ),
     ] = None
     max_hours: Annotated[
-        float | None, typer.Option("--max-hours", metavar="H", help="Maximum hours  [default: the benchmark's]")
+        float | None,
+        typer.Option(
+            "--max-hours", metavar="H", help="Maximum predicted hours of training  [default: the benchmark's]"
+        ),
     ] = None
     timing: Annotated[
         bool, typer.Option("--timing/--no-timing", help="Measure the throughput and predict the hours.")
@@ -78,7 +83,8 @@ class BudgetCheckOptions:
         False
     )
     time_limit: Annotated[
-        float, typer.Option("--time-limit", metavar="S", min=1, max=10**6, help="Time limit of a file, in seconds.")
+        float,
+        typer.Option("--time-limit", metavar="S", min=1, max=10**6, help="Time limit for checking a file, in seconds."),
     ] = 600
     memory_limit: Annotated[
         float | None,
@@ -87,7 +93,7 @@ class BudgetCheckOptions:
             metavar="GIB",
             min=0.1,
             max=10**6,
-            help="Memory limit of a file  [default: 3/4 of the free memory]",
+            help="Memory limit for checking a file, in GiB  [default: 3/4 of the free memory]",
         ),
     ] = None
     summary: Annotated[

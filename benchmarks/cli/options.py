@@ -138,4 +138,6 @@ def _read_count(text: str) -> int:
     try:
         return round(float(number.replace(",", "")) * COUNT_SUFFIXES[suffix])
     except (ValueError, OverflowError) as error:
-        raise InputError(f"--max-params {text!r} is not a number, such as 30M, 1.5M, 800K or 30000000") from error
+        raise InputError(
+            f"--max-params {text!r} is not a valid number: use a value such as 30M, 1.5M, 800K or 30000000"
+        ) from error

@@ -63,8 +63,9 @@ def run_self_test(report: Report, device: str, folder: Path) -> str:
     with suppress(_Interruption):
         execute_run(_interrupt, interrupted)
     if execute_run(silent, interrupted).numbers() != expected.numbers():
-        raise RuntimeError("an interrupted and resumed training does not reproduce its numbers on this device")
-    return f"trains {expected.images_per_second:,.0f} images/s; an interrupted training resumes to identical numbers"
+        raise RuntimeError("on this device, a run that is interrupted and resumed gives different results")
+    speed = f"{expected.images_per_second:,.0f} images/s"
+    return f"trains {speed}; a run that is interrupted and resumed gives identical results"
 
 
 def _interrupt(progress: Progress) -> None:

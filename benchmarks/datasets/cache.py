@@ -65,8 +65,8 @@ class CachedDataset:
 
         Args:
             config: The limits on the images of each class, and the size of the validation split.
-            split: "test" returns all training images and all test images. "val" holds out a part of the training
-                images and returns the rest and that part; the test images are not read.
+            split: "test" returns all training images and all test images. "val" splits the training images
+                into a training and a validation part and returns both; the test images are not read.
             fraction: The fraction of each class's training images to use. The first images are used, so that a
                 smaller subset is contained in a larger one.
 

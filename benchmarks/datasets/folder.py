@@ -148,7 +148,10 @@ def _is_file_or_link(path: Path) -> bool:
 
 
 def _decode(path: Path, config: DatasetConfig) -> NDArray[np.uint8]:
-    """Decode an image to (size, size, channels). Other sizes are scaled by the shorter side and center-cropped."""
+    """Decode an image to (size, size, channels).
+
+    An image of another size is resized so that its shorter side has `size` pixels, and then center-cropped.
+    """
     from PIL import Image, ImageOps
 
     try:

@@ -161,8 +161,8 @@ def _read_fraction(name: str, text: str, maximum: int, allow_zero: bool = False)
     except ZeroDivisionError:
         number = None
     if number is None or not (0 <= number <= maximum) or (not number and not allow_zero):
-        bound = "from" if allow_zero else "above"
-        raise InputError(f"{f'@{name}={text}'!r} is not a number {bound} 0 up to {maximum}, such as 1/4 or 0.25")
+        bound = "at least 0" if allow_zero else "greater than 0"
+        raise InputError(f"{f'@{name}={text}'!r}: {name} must be {bound} and at most {maximum}, such as 1/4 or 0.25")
     return number
 
 
@@ -180,7 +180,7 @@ def parse_number(name: str, text: str, minimum: float, maximum: float) -> float:
     """
     number = float(text) if re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", text) else -1.0
     if not minimum <= number <= maximum:
-        raise InputError(f"{f'{name}={text}'!r} is not a number from {minimum:g} to {maximum:g}")
+        raise InputError(f"{f'{name}={text}'!r}: {name.removeprefix('@')} must be from {minimum:g} to {maximum:g}")
     return number
 
 

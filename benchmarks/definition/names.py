@@ -23,7 +23,9 @@ def check_path(option: str, path: Path) -> Path:
     """
     for name in path.parts:
         if any(unicodedata.category(character) in ("Cc", "Cf") for character in name):
-            raise InputError(f"{option}: {name[:60]!r} contains a control character: use letters, digits and signs")
+            raise InputError(
+                f"{option}: {name[:60]!r} contains a control character: use letters, digits and punctuation"
+            )
         if len(os.fsencode(name)) > MAX_NAME_BYTES:
             raise InputError(
                 f"{option}: the name {name[:20]}... has {len(os.fsencode(name))} bytes; the limit is {MAX_NAME_BYTES}"

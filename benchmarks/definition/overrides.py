@@ -159,7 +159,10 @@ class RunConfig:
 
 
 def config_key(architecture: Architecture, overrides: TrainingOverrides = NO_OVERRIDES) -> str:
-    """Return a hash of what is trained, the same on every computer; without overrides, the architecture's key."""
+    """Return a hash of an architecture and its training overrides, which is the same on every computer.
+
+    Without overrides, it is the key of the architecture.
+    """
     if overrides == NO_OVERRIDES:
         return architecture.key()
     text, distillation = overrides.text_without_teacher(), overrides.distillation

@@ -96,7 +96,10 @@ class LocalSession(Session):
         return not (self._stop() and isinstance(content, Exception))  # a worker that was asked to stop may fail
 
     def _ready_futures(self) -> list[Future]:
-        """Wait for a message, the end of a worker, a deadline or a request to stop. Pass requests on to all workers."""
+        """Wait until a worker sends a message, exits or exceeds its deadline, and return the futures of such workers.
+
+        If the command is asked to stop, forward the request to all workers.
+        """
         if self._stop():
             for worker in self._workers.values():
                 worker.ask_to_stop()

@@ -107,7 +107,7 @@ class RayExecutor(Executor):
             "num_gpus": (self.gpus or 0) / runs_per_device,
             "max_retries": MAX_TASK_RETRIES,
             # By default, Ray ends its process after each task with a GPU, to free the GPU's memory. This process
-            # uses none, because a worker process does the work, and its fork server takes seconds to start.
+            # uses none, because a worker process does the work, and restarting the fork server takes seconds.
             "max_calls": 0,
         }
         remote_function = ray.remote(**options)(_call_on_node)

@@ -60,7 +60,8 @@ class StopRequest:
             for number in self.numbers:
                 if signal.getsignal(number) is not signal.SIG_IGN:
                     self._previous_handlers[number] = signal.signal(number, self._record)
-            # Python runs a handler only after a blocking system call has returned, so C code writes to the pipe
+            # A Python handler cannot end a blocking wait, which is resumed after it (PEP 475). The interpreter writes
+            # to this pipe in its C-level handler, which makes `receiver` ready.
             self._previous_wakeup = signal.set_wakeup_fd(self._sender.fileno(), warn_on_full_buffer=False)
         return self
 

@@ -21,7 +21,7 @@ class RunRecord:
 
     format: int = field(default=RECORD_FORMAT, kw_only=True)  # the first field: see `JsonLines`
     spec: str
-    key: str  # hash of what was trained: see `benchmarks.definition.overrides.config_key`
+    key: str  # hash of the architecture and the overrides: see `benchmarks.definition.overrides.config_key`
     seed: int
     benchmark: str
     benchmark_id: str
@@ -49,11 +49,13 @@ class RunRecord:
     train_images: int = 0  # the number of training images; 0 in records from before it was stored
     train_digest: str = ""  # a hash of the training images and their labels
     overrides: dict[str, Any] = field(default_factory=dict)  # the teacher, if there was one
-    architecture: list[dict[str, Any]] = field(default_factory=list)  # one `arch.describe.Section` per section
+    architecture: list[dict[str, Any]] = field(
+        default_factory=list
+    )  # the fields of one `arch.describe.Section` per stem, stage and head
 
     @property
     def run_id(self) -> str:
-        """The id of the run. Each id is trained only once."""
+        """The id of the run. A run with a recorded id is not trained again."""
         return make_run_id(self.key, self.seed, self.benchmark_id)
 
     def numbers(self) -> dict[str, Any]:

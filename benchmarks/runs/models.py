@@ -63,7 +63,7 @@ def _check_run_id(weights: Path, run_id: str) -> None:
 
 
 def load_distiller(run: Run, device: str) -> Distiller | None:
-    """Return the distiller of a run with its teacher on the device, or None if the run learns from labels only.
+    """Return the distiller of a run with its teacher on the device, or None if the run has no distillation.
 
     Raises:
         InputError: If the teacher's weights are missing or do not fit.
@@ -75,7 +75,10 @@ def load_distiller(run: Run, device: str) -> Distiller | None:
     if teacher is not None:
         weights = run.weights_file(teacher)
         if teacher.is_trained and not weights.exists():
-            raise InputError(f"its teacher {teacher} seed {run.seed} failed, or its weights are missing: {weights}")
+            raise InputError(
+                f"the teacher {teacher} (seed {run.seed}) failed, or its weights are missing ({weights}): repeat the "
+                "command to train the teacher again"
+            )
         if teacher.is_trained:
             _check_run_id(weights, run.id_for(teacher))
         model = _load_teacher(teacher, weights, run.benchmark).to(device)

@@ -125,7 +125,7 @@ def default_time_limit(predicted_hours: float, runs_per_device: int) -> float:
 def record_outcome(store: RecordStore, run: Run, outcome: RunRecord | Exception) -> None:
     """Append a run's record or failure to the store, and delete the checkpoint of a run that has a record.
 
-    On a full disk, deleting the checkpoint first makes room for the record.
+    If the disk is full, the checkpoint is deleted first, to make room for the record.
 
     Raises:
         OSError: If the record cannot be written.

@@ -63,7 +63,8 @@ def measure_total_throughput(run: Run, number: int, peak_memory: int) -> float:
             session.submit(function, run, barrier, MEMORY_SHARE / number, peak_memory)
         while futures := session.wait():
             for future in futures:
-                if isinstance(future.outcome, Exception):  # leaving the session ends the others, which would wait
+                # Returning closes the session, which kills the other processes. They would wait at the barrier.
+                if isinstance(future.outcome, Exception):
                     print(f"{number} runs per device are not possible: {future.outcome}", file=sys.stderr)
                     return 0.0
                 total += future.outcome

@@ -62,7 +62,7 @@ def _forward_progress(line: str, report: Report) -> bool:
 
 
 def main() -> None:
-    """Train as one of the processes: `torchrun ... -m benchmarks.runs.torchrun RUN.json RECORD.json`."""
+    """Train as one of the processes that `torchrun ... -m benchmarks.runs.torchrun RUN.json RECORD.json` starts."""
     threading.Thread(target=_die_with_torchrun, args=[os.getppid()], daemon=True).start()  # before the slow imports
     import torch
     import torch.distributed as dist

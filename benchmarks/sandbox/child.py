@@ -1,6 +1,7 @@
 """The child process in the sandbox: it checks one model file and answers in JSON.
 
-The code of the file shares this process, so a malicious file could forge its own verdict. It can do no other harm.
+The code of the file shares this process, so a malicious file could forge its own verdict. The sandbox prevents other
+harm.
 """
 
 import ctypes

@@ -19,7 +19,7 @@ MAX_LAST_LINE_LENGTH = 200
 
 @dataclass(frozen=True)
 class SandboxAnswer:
-    """The last message of the child, and what the code of the file printed, both without control characters."""
+    """The child's last message and the output of the file's code, both without control characters."""
 
     message: dict[str, Any]
     printed: str

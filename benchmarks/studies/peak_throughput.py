@@ -36,7 +36,7 @@ def matrix_throughput(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def copy_bandwidth(device: torch.device) -> float:
-    """Return the bytes/s read and written by a copy within the device's memory."""
+    """Return the memory bandwidth of a copy within the device's memory: bytes read plus bytes written, per second."""
     source = torch.ones(COPY_SIZES[device.type], device=device)
     target = torch.empty_like(source)
     return 2 * source.nbytes / _seconds_per_call(lambda: target.copy_(source), device)

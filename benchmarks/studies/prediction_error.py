@@ -145,10 +145,11 @@ def format_summary(epochs: list[EpochTimes], profile: DeviceProfile | None) -> s
     """Return the median and the largest error of each kind of prediction, in one line."""
     timed = _summarize([times.error(times.timed) for times in epochs])
     noise = _summarize([times.measured[1] / times.measured[0] - 1 for times in epochs])
-    summary = f"Timed: {timed}. Second measured epoch against the first: {noise}."
+    summary = f"Error of the prediction from timed steps: {timed}. Difference between the two measured epochs: {noise}."
     if profile:
         by_profile = [times.error(times.by_profile) for times in epochs if times.by_profile is not None]
-        summary += f" By profile (fitted to {profile.nets} other models): {_summarize(by_profile)}."
+        source = f"the profile, which was fitted to {profile.nets} other models"
+        summary += f" Error of the prediction from {source}: {_summarize(by_profile)}."
     return summary
 
 

@@ -59,7 +59,7 @@ def shut_down_compile_workers() -> None:
 def reset_compiler() -> None:
     """Free all compiled code of this process.
 
-    The compiler counts all models of one class towards the same recompile limit, so the limit is reset as well.
+    The compiler counts all models of one class toward the same recompile limit, so the limit is reset as well.
     """
     import gc
 

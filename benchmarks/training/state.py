@@ -78,7 +78,7 @@ class TrainingState:
         return weights | momenta | teacher | self.epoch.tensors()
 
     def numbers(self) -> dict[str, Any]:
-        """Return the state that does not consist of tensors, for JSON."""
+        """Return the part of the state that does not consist of tensors, as JSON-serializable values."""
         return {
             "scaler": self.step.scaler.state_dict(),
             "curve": [asdict(metrics) for metrics in self.curve],

@@ -76,7 +76,11 @@ class ThompsonSampler(BaseSampler):
         return {name: list(choices[name])[code] for name, code in zip(choices, best, strict=True)}
 
     def _fit(self, codes: Codes, values: Floats, rng: np.random.Generator, reusable: bool) -> Surrogate:
-        """Return the cached surrogate, or a new one if it is outdated or depends on random weights (not reusable)."""
+        """Return the cached surrogate, or fit a new one if it is outdated.
+
+        With several objectives, the values depend on randomly drawn weights of the objectives, so no surrogate is
+        reusable.
+        """
         if not reusable or self._cache is None or len(values) > self._cache[0] * (1 + REFIT_GROWTH):
             self._cache = len(values), Surrogate.fit(codes, normal_scores(values), rng)
         return self._cache[1]

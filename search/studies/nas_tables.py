@@ -10,9 +10,9 @@ TABLE has one row per model with the columns
 
 A full training run of E epochs takes E/N times as long as the short one. Time is measured in full training runs of an
 average model. The incumbent is the model that a strategy would return: the one with the highest observed accuracy among
-those trained for longest. The curves show the true accuracy of the incumbent. The observed accuracy of a full run
-deviates from the true one by `--noise`, as one seed deviates from the mean of many; all strategies observe the same
-values.
+those trained for the most epochs. The curves show the true accuracy of the incumbent. The observed accuracy of a full
+run is the true one plus Gaussian noise with standard deviation `--noise`, which simulates the variation between seeds.
+All strategies observe the same values.
 """
 
 import argparse

@@ -47,7 +47,7 @@ class InstantExecutor(Executor):
         yield InstantSession(self, runs_per_device)
 
     def outcome(self, function: str, *args: Any) -> Any:
-        """Return the made-up outcome of a call."""
+        """Return the simulated outcome of a call."""
         if function == "benchmarks.budget.check:check_specs":
             specs, benchmark = args[:2]
             return [make_up_verdict(spec, benchmark, hours=1e-4) for spec in specs]

@@ -328,7 +328,7 @@ def test_another_pooling_can_be_replaced_by_gem() -> None:
 
 
 def test_an_unknown_pooling_is_named() -> None:
-    with pytest.raises(ValueError, match="unknown global_pool 'median': valid: avg, max, avgmax, catavgmax, gem"):
+    with pytest.raises(ValueError, match="unknown global_pool 'median'; valid: avg, max, avgmax, catavgmax, gem"):
         net_of("resnet8").reset_classifier(7, "median")
 
 

@@ -250,10 +250,10 @@ def test_different_architectures_have_different_keys() -> None:
         ("resnet18+sse", ["unknown part 'sse'", "character 10 ", "did you mean 'se'?", "cbam"]),
         ("resnet18+se-cbm", ["unknown part 'cbm'", "character 13 ", "did you mean 'cbam'?"]),
         ("resnet18+xyzzy", ["unknown part 'xyzzy'", "character 10 ", "valid: "]),
-        ("resnet18++se", ["name of a part is missing", "character 10 ", "'resnet18++se'"]),
-        ("resnet18+", ["name of a part is missing", "character 10 "]),
-        ("resnet18-", ["name of a part is missing", "character 10 "]),
-        ("resnet18+se+=3", ["name of a part is missing", "character 13 "]),
+        ("resnet18++se", ["missing part name", "character 10 ", "'resnet18++se'"]),
+        ("resnet18+", ["missing part name", "character 10 "]),
+        ("resnet18-", ["missing part name", "character 10 "]),
+        ("resnet18+se+=3", ["missing part name", "character 13 "]),
         ("resnet18+se+cbam+se", ["'se'", "character 18 ", "already added", "'-se'"]),
         ("resnet18+se=8+se=4", ["'se'", "character 15 ", "already added"]),
         ("resnet18-se", ["'se'", "character 10 ", "it was not added"]),
@@ -319,7 +319,7 @@ def test_what_cannot_be_read_is_named_in_one_line(text: str, says: list[str]) ->
 @pytest.mark.parametrize(
     ("text", "baseline", "says"),
     [
-        ("baseline++se", "resnet18", ["name of a part is missing", "character 10 ", "'baseline++se'"]),
+        ("baseline++se", "resnet18", ["missing part name", "character 10 ", "'baseline++se'"]),
         ("baselin+se", "resnet18", ["unknown base 'baselin'", "did you mean 'baseline'?"]),
         ("baseline+se", "resnet18+se", ["'se'", "character 10 ", "already added"]),
         ("baseline-se", "resnet18", ["'se'", "character 10 ", "it was not added"]),

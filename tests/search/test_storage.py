@@ -84,7 +84,7 @@ def test_existing_study_is_continued_only_with_resume(tmp_path: Path) -> None:
 
 def test_resume_does_not_continue_another_study(tmp_path: Path) -> None:
     open_study_in(tmp_path / "search.db", resume=True)  # creates the study, because the file contains none
-    with pytest.raises(InputError, match=r"study digits-2 does not exist, only digits-1.* another benchmark"):
+    with pytest.raises(InputError, match=r"study digits-2 does not exist, only digits-1.* benchmark"):
         open_study_in(tmp_path / "search.db", resume=True, name="digits-2")
 
 

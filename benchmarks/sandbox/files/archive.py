@@ -12,13 +12,13 @@ MAX_ARCHIVE_ENTRIES = 100_000
 
 
 def content_of(path: Path) -> ArchiveContent:
-    """Return what a file contains.
+    """Return the kind of content of a file.
 
     "pickle" is a pickled object (torch.save), "torchscript" a program (torch.jit.save) and "export" an exported
     program (torch.export.save).
 
     Raises:
-        FileRefused: If torch would not have written such an archive.
+        FileRefused: If the archive is damaged, has too many entries, or was not written by torch.
     """
     if not zipfile.is_zipfile(path):
         return "pickle"  # the format of torch before version 1.6

@@ -11,7 +11,7 @@ def ours(workload: Workload, compile_mode: CompileMode = "eager") -> EpochTimer:
 
     Args:
         workload: What to train.
-        compile_mode: `ablate run` uses "eager" for short runs, otherwise the fastest mode that it has measured.
+        compile_mode: The compile mode, such as "eager". `ablate run` uses the fastest one for long runs.
     """
     step = TrainingStep(workload.model(), workload.recipe, workload.steps, StepOptions(compile_mode))
     split = DeviceImages(*workload.tensors())

@@ -40,7 +40,7 @@ class Workload:
 
     @property
     def steps(self) -> int:
-        """Batches of an epoch; an incomplete last batch is dropped."""
+        """The number of batches per epoch; an incomplete last batch is dropped."""
         return len(self.labels) // self.recipe.batch_size
 
     def model(self) -> nn.Module:

@@ -192,7 +192,7 @@ def test_last_row_with_records_is_analyzed(record: Record, printed: Callable[...
     record("baseline+se", 0, predictions_with((0, 2, 1)), plan="baseline+se+cbam")
     output = printed()
     [line] = [line for line in output.splitlines() if "resnet8+se+cbam" in line]
-    assert "resnet8+se," in line
+    assert "analyzing resnet8+se instead" in line
     assert "resnet8+se, mean over 1 seed(s)" in output
     assert json.loads(printed("--json"))["spec"] == "resnet8+se"
     assert "has no records" not in printed("baseline+se")

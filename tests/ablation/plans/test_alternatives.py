@@ -36,7 +36,7 @@ def test_alternative_replaces_an_earlier_value_of_its_part_in_place() -> None:
         ("baseline+se~relu", "changes nothing"),
         ("baseline+se~eca~eca", r"'~eca' repeats an alternative to \+se"),
         ("baseline+se~bogus", "unknown part 'bogus'"),
-        ("baseline+se~", "the name of a part is missing"),
+        ("baseline+se~", "missing part name"),
         ("baseline+se~width=x", "'x' is not a number"),
     ],
 )

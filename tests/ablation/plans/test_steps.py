@@ -125,9 +125,9 @@ def test_timm_model_is_a_path_of_one_row() -> None:
 @pytest.mark.parametrize(
     ("plan", "message"),
     [
-        ("baseline+se@data=2", "'@data=2' is not a number above 0 up to 1"),
+        ("baseline+se@data=2", "'@data=2': data must be greater than 0 and at most 1"),
         ("baseline+se@dat=1/2", "unknown setting 'dat' in '@dat=1/2': did you mean 'data'"),
-        ("baseline@data=1/2+se", r"'@data=1/2\+se' is not a number"),
+        ("baseline@data=1/2+se", r"'@data=1/2\+se': data must be"),
         ("timm/resnet18+se", "'timm/resnet18' .* no parts"),
         ("pairs:timm/resnet18", "two steps or more"),
         ("pairs:baseline+se", "two steps or more"),

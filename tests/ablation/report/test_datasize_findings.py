@@ -49,12 +49,12 @@ def compare(first: Sequence[float], later: Sequence[float], deviations: Sequence
         ((3, 3, 3, 3), "resnet20 is ahead at 1,000, 2,000, 4,000 and 8,000 images."),
         (
             (3, 0, 3, 0),
-            "resnet20 is ahead at 1,000 and 4,000 images; no difference is shown at 2,000 and 8,000 images.",
+            "resnet20 is ahead at 1,000 and 4,000 images; no significant difference at 2,000 and 8,000 images.",
         ),
         (
             (-3, 0, 3, 3),
             "resnet8 is ahead at 1,000 images; resnet20 is ahead at 4,000 and 8,000 images; "
-            "no difference is shown at 2,000 images.",
+            "no significant difference at 2,000 images.",
         ),
         ((-3, 3), "resnet8 is ahead at 1,000 images; resnet20 is ahead at 2,000 images."),
         ((0, 0), "No difference between resnet20 and resnet8 is shown at 1,000 and 2,000 images."),

@@ -164,7 +164,7 @@ def test_timm_model_over_the_budget_is_not_timed(capsys: pytest.CaptureFixture[s
         (["./table.csv", *UNTIMED], "table.csv is not a model file: valid suffixes are .py, .safetensors"),
         (["./folder", *UNTIMED], "folder is not a model file"),
         *(
-            (["resnet8", *UNTIMED, "--max-params", text], f"--max-params {text!r} is not a number, such as 30M, 1.5M")
+            (["resnet8", *UNTIMED, "--max-params", text], f"--max-params {text!r} is not a valid number")
             for text in ("3x", "M", "30MM", "thirty", "nan", "inf", "1e999")
         ),
         (["resnet8", *UNTIMED, "--max-params", "0"], "--max-params and --max-hours must be above 0"),

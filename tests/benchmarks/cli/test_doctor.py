@@ -30,7 +30,7 @@ def test_healthy_installation_has_no_problem(tmp_path: Path, capsys: pytest.Capt
     findings = json.loads(capsys.readouterr().out)
     assert [finding["topic"] for finding in findings] == TOPICS
     texts = {finding["topic"]: finding["text"] for finding in findings}
-    assert "identical numbers" in texts["self-test"]
+    assert "identical results" in texts["self-test"]
     assert "cpu (" in texts["device"]
     assert "torch 2." in texts["versions"]
     assert not (tmp_path / "runs").exists()

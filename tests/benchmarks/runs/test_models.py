@@ -65,7 +65,7 @@ def test_weights_with_another_digest_than_their_name_are_rejected(run: Run) -> N
 
 def test_missing_weights_of_a_teacher_are_named(run: Run) -> None:
     student = overridden(run, "@teacher=(resnet8)")
-    with pytest.raises(InputError, match=r"its teacher resnet8 seed 0 failed, or .* missing: .*\.safetensors"):
+    with pytest.raises(InputError, match=r"the teacher resnet8 \(seed 0\) failed, or .* missing \(.*\.safetensors"):
         load_distiller(student, "cpu")
 
 
