@@ -13,7 +13,7 @@ from arch.bases import BASES
 from arch.errors import InputError
 from arch.variant import BLOCKS, STEMS, Variant
 
-STAGES = "1234"  # numbers of the stages; no base has more
+STAGES = "1234"  # stage numbers; no base has more stages
 STAGE_SUBSETS = tuple("".join(subset) for size in range(1, len(STAGES) + 1) for subset in combinations(STAGES, size))
 SEARCHED_BASES = tuple(name for name, base in BASES.items() if base.searched)
 SEARCHED_FACTORS = (0.5, 1.5, 2.0)  # multipliers of blocks or channels that a search tries

@@ -23,7 +23,7 @@ class TimmModel:
             raise ValueError("input_size must be at least 0")
 
     def key(self) -> str:
-        """Return a hash like `Variant.key`. It never equals the key of a variant, which has no such fields."""
+        """Return a hash like `Variant.key`. It never equals a variant's key, because variants have no such fields."""
         chosen: dict[str, str | int] = {"timm": self.name}
         if self.input_size:
             chosen["input_size"] = self.input_size

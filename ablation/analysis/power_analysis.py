@@ -162,7 +162,7 @@ def recorded_spread(out: Path, benchmark: Benchmark) -> Spread:
 def predict_hours(
     rows: Sequence[Row], benchmark: Benchmark, image_counts: tuple[int, int], device: str, display: Display
 ) -> float:
-    """Predict the hours of all rows with one seed, including teachers that are not rows.
+    """Predict the training hours of one seed of all rows, including teachers that are not rows.
 
     Args:
         rows: The rows of the study.

@@ -103,7 +103,7 @@ def _interval_notes(frame: pd.DataFrame) -> list[str]:
 
 
 def _selection_notes(frame: pd.DataFrame, num_candidates: int) -> list[str]:
-    """Compare the gain of the best row with the gain that picking the best of equal rows gives by chance."""
+    """Compare the gain of the best row with the chance gain of the best of equally good rows."""
     spread = pooled_std(frame)
     if num_candidates < 3 or math.isnan(spread):  # with only one row besides the first, there is no choice
         return []

@@ -39,7 +39,7 @@ class ReportOptions:
 
 @with_options
 def report(plan: RecordedPlanArgument = None, *, options: ReportOptions, records: RecordOptions) -> int:
-    """Write a one-page PDF report of PLAN with table, findings and figures to --out."""
+    """Write a one-page PDF report on PLAN, with a table, findings and figures, to --out."""
     from ablation.report.figures import write_figures
     from ablation.report.pdf import write_report
     from ablation.report.table_output import make_annotated_table, output_stem

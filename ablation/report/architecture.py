@@ -20,7 +20,7 @@ CELL_GAP = 0.45  # gap between two cells
 COLUMN_GAP = 1.4
 SHORTCUT_HEIGHT = 1.4  # height of the plus sign below the cells
 SHORTCUT_INSET = 1.5  # distance of the cells from the left edge of a column with a shortcut
-INSET = 0.55  # distance of the cells from any other edge of a column
+INSET = 0.55  # distance of the cells from the other edges of a column
 END_COLUMN_WIDTH = 0.76  # width of the stem and the head, relative to a stage
 
 

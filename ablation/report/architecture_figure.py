@@ -138,7 +138,7 @@ def _draw_column(canvas: _Canvas, column: Column, left: float, top: float, heigh
 
 
 def _draw_cells(canvas: _Canvas, column: Column, left: float, top: float) -> float:
-    """Draw the cells below each other, connected by lines, and return the position below the last gap."""
+    """Draw the cells in a column, connected by lines, and return the position below the last gap."""
     width = _cell_width(column)
     center, y = left + width / 2, top
     for index, cell in enumerate(column.cells):

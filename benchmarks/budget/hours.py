@@ -31,7 +31,7 @@ def add_hours(verdict: Verdict, hours: PredictedHours, benchmark: Benchmark) -> 
     if hours.high <= limit:
         return verdict
     if hours.low <= limit:
-        close = "too close to call: the limit is inside the interval of the predicted hours"
+        close = "too close to call: the limit is within the interval of the predicted hours"
         return replace(verdict, notes=(*verdict.notes, close))
     problem = f"{format_hours(hours.predicted)} predicted on {verdict.device} > {format_hours(limit)}"
     return replace(verdict, problems=(*verdict.problems, problem))

@@ -82,7 +82,7 @@ def add_timing(verdict: Verdict, training: TimedTraining) -> Verdict:
 
 
 def worth_compiling(eager: Verdict, benchmark: Benchmark) -> bool:
-    """Return whether training takes long enough for compilation to pay off, but is not far over the limit."""
+    """Return whether training takes long enough for compilation to pay off, and could fit the limit once compiled."""
     if eager.throughput is None or eager.hours is None:
         return False
     return (

@@ -46,7 +46,7 @@ class WorkerProcess:
         return self.receiver, self.process.sentinel
 
     def is_late(self) -> bool:
-        """Return whether the process has exceeded its time limit, or the time to stop."""
+        """Return whether the process has exceeded its time limit, or the time that it had to stop after a request."""
         return time.monotonic() > self.deadline
 
     def receive(self) -> tuple[str, Any]:

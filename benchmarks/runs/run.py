@@ -107,7 +107,7 @@ class Run:
 
 def cost_fields(verdict: Verdict) -> dict[str, Any]:
     """Return the fields of `Run` that follow from the passing verdict on a spec."""
-    assert verdict.hours is not None  # the image counts are known, so a passing verdict includes hours
+    assert verdict.hours is not None  # the image counts are known, so a verdict within the budget includes hours
     assert verdict.cost.macs is not None  # the models of specs can always be counted
     return {
         "params": verdict.cost.params,

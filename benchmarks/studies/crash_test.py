@@ -87,7 +87,7 @@ class Killer:
 
 
 def train_until_finished(run: Run, rng: random.Random, kills: Counter[str], max_kills: int) -> str:
-    """Restart a training run until it finishes, killing it until `kills` reaches `max_kills`. Return its digest."""
+    """Start a training run, kill it `max_kills` times, let it finish, and return the digest of its result."""
     while True:
         killer = Killer(rng) if kills.total() < max_kills else None
         try:

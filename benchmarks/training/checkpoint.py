@@ -78,7 +78,7 @@ class Checkpoint:
             write_checkpoint(self.folder, number, tensors, {"identity": self.identity, **state}, self.damaged)
         except OSError as error:
             pause = RETRY_SECONDS
-            self.warn(f"{error.strerror or error}; the training continues without this checkpoint")
+            self.warn(f"{error.strerror or error}; training continues without this checkpoint")
         self._next_save = time.monotonic() + max(pause, SAVE_INTERVAL_FACTOR * (time.monotonic() - started))
         if self.stopping():
             raise TrainingStopped("the run was asked to stop; run the same command again to resume it")

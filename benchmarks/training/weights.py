@@ -72,7 +72,7 @@ def _without_prefix(tensors: dict[str, Tensor], model: nn.Module) -> dict[str, T
 def _num_classes(model: Any, tensors: dict[str, Tensor]) -> int:
     """Return the number of classes of the file's classifier, 0 if it has none.
 
-    If the classifier has a different number of features, the model's own number of classes is returned.
+    If the file's classifier and the model's differ in their number of features, return the model's number of classes.
     """
     classifiers = model.get_classifier()
     classifier = classifiers[0] if isinstance(classifiers, tuple) else classifiers

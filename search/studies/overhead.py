@@ -150,7 +150,7 @@ def add_finished_trials(study: optuna.Study, space: ChoiceSpace, number: int) ->
 
 
 def seconds_per_trial(sampler: str, num_finished: int, num_trials: int) -> tuple[float, int]:
-    """Return the seconds per trial of a search that continues a study, and the number of trials."""
+    """Continue the study, and return the seconds per new trial and the number of new trials."""
     benchmark = BENCHMARKS["digits"]
     screen("resnet8", benchmark, HoursPredictor())  # imports what the first candidate needs
     with tempfile.TemporaryDirectory() as folder, Display() as display:
