@@ -39,9 +39,8 @@ def power(effect: float, spread: float, seeds: int, changes: int = 1, pairing: P
 def _separation_probability(effect: float, seeds: int, pairing: Pairing) -> float:
     """Return the probability of the most extreme permutation.
 
-    In a paired test, all differences then have the sign of the effect. In an unpaired test, all runs of one row are then
-    above all runs of the other row.
-    The effect is in standard deviations.
+    In a paired test, all differences then have the sign of the effect. In an unpaired test, all runs of one row are
+    then above all runs of the other row. The effect is in standard deviations.
     """
     from scipy import integrate, stats
 
