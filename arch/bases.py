@@ -49,10 +49,10 @@ def _narrow_resnet(layers: int) -> Variant:
 def _wide_cnn() -> Variant:
     """Return a plain CNN with 64, 3 x 128 and 4 x 256 channels: 2,440,266 parameters for 10 classes.
 
-    The course states 2.44M parameters. That count requires average pooling before a single linear layer (a flattened
-    4x4 map gives 2.48M) but does not determine whether there are norms (biases instead give 2,438,794). We chose
-    BatchNorm, as in the plain networks of He et al. 2016, and max pooling before the first 128- and the first
-    256-channel layer.
+    The university course that uses this network states 2.44M parameters. That count requires average pooling before a
+    single linear layer (a flattened 4x4 map gives 2.48M) but does not determine whether there are norms (biases instead
+    give 2,438,794). We chose BatchNorm, as in the plain networks of He et al. 2016, and max pooling before the first
+    128- and the first 256-channel layer.
     """
     return Variant((3, 4), (128, 256), (2, 2), stem_width=64, block="conv")
 

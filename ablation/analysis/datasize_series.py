@@ -13,7 +13,7 @@ from benchmarks.records.store import RunRecord
 
 @dataclass(frozen=True)
 class SizePoint:
-    """All runs of one model on one training set size. Accuracies are those of the final epoch in percent, by seed.
+    """All runs of one model with one training set size. Accuracies are those of the final epoch in percent, by seed.
 
     Attributes:
         images: The number of training images.

@@ -151,8 +151,8 @@ def recorded_spread(out: Path, benchmark: Benchmark) -> Spread:
     if not any(np.ptp(values) for values in samples):  # due to rounding, the variance of equal values is not always 0
         return Spread(
             DEFAULT_SPREAD,
-            f"the default, measured on CIFAR-100: no config in {out} has two seeds with different accuracies; "
-            "see --spread",
+            f"the default, measured on CIFAR-100, because no config in {out} has two seeds with different accuracies; "
+            "--spread sets it",
         )
     degrees = sum(len(values) - 1 for values in samples)
     squares = sum(float(np.var(values)) * len(values) for values in samples)

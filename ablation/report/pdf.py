@@ -36,7 +36,7 @@ MIN_COLUMN_GAP = 5  # points, between two columns of the table
 CURVES_CAPTION = "Test top-1 against epoch: mean over seeds, band from worst to best seed."
 COST_CAPTION = f"Final top-1 (mean ± std) against training time; {PARETO_LEGEND}."
 IMAGES_CAPTION = (
-    "Top-1 on test (solid) and training (dashed) images against training images; "
+    "Top-1 on the test (solid) and training (dashed) images versus the number of training images;  "
     f"{datasize_figure.LEGEND}{datasize_figure.LAW_LEGEND}, if it can be fitted."
 )
 

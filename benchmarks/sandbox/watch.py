@@ -79,7 +79,7 @@ def _unlisted_files(processes: Sequence[psutil.Process]) -> dict[tuple[int, int]
 
 
 def _scratch_usage(scratch: Path, max_files: int) -> tuple[int, int]:
-    """Return the bytes and the number of the files in a folder; counting stops above `max_files`.
+    """Return the total size in bytes and the number of files in a folder; counting stops above `max_files`.
 
     A path that is too long to be opened counts as too many files.
     """

@@ -150,7 +150,7 @@ def freeze(net: nn.Module, names: Sequence[str]) -> None:
     frozen = {id(parameter) for name in names for parameter in layers[name].parameters()}
     if all(id(parameter) in frozen for parameter in model.parameters()):
         raise InputError(
-            f"freezing {', '.join(names)} leaves nothing to train: do not freeze one of {', '.join(children)}"
+            f"freezing {', '.join(names)} leaves nothing to train: leave at least one of {', '.join(children)} unfrozen"
         )
     if names:  # timm would freeze all layers if there were no names
         with next(model.parameters()).device:  # timm creates its frozen norms on this device

@@ -16,7 +16,7 @@ def read_torchscript(path: Path, allow_code: bool) -> nn.Module:
         FileRefused: If `allow_code` is false.
     """
     if not allow_code:
-        raise FileRefused(f"it is a TorchScript program, which can run any code; {ALLOW_CODE_HINT}")
+        raise FileRefused(f"it is a TorchScript program, which can run arbitrary code; {ALLOW_CODE_HINT}")
     model: nn.Module = torch.jit.load(path, map_location="cpu")
     return model
 
