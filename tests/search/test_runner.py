@@ -61,6 +61,7 @@ def test_the_requested_number_of_candidates_is_trained_and_none_twice(make_searc
     assert {run.seed for run in search.executor.trained} == {0}
 
 
+@pytest.mark.slow
 def test_trainings_of_a_rung_share_a_benchmark_id_on_the_validation_split(make_search: Make, run_search: Make) -> None:
     search = make_search(trials=25)
     search.executor.accuracy = accuracy_by_width
@@ -75,6 +76,7 @@ def test_trainings_of_a_rung_share_a_benchmark_id_on_the_validation_split(make_s
         assert replace(run.benchmark.recipe, epochs=recipe.epochs, warmup_epochs=recipe.warmup_epochs) == recipe
 
 
+@pytest.mark.slow
 def test_the_best_candidates_of_a_rung_are_promoted(make_search: Make, run_search: Make) -> None:
     search = make_search(trials=30)
     search.executor.accuracy = accuracy_by_width
@@ -269,6 +271,7 @@ def test_invalid_specs_are_infeasible_trials(make_search: Make, run_search: Make
     assert len(finished(study)) == 2
 
 
+@pytest.mark.slow
 def test_a_candidate_without_time_does_not_end_the_search(make_search: Make, run_search: Make) -> None:
     search = make_search(trials=6, timeout=600.0)
     search.executor.hours = lambda spec: 0.2 if "width=1.5" in spec else 0.005
@@ -284,6 +287,7 @@ def test_no_time_limit_exceeds_the_time_of_the_search(make_search: Make, run_sea
     assert max(search.executor.limits) <= 120
 
 
+@pytest.mark.slow
 def test_with_several_workers_candidates_are_timed_alone(make_search: Make, run_search: Make) -> None:
     search = make_search(trials=12, workers=3)
     search.executor.hours = lambda spec: 0.1  # too close to the limit to train without timing

@@ -119,6 +119,7 @@ def test_no_field_of_the_recipe_is_a_part() -> None:
     assert not set(vars(Recipe())) & (PARTS.keys() | all_parts_space().choices.keys())
 
 
+@pytest.mark.slow
 def test_random_candidate_is_valid_or_does_not_fit() -> None:
     space, rng = all_parts_space(), random.Random(0)
     for _ in range(200):

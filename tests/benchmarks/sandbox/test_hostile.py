@@ -28,7 +28,7 @@ FORGED_VERDICT = {"verdict": {"model": "fake", "problems": []}, "nonce": ""}
 
 Check = Callable[..., tuple[int, str, str]]
 
-pytestmark = pytest.mark.usefixtures("_run_files_without_torch")
+pytestmark = [pytest.mark.usefixtures("_run_files_without_torch"), pytest.mark.slow]
 
 
 @pytest.fixture(params=["bubblewrap", "sandlock"])
@@ -97,7 +97,6 @@ def source(folder: Path, text: str) -> Path:
     return path
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("kind")
 @pytest.mark.parametrize(
     "text",
@@ -114,7 +113,6 @@ def test_endless_file_is_killed(text: str, tmp_path: Path, check: Check) -> None
     assert f"longer than {SHORT_TIME_LIMIT:g} s" in err
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("kind")
 def test_fork_bomb_is_stopped(tmp_path: Path, check: Check) -> None:
     code, _, err = check(source(tmp_path, "while True: os.fork()"))
@@ -135,7 +133,6 @@ time.sleep(0.5)
     assert check(source(tmp_path, text))[0] == 0
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("kind")
 @pytest.mark.parametrize(
     "text",
@@ -208,7 +205,6 @@ for number in range(100):
     assert out.startswith("model net.py ")
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("_best_sandbox")
 @pytest.mark.parametrize(
     "cost",
@@ -338,7 +334,6 @@ for number in ({os.getpid()}, os.getppid()):
 
 
 @pytest.mark.usefixtures("kind")
-@pytest.mark.slow
 def test_many_nested_files_are_stopped_and_removed(
     tmp_path: Path, check: Check, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -357,7 +352,6 @@ for number in range(10**6): os.close(os.open(str(number), os.O_CREAT))
     assert list((tmp_path / "temporary").iterdir()) == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind_to_kill", ["bubblewrap", "sandlock", "none"])
 def test_killed_command_leaves_no_process(
     kind_to_kill: SandboxKind,

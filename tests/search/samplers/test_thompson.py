@@ -120,6 +120,7 @@ def test_best_candidate_is_found_much_earlier_than_by_random_search() -> None:
     assert expected_at_random > 5 * np.mean(needed)
 
 
+@pytest.mark.slow
 def test_infeasible_candidates_are_avoided() -> None:
     def num_infeasible(seed: int) -> tuple[int, int]:
         """Return the number of infeasible candidates among the startup trials and among the last 20 of 60 trials."""
