@@ -28,8 +28,8 @@ def _attention_layer(entry: str) -> Layer:
 
 def _imported_layer(part: Part) -> Layer:
     """Import the "package.module:Class" of a part; the current folder is searched too."""
-    if "" not in sys.path:  # installed commands do not search the current folder by default
-        sys.path.insert(0, "")
+    if "" not in sys.path:
+        sys.path.append("")  # the last entry, because a file in the current folder must not hide other modules
     try:
         layer: Layer = resolve_name(part.layer)
     except (ImportError, AttributeError, ValueError) as error:

@@ -27,7 +27,7 @@ class LocalExecutor(Executor):
             from multiprocessing.forkserver import ensure_running
             from multiprocessing.resource_tracker import ensure_running as ensure_tracker
 
-            PROCESS_CONTEXT.set_forkserver_preload(["benchmarks.execution.preload"])
+            PROCESS_CONTEXT.set_forkserver_preload(["timm_ablate", "benchmarks.execution.preload"])
             ensure_tracker()  # started first, because ensure_running would start it and unblock the signals
             previous_mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
             try:

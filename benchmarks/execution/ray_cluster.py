@@ -13,10 +13,12 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from pkgutil import resolve_name
 from types import TracebackType
 from typing import Any, Self
 
+import timm_ablate
 from arch.errors import InputError
 from benchmarks.execution.executor import Executor, Future, Session, WorkerFailed
 from benchmarks.execution.local import LocalExecutor
@@ -110,7 +112,7 @@ class RayExecutor(Executor):
             # uses none, because a worker process does the work, and restarting the fork server takes seconds.
             "max_calls": 0,
         }
-        remote_function = ray.remote(**options)(_call_on_node)
+        remote_function = ray.remote(**options)(timm_ablate.call)
         with StopRequest(STOP_SIGNALS) as stop:
             session = RaySession(stop, remote_function)
             try:
@@ -138,7 +140,9 @@ class RaySession(Session):
     ) -> Future:
         """See `Session.submit`. Progress stays on the node: `on_progress` is never called."""
         future = Future()
-        reference = self._remote_function.options(name=function).remote(function, args, time_limit)
+        reference = self._remote_function.options(name=function).remote(
+            "benchmarks.execution.ray_cluster:call_on_node", _driver_folders(), function, args, time_limit
+        )
         self._futures[reference] = future
         return future
 
@@ -185,8 +189,14 @@ def _check_reachable(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=10).close()
 
 
-def _call_on_node(function: str, args: tuple[Any, ...], time_limit: float | None) -> Any:
+def _driver_folders() -> list[str]:
+    """Return the folders of this process that Ray adds to the import path of its processes."""
+    return [os.path.dirname(os.path.realpath(sys.argv[0])), str(Path.cwd())]
+
+
+def call_on_node(driver_folders: list[str], function: str, args: tuple[Any, ...], time_limit: float | None) -> Any:
     """Call a function in a worker process on the node that Ray has chosen. Return its outcome."""
+    sys.path[:] = [folder for folder in sys.path if folder not in driver_folders]  # they may hide other modules
     # Otherwise each worker process would import the script that Ray's process runs, which takes 0.7 s.
     vars(sys.modules["__main__"]).pop("__file__", None)
     # Passed explicitly, because the fork server of this node has the environment of the node's first task.

@@ -34,7 +34,7 @@ def run_with_torchrun(report: Report, run: Run) -> RunRecord:
         run_file, record_file = Path(folder, "run.json"), Path(folder, "record.json")
         run_file.write_bytes(TypeAdapter(Run).dump_json(run))
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-        script = ["--nproc-per-node", str(run.benchmark.recipe.world_size), "-m", __name__]
+        script = ["--nproc-per-node", str(run.benchmark.recipe.world_size), "-m", "timm_ablate", f"{__name__}:main"]
         with subprocess.Popen(
             [*torchrun, *script, str(run_file), str(record_file)],
             stdout=subprocess.PIPE,
@@ -62,7 +62,7 @@ def _forward_progress(line: str, report: Report) -> bool:
 
 
 def main() -> None:
-    """Train as one of the processes that `torchrun ... -m benchmarks.runs.torchrun RUN.json RECORD.json` starts."""
+    """Train as one of the processes that torchrun starts. The arguments are the files of the run and of its record."""
     threading.Thread(target=_die_with_torchrun, args=[os.getppid()], daemon=True).start()  # before the slow imports
     import torch
     import torch.distributed as dist
@@ -97,7 +97,3 @@ def _die_with_torchrun(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)
-
-
-if __name__ == "__main__":
-    main()

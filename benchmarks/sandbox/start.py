@@ -13,13 +13,19 @@ from typing import IO, Any, Protocol
 from benchmarks.execution.environment import WORKER_ENVIRONMENT
 from benchmarks.sandbox.kinds import SandboxKind, bubblewrap_command
 from benchmarks.sandbox.limits import SandboxLimits
+from timm_ablate import PACKAGES_ROOT
 
-PACKAGES_ROOT = Path(__file__).resolve().parents[2]  # the folder that contains `arch` and `benchmarks`
 SYSTEM_FOLDERS = ("/usr", "/bin", "/sbin", "/lib", "/lib64", "/lib32", "/sys", "/nix/store")
 SYSTEM_FILES = ("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/alternatives")
 DEVICE_FILES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 PASSED_VARIABLES = ("CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
-CHILD_PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from benchmarks.sandbox.child import main; main()"
+CHILD_PROGRAM = """
+import runpy, sys
+sys.path += sys.argv[3:]
+runpy.run_path(sys.argv[1] + "/timm_ablate.py")  # makes our packages importable
+from benchmarks.sandbox.child import main
+main()
+"""
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,7 @@ def start_child(confinement: Confinement, scratch: Path) -> Child:
         confinement: The kind of sandbox, the model file, the device and the limits.
         scratch: A new folder, which is the only one that the child can write to.
     """
-    python = [sys.executable, "-I", "-B", "-c", CHILD_PROGRAM, str(PACKAGES_ROOT), str(scratch)]
+    python = [sys.executable, "-I", "-B", "-c", CHILD_PROGRAM, str(PACKAGES_ROOT), str(scratch), *import_folders()]
     if confinement.kind == "sandlock":
         return _start_in_sandlock(python, confinement, scratch)
     prefix = _bubblewrap_arguments(confinement, scratch) if confinement.kind == "bubblewrap" else []
@@ -98,12 +104,24 @@ def readable_paths(model_file: Path) -> list[str]:
     home, temporary = Path.home().resolve(), Path(tempfile.gettempdir()).resolve()
     has_private_files = home.is_relative_to(folder) or temporary.is_relative_to(folder)
     model = model_file.resolve() if has_private_files else folder
-    packages = [PACKAGES_ROOT / "arch", PACKAGES_ROOT / "benchmarks"]
+    packages = [PACKAGES_ROOT / name for name in ("arch", "benchmarks", "timm_ablate.py")]
     interpreter = [Path(sys.prefix), Path(sys.base_prefix), Path(sys.executable).resolve().parent.parent]
     libraries = [Path(sysconfig.get_path(name)) for name in ("purelib", "platlib")]
     loaded = [Path(entry) for entry in os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep) if entry]
-    paths = dict.fromkeys([*interpreter, *libraries, *loaded, *packages, model])
+    imported = map(Path, import_folders())
+    paths = dict.fromkeys([*interpreter, *libraries, *loaded, *imported, *packages, model])
     return [str(path) for path in paths if path.exists() and not home.is_relative_to(path.resolve())]
+
+
+def import_folders() -> list[str]:
+    """Return the folders of this process's import path, such as those on PYTHONPATH or in the user's site-packages.
+
+    The first entry, which is the folder of the running script, is left out, and so are folders with the home folder.
+    """
+    home = Path.home().resolve()
+    entries = sys.path[0 if sys.flags.safe_path else 1 :]
+    folders = [Path(entry).resolve() for entry in entries if entry and Path(entry).exists()]
+    return list(dict.fromkeys(str(folder) for folder in folders if not home.is_relative_to(folder)))
 
 
 def _environment(scratch: Path) -> dict[str, str]:

@@ -66,7 +66,7 @@ def test_no_process_outlives_a_killed_worker(shared_run: Run) -> None:
 
 def _is_training(process: psutil.Process) -> bool:
     try:
-        return "benchmarks.runs.torchrun" in process.cmdline()
+        return "benchmarks.runs.torchrun:main" in process.cmdline()
     except psutil.Error:
         return False
 
