@@ -12,9 +12,11 @@ from ablation.commands.list import list_names
 from ablation.commands.power import power
 from ablation.commands.report import report
 from ablation.commands.run import run
+from ablation.commands.show import show
 from ablation.commands.table import table
 from ablation.commands.verify import verify
 from benchmarks.cli.app import new_app, run_app
+from benchmarks.cli.options import VersionOption
 
 app = new_app("Ablation studies of image classifiers under a fixed training recipe and budget.")
 COMMANDS: dict[str, Callable[..., int]] = {
@@ -29,8 +31,16 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "export": export,
     "verify": verify,
     "list": list_names,
+    "show": show,
     "doctor": doctor,
 }
+
+
+@app.callback()
+def common_options(version: VersionOption = False) -> None:
+    """Ablation studies of image classifiers under a fixed training recipe and budget."""
+
+
 for name, command in COMMANDS.items():
     app.command(name)(command)
 

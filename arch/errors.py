@@ -23,8 +23,9 @@ def unknown(kind: str, word: str, valid: Iterable[str], place: str = "") -> Inpu
         An error that suggests the closest valid name and lists all of them if they are few.
     """
     names = sorted(valid)
-    closest = get_close_matches(word, names, n=1, cutoff=0.5)
-    hint = f"did you mean {closest[0]!r}? " if closest else ""
+    by_lowercase = {name.lower(): name for name in names}
+    closest = get_close_matches(word.lower(), by_lowercase, n=1, cutoff=0.5)
+    hint = f"did you mean {by_lowercase[closest[0]]!r}? " if closest else ""
     choices = (
         f"valid: {', '.join(names)}" if len(names) <= MAX_NAMES_IN_MESSAGE else f"there are {len(names)} valid names"
     )

@@ -2,7 +2,9 @@
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import quote
 
 import typer
 
@@ -15,6 +17,7 @@ from benchmarks.cli.options import (
     DownloadOption,
     JsonOption,
     OutOption,
+    VersionOption,
 )
 
 SECONDS_PER_UNIT = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -85,7 +88,11 @@ class SearchOptions:
     ] = 3
     storage: Annotated[
         str | None,
-        typer.Option("--storage", metavar="URL", help="Storage of the Optuna study  [default: search.db in --out]"),
+        typer.Option(
+            "--storage",
+            metavar="URL|FILE",
+            help="Storage of the Optuna study  [default: search.db in --out]",
+        ),
     ] = None
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue or join the study if it exists; otherwise start it.")
@@ -102,6 +109,7 @@ class SearchOptions:
     out: OutOption = DEFAULT_OUT
     device: DeviceOption = "auto"
     as_json: JsonOption = False
+    version: VersionOption = False
 
     def __post_init__(self) -> None:
         if self.timeout is not None:
@@ -131,8 +139,11 @@ class SearchOptions:
 
     @property
     def storage_url(self) -> str:
-        """The URL of the storage."""
-        return self.storage or f"sqlite:///{self.out.resolve() / 'search.db'}"
+        """The URL of the storage, which may also be given as the path of a SQLite file."""
+        if self.storage and "://" in self.storage:
+            return self.storage
+        file = Path(self.storage) if self.storage else self.out / "search.db"
+        return f"sqlite:///{quote(str(file.resolve()))}"  # SQLAlchemy decodes the path
 
 
 def parse_duration(text: str) -> float:

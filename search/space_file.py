@@ -2,13 +2,13 @@
 
 import importlib.util
 import inspect
-import tomllib
 from pathlib import Path
 from typing import Any
 
 from arch.errors import InputError, unknown
 from arch.parts import PARTS
 from arch.spec import parse
+from benchmarks.definition.toml_file import read_toml
 from search.space import ChoiceSpace, FunctionSpace, Space, one_line
 
 DEFAULT_FUNCTION = "space"
@@ -34,7 +34,7 @@ def load_space(argument: str, baseline: str) -> Space:
 def _load_choices(path: Path, baseline: str) -> ChoiceSpace:
     """Load `base = "baseline"` (optional) and the table [choices] of lists of fragments such as "+se"."""
     try:
-        content = tomllib.loads(path.read_text())
+        content = read_toml(path)
     except (OSError, ValueError) as error:
         raise InputError(f"--space {path}: {error}") from error
     base, choices = content.pop("base", "baseline"), content.pop("choices", {})

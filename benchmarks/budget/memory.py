@@ -25,7 +25,7 @@ class PeakMemory:
         weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
         self.bytes_before = psutil.Process().memory_info().rss - weights  # already loaded, but part of the peak
         try:
-            CLEAR_REFS.write_text("5")  # resets the peak of the resident set size (man 5 proc)
+            CLEAR_REFS.write_text("5", encoding="utf-8")  # resets the peak of the resident set size (man 5 proc)
             self.is_supported = True
         except OSError:
             self.is_supported = False
@@ -36,7 +36,7 @@ class PeakMemory:
             return torch.cuda.max_memory_allocated(self.device)
         if not self.is_supported:
             return None
-        peak = re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text())
+        peak = re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text(encoding="utf-8"))
         return max(0, int(peak.group(1)) * 1024 - self.bytes_before) if peak else None
 
 

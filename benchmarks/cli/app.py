@@ -63,7 +63,7 @@ def run_app(app: typer.Typer, name: str, argv: list[str] | None, resume_command:
         The exit code: that of the command, 2 for invalid input, or one of the `EXIT_` constants.
     """
     if sys.stderr is None:  # closed by the caller; `print` would write to standard output instead
-        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115  # used until the process ends
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  # used until the process ends
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal that cannot display "±" still shows the table
     try:

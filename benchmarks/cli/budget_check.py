@@ -17,6 +17,7 @@ from benchmarks.cli.options import (
     DeviceOption,
     DownloadOption,
     JsonOption,
+    VersionOption,
     benchmark_with_budget,
     with_options,
 )
@@ -100,6 +101,7 @@ class BudgetCheckOptions:
         Path | None, typer.Option("--summary", metavar="FILE", help="Append the report to this file as Markdown.")
     ] = None
     as_json: JsonOption = False
+    version: VersionOption = False
 
     def read_device_profile(self) -> "DeviceProfile | None":
         """Read the profile of --device-profile, if there is one."""

@@ -1,7 +1,6 @@
 """The built-in benchmarks, and the loader of benchmarks in TOML files."""
 
 import json
-import tomllib
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +9,8 @@ from arch.spec import parse
 from benchmarks.definition.benchmark import Benchmark, Budget, DatasetConfig
 from benchmarks.definition.names import check_path, is_identifier
 from benchmarks.definition.recipe import Recipe
-from benchmarks.definition.validation import describe_problem, strict_adapter
+from benchmarks.definition.toml_file import read_toml
+from benchmarks.definition.validation import describe_problems, strict_adapter
 
 # The recipe of the courses that train `wide_cnn` (86.7% on CIFAR-10 in 20 epochs, 43.7% on Tiny ImageNet in 10 epochs)
 # and a deep, narrow residual network (83.9%). The courses state batch size, learning rate and momentum; they mention no
@@ -92,17 +92,17 @@ def load_benchmark(path: Path) -> Benchmark:
 
     check_path("--benchmark", path)
     try:
-        content = tomllib.loads(path.read_text())
+        content = read_toml(path)
     except OSError as error:
         raise InputError(f"cannot read benchmark {path}: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:  # invalid TOML or UTF-8, or a number with thousands of digits
+    except ValueError as error:  # invalid TOML or UTF-8, or a number with thousands of digits
         raise InputError(f"{path} is not TOML: {error}") from error
     sections = {"data": DatasetConfig, "recipe": Recipe, "budget": Budget}
     try:
         adapter = strict_adapter(Benchmark, *sections.values())
         benchmark: Benchmark = adapter.validate_json(json.dumps(content, default=str))
     except ValidationError as error:
-        raise InputError(f"{path}: {describe_problem(error.errors(), Benchmark, sections)}") from error
+        raise InputError(f"{path}: {describe_problems(error.errors(), Benchmark, sections, content)}") from error
     if benchmark.name in BENCHMARKS or not is_identifier(benchmark.name):
         raise InputError(
             f"{path}: name {benchmark.name[:60]!r} must have up to 40 letters, digits and _, and be neither a built-in "

@@ -27,20 +27,36 @@ def strict_adapter(dataclass: type, *nested: type) -> "TypeAdapter[Any]":
     return TypeAdapter(dataclass)
 
 
-def describe_problem(problems: Sequence[Any], dataclass: type, sections: Mapping[str, type]) -> str:
-    """Describe pydantic's problems in one line.
+def describe_problems(
+    problems: Sequence[Any], dataclass: type, sections: Mapping[str, type], content: Mapping[str, Any]
+) -> str:
+    """Describe all of pydantic's problems in one line.
 
-    An unknown key is reported before other problems, which it may explain, together with the valid keys.
+    Unknown keys come first, because they may explain the other problems, and are followed by the valid keys. A value
+    that does not fit a default value is followed by that default.
 
     Args:
         problems: The result of `ValidationError.errors()`.
         dataclass: The dataclass that was read.
         sections: The nested dataclasses by the name of their field.
+        content: What was read.
     """
-    problem = next((problem for problem in problems if problem["type"] in UNKNOWN_KEY), problems[0])
+    ordered = sorted(problems, key=lambda problem: problem["type"] not in UNKNOWN_KEY)
+    return "; ".join(_describe(problem, dataclass, sections, content) for problem in ordered)
+
+
+def _describe(problem: Any, dataclass: type, sections: Mapping[str, type], content: Mapping[str, Any]) -> str:
     *path, key = [str(part) for part in problem["loc"]] or ["file"]
     if problem["type"] in UNKNOWN_KEY:
         section: Any = sections.get(path[0] if path else "", dataclass)
         where = f" in [{'.'.join(path)}]" if path else ""
         return str(unknown("key", key, [field.name for field in fields(section)], where))
-    return f"{'.'.join([*path, key])}: {problem['msg'].removeprefix('Value error, ')}"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{'.'.join([*path, key])}: {message}{_defaults(message, sections.get(key), content.get(key, {}))}"
+
+
+def _defaults(message: str, section: Any, values: Mapping[str, Any]) -> str:
+    """Return the defaults of the fields that a message mentions but the file does not set."""
+    mentioned = [field for field in fields(section) if field.name in message.split()] if section else []
+    unset = [f"{field.name} is {field.default} unless you set it" for field in mentioned if field.name not in values]
+    return f" ({', '.join(unset)})" if unset else ""

@@ -22,6 +22,8 @@ def resolve_device(name: str, world_size: int = 1) -> str:
     Raises:
         InputError: If the device does not exist.
     """
+    if name == "mps":
+        raise InputError("--device mps: Apple GPUs are not supported; use cpu")
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
         raise InputError(f"unknown --device {name!r}; valid: auto, cpu, cuda, cuda:0, cuda:1...")
     if name == "cpu" or (name == "auto" and sys.platform == "linux" and not any(p.exists() for p in NVIDIA_DRIVER)):

@@ -39,7 +39,7 @@ class LockHolder:
 def _boot_id() -> str:
     """Return Linux's id of the current boot. Other systems have no reliable one."""
     with suppress(OSError):
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
     return ""
 
 
@@ -52,7 +52,7 @@ def _pid_namespace() -> str:
 def _start_time(pid: int) -> str | None:
     """Return when a process started, in a count that clock changes do not affect; None if there is no such process."""
     with suppress(OSError):
-        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()  # man 5 proc
+        state, *fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()  # man 5 proc
         return None if state in "ZX" else fields[18]
     import psutil
 

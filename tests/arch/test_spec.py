@@ -250,6 +250,8 @@ def test_different_architectures_have_different_keys() -> None:
         ("resnet18+sse", ["unknown part 'sse'", "character 10 ", "did you mean 'se'?", "cbam"]),
         ("resnet18+se-cbm", ["unknown part 'cbm'", "character 13 ", "did you mean 'cbam'?"]),
         ("resnet18+xyzzy", ["unknown part 'xyzzy'", "character 10 ", "valid: "]),
+        ("resnet18+SE", ["unknown part 'SE'", "did you mean 'se'?"]),
+        ("ResNet18+se", ["unknown base 'ResNet18'", "did you mean 'resnet18'?"]),
         ("resnet18++se", ["missing part name", "character 10 ", "'resnet18++se'"]),
         ("resnet18+", ["missing part name", "character 10 "]),
         ("resnet18-", ["missing part name", "character 10 "]),

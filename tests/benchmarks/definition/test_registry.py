@@ -142,6 +142,12 @@ def test_integer_and_decimal_learning_rates_have_the_same_id(tmp_path: Path) -> 
     assert identify(whole.definition("images", "cpu")) == identify(decimal.definition("images", "cpu"))
 
 
+def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as error:
+        load(tmp_path, toml({**MINIMAL, "nam": 1}) + "\n[recipe]\nepoch = 3\nlr = 0\n[budget]\nmax_hours = 'two'")
+    assert all(word in str(error.value) for word in ("'nam'", "'epoch'", "recipe.lr", "budget.max_hours"))
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -160,7 +166,10 @@ def test_integer_and_decimal_learning_rates_have_the_same_id(tmp_path: Path) -> 
         (toml(MINIMAL) + "\n[recipe]\nlr = 0", "recipe.lr: Input should be greater than 0"),
         (toml(MINIMAL) + "\n[recipe]\nlr = nan", "recipe.lr: Input should be"),
         (toml(MINIMAL) + "\n[recipe]\nmomentum = 1.0", "recipe.momentum: Input should be less than 1"),
-        (toml(MINIMAL) + "\n[recipe]\nepochs = 3", "warmup_epochs (5) must be fewer than epochs (3)"),
+        (
+            toml(MINIMAL) + "\n[recipe]\nepochs = 3",
+            "warmup_epochs (5) must be fewer than epochs (3) (warmup_epochs is 5 unless you set it)",
+        ),
         (toml(MINIMAL) + "\n[recipe]\nflip = 1.5", "flip is a probability"),
         (toml(MINIMAL) + "\n[recipe]\nprecision = 'fp8'", "precision must be fp16, bf16 or fp32"),
         (toml(MINIMAL) + "\nin_chans = 2", "data.in_chans: Input should be 1 or 3"),

@@ -67,7 +67,12 @@ def test_a_missing_gpu_is_rejected(monkeypatch: pytest.MonkeyPatch, name: str, g
         resolve_device(name)
 
 
-@pytest.mark.parametrize("name", ["", "gpu", "CPU", "cuda:", "cuda:x", "cuda:-1", "cpu:0", "mps", "cuda:0\n"])
+def test_an_apple_gpu_is_rejected_by_name() -> None:
+    with pytest.raises(InputError, match="--device mps: Apple GPUs are not supported; use cpu"):
+        resolve_device("mps")
+
+
+@pytest.mark.parametrize("name", ["", "gpu", "CPU", "cuda:", "cuda:x", "cuda:-1", "cpu:0", "cuda:0\n"])
 def test_an_unknown_device_is_rejected_with_the_valid_ones(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     forbid_torch(monkeypatch)
     with pytest.raises(InputError, match=r"unknown --device .* auto, cpu, cuda, cuda:0"):
