@@ -50,12 +50,13 @@ class ErrorAnalysis:
     seeds_without_predictions: tuple[int, ...]
 
 
-def analyze_errors(recorded: RecordedPlan, labels: Integers) -> ErrorAnalysis:
+def analyze_errors(recorded: RecordedPlan, labels: Integers, classes: Sequence[str]) -> ErrorAnalysis:
     """Analyze the errors of the last step that has records.
 
     Args:
         recorded: The plan, its records, and the folder that contains the predictions.
         labels: The labels of the test images, in the order of the images.
+        classes: The names of the classes. Those in the records can be older.
 
     Raises:
         ValueError: If no row has a record.
@@ -67,29 +68,31 @@ def analyze_errors(recorded: RecordedPlan, labels: Integers) -> ErrorAnalysis:
     runs = recorded.runs(row)
     predictions = {run.seed: load_predictions(run, labels, recorded.out) for run in runs}
     known = [predicted for predicted in predictions.values() if predicted is not None]
-    confusion = np.zeros((len(runs[0].per_class),) * 2, np.int64)
+    confusion = np.zeros((len(classes),) * 2, np.int64)
     for predicted in known:
         np.add.at(confusion, (labels, predicted), 1)
     return ErrorAnalysis(
         row=row,
         seeds=tuple(predictions),
-        per_class=_per_class(runs, recorded.runs(recorded.rows[0]), labels),
+        per_class=_per_class(runs, recorded.runs(recorded.rows[0]), labels, classes),
         confusion=confusion if known else None,
         seeds_without_predictions=tuple(seed for seed, predicted in predictions.items() if predicted is None),
     )
 
 
-def _per_class(runs: Sequence[RunRecord], first_runs: Sequence[RunRecord], labels: Integers) -> pd.DataFrame:
-    classes = list(runs[0].per_class)
+def _per_class(
+    runs: Sequence[RunRecord], first_runs: Sequence[RunRecord], labels: Integers, classes: Sequence[str]
+) -> pd.DataFrame:
     per_class = pd.DataFrame({"class": classes, "images": np.bincount(labels, minlength=len(classes))})
-    per_class["top1"] = _mean_per_class(runs, classes)
-    per_class["top1_first"] = _mean_per_class(first_runs, classes)
+    per_class["top1"] = _mean_per_class(runs, len(classes))
+    per_class["top1_first"] = _mean_per_class(first_runs, len(classes))
     per_class["change"] = per_class["top1"] - per_class["top1_first"]
     return per_class
 
 
-def _mean_per_class(runs: Sequence[RunRecord], classes: Sequence[str]) -> list[float]:
-    return [float(np.mean([run.per_class[name] for run in runs])) if runs else float("nan") for name in classes]
+def _mean_per_class(runs: Sequence[RunRecord], num_classes: int) -> list[float]:
+    accuracies = [list(run.per_class.values()) for run in runs] or [[float("nan")] * num_classes]
+    return [float(np.mean(of_class)) for of_class in zip(*accuracies, strict=True)]
 
 
 def load_predictions(run: RunRecord, labels: Integers, out: Path) -> Integers | None:

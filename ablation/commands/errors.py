@@ -102,7 +102,7 @@ def _analyze(recorded: "RecordedPlan", options: ErrorOptions) -> "tuple[ErrorAna
             found = find_near_duplicates(images, config, device, options.out, display)
     recorded = recorded.first_seeds(options.seeds)
     try:
-        analysis = analyze_errors(recorded, labels)
+        analysis = analyze_errors(recorded, labels, images.classes)
     except ValueError as error:
         raise InputError(f"{recorded.plan}: {error} with seeds 0 to {(options.seeds or 1) - 1}") from error
     if found is None:

@@ -59,12 +59,15 @@ class RunRecord:
         return make_run_id(self.key, self.seed, self.benchmark_id)
 
     def numbers(self) -> dict[str, Any]:
-        """Return the values that the same seed reproduces exactly on the same device and versions: all except times."""
+        """Return the values that the same seed reproduces exactly on the same device and versions: all except times.
+
+        Accuracies per class are in the order of the classes, whose names can change without a change to the images.
+        """
         curve = [{name: value for name, value in epoch.items() if not name.endswith("seconds")} for epoch in self.curve]
         return {
             "top1": self.top1,
             "top5": self.top5,
-            "per_class": self.per_class,
+            "per_class": list(self.per_class.values()),
             "curve": curve,
             "train_digest": self.train_digest,
             "overrides": self.overrides,

@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from benchmarks.records.store import RunRecord
 
 DIGITS = BENCHMARKS["digits"]
 PLAN = "baseline+se+cbam"
+CLASSES = ("a", "b", "c")
 LABELS = np.repeat(np.arange(3), 4)
 ONE_ERROR = [0, 0, 0, 1, 1, 1, 1, 1, 2, 2, 2, 2]
 THREE_ERRORS = [0, 0, 1, 1, 1, 1, 1, 1, 2, 2, 2, 0]
@@ -73,7 +75,7 @@ def test_accuracy_per_class_and_change_from_the_first_row(record: RecordPredicti
         record("baseline+se", 1, ONE_ERROR),
     ]
     plan = recorded(runs, "baseline+se")
-    errors = analyze_errors(plan, LABELS)
+    errors = analyze_errors(plan, LABELS, CLASSES)
     assert (errors.row, errors.seeds, errors.seeds_without_predictions) == (plan.rows[1], (0, 1), ())
     assert errors.per_class["class"].tolist() == ["a", "b", "c"]
     assert errors.per_class["images"].tolist() == [4, 4, 4]
@@ -82,9 +84,19 @@ def test_accuracy_per_class_and_change_from_the_first_row(record: RecordPredicti
     assert errors.per_class["change"].tolist() == [37.5, 0, 25]
 
 
+def test_current_class_names_replace_those_of_the_records(record: RecordPredictions, recorded: Recorded) -> None:
+    renamed = record("baseline", 1, THREE_ERRORS)
+    renamed = replace(renamed, per_class=dict(zip("xyz", renamed.per_class.values(), strict=True)))
+    plan = recorded([record("baseline", 0, ONE_ERROR), renamed], "baseline")
+    errors = analyze_errors(plan, LABELS, ("goldfish", "crane", "cat"))
+    assert errors.per_class["class"].tolist() == ["goldfish", "crane", "cat"]
+    assert errors.per_class["top1"].tolist() == [62.5, 100, 87.5]
+    assert errors.seeds_without_predictions == ()
+
+
 def test_confusion_matrix_sums_over_seeds(record: RecordPredictions, recorded: Recorded) -> None:
     runs = [record("baseline", 1, THREE_ERRORS), record("baseline", 0, ONE_ERROR)]
-    errors = analyze_errors(recorded(runs, "baseline"), LABELS)
+    errors = analyze_errors(recorded(runs, "baseline"), LABELS, CLASSES)
     assert errors.seeds == (0, 1)
     assert errors.confusion is not None
     assert errors.confusion.tolist() == [[5, 3, 0], [0, 8, 0], [1, 0, 7]]
@@ -92,18 +104,18 @@ def test_confusion_matrix_sums_over_seeds(record: RecordPredictions, recorded: R
 
 def test_last_row_with_records_is_analyzed(record: RecordPredictions, recorded: Recorded) -> None:
     plan = recorded([record("baseline+se", 0, ONE_ERROR), record("baseline", 0, ONE_ERROR)])
-    assert analyze_errors(plan, LABELS).row == plan.rows[1]
+    assert analyze_errors(plan, LABELS, CLASSES).row == plan.rows[1]
 
 
 def test_no_change_without_records_of_the_first_row(record: RecordPredictions, recorded: Recorded) -> None:
-    errors = analyze_errors(recorded([record("baseline+se", 0, ONE_ERROR)]), LABELS)
+    errors = analyze_errors(recorded([record("baseline+se", 0, ONE_ERROR)]), LABELS, CLASSES)
     assert errors.per_class[["top1_first", "change"]].isna().all(axis=None)
     assert errors.per_class["top1"].tolist() == [75, 100, 100]
 
 
 def test_plan_without_records_is_refused(record: RecordPredictions, recorded: Recorded) -> None:
     with pytest.raises(ValueError, match="no row has a result"):
-        analyze_errors(recorded([record("baseline+se", 0, ONE_ERROR)], "baseline"), LABELS)
+        analyze_errors(recorded([record("baseline+se", 0, ONE_ERROR)], "baseline"), LABELS, CLASSES)
 
 
 def test_confusion_matrix_excludes_seeds_without_predictions(
@@ -111,7 +123,7 @@ def test_confusion_matrix_excludes_seeds_without_predictions(
 ) -> None:
     runs = [record("baseline", 0, THREE_ERRORS), record("baseline", 7, ONE_ERROR)]
     run_file(tmp_path, "predictions", runs[0].run_id).unlink()
-    errors = analyze_errors(recorded(runs), LABELS)
+    errors = analyze_errors(recorded(runs), LABELS, CLASSES)
     assert (errors.seeds, errors.seeds_without_predictions) == ((0, 7), (0,))
     assert errors.confusion is not None
     assert errors.confusion.tolist() == [[3, 1, 0], [0, 4, 0], [0, 0, 4]]
@@ -122,7 +134,7 @@ def test_no_confusion_matrix_without_predictions(
     record: RecordPredictions, make_recorded: Recorded, tmp_path: Path
 ) -> None:
     runs = [record("baseline", 0, ONE_ERROR)]
-    errors = analyze_errors(make_recorded(PLAN, runs, out=tmp_path / "elsewhere"), LABELS)
+    errors = analyze_errors(make_recorded(PLAN, runs, out=tmp_path / "elsewhere"), LABELS, CLASSES)
     assert (errors.confusion, errors.seeds_without_predictions) == (None, (0,))
 
 
@@ -194,13 +206,13 @@ def confusions(errors: ErrorAnalysis, limit: int = 10) -> list[tuple[Any, ...]]:
 
 def test_confusions_are_sorted_by_frequency(record: RecordPredictions, recorded: Recorded) -> None:
     runs = [record("baseline", 0, ONE_ERROR), record("baseline", 1, THREE_ERRORS)]
-    errors = analyze_errors(recorded(runs), LABELS)
+    errors = analyze_errors(recorded(runs), LABELS, CLASSES)
     assert confusions(errors) == [("a", "b", 37.5), ("c", "a", 12.5)]
     assert confusions(errors, 1) == [("a", "b", 37.5)]
 
 
 def test_no_errors_give_no_confusions(record: RecordPredictions, recorded: Recorded) -> None:
-    errors = analyze_errors(recorded([record("baseline", 0, LABELS.tolist())]), LABELS)
+    errors = analyze_errors(recorded([record("baseline", 0, LABELS.tolist())]), LABELS, CLASSES)
     assert confusions(errors) == []
     assert list(most_frequent_confusions(errors)) == ["class", "taken_for", "percent"]
 

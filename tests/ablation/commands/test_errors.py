@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +47,13 @@ def predictions_with(*errors: tuple[int, int, int]) -> list[int]:
 
 
 @pytest.fixture
-def record(tiny: Path, tmp_path: Path, make_record: Callable[..., RunRecord]) -> Record:
-    """Return a function that records a run in out/, with or without its predictions."""
+def record(
+    tiny: Path, tmp_path: Path, make_record: Callable[..., RunRecord], monkeypatch: pytest.MonkeyPatch
+) -> Record:
+    """Return a function that records a run in out/, with or without its predictions. The classes have hostile names."""
     benchmark = get_benchmark(str(tiny))
-    images = prepare_dataset(benchmark.data, None)
+    images = replace(prepare_dataset(benchmark.data, None), classes=tuple(HOSTILE))
+    monkeypatch.setattr("benchmarks.datasets.prepare.open_or_decode", lambda *_: images)
     assert images.load(benchmark.data, "test")[1].labels.tolist() == LABELS.tolist()
     store = RecordStore(tmp_path / "out")
     store.create()

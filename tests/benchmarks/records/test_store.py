@@ -98,6 +98,15 @@ def test_run_id_depends_on_key_seed_and_benchmark() -> None:
     assert len({record.run_id for record in [RECORD, *others]}) == 4
 
 
+def test_numbers_do_not_depend_on_the_names_of_the_classes() -> None:
+    named, renamed, other = (
+        replace(RECORD, per_class=per_class)
+        for per_class in ({"n01": 50.0, "n02": 75.0}, {"goldfish": 50.0, "crane": 75.0}, {"n01": 75.0, "n02": 50.0})
+    )
+    assert named.numbers() == renamed.numbers()
+    assert named.numbers() != other.numbers()
+
+
 def test_first_record_of_a_run_counts(store: RecordStore) -> None:
     for top1 in (50.0, 60.0):
         store.append(replace(RECORD, top1=top1))
