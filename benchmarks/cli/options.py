@@ -45,7 +45,7 @@ DataOption = Annotated[
         show_default=False,
     ),
 ]
-DownloadOption = Annotated[bool, typer.Option("--download", help="Download CIFAR if it is missing.")]
+DownloadOption = Annotated[bool, typer.Option("--download", help="Download CIFAR to --data if it is missing.")]
 OutOption = Annotated[
     Path,
     typer.Option(

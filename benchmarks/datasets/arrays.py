@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+Pixels = NDArray[np.uint8]
 ORDER_SEED = b"timm-ablate 0"  # determines the order within a class, and so all subsets and the validation split
 
 

@@ -1,12 +1,15 @@
 """Find the images of a benchmark and decode them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from arch.errors import InputError
 from benchmarks.datasets.cache import CachedDataset, open_or_decode
 from benchmarks.datasets.cifar import DEFAULT_ROOT, cifar_image_counts, read_cifar
 from benchmarks.datasets.digits import read_digits
-from benchmarks.datasets.folder import folder_key, is_image_folder, list_folder, read_folder
+from benchmarks.datasets.folder import folder_key, read_folder
+from benchmarks.datasets.folder_layout import is_image_folder, list_folder
+from benchmarks.datasets.tiny_imagenet import class_names
 from benchmarks.definition.benchmark import DatasetConfig
 from benchmarks.execution.progress import Report, silent
 
@@ -20,19 +23,22 @@ def prepare_dataset(
 
     Args:
         config: The data set to prepare.
-        root: A folder with train/ and test/, Tiny ImageNet as published, or the folder with torchvision's CIFAR
-            files (default: `data/`).
-        download: Whether to download CIFAR if it is missing.
-        report: Called with progress updates during decoding.
+        root: A folder with train/ and test/ (or val/), Tiny ImageNet as published, or the folder with torchvision's
+            CIFAR files (default: `data/`).
+        download: Whether to download CIFAR if it is missing; `root` is then created if it does not exist.
+        report: Called with progress updates during decoding, and with warnings about an image folder.
 
     Raises:
         InputError: If the images are missing, cannot be read, or do not fit `config`. The message is one line.
     """
+    if root is not None and download and config.source in ("cifar10", "cifar100"):
+        _create_folder(root)
     if root is not None and not _is_folder(root):
         raise InputError(f"--data {root} is not a folder")
     if root is not None and is_image_folder(root):
-        files = list_folder(root, config)
-        return open_or_decode(folder_key(root, config, files), lambda: read_folder(files, config, report))
+        folder = list_folder(root, config, report)
+        dataset = open_or_decode(folder_key(folder, config), lambda: read_folder(folder, config, report))
+        return replace(dataset, classes=class_names(root, dataset.classes))
     if config.source == "folder":
         problem = "pass --data DIR" if root is None else f"--data {root} does not contain them"
         raise InputError(f"this benchmark reads an image folder with train/<class>/ and test/<class>/: {problem}")
@@ -53,6 +59,16 @@ def count_images(
     """
     known = cifar_image_counts(config) if root is None else None
     return known or prepare_dataset(config, root, download, report).counts(config)
+
+
+def _create_folder(path: Path) -> None:
+    """Create a folder unless the path exists already."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        return
+    except OSError as error:
+        raise InputError(f"cannot create --data {path}: {error.strerror or error}") from error
 
 
 def _is_folder(path: Path) -> bool:

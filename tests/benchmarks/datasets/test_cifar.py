@@ -99,3 +99,29 @@ def test_failed_download_states_the_reason(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("torchvision.datasets.CIFAR100", fail)
     with pytest.raises(InputError, match=r"^downloading cifar100 to .*data failed: .*no route to host"):
         prepare_dataset(DatasetConfig("cifar100", 3), None, download=True)
+
+
+def test_folder_is_created_for_the_download(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def download(root: Path, train: bool, download: bool) -> SmallCifar:
+        (root / "cifar").touch()  # fails if the folder does not exist
+        return SmallCifar(root, train, download)
+
+    monkeypatch.setattr("torchvision.datasets.CIFAR10", download)
+    config = DatasetConfig("cifar10", 3)
+    assert prepare_dataset(config, tmp_path / "new" / "deep", download=True).counts(config) == (6, 6)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("file", "--data .*file is not a folder"), ("file/new", "cannot create --data .*file/new: ")]
+)
+def test_folder_for_the_download_cannot_replace_a_file(name: str, expected: str, tmp_path: Path, cache: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=expected):
+        prepare_dataset(DatasetConfig("cifar10", 10), tmp_path / name, download=True)
+
+
+@pytest.mark.parametrize("source", ["digits", "folder"])
+def test_folder_is_only_created_for_cifar(source: Literal["digits", "folder"], tmp_path: Path, cache: Path) -> None:
+    with pytest.raises(InputError, match="missing is not a folder"):
+        prepare_dataset(DatasetConfig(source, 10), tmp_path / "missing", download=True)
+    assert not (tmp_path / "missing").exists()

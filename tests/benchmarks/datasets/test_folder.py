@@ -69,6 +69,19 @@ def test_file_names_and_subfolders_do_not_matter(
     assert samples(other, CONFIG) == samples(original, CONFIG)
 
 
+def test_fingerprint_of_plain_images_never_changes(folder: Path) -> None:
+    """Benchmark ids are derived from the fingerprint. Another value would separate new records from existing ones."""
+    assert prepare_dataset(CONFIG, folder).fingerprint == "0ea3d171f8390bf4"
+
+
+def test_another_decoder_decodes_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = prepare_dataset(CONFIG, folder)
+    monkeypatch.setattr("benchmarks.datasets.folder.DECODER_VERSION", -1)
+    after = prepare_dataset(CONFIG, folder)
+    assert after.folder != before.folder
+    assert after.fingerprint == before.fingerprint
+
+
 def test_decoding_reports_progress(folder: Path) -> None:
     reports: list[Progress] = []
     prepare_dataset(CONFIG, folder, report=reports.append)
@@ -80,7 +93,7 @@ def test_decoding_reports_progress(folder: Path) -> None:
 
 def test_unchanged_folder_is_not_decoded_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = prepare_dataset(CONFIG, folder)
-    monkeypatch.setattr("benchmarks.datasets.folder._decode", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr("benchmarks.datasets.folder.decode_image", lambda *_: pytest.fail("decoded again"))
     assert prepare_dataset(CONFIG, folder) == first
 
 
@@ -146,6 +159,28 @@ def test_test_folder_with_classes_takes_precedence_over_annotations(folder: Path
     assert prepare_dataset(CONFIG, folder) == before
 
 
+def test_val_that_was_sorted_into_classes_is_read(tiny_imagenet: Path) -> None:
+    before = prepare_dataset(CONFIG, tiny_imagenet)
+    for line in (tiny_imagenet / "val/val_annotations.txt").read_text().splitlines():
+        name, label = line.split("\t")[:2]
+        (tiny_imagenet / "val" / label).mkdir(exist_ok=True)
+        (tiny_imagenet / "val/images" / name).rename(tiny_imagenet / "val" / label / name)
+    (tiny_imagenet / "val/images").rmdir()
+    assert prepare_dataset(CONFIG, tiny_imagenet).fingerprint == before.fingerprint
+    assert len(warnings_of(tiny_imagenet)) == 1
+
+
+def test_published_layout_has_no_warnings(tiny_imagenet: Path) -> None:
+    assert warnings_of(tiny_imagenet) == []
+
+
+def test_class_names_are_read_without_decoding_again(tiny_imagenet: Path) -> None:
+    before = prepare_dataset(CONFIG, tiny_imagenet)
+    (tiny_imagenet / "words.txt").write_text("cat\ttomcat, puss\n")
+    after = prepare_dataset(CONFIG, tiny_imagenet)
+    assert after == replace(before, classes=("tomcat", "dog"))
+
+
 def test_changed_annotation_changes_the_fingerprint(tiny_imagenet: Path) -> None:
     before = prepare_dataset(CONFIG, tiny_imagenet)
     annotations = tiny_imagenet / "val" / "val_annotations.txt"
@@ -188,55 +223,6 @@ def test_other_sizes_and_channels_are_cached_separately(folder: Path) -> None:
     assert shapes == [(8, 8, 8, 3), (8, 16, 16, 3), (8, 8, 8, 1), (8, 8, 8, 3)]
 
 
-@pytest.fixture
-def decode(folder: Path, write_images: WriteImages) -> Callable[..., Pixels]:
-    """Return a function that decodes one image by making it the only one in train/cat."""
-
-    def decoded(name: str, pixels: Pixels, config: DatasetConfig = CONFIG) -> Pixels:
-        shutil.rmtree(folder / "train" / "cat")
-        write_images(folder, {f"train/cat/{name}": pixels})
-        train, _ = prepare_dataset(config, folder).load(config, "test")
-        image: Pixels = train.images[train.labels == 0][0]
-        return image
-
-    return decoded
-
-
-def test_gray_images_become_three_equal_channels(decode: Callable[..., Pixels]) -> None:
-    gray = noise(7)[:, :, 0]
-    assert np.array_equal(decode("gray.png", gray), np.stack([gray] * 3, axis=-1))
-
-
-def test_color_is_converted_to_gray_by_pillow(decode: Callable[..., Pixels]) -> None:
-    gray = np.asarray(Image.fromarray(noise(7)).convert("L"))
-    assert np.array_equal(decode("color.png", noise(7), replace(CONFIG, in_chans=1)), gray[..., None])
-
-
-def test_transparency_is_dropped(decode: Callable[..., Pixels]) -> None:
-    rgba = noise(7, channels=4)
-    assert np.array_equal(decode("rgba.png", rgba), rgba[:, :, :3])
-
-
-@pytest.mark.parametrize("name", ["image.jpg", "image.JPEG", "image.Bmp", "image.webp", "image.tif", "image.ppm"])
-def test_other_formats_are_decoded(decode: Callable[..., Pixels], name: str) -> None:
-    constant = np.full((8, 8, 3), 100, np.uint8)
-    assert abs(decode(name, constant).astype(int) - 100).max() <= 2
-
-
-def test_other_sizes_are_scaled_by_the_shorter_side_and_center_cropped(decode: Callable[..., Pixels]) -> None:
-    wide = np.full((16, 64, 3), 255, np.uint8)
-    wide[:, :16] = wide[:, -16:] = 0  # removed by the crop
-    wide[:, 20:44] = 100
-    image = decode("wide.png", wide)
-    assert image.shape == (8, 8, 3)
-    assert abs(image.astype(int) - 100).max() <= 1
-
-
-def test_16_bit_images_are_scaled_to_8_bits(decode: Callable[..., Pixels]) -> None:
-    shades = np.arange(0, 65536, 1024, dtype=np.uint16).reshape(8, 8)
-    assert len(np.unique(decode("deep.png", shades, replace(CONFIG, in_chans=1)))) == 64
-
-
 # ignored files
 
 
@@ -256,11 +242,119 @@ def test_hidden_files_in_a_class_are_ignored(folder: Path, name: str, write_imag
     assert prepare_dataset(CONFIG, folder).fingerprint == before.fingerprint
 
 
-def test_named_pipes_and_folders_with_image_names_are_ignored(folder: Path) -> None:
+def test_empty_folders_with_image_names_are_ignored(folder: Path) -> None:
     before = prepare_dataset(CONFIG, folder)
-    os.mkfifo(folder / "train" / "cat" / "8.png")
     (folder / "train" / "cat" / "9.png").mkdir()
     assert prepare_dataset(CONFIG, folder).fingerprint == before.fingerprint
+
+
+# warnings
+
+
+def warnings_of(folder: Path, config: DatasetConfig = CONFIG) -> list[str]:
+    reports: list[Progress] = []
+    prepare_dataset(config, folder, report=reports.append)
+    assert all(str(folder) in report.task for report in reports if report.warning)
+    return [report.warning for report in reports if report.warning]
+
+
+def test_plain_folder_has_no_warnings(folder: Path) -> None:
+    assert warnings_of(folder) == []
+
+
+def test_skipped_files_are_counted_also_when_the_images_are_cached(folder: Path) -> None:
+    for name in ("train/cat/1.heic", "train/cat/deep/2.HEIC", "test/dog/notes.txt", "train/dog/no_suffix"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+    for _ in range(2):
+        [warning] = warnings_of(folder)
+        assert "4 files" in warning
+        assert "2 .heic, 1 without suffix, 1 .txt" in warning
+        assert "train/cat/1.heic" in warning
+
+
+def test_names_in_warnings_are_printable(folder: Path) -> None:
+    (folder / "train/cat/\x1b[31m\udcff.heic").touch()
+    [warning] = warnings_of(folder)
+    assert warning.isprintable()
+    assert "?[31m?.heic" in warning
+
+
+def test_resized_images_are_counted_when_they_are_decoded(folder: Path, write_images: WriteImages) -> None:
+    write_images(folder, {"train/cat/0.png": noise(99, 16), "test/dog/1.png": noise(98, 9)})
+    [warning] = warnings_of(folder)
+    assert "2 of 12 images" in warning
+    assert "8 x 8 px" in warning
+    assert warnings_of(folder) == []
+    assert "12 of 12 images" in warnings_of(folder, replace(CONFIG, image_size=4))[0]
+
+
+# names of the split folders
+
+
+def test_val_with_classes_is_the_test_split_without_test(folder: Path) -> None:
+    before = prepare_dataset(CONFIG, folder)
+    (folder / "test").rename(folder / "val")
+    for _ in range(2):
+        [warning] = warnings_of(folder)
+        assert "val/ is used as the test split" in warning
+    assert prepare_dataset(CONFIG, folder).fingerprint == before.fingerprint
+    (folder / "test" / "unlabeled").mkdir(parents=True)
+    assert len(warnings_of(folder)) == 1
+    (folder / "val" / "cat").rename(folder / "val" / "car")
+    with pytest.raises(InputError, match=r"between train/ and val/ of .*: 'car' is only in val/"):
+        prepare_dataset(CONFIG, folder)
+
+
+def test_test_takes_precedence_over_val(folder: Path) -> None:
+    before = prepare_dataset(CONFIG, folder)
+    shutil.copytree(folder / "train", folder / "val")
+    assert warnings_of(folder) == []
+    assert prepare_dataset(CONFIG, folder) == before
+
+
+def test_val_without_classes_is_explained(folder: Path) -> None:
+    shutil.rmtree(folder / "test")
+    (folder / "val").mkdir()
+    with pytest.raises(InputError, match=r"at least 2 class folders are needed, but .*val has 0"):
+        prepare_dataset(CONFIG, folder)
+
+
+@pytest.mark.parametrize(("train", "test"), [("Train", "Test"), ("TRAIN", "TEST"), ("Train", "Val")])
+def test_split_folders_may_have_capital_letters(folder: Path, train: str, test: str) -> None:
+    before = prepare_dataset(CONFIG, folder)
+    (folder / "train").rename(folder / train)
+    (folder / "test").rename(folder / test)
+    assert prepare_dataset(CONFIG, folder).fingerprint == before.fingerprint
+
+
+def test_lower_case_split_folder_takes_precedence(folder: Path) -> None:
+    before = prepare_dataset(CONFIG, folder)
+    (folder / "TRAIN").mkdir()
+    assert prepare_dataset(CONFIG, folder) == before
+    (folder / "train").rename(folder / "Train")
+    with pytest.raises(InputError, match="contains TRAIN/ and Train/"):
+        prepare_dataset(CONFIG, folder)
+
+
+def test_class_names_may_have_spaces_and_non_ascii_letters(folder: Path) -> None:
+    before = prepare_dataset(CONFIG, folder)
+    for split in ("train", "test"):
+        (folder / split / "cat").rename(folder / split / "a cat")
+        (folder / split / "dog").rename(folder / split / "犬 été")
+        (folder / split / ".DS_Store").touch()
+    after = prepare_dataset(CONFIG, folder)
+    assert after.classes == ("a cat", "犬 été")
+    assert after.fingerprint == before.fingerprint
+
+
+# links
+
+
+def test_linked_folders_in_a_class_are_read(folder: Path, tmp_path: Path, write_images: WriteImages) -> None:
+    write_images(tmp_path / "more", {f"{index}.png": noise(50 + index) for index in range(3)})
+    (folder / "train" / "cat" / "more").symlink_to(tmp_path / "more")
+    assert prepare_dataset(CONFIG, folder).counts(CONFIG) == (11, 4)
 
 
 # errors
@@ -269,6 +363,14 @@ def test_named_pipes_and_folders_with_image_names_are_ignored(folder: Path) -> N
 def write_truncated(path: Path) -> None:
     Image.fromarray(noise(0, 64)).save(path)
     path.write_bytes(path.read_bytes()[:200])
+
+
+def write_bomb(path: Path) -> None:
+    """Write a file of 60 bytes whose header declares 10 gigapixels."""
+    Image.fromarray(noise(0, 1)).save(path)
+    content = bytearray(path.read_bytes())
+    content[18:26] = 2 * (100_000).to_bytes(4, "little")
+    path.write_bytes(content)
 
 
 def remove_files(folder: Path) -> None:
@@ -298,6 +400,13 @@ INVALID_FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "empty file": (lambda f: (f / "test/dog/9.jpg").write_bytes(b""), "test/dog/9.jpg: "),
     "truncated": (lambda f: write_truncated(f / "train/cat/9.png"), "train/cat/9.png: "),
     "truncated JPEG": (lambda f: write_truncated(f / "train/cat/9.jpg"), "train/cat/9.jpg: "),
+    "named pipe": (lambda f: os.mkfifo(f / "train/cat/9.png"), "train/cat/9.png: it is not a regular file"),
+    "link to a device": (lambda f: (f / "test/dog/9.png").symlink_to("/dev/zero"), "9.png: it is not a regular file"),
+    "only other files": (
+        lambda f: [path.rename(path.with_suffix(".heic")) for path in (f / "test/cat").iterdir()],
+        "test/cat contains no images (.apng, .avif,",
+    ),
+    "bomb": (lambda f: write_bomb(f / "train/cat/9.bmp"), "train/cat/9.bmp: "),
     "dangling link": (lambda f: (f / "train/cat/9.png").symlink_to(f / "missing.png"), "train/cat/9.png: "),
 }
 
