@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from search.finalists import Finalist
     from search.report.summary import SearchSummary
     from search.settings import SearchSettings
+    from search.space import Space
 
 app = new_app("Search for image classifiers under a fixed recipe and budget.")
 
@@ -42,39 +43,47 @@ def search_command(options: SearchOptions) -> int:
     started = time.monotonic()
     benchmark = benchmark_with_budget(options.benchmark, options.max_params, options.budget_hours, "--budget-hours")
 
+    from benchmarks.datasets.prepare import check_root
+    from benchmarks.execution.device import check_device_name
     from benchmarks.execution.local import LocalExecutor
     from benchmarks.execution.progress import Display
     from benchmarks.records.store import RecordStore
 
+    check_root(benchmark.data, options.data, options.download)
+    check_device_name(options.device)
+    space = _load_space(options.space, benchmark)
     store = RecordStore(options.out)
     store.create()
     with store.lock(), Display() as display:
         LocalExecutor().start()  # imports torch in a worker process while the images are prepared
-        search = _build_settings(options, benchmark, display)
+        search = _build_settings(options, benchmark, space, display)
         return _Session(options, search, store, display, started).run()
 
 
-def _build_settings(options: SearchOptions, benchmark: "Benchmark", display: "Display") -> "SearchSettings":
-    """Load the space and the images, and combine them with the options."""
+def _load_space(argument: str | None, benchmark: "Benchmark") -> "Space | None":
+    """Return the space of --space, if there is one."""
+    from search.space_file import load_space
+
+    return load_space(argument, benchmark.baseline) if argument else None
+
+
+def _build_settings(
+    options: SearchOptions, benchmark: "Benchmark", space: "Space | None", display: "Display"
+) -> "SearchSettings":
+    """Load the images, and combine them with the options. Without a space, all registered parts are used."""
     from benchmarks.datasets.prepare import prepare_dataset
     from benchmarks.execution.device import resolve_device
     from search.candidates import drop_useless_fragments
     from search.rungs import Rungs
     from search.settings import SearchSettings
-    from search.space import Space, all_parts_space
-    from search.space_file import load_space
+    from search.space import all_parts_space
 
-    space: Space
-    if options.space:
-        space = load_space(options.space, benchmark.baseline)
-    else:
-        space = drop_useless_fragments(all_parts_space(), benchmark)
     return SearchSettings(
         benchmark=benchmark,
         data=prepare_dataset(benchmark.data, options.data, options.download, display),
         device=resolve_device(options.device),
         out=options.out,
-        space=space,
+        space=space or drop_useless_fragments(all_parts_space(), benchmark),
         rungs=Rungs.for_benchmark(benchmark),
         objective=options.objective,
         trials=options.trials,

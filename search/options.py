@@ -22,6 +22,7 @@ from benchmarks.cli.options import (
 
 SECONDS_PER_UNIT = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 SECONDS_PER_HOUR = 3600
+SUPPORTED_STORAGE = re.compile(r"(sqlite|postgresql(\+\w+)?)://")
 
 SamplerName = Literal["thompson", "tpe", "gp", "nsga2", "evolution", "random"]
 
@@ -116,6 +117,12 @@ class SearchOptions:
             parse_duration(self.timeout)
         if self.time_limit is not None and self.time_limit <= 0:
             raise InputError("--time-limit must be above 0 hours")
+        if self.storage is not None and "://" in self.storage and not SUPPORTED_STORAGE.match(self.storage):
+            scheme = self.storage.partition("://")[0]
+            raise InputError(
+                f"--storage {scheme}://... is not supported: use a SQLite file, sqlite:///FILE or "
+                "postgresql+psycopg://USER@HOST/DATABASE"
+            )
         if self.sampler == "evolution" and self.objective == "pareto":
             raise InputError(
                 "--sampler evolution supports only one objective: with --objective pareto, use thompson, tpe, gp, "

@@ -31,23 +31,36 @@ def prepare_dataset(
     Raises:
         InputError: If the images are missing, cannot be read, or do not fit `config`. The message is one line.
     """
+    check_root(config, root, download)
+    if root is not None and is_image_folder(root):
+        folder = list_folder(root, config, report)
+        dataset = open_or_decode(folder_key(folder, config), lambda: read_folder(folder, config, report))
+        return replace(dataset, classes=class_names(root, dataset.classes))
+    if config.source == "digits":
+        return _check_shape(config, open_or_decode("digits", read_digits))
+    cifar_root = root or DEFAULT_ROOT
+    return _check_shape(config, open_or_decode(config.source, lambda: read_cifar(config.source, cifar_root, download)))
+
+
+def check_root(config: DatasetConfig, root: Path | None, download: bool = False) -> None:
+    """Check the folder of a data set without reading it, and create it if the images will be downloaded to it.
+
+    See `prepare_dataset` for the arguments.
+
+    Raises:
+        InputError: If the folder is missing or does not have the layout of the data set.
+    """
     if root is not None and download and config.source in ("cifar10", "cifar100"):
         _create_folder(root)
     if root is not None and not _is_folder(root):
         raise InputError(f"--data {root} is not a folder")
     if root is not None and is_image_folder(root):
-        folder = list_folder(root, config, report)
-        dataset = open_or_decode(folder_key(folder, config), lambda: read_folder(folder, config, report))
-        return replace(dataset, classes=class_names(root, dataset.classes))
+        return
     if config.source == "folder":
         problem = "pass --data DIR" if root is None else f"--data {root} does not contain them"
         raise InputError(f"this benchmark reads an image folder with train/<class>/ and test/<class>/: {problem}")
-    if config.source == "digits":
-        if root is not None:
-            raise InputError(f"--data {root} has no train/ and test/ folders; digits needs no --data")
-        return _check_shape(config, open_or_decode("digits", read_digits))
-    cifar_root = root or DEFAULT_ROOT
-    return _check_shape(config, open_or_decode(config.source, lambda: read_cifar(config.source, cifar_root, download)))
+    if config.source == "digits" and root is not None:
+        raise InputError(f"--data {root} has no train/ and test/ folders; digits needs no --data")
 
 
 def count_images(

@@ -22,10 +22,7 @@ def resolve_device(name: str, world_size: int = 1) -> str:
     Raises:
         InputError: If the device does not exist.
     """
-    if name == "mps":
-        raise InputError("--device mps: Apple GPUs are not supported; use cpu")
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
-        raise InputError(f"unknown --device {name!r}; valid: auto, cpu, cuda, cuda:0, cuda:1...")
+    check_device_name(name)
     if name == "cpu" or (name == "auto" and sys.platform == "linux" and not any(p.exists() for p in NVIDIA_DRIVER)):
         return _checked_cpu(world_size)
     count: int = LocalExecutor().call("benchmarks.execution.device:count_gpus", silent)
@@ -40,6 +37,14 @@ def resolve_device(name: str, world_size: int = 1) -> str:
     if int(name.partition(":")[2] or 0) >= count:
         raise InputError(f"--device {name} does not exist: torch sees {count} GPU(s); use cpu, which always works")
     return name
+
+
+def check_device_name(name: str) -> None:
+    """Raise InputError if the name of a device is invalid, whatever devices this computer has."""
+    if name == "mps":
+        raise InputError("--device mps: Apple GPUs are not supported; use cpu")
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+        raise InputError(f"unknown --device {name!r}; valid: auto, cpu, cuda, cuda:0, cuda:1...")
 
 
 def _checked_cpu(world_size: int) -> str:

@@ -223,7 +223,7 @@ def test_hung_and_broken_candidates_fail_and_the_search_continues(inputs: list[s
         (["--budget-hours", "0"], "above 0"),
         (["--space", "nowhere.toml"], "no such file"),
         (["--benchmark", "digitz"], "did you mean 'digits'"),
-        (["--storage", "nonsense://host"], "cannot open --storage nonsense://host"),
+        (["--storage", "nonsense://me:secret@host"], "--storage nonsense://... is not supported"),
         (["--sampler", "best"], "thompson"),
         (["--trials", "0"], "--trials"),
     ],
