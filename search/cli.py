@@ -43,7 +43,7 @@ def search_command(options: SearchOptions) -> int:
     started = time.monotonic()
     benchmark = benchmark_with_budget(options.benchmark, options.max_params, options.budget_hours, "--budget-hours")
 
-    from benchmarks.datasets.prepare import check_root
+    from benchmarks.datasets.root import check_root
     from benchmarks.execution.device import check_device_name
     from benchmarks.execution.local import LocalExecutor
     from benchmarks.execution.progress import Display

@@ -34,6 +34,12 @@ def run_plan(plan: "Plan", benchmark: "Benchmark", options: RunOptions, control:
     Raises:
         InputError: If the plan or an option is invalid.
     """
+    from benchmarks.datasets.root import check_root
+    from benchmarks.execution.device import check_device_name
+
+    check_root(benchmark.data, options.data, options.download)
+    check_device_name(options.device)
+
     from ablation.plans.pretrained import with_pretrained
     from ablation.runner import OverBudget
     from benchmarks.records.store import RecordStore
@@ -55,14 +61,12 @@ def _train(
     """Train the missing runs, and return the runner with the trained plan."""
     from ablation.plans.controls import CostMeter, with_controls
     from ablation.runner import PlanRunner
-    from benchmarks.datasets.prepare import check_root, prepare_dataset
-    from benchmarks.execution.device import check_device_name, resolve_device
+    from benchmarks.datasets.prepare import prepare_dataset
+    from benchmarks.execution.device import resolve_device
     from benchmarks.execution.local import LocalExecutor
     from benchmarks.execution.progress import Display
     from benchmarks.execution.ray_cluster import RayExecutor
 
-    check_root(benchmark.data, options.data, options.download)
-    check_device_name(options.device)
     seeds, world_size = options.num_seeds(benchmark), benchmark.recipe.world_size
     cluster = None
     if options.executor == "ray":

@@ -9,6 +9,7 @@ from benchmarks.datasets.cifar import DEFAULT_ROOT, cifar_image_counts, read_cif
 from benchmarks.datasets.digits import read_digits
 from benchmarks.datasets.folder import folder_key, read_folder
 from benchmarks.datasets.folder_layout import is_image_folder, list_folder
+from benchmarks.datasets.root import check_root
 from benchmarks.datasets.tiny_imagenet import class_names
 from benchmarks.definition.benchmark import DatasetConfig
 from benchmarks.execution.progress import Report, silent
@@ -42,27 +43,6 @@ def prepare_dataset(
     return _check_shape(config, open_or_decode(config.source, lambda: read_cifar(config.source, cifar_root, download)))
 
 
-def check_root(config: DatasetConfig, root: Path | None, download: bool = False) -> None:
-    """Check the folder of a data set without reading it, and create it if the images will be downloaded to it.
-
-    See `prepare_dataset` for the arguments.
-
-    Raises:
-        InputError: If the folder is missing or does not have the layout of the data set.
-    """
-    if root is not None and download and config.source in ("cifar10", "cifar100"):
-        _create_folder(root)
-    if root is not None and not _is_folder(root):
-        raise InputError(f"--data {root} is not a folder")
-    if root is not None and is_image_folder(root):
-        return
-    if config.source == "folder":
-        problem = "pass --data DIR" if root is None else f"--data {root} does not contain them"
-        raise InputError(f"this benchmark reads an image folder with train/<class>/ and test/<class>/: {problem}")
-    if config.source == "digits" and root is not None:
-        raise InputError(f"--data {root} has no train/ and test/ folders; digits needs no --data")
-
-
 def count_images(
     config: DatasetConfig, root: Path | None, download: bool = False, report: Report = silent
 ) -> tuple[int, int]:
@@ -72,23 +52,6 @@ def count_images(
     """
     known = cifar_image_counts(config) if root is None else None
     return known or prepare_dataset(config, root, download, report).counts(config)
-
-
-def _create_folder(path: Path) -> None:
-    """Create a folder unless the path exists already."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except FileExistsError:
-        return
-    except OSError as error:
-        raise InputError(f"cannot create --data {path}: {error.strerror or error}") from error
-
-
-def _is_folder(path: Path) -> bool:
-    try:
-        return path.is_dir()
-    except OSError:  # the name is too long for the file system
-        return False
 
 
 def _check_shape(config: DatasetConfig, dataset: CachedDataset) -> CachedDataset:
