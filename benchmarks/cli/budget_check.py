@@ -141,7 +141,22 @@ def budget_check(model: ModelArgument = None, *, options: BudgetCheckOptions) ->
         raise InputError("Missing argument 'MODEL'")
     profile = options.read_device_profile()
     options.check()
+    _check_input(model, benchmark, options)
     return _check(model, benchmark, profile, options)
+
+
+def _check_input(model: str, benchmark: "Benchmark", options: BudgetCheckOptions) -> None:
+    """Raise InputError if the device, the image folder or a spec is invalid, before torch is loaded."""
+    from arch.spec import parse
+    from benchmarks.budget.model_kind import kind_of
+    from benchmarks.datasets.root import check_root
+    from benchmarks.execution.device import check_device_name
+
+    check_device_name(options.device)
+    if options.data is not None:
+        check_root(benchmark.data, options.data, options.download)
+    if kind_of(model) == "spec":
+        parse(model, benchmark.baseline)
 
 
 def _check(model: str, benchmark: "Benchmark", profile: "DeviceProfile | None", options: BudgetCheckOptions) -> int:
