@@ -4,6 +4,8 @@ import unicodedata
 from itertools import groupby
 
 MAX_NAME_CHARACTERS = 30
+ARROW = " → "  # between the names of a chain
+MIN_LINK_CHARACTERS = 5  # a chain whose links would be shorter is shortened as a whole
 
 
 def printable(text: str) -> str:
@@ -14,10 +16,24 @@ def printable(text: str) -> str:
 def shorten(text: str, max_characters: int = MAX_NAME_CHARACTERS) -> str:
     """Return a printable version of a name with at most `max_characters` characters.
 
-    The middle of a long name is replaced by an ellipsis, and at most two combining marks are kept per letter.
+    The middle of a long name is replaced by an ellipsis, and at most two combining marks are kept per letter. In a
+    chain of names, such as "teacher → student", the longest names are shortened, so that its links can be told apart.
     """
     runs = groupby(printable(text), lambda letter: bool(unicodedata.combining(letter)))
     kept = "".join("".join(letters)[:2] if combining else "".join(letters) for combining, letters in runs)
     if len(kept) <= max_characters:
         return kept
-    return f"{kept[: max_characters // 2]}…{kept[-((max_characters - 1) // 2) :]}"
+    names = kept.split(ARROW)
+    available = max_characters - len(ARROW) * (len(names) - 1)
+    if available < MIN_LINK_CHARACTERS * len(names):
+        return _cut_middle(kept, max_characters)
+    lengths = sorted(map(len, names))
+    while lengths[0] <= available // len(lengths):  # short names leave more for the others
+        available -= lengths.pop(0)
+    return ARROW.join(_cut_middle(name, available // len(lengths)) for name in names)
+
+
+def _cut_middle(name: str, max_characters: int) -> str:
+    if len(name) <= max_characters:
+        return name
+    return f"{name[: max_characters // 2]}…{name[-((max_characters - 1) // 2) :]}"

@@ -6,7 +6,8 @@ from dataclasses import replace
 from ablation.analysis.records import RecordedPlan
 from ablation.plans.choices import Pairing
 from ablation.plans.row import Row
-from arch.text import printable
+from arch.text import printable, shorten
+from benchmarks.definition.overrides import UNIFORM, Distillation, format_number
 from benchmarks.records.store import RunRecord
 
 
@@ -23,6 +24,7 @@ def caption(recorded: RecordedPlan, pairing: Pairing = "unpaired") -> str:
         f"final epoch of {recorded.benchmark.recipe.epochs}{_epoch_remarks(rows)}, "
         f"mean ± std over {_seed_names(recorded.seeds)}; "
         f"change from {_reference(rows)} with 95% CI ({test}, Holm correction over the rows); "
+        f"{_distillation_remark(rows)}1 MAC = 2 FLOPs; "
         '"not shown" does not mean "no effect".'
     )
 
@@ -52,6 +54,23 @@ def _epoch_remarks(rows: Sequence[Row]) -> str:
     if any(row.overrides.equal_updates for row in rows):
         remarks += " (more on fewer images, for equal updates)"
     return remarks
+
+
+def _distillation_remark(rows: Sequence[Row]) -> str:
+    """Return the settings of the distillation loss; those of most rows first, then the rows with other settings."""
+    labels: dict[str, list[str]] = {}
+    for row in rows:
+        loss = row.overrides.distillation
+        if loss and loss.teacher != UNIFORM:  # label smoothing is not distillation
+            labels.setdefault(_loss_settings(loss), []).append(shorten(row.label))
+    usual, *others = sorted(labels, key=lambda settings: -len(labels[settings])) or [""]
+    exceptions = "; ".join(f"{', '.join(labels[settings])}: {settings}" for settings in others)
+    return f"distillation with {usual}{f' ({exceptions})' if exceptions else ''}; " if usual else ""
+
+
+def _loss_settings(loss: Distillation) -> str:
+    target = "the teacher's predicted class" if loss.hard else f"T = {format_number(loss.temperature)}"
+    return f"{target}, alpha {'growing to' if loss.growing else '='} {format_number(loss.alpha)}"
 
 
 def _seed_names(seeds: int | None) -> str:

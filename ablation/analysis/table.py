@@ -40,6 +40,7 @@ def ablation_frame(recorded: RecordedPlan, pairing: Pairing = "unpaired") -> pd.
     """Return a DataFrame with one line per row, in the order of the plan.
 
     Columns:
+        macs, flops: For one image; 1 MAC = 2 FLOPs.
         top1_mean, top1_std: Mean and sample standard deviation over the seeds, in percent.
         change, change_low, change_high, change_n, p, least_p: The change from the reference rows and its 95% CI in
             points, the number of seeds, the p-value, and the smallest p-value possible: see
@@ -55,7 +56,8 @@ def ablation_frame(recorded: RecordedPlan, pairing: Pairing = "unpaired") -> pd.
         raise ValueError("records of different benchmarks cannot share a table")
     rows, failed_runs = recorded.rows, recorded.failed_runs
     frame = pd.DataFrame([_line(row, recorded.runs(row)) for row in rows])
-    frame[["params", "macs"]] = frame[["params", "macs"]].astype("Int64")  # keeps integers even if a row has no value
+    counts = ["params", "macs", "flops"]
+    frame[counts] = frame[counts].astype("Int64")  # keeps integers even if a row has no value
     seen_seeds = {run.seed for row in rows for run in recorded.runs(row)} | {run.seed for run in failed_runs}
     frame["seeds"] = len(seen_seeds) if recorded.seeds is None else recorded.seeds
     frame["failed"] = [sum(run.key == row.key for run in failed_runs) for row in rows]
@@ -93,6 +95,7 @@ def _line(row: Row, runs: Sequence[RunRecord]) -> dict[str, Any]:
         "spec": row.spec,
         "params": first and first.params,
         "macs": first and first.macs,
+        "flops": first and 2 * first.macs,
         "images_per_second": mean("images_per_second"),
         "hours": mean("hours"),
         "top1_mean": mean("top1"),

@@ -1,10 +1,11 @@
-"""Table formats: terminal, Markdown, LaTeX, HTML, CSV and JSON. Names are escaped in all of them."""
+"""Table formats: Markdown, LaTeX, HTML, CSV and JSON. Names are escaped in all of them."""
 
 import html
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 from tabulate import LATEX_ESCAPE_RULES, tabulate
@@ -13,10 +14,22 @@ from ablation.plans.choices import Pairing
 from arch.text import printable
 from benchmarks.budget.verdict import format_count, format_hours
 
-if TYPE_CHECKING:
-    from rich.table import Table as RichTable
-
-COLUMNS = ("step", "params", "MACs", "img/s", "time", "top-1 %", "n", "top-5 %", "change", "p", "verdict", "Δ first")
+COLUMNS = (
+    "step",
+    "params",
+    "MACs",
+    "FLOPs",
+    "img/s",
+    "time",
+    "top-1 %",
+    "n",
+    "top-5 %",
+    "change",
+    "p",
+    "verdict",
+    "Δ first",
+)
+LEFT_ALIGNED_COLUMNS = ("step", "verdict")
 COLUMNS_BY_IMPORTANCE = (  # a narrow terminal hides the last of these
     "step",
     "top-1 %",
@@ -27,13 +40,12 @@ COLUMNS_BY_IMPORTANCE = (  # a narrow terminal hides the last of these
     "time",
     "params",
     "Δ first",
-    "MACs",
+    "FLOPs",
     "top-5 %",
     "img/s",
+    "MACs",  # half of the FLOPs
 )
-MIN_COLUMNS = 2  # shown even in the narrowest terminal
-COLUMN_GAP = 3  # spaces between two columns in a terminal
-TABLE_MARGIN = 2  # spaces outside the first and last columns in a terminal
+MIN_COLUMNS = 2  # always shown
 
 
 @dataclass(frozen=True)
@@ -66,12 +78,13 @@ def _cells(line: dict[Any, Any]) -> list[str]:
     step = printable(line["step"])
     if not line["n"]:
         status = "failed" if line["failed"] else "no result"
-        return [step, "", "", "", "", status, _seed_count(line), "", "", "", "", ""]
+        return [step, "", "", "", "", "", status, _seed_count(line), "", "", "", "", ""]
     std = f" ± {line['top1_std']:.2f}" if line["n"] > 1 else ""
     return [
         step,
         f"{int(line['params']):,}",
         format_count(line["macs"]),
+        format_count(line["flops"]),
         f"{line['images_per_second']:,.0f}",
         format_hours(line["hours"]),
         f"{line['top1_mean']:.2f}{std}",
@@ -104,37 +117,15 @@ def format_p(p: float) -> str:
     return "<0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
 
 
-def to_terminal(table: AblationTable, width: int) -> "RichTable":
-    """Return a table for rich's console. Columns that do not fit are hidden, the least important ones first.
+def fitting_columns(fits: Callable[[list[str]], bool]) -> list[str]:
+    """Return the most important columns that fit, in table order.
 
     Args:
-        table: The table.
-        width: The width of the console in characters.
+        fits: Whether these columns fit side by side.
     """
-    from rich import box
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
-    text = readable(table.frame)
-    shown = _fitting_columns(text, width)
-    hidden = [name for name in COLUMNS if name not in shown]
-    caption = table.caption + (f"\ncolumns hidden to fit the terminal: {', '.join(hidden)}" if hidden else "")
-    rich_table = RichTable(
-        caption=Text(caption), caption_justify="left", header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
-    )
-    for name in shown:
-        rich_table.add_column(name, justify="left" if name in ("step", "verdict") else "right", overflow="fold")
-    for _, line in text.iterrows():
-        rich_table.add_row(*(Text(line[name]) for name in shown))
-    return rich_table
-
-
-def _fitting_columns(text: pd.DataFrame, width: int) -> list[str]:
-    """Return the most important columns that fit the width, in table order."""
-    shown: list[str] = []
-    for name in COLUMNS_BY_IMPORTANCE:
-        widths = [max(len(name), *map(len, text[column])) for column in (*shown, name)]
-        if sum(widths) + COLUMN_GAP * len(shown) + TABLE_MARGIN <= width or len(shown) < MIN_COLUMNS:
+    shown = list(COLUMNS_BY_IMPORTANCE[:MIN_COLUMNS])
+    for name in COLUMNS_BY_IMPORTANCE[MIN_COLUMNS:]:
+        if fits([*shown, name]):
             shown.append(name)
     return [name for name in COLUMNS if name in shown]
 

@@ -12,7 +12,7 @@ from ablation.analysis.records import RecordedPlan
 from ablation.analysis.statistics import ALPHA, MIN_BOOTSTRAP_VALUES
 from ablation.plans.choices import Pairing
 from ablation.plans.row import Row
-from arch.text import printable
+from arch.text import printable, shorten
 
 MAX_NAMES_IN_NOTE = 3
 
@@ -38,7 +38,7 @@ def table_notes(frame: pd.DataFrame, recorded: RecordedPlan, pairing: Pairing, n
 
 def failure_notes(recorded: RecordedPlan) -> list[str]:
     """Return one line for each failed run, under its row's label."""
-    labels = {row.key: row.label for row in recorded.rows}
+    labels = {row.key: shorten(row.label) for row in recorded.rows}
     return [printable(f"{labels[run.key]} seed {run.seed} failed: {run.reason}") for run in recorded.failed_runs]
 
 
@@ -80,7 +80,7 @@ def _seed_notes(frame: pd.DataFrame, rows: Sequence[Row], pairing: Pairing, unde
             f"{family} row{'s' * (family > 1)}; use --seeds {fewest_seeds(family, test)} or more."
         )
     elif undetectable:
-        names = ", ".join(row.label for row in undetectable)
+        names = ", ".join(shorten(row.label) for row in undetectable)
         notes.append(f"With so few seeds, no change can be significant, however large: {names}")
     min_seeds = MIN_BOOTSTRAP_VALUES if pairing == "paired" else MIN_BOOTSTRAP_VALUES // 2
     if any(1 < count < min_seeds for count in counts):
@@ -94,7 +94,7 @@ def _interval_notes(frame: pd.DataFrame) -> list[str]:
     steps = frame.loc[excludes_zero & (frame["verdict"] == "not shown"), "step"]
     if steps.empty:
         return []
-    names = ", ".join(map(printable, steps[:MAX_NAMES_IN_NOTE]))
+    names = ", ".join(map(shorten, steps[:MAX_NAMES_IN_NOTE]))
     names += f" and {len(steps) - MAX_NAMES_IN_NOTE} more" if len(steps) > MAX_NAMES_IN_NOTE else ""
     return [
         f'{names}: the 95% CI excludes zero, but the verdict is "not shown", because the verdict uses the exact test '
@@ -113,5 +113,5 @@ def _selection_notes(frame: pd.DataFrame, num_candidates: int) -> list[str]:
     bias = selection_bias(num_candidates - 1, spread, n)  # the first row is not a candidate
     return [
         f"Picking the best of {num_candidates - 1} rows gains {bias:.2f} points by chance; {gain - bias:+.2f} of the "
-        f"observed {gain:+.2f} points remain. Best row: {printable(step)} (std over seeds {spread:.2f}, n = {n})."
+        f"observed {gain:+.2f} points remain. Best row: {shorten(step)} (std over seeds {spread:.2f}, n = {n})."
     ]

@@ -39,6 +39,10 @@ class DistillationOptions:
         ),
     ] = False
 
+    no_controls: Annotated[
+        bool, typer.Option("--no-controls", help="Leave out the controls: label smoothing and longer training.")
+    ] = False
+
     def settings(self) -> "DistillationSettings":
         """Return the settings of the study. Raises InputError if a number is out of range."""
         from ablation.plans.distill import DEFAULT_SMOOTHING, DistillationSettings, parse_settings
@@ -52,7 +56,7 @@ class DistillationOptions:
             hard=self.hard,
         )
         smoothing = DEFAULT_SMOOTHING if self.smooth is None else self.smooth
-        return parse_settings(DistillationSettings(loss, smoothing, self.progressive).arguments())
+        return parse_settings(DistillationSettings(loss, smoothing, self.progressive, not self.no_controls).arguments())
 
 
 @with_options
@@ -72,9 +76,9 @@ def distill(
 ) -> int:
     """Train a teacher and a student alone, distilled from each other, and with controls, and print the table.
 
-    The rows are: both networks alone; the student distilled from the teacher; two controls (~): the student with
-    label smoothing, and the student trained for the epochs of both networks together; a new student distilled from the
-    distilled student; and a new teacher distilled from the student.
+    The rows are: both networks alone; the student distilled from the teacher; two controls (~), unless --no-controls is
+    given: the student with label smoothing, and the student trained for the epochs of both networks together; a new
+    student distilled from the distilled student; and a new teacher distilled from the student.
     """
     from ablation.plans.distill import make_study, parse_network
     from ablation.plans.plan import make_plan

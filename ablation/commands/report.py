@@ -15,6 +15,7 @@ from ablation.commands.options import (
     choose_pairing,
 )
 from arch.errors import InputError
+from benchmarks.cli.figures import import_matplotlib
 from benchmarks.cli.options import JsonOption, with_options
 from benchmarks.definition.names import check_path
 
@@ -32,6 +33,21 @@ class ReportOptions:
             callback=lambda path: path and check_path("--figures", path),
         ),
     ] = None
+    title: Annotated[
+        str | None, typer.Option("--title", metavar="TEXT", help="Title of the page  [default: the kind of study]")
+    ] = None
+    author: Annotated[str | None, typer.Option("--author", metavar="TEXT", help="Names to print below the title.")] = (
+        None
+    )
+    text: Annotated[
+        Path | None,
+        typer.Option(
+            "--text",
+            metavar="FILE.md",
+            help="Text to print on the page, in Markdown, such as a proposal or a discussion.",
+            callback=lambda path: path and check_path("--text", path),
+        ),
+    ] = None
     paired: PairedOption = False
     num_candidates: NumCandidatesOption = None
     as_json: JsonOption = False
@@ -40,16 +56,19 @@ class ReportOptions:
 @with_options
 def report(plan: RecordedPlanArgument = None, *, options: ReportOptions, records: RecordOptions) -> int:
     """Write a one-page PDF report on PLAN, with a table, findings and figures, to --out."""
+    import_matplotlib()  # before the modules below import it with the user's settings
+    from ablation.report.author_text import read_author_text
     from ablation.report.figures import write_figures
     from ablation.report.pdf import write_report
     from ablation.report.table_output import make_annotated_table, output_stem
 
+    author_text = read_author_text(options.title, options.author, options.text)
     recorded = records.find(plan, curves=True)
     table = make_annotated_table(recorded, choose_pairing(options.paired), options.num_candidates, with_findings=False)
     stem = output_stem(recorded)
     page = stem.with_name(stem.name + "_report.pdf")
     try:
-        files = [write_report(recorded, table, page), page.with_suffix(".json")]
+        files = [write_report(recorded, table, page, author_text), page.with_suffix(".json")]
         if options.figures is not None:
             files += write_figures(recorded, table, options.figures)
     except OSError as error:

@@ -1,7 +1,7 @@
 """Distillation studies: a teacher and a student, compared with training alone and with controls.
 
     plan     = "distill", [ "(", argument, { ",", argument }, ")" ], ":", teacher, ">", student
-    argument = T=TEMPERATURE | alpha=SHARE | growing | hard | smooth=SHARE | progressive
+    argument = T=TEMPERATURE | alpha=SHARE | growing | hard | smooth=SHARE | progressive | no-controls
 
 Known pairs on CIFAR-100 with T = 4 and alpha = 0.9 (Tian et al. 2020, arXiv:1910.10699): resnet56 to resnet20 improves
 top-1 from 69.06 to 70.66, wrn40-2 to wrn16-2 from 73.26 to 74.92. Distillation from student to teacher, and from a
@@ -34,7 +34,8 @@ DEFAULT_SMOOTHING = 0.1  # label smoothing of the control, in addition to the re
 # alpha in the last epoch of progressive self-distillation (Kim et al. 2021, arXiv:2006.12000)
 SELF_DISTILLATION_ALPHA = 0.8
 MAX_EPOCHS_DENOMINATOR = 9_999_999  # larger denominators cannot be parsed again
-ARGUMENTS = ("T", "alpha", "growing", "hard", "smooth", "progressive")
+ARGUMENTS = ("T", "alpha", "growing", "hard", "smooth", "progressive", "no-controls")
+FLAGS = ("progressive", "no-controls")
 DIGEST_CHARACTERS_IN_LABEL = 6
 
 
@@ -46,11 +47,13 @@ class DistillationSettings:
         loss: The distillation loss of the distilled rows; its teacher is a placeholder.
         smoothing: The label smoothing of the control.
         progressive: Whether there is a row in which the student learns from itself one epoch ago.
+        controls: Whether there are controls: a student with label smoothing, and a student trained for longer.
     """
 
     loss: Distillation = Distillation(PREVIOUS)  # noqa: RUF009  # Distillation is frozen
     smoothing: float = DEFAULT_SMOOTHING
     progressive: bool = False
+    controls: bool = True
 
     def arguments(self) -> list[str]:
         """Return the arguments in the parentheses of the plan: the settings that differ from the defaults."""
@@ -62,6 +65,7 @@ class DistillationSettings:
             *(["hard"] if loss.hard else []),
             *([f"smooth={format_number(smoothing)}"] if smoothing != DEFAULT_SMOOTHING else []),
             *(["progressive"] if self.progressive else []),
+            *([] if self.controls else ["no-controls"]),
         ]
 
 
@@ -94,7 +98,8 @@ class DistillationStudy:
         if not is_self_distillation:
             rows.append(Row(str(alone), alone))
         rows.append(Row(f"{self._teacher_label(alone)} → {student}", taught, ((0, -1),)))
-        rows += self._controls(alone, taught_row=len(rows) - 1)
+        if self.settings.controls:
+            rows += self._controls(alone, taught_row=len(rows) - 1)
         rows.append(
             Row(f"{self._teacher_label(alone)} → {student} → {student}", _taught(student, taught, loss), ((0, -1),))
         )
@@ -181,10 +186,18 @@ def parse_settings(arguments: Sequence[str]) -> DistillationSettings:
         if name in by_name:
             raise InputError(f"distill({','.join(arguments)}) sets {name!r} twice: remove one of them")
         by_name[name] = argument
+    flags = {name: by_name.pop(name) for name in FLAGS if name in by_name}
+    for name, argument in flags.items():
+        if argument != name:
+            raise InputError(f"{argument!r}: distill takes {name!r} without a value")
+    if "smooth" in by_name and "no-controls" in flags:
+        raise InputError("'smooth' sets the label smoothing of a control, which 'no-controls' leaves out: remove one")
     smoothing = by_name.pop("smooth", f"smooth={format_number(DEFAULT_SMOOTHING)}").partition("=")[2]
-    progressive = by_name.pop("progressive", "")
-    if "=" in progressive:
-        raise InputError(f"{progressive!r}: distill takes 'progressive' without a value")
     loss = read_overrides([f"teacher={PREVIOUS}", *by_name.values()]).distillation
     assert loss is not None
-    return DistillationSettings(loss, parse_number("smooth", smoothing, 0.001, 0.999), bool(progressive))
+    return DistillationSettings(
+        loss,
+        parse_number("smooth", smoothing, 0.001, 0.999),
+        progressive="progressive" in flags,
+        controls="no-controls" not in flags,
+    )

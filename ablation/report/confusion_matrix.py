@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ablation.report.label_placement import ignore_missing_glyphs
-from arch.text import printable
+from arch.text import shorten
 
 MAX_CLASS_CHARACTERS = 24
 MIN_COLOR_RANGE = 10.0  # percent; the color scale covers at least this range, so that few errors do not look like many
@@ -39,7 +39,7 @@ def plot_confusion(counts: NDArray[np.int64], classes: Sequence[str], title: str
     axes = figure.subplots()
     image = axes.imshow(errors, cmap="magma_r", vmin=0, vmax=color_range)
     figure.colorbar(image, ax=axes, shrink=0.7, label="misclassified, % of the class")
-    names = [printable(name)[:MAX_CLASS_CHARACTERS] for name in classes]
+    names = [shorten(name, MAX_CLASS_CHARACTERS) for name in classes]
     font = 9 if num_classes <= MAX_NUMBERED_CLASSES else max(4, min(9, 900 // num_classes))
     axes.set_xticks(range(num_classes), names, rotation=90, fontsize=font, parse_math=False)
     axes.set_yticks(range(num_classes), names, fontsize=font, parse_math=False)

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from ablation.analysis.records import RecordedPlan
-from ablation.analysis.table_formats import AblationTable, readable
+from ablation.analysis.table_formats import LEFT_ALIGNED_COLUMNS, AblationTable, readable
 from ablation.plans.row import Row
-from ablation.report.findings import best_line, format_top1, format_with_unit
+from ablation.report.findings import best_row, format_top1, format_with_unit
 from arch.text import shorten
 from benchmarks.budget.verdict import format_hours
 
@@ -18,9 +18,9 @@ MAX_NOTES = 5
 MAX_NAMES_IN_FOOTER = 12
 MAX_VERSIONS_IN_FOOTER = 8
 MAX_NOTE_CHARACTERS = 400
-MAX_CAPTION_CHARACTERS = 420
+MAX_CAPTION_CHARACTERS = 600
 MAX_SENTENCE_CHARACTERS = 600
-LEFT_ALIGNED_COLUMNS = ("step", "verdict")
+MAX_CELL_CHARACTERS = 26  # what fits the width of the first column
 OMITTED_COLUMNS = ("Δ first",)  # the findings contain these numbers
 
 
@@ -45,7 +45,6 @@ def report_context(
         "notes": [_sentence(table.caption, MAX_CAPTION_CHARACTERS), *_notes(rows, indices, table.notes)],
         "findings": [_sentence(sentence) for i, sentence in enumerate(sentences) if i not in omitted],
         "row_indices": indices,
-        "empty_text": "No run has finished yet.",
         **_best_row(recorded, lines),
         **_table_cells(table, indices),
         "footer": _footer(recorded),
@@ -61,7 +60,7 @@ def printed_rows(rows: Sequence[Row], lines: Sequence[Mapping[Any, Any]]) -> lis
         line = lines[index]
         return line["n"] > 0, line["verdict"] in ("real", "worse"), abs(float(np.nan_to_num(line["change"])))
 
-    best = best_line(lines)
+    _, best = best_row(rows, lines)
     kept = {0, len(rows) - 1} | {index for index, line in enumerate(lines) if line is best}
     others = sorted(set(range(len(rows))) - kept, key=importance, reverse=True)
     return sorted([*kept, *others[: MAX_ROWS - len(kept)]])
@@ -107,7 +106,7 @@ def _table_cells(table: AblationTable, indices: Sequence[int]) -> dict[str, Any]
     text = readable(table.frame.iloc[list(indices)])
     columns: dict[str, list[str]] = {}
     for name in text.columns:
-        values = [shorten(value, 60) for value in text[name]]
+        values = [shorten(value, MAX_CELL_CHARACTERS) for value in text[name]]
         if name == "change":
             columns["change"] = [_minus(value.partition(" ")[0]) for value in values]
             columns["95% CI"] = [_minus(value.partition(" ")[2]) for value in values]
@@ -126,10 +125,10 @@ def _minus(text: str) -> str:
 
 
 def _best_row(recorded: RecordedPlan, lines: Sequence[Mapping[Any, Any]]) -> dict[str, Any]:
-    """Return the row with the highest mean top-1: its title, and pairs of a number and its name."""
-    line = best_line(lines)
+    """Return the headline and the numbers of the best row, as pairs of a number and its name."""
+    title, line = best_row(recorded.rows, lines)
     if line is None:
-        return {"best": [], "best_title": ""}
+        return {"best": [], "best_title": title}
     row = recorded.rows[next(index for index, other in enumerate(lines) if other is line)]
     top5 = [run.top5 for run in recorded.runs(row)]
     std = f" ± {np.std(top5, ddof=1):.2f}" if len(top5) > 1 else ""
@@ -141,7 +140,7 @@ def _best_row(recorded: RecordedPlan, lines: Sequence[Mapping[Any, Any]]) -> dic
         (f"{line['images_per_second']:,.0f} img/s", "in training"),
         (format_hours(line["hours"]), "training and evaluation"),
     ]
-    return {"best": numbers, "best_title": f"Highest mean top-1: {shorten(row.label, 60)}, n = {line['n']}"}
+    return {"best": numbers, "best_title": f"{title}: {shorten(row.label, 60)}, n = {line['n']}"}
 
 
 def _footer(recorded: RecordedPlan) -> str:

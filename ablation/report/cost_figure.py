@@ -13,9 +13,10 @@ from pandas import DataFrame
 from ablation.plans.row import Row
 from ablation.report.curves_figure import row_name
 from ablation.report.figure_style import COLORS, MARKERS, PARETO_LEGEND, FigureSize, new_figure
-from ablation.report.label_placement import LabeledPoint, Point, ignore_missing_glyphs, place_labels
+from ablation.report.label_placement import LabeledPoint, Point, fit_text, ignore_missing_glyphs, place_labels
 
 MIN_LOG_RATIO = 10  # the axis is logarithmic above this ratio of largest to smallest cost
+MAX_NAME_WIDTH = 0.35  # fraction of the figure's width
 
 CostAxis = Literal["hours", "params", "macs"]
 COST_UNITS: dict[CostAxis, list[tuple[str, float]]] = {  # (axis label, size of the unit), the largest unit first
@@ -42,8 +43,10 @@ def draw_accuracy_against(
     legend = f"mean ± standard deviation over seeds; {PARETO_LEGEND}"
     figure, axes = new_figure(size, title, legend, right_margin=0.8)
     axes.set(xlabel=label, ylabel="test top-1 (%)")
+    with ignore_missing_glyphs():
+        names = [fit_text(row_name(row), MAX_NAME_WIDTH * size.width_em) for row in rows]
     points = {
-        index: LabeledPoint(float(line[cost]) / unit, float(line["top1_mean"]), _std(line), row_name(rows[index]))
+        index: LabeledPoint(float(line[cost]) / unit, float(line["top1_mean"]), _std(line), names[index])
         for index, line in enumerate(frame.to_dict("records"))
         if line["n"]
     }

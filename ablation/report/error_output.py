@@ -6,9 +6,12 @@ import pandas as pd
 
 from ablation.analysis.errors import ErrorAnalysis
 from ablation.analysis.table_formats import quote_formula
-from ablation.report.confusion_matrix import plot_confusion
 from arch.errors import InputError
+from arch.text import shorten
+from benchmarks.cli.figures import write_figure
 from benchmarks.records.atomic_write import replace_file
+
+MAX_TITLE_CHARACTERS = 50  # of the image
 
 
 def write_error_analysis(analysis: ErrorAnalysis, stem: Path) -> list[Path]:
@@ -36,11 +39,18 @@ def write_error_analysis(analysis: ErrorAnalysis, stem: Path) -> list[Path]:
         if confusion is None:
             return [classes_file]
         _write_csv(pd.DataFrame(confusion, index=names, columns=names), matrix_file)
-        title = f"{analysis.row.spec}, {len(analysis.seeds) - len(analysis.seeds_without_predictions)} seed(s)"
-        replace_file(image_file, lambda file: plot_confusion(confusion, classes, title, file))
+        num_seeds = len(analysis.seeds) - len(analysis.seeds_without_predictions)
+        title = f"{shorten(analysis.row.spec, MAX_TITLE_CHARACTERS)}, {num_seeds} seed(s)"
+
+        def draw(file: Path) -> None:
+            from ablation.report.confusion_matrix import plot_confusion  # imports matplotlib
+
+            plot_confusion(confusion, classes, title, file)
+
+        images = write_figure(image_file, draw)
     except OSError as error:
         raise InputError(f"cannot write to {stem.parent}: {error.strerror or error}") from error
-    return [classes_file, matrix_file, image_file]
+    return [classes_file, matrix_file, *images]
 
 
 def _write_csv(frame: pd.DataFrame, path: Path) -> None:

@@ -28,7 +28,7 @@ def findings(recorded: RecordedPlan, table: AblationTable) -> list[str]:
     if [line["n"] for line in lines] != [len(recorded.runs(row)) for row in rows]:
         raise ValueError("the table was made from different rows or records")
     sentences = [_row_sentence(row, line, rows, lines) for row, line in zip(rows, lines, strict=True) if row.against]
-    return [*sentences, *_overall_sentence(recorded, table), _best_sentence(lines)]
+    return [*sentences, *_overall_sentence(recorded, table), _best_sentence(rows, lines)]
 
 
 def _row_sentence(row: Row, line: Line, rows: Sequence[Row], lines: Sequence[Line]) -> str:
@@ -102,18 +102,38 @@ def _is_path(rows: Sequence[Row], last: int) -> bool:
     return index == 0 and steps > 1
 
 
-def _best_sentence(lines: Sequence[Line]) -> str:
-    best = best_line(lines)
+def _best_sentence(rows: Sequence[Row], lines: Sequence[Line]) -> str:
+    title, best = best_row(rows, lines)
     if best is None:
-        return "No run has finished yet."
+        return title
     cost = f"{int(best['params']):,} params, {format_with_unit(2 * best['macs'], 'FLOPs')} (1 MAC = 2 FLOPs)"
     means = f"top-1 {format_top1(best)} and top-5 {best['top5_mean']:.2f} (n = {best['n']})"
-    return f"Highest mean top-1: {shorten(best['step'])} with {means}, {cost}, {format_hours(best['hours'])}."
+    return f"{title}: {shorten(best['step'])} with {means}, {cost}, {format_hours(best['hours'])}."
 
 
-def best_line(lines: Sequence[Line]) -> Line | None:
-    """Return the line of a frame with the highest mean top-1; None without results."""
-    return max((line for line in lines if line["n"]), key=lambda line: line["top1_mean"], default=None)
+def best_row(rows: Sequence[Row], lines: Sequence[Line]) -> tuple[str, Line | None]:
+    """Return a headline and the line with the highest mean top-1, except `~` rows (alternatives and controls).
+
+    Args:
+        rows: The rows.
+        lines: Their lines in the frame.
+
+    Returns:
+        The headline, which names a `~` row that is better, and the line. Without such a line, the headline says why.
+    """
+    finished = [(row, line) for row, line in zip(rows, lines, strict=True) if line["n"]]
+    candidates = [line for row, line in finished if row.kind != "alternative"]
+    if not candidates:
+        return "Only ~ rows have finished." if finished else "No run has finished yet.", None
+    best = max(candidates, key=_top1)
+    highest = max((line for _, line in finished), key=_top1)
+    if _top1(highest) <= _top1(best):
+        return "Highest mean top-1", best
+    return f"Highest mean top-1 except for ~ rows ({shorten(highest['step'])}: {format_top1(highest)})", best
+
+
+def _top1(line: Line) -> float:
+    return float(line["top1_mean"])
 
 
 def format_top1(line: Line) -> str:

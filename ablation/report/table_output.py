@@ -4,21 +4,24 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
 from ablation.analysis.confounds import explain_confounds
-from ablation.analysis.datasize_series import Series, datasize_series, update_notes
+from ablation.analysis.datasize_series import datasize_series, update_notes
 from ablation.analysis.records import RecordedPlan
 from ablation.analysis.table import make_table
-from ablation.analysis.table_formats import AblationTable, to_csv, to_html, to_json, to_latex, to_markdown, to_terminal
+from ablation.analysis.table_formats import AblationTable, to_csv, to_html, to_json, to_latex, to_markdown
+from ablation.analysis.terminal_table import to_terminal
 from ablation.plans.choices import Pairing
 from ablation.plans.row import Row
 from ablation.report.datasize_findings import datasize_findings
 from arch.errors import InputError
 from arch.text import printable
 from benchmarks.cli.app import new_console, print_line
+from benchmarks.cli.figures import write_figure
 from benchmarks.records.atomic_write import replace_file
 
 UNSAFE_IN_FILE_NAME = re.compile(r"[^A-Za-z0-9_.+~=-]")  # on some file systems or in some shells
@@ -112,9 +115,9 @@ def _content(table: AblationTable, recorded: RecordedPlan, files: Sequence[Path]
 
 
 def write_outputs(table: AblationTable, recorded: RecordedPlan) -> list[Path]:
-    """Write the table as Markdown and CSV and the learning curves as PNG, and return the paths.
+    """Write the table as Markdown and CSV and the training curves as PNG, and return the paths.
 
-    A figure is drawn again only if the table has changed, and none is drawn without results.
+    The figures are drawn again only if the table has changed, and none is drawn without results.
 
     Args:
         table: The table.
@@ -124,32 +127,29 @@ def write_outputs(table: AblationTable, recorded: RecordedPlan) -> list[Path]:
         InputError: If the folder cannot be written to.
     """
     stem = output_stem(recorded)
-    markdown, csv, figure = (stem.with_name(stem.name + suffix) for suffix in (".md", ".csv", ".png"))
+    markdown, csv = (stem.with_name(stem.name + suffix) for suffix in (".md", ".csv"))
     content = to_markdown(table).encode()
     try:
-        is_unchanged = figure.exists() and markdown.exists() and markdown.read_bytes() == content
+        is_unchanged = markdown.exists() and markdown.read_bytes() == content
         replace_file(markdown, lambda file: file.write_bytes(content))
         replace_file(csv, lambda file: file.write_bytes(to_csv(table).encode()))
-        if not table.frame["n"].any():
-            return [markdown, csv]
-        title = table.caption.partition(";")[0]
-        if not is_unchanged:
-            from ablation.report.curves_figure import draw_curves
-            from ablation.report.figure_style import SCREEN, save
-
-            replace_file(figure, lambda file: save(draw_curves(recorded, SCREEN, title), file, "png"))
-        datasize_figures = _write_datasize_figure(datasize_series(recorded), stem, title)
+        figures = _write_figures(table, recorded, is_unchanged) if table.frame["n"].any() else []
     except OSError as error:
         raise InputError(f"cannot write to --out {stem.parent}: {error.strerror or error}") from error
-    return [markdown, csv, figure, *datasize_figures]
+    return [markdown, csv, *figures]
 
 
-def _write_datasize_figure(series: Sequence[Series], stem: Path, title: str) -> list[Path]:
-    if not series:
-        return []
-    from ablation.report.datasize_figure import draw_accuracy_against_images
-    from ablation.report.figure_style import SLIDE, save
+def _write_figures(table: AblationTable, recorded: RecordedPlan, is_unchanged: bool) -> list[Path]:
+    """Write the figures, except those that exist and whose table is unchanged."""
 
-    figure = stem.with_name(stem.name + "_sizes.png")
-    replace_file(figure, lambda file: save(draw_accuracy_against_images(series, SLIDE, title), file, "png"))
-    return [figure]
+    def draw(suffix: str, file: Path) -> None:
+        from ablation.report.figures import write_screen_figure  # imports matplotlib
+
+        write_screen_figure(suffix, recorded, table.caption.partition(";")[0], file)
+
+    stem, paths = output_stem(recorded), []
+    for suffix in (".png", "_losses.png", *(["_sizes.png"] if datasize_series(recorded) else [])):
+        path = stem.with_name(stem.name + suffix)
+        if (is_unchanged and path.exists()) or write_figure(path, partial(draw, suffix)):
+            paths.append(path)
+    return paths

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 HELP_OPTIONS = ["-h", "--help"]
-REDIRECTED_WIDTH = 140  # columns of the output if it does not go to a terminal
+REDIRECTED_WIDTH = 160  # columns of the output if it does not go to a terminal
 MAX_ERROR_CHARACTERS = 2000
 
 # Exit codes. 2 means that the input was invalid; commands add their own codes.

@@ -1,13 +1,15 @@
 """Outputs of a search: tables, figures, and the winner as a timm model."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from optuna.trial import FrozenTrial
 
 from arch.errors import InputError
 from benchmarks.budget.verdict import format_hours
+from benchmarks.cli.figures import write_figure
 from benchmarks.execution.executor import WorkerFailed
 from benchmarks.execution.progress import Display
 from benchmarks.records.atomic_write import replace_file
@@ -74,17 +76,23 @@ def _write_tables(folder: Path, texts: dict[str, str]) -> list[Path]:
 def _write_importance_and_figures(
     folder: Path, search: SearchSettings, trained: Sequence[FrozenTrial], best: str
 ) -> list[Path]:
-    from search.report.plots import plot_front, plot_importance
-
     shares = choice_importance(trained)
     title, epochs = f"{search.name}: {len(trained)} candidates", search.rungs.benchmarks[0].recipe.epochs
-    writers: dict[str, Writer] = {
-        "importance.json": _text_writer(json.dumps(shares, indent=2)),
-        "front.png": lambda file: plot_front(trained, best, epochs, title, file),
-    }
-    if shares:
-        writers["importance.png"] = lambda file: plot_importance(shares, title, file)
-    return _write(folder, writers)
+
+    def draw_front(file: Path) -> None:
+        from search.report.plots import plot_front  # imports matplotlib
+
+        plot_front(trained, best, epochs, title, file)
+
+    def draw_importance(file: Path) -> None:
+        from search.report.plots import plot_importance
+
+        plot_importance(shares, title, file)
+
+    tables = _write(folder, {"importance.json": _text_writer(json.dumps(shares, indent=2))})
+    return tables + _write_figures(
+        folder, {"front.png": draw_front} | ({"importance.png": draw_importance} if shares else {})
+    )
 
 
 def _text_writer(text: str) -> Writer:
@@ -93,12 +101,24 @@ def _text_writer(text: str) -> Writer:
 
 def _write(folder: Path, writers: dict[str, Writer]) -> list[Path]:
     """Write each file atomically; return their paths."""
-    try:
+    with _input_errors(folder):
         for name, write in writers.items():
             replace_file(folder / name, write)
+    return [folder / name for name in writers]
+
+
+def _write_figures(folder: Path, writers: dict[str, Writer]) -> list[Path]:
+    """Write the figures that can be drawn; return their paths."""
+    with _input_errors(folder):
+        return [path for name, draw in writers.items() for path in write_figure(folder / name, draw)]
+
+
+@contextmanager
+def _input_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise InputError(f"cannot write to {folder}: {error.strerror or error}") from error
-    return [folder / name for name in writers]
 
 
 def export_winner(search: SearchSettings, winner: Finalist, folder: Path, display: Display) -> list[Path]:

@@ -11,8 +11,11 @@ from subprocess import CompletedProcess
 import pytest
 
 from ablation.analysis.records import RecordedPlan
+from ablation.analysis.table import make_table
+from ablation.analysis.table_formats import AblationTable
 from ablation.cli import main
 from ablation.plans.plan import parse_plan
+from ablation.plans.row import Row
 from benchmarks.definition.registry import BENCHMARKS
 from benchmarks.records.store import RunRecord
 
@@ -117,5 +120,30 @@ def make_recorded() -> Callable[..., RecordedPlan]:
     def make(plan: str, records: Sequence[RunRecord] = (), **fields: object) -> RecordedPlan:
         recorded = RecordedPlan(parse_plan(plan, DIGITS), DIGITS, BENCHMARK_ID, records, [], Path("runs"))
         return replace(recorded, **fields)  # type: ignore[arg-type]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_table_of(
+    make_record: Callable[..., RunRecord], make_recorded: Callable[..., RecordedPlan]
+) -> Callable[..., AblationTable]:
+    """Return a function that makes a table whose rows have these labels; each is compared with the first row."""
+    specs = ["baseline", *(f"baseline+{part}" for part in ("se", "cbam", "eca", "silu", "gelu", "width", "depth", "gem",
+                                                           "mish", "elu"))]  # fmt: skip
+
+    def make(labels: Sequence[str]) -> AblationTable:
+        configs = [make_recorded(spec).rows[-1].config for spec in specs[: len(labels)]]
+        rows = tuple(
+            Row(label, config, ((0, -1),) if index else ())
+            for index, (label, config) in enumerate(zip(labels, configs, strict=True))
+        )
+        records = [
+            make_record(spec, seed, 50.0 + index + 0.1 * seed)
+            for index, spec in enumerate(specs[: len(labels)])
+            for seed in range(6)
+        ]
+        recorded = make_recorded("baseline", records)
+        return make_table(replace(recorded, plan=replace(recorded.plan, rows=rows)))
 
     return make

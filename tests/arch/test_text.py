@@ -7,6 +7,18 @@ def test_long_name_keeps_both_ends() -> None:
     assert len(shorten("x" * 500)) == 30
 
 
+def test_links_of_a_chain_can_be_told_apart() -> None:
+    teacher, student = "timm/resnet34/224", "resnet8+se+drop_path=0.101+width=0.5"
+    chains = [f"{teacher} → {student}", f"{student} → {teacher}", f"{teacher} → {student} → {student}"]
+    for max_characters in (24, 30, 60):
+        shown = [shorten(chain, max_characters) for chain in chains]
+        assert max(map(len, shown)) <= max_characters
+        assert len(set(shown)) == 3
+        assert [name.count(" → ") for name in shown] == [1, 1, 2]
+    assert shorten(f"ab → {'x' * 50}", 13) == "ab → xxxx…xxx"
+    assert len(shorten(" → ".join("abcdefgh"), 13)) == 13
+
+
 def test_name_is_printable() -> None:
     assert shorten("a\x1b[31m\ud800\u202eb") == "a?[31m??b"
     assert shorten("e" + "\u0301" * 40) == "e\u0301\u0301"

@@ -36,12 +36,37 @@ def test_reference_of_a_change(plan: str, reference: str, make_record: Make, mak
     assert reference in caption(make_recorded(plan, [make_record()]))
 
 
+@pytest.mark.parametrize(
+    ("plan", "settings"),
+    [
+        ("distill:resnet20>resnet8", "distillation with T = 4, alpha = 0.9; "),
+        ("distill(T=2.5,alpha=0.5,growing):resnet20>resnet8", "distillation with T = 2.5, alpha growing to 0.5; "),
+        ("distill(hard):resnet20>resnet8", "distillation with the teacher's predicted class, alpha = 0.9; "),
+        (
+            "distill(progressive):resnet20>resnet8",
+            "distillation with T = 4, alpha = 0.9 (resnet8 → itself: T = 1, alpha growing to 0.8); ",
+        ),
+        ("compare:resnet8,resnet8@teacher=(resnet20)@T=8", "distillation with T = 8, alpha = 0.9; "),
+    ],
+)
+def test_settings_of_the_distillation_loss(
+    plan: str, settings: str, make_record: Make, make_recorded: MakeRecorded
+) -> None:
+    assert settings in caption(make_recorded(plan, [make_record()]))
+
+
+@pytest.mark.parametrize("plan", [PLAN, "compare:resnet8,resnet8@teacher=uniform@T=1@alpha=0.1"])
+def test_label_smoothing_is_not_distillation(plan: str, make_record: Make, make_recorded: MakeRecorded) -> None:
+    assert "distillation" not in caption(make_recorded(plan, [make_record()]))
+
+
 def test_source_epoch_seeds_and_test(make_record: Make, make_recorded: MakeRecorded) -> None:
     recorded = make_recorded(PLAN, [make_record()])
     text, epochs = caption(recorded.first_seeds(3)), recorded.benchmark.recipe.epochs
     for part in ("digits (0123456789ab)", "cpu", "torch 2.10.0", f"final epoch of {epochs}", "over seeds 0 to 2"):
         assert part in text
     assert "unpaired permutation test" in text
+    assert "1 MAC = 2 FLOPs" in text
     assert '"not shown" does not mean "no effect".' in text
     assert "over all recorded seeds;" in caption(recorded)
     assert "over seed 0;" in caption(recorded.first_seeds(1))

@@ -38,3 +38,22 @@ def test_figures_for_slides(recorded: Path, tmp_path: Path, capsys: pytest.Captu
 def test_unwritable_folder_is_reported_in_one_line(recorded: Path, error_line: Callable[..., str]) -> None:
     (recorded / "file").write_text("")
     assert "cannot write" in error_line("report", "--out", str(recorded), "--figures", str(recorded / "file" / "x"))
+
+
+def test_title_author_and_text(
+    recorded: Path, tmp_path: Path, error_line: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "text.md"
+    file.write_text("We propose **SE**.")
+    arguments = ["report", "--out", str(recorded), "--title", "A title", "--author", "Ada", "--text", str(file)]
+    page = recorded / "digits_baseline+se_report.pdf"
+    assert main(arguments[:3]) == 0
+    plain = page.read_bytes()
+    assert main(arguments) == 0
+    content = page.read_bytes()
+    assert content != plain
+    capsys.readouterr()
+    file.write_text("word " * 5000)
+    assert "remove about" in error_line(*arguments)
+    assert page.read_bytes() == content
+    assert "cannot read --text" in error_line(*arguments, "--text", str(tmp_path / "missing.md"))

@@ -85,6 +85,7 @@ def test_distillation_settings(plan_of: PlanOf) -> None:
         "distill(T=2,alpha=0.00001,growing,smooth=0.2,progressive):resnet20>resnet8"
     )
     assert plan_of("distill", *networks, "--hard") == "distill(hard):resnet20>resnet8"
+    assert plan_of("distill", *networks, "--no-controls") == "distill(no-controls):resnet20>resnet8"
 
 
 def test_help_states_the_defaults_of_the_distillation_loss(capsys: pytest.CaptureFixture[str]) -> None:

@@ -71,6 +71,21 @@ def test_arguments_apply_to_all_taught_rows_except_the_controls() -> None:
     assert rows[-1][0] == "resnet8 → itself"
 
 
+def test_study_without_controls() -> None:
+    plan = "distill(T=2,progressive,no-controls):resnet20>resnet8"
+    assert [label for label, *_ in rows_of(plan)] == [
+        "resnet8",
+        "resnet20",
+        "resnet20 → resnet8",
+        "resnet20 → resnet8 → resnet8",
+        "resnet8 → resnet20",
+        "resnet8 → itself",
+    ]
+    keys = {row.label: row.key for row in parse_plan(plan.replace(",no-controls", ""), DIGITS).rows}
+    assert all(keys[row.label] == row.key for row in parse_plan(plan, DIGITS).rows)
+    assert len(rows_of("distill(no-controls):resnet20@epochs=60>resnet8@epochs=60")) == 5  # no control with 120 epochs
+
+
 def test_control_trains_for_the_epochs_of_both_networks() -> None:
     assert row("~epochs=7/2", "distill:resnet20@epochs=3>resnet8@epochs=1/2").spec == "resnet8@epochs=7/2"
 
@@ -111,6 +126,8 @@ def test_controls_have_no_teacher_network() -> None:
 def test_text_contains_only_settings_that_differ_from_the_defaults() -> None:
     teacher, student = (parse_network(name, DIGITS.baseline) for name in ("resnet20", "resnet8"))
     assert str(make_study(teacher, student, DistillationSettings())) == "distill:resnet20>resnet8"
+    without = DistillationSettings(controls=False)
+    assert str(make_study(teacher, student, without)) == "distill(no-controls):resnet20>resnet8"
     settings = DistillationSettings(Distillation(PREVIOUS, 1.000001, 0.000001, growing=True), 0.2, progressive=True)
     text = str(make_study(teacher, student, settings))
     assert text == "distill(T=1.000001,alpha=0.000001,growing,smooth=0.2,progressive):resnet20>resnet8"
@@ -137,6 +154,8 @@ def test_text_contains_only_settings_that_differ_from_the_defaults() -> None:
         ("distill(smooth):resnet20>resnet8", "'smooth=': smooth must be from 0.001 to 0.999"),
         ("distill(alpha=0):resnet20>resnet8", "must be from 1e-06 to 1"),
         ("distill(progressive=1):resnet20>resnet8", "'progressive' without a value"),
+        ("distill(no-controls=1):resnet20>resnet8", "'no-controls' without a value"),
+        ("distill(no-controls,smooth=0.2):resnet20>resnet8", "'smooth' .* 'no-controls'"),
         ("distill(growing=1):resnet20>resnet8", "'@growing' takes no value"),
         ("distill(hard,T=2):resnet20>resnet8", "'@hard' .* excludes '@T'"),
         ("distill:resnet20@teacher=(resnet56)>resnet8", "already has a teacher"),

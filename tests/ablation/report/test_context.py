@@ -6,7 +6,7 @@ import pytest
 
 from ablation.analysis.records import RecordedPlan
 from ablation.analysis.table import make_table
-from ablation.report.context import MAX_ROWS, printed_rows, report_context
+from ablation.report.context import MAX_CELL_CHARACTERS, MAX_ROWS, printed_rows, report_context
 from ablation.report.findings import findings
 from benchmarks.records.store import FailedRun, RunRecord
 
@@ -63,8 +63,33 @@ def test_best_row_with_its_cost(record_all: MakeRecorded) -> None:
     assert "774.5 kMACs" in context["best"][3][1]
 
 
+def test_control_is_not_the_best_row(record_all: MakeRecorded) -> None:
+    recorded = record_all("baseline+se~eca")
+    records = [
+        replace(record, top1=80.0) if record.key == recorded.rows[2].key else record for record in recorded.records
+    ]
+    context = context_of(replace(recorded, records=records))
+    assert (
+        context["best_title"] == "Highest mean top-1 except for ~ rows (~eca: 80.00 ± 0.00): baseline (resnet8), n = 2"
+    )
+    assert context["best"][0][0] == "50.25 ± 0.35 %"
+
+
+def test_ends_of_long_names_can_be_told_apart(record_all: MakeRecorded) -> None:
+    recorded = record_all("baseline+se+eca")
+    labels = [f"resnet8+{'drop_path=0.5' * 4}+{end}" for end in ("one", "two", "six")]
+    rows = tuple(replace(row, label=label) for row, label in zip(recorded.rows, labels, strict=True))
+    context = context_of(replace(recorded, plan=replace(recorded.plan, rows=rows)))
+    names = [line[0] for line in context["rows"]]
+    assert len(set(names)) == 3
+    assert max(map(len, names)) == MAX_CELL_CHARACTERS
+
+
 def test_first_last_and_best_of_many_rows_are_printed(record_all: MakeRecorded) -> None:
     recorded = record_all(THIRTY_ROWS)
+    rows = [*recorded.rows]
+    rows[17] = replace(rows[17], kind="step")  # an alternative is never the best row
+    recorded = replace(recorded, plan=replace(recorded.plan, rows=tuple(rows)))
     best = recorded.rows[17]
     records = [replace(record, top1=80.0) if record.key == best.key else record for record in recorded.records]
     recorded = replace(recorded, records=records)
@@ -75,7 +100,7 @@ def test_first_last_and_best_of_many_rows_are_printed(record_all: MakeRecorded) 
     context = context_of(recorded)
     assert len(context["rows"]) == MAX_ROWS
     assert context["notes"][1].startswith("18 of 30 rows are omitted here and in the figures: +drop_path=0.5, ~")
-    assert len(context["findings"]) == MAX_ROWS  # one per row except the first, and one for the best row
+    assert len(context["findings"]) == MAX_ROWS + 1  # one per row except the first, and two about all rows
 
 
 def test_many_notes_are_counted(record_all: MakeRecorded) -> None:

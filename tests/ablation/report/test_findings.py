@@ -111,6 +111,22 @@ def test_last_sentence_is_the_best_row_with_its_cost(record_means: RecordMeans) 
         assert part in sentence
 
 
+def test_controls_are_never_the_headline(record_means: RecordMeans) -> None:
+    means = (50.0, 52.0, 53.0, 55.0, 56.0, 52.5, 51.0)
+    recorded = record_means("distill:resnet20>resnet8", means)
+    sentence = find(recorded)[-1]
+    assert sentence.startswith(
+        "Highest mean top-1 except for ~ rows (~epochs=2: 56.00 ± 0.24): resnet20 → resnet8 with"
+    )
+    lower_controls = find(record_means("distill:resnet20>resnet8", (50.0, 52.0, 53.0, 51.0, 51.0, 52.5, 51.0)))[-1]
+    assert lower_controls.startswith("Highest mean top-1: resnet20 → resnet8 with")
+
+
+def test_only_controls_have_finished(record_means: RecordMeans) -> None:
+    recorded = record_means("distill:resnet20>resnet8", (None, None, None, 55.0, None, None, None))
+    assert find(recorded)[-1] == "Only ~ rows have finished."
+
+
 def test_table_of_other_records_is_refused(make_record: Make, make_recorded: MakeRecorded) -> None:
     table = make_table(make_recorded("baseline+se", [make_record()]))
     with pytest.raises(ValueError, match="different rows or records"):

@@ -12,6 +12,7 @@ import typst
 from ablation.analysis.records import RecordedPlan
 from ablation.analysis.table import make_table
 from ablation.report import pdf
+from ablation.report.page_figures import draw_final_architecture
 from ablation.report.pdf import write_report
 from arch.describe import describe
 from arch.models import build
@@ -23,7 +24,7 @@ MakeRecorded = Callable[..., RecordedPlan]
 Sections = list[dict[str, Any]]
 THIRTY_ROWS = "baseline+drop_path=0.5" + "".join(f"~drop_path=0.{number}" for number in range(101, 129))
 HOSTILE = (
-    '#read("/etc/passwd") *b* _i_',
+    '#read("/etc/passwd") *b*',
     "<script>alert(1)</script> & $x$",
     "| \\input{x} `raw` @ref <label>",
     "שלום מרחבא e\u0301\u0301\u0301 日本語",
@@ -109,6 +110,7 @@ from pathlib import Path
 from ablation.analysis.records import RecordedPlan
 from ablation.analysis.table import make_table
 from ablation.plans.plan import parse_plan
+from ablation.report.page_figures import draw_final_architecture
 from ablation.report.pdf import write_report
 from benchmarks.definition.registry import BENCHMARKS
 from benchmarks.records.store import RunRecord
@@ -178,6 +180,7 @@ def test_font_shrinks_before_anything_is_omitted() -> None:
         "notes": ["a", "b", "c", "d"],
         "has_architecture": True,
         "has_figures": True,
+        "text": [],
     }
     layouts = [dict(layout) for layout in pdf._layouts(context)]
     shrinking, omitting = layouts[: len(pdf.TEXT_FONTS)], layouts[len(pdf.TEXT_FONTS) :]
@@ -211,8 +214,25 @@ def test_rows_without_records_one_seed_and_failed_runs(record_rows: MakeRecorded
 
 def test_missing_architecture_is_explained(record_rows: MakeRecorded, tmp_path: Path) -> None:
     recorded = record_rows(1)
-    context = pdf._draw_final_architecture(recorded, tmp_path)
+    context = draw_final_architecture(recorded, tmp_path)
     assert context["has_architecture"] is False
     assert "baseline (resnet8) is not drawn" in context["architecture_caption"]
-    context = pdf._draw_final_architecture(replace(recorded, records=[]), tmp_path)
+    context = draw_final_architecture(replace(recorded, records=[]), tmp_path)
     assert "no run has finished" in context["architecture_caption"]
+
+
+def test_page_without_a_figure_that_fails(
+    record_rows: MakeRecorded,
+    architecture: Sections,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise RuntimeError("no canvas")
+
+    for name, file in (("draw_curves", "curves.svg"), ("draw_architecture", "architecture.svg")):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"ablation.report.page_figures.{name}", fail)
+            assert num_pages(write(record_rows(2, architecture=architecture), tmp_path)) == 1
+        assert capsys.readouterr().err == f"warning: {file} is not drawn: RuntimeError: no canvas\n"

@@ -22,11 +22,13 @@ def write(recorded: RecordedPlan) -> list[Path]:
 
 def test_files_contain_the_table_and_the_curves(make_record: Make, make_recorded: MakeRecorded, tmp_path: Path) -> None:
     records = [make_record(), make_record("baseline+se", top1=60.0)]
-    markdown, csv, figure = write(make_recorded(PLAN, records, out=tmp_path))
+    markdown, csv, *figures = write(make_recorded(PLAN, records, out=tmp_path))
     assert "60.00" in markdown.read_text()
     assert pd.read_csv(csv)["top1_mean"].tolist() == [50.0, 60.0]
-    assert figure.read_bytes().startswith(b"\x89PNG")
-    assert {file.name for file in tmp_path.iterdir()} == {f"{STEM}{suffix}" for suffix in (".md", ".csv", ".png")}
+    assert all(figure.read_bytes().startswith(b"\x89PNG") for figure in figures)
+    suffixes = (".md", ".csv", ".png", "_losses.png")
+    assert [file.name for file in (markdown, csv, *figures)] == [f"{STEM}{suffix}" for suffix in suffixes]
+    assert {*tmp_path.iterdir()} == {markdown, csv, *figures}
 
 
 def test_figure_is_drawn_again_only_if_the_table_changes(
@@ -77,11 +79,13 @@ def datasize_study(make_record: Make, make_recorded: MakeRecorded, tmp_path: Pat
     return replace(recorded, records=records)
 
 
-def test_datasize_study_has_a_second_figure(datasize_study: RecordedPlan) -> None:
+def test_datasize_study_has_one_more_figure(datasize_study: RecordedPlan) -> None:
     files = write_outputs(make_annotated_table(datasize_study), datasize_study)
     stem = "digits_datasize_1_2_1__resnet8_resnet20"
-    assert [file.name for file in files] == [f"{stem}{suffix}" for suffix in (".md", ".csv", ".png", "_sizes.png")]
-    assert files[3].read_bytes().startswith(b"\x89PNG")
+    assert [file.name for file in files] == [
+        f"{stem}{suffix}" for suffix in (".md", ".csv", ".png", "_losses.png", "_sizes.png")
+    ]
+    assert files[4].read_bytes().startswith(b"\x89PNG")
 
 
 def test_annotated_table_has_the_notes_of_its_study(
@@ -120,3 +124,21 @@ def test_full_disk_keeps_the_previous_files(
     assert set(small_disk.iterdir()) == {*files, ballast}
     ballast.unlink()
     assert "60.00" in write(changed)[0].read_text()
+
+
+def test_figure_that_fails_does_not_cost_the_table(
+    make_record: Make,
+    make_recorded: MakeRecorded,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise RuntimeError("no canvas")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ablation.report.figures.draw_curves", fail)
+        files = write(make_recorded(PLAN, [make_record()], out=tmp_path))
+    assert [file.name for file in files] == [f"{STEM}{suffix}" for suffix in (".md", ".csv", "_losses.png")]
+    assert capsys.readouterr().err == f"warning: {STEM}.png is not drawn: RuntimeError: no canvas\n"
+    assert len(write(make_recorded(PLAN, [make_record()], out=tmp_path))) == 4  # it is drawn later
