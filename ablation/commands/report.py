@@ -15,7 +15,7 @@ from ablation.commands.options import (
     choose_pairing,
 )
 from arch.errors import InputError
-from benchmarks.cli.figures import import_matplotlib
+from benchmarks.cli.figures import default_settings
 from benchmarks.cli.options import JsonOption, with_options
 from benchmarks.definition.names import check_path
 
@@ -56,11 +56,12 @@ class ReportOptions:
 @with_options
 def report(plan: RecordedPlanArgument = None, *, options: ReportOptions, records: RecordOptions) -> int:
     """Write a one-page PDF report on PLAN, with a table, findings and figures, to --out."""
-    import_matplotlib()  # before the modules below import it with the user's settings
     from ablation.report.author_text import read_author_text
-    from ablation.report.figures import write_figures
-    from ablation.report.pdf import write_report
     from ablation.report.table_output import make_annotated_table, output_stem
+
+    with default_settings():  # these modules import matplotlib
+        from ablation.report.figures import write_figures
+        from ablation.report.pdf import write_report
 
     author_text = read_author_text(options.title, options.author, options.text)
     recorded = records.find(plan, curves=True)

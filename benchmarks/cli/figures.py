@@ -47,12 +47,15 @@ def write_figure(path: Path, draw: Callable[[Path], object]) -> list[Path]:
 
 @contextmanager
 def default_settings() -> Iterator[None]:
-    """Draw with matplotlib's default settings, without its messages about the user's settings and folders."""
+    """Draw with matplotlib's default settings, without its messages about the user's settings and folders.
+
+    Modules that import matplotlib must be imported in this context.
+    """
     logger = logging.getLogger("matplotlib")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
     try:
-        import_matplotlib()
+        _import_matplotlib()
         import matplotlib as mpl
 
         defaults: dict[Any, Any] = {name: value for name, value in mpl.rcParamsDefault.items() if name != "backend"}
@@ -62,7 +65,7 @@ def default_settings() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def import_matplotlib() -> None:
+def _import_matplotlib() -> None:
     """Import matplotlib with the Agg backend and without the user's matplotlibrc, unless it is imported already.
 
     A matplotlibrc in the current folder takes precedence over all others, and an empty one sets nothing.

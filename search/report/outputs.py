@@ -1,7 +1,7 @@
 """Outputs of a search: tables, figures, and the winner as a timm model."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -107,7 +107,7 @@ def _write(folder: Path, writers: dict[str, Writer]) -> list[Path]:
     return [folder / name for name in writers]
 
 
-def _write_figures(folder: Path, writers: dict[str, Writer]) -> list[Path]:
+def _write_figures(folder: Path, writers: Mapping[str, Writer]) -> list[Path]:
     """Write the figures that can be drawn; return their paths."""
     with _input_errors(folder):
         return [path for name, draw in writers.items() for path in write_figure(folder / name, draw)]

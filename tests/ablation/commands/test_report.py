@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -57,3 +60,23 @@ def test_title_author_and_text(
     assert "remove about" in error_line(*arguments)
     assert page.read_bytes() == content
     assert "cannot read --text" in error_line(*arguments, "--text", str(tmp_path / "missing.md"))
+
+
+@pytest.mark.slow
+def test_report_does_not_depend_on_the_user_settings_of_matplotlib(recorded: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "project"
+    folder.mkdir()
+    (folder / "matplotlibrc").write_bytes(b"text.usetex: True\nsavefig.bbox: tight\nno colon\n\xff")
+    page = recorded / "digits_baseline+se_report.pdf"
+    slides = tmp_path / "slides"
+    arguments = ["report", "--out", str(recorded), "--figures", str(slides)]
+    assert main(arguments) == 0
+    expected = {file: file.read_bytes() for file in (page, *slides.iterdir())}
+    program = "import sys; sys.path.append(sys.argv[1]); from ablation.cli import main; sys.exit(main(sys.argv[2:]))"
+    environment = {**os.environ, "MPLBACKEND": "module://missing", "MPLCONFIGDIR": "/proc/missing"}
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(Path(__file__).parents[3]), *arguments],
+        cwd=folder, env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert {file: file.read_bytes() for file in expected} == expected
