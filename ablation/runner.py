@@ -16,7 +16,7 @@ from benchmarks.definition.benchmark import Benchmark, identify
 from benchmarks.execution.executor import Executor
 from benchmarks.execution.local import LocalExecutor
 from benchmarks.execution.progress import Display
-from benchmarks.records.paths import checkpoint_folder, run_file
+from benchmarks.records.paths import RunName, checkpoint_folder, run_file
 from benchmarks.records.store import RecordStore, RunRecord, make_run_id
 from benchmarks.runs.execute_runs import execute_runs
 from benchmarks.runs.overall_progress import OverallProgress
@@ -40,7 +40,7 @@ class PlanRunner:
 
     Attributes:
         plan: The plan, whose text is stored in the records.
-        seeds: The number of seeds.
+        seeds: The seeds.
         benchmark: Data, recipe and budget of all runs.
         data: The decoded images.
         device: The device to train on.
@@ -49,10 +49,11 @@ class PlanRunner:
         time_limit: Seconds for one run. None: a multiple of the predicted time.
         if_changed: What to do with checkpoints from different versions or devices. None: ask the user.
         executor: Where the runs are trained.
+        redo: The ids of recorded runs to train again. Their records are removed when their training starts.
     """
 
     plan: Plan
-    seeds: int
+    seeds: Sequence[int]
     benchmark: Benchmark
     data: CachedDataset
     device: str
@@ -61,6 +62,7 @@ class PlanRunner:
     time_limit: float | None = None
     if_changed: IfChanged | None = None
     executor: Executor = field(default_factory=LocalExecutor)
+    redo: frozenset[str] = frozenset()
 
     @property
     def rows(self) -> Sequence[Row]:
@@ -74,9 +76,9 @@ class PlanRunner:
 
     def missing(self, store: RecordStore) -> list[RowAndSeed]:
         """Return the runs without a record, ordered by seed, without duplicates; teachers precede their students."""
-        seen = {record.run_id for record in store.records()}
+        seen = {record.run_id for record in store.records(curves=False)} - self.redo
         missing = []
-        for seed in range(self.seeds):
+        for seed in self.seeds:
             for row in with_teachers(self.rows):
                 run_id = self._run_id(row, seed)
                 if run_id not in seen:
@@ -103,6 +105,7 @@ class PlanRunner:
             return
         self._announce(missing, lost, display)
         runs, labels = self._make_runs([*missing, *lost], display)
+        store.remove(self.redo)
         self._execute(runs, labels, store, display)
 
     def _delete_stale_checkpoints(self, records: Sequence[RunRecord], lost: Sequence[RowAndSeed]) -> None:
@@ -118,7 +121,8 @@ class PlanRunner:
         for row, seed in missing:
             teacher = row.overrides.teacher
             while teacher is not None and teacher.is_trained and (teacher.key, seed) not in planned:
-                if run_file(self.out, "weights", make_run_id(teacher.key, seed, self.benchmark_id)).exists():
+                name = RunName(self.benchmark.name, self.benchmark_id, str(teacher), teacher.key, seed)
+                if run_file(self.out, "weights", name).exists():
                     break
                 planned.add((teacher.key, seed))
                 lost.append((Row(str(teacher), teacher), seed))
@@ -128,7 +132,7 @@ class PlanRunner:
     def _announce(self, missing: Sequence[RowAndSeed], lost: Sequence[RowAndSeed], display: Display) -> None:
         specs = ", ".join(row.spec for row in self.rows)
         display.say(f"{self.benchmark.name} ({self.benchmark_id}) on {self.device}, rows: {specs}")
-        num_recorded = self.seeds * len({row.key for row in with_teachers(self.rows)}) - len(missing)
+        num_recorded = len(self.seeds) * len({row.key for row in with_teachers(self.rows)}) - len(missing)
         if num_recorded:
             display.say(f"{num_recorded} runs are already recorded, {len(missing)} to train")
         for row, seed in lost:

@@ -45,7 +45,7 @@ def _source(recorded: RecordedPlan, runs: Sequence[RunRecord]) -> list[str]:
         parts.append(f"{num_changed} run{'s' * (num_changed > 1)} resumed with different versions or devices")
     overrides = {row.overrides for row in recorded.rows}
     if len(overrides) == 1 and (shared := str(overrides.pop())):
-        parts.append(f"all rows with {shared}")
+        parts.append(f"all rows with {recorded.names.name_weights(shared)}")
     return parts
 
 

@@ -20,13 +20,14 @@ from benchmarks.definition.benchmark import DatasetConfig
 from benchmarks.execution.local import LocalExecutor
 from benchmarks.execution.progress import Display
 from benchmarks.records.atomic_write import replace_file
-from benchmarks.records.paths import run_file
 from benchmarks.records.store import RunRecord
 
 if TYPE_CHECKING:
     from benchmarks.datasets.near_duplicates import NearDuplicates
 
 Integers = NDArray[np.int64]
+# raised for a file that is missing or damaged; AttributeError: for a number format that NumPy lacks
+UNREADABLE = (OSError, KeyError, ValueError, TypeError, AttributeError, SafetensorError)
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,18 @@ class ErrorAnalysis:
     seeds_without_predictions: tuple[int, ...]
 
 
+def recorded_labels(recorded: RecordedPlan) -> Integers | None:
+    """Return the labels of the test images that the predictions of a row contain; None if no file contains them."""
+    for run in (run for row in recorded.rows for run in recorded.runs(row)):
+        try:
+            labels = load_file(recorded.run_file("predictions", run))["labels"].astype(np.int64)
+        except UNREADABLE:
+            continue
+        if labels.ndim == 1 and ((labels >= 0) & (labels < len(run.per_class))).all():
+            return labels
+    return None
+
+
 def analyze_errors(recorded: RecordedPlan, labels: Integers, classes: Sequence[str]) -> ErrorAnalysis:
     """Analyze the errors of the last step that has records.
 
@@ -66,7 +79,7 @@ def analyze_errors(recorded: RecordedPlan, labels: Integers, classes: Sequence[s
         raise ValueError("no row has a result")
     row = [*finished_rows, *(row for row in finished_rows if row.kind == "step")][-1]
     runs = recorded.runs(row)
-    predictions = {run.seed: load_predictions(run, labels, recorded.out) for run in runs}
+    predictions = {run.seed: load_predictions(run, labels, recorded.run_file("predictions", run)) for run in runs}
     known = [predicted for predicted in predictions.values() if predicted is not None]
     confusion = np.zeros((len(classes),) * 2, np.int64)
     for predicted in known:
@@ -95,18 +108,18 @@ def _mean_per_class(runs: Sequence[RunRecord], num_classes: int) -> list[float]:
     return [float(np.mean(of_class)) for of_class in zip(*accuracies, strict=True)]
 
 
-def load_predictions(run: RunRecord, labels: Integers, out: Path) -> Integers | None:
+def load_predictions(run: RunRecord, labels: Integers, file: Path) -> Integers | None:
     """Return the predicted class of each test image; None without a file that matches the recorded accuracy per class.
 
     Args:
         run: The record.
         labels: The labels of the test images.
-        out: The folder that contains the records.
+        file: The file with the run's predictions.
     """
     try:
-        predicted = load_file(run_file(out, "predictions", run.run_id))["classes"]
-    except (OSError, KeyError, ValueError, TypeError, AttributeError, SafetensorError):
-        return None  # AttributeError: raised for a number format that NumPy lacks
+        predicted = load_file(file)["classes"]
+    except UNREADABLE:
+        return None
     num_classes = len(run.per_class)
     if predicted.dtype.kind != "i" or predicted.shape != labels.shape:
         return None
@@ -177,7 +190,7 @@ def accuracies_without(recorded: RecordedPlan, labels: Integers, duplicates: Seq
     is_duplicate[list(duplicates)] = True
     lines: list[dict[str, Any]] = []
     for row in recorded.rows:
-        loaded = (load_predictions(run, labels, recorded.out) for run in recorded.runs(row))
+        loaded = (load_predictions(run, labels, recorded.run_file("predictions", run)) for run in recorded.runs(row))
         predictions = [predicted for predicted in loaded if predicted is not None]
         is_correct = np.array([predicted == labels for predicted in predictions]).reshape(-1, len(labels))
         subsets = {

@@ -1,19 +1,23 @@
 """The records of one plan under one benchmark id."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from ablation.plans.plan import Plan, parse_plan
+from ablation.plans.labels import RowNames, name_rows, read_names
+from ablation.plans.plan import Plan, make_plan, parse_plan
 from ablation.plans.pretrained import with_pretrained
+from ablation.plans.recorded_rows import recorded_rows
 from ablation.plans.row import Row
-from arch.errors import InputError
+from arch.errors import InputError, unknown
 from arch.variant import Variant
 from benchmarks.definition.benchmark import Benchmark
-from benchmarks.definition.registry import get_benchmark
-from benchmarks.records.selection import recorded_benchmark, records_of_one_benchmark
-from benchmarks.records.store import FailedRun, RecordStore, RunRecord
+from benchmarks.definition.registry import BENCHMARKS, load_benchmark
+from benchmarks.records.folders import RecordSource, describe_empty
+from benchmarks.records.paths import RunFileKind, run_file
+from benchmarks.records.selection import complete_id, recorded_benchmark, records_of_one_benchmark
+from benchmarks.records.store import FailedRun, RunRecord
 
 MAX_SPECS_IN_MESSAGE = 12
 
@@ -28,8 +32,11 @@ class RecordedPlan:
         benchmark_id: The id that all records share.
         records: All records of this benchmark id, including those of other plans.
         failed_runs: The failed runs of these rows that have not succeeded since.
-        out: The folder that contains the records.
+        out: The folder that outputs are written to.
         seeds: If set, `records` and `failed_runs` contain seeds 0 to `seeds - 1` only.
+        other_outs: Further folders that the records were read from.
+        names: The names of rows and initial weights, which the rows of the plan already have.
+        notes: Sentences about the plan, to print with its table.
     """
 
     plan: Plan
@@ -39,11 +46,24 @@ class RecordedPlan:
     failed_runs: Sequence[FailedRun]
     out: Path
     seeds: int | None = None
+    other_outs: tuple[Path, ...] = ()
+    names: RowNames = field(default_factory=RowNames)
+    notes: tuple[str, ...] = ()
 
     @property
     def rows(self) -> Sequence[Row]:
         """The rows of the plan."""
         return self.plan.rows
+
+    @property
+    def outs(self) -> tuple[Path, ...]:
+        """All folders that the records were read from."""
+        return self.out, *self.other_outs
+
+    def run_file(self, kind: RunFileKind, record: RunRecord) -> Path:
+        """Return the file of a run: that in the first folder that contains it."""
+        files = [run_file(out, kind, record.name) for out in self.outs]
+        return next((file for file in files if file.exists()), files[0])
 
     def first_seeds(self, seeds: int | None) -> "RecordedPlan":
         """Return the plan with the runs of seeds 0 to `seeds - 1` only; None keeps all seeds."""
@@ -82,23 +102,26 @@ class RecordQuery:
     """
 
     plan: str | None = None
-    benchmark: str | None = None  # name or TOML file
-    benchmark_id: str | None = None
+    benchmark: str | None = None  # the name of a built-in or recorded benchmark, or a TOML file
+    benchmark_id: str | None = None  # an id or its first characters
     data: Path | None = None  # image folder
     device: str | None = None
+    new_labels: tuple[str, ...] = ()  # to store in the first folder: see `ablation.plans.labels.RowNames.add`
 
 
-def collect(store: RecordStore, plan: Plan, benchmark: Benchmark, benchmark_id: str) -> RecordedPlan:
-    """Return the records of a plan under one benchmark id."""
+def collect(store: RecordSource, plan: Plan, benchmark: Benchmark, benchmark_id: str) -> RecordedPlan:
+    """Return the records of a plan, whose rows have their names, under one benchmark id."""
     records = [record for record in store.records() if record.benchmark_id == benchmark_id]
     return _recorded_plan(store, plan, benchmark, records, benchmark_id)
 
 
-def find(store: RecordStore, query: RecordQuery, curves: bool = False) -> RecordedPlan:
-    """Return the records that a query selects.
+def find(store: RecordSource, query: RecordQuery, curves: bool = False) -> RecordedPlan:
+    """Return the records that a query selects. The benchmark is rebuilt from the records.
+
+    A recorded plan that can no longer be read is replaced by its recorded rows, with a note.
 
     Args:
-        store: The record store to search.
+        store: The folders to search.
         query: The plan, benchmark, images and device to select.
         curves: Whether to read learning curves and architectures, which takes several times longer. They are read in
             any case if the notes of the plan's table depend on them.
@@ -107,21 +130,54 @@ def find(store: RecordStore, query: RecordQuery, curves: bool = False) -> Record
         InputError: If no records match, or the matching records have several benchmark ids. In the second case the
             message names the fields that differ.
     """
-    recorded = _recorded_runs(store, curves)
-    benchmark = recorded_benchmark(recorded[-1]) if query.benchmark is None else get_benchmark(query.benchmark)
+    records = _select(_recorded_runs(store, curves), query)
+    benchmark, benchmark_id = recorded_benchmark(records[-1]), records[-1].benchmark_id
+    plan, notes = _read_plan(query.plan or records[-1].plan, records, benchmark)
+    if not {row.key for row in plan.rows} & {record.key for record in records}:
+        raise InputError(f"no records of {plan} under {benchmark.name}; recorded specs: {_spec_names(records)}")
+    plan = name_rows(plan, store.outs, query.new_labels)
+    if not curves and _notes_need_curves(plan.rows):
+        return replace(collect(store, plan, benchmark, benchmark_id), notes=notes)
+    return replace(_recorded_plan(store, plan, benchmark, records, benchmark_id), notes=notes)
+
+
+def _select(recorded: Sequence[RunRecord], query: RecordQuery) -> list[RunRecord]:
+    """Return the records of one benchmark id that a query selects."""
+    name = _benchmark_name(recorded, query)
     fingerprint = None
     if query.data:
         from benchmarks.datasets.prepare import prepare_dataset
 
-        fingerprint = prepare_dataset(benchmark.data, query.data).fingerprint
-    records = records_of_one_benchmark(recorded, benchmark.name, query.benchmark_id, fingerprint, query.device)
-    benchmark, benchmark_id = recorded_benchmark(records[-1]), records[-1].benchmark_id
-    plan = with_pretrained(parse_plan(query.plan or records[-1].plan, benchmark), None)
-    if not {row.key for row in plan.rows} & {record.key for record in records}:
-        raise InputError(f"no records of {plan} under {benchmark.name}; recorded specs: {_spec_names(records)}")
-    if not curves and _notes_need_curves(plan.rows):
-        return collect(store, plan, benchmark, benchmark_id)
-    return _recorded_plan(store, plan, benchmark, records, benchmark_id)
+        id_start = complete_id(query.benchmark_id or "", {record.benchmark_id for record in recorded})
+        matching = [r for r in recorded if name in (None, r.benchmark) and r.benchmark_id.startswith(id_start)]
+        data = recorded_benchmark((matching or recorded)[-1]).data
+        fingerprint = prepare_dataset(data, query.data).fingerprint
+    return records_of_one_benchmark(recorded, name, query.benchmark_id, fingerprint, query.device)
+
+
+def _benchmark_name(recorded: Sequence[RunRecord], query: RecordQuery) -> str | None:
+    """Return the name of the benchmark to select; None if only its id is given."""
+    if query.benchmark is None:
+        return None if query.benchmark_id else recorded[-1].benchmark
+    if query.benchmark.endswith(".toml"):
+        return load_benchmark(Path(query.benchmark)).name
+    names = {record.benchmark for record in recorded}
+    if query.benchmark not in (*names, *BENCHMARKS):
+        raise unknown("benchmark", query.benchmark, names, " (neither recorded nor built-in)")
+    return query.benchmark
+
+
+def _read_plan(text: str, records: Sequence[RunRecord], benchmark: Benchmark) -> tuple[Plan, tuple[str, ...]]:
+    """Return a plan and the notes on it. Raises InputError if it cannot be read and is not recorded."""
+    try:
+        return with_pretrained(parse_plan(text, benchmark), None), ()
+    except InputError as error:
+        rows = recorded_rows(text, records)
+        if not rows.configs:
+            raise
+        return make_plan(rows), (
+            f"The plan {text} cannot be read ({error}): its recorded rows are compared with the first one.",
+        )
 
 
 def unfinished(rows: Sequence[Row], records: Sequence[RunRecord], failed_runs: Sequence[FailedRun]) -> list[FailedRun]:
@@ -131,24 +187,30 @@ def unfinished(rows: Sequence[Row], records: Sequence[RunRecord], failed_runs: S
 
 
 def _recorded_plan(
-    store: RecordStore, plan: Plan, benchmark: Benchmark, records: Sequence[RunRecord], benchmark_id: str
+    store: RecordSource, plan: Plan, benchmark: Benchmark, records: Sequence[RunRecord], benchmark_id: str
 ) -> RecordedPlan:
     failed_runs = [run for run in store.failed_runs() if run.benchmark_id == benchmark_id]
     failed_runs = unfinished(plan.rows, records, failed_runs)
-    return RecordedPlan(plan, benchmark, benchmark_id, records, failed_runs, store.out)
+    out, *other_outs = store.outs
+    return RecordedPlan(
+        plan=plan,
+        benchmark=benchmark,
+        benchmark_id=benchmark_id,
+        records=records,
+        failed_runs=failed_runs,
+        out=out,
+        other_outs=tuple(other_outs),
+        names=read_names(store.outs),
+    )
 
 
-def _recorded_runs(store: RecordStore, curves: bool) -> list[RunRecord]:
-    """Return all records of the test split. Raises InputError if there are none."""
-    records = [record for record in store.records(curves) if record.definition.get("split") != "val"]
-    if records:
-        return records
-    if failed_runs := store.failed_runs():
-        last = failed_runs[-1]
-        raise InputError(
-            f"no finished runs in {store.out}; {len(failed_runs)} failed, the last ({last.spec}) with {last.reason!r}"
-        )
-    raise InputError(f"no records in {store.out}; create some with `ablate run`, or select another folder with --out")
+def _recorded_runs(store: RecordSource, curves: bool) -> list[RunRecord]:
+    """Return all records of the test split. Raises InputError, which says what the folders contain, without any."""
+    all_records = store.records(curves)
+    records = [record for record in all_records if record.definition.get("split") != "val"]
+    if not records:
+        raise InputError(describe_empty(store, len(all_records)))
+    return records
 
 
 def _spec_names(records: Sequence[RunRecord]) -> str:

@@ -1,11 +1,13 @@
 """Reproduce a recorded run."""
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 from ablation.analysis.records import RecordedPlan
+from ablation.plans.recorded_rows import UnreadableConfig
 from arch.errors import InputError
 from benchmarks.datasets.cache import CachedDataset
 from benchmarks.datasets.prepare import prepare_dataset
@@ -42,20 +44,32 @@ def train_again(
         fields = ", ".join(differing_fields([record.definition, run.definition]))
         raise InputError(f"the benchmark id would differ from the recorded {record.benchmark_id}: {fields}")
     with tempfile.TemporaryDirectory(prefix="ablate-verify-") as folder:
-        run = replace(run, out=Path(folder))
-        for file in run.required_files:
-            weights = recorded.out.resolve() / file.relative_to(folder)
-            if not weights.exists():
-                raise InputError(f"the initial or teacher weights of {record.spec} no longer exist: {weights}")
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.symlink_to(weights)
-        repeated: RunRecord = LocalExecutor().call("benchmarks.runs.dispatch:execute_run", display, run)
+        _link_required_files(run, recorded.outs, Path(folder))
+        repeated: RunRecord = LocalExecutor().call(
+            "benchmarks.runs.dispatch:execute_run", display, replace(run, out=Path(folder))
+        )
         return repeated
 
 
+def _link_required_files(run: Run, outs: Sequence[Path], folder: Path) -> None:
+    """Create links in a folder to the initial weights and the teacher's weights of a run."""
+    for index in range(len(run.required_files)):
+        files = [(out, replace(run, out=out).required_files[index]) for out in map(Path.resolve, outs)]
+        existing = [(out, file) for out, file in files if file.exists()]
+        if not existing:
+            raise InputError(f"the initial or teacher weights of {run.spec} no longer exist: {files[0][1]}")
+        out, file = existing[0]
+        link = folder / file.relative_to(out)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(file)
+
+
 def _recorded_run(record: RunRecord, recorded: RecordedPlan, data: CachedDataset, device: str) -> Run:
+    config = next(row.config for row in recorded.rows if row.key == record.key)
+    if isinstance(config, UnreadableConfig):
+        raise InputError(f"{record.spec} cannot be trained: {config.reason}")
     return Run(
-        config=next(row.config for row in recorded.rows if row.key == record.key),
+        config=config,
         benchmark=recorded.benchmark,
         seed=record.seed,
         data=data,

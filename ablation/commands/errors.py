@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ablation.commands.options import (
+    DEFAULT_OUTS,
     IdOption,
+    LabelOption,
+    OutsOption,
     RecordedBenchmarkOption,
     RecordedPlanArgument,
     RecordedSeedsOption,
@@ -19,12 +22,12 @@ from ablation.commands.options import (
 from arch.errors import InputError
 from arch.text import printable
 from benchmarks.cli.app import new_console, print_line
-from benchmarks.cli.options import DEFAULT_OUT, DataOption, DeviceOption, JsonOption, OutOption, with_options
+from benchmarks.cli.options import DataOption, DeviceOption, JsonOption, with_options
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ablation.analysis.errors import ErrorAnalysis
+    from ablation.analysis.errors import ErrorAnalysis, Integers
     from ablation.analysis.records import RecordedPlan
     from benchmarks.datasets.near_duplicates import NearDuplicates
 
@@ -45,7 +48,8 @@ class ErrorOptions:
     benchmark_id: IdOption = None
     data: DataOption = None
     seeds: RecordedSeedsOption = None
-    out: OutOption = DEFAULT_OUT
+    out: OutsOption = DEFAULT_OUTS
+    labels: LabelOption = None
     device: DeviceOption = "auto"
     as_json: JsonOption = False
 
@@ -65,7 +69,8 @@ def errors(plan: RecordedPlanArgument = None, *, options: ErrorOptions) -> int:
     from ablation.report.error_output import write_error_analysis
     from ablation.report.table_output import output_stem
 
-    recorded = find_recorded(options.out, RecordQuery(plan, options.benchmark, options.benchmark_id))
+    query = RecordQuery(plan, options.benchmark, options.benchmark_id, new_labels=tuple(options.labels or ()))
+    recorded = find_recorded(options.out, query)
     analysis, duplicates = _analyze(recorded, options)
     stem = output_stem(recorded)
     files = write_error_analysis(analysis, stem.with_name(stem.name + "_errors"))
@@ -84,31 +89,43 @@ def errors(plan: RecordedPlanArgument = None, *, options: ErrorOptions) -> int:
 
 
 def _analyze(recorded: "RecordedPlan", options: ErrorOptions) -> "tuple[ErrorAnalysis, DuplicateReport | None]":
-    import numpy as np
+    from ablation.analysis.errors import accuracies_without, analyze_errors, recorded_labels
 
-    from ablation.analysis.errors import accuracies_without, analyze_errors, find_near_duplicates
-    from benchmarks.datasets.prepare import prepare_dataset
-    from benchmarks.execution.device import resolve_device
-    from benchmarks.execution.progress import Display
-
-    config, found = recorded.benchmark.data, None
-    with Display() as display:
-        images = prepare_dataset(config, options.data, report=display)
-        if images.fingerprint != recorded.records[-1].definition["data"].get("fingerprint"):
-            raise InputError("these images differ from those of the records: use --data to name their folder")
-        labels = np.asarray(images.load(config, "test")[1].labels)
-        if options.near_duplicates:
-            device = resolve_device(options.device)
-            found = find_near_duplicates(images, config, device, options.out, display)
+    labels, classes, found = recorded_labels(recorded), tuple(recorded.records[-1].per_class), None
+    if labels is None or options.near_duplicates or options.data:
+        labels, classes, found = _read_images(recorded, options)
     recorded = recorded.first_seeds(options.seeds)
     try:
-        analysis = analyze_errors(recorded, labels, images.classes)
+        analysis = analyze_errors(recorded, labels, classes)
     except ValueError as error:
         raise InputError(f"{recorded.plan}: {error} with seeds 0 to {(options.seeds or 1) - 1}") from error
     if found is None:
         return analysis, None
     accuracies = accuracies_without(recorded, labels, [duplicate.test for duplicate in found.found])
     return analysis, DuplicateReport(found, accuracies)
+
+
+def _read_images(
+    recorded: "RecordedPlan", options: ErrorOptions
+) -> "tuple[Integers, tuple[str, ...], NearDuplicates | None]":
+    """Return the labels of the test images, the classes and, if requested, the near-duplicates among the images."""
+    import numpy as np
+
+    from ablation.analysis.errors import find_near_duplicates
+    from benchmarks.datasets.prepare import prepare_dataset
+    from benchmarks.execution.device import resolve_device
+    from benchmarks.execution.progress import Display
+
+    config = recorded.benchmark.data
+    with Display() as display:
+        images = prepare_dataset(config, options.data, report=display)
+        if images.fingerprint != recorded.records[-1].definition["data"].get("fingerprint"):
+            raise InputError("these images differ from those of the records: use --data to name their folder")
+        labels = np.asarray(images.load(config, "test")[1].labels)
+        if not options.near_duplicates:
+            return labels, images.classes, None
+        device = resolve_device(options.device)
+        return labels, images.classes, find_near_duplicates(images, config, device, recorded.out, display)
 
 
 def _content(analysis: "ErrorAnalysis", duplicates: DuplicateReport | None, files: Sequence[Path]) -> dict[str, Any]:

@@ -21,6 +21,6 @@ def export(
     recorded = records.find(plan, curves=True)
     keys = {row.key for row in recorded.rows}
     selected = [record for record in recorded.records if record.key in keys]
-    line = export_records(tracker, selected, records.out / "trackers")
+    line = export_records(tracker, selected, recorded.out / "trackers")
     print(f"{len(selected)} runs: {line}")
     return 0

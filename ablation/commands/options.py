@@ -1,9 +1,10 @@
 """Options that several commands of `ablate` share."""
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -18,6 +19,7 @@ from benchmarks.cli.options import (
     JsonOption,
     OutOption,
 )
+from benchmarks.definition.names import check_path
 
 if TYPE_CHECKING:
     from ablation.analysis.records import RecordedPlan, RecordQuery
@@ -39,13 +41,38 @@ RecordedPlanArgument = Annotated[
 RecordedBenchmarkOption = Annotated[
     str | None,
     typer.Option(
-        "--benchmark", metavar="NAME|FILE.toml", help="A benchmark  [default: the benchmark of the latest record]"
+        "--benchmark", metavar="NAME|FILE.toml", help="A recorded benchmark  [default: that of the latest record]"
     ),
 ]
-IdOption = Annotated[str | None, typer.Option("--id", help="Use only records with this benchmark id.")]
+IdOption = Annotated[
+    str | None,
+    typer.Option("--id", help="Use only records with this benchmark id (or its first characters)."),
+]
+OutsOption = Annotated[
+    list[Path],
+    typer.Option(
+        "--out",
+        metavar="DIR",
+        help="Folder with records; --out A --out B reads several folders together and writes to the first.",
+        callback=lambda paths: [check_path("--out", path) for path in paths],
+    ),
+]
+DEFAULT_OUTS: Any = (DEFAULT_OUT,)  # a list cannot be the default of a dataclass field
+LabelOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--label",
+        metavar="ROW=LABEL",
+        help='Name a row in tables and figures, as in --label "+se=SENet"; kept in --out. Repeatable.',
+    ),
+]
 RecordedSeedsOption = Annotated[
     int | None, typer.Option("--seeds", metavar="N", min=1, help="Use only seeds 0 to N-1.")
 ]
+RowArgument = Annotated[
+    str, typer.Argument(metavar="ROW", help="A row: its spec, as in `ablate runs`, or its label in the table.")
+]
+SeedOption = Annotated[int | None, typer.Option("--seed", min=0, help="Only this seed  [default: all seeds]")]
 PretrainedOption = Annotated[
     str,
     typer.Option(
@@ -140,6 +167,7 @@ class RunOptions:
         typer.Option("--ray-cpus", metavar="N", min=0, help="CPUs that Ray reserves per run  [default: 1]"),
     ] = None
     paired: PairedOption = False
+    labels: LabelOption = None
     as_json: JsonOption = False
 
     def __post_init__(self) -> None:
@@ -170,24 +198,25 @@ class RecordOptions:
         Path | None, typer.Option("--data", metavar="DIR", help="Use only records of runs on the images in DIR.")
     ] = None
     seeds: RecordedSeedsOption = None
-    out: OutOption = DEFAULT_OUT
+    out: OutsOption = DEFAULT_OUTS
     device: Annotated[
         str | None, typer.Option("--device", help="Use only records of runs on this type of device (cpu or cuda).")
     ] = None
+    labels: LabelOption = None
 
     def find(self, plan: str | None, curves: bool = False) -> "RecordedPlan":
         """Return the selected records of a plan: see `find_recorded`."""
         from ablation.analysis.records import RecordQuery
 
-        query = RecordQuery(plan, self.benchmark, self.benchmark_id, self.data, self.device)
+        query = RecordQuery(plan, self.benchmark, self.benchmark_id, self.data, self.device, tuple(self.labels or ()))
         return find_recorded(self.out, query, curves).first_seeds(self.seeds)
 
 
-def find_recorded(out: Path, query: "RecordQuery", curves: bool = False) -> "RecordedPlan":
+def find_recorded(outs: Sequence[Path], query: "RecordQuery", curves: bool = False) -> "RecordedPlan":
     """Return the selected records, and warn about lines of the record files that were ignored.
 
     Args:
-        out: The output folder.
+        outs: The folders to read together.
         query: Which records to select.
         curves: Whether to read the training curves, which is slower.
 
@@ -195,9 +224,9 @@ def find_recorded(out: Path, query: "RecordQuery", curves: bool = False) -> "Rec
         InputError: If there are no such records, or records with several benchmark ids.
     """
     from ablation.analysis.records import find
-    from benchmarks.records.store import RecordStore
+    from benchmarks.records.folders import RecordFolders
 
-    store = RecordStore(out)
+    store = RecordFolders(outs)
     recorded = find(store, query, curves)
     for warning in store.warnings():
         print(f"warning: {warning}", file=sys.stderr)

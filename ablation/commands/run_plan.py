@@ -50,7 +50,7 @@ def run_plan(plan: "Plan", benchmark: "Benchmark", options: RunOptions, control:
     try:
         runner = _train(plan, benchmark, options, control, store)
     except OverBudget as error:
-        _print_over_budget(error, options.as_json)
+        print_over_budget(error, options.as_json)
         return EXIT_OVER_BUDGET
     return _show_table(runner, options, store)
 
@@ -60,6 +60,7 @@ def _train(
 ) -> "PlanRunner":
     """Train the missing runs, and return the runner with the trained plan."""
     from ablation.plans.controls import CostMeter, with_controls
+    from ablation.plans.labels import name_rows
     from ablation.runner import PlanRunner
     from benchmarks.datasets.prepare import prepare_dataset
     from benchmarks.execution.device import resolve_device
@@ -82,8 +83,8 @@ def _train(
             meter = CostMeter(control, benchmark, device, images.counts(benchmark.data))
             plan = with_controls(plan, meter, executor, display)
         runner = PlanRunner(
-            plan=plan,
-            seeds=seeds,
+            plan=name_rows(plan, [options.out], options.labels or ()),
+            seeds=range(seeds),
             benchmark=benchmark,
             data=images,
             device=device,
@@ -102,7 +103,7 @@ def _show_table(runner: "PlanRunner", options: RunOptions, store: "RecordStore")
     from ablation.analysis.records import collect
     from ablation.report.table_output import make_annotated_table, show_table, write_outputs
 
-    recorded = collect(store, runner.plan, runner.benchmark, runner.benchmark_id).first_seeds(runner.seeds)
+    recorded = collect(store, runner.plan, runner.benchmark, runner.benchmark_id).first_seeds(len(runner.seeds))
     table = make_annotated_table(recorded, choose_pairing(options.paired))
     try:
         files = write_outputs(table, recorded)
@@ -113,7 +114,7 @@ def _show_table(runner: "PlanRunner", options: RunOptions, store: "RecordStore")
     return EXIT_FAILED if recorded.failed_runs else 0
 
 
-def _print_over_budget(error: "OverBudget", as_json: bool) -> None:
+def print_over_budget(error: "OverBudget", as_json: bool) -> None:
     """Print the costs of every row and the limits that they exceed."""
     if as_json:
         print(json.dumps({"over_budget": [verdict.to_json() for verdict in error.verdicts]}, indent=2))

@@ -6,10 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ablation.commands.options import IdOption, RecordedBenchmarkOption, RecordedPlanArgument, find_recorded
+from ablation.commands.options import (
+    DEFAULT_OUTS,
+    IdOption,
+    OutsOption,
+    RecordedBenchmarkOption,
+    RecordedPlanArgument,
+    find_recorded,
+)
 from arch.errors import InputError
 from benchmarks.cli.app import print_line
-from benchmarks.cli.options import DEFAULT_OUT, DataOption, DeviceOption, JsonOption, OutOption, with_options
+from benchmarks.cli.options import DataOption, DeviceOption, JsonOption, with_options
 
 if TYPE_CHECKING:
     from ablation.analysis.records import RecordedPlan
@@ -26,7 +33,7 @@ class VerifyOptions:
     benchmark: RecordedBenchmarkOption = None
     benchmark_id: IdOption = None
     data: DataOption = None
-    out: OutOption = DEFAULT_OUT
+    out: OutsOption = DEFAULT_OUTS
     device: DeviceOption = "auto"
     as_json: JsonOption = False
 

@@ -15,14 +15,11 @@ from arch.spec import Spec
 from arch.timm_model import TimmModel
 from benchmarks.definition.config_parser import (
     HUB,
-    WEIGHTS_DIGEST,
     read_overrides,
     read_run_config,
     split_outside_parentheses,
 )
 from benchmarks.definition.overrides import RunConfig
-
-DIGEST_CHARACTERS_IN_LABEL = 6
 
 
 @dataclass(frozen=True)
@@ -60,7 +57,7 @@ class Comparison:
         """Return the overrides if only they differ from the first config, otherwise the whole config."""
         first = self.configs[0]
         overrides = str(config.overrides) if str(config.spec) == str(first.spec) and config != first else ""
-        return WEIGHTS_DIGEST.sub(lambda digest: digest[0][:DIGEST_CHARACTERS_IN_LABEL], overrides) or str(config)
+        return overrides or str(config)
 
 
 def parse_comparison(text: str, baseline: str) -> Comparison:

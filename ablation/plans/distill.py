@@ -36,7 +36,6 @@ SELF_DISTILLATION_ALPHA = 0.8
 MAX_EPOCHS_DENOMINATOR = 9_999_999  # larger denominators cannot be parsed again
 ARGUMENTS = ("T", "alpha", "growing", "hard", "smooth", "progressive", "no-controls")
 FLAGS = ("progressive", "no-controls")
-DIGEST_CHARACTERS_IN_LABEL = 6
 
 
 @dataclass(frozen=True)
@@ -117,7 +116,7 @@ class DistillationStudy:
     def _teacher_label(self, alone: RunConfig) -> str:
         if self.teacher.is_trained:
             return str(alone)
-        return f"{alone} of {self.teacher.overrides.initial_weights[:DIGEST_CHARACTERS_IN_LABEL]}"
+        return f"{alone} of {self.teacher.overrides.initial_weights}"
 
     def _controls(self, alone: RunConfig, taught_row: int) -> list[Row]:
         """Return the controls that a teacher has to beat: label smoothing, and the epochs that both networks need."""

@@ -71,9 +71,12 @@ def resolve_weights(source: str, model: str | None, out: Path | None) -> str:
     path = _fetch_from_hub(model, tag) if word == HUB else _path(source)
     check_weights(path)
     digest = digest_of(path)
-    if out is not None and not _is_kept(initial_weights_file(out, digest), digest):
+    if out is None:
+        return digest
+    kept = initial_weights_file(out, digest, source if word == HUB else path.stem)
+    if not _is_kept(kept, digest):
         try:
-            replace_file(initial_weights_file(out, digest), lambda file: shutil.copyfile(path, file))
+            replace_file(kept, lambda file: shutil.copyfile(path, file))
         except OSError as error:
             raise InputError(f"cannot copy {path} to --out {out}: {error.strerror or error}") from error
     return digest

@@ -71,7 +71,8 @@ def _subject(row: Row, rows: Sequence[Row]) -> str:
     label = shorten(row.label)
     if row.kind == "alternative":
         return f"In place of {shorten(rows[row.against[0][0]].label)}, {label}"
-    return f"Removing {label[1:]}" if row.kind == "without" else label
+    is_default = row.kind == "without" and label.startswith("-")
+    return f"Removing {label[1:]}" if is_default else label
 
 
 def _overall_sentence(recorded: RecordedPlan, table: AblationTable) -> list[str]:

@@ -1,11 +1,9 @@
 """Table output: print a table with the notes on its study, and write it and its figures beside the records."""
 
 import json
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
@@ -16,16 +14,15 @@ from ablation.analysis.table import make_table
 from ablation.analysis.table_formats import AblationTable, to_csv, to_html, to_json, to_latex, to_markdown
 from ablation.analysis.terminal_table import to_terminal
 from ablation.plans.choices import Pairing
-from ablation.plans.row import Row
 from ablation.report.datasize_findings import datasize_findings
 from arch.errors import InputError
 from arch.text import printable
 from benchmarks.cli.app import new_console, print_line
 from benchmarks.cli.figures import write_figure
+from benchmarks.definition.names import MAX_FILE_NAME_CHARACTERS, safe_file_name
 from benchmarks.records.atomic_write import replace_file
 
-UNSAFE_IN_FILE_NAME = re.compile(r"[^A-Za-z0-9_.+~=-]")  # on some file systems or in some shells
-MAX_FILE_NAME_CHARACTERS = 100  # excluding the suffix
+MAX_STEM_CHARACTERS = MAX_FILE_NAME_CHARACTERS - len("_errors_confusion.png")  # the longest ending
 
 TableFormat = Literal["terminal", "markdown", "latex", "html", "csv", "json"]
 FORMATTERS: dict[TableFormat, Callable[[AblationTable], str]] = {
@@ -38,10 +35,7 @@ FORMATTERS: dict[TableFormat, Callable[[AblationTable], str]] = {
 
 def output_stem(recorded: RecordedPlan) -> Path:
     """Return the path, without suffix, of the files that are written for a plan."""
-    name = UNSAFE_IN_FILE_NAME.sub("_", f"{recorded.benchmark.name}_{recorded.plan}")
-    if len(name) > MAX_FILE_NAME_CHARACTERS:
-        name = f"{name[:MAX_FILE_NAME_CHARACTERS]}_{sha256(name.encode()).hexdigest()[:12]}"
-    return recorded.out / name
+    return recorded.out / safe_file_name(f"{recorded.benchmark.name}_{recorded.plan}", MAX_STEM_CHARACTERS)
 
 
 def make_annotated_table(
@@ -60,19 +54,20 @@ def make_annotated_table(
     """
     table = make_table(recorded, pairing, num_candidates)
     series = datasize_series(recorded)
-    notes = [] if series else explain_confounds(recorded)
-    notes += [*update_notes(recorded), *_teacher_notes(recorded.rows)]
+    notes = [*map(printable, recorded.notes), *([] if series else explain_confounds(recorded))]
+    notes += [*update_notes(recorded), *_teacher_notes(recorded)]
     if with_findings:
         notes += datasize_findings(series)
     return replace(table, notes=(*table.notes, *notes))
 
 
-def _teacher_notes(rows: Sequence[Row]) -> list[str]:
+def _teacher_notes(recorded: RecordedPlan) -> list[str]:
     """Return a note for each teacher that was read from a file."""
-    teachers = {row.overrides.teacher for row in rows if row.overrides.teacher and not row.overrides.teacher.is_trained}
+    teachers = {row.overrides.teacher for row in recorded.rows}
+    names = {recorded.names.name_weights(str(teacher)) for teacher in teachers if teacher and not teacher.is_trained}
     return [
-        printable(f"{teacher}: all seeds learn from one network read from a file; its training and data are unknown.")
-        for teacher in sorted(teachers, key=str)
+        printable(f"{name}: all seeds learn from one network read from a file; its training and data are unknown.")
+        for name in sorted(names)
     ]
 
 

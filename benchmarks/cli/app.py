@@ -10,9 +10,10 @@ import sys
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
+from typer.core import TyperCommand
 
 from arch.errors import InputError
 from arch.text import printable
@@ -48,6 +49,19 @@ def print_line(line: str) -> None:
 def new_app(help_text: str) -> typer.Typer:
     """Return a typer application whose errors are handled by `run_app`."""
     return typer.Typer(help=help_text, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+class SingleOutCommand(TyperCommand):
+    """A command that writes to one folder. Typer would silently use the last of several --out options."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments. Raises InputError if --out is given twice."""
+        _, _, parameters = self.make_parser(ctx).parse_args(args=list(args))
+        if [parameter.name for parameter in parameters].count("out") > 1:
+            raise InputError(
+                f"{ctx.info_name} writes to one folder: give --out once (commands that only read accept several)"
+            )
+        return super().parse_args(ctx, args)
 
 
 def run_app(app: typer.Typer, name: str, argv: list[str] | None, resume_command: str = "the same command") -> int:

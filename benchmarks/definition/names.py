@@ -1,5 +1,6 @@
 """Names that are safe as file names on every system, and safe to print in a terminal."""
 
+import hashlib
 import os
 import re
 import unicodedata
@@ -8,6 +9,9 @@ from pathlib import Path
 from arch.errors import InputError
 
 MAX_NAME_BYTES = 255  # the limit of common file systems for one name
+MAX_FILE_NAME_CHARACTERS = 80  # limit for names that we choose, suffix included: encrypted file systems allow 143
+UNSAFE_IN_FILE_NAME = re.compile(r"[^A-Za-z0-9_.+~=-]")  # on some file systems or in some shells
+HASH_CHARACTERS = 12
 WINDOWS_DEVICE = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")  # Windows cannot create files with these names
 
 
@@ -33,6 +37,22 @@ def check_path(option: str, path: Path) -> Path:
         if WINDOWS_DEVICE.fullmatch(name):
             raise InputError(f"{option}: {name!r} is the name of a device on Windows: choose another name")
     return path
+
+
+def safe_file_name(text: str, max_characters: int) -> str:
+    """Return a text as part of a file name that is valid on every system.
+
+    Unsafe characters are replaced by "_". A longer text is cut off and ends with a hash of the whole text.
+
+    Args:
+        text: Any text.
+        max_characters: The largest length of the result; at least 14.
+    """
+    name = UNSAFE_IN_FILE_NAME.sub("_", text)
+    if len(name) <= max_characters:
+        return name
+    digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:HASH_CHARACTERS]
+    return f"{name[: max_characters - HASH_CHARACTERS - 1]}_{digest}"
 
 
 def is_identifier(name: str) -> bool:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from arch.errors import InputError
 from benchmarks.definition.validation import strict_adapter
-from benchmarks.records.atomic_write import path_in_error, sync_folder
+from benchmarks.records.atomic_write import path_in_error, replace_file, sync_folder
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -50,7 +50,10 @@ class JsonLines(Generic[Record]):
         Raises:
             OSError: If the record could not be written. The message names the file, which is unchanged.
         """
-        line = seal(asdict(record))  # type: ignore[call-overload]  # a dataclass
+        self.append_line(seal(asdict(record)))  # type: ignore[call-overload]  # a dataclass
+
+    def append_line(self, line: bytes) -> None:
+        """Append a line that `read_lines` returned, possibly of another file. Raises OSError like `append`."""
         self.repair()
         with path_in_error(self.path), self.path.open("ab", buffering=0) as file:
             end = file.seek(0, os.SEEK_END)
@@ -63,6 +66,32 @@ class JsonLines(Generic[Record]):
                 raise
         if end == 0:
             sync_folder(self.path.parent)
+
+    def move_lines(self, is_moved: Callable[[Record], bool], target: "JsonLines[Record]") -> int:
+        """Move the lines of some records to another file, as they are. All other lines stay, whatever they contain.
+
+        A kill at any moment loses no line: until this file has been replaced, both files contain the moved lines.
+
+        Args:
+            is_moved: Returns whether to move a record.
+            target: The file to append them to.
+
+        Returns:
+            The number of moved lines.
+
+        Raises:
+            OSError: If a file could not be written. The message names the file.
+        """
+        self.repair()
+        moved = dict.fromkeys(line for record, line in self.read_lines() if is_moved(record))
+        if not moved:
+            return 0
+        for line in moved:
+            target.append_line(line)
+        kept = b"\n".join(line for line in self._lines() if line not in moved)
+        with path_in_error(self.path):
+            replace_file(self.path, lambda file: file.write_bytes(kept))
+        return len(moved)
 
     def repair(self) -> str:
         """Repair an incomplete last line, left by an interrupted write.
@@ -108,6 +137,10 @@ class JsonLines(Generic[Record]):
         Raises:
             InputError: If the file cannot be read.
         """
+        return [record for record, _ in self.read_lines(omit)]
+
+    def read_lines(self, omit: Sequence[str] = ()) -> list[tuple[Record, bytes]]:
+        """Return the same records as `read`, each with its line."""
         self.damaged, self.other_formats = [], Counter[int]()
         parse = self._parser_without(omit) if omit else self._adapter.validate_json
         records = []
@@ -118,7 +151,7 @@ class JsonLines(Generic[Record]):
                 content = _unseal(line)
                 record_format = _format_of(content)
                 if self.record_format in (None, record_format):
-                    records.append(parse(content))
+                    records.append((parse(content), line))
                 else:
                     self.other_formats[record_format] += 1
             except ValueError:

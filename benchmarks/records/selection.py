@@ -1,16 +1,18 @@
 """Select the records of one benchmark."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from arch.errors import InputError
-from benchmarks.definition.benchmark import Benchmark, DatasetConfig
+from benchmarks.definition.benchmark import Benchmark, Budget, DatasetConfig
 from benchmarks.definition.recipe import Recipe
 from benchmarks.records.store import RunRecord
 
+MIN_PREFIX_CHARACTERS = 6  # of a benchmark id
+
 
 def recorded_benchmark(record: RunRecord) -> Benchmark:
-    """Return the benchmark that a record was made with. The budget is not recorded and has its defaults.
+    """Return the benchmark that a record was made with. Older records do not contain the budget: it has its defaults.
 
     Raises:
         InputError: If the record does not contain a complete definition of its benchmark.
@@ -18,14 +20,14 @@ def recorded_benchmark(record: RunRecord) -> Benchmark:
     try:
         data = {name: value for name, value in record.definition["data"].items() if name != "fingerprint"}
         recipe = Recipe(**record.definition["recipe"])
-        return Benchmark(record.benchmark, DatasetConfig(**data), record.baseline, recipe)
+        return Benchmark(record.benchmark, DatasetConfig(**data), record.baseline, recipe, Budget(**record.budget))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"the record of {record.spec} does not define its benchmark {record.benchmark}") from error
 
 
 def records_of_one_benchmark(
     records: Sequence[RunRecord],
-    name: str,
+    name: str | None,
     benchmark_id: str | None = None,
     fingerprint: str | None = None,
     device: str | None = None,
@@ -34,8 +36,8 @@ def records_of_one_benchmark(
 
     Args:
         records: The records to select from.
-        name: The name of the benchmark.
-        benchmark_id: Select this id. None accepts every id; the same holds for the other arguments.
+        name: The name of the benchmark. None accepts every name; the same holds for the other arguments.
+        benchmark_id: Select this id; at least 6 of its first characters, if no other id starts with them.
         fingerprint: Select the ids of these images.
         device: Select the ids of this type of device.
 
@@ -43,10 +45,11 @@ def records_of_one_benchmark(
         InputError: If no record remains, or records of several ids; the message then names the fields that differ.
     """
     device_type = device and device.partition(":")[0]
+    benchmark_id = benchmark_id and complete_id(benchmark_id, {record.benchmark_id for record in records})
     selected = [
         record
         for record in records
-        if record.benchmark == name
+        if name in (None, record.benchmark)
         and record.definition.get("split") != "val"
         and benchmark_id in (None, record.benchmark_id)
         and fingerprint in (None, record.definition.get("data", {}).get("fingerprint"))
@@ -55,12 +58,31 @@ def records_of_one_benchmark(
     definitions = {record.benchmark_id: record.definition for record in selected}
     if not selected:
         available = {f"{r.benchmark} {r.benchmark_id} ({r.definition.get('device')})" for r in records}
-        raise InputError(f"no matching records of {name}; the recorded benchmarks are {', '.join(sorted(available))}")
+        subject = name or f"benchmark id {benchmark_id}"
+        raise InputError(
+            f"no matching records of {subject}; the recorded benchmarks are {', '.join(sorted(available))}"
+        )
     if len(definitions) > 1:
         fields = ", ".join(differing_fields(list(definitions.values())))
         ids = ", ".join(definitions)
-        raise InputError(f"{name} has records of several ids ({ids}), which differ in {fields}: select one with --id")
+        raise InputError(
+            f"{name or 'the folder'} has records of several ids ({ids}), which differ in {fields}: select one with --id"
+        )
     return selected
+
+
+def complete_id(text: str, benchmark_ids: Collection[str]) -> str:
+    """Return the benchmark id that starts with a text; the text itself if there is none.
+
+    Raises:
+        InputError: If several ids start with the text.
+    """
+    matches = [benchmark_id for benchmark_id in sorted(benchmark_ids) if benchmark_id.startswith(text)]
+    if text in matches or len(text) < MIN_PREFIX_CHARACTERS or not matches:
+        return text
+    if len(matches) > 1:
+        raise InputError(f"several benchmark ids start with {text}: {', '.join(matches)}")
+    return matches[0]
 
 
 def differing_fields(definitions: Sequence[dict[str, Any]], prefix: str = "") -> list[str]:

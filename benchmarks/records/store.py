@@ -1,7 +1,7 @@
 """`RecordStore`: the records of an output folder. Each run appends one line of JSON."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,8 +9,11 @@ from typing import Annotated, Any
 from annotated_types import MinLen
 
 from arch.errors import InputError
+from benchmarks.records.atomic_write import replace_file
 from benchmarks.records.json_lines import JsonLines
 from benchmarks.records.lock import FolderLock
+from benchmarks.records.paths import RunName
+from benchmarks.records.readme import README
 
 RECORD_FORMAT = 2  # increase whenever a field is renamed or removed, or changes its meaning
 
@@ -48,6 +51,7 @@ class RunRecord:
     resumed_with_changes: list[str] = field(default_factory=list)  # what differed when training resumed: "epoch 3: ..."
     train_images: int = 0  # the number of training images; 0 in records from before it was stored
     train_digest: str = ""  # a hash of the training images and their labels
+    budget: dict[str, Any] = field(default_factory=dict)  # the fields of `Budget`; empty in older records
     overrides: dict[str, Any] = field(default_factory=dict)  # the teacher, if there was one
     architecture: list[dict[str, Any]] = field(
         default_factory=list
@@ -57,6 +61,11 @@ class RunRecord:
     def run_id(self) -> str:
         """The id of the run. A run with a recorded id is not trained again."""
         return make_run_id(self.key, self.seed, self.benchmark_id)
+
+    @property
+    def name(self) -> RunName:
+        """The name of the run, for its files."""
+        return RunName(self.benchmark, self.benchmark_id, self.spec, self.key, self.seed)
 
     def numbers(self) -> dict[str, Any]:
         """Return the values that the same seed reproduces exactly on the same device and versions: all except times.
@@ -107,10 +116,17 @@ class RecordStore:
         self.path = out / "records.jsonl"
         self._records = JsonLines(self.path, RunRecord, RECORD_FORMAT)
         self._failed_runs = JsonLines(out / "failed_runs.jsonl", FailedRun, RECORD_FORMAT)
+        self._removed = JsonLines(out / "removed_records.jsonl", RunRecord, RECORD_FORMAT)
+        self._removed_failed_runs = JsonLines(out / "removed_failed_runs.jsonl", FailedRun, RECORD_FORMAT)
         self._lock: FolderLock | None = None
 
+    @property
+    def outs(self) -> tuple[Path, ...]:
+        """The folders that contain the records: see `RecordFolders`."""
+        return (self.out,)
+
     def create(self) -> None:
-        """Create the folder.
+        """Create the folder, with a README.md that says what each file is.
 
         Raises:
             InputError: If the folder cannot be written to.
@@ -121,6 +137,14 @@ class RecordStore:
                 pass
         except OSError as error:
             raise InputError(f"cannot write to --out {self.out}: {error.strerror or error}") from error
+        if not (readme := self.out / "README.md").exists():
+            with suppress(OSError):  # a full disk has more important uses
+                replace_file(readme, lambda file: file.write_text(README, encoding="utf-8"))
+
+    def require_records(self) -> None:
+        """Raise InputError if this is not an output folder."""
+        if not self.path.is_file():
+            raise InputError(f"{self.out} contains no records: select another folder with --out")
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -142,15 +166,41 @@ class RecordStore:
             OSError: If the record could not be written. The message names the file, which is unchanged.
             InputError: If another command has taken the folder over.
         """
-        if self._lock is not None and not self._lock.is_ours():
-            raise InputError(
-                f"another command has taken over {self.out} because this one stopped responding: the run was not "
-                "recorded"
-            )
+        self._check_lock("the run was not recorded")
         if isinstance(record, RunRecord):
             self._records.append(record)
         else:
             self._failed_runs.append(record)
+
+    def append_lines(self, lines: Sequence[bytes], failed_lines: Sequence[bytes] = ()) -> None:
+        """Append lines of other folders, as they are. Raises the same errors as `append`."""
+        self._check_lock("nothing was added")
+        for file, new_lines in ((self._records, lines), (self._failed_runs, failed_lines)):
+            for line in new_lines:
+                file.append_line(line)
+
+    def remove(self, run_ids: Collection[str]) -> int:
+        """Move the lines of runs, finished or failed, to the files of removed lines.
+
+        Args:
+            run_ids: The ids of the runs.
+
+        Returns:
+            The number of moved lines.
+
+        Raises:
+            OSError: If a file could not be written. No line is lost.
+            InputError: If another command has taken the folder over.
+        """
+        self._check_lock("nothing was removed")
+        number = self._records.move_lines(lambda record: record.run_id in run_ids, self._removed)
+        return number + self._failed_runs.move_lines(lambda run: run.run_id in run_ids, self._removed_failed_runs)
+
+    def _check_lock(self, consequence: str) -> None:
+        if self._lock is not None and not self._lock.is_ours():
+            raise InputError(
+                f"another command has taken over {self.out} because this one stopped responding: {consequence}"
+            )
 
     def repair(self) -> list[str]:
         """Remove incomplete lines, left by a killed command. Return one sentence per removed line."""
@@ -173,6 +223,17 @@ class RecordStore:
         for record in self._records.read(omit=() if curves else ("curve", "architecture")):
             records.setdefault(record.run_id, record)
         return list(records.values())
+
+    def removed_records(self) -> list[RunRecord]:
+        """Return the records that `remove` has moved, oldest first; a run may have several."""
+        return self._removed.read(omit=("curve", "architecture"))
+
+    def lines(self) -> tuple[dict[str, tuple[RunRecord, bytes]], list[bytes]]:
+        """Return the record and the line of each run by its id, and the lines of the failed runs."""
+        records: dict[str, tuple[RunRecord, bytes]] = {}
+        for record, line in self._records.read_lines():
+            records.setdefault(record.run_id, (record, line))
+        return records, [line for _, line in self._failed_runs.read_lines()]
 
     def failed_runs(self) -> list[FailedRun]:
         """Return the last failure of each run that has failed, even if the run has succeeded since."""

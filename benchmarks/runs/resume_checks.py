@@ -14,9 +14,12 @@ from benchmarks.training.trainer import TrainingFailed
 
 
 def checkpoint_identity(run: Run) -> dict[str, Any]:
-    """Return the identity of a run's checkpoints: run id, device, versions, compile mode."""
+    """Return the identity of a run's checkpoints: run, device, versions, compile mode."""
     return {
         "run_id": run.id,
+        "spec": run.spec,
+        "benchmark": run.benchmark.name,
+        "plan": run.plan,
         "device": _device_name(run),
         # the instruction set of a CPU decides which kernels torch uses
         "instructions": torch.backends.cpu.get_cpu_capability() if run.device == "cpu" else "",

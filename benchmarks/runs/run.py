@@ -14,7 +14,7 @@ from benchmarks.definition.benchmark import Benchmark, Split, identify
 from benchmarks.definition.overrides import RunConfig, TrainingOverrides
 from benchmarks.definition.recipe import Recipe
 from benchmarks.execution.executor import WorkerFailed
-from benchmarks.records.paths import checkpoint_folder, initial_weights_file, run_file
+from benchmarks.records.paths import RunFileKind, RunName, checkpoint_folder, initial_weights_file, run_file
 from benchmarks.records.store import FailedRun, RecordStore, RunRecord, make_run_id
 from benchmarks.training.compile_mode import CompileMode
 
@@ -82,10 +82,14 @@ class Run:
         """Return the id of the run of another config with the same seed under the same benchmark."""
         return make_run_id(config.key, self.seed, identify(self.definition))
 
+    def name_for(self, config: RunConfig) -> RunName:
+        """Return the name of the run of another config with the same seed under the same benchmark."""
+        return RunName(self.benchmark.name, identify(self.definition), str(config), config.key, self.seed)
+
     def weights_file(self, config: RunConfig) -> Path:
         """Return the file with a teacher's weights: the final ones if it is trained, otherwise the initial ones."""
         if config.is_trained:
-            return run_file(self.out, "weights", self.id_for(config))
+            return run_file(self.out, "weights", self.name_for(config))
         return initial_weights_file(self.out, config.overrides.initial_weights)
 
     @property
@@ -100,9 +104,9 @@ class Run:
         """The folder with the checkpoints of an unfinished run."""
         return checkpoint_folder(self.out, self.id)
 
-    def output_file(self, kind: Literal["weights", "predictions"]) -> Path:
+    def output_file(self, kind: RunFileKind) -> Path:
         """Return the file with the weights or the predictions of the final epoch."""
-        return run_file(self.out, kind, self.id)
+        return run_file(self.out, kind, self.name_for(self.config))
 
 
 def cost_fields(verdict: Verdict) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from arch.describe import describe
 from benchmarks.budget.memory import PeakMemory
@@ -62,7 +62,7 @@ def train_run(report: Report, run: Run, device: str, context: DistributedContext
     if run.overrides.teacher and _teacher_digest(distiller) != teacher_digest:
         raise TrainingFailed("the teacher's weights changed during the training")
     if context.rank == 0 and run.keep_weights:
-        _write_outputs(run, model, final, checkpoint.identity, warn)
+        _write_outputs(run, model, _predictions(run, splits.evaluation, final), checkpoint.identity, warn)
     return RunRecord(
         **_known_in_advance(run),
         **_metrics(curve, final, run.data.classes),
@@ -84,16 +84,24 @@ def _teacher_digest(distiller: Distiller | None) -> str:
     return weights_digest(distiller.teacher) if distiller and distiller.teacher else ""
 
 
+def _predictions(run: Run, images: DeviceImages, final: Evaluation) -> dict[str, Tensor]:
+    """Return the predicted class and the label of each image, so that `ablate errors` does not need the images."""
+    fits_int16 = run.benchmark.data.num_classes <= torch.iinfo(torch.int16).max
+    dtype = torch.int16 if fits_int16 else torch.int32
+    return {"classes": torch.tensor(final.predictions, dtype=dtype), "labels": images.labels.to("cpu", dtype)}
+
+
 def _write_outputs(
-    run: Run, model: nn.Module, final: Evaluation, identity: dict[str, Any], warn: Callable[[str], None]
+    run: Run,
+    model: nn.Module,
+    predictions: dict[str, Tensor],
+    identity: dict[str, Any],
+    warn: Callable[[str], None],
 ) -> None:
     """Write the final weights and predictions. If the disk is full, the run is recorded without them."""
-    header = {"spec": run.spec, **identity}
-    fits_int16 = run.benchmark.data.num_classes <= torch.iinfo(torch.int16).max
-    classes = torch.tensor(final.predictions, dtype=torch.int16 if fits_int16 else torch.int32)
     try:
-        write_tensors(run.output_file("weights"), model.state_dict(), header)
-        write_tensors(run.output_file("predictions"), {"classes": classes}, header)
+        write_tensors(run.output_file("weights"), model.state_dict(), identity)
+        write_tensors(run.output_file("predictions"), predictions, identity)
     except OSError as error:
         warn(f"{error.strerror or error}; the run is recorded without its weights or predictions")
 
@@ -108,6 +116,7 @@ def _known_in_advance(run: Run) -> dict[str, Any]:
         "benchmark_id": identify(run.definition),
         "definition": run.definition,
         "baseline": run.benchmark.baseline,
+        "budget": asdict(run.benchmark.budget),
         "plan": run.plan,
         "params": run.params,
         "macs": run.macs,

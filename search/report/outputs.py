@@ -129,7 +129,7 @@ def export_winner(search: SearchSettings, winner: Finalist, folder: Path, displa
         failed.
     """
     record = winner.test[0]
-    weights = run_file(search.out, "weights", record.run_id)
+    weights = run_file(search.out, "weights", record.name)
     if not weights.exists():
         display.say(f"warning: the winner is not exported because {weights} does not exist")
         return []

@@ -22,7 +22,7 @@ from benchmarks.definition.registry import get_benchmark
 from benchmarks.execution.local import LocalExecutor
 from benchmarks.execution.progress import Display, Progress
 from benchmarks.records.paths import checkpoint_folder, run_file
-from benchmarks.records.store import FailedRun, RecordStore, RunRecord, make_run_id
+from benchmarks.records.store import FailedRun, RecordStore, RunRecord
 from benchmarks.runs.run import Run
 from benchmarks.training.distillation import weights_digest
 from benchmarks.training.tensor_file import read_tensors, write_tensors
@@ -86,7 +86,9 @@ def benchmark(cache_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Ben
 
 def make_runner(plan: str, benchmark: Benchmark, out: Path, seeds: int = 1) -> PlanRunner:
     parsed = parse_plan(plan, benchmark)
-    return PlanRunner(parsed, seeds, benchmark, prepare_dataset(benchmark.data, None), "cpu", out, runs_per_device=1)
+    return PlanRunner(
+        parsed, range(seeds), benchmark, prepare_dataset(benchmark.data, None), "cpu", out, runs_per_device=1
+    )
 
 
 def open_store(out: Path) -> RecordStore:
@@ -372,7 +374,7 @@ def test_a_student_learns_from_its_trained_teacher(distilled: TrainedPlan) -> No
     assert distilled.store.failed_runs() == []
     student, teacher = records["resnet8+width=0.5@teacher=(resnet8)"], records["resnet8"]
     model = build(parse("resnet8").variant(), 10, 1)
-    model.load_state_dict(read_tensors(run_file(distilled.runner.out, "weights", teacher.run_id))[0])
+    model.load_state_dict(read_tensors(run_file(distilled.runner.out, "weights", teacher.name))[0])
     assert student.overrides == {
         "teacher": "resnet8",
         "teacher_key": teacher.key,
@@ -390,7 +392,7 @@ def test_a_teacher_whose_weights_are_lost_is_trained_again(
     complete = run(replace(distilled.runner, out=distilled_copy))
     assert len(complete.store.records()) == 3  # nothing was trained again
     [teacher] = [record for record in complete.store.records() if record.spec == "resnet8"]
-    weights = run_file(distilled_copy, "weights", teacher.run_id)
+    weights = run_file(distilled_copy, "weights", teacher.name)
     before = weights.read_bytes()
     weights.unlink()
     plan = run(make_runner(f"{DISTILLATION},resnet8@teacher=(resnet8)", benchmark, distilled_copy))
@@ -430,7 +432,7 @@ def test_training_a_student_again_gives_identical_numbers(
     recorded = collect(open_store(distilled_copy), runner.plan, benchmark, runner.benchmark_id)
     again = train_again(record, recorded, None, "cpu", RecordingDisplay())
     assert again.numbers() == record.numbers()
-    teacher_id = make_run_id(parse("resnet8").variant().key(), 0, runner.benchmark_id)
-    run_file(distilled_copy, "weights", teacher_id).unlink()
-    with pytest.raises(InputError, match=teacher_id):
+    [teacher] = [record for record in distilled.store.records() if record.spec == "resnet8"]
+    run_file(distilled_copy, "weights", teacher.name).unlink()
+    with pytest.raises(InputError, match=f"resnet8_seed0_{teacher.key}"):
         train_again(record, recorded, None, "cpu", RecordingDisplay())

@@ -152,7 +152,7 @@ def test_winner_is_exported_with_the_weights_of_its_first_seed(finished: Finishe
     [module] = [name for name in files if name.endswith(".py")]
     assert finished.summary["winner"] in files[module].read_text()
     first = next(r for r in RecordStore(finished.out).records() if r.benchmark_id == finished.summary["test_id"])
-    weights = read_tensors(run_file(finished.out, "weights", first.run_id))[0]
+    weights = read_tensors(run_file(finished.out, "weights", first.name))[0]
     exported = load_file(files["model.safetensors"])
     assert exported.keys() == weights.keys()
     assert all(bool((exported[name] == weights[name]).all()) for name in weights)

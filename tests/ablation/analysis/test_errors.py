@@ -59,7 +59,7 @@ def record(make_record: Callable[..., RunRecord], tmp_path: Path) -> RecordPredi
 
 
 def write_predictions(out: Path, run: RunRecord, predicted: NDArray[Any]) -> Path:
-    file = run_file(out, "predictions", run.run_id)
+    file = run_file(out, "predictions", run.name)
     file.parent.mkdir(parents=True, exist_ok=True)
     save_file({"classes": predicted}, file)
     return file
@@ -122,7 +122,7 @@ def test_confusion_matrix_excludes_seeds_without_predictions(
     record: RecordPredictions, recorded: Recorded, tmp_path: Path
 ) -> None:
     runs = [record("baseline", 0, THREE_ERRORS), record("baseline", 7, ONE_ERROR)]
-    run_file(tmp_path, "predictions", runs[0].run_id).unlink()
+    run_file(tmp_path, "predictions", runs[0].name).unlink()
     errors = analyze_errors(recorded(runs), LABELS, CLASSES)
     assert (errors.seeds, errors.seeds_without_predictions) == ((0, 7), (0,))
     assert errors.confusion is not None
@@ -140,28 +140,28 @@ def test_no_confusion_matrix_without_predictions(
 
 def test_predictions_are_loaded(record: RecordPredictions, tmp_path: Path) -> None:
     run = record("baseline", 0, ONE_ERROR)
-    predicted = load_predictions(run, LABELS, tmp_path)
+    predicted = load_predictions(run, LABELS, run_file(tmp_path, "predictions", run.name))
     assert predicted is not None
     assert predicted.dtype == np.int64
     assert predicted.tolist() == ONE_ERROR
     write_predictions(tmp_path, run, np.array(ONE_ERROR, np.int32))  # int32 is used for more than 32,767 classes
-    assert load_predictions(run, LABELS, tmp_path) is not None
+    assert load_predictions(run, LABELS, run_file(tmp_path, "predictions", run.name)) is not None
 
 
 @pytest.mark.parametrize("content", [b"", b"x", b"\xff" * 300, b'{"classes": 1}', None])
 def test_damaged_file_is_ignored(content: bytes | None, record: RecordPredictions, tmp_path: Path) -> None:
     run = record("baseline", 0, ONE_ERROR)
-    file = run_file(tmp_path, "predictions", run.run_id)
+    file = run_file(tmp_path, "predictions", run.name)
     file.write_bytes(file.read_bytes()[:-1] if content is None else content)
-    assert load_predictions(run, LABELS, tmp_path) is None
+    assert load_predictions(run, LABELS, run_file(tmp_path, "predictions", run.name)) is None
 
 
 def test_folder_with_the_name_of_the_file_is_ignored(record: RecordPredictions, tmp_path: Path) -> None:
     run = record("baseline", 0, ONE_ERROR)
-    file = run_file(tmp_path, "predictions", run.run_id)
+    file = run_file(tmp_path, "predictions", run.name)
     file.unlink()
     file.mkdir()
-    assert load_predictions(run, LABELS, tmp_path) is None
+    assert load_predictions(run, LABELS, run_file(tmp_path, "predictions", run.name)) is None
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_file_that_contradicts_the_record_is_ignored(
 ) -> None:
     run = record("baseline", 0, ONE_ERROR)
     write_predictions(tmp_path, run, predicted)
-    assert load_predictions(run, LABELS, tmp_path) is None
+    assert load_predictions(run, LABELS, run_file(tmp_path, "predictions", run.name)) is None
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float8_e4m3fn, torch.bool])
@@ -190,14 +190,14 @@ def test_number_formats_without_numpy_equivalent_are_ignored(
     dtype: torch.dtype, record: RecordPredictions, tmp_path: Path
 ) -> None:
     run = record("baseline", 0, ONE_ERROR)
-    save_torch({"classes": torch.tensor(ONE_ERROR).to(dtype)}, run_file(tmp_path, "predictions", run.run_id))
-    assert load_predictions(run, LABELS, tmp_path) is None
+    save_torch({"classes": torch.tensor(ONE_ERROR).to(dtype)}, run_file(tmp_path, "predictions", run.name))
+    assert load_predictions(run, LABELS, run_file(tmp_path, "predictions", run.name)) is None
 
 
 def test_file_without_classes_is_ignored(record: RecordPredictions, tmp_path: Path) -> None:
     run = record("baseline", 0, ONE_ERROR)
-    save_file({"other": np.array(ONE_ERROR)}, run_file(tmp_path, "predictions", run.run_id))
-    assert load_predictions(run, LABELS, tmp_path) is None
+    save_file({"other": np.array(ONE_ERROR)}, run_file(tmp_path, "predictions", run.name))
+    assert load_predictions(run, LABELS, run_file(tmp_path, "predictions", run.name)) is None
 
 
 def confusions(errors: ErrorAnalysis, limit: int = 10) -> list[tuple[Any, ...]]:
@@ -221,7 +221,7 @@ def test_accuracy_without_near_duplicates_and_on_them(
     record: RecordPredictions, recorded: Recorded, tmp_path: Path
 ) -> None:
     runs = [record("baseline", 0, ONE_ERROR), record("baseline", 1, THREE_ERRORS), record("baseline+se", 0, ONE_ERROR)]
-    run_file(tmp_path, "predictions", runs[2].run_id).unlink()
+    run_file(tmp_path, "predictions", runs[2].name).unlink()
     plan = recorded(runs)
     table = accuracies_without(plan, LABELS, [2, 3])
     assert table["step"].tolist() == [row.label for row in plan.rows]

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +8,13 @@ from safetensors.numpy import save_file
 
 from ablation.analysis.records import RecordedPlan, RecordQuery, compares_depths, find, unfinished
 from ablation.plans.plan import parse_plan
+from ablation.report.table_output import make_annotated_table
 from arch.errors import InputError
 from benchmarks.definition.benchmark import identify
 from benchmarks.definition.registry import BENCHMARKS
+from benchmarks.records.folders import RecordFolders
+from benchmarks.records.json_lines import seal
+from benchmarks.records.paths import run_file
 from benchmarks.records.store import FailedRun, RecordStore, RunRecord
 from benchmarks.records.weights_file import digest_of
 
@@ -102,3 +107,124 @@ def test_failed_runs_count_until_they_succeed(make_record: Make, make_recorded: 
 )
 def test_plans_that_compare_depths(plan: str, expected: bool) -> None:
     assert compares_depths(parse_plan(plan, DIGITS).rows) is expected
+
+
+# selecting records
+
+
+@pytest.fixture
+def two_benchmarks(tmp_path: Path, make_record: Make) -> RecordStore:
+    """Return records of `mine`, which no built-in benchmark defines, followed by one of `digits`."""
+    store = RecordStore(tmp_path / "out")
+    store.create()
+    mine = DIGITS.definition("other images", "cpu")
+    for name, definition in (("mine", mine), ("digits", DEFINITION)):
+        store.append(make_record(benchmark=name, definition=definition, benchmark_id=identify(definition)))
+    return store
+
+
+def test_benchmark_of_a_file_is_selected_by_its_name_or_id(two_benchmarks: RecordStore) -> None:
+    mine = two_benchmarks.records()[0]
+    queries = [
+        RecordQuery(benchmark="mine"),
+        RecordQuery(benchmark_id=mine.benchmark_id),
+        RecordQuery(benchmark_id=mine.benchmark_id[:6]),
+        RecordQuery("baseline+se", "mine", mine.benchmark_id[:8]),
+    ]
+    for query in queries:
+        recorded = find(two_benchmarks, query)
+        assert (recorded.benchmark.name, recorded.benchmark_id) == ("mine", mine.benchmark_id)
+    assert find(two_benchmarks, RecordQuery()).benchmark.name == "digits"
+
+
+def test_unknown_benchmark_is_refused_with_the_recorded_names(two_benchmarks: RecordStore) -> None:
+    with pytest.raises(InputError, match=r"'mina'.* did you mean 'mine'.* digits, mine"):
+        find(two_benchmarks, RecordQuery(benchmark="mina"))
+    with pytest.raises(InputError, match=r"no matching records of cifar10; .*mine"):
+        find(two_benchmarks, RecordQuery(benchmark="cifar10"))
+
+
+def test_record_of_another_version_blocks_only_its_benchmark(two_benchmarks: RecordStore, make_record: Make) -> None:
+    two_benchmarks.append(make_record(benchmark="old", definition={"recipe": {"gone": 1}}, benchmark_id="old"))
+    assert find(two_benchmarks, RecordQuery(benchmark="mine")).benchmark.name == "mine"
+    with pytest.raises(InputError, match="does not define its benchmark old"):
+        find(two_benchmarks, RecordQuery())
+
+
+# plans and specs that cannot be read
+
+
+@pytest.fixture
+def with_gone_part(record_plan: RecordPlan, make_record: Make) -> RecordStore:
+    store, fields = record_plan("baseline+se"), {"plan": "baseline+simam"}
+    for spec, key in (("resnet8", make_record().key), ("resnet8+simam", "gone")):
+        record = make_record(seed=1, **fields, definition=DEFINITION, benchmark_id=identify(DEFINITION))
+        store.append(RunRecord(**{**vars(record), "spec": spec, "key": key}))
+    return store
+
+
+@pytest.mark.parametrize("plan", [None, "baseline+simam"])
+def test_rows_of_a_plan_with_an_unknown_part_are_shown_with_a_note(with_gone_part: RecordStore, plan: str) -> None:
+    recorded = find(with_gone_part, RecordQuery(plan))
+    assert [row.label for row in recorded.rows] == ["resnet8", "resnet8+simam"]
+    assert [len(recorded.runs(row)) for row in recorded.rows] == [2, 1]
+    [note] = recorded.notes
+    assert "baseline+simam" in note
+    assert "simam" in note
+    table = make_annotated_table(recorded)
+    assert note in table.notes
+    assert list(table.frame["n"]) == [2, 1]
+
+
+def test_unknown_part_does_not_affect_other_plans(with_gone_part: RecordStore) -> None:
+    recorded = find(with_gone_part, RecordQuery("baseline+se"))
+    assert (recorded.notes, [len(recorded.runs(row)) for row in recorded.rows]) == ((), [2, 1])
+    with pytest.raises(InputError, match="simam2"):
+        find(with_gone_part, RecordQuery("baseline+simam2"))
+
+
+# folders without records
+
+
+def test_empty_folder_says_what_it_contains(tmp_path: Path, make_record: Make) -> None:
+    store = RecordStore(tmp_path)
+    with pytest.raises(InputError, match=r"no records in .*; create some with `ablate run`"):
+        find(store, RecordQuery())
+    store.create()
+    store.append(make_record())
+    (line,) = store.path.read_bytes().splitlines()
+    store.path.write_bytes(b"damaged\n" + line.replace(b'"format": 2', b'"format": 1') + b"\n")
+    (tmp_path / "checkpoints" / "k-id-seed0").mkdir(parents=True)
+    store.append(FailedRun("resnet8+se", "k", 4, "id", "p", "loss is nan", "", ""))
+    with pytest.raises(InputError) as error:
+        find(store, RecordQuery())
+    message = str(error.value)
+    for fact in ("damaged lines", ": 1", "1 failed", "resnet8+se seed 4", "loss is nan", "1 unfinished"):
+        assert fact in message
+
+
+def test_other_formats_and_validation_runs_are_told_apart(tmp_path: Path, make_record: Make) -> None:
+    store = RecordStore(tmp_path)
+    store.create()
+    store.path.write_bytes(seal({**asdict(make_record()), "format": 1}) + b"\n")
+    store.append(make_record(definition={"split": "val"}))
+    with pytest.raises(InputError, match=r"1 records .* format 1; .*1 of a search"):
+        find(store, RecordQuery())
+
+
+def test_files_of_runs_are_found_in_all_folders(record_plan: RecordPlan, tmp_path: Path) -> None:
+    store = record_plan("baseline")
+    [record] = store.records()
+    recorded = find(RecordFolders([store.out, tmp_path / "b"]), RecordQuery())
+    assert recorded.out == store.out
+    assert recorded.run_file("weights", record).parent.parent == store.out / "weights"
+    file = run_file(tmp_path / "b", "weights", record.name)
+    file.parent.mkdir(parents=True)
+    file.touch()
+    assert recorded.run_file("weights", record) == file
+
+
+def test_new_label_is_stored_and_used(record_plan: RecordPlan) -> None:
+    store = record_plan("baseline+se")
+    for query in (RecordQuery(new_labels=("+se=SENet",)), RecordQuery()):
+        assert find(store, query).rows[1].label == "SENet"

@@ -6,13 +6,15 @@ import pytest
 
 from ablation.analysis.records import RecordedPlan
 from ablation.analysis.verify import differing_conditions, train_again
-from ablation.plans.plan import parse_plan
+from ablation.plans.plan import make_plan, parse_plan
+from ablation.plans.recorded_rows import recorded_rows
 from arch.errors import InputError
 from benchmarks.datasets.prepare import prepare_dataset
 from benchmarks.definition.benchmark import Benchmark, identify
 from benchmarks.definition.registry import get_benchmark
 from benchmarks.execution.local import LocalExecutor
 from benchmarks.execution.progress import Display
+from benchmarks.records.paths import RunName, run_file
 from benchmarks.records.store import RunRecord
 from benchmarks.runs.run import Run
 
@@ -70,6 +72,39 @@ def test_temporary_folder_is_removed_if_training_fails(
     with pytest.raises(RuntimeError):
         repeat(replace(record, seed=99), benchmark)
     assert not trained[0].out.exists()
+
+
+def test_weights_of_the_teacher_are_read_from_any_folder(
+    record: RunRecord, benchmark: Benchmark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = parse_plan("resnet8@teacher=(resnet20)", benchmark).rows[-1].config
+    record = replace(record, spec=str(config), key=config.key)
+    outs = tmp_path / "a", tmp_path / "b"
+    plan = parse_plan(record.spec, benchmark)
+    recorded = RecordedPlan(plan, benchmark, record.benchmark_id, [record], [], outs[0], other_outs=outs[1:])
+    with pytest.raises(InputError, match=r"no longer exist: .*/a/weights/tiny_.*/resnet20_seed3_"):
+        train_again(record, recorded, None, "cpu", Display())
+    teacher = RunName("tiny", record.benchmark_id, "resnet20", parse_plan("resnet20", benchmark).rows[0].key, 3)
+    file = run_file(outs[1], "weights", teacher)
+    file.parent.mkdir(parents=True)
+    file.write_text("teacher")
+    linked: list[str] = []
+
+    def call(executor: LocalExecutor, function: str, report: object, run: Run) -> RunRecord:
+        linked.extend(path.read_text() for path in run.required_files)
+        return record
+
+    monkeypatch.setattr(LocalExecutor, "call", call)
+    train_again(record, recorded, None, "cpu", Display())
+    assert linked == ["teacher"]
+
+
+def test_spec_that_cannot_be_read_is_not_trained(record: RunRecord, benchmark: Benchmark, trained: list[Run]) -> None:
+    record = replace(record, spec="resnet8+simam", key="gone", plan="baseline+simam")
+    plan = make_plan(recorded_rows(record.plan, [record]))
+    recorded = RecordedPlan(plan, benchmark, record.benchmark_id, [record], [], Path("runs"))
+    with pytest.raises(InputError, match="simam"):
+        train_again(record, recorded, None, "cpu", Display())
 
 
 @pytest.mark.parametrize(

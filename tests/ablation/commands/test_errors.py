@@ -81,8 +81,8 @@ def record(
         )
         store.append(run)
         if keep:
-            file = run_file(store.out, "predictions", run.run_id)
-            file.parent.mkdir(exist_ok=True)
+            file = run_file(store.out, "predictions", run.name)
+            file.parent.mkdir(parents=True, exist_ok=True)
             save_file({"classes": np.array(predictions, np.int16)}, file)
         return run
 
@@ -271,3 +271,30 @@ def test_unwritable_files_are_reported_in_one_line(
     record("baseline", 0, predictions_with(), plan="baseline")
     (tmp_path / "out" / "tiny_baseline_errors.csv").mkdir()
     assert "cannot write to" in errors_line()
+
+
+def test_images_are_not_needed_if_the_predictions_contain_the_labels(
+    record: Record, printed: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("the images were read")
+
+    predicted = predictions_with((0, 5, 1))
+    run = record("baseline", 0, predicted, keep=False, fingerprint="images of another computer", plan="baseline")
+    file = run_file(tmp_path / "out", "predictions", run.name)
+    file.parent.mkdir(parents=True)
+    save_file({"classes": np.array(predicted, np.int16), "labels": np.array(LABELS, np.int16)}, file)
+    monkeypatch.setattr("benchmarks.datasets.prepare.prepare_dataset", refuse)
+    content = json.loads(printed("--json"))
+    assert content["per_class"][0] == {"class": "=cmd", "images": 10, "top1": 50, "top1_first": 50, "change": 0}
+    assert content["confusions"][0]["percent"] == 50
+
+
+def test_labels_that_do_not_fit_are_ignored(record: Record, errors_line: Callable[..., str], tmp_path: Path) -> None:
+    predicted = predictions_with()
+    run = record("baseline", 0, predicted, keep=False, fingerprint="images of another computer", plan="baseline")
+    file = run_file(tmp_path / "out", "predictions", run.name)
+    file.parent.mkdir(parents=True)
+    for labels in (np.full(100, 10, np.int16), np.full(100, -1, np.int16), np.zeros((100, 1), np.int16)):
+        save_file({"classes": np.array(predicted, np.int16), "labels": labels}, file)
+        assert "images differ" in errors_line()

@@ -14,6 +14,7 @@ from ablation.plans.plan import Plan
 from ablation.plans.pretrained import with_pretrained
 from benchmarks.definition.benchmark import Benchmark
 from benchmarks.definition.overrides import Distillation
+from benchmarks.records.paths import initial_weights_file
 from benchmarks.records.weights_file import digest_of
 
 PlanOf = Callable[..., str]
@@ -114,7 +115,7 @@ def test_weights_files_may_have_any_name(weights: Path, tmp_path: Path, monkeypa
     assert main(["datasize", "resnet8", "--fractions", "1", "--init", "imagenet", *options]) == 0
     digest = digest_of(weights)
     assert plans == [f"compare:resnet8,resnet8@init={digest}", f"datasize(1):resnet8@init={digest}"]
-    assert (tmp_path / "out" / "initial" / f"{digest}.safetensors").read_bytes() == weights.read_bytes()
+    assert initial_weights_file(tmp_path / "out", digest).read_bytes() == weights.read_bytes()
 
 
 def test_weights_of_an_earlier_run_teach(plan_of: PlanOf, tmp_path: Path) -> None:

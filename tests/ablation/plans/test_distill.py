@@ -45,7 +45,10 @@ def test_self_distillation_has_no_reverse_direction() -> None:
 def test_untrained_teacher_is_compared_with_a_trained_network_of_its_kind() -> None:
     rows = rows_of(f"distill:timm/resnet18/64{UNTRAINED}>resnet8")
     assert rows[1] == ("timm/resnet18/64", "timm/resnet18/64", ())
-    assert rows[2][:2] == ("timm/resnet18/64 of 012345 → resnet8", f"resnet8@teacher=(timm/resnet18/64{UNTRAINED})")
+    assert rows[2][:2] == (
+        "timm/resnet18/64 of 0123456789abcdef → resnet8",
+        f"resnet8@teacher=(timm/resnet18/64{UNTRAINED})",
+    )
     assert rows[4][0] == "~epochs=2"
     assert rows[-1] == ("resnet8 → timm/resnet18/64", "timm/resnet18/64@teacher=(resnet8)", ((1, -1),))
     assert len(rows_of(f"distill:resnet8{UNTRAINED}>resnet8")) == 5

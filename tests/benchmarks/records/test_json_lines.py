@@ -277,3 +277,32 @@ def test_record_of_another_format_without_newline_is_completed(tmp_path: Path) -
     assert lines.path.read_bytes().startswith(old + b"\n")
     assert not lines.path.with_suffix(".torn").exists()
     assert lines.read() == [NoteWithFormat("current")]
+
+
+# moving lines
+
+
+def test_moved_lines_are_unchanged_and_all_others_stay(lines: JsonLines[Note], content: bytes, tmp_path: Path) -> None:
+    target = JsonLines(tmp_path / "target.jsonl", Note)
+    first, second, third = content.splitlines()
+    lines.path.write_bytes(b"\n".join([first, b"damaged", second, third, second]))  # without the last newline
+    assert lines.move_lines(lambda note: note.word == "second", target) == 1
+    assert lines.path.read_bytes().splitlines() == [first, b"damaged", third]
+    assert target.path.read_bytes() == second + b"\n"
+    assert lines.move_lines(lambda note: note.word == "second", target) == 0
+    lines.append(NOTES[1])
+    assert lines.read() == [NOTES[0], NOTES[2], NOTES[1]]
+
+
+@pytest.mark.usefixtures("content")
+def test_line_is_in_the_target_before_it_is_removed(
+    lines: JsonLines[Note], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path, write: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    target = JsonLines(tmp_path / "target.jsonl", Note)
+    monkeypatch.setattr("benchmarks.records.json_lines.replace_file", fail)
+    with pytest.raises(OSError, match=r"notes\.jsonl"):
+        lines.move_lines(lambda note: True, target)
+    assert lines.read() == target.read() == NOTES

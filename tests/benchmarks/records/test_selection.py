@@ -1,10 +1,10 @@
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
 
 from arch.errors import InputError
-from benchmarks.definition.benchmark import Benchmark, DatasetConfig
+from benchmarks.definition.benchmark import Benchmark, Budget, DatasetConfig
 from benchmarks.definition.recipe import Recipe
 from benchmarks.records.selection import differing_fields, recorded_benchmark, records_of_one_benchmark
 from benchmarks.records.store import RunRecord
@@ -53,6 +53,17 @@ def test_several_ids_are_reported_with_the_differing_fields() -> None:
 def test_id_selects_among_several() -> None:
     records = [with_lr(0.1, "first"), with_lr(0.2, "second")]
     assert records_of_one_benchmark(records, "digits", "second") == records[1:]
+
+
+def test_id_alone_selects_a_benchmark_by_its_first_characters() -> None:
+    records = [with_lr(0.1, "41a6f42a707c"), replace(with_lr(0.2, "41a6f4ffffff"), benchmark="other")]
+    assert records_of_one_benchmark(records, None, "41a6f42a707c") == records[:1]
+    assert records_of_one_benchmark(records, None, "41a6f4f") == records[1:]
+    with pytest.raises(InputError, match="several benchmark ids start with 41a6f4: 41a6f42a707c, 41a6f4ffffff"):
+        records_of_one_benchmark(records, None, "41a6f4")
+    for short in ("41a6f", "ffffff"):
+        with pytest.raises(InputError, match=f"benchmark id {short}; .* 41a6f42a707c"):
+            records_of_one_benchmark(records[:1], None, short)
 
 
 ON_GPU = replace(RECORD, definition={**RECORD.definition, "device": "cuda"}, benchmark_id="gpu")
@@ -109,6 +120,12 @@ def test_differing_fields_are_named_with_their_values(definitions: list[dict[str
 def test_recorded_benchmark_is_restored_from_its_definition() -> None:
     benchmark = Benchmark("digits", DatasetConfig("digits", 10, image_size=8), "resnet8", Recipe(lr=0.2))
     record = replace(RECORD, definition=benchmark.definition("f0", "cpu"))
+    assert recorded_benchmark(record) == benchmark
+
+
+def test_recorded_budget_is_restored() -> None:
+    benchmark = Benchmark("digits", DatasetConfig("digits", 10), "resnet8", budget=Budget(1_000_000, 0.5))
+    record = replace(RECORD, definition=benchmark.definition("f0", "cpu"), budget=asdict(benchmark.budget))
     assert recorded_benchmark(record) == benchmark
 
 

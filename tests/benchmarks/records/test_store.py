@@ -303,3 +303,38 @@ def test_other_record_formats_are_reported_and_ignored(store: RecordStore) -> No
     of_records, of_failed_runs = store.warnings()
     assert f"2 records in {store.path} were written in record format 1; this version reads format 2" in of_records
     assert "failed_runs.jsonl were written in record format 3" in of_failed_runs
+
+
+def test_readme_is_written_once(store: RecordStore) -> None:
+    readme = store.out / "README.md"
+    assert "records.jsonl" in readme.read_text()
+    readme.write_text("mine")
+    store.create()
+    assert readme.read_text() == "mine"
+
+
+def test_removed_runs_are_kept_in_other_files(store: RecordStore) -> None:
+    for seed in range(3):
+        store.append(replace(RECORD, seed=seed))
+        store.append(replace(FAILED_RUN, seed=seed))
+    with store.lock():
+        assert store.remove({RECORD.run_id, "unknown"}) == 2
+    assert seeds(store) == [1, 2]
+    assert [run.seed for run in store.failed_runs()] == [1, 2]
+    assert [record.run_id for record in store.removed_records()] == [RECORD.run_id]
+    assert (store.out / "removed_failed_runs.jsonl").read_text().count("\n") == 1
+    store.append(RECORD)
+    assert seeds(store) == [1, 2, 0]
+
+
+def test_record_without_a_budget_is_read(store: RecordStore) -> None:
+    content = asdict(RECORD)
+    del content["budget"]
+    store.path.write_bytes(seal(content) + b"\n")
+    assert (store.records(), store.warnings()) == ([RECORD], [])
+    assert store.records(curves=False) == [replace(RECORD, curve=[])]
+
+
+def test_folder_without_records_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--out"):
+        RecordStore(tmp_path).require_records()

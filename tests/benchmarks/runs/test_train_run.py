@@ -31,11 +31,11 @@ from benchmarks.training.trainer import TrainingFailed, TrainingOptions
 
 
 def weights(run: Run) -> Path:
-    return run.out / "weights" / f"{run.id}.safetensors"
+    return run.output_file("weights")
 
 
 def predictions(run: Run) -> Path:
-    return run.out / "predictions" / f"{run.id}.safetensors"
+    return run.output_file("predictions")
 
 
 def trained_model(run: Run) -> nn.Module:
@@ -182,10 +182,11 @@ def test_the_weights_reproduce_the_accuracy_and_the_predictions(finished_run: Ru
 def test_the_predictions_reproduce_the_accuracy(finished_run: Run, finished_record: RunRecord) -> None:
     run = finished_run
     tensors, header = read_tensors(predictions(run))
-    assert list(tensors) == ["classes"]
+    assert set(tensors) == {"classes", "labels"}
     classes = tensors["classes"]
     assert classes.dtype == torch.int16
     labels = torch.from_numpy(run.data.load(run.benchmark.data, "test")[1].labels)
+    assert torch.equal(tensors["labels"], labels.to(torch.int16))
     correct = (classes == labels).double()
     assert 100 * correct.mean().item() == finished_record.top1
     per_class = [100 * correct[labels == index].mean().item() for index in range(10)]
@@ -218,7 +219,7 @@ def test_a_file_that_cannot_be_written_is_a_warning(folder: str, run: Run, finis
     reports: list[Progress] = []
     record = execute_run(reports.append, run)
     [warning] = [report.warning for report in reports if report.warning]
-    assert str(run.out / folder / f"{run.id}.safetensors") in warning
+    assert str(run.out / folder) in warning
     assert without_times(record) == without_times(finished_record)
     assert weights(run).exists() is (folder == "predictions")
 

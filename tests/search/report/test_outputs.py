@@ -80,4 +80,4 @@ def test_winner_without_weights_is_not_exported(
     assert export_winner(search, winner, search.out, display) == []
     (line,) = display.said
     assert line.startswith("warning: ")
-    assert f"{winner.test[0].run_id}.safetensors" in line
+    assert winner.test[0].name.file in line

@@ -1,0 +1,24 @@
+"""The README.md of an output folder, which says what each file is."""
+
+README = """# Results of timm-ablate
+
+| file or folder | content |
+|:--|:--|
+| `records.jsonl` | one line per finished run, with its accuracies, learning curve and versions. Each line has a hash |
+| `failed_runs.jsonl` | one line per failed run, with the reason |
+| `removed_*.jsonl` | lines that `ablate redo` and `ablate remove` moved out of these two files |
+| `*.torn` | the incomplete last line of a file whose writer was killed |
+| `checkpoints/` | the state of unfinished runs, from which the same command resumes |
+| `weights/` | the final weights of each run, as BENCHMARK_ID/SPEC_SEED_KEY.safetensors |
+| `predictions/` | the predicted class and the label of each test image, under the same names |
+| `initial/` | copies of the weights files that runs start from, as NAME_HASH.safetensors |
+| `labels.json` | the names that `--label` gave rows |
+| `*.md`, `*.csv`, `*.png` | the tables and learning curves of `ablate run` |
+| `*_report.*`, `*_errors*` | the outputs of `ablate report` and `ablate errors` |
+| `near_duplicates/` | test images that resemble training images, from `ablate errors --near-duplicates` |
+| `trackers/` | the output of `ablate export` |
+| `NAME-HASH/`, `search.db` | the outputs and the trials of `search` |
+
+`ablate runs --out FOLDER` lists the runs, and `ablate table --out FOLDER` prints their table. Tables and reports can be
+written again from the records at any time.
+"""
