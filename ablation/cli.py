@@ -9,13 +9,17 @@ from ablation.commands.errors import errors
 from ablation.commands.export import export
 from ablation.commands.finetune import finetune
 from ablation.commands.list import list_names
+from ablation.commands.merge import merge
 from ablation.commands.power import power
+from ablation.commands.redo import redo
+from ablation.commands.remove import remove
 from ablation.commands.report import report
 from ablation.commands.run import run
+from ablation.commands.runs import runs
 from ablation.commands.show import show
 from ablation.commands.table import table
 from ablation.commands.verify import verify
-from benchmarks.cli.app import new_app, run_app
+from benchmarks.cli.app import SingleOutCommand, new_app, run_app
 from benchmarks.cli.options import VersionOption
 
 app = new_app("Ablation studies of image classifiers under a fixed training recipe and budget.")
@@ -25,15 +29,20 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "distill": distill,
     "datasize": datasize,
     "finetune": finetune,
+    "runs": runs,
     "table": table,
     "report": report,
     "errors": errors,
     "export": export,
     "verify": verify,
+    "redo": redo,
+    "remove": remove,
+    "merge": merge,
     "list": list_names,
     "show": show,
     "doctor": doctor,
 }
+READS_SEVERAL_FOLDERS = (runs, table, report, errors, export, verify)
 
 
 @app.callback()
@@ -42,7 +51,8 @@ def common_options(version: VersionOption = False) -> None:
 
 
 for name, command in COMMANDS.items():
-    app.command(name)(command)
+    reads_several = command in READS_SEVERAL_FOLDERS
+    app.command(name, cls=None if reads_several else SingleOutCommand)(command)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from benchmarks.cli.app import new_app, new_console, run_app
+from benchmarks.cli.app import SingleOutCommand, new_app, new_console, run_app
 from benchmarks.cli.options import benchmark_with_budget, with_options
 from search.options import SearchOptions
 
@@ -30,7 +30,7 @@ app = new_app("Search for image classifiers under a fixed recipe and budget.")
 NOTHING_FITS = 1  # exit code
 
 
-@app.command()
+@app.command(cls=SingleOutCommand)
 @with_options
 def search_command(options: SearchOptions) -> int:
     """Search for the best architecture within --budget-hours and --max-params.

@@ -1,0 +1,59 @@
+"""`ablate merge`: combine output folders, for example those of several computers."""
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from arch.errors import InputError
+from benchmarks.cli.app import print_line
+from benchmarks.cli.options import JsonOption
+from benchmarks.definition.names import check_path
+
+
+def merge(
+    folders: Annotated[list[Path], typer.Argument(metavar="FOLDER...", help="Output folders of `ablate` or `search`.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            help="Folder to write to  [default: the first FOLDER]",
+            callback=lambda path: path and check_path("--out", path),
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Add the records, weights, predictions and labels of each FOLDER to one folder. The others are not changed.
+
+    A run that several folders contain is added once. If its results differ, the first record is kept, with a warning.
+    """
+    from ablation.plans.labels import merge_labels
+    from benchmarks.records.merge import merge as merge_folders
+    from benchmarks.records.store import RecordStore
+
+    target = folders[0] if out is None else out
+    sources = [folder for folder in dict.fromkeys(folders) if folder.resolve() != target.resolve()]
+    if not sources:
+        raise InputError("name two folders to merge, or one folder and another one with --out")
+    for folder in folders:
+        if not (folder / "records.jsonl").is_file():
+            raise InputError(f"{folder} contains no records.jsonl: name the --out folders of earlier runs")
+    store = RecordStore(target)
+    store.create()
+    with store.lock():
+        result = merge_folders(sources, store)
+        merge_labels(target, sources)
+    for warning in result.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    if as_json:
+        print(json.dumps({"out": str(target), **asdict(result)}, indent=2))
+    else:
+        print_line(
+            f"{target}: added {result.records} records, {result.failed_runs} failed runs and {result.files} files; "
+            f"{result.known} records were already there"
+        )
+    return 0
