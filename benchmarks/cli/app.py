@@ -52,14 +52,14 @@ def new_app(help_text: str) -> typer.Typer:
 
 
 class SingleOutCommand(TyperCommand):
-    """A command that writes to one folder. Typer would silently use the last of several --out options."""
+    """A command that uses one output folder. Typer would silently use the last of several --out options."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments. Raises InputError if --out is given twice."""
         _, _, parameters = self.make_parser(ctx).parse_args(args=list(args))
         if [parameter.name for parameter in parameters].count("out") > 1:
             raise InputError(
-                f"{ctx.info_name} writes to one folder: give --out once (commands that only read accept several)"
+                f"{ctx.info_name} uses one output folder: give --out once (`ablate merge` combines folders)"
             )
         return super().parse_args(ctx, args)
 

@@ -20,9 +20,8 @@ class UnfinishedRun:
     Attributes:
         run_id: The id of the run, which is the name of its folder.
         folder: The folder.
-        spec: The spec; "" if no checkpoint can be read. The same holds for `benchmark` and `plan`.
-        benchmark: The name of the benchmark.
-        plan: The plan that the run is part of.
+        spec: The spec; "" if no checkpoint can be read.
+        benchmark: The name of the benchmark; "" if no checkpoint can be read.
         epochs: The number of finished epochs; None if no checkpoint can be read.
     """
 
@@ -30,7 +29,6 @@ class UnfinishedRun:
     folder: Path
     spec: str = ""
     benchmark: str = ""
-    plan: str = ""
     epochs: int | None = None
 
     @property
@@ -61,7 +59,7 @@ def _read(folder: Path) -> UnfinishedRun:
     header = next(_headers(folder), {})
     identity, epochs = header.get("identity"), header.get("epoch")
     names = identity if isinstance(identity, dict) else {}
-    texts = {name: text for name in ("spec", "benchmark", "plan") if isinstance(text := names.get(name), str)}
+    texts = {name: text for name in ("spec", "benchmark") if isinstance(text := names.get(name), str)}
     return UnfinishedRun(folder.name, folder, **texts, epochs=epochs if isinstance(epochs, int) else None)
 
 

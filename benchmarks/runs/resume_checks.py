@@ -19,7 +19,6 @@ def checkpoint_identity(run: Run) -> dict[str, Any]:
         "run_id": run.id,
         "spec": run.spec,
         "benchmark": run.benchmark.name,
-        "plan": run.plan,
         "device": _device_name(run),
         # the instruction set of a CPU decides which kernels torch uses
         "instructions": torch.backends.cpu.get_cpu_capability() if run.device == "cpu" else "",

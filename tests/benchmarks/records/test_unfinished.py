@@ -20,12 +20,12 @@ def write_checkpoint(out: Path, run_id: str, number: int, header: object) -> Pat
 
 
 def test_run_with_a_checkpoint_is_described_by_its_newest_intact_one(tmp_path: Path) -> None:
-    identity = {"spec": "resnet8+se", "benchmark": "digits", "plan": "baseline+se"}
+    identity = {"spec": "resnet8+se", "benchmark": "digits"}
     write_checkpoint(tmp_path, RUN_ID, 10, {"epoch": 1, "identity": identity})
     write_checkpoint(tmp_path, RUN_ID, 20, {"epoch": 2, "identity": identity})
     write_checkpoint(tmp_path, RUN_ID, 30, {"epoch": 3, "identity": identity}).write_bytes(b"damaged")
     [run] = unfinished_runs(tmp_path)
-    assert (run.spec, run.benchmark, run.plan, run.epochs) == ("resnet8+se", "digits", "baseline+se", 2)
+    assert (run.spec, run.benchmark, run.epochs) == ("resnet8+se", "digits", 2)
     assert (run.key, run.benchmark_id, run.seed) == ("aaaa-1111", "41a6f42a707c", 3)
 
 
