@@ -218,12 +218,10 @@ class PlanRunner:
 
     def _check_images(self, rows: Sequence[Row]) -> None:
         """Raise InputError if a row has too few images for a batch, or two rows differ only in equal image subsets."""
-        batch_size, seen = self.benchmark.recipe.batch_size, dict[object, Row]()
+        seen = dict[object, Row]()
         for row in rows:
             images, _ = self.data.counts(self.benchmark.data, row.overrides.data_fraction)
-            if images < batch_size:
-                prefix = "" if row.overrides.data_fraction == 1 else f"{row.label}: "
-                raise InputError(f"{prefix}{images} training images do not fill one batch of {batch_size}")
+            row.require_full_batch(images, self.benchmark.recipe)
             training = row.config.architecture, replace(row.overrides, data_fraction=ALL_IMAGES), images
             other = seen.setdefault(training, row)
             if other.key != row.key:

@@ -74,16 +74,18 @@ def _build_settings(
     from benchmarks.datasets.prepare import prepare_dataset
     from benchmarks.execution.device import resolve_device
     from search.candidates import drop_useless_fragments
-    from search.rungs import Rungs
+    from search.rungs import Rungs, check_images
     from search.settings import SearchSettings
     from search.space import all_parts_space
 
+    data = prepare_dataset(benchmark.data, options.data, options.download, display)
+    check_images(data, benchmark)
     return SearchSettings(
         benchmark=benchmark,
-        data=prepare_dataset(benchmark.data, options.data, options.download, display),
+        data=data,
         device=resolve_device(options.device),
         out=options.out,
-        space=space or drop_useless_fragments(all_parts_space(), benchmark),
+        space=space or drop_useless_fragments(all_parts_space(), benchmark),  # imports torch, which takes seconds
         rungs=Rungs.for_benchmark(benchmark),
         objective=options.objective,
         trials=options.trials,

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+from benchmarks.datasets.cache import CachedDataset
 from benchmarks.definition.benchmark import Benchmark, Split
 
 SEARCH_SPLIT: Split = "val"  # the selection of candidates never uses the test split
@@ -46,3 +47,13 @@ def with_epochs(benchmark: Benchmark, epochs: int) -> Benchmark:
         return benchmark
     warmup = min(round(recipe.warmup_epochs * epochs / recipe.epochs), epochs - 1)
     return replace(benchmark, recipe=replace(recipe, epochs=epochs, warmup_epochs=warmup))
+
+
+def check_images(data: CachedDataset, benchmark: Benchmark) -> None:
+    """Check that candidates can be trained and evaluated on the training images.
+
+    Raises:
+        InputError: If a class is too small for a validation split, or the remaining images do not fill one batch.
+    """
+    num_train, _ = data.counts(benchmark.data, split=SEARCH_SPLIT)
+    benchmark.recipe.require_full_batch(num_train, "without the validation split")

@@ -172,8 +172,11 @@ def predict_hours(
         display: Shows the progress.
 
     Raises:
-        InputError: If a row exceeds the budget.
+        InputError: If a row has too few images for a batch, or exceeds the budget.
     """
+    for row in with_teachers(rows):
+        num_images = row.overrides.num_train_images(image_counts[0], benchmark.data.num_classes)
+        row.require_full_batch(num_images, benchmark.recipe)
     specs = list({row.key: row.spec for row in with_teachers(rows)}.values())
     resolved_device = resolve_device(device, benchmark.recipe.world_size)
     verdicts: list[Verdict] = LocalExecutor().call(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from benchmarks.definition.overrides import RunConfig, TrainingOverrides
+from benchmarks.definition.recipe import Recipe
 
 # step: any other row, such as the base or the next step of a path; alternative: a replacement or control for a step;
 # without: all steps except one (leave-one-out)
@@ -49,6 +50,10 @@ class Row:
     def is_interaction(self) -> bool:
         """Whether the change is an interaction: the change by two parts beyond the sum of their separate changes."""
         return len(self.against) > 1
+
+    def require_full_batch(self, num_images: int, recipe: Recipe) -> None:
+        """Raise InputError if the row's training images do not fill one batch of the recipe."""
+        recipe.require_full_batch(num_images, "" if self.overrides.data_fraction == 1 else self.label)
 
 
 def with_teachers(rows: Sequence[Row]) -> list[Row]:

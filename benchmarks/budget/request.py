@@ -16,6 +16,9 @@ class CheckRequest:
         device: "cpu", "cuda", "cuda:1"...
         image_counts: Numbers of training and evaluation images. None skips throughput and hours.
         profile: Profile of another device. If given, hours on that device are predicted, and the model is not timed.
+
+    Raises:
+        InputError: If the training images do not fill one batch of the recipe.
     """
 
     model: str
@@ -23,3 +26,7 @@ class CheckRequest:
     device: str
     image_counts: tuple[int, int] | None = None
     profile: DeviceProfile | None = None
+
+    def __post_init__(self) -> None:
+        if self.image_counts is not None:
+            self.benchmark.recipe.require_full_batch(self.image_counts[0])

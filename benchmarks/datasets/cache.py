@@ -16,7 +16,13 @@ from platformdirs import user_cache_path
 
 from arch.errors import InputError
 from benchmarks.datasets.arrays import DecodedDataset, ImageArrays, sort_images
-from benchmarks.datasets.subsets import ALL_IMAGES, first_of_each_class, fraction_of_each_class, split_validation
+from benchmarks.datasets.subsets import (
+    ALL_IMAGES,
+    first_of_each_class,
+    fraction_of_each_class,
+    is_validation,
+    split_validation,
+)
 from benchmarks.definition.benchmark import DatasetConfig, Split
 
 CACHE_FORMAT = 4  # increase whenever the cached arrays change
@@ -40,23 +46,19 @@ class CachedDataset:
     input_shape: tuple[int, ...]
     digests: dict[str, str]
 
-    def counts(self, config: DatasetConfig, fraction: Fraction = ALL_IMAGES) -> tuple[int, int]:
-        """Return the numbers of training and test images.
-
-        Args:
-            config: The limits on the images of each class.
-            fraction: The fraction of each class's training images that is used.
-
-        Raises:
-            InputError: If the cache is damaged or missing.
-        """
+    def counts(self, config: DatasetConfig, fraction: Fraction = ALL_IMAGES, split: Split = "test") -> tuple[int, int]:
+        """Return the numbers of images to train on and to evaluate on. See `load` for the arguments and errors."""
         limits = {"train": config.train_per_class, "test": config.test_per_class}
         try:
             labels = {split: np.load(self.folder / f"{split}_labels.npy") for split in limits}
             train, test = (labels[split][first_of_each_class(labels[split], limit)] for split, limit in limits.items())
         except (OSError, ValueError, EOFError, IndexError, TypeError) as error:
             raise self._damaged() from error
-        return len(fraction_of_each_class(train, fraction)), len(test)
+        train = train[fraction_of_each_class(train, fraction)]
+        if split == "test":
+            return len(train), len(test)
+        num_val = int(is_validation(train, config.val_fraction).sum())
+        return len(train) - num_val, num_val
 
     def load(
         self, config: DatasetConfig, split: Split, fraction: Fraction = ALL_IMAGES

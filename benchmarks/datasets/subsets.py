@@ -30,22 +30,24 @@ def fraction_of_each_class(labels: NDArray[np.int64], fraction: Fraction) -> NDA
     return np.flatnonzero(index_in_class(labels) < sizes[labels])
 
 
-def split_validation(train: ImageArrays, val_fraction: float) -> tuple[ImageArrays, ImageArrays]:
-    """Hold out the last images of each class for validation.
+def is_validation(labels: NDArray[np.int64], val_fraction: float) -> NDArray[np.bool_]:
+    """Return which training images are held out for validation: the last ones of each class.
 
     Args:
-        train: The training images.
+        labels: The labels of the training images.
         val_fraction: The fraction of each class to hold out. At least one image of each class remains in each part.
-
-    Returns:
-        The remaining training images and the validation images.
 
     Raises:
         InputError: If a class has fewer than two images.
     """
-    sizes = np.bincount(train.labels)
+    sizes = np.bincount(labels)
     if sizes.min() < 2:
         raise InputError("a validation split needs at least 2 training images of each class")
     num_train = np.clip(np.round((1 - val_fraction) * sizes), 1, sizes - 1)
-    is_val = index_in_class(train.labels) >= num_train[train.labels]
+    return np.asarray(index_in_class(labels) >= num_train[labels])
+
+
+def split_validation(train: ImageArrays, val_fraction: float) -> tuple[ImageArrays, ImageArrays]:
+    """Return the remaining training images and the validation images. See `is_validation`."""
+    is_val = is_validation(train.labels, val_fraction)
     return train.take(np.flatnonzero(~is_val)), train.take(np.flatnonzero(is_val))

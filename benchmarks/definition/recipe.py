@@ -5,6 +5,8 @@ from typing import Annotated
 
 from annotated_types import Ge, Gt, Le, Lt
 
+from arch.errors import InputError
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -39,3 +41,17 @@ class Recipe:
             raise ValueError(f"batch_size ({self.batch_size}) must be a multiple of world_size ({self.world_size})")
         if self.flip > 1:
             raise ValueError("flip is a probability and must be at most 1")
+
+    def require_full_batch(self, num_images: int, label: str = "") -> None:
+        """Check that there are enough training images for one batch, because an incomplete batch is dropped.
+
+        Args:
+            num_images: The number of training images.
+            label: What trains on the images, such as a row of a table; the message starts with it.
+
+        Raises:
+            InputError: If the images do not fill one batch.
+        """
+        if num_images < self.batch_size:
+            prefix = f"{label}: " if label else ""
+            raise InputError(f"{prefix}{num_images} training images do not fill one batch of {self.batch_size}")

@@ -103,13 +103,24 @@ def load_benchmark(path: Path) -> Benchmark:
         benchmark: Benchmark = adapter.validate_json(json.dumps(content, default=str))
     except ValidationError as error:
         raise InputError(f"{path}: {describe_problems(error.errors(), Benchmark, sections, content)}") from error
+    try:
+        _check_values(benchmark)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    return benchmark
+
+
+def _check_values(benchmark: Benchmark) -> None:
+    """Raise InputError if a value in a file is unusable. Recorded benchmarks, which stay readable, are not checked."""
     if benchmark.name in BENCHMARKS or not is_identifier(benchmark.name):
         raise InputError(
-            f"{path}: name {benchmark.name[:60]!r} must have up to 40 letters, digits and _, and be neither a built-in "
+            f"name {benchmark.name[:60]!r} must have up to 40 letters, digits and _, and be neither a built-in "
             "benchmark nor a device on Windows"
         )
+    mean, std = benchmark.recipe.mean, benchmark.recipe.std
+    if mean > 1 or std > 1:
+        raise InputError(f"recipe: mean ({mean:g}) and std ({std:g}) are for pixels from 0 to 1: divide by 255")
     try:
         parse(benchmark.baseline)
     except InputError as error:
-        raise InputError(f"{path}: baseline: {error}") from error
-    return benchmark
+        raise InputError(f"baseline: {error}") from error

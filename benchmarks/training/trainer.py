@@ -73,13 +73,13 @@ def train(
         The training curve, and the evaluation after the last epoch.
 
     Raises:
-        TrainingFailed: If the loss is not finite, the images do not fill one batch, or the checkpoint does not fit.
+        InputError: If the images do not fill one batch.
+        TrainingFailed: If the loss is not finite, or the checkpoint does not fit.
         TrainingStopped: If the run was asked to stop.
     """
     options = options or TrainingOptions()
+    recipe.require_full_batch(len(splits.train))
     steps_per_epoch = len(splits.train) // recipe.batch_size
-    if steps_per_epoch == 0:
-        raise TrainingFailed(f"{len(splits.train)} training images do not fill one batch of {recipe.batch_size}")
     model.to(memory_format=torch.channels_last)
     step = TrainingStep(model, recipe, steps_per_epoch, options)
     state = TrainingState(step, seed, len(splits.train))

@@ -237,6 +237,17 @@ def test_invalid_options_are_reported_in_one_line(
     assert len([line for line in lines if line.startswith("search:")]) <= 1
 
 
+def test_images_that_fill_no_batch_are_reported_at_once(
+    inputs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    benchmark, out = tmp_path / "little.toml", tmp_path / "runs"
+    benchmark.write_text(BENCHMARK.replace("batch_size = 50", "batch_size = 200"))
+    assert main([*inputs, "--out", str(out)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "180 training images do not fill one batch of 200" in line
+    assert not (out / "search.db").exists()
+
+
 @pytest.mark.slow
 def test_exit_code_is_1_if_nothing_fits_the_budget(
     inputs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -2,10 +2,12 @@ from dataclasses import replace
 
 import pytest
 
+from arch.errors import InputError
+from benchmarks.datasets.cache import CachedDataset
 from benchmarks.definition.benchmark import Benchmark
 from benchmarks.definition.recipe import Recipe
 from benchmarks.definition.registry import BENCHMARKS
-from search.rungs import Rungs, with_epochs
+from search.rungs import Rungs, check_images, with_epochs
 
 
 def new_benchmark(epochs: int, warmup_epochs: int) -> Benchmark:
@@ -63,3 +65,20 @@ def test_steps_are_powers_of_the_reduction_factor() -> None:
     halved = Rungs.for_benchmark(new_benchmark(64, 0), max_rungs=4, reduction_factor=2)
     assert [halved.step(rung) for rung in range(4)] == [1, 2, 4, 8]
     assert halved.time_fraction(0) == 1 / 8
+
+
+@pytest.mark.parametrize(
+    ("train_per_class", "batch_size", "message"),
+    [(20, 181, r"without the validation split: 180 training images .* 181$"), (1, 5, "at least 2 training images")],
+)
+def test_too_few_images_for_a_search_are_rejected(
+    train_per_class: int, batch_size: int, message: str, tiny: Benchmark, digits: CachedDataset
+) -> None:
+    data = replace(tiny.data, train_per_class=train_per_class)
+    with pytest.raises(InputError, match=message):
+        check_images(digits, replace(tiny, data=data, recipe=replace(tiny.recipe, batch_size=batch_size)))
+
+
+def test_one_batch_of_images_is_enough_for_a_search(tiny: Benchmark, digits: CachedDataset) -> None:
+    data, recipe = replace(tiny.data, train_per_class=20), replace(tiny.recipe, batch_size=180)
+    check_images(digits, replace(tiny, data=data, recipe=recipe))

@@ -181,6 +181,21 @@ def test_hours_are_predicted_for_this_device(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("plan", "message"),
+    [
+        ("baseline+se", "ablate: 200 training images do not fill one batch of 201"),
+        ("compare:resnet8,resnet8@data=1/2", "ablate: @data=1/2: 100 training images do not fill one batch of 101"),
+    ],
+)
+def test_images_that_fill_no_batch_have_no_hours(
+    plan: str, message: str, tiny: Path, error_line: Callable[..., str]
+) -> None:
+    text, batch_size = tiny.read_text(), message.split()[-1]
+    tiny.write_text(re.sub("batch_size = .*", f"batch_size = {batch_size}", text))
+    assert error_line("power", plan, "--benchmark", str(tiny)).strip() == message
+
+
 def test_hours_are_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ablation.analysis.power_analysis.predict_hours", lambda *_: 2.0)
     assert main(["power", "baseline+se", "--spread", "0.25", "--out", str(tmp_path / "out")]) == 0

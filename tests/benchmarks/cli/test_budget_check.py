@@ -233,6 +233,20 @@ def test_limit_of_hours_needs_predicted_hours(capsys: pytest.CaptureFixture[str]
     assert all(option in line for option in ("--max-hours", "--no-timing", "--device-profile"))
 
 
+@pytest.mark.parametrize("model", ["baseline", "net.py"])
+def test_images_must_fill_one_batch(
+    model: str, answer_with: AnswerWith, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    requests, benchmark = answer_with(VERDICT), tmp_path / "big.toml"
+    benchmark.write_text(
+        'name = "big"\nbaseline = "resnet8"\n[data]\nsource = "digits"\nnum_classes = 10\nimage_size = 8\nin_chans = 1'
+        "\ntrain_per_class = 6\n[recipe]\nbatch_size = 61"
+    )
+    assert main([model, "--benchmark", str(benchmark)]) == 2
+    assert "60 training images do not fill one batch of 61" in read_error(capsys)
+    assert requests == []
+
+
 def test_default_limits_are_those_of_the_benchmark(answer_with: AnswerWith) -> None:
     requests = answer_with(VERDICT)
     assert main(["resnet8", *UNTIMED]) == 0
@@ -400,6 +414,7 @@ def test_images_in_a_folder_are_counted(tmp_path: Path, answer_with: AnswerWith)
         Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / folder / "0.png")
     toml = (
         'name = "mine"\nbaseline = "resnet8"\n[data]\nsource = "folder"\nnum_classes = 2\nin_chans = 1\nimage_size = 8'
+        "\n[recipe]\nbatch_size = 2"
     )
     (tmp_path / "mine.toml").write_text(toml)
     requests = answer_with(VERDICT)

@@ -39,6 +39,7 @@ def test_counts_equal_the_number_of_loaded_images(digits: CachedDataset, changes
     config = replace(DIGITS, **changes)
     train, test = digits.load(config, "test")
     assert digits.counts(config) == (len(train), len(test))
+    assert digits.counts(config, split="val") == tuple(map(len, digits.load(config, "val")))
 
 
 @pytest.mark.parametrize(("limit", "count"), [(124, 1240), (125, 1249), (130, 1288), (133, 1297)])
@@ -63,6 +64,8 @@ def test_fractions_are_nested_and_balanced(digits: CachedDataset) -> None:
     class_sizes = np.bincount(subsets[-1].labels)
     assert np.bincount(subsets[1].labels).tolist() == [round(Fraction(int(size), 3)) for size in class_sizes]
     assert [digits.counts(DIGITS, fraction)[0] for fraction in fractions] == [len(subset) for subset in subsets]
+    third = digits.load(DIGITS, "val", Fraction(1, 3))
+    assert digits.counts(DIGITS, Fraction(1, 3), "val") == tuple(map(len, third))
 
 
 def test_smallest_fraction_has_one_image_of_each_class(digits: CachedDataset) -> None:

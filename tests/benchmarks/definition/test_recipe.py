@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
+from arch.errors import InputError
 from benchmarks.definition.recipe import Recipe
 from benchmarks.training.evaluation import evaluate
 from benchmarks.training.step import DeviceImages, TrainingStep
@@ -117,6 +118,14 @@ def test_default_schedule_warms_up_and_decays_as_published() -> None:
     iterations = [*range(0, 6 * steps), *range(6 * steps, 200 * steps, 97), 200 * steps - 1]
     expected = [expected_rate(Recipe(), i, steps) for i in iterations]
     assert [rate(i) for i in iterations] == pytest.approx(expected, rel=1e-9)
+
+
+def test_images_must_fill_one_batch() -> None:
+    RECIPE.require_full_batch(8)
+    with pytest.raises(InputError, match=r"^7 training images .* one batch of 8$"):
+        RECIPE.require_full_batch(7)
+    with pytest.raises(InputError, match=r"^half: 7 training images .* one batch of 8$"):
+        RECIPE.require_full_batch(7, "half")
 
 
 def reference_sgd(model: nn.Module, split: DeviceImages, recipe: Recipe, rates: list[float]) -> None:

@@ -171,6 +171,11 @@ def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
             "warmup_epochs (5) must be fewer than epochs (3) (warmup_epochs is 5 unless you set it)",
         ),
         (toml(MINIMAL) + "\n[recipe]\nflip = 1.5", "flip is a probability"),
+        (
+            toml(MINIMAL) + "\n[recipe]\nmean = 127.5\nstd = 127.5",
+            "mean (127.5) and std (127.5) are for pixels from 0 to 1",
+        ),
+        (toml(MINIMAL) + "\n[recipe]\nstd = 58.4", "std (58.4) are for pixels from 0 to 1: divide by 255"),
         (toml(MINIMAL) + "\n[recipe]\nprecision = 'fp8'", "precision must be fp16, bf16 or fp32"),
         (toml(MINIMAL) + "\nin_chans = 2", "data.in_chans: Input should be 1 or 3"),
         (toml(MINIMAL) + "\nval_fraction = 1.0", "data.val_fraction: Input should be less than 1"),

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from arch.errors import InputError
 from arch.models import build
 from arch.spec import parse
 from benchmarks.definition.recipe import Recipe
@@ -168,7 +169,7 @@ def test_failed_epoch_is_not_saved(tmp_path: Path) -> None:
 
 
 def test_fewer_images_than_a_batch_fail() -> None:
-    with pytest.raises(TrainingFailed, match=r"^15 training images .* one batch of 16$"):
+    with pytest.raises(InputError, match=r"^15 training images .* one batch of 16$"):
         train(net(), Splits(images(15), TEST), RECIPE, seed=0)
 
 
