@@ -2,43 +2,49 @@
 
 import logging
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
-from math import prod
+from itertools import chain
 
 import torch
 from fvcore.nn import ActivationCountAnalysis, FlopCountAnalysis
 from timm.layers import set_fused_attn
 from torch import Tensor, nn
-from torch.nn.parameter import UninitializedParameter
-from torch.utils.flop_counter import FlopCounterMode
+from torch.nn.parameter import is_lazy
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
+from benchmarks.budget.flop_formulas import OWN_FORMULAS
 from benchmarks.budget.parameters import device_of, is_on_meta, registered_parameters
 from benchmarks.budget.stages import costliest_stages
-from benchmarks.budget.training_cost import NUM_PROBE_IMAGES, add_training_cost, copy_model
+from benchmarks.budget.training_cost import NUM_PROBE_IMAGES, add_training_cost, copy_or_build
+from benchmarks.budget.uncounted import OperatorRecorder, working_operators
 from benchmarks.budget.verdict import MAC_COUNT_TOLERANCE, ModelCost
 
-RECURRENT_OPERATORS = ("lstm", "gru", "rnn_tanh", "rnn_relu")  # not counted by fvcore or torch
 TORCH_COUNTED_OPERATORS = ("conv", "linear", "matmul", "bmm", "einsum")  # fvcore's names; torch counts these, too
-
-Shape = tuple[int, ...]
 
 logging.getLogger("fvcore").setLevel(logging.ERROR)
 
 
-def measure_cost(model: nn.Module, input_shape: tuple[int, int, int], batch_size: int) -> ModelCost:
+def measure_cost(builder: Callable[[], nn.Module], input_shape: tuple[int, int, int], batch_size: int) -> ModelCost:
     """Count the cost of one image, and the memory needed to train on a batch.
 
     Args:
-        model: The model. It is copied and left unchanged. A model on the meta device is counted without allocating
-            memory, but without fvcore's counts, which need real tensors.
+        builder: Builds the model. The model is copied if possible; otherwise it is built twice. A model on the meta
+            device is counted without allocating memory, but without fvcore's counts, which need real tensors.
         input_shape: (channels, height, width).
         batch_size: Images per training step.
     """
-    probe = materialize(copy_model(model), input_shape)
-    if not is_on_meta(probe):
-        probe.cpu()
-    cost = _count_forward(probe, input_shape)
-    return _with_fvcore(add_training_cost(cost, probe, input_shape, batch_size), probe, input_shape)
+    with _eagerly():
+        model = builder()
+        probe = materialize(_without_compilation(copy_or_build(model, lambda: model)), input_shape)
+        if not is_on_meta(probe):
+            probe.cpu()
+        cost = _with_fvcore(_count_forward(probe, input_shape), probe, input_shape)
+
+        def on_meta() -> nn.Module:
+            return copy_or_build(probe, lambda: materialize(_without_compilation(builder()), input_shape)).to("meta")
+
+        return add_training_cost(cost, probe, on_meta, input_shape, batch_size)
 
 
 def count_on_meta(builder: Callable[[], nn.Module], input_shape: tuple[int, int, int]) -> ModelCost:
@@ -46,13 +52,29 @@ def count_on_meta(builder: Callable[[], nn.Module], input_shape: tuple[int, int,
 
     The MACs are torch's count, which is slightly lower than fvcore's.
     """
-    with torch.device("meta"):
-        return _count_forward(builder(), input_shape)
+    with torch.device("meta"), _eagerly():
+        return _count_forward(_without_compilation(builder()), input_shape)
+
+
+def _without_compilation(model: nn.Module) -> nn.Module:
+    """Remove the wrappers of torch.compile, so that all layers have the names that the user gave them."""
+    original: nn.Module = getattr(model, "_orig_mod", model)
+    for module in list(original.modules()):
+        for name, child in list(module.named_children()):
+            if hasattr(child, "_orig_mod"):
+                setattr(module, name, child._orig_mod)
+    return original
+
+
+def _eagerly() -> AbstractContextManager[object]:
+    """Run compiled models and layers eagerly in the context, since compiled code hides the tensors that it saves."""
+    stance: AbstractContextManager[object] = torch.compiler.set_stance("force_eager")
+    return stance
 
 
 def materialize(model: nn.Module, input_shape: tuple[int, int, int]) -> nn.Module:
-    """Run a model with lazy layers once, so that their parameters are created."""
-    if any(isinstance(parameter, UninitializedParameter) for parameter in registered_parameters(model).values()):
+    """Run a model with lazy layers once, so that their parameters and buffers are created."""
+    if any(map(is_lazy, chain(registered_parameters(model).values(), model.buffers()))):
         with torch.no_grad():
             model(torch.zeros(NUM_PROBE_IMAGES, *input_shape, device=device_of(model)))
     return model
@@ -63,21 +85,12 @@ def count_attention() -> None:
     set_fused_attn(False)
 
 
-def _attention_flops(query: Shape, key: Shape, value: Shape, *args: object, **options: object) -> int:
-    """Return the FLOPs of attention: (queries @ keys.T) @ values. Shapes are (..., tokens, channels)."""
-    *heads, tokens, channels = query
-    return 2 * prod(heads) * tokens * key[-2] * (channels + value[-1])
-
-
-# Since version 2.15, torch counts the FLOPs of this CPU kernel without a custom formula.
-ATTENTION_COUNTERS = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops}
-
-
 def _count_forward(model: nn.Module, input_shape: tuple[int, int, int]) -> ModelCost:
     """Count parameters and torch's MACs in a forward pass of one image."""
     model.eval()
     # Not under no_grad, because there the counter's hooks fail on a view of a parameter.
-    with FlopCounterMode(display=False, custom_mapping=ATTENTION_COUNTERS) as counter:
+    recorder = OperatorRecorder([*flop_registry, *OWN_FORMULAS])
+    with FlopCounterMode(display=False, custom_mapping=OWN_FORMULAS) as counter, recorder:
         output = model(torch.zeros(1, *input_shape, device=device_of(model)))
     registered = registered_parameters(model)  # after the forward pass, which creates the parameters of lazy layers
     return ModelCost(
@@ -85,6 +98,7 @@ def _count_forward(model: nn.Module, input_shape: tuple[int, int, int]) -> Model
         trainable_params=sum(p.numel() for p in registered.values() if p.requires_grad),
         macs_torch=int(counter.get_total_flops()) // 2,  # torch counts two FLOPs per multiply-add
         stages=costliest_stages(model, counter),
+        uncounted=working_operators(recorder.operators),
         output_shape=tuple(output.shape) if isinstance(output, Tensor) else (),
     )
 
@@ -101,14 +115,13 @@ def _with_fvcore(cost: ModelCost, model: nn.Module, input_shape: tuple[int, int,
         cost = replace(cost, macs_fvcore=int(macs.total()), activations=int(activations.total()))
     except Exception:  # a model that cannot be traced
         return cost
-    return replace(cost, uncounted=tuple(_uncounted(cost, macs)))
+    return replace(cost, omitted=_omitted(cost, macs))
 
 
-def _uncounted(cost: ModelCost, macs: FlopCountAnalysis) -> list[str]:
+def _omitted(cost: ModelCost, macs: FlopCountAnalysis) -> tuple[str, ...]:
     """Return the operators that are missing from the lower of the two counts."""
-    unsupported = {name.removeprefix("aten::"): count for name, count in macs.unsupported_ops().most_common()}
-    if cost.disagreement <= MAC_COUNT_TOLERANCE:  # the counts may agree because both leave the same operator out
-        return [f"{name} x{count}" for name, count in unsupported.items() if name in RECURRENT_OPERATORS]
+    if cost.disagreement <= MAC_COUNT_TOLERANCE:
+        return ()
     if cost.macs_fvcore != cost.macs:
-        return [f"{name} x{count}" for name, count in unsupported.items()]
-    return [name for name in macs.by_operator() if name not in TORCH_COUNTED_OPERATORS]
+        return working_operators(macs.unsupported_ops())
+    return tuple(name for name in macs.by_operator() if name not in TORCH_COUNTED_OPERATORS)

@@ -49,10 +49,10 @@ def _count(builder: Builder, benchmark: Benchmark) -> ModelCost:
     try:
         if count_on_meta(builder, shape).params > OVERSIZE_FACTOR * benchmark.budget.max_params:
             with torch.device("meta"):
-                return measure_cost(builder(), shape, batch_size)
+                return measure_cost(builder, shape, batch_size)
     except Exception:  # not every model can be built on the meta device
         pass
-    return measure_cost(builder(), shape, batch_size)
+    return measure_cost(builder, shape, batch_size)
 
 
 def _why_unchecked(cost: ModelCost, benchmark: Benchmark) -> str:
@@ -67,9 +67,9 @@ def _notes(cost: ModelCost) -> list[str]:
     notes = []
     if cost.disagreement > MAC_COUNT_TOLERANCE:
         lower = "fvcore" if cost.macs_fvcore != cost.macs else "torch"
-        omitted = f" (it does not count {', '.join(cost.uncounted)})" if cost.uncounted else ""
+        omitted = f" (it does not count {', '.join(cost.omitted)})" if cost.omitted else ""
         notes.append(f"the two counts of MACs differ by {100 * cost.disagreement:.0f}%: {lower}'s is lower{omitted}")
-    elif cost.uncounted:
+    if cost.uncounted:
         notes.append(f"MACs of {', '.join(cost.uncounted)} are not counted")
     if cost.hidden_params:
         notes.append(

@@ -1,13 +1,13 @@
 """Count what only a training step reveals: the parameters that a backward pass reaches, and the memory it needs."""
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
-from torch.nn.parameter import UninitializedParameter
+from torch.nn.parameter import is_lazy
 
 from benchmarks.budget.error_line import error_line
 from benchmarks.budget.parameters import device_of, is_on_meta, registered_parameters
@@ -17,7 +17,11 @@ NUM_PROBE_IMAGES = 2  # the smallest batch that batch norm can train on; used if
 
 
 def add_training_cost(
-    cost: ModelCost, model: nn.Module, input_shape: tuple[int, int, int], batch_size: int
+    cost: ModelCost,
+    model: nn.Module,
+    on_meta: Callable[[], nn.Module],
+    input_shape: tuple[int, int, int],
+    batch_size: int,
 ) -> ModelCost:
     """Return `cost` with reached, dead and hidden parameters and the training memory, or with `untrainable` set.
 
@@ -26,12 +30,13 @@ def add_training_cost(
 
     Args:
         cost: The counts of a forward pass.
-        model: A copy of the model; it is left in training mode, with gradients.
+        model: The model; it is left in training mode, with gradients.
+        on_meta: Returns the same model on the meta device.
         input_shape: (channels, height, width).
         batch_size: Images per training step of the recipe.
     """
     try:
-        return _count_step(cost, copy_model(model).to("meta"), (batch_size, *input_shape))
+        return _count_step(cost, on_meta(), (batch_size, *input_shape))
     except Exception as error:
         if is_on_meta(model):
             return replace(cost, untrainable=error_line(error))
@@ -41,15 +46,23 @@ def add_training_cost(
         return replace(cost, untrainable=error_line(error))
 
 
-def copy_model(model: nn.Module) -> nn.Module:
-    """Return a copy whose parameters are leaves of the graph, unlike those of a copied TorchScript module."""
-    with torch.no_grad():
-        twin = copy.deepcopy(model)
-    pairs = zip(registered_parameters(twin).values(), registered_parameters(model).values(), strict=True)
-    for copied, original in pairs:
-        if not isinstance(copied, UninitializedParameter):
-            copied.requires_grad_(original.requires_grad)
-    return twin
+def copy_or_build(model: nn.Module, build: Callable[[], nn.Module]) -> nn.Module:
+    """Return a copy of a model, or what `build` returns if the model cannot be copied.
+
+    Examples of such models are those with weight_norm or pruned weights, which contain tensors with a history, those
+    with uninitialized buffers, and those with a lock or an open file. The parameters of the copy are leaves of the
+    graph, unlike those of a copied TorchScript module.
+    """
+    try:
+        with torch.no_grad():
+            copied = copy.deepcopy(model)
+    except Exception:
+        return build()
+    pairs = zip(registered_parameters(copied).values(), registered_parameters(model).values(), strict=True)
+    for parameter, original in pairs:
+        if not is_lazy(parameter):
+            parameter.requires_grad_(original.requires_grad)
+    return copied
 
 
 def _count_step(

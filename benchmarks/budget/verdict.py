@@ -30,7 +30,8 @@ class ModelCost:
     hidden_params: int = 0  # reached, but not registered with the model, so that no optimizer sees them
     macs_fvcore: int | None = None  # convolutions, matrix products, norms and pooling; misses fused attention
     macs_torch: int | None = None  # convolutions, matrix products and attention
-    uncounted: tuple[str, ...] = ()  # operators that are missing from the lower of the two counts
+    omitted: tuple[str, ...] = ()  # operators that only the higher of the two counts contains
+    uncounted: tuple[str, ...] = ()  # operators with multiply-adds that neither count contains
     activations: int | None = None  # output elements of convolutions and matrix products for one image
     training_memory: int | None = None  # bytes: weights, gradients, momentum, saved activations; float32, one batch
     stages: tuple[StageCost, ...] = ()  # the costliest child modules, by MACs

@@ -73,7 +73,7 @@ def test_channels_last_images_stay_so(resnet: TimmNet) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [0, 224])
 def test_cost_is_that_of_the_plain_model_at_the_size_that_reaches_it(size: int) -> None:
-    cost = measure_cost(build_timm(TimmModel("resnet18", size), 1000, 3, ImageFormat(32)), SHAPE, 4)
+    cost = measure_cost(lambda: build_timm(TimmModel("resnet18", size), 1000, 3, ImageFormat(32)), SHAPE, 4)
     plain = timm.create_model("resnet18").eval()
     counted = FlopCountAnalysis(plain, torch.zeros(1, 3, size or 32, size or 32))
     counted.unsupported_ops_warnings(False).uncalled_modules_warnings(False)

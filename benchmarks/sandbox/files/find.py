@@ -1,6 +1,5 @@
 """Open any model file: find the model that it contains, or count what can be counted without one."""
 
-import copy
 import json
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +17,7 @@ from benchmarks.sandbox.files.archive import content_of
 from benchmarks.sandbox.files.onnx_graph import read_onnx
 from benchmarks.sandbox.files.program import read_export, read_torchscript
 from benchmarks.sandbox.files.python_file import find_in_file
-from benchmarks.sandbox.files.weights import WeightsFile, read_pickle, read_safetensors
+from benchmarks.sandbox.files.weights import WeightsFile, read_pickle, read_safetensors, unpickle
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ def find_file(path: Path, name: str, benchmark: Benchmark, allow_code: bool) -> 
         return FoundModel(f"{path.name} (exported program)", partial(read_export, path, allow_code))
     pickled = read_pickle(path, allow_code)
     if isinstance(pickled, nn.Module):
-        return FoundModel(f"{path.name} (pickled {type(pickled).__name__})", partial(copy.deepcopy, pickled))
+        return FoundModel(f"{path.name} (pickled {type(pickled).__name__})", partial(unpickle, path))
     return _model_of_weights(path, pickled, benchmark)
 
 

@@ -1,6 +1,5 @@
 """Find the model in `file.py` or `file.py:name`: a Module, a class or a factory. The code of the file is run."""
 
-import copy
 import importlib.util
 import inspect
 import sys
@@ -12,6 +11,7 @@ from torch import nn
 
 from arch.errors import InputError, unknown
 from benchmarks.budget.models import FoundModel
+from benchmarks.budget.training_cost import copy_or_build
 from benchmarks.definition.benchmark import DatasetConfig
 
 
@@ -76,12 +76,12 @@ def _is_model(value: object) -> bool:
 
 
 def _build(module: ModuleType, name: str, path: Path, data: DatasetConfig) -> nn.Module:
-    """Copy a Module, or call a class or function."""
+    """Copy a Module if possible, or call a class or function."""
     if not hasattr(module, name):
         raise unknown("name", name, _candidates(module), f" in {path.name}")
     target = getattr(module, name)
     if isinstance(target, nn.Module):
-        return copy.deepcopy(target)
+        return copy_or_build(target, lambda: target)  # a Module that cannot be copied is new if the file creates it
     if not callable(target):
         raise InputError(f"{path.name}:{name} is neither a torch Module nor a class or function that returns one")
     parameters = inspect.signature(target).parameters

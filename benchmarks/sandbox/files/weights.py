@@ -69,10 +69,15 @@ def read_pickle(path: Path, allow_code: bool) -> WeightsFile | nn.Module:
     except pickle.UnpicklingError as error:
         if not allow_code:
             raise FileRefused(f"its pickle contains more than tensors and plain data; {ALLOW_CODE_HINT}") from error
-        content = torch.load(path, map_location="cpu", weights_only=False)
+        content = unpickle(path)
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, IndexError, TypeError) as error:
         raise InputError(f"{path.name} was not written by torch.save: {error}") from error
     return content if isinstance(content, nn.Module) else _find_weights(path, content)
+
+
+def unpickle(path: Path) -> Any:
+    """Unpickle what torch.save wrote, with tensors on the CPU. This may run any code."""
+    return torch.load(path, map_location="cpu", weights_only=False)
 
 
 def _find_weights(path: Path, content: Any) -> WeightsFile:

@@ -1,4 +1,5 @@
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -6,6 +7,7 @@ import timm
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import prune
 
 from arch.models import build
 from arch.spec import parse
@@ -102,7 +104,7 @@ class Shy(nn.Module):
     [("resnet18", 11_220_132, 0.557), ("resnet18+se", 11_310_244, 0.557)],
 )
 def test_published_counts_are_reproduced(spec: str, params: int, gmacs: float) -> None:
-    cost = measure_cost(build(parse(spec).variant(), 100), (3, 32, 32), 2)
+    cost = measure_cost(lambda: build(parse(spec).variant(), 100), (3, 32, 32), 2)
     assert (cost.params, cost.trainable_params, cost.dead_params) == (params, params, ())
     assert (cost.reached_params, cost.hidden_params, cost.untrainable) == (params, 0, "")
     assert round(macs(cost) / 1e9, 3) == gmacs
@@ -114,7 +116,7 @@ def macs(cost: ModelCost) -> int:
 
 
 def test_convolution_is_counted() -> None:
-    cost = measure_cost(nn.Conv2d(3, 8, 3, padding=1, bias=False), (3, 10, 12), 5)
+    cost = measure_cost(lambda: nn.Conv2d(3, 8, 3, padding=1, bias=False), (3, 10, 12), 5)
     assert cost == ModelCost(
         params=216,
         trainable_params=216,
@@ -129,47 +131,47 @@ def test_convolution_is_counted() -> None:
 
 @pytest.mark.parametrize("batch_size", [1, 64])
 def test_training_memory_is_weights_gradients_momentum_and_inputs(batch_size: int) -> None:
-    cost = measure_cost(nn.Sequential(nn.Flatten(), nn.Linear(12, 5, bias=False)), (3, 2, 2), batch_size)
+    cost = measure_cost(lambda: nn.Sequential(nn.Flatten(), nn.Linear(12, 5, bias=False)), (3, 2, 2), batch_size)
     assert cost.training_memory == 4 * (3 * 12 * 5 + batch_size * 12)
 
 
 def test_training_memory_is_scaled_if_the_model_reads_values() -> None:
-    cost = measure_cost(ReadsValues(), (3, 2, 2), 64)
+    cost = measure_cost(lambda: ReadsValues(), (3, 2, 2), 64)
     assert cost.training_memory == 4 * (3 * 12 * 5 + 64 * 12)
     assert cost.reached_params == 60
 
 
 def test_activations_of_each_layer_are_counted() -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 5))
-    assert measure_cost(net, (3, 4, 4), 2).activations == 4 * 4 + 5
+    assert measure_cost(lambda: net, (3, 4, 4), 2).activations == 4 * 4 + 5
 
 
 def test_dead_parameters_are_named() -> None:
-    cost = measure_cost(Small(), (3, 8, 8), 2)
+    cost = measure_cost(lambda: Small(), (3, 8, 8), 2)
     assert cost.dead_params == ("unused.weight", "unused.bias")
     assert cost.params == (3 * 4 * 9 + 4) + 8 + (4 * 2 + 2) + 30
     assert cost.reached_params == (3 * 4 * 9 + 4) + 8
 
 
 def test_frozen_parameters_are_neither_trainable_nor_dead() -> None:
-    cost = measure_cost(Small(), (3, 8, 8), 2)
+    cost = measure_cost(lambda: Small(), (3, 8, 8), 2)
     assert cost.trainable_params == cost.params - (4 * 2 + 2)
 
 
 def test_shared_parameters_are_counted_once() -> None:
     layer = nn.Linear(12, 12)
-    assert measure_cost(nn.Sequential(nn.Flatten(), layer, layer), (3, 2, 2), 2).params == 12 * 12 + 12
+    assert measure_cost(lambda: nn.Sequential(nn.Flatten(), layer, layer), (3, 2, 2), 2).params == 12 * 12 + 12
 
 
 def test_hidden_parameters_are_counted() -> None:
     known, hidden = 12 * 12 + 12, 12 * 5 + 5
-    cost = measure_cost(Hoarder(), (3, 2, 2), 2)
+    cost = measure_cost(lambda: Hoarder(), (3, 2, 2), 2)
     assert (cost.params, cost.hidden_params, cost.reached_params) == (known + hidden, hidden, known + hidden)
     assert cost.trainable_params == known  # the parameters that an optimizer receives
 
 
 def test_memory_of_hidden_parameters_does_not_depend_on_the_batch() -> None:
-    small, large = (measure_cost(Hoarder(), (3, 2, 2), batch_size).training_memory for batch_size in (2, 64))
+    small, large = (measure_cost(lambda: Hoarder(), (3, 2, 2), batch_size).training_memory for batch_size in (2, 64))
     assert small is not None
     assert large is not None
     assert large - small == 62 * 4 * (12 + 12)  # each of the two layers saves its input
@@ -186,7 +188,7 @@ def test_memory_of_hidden_parameters_does_not_depend_on_the_batch() -> None:
     ids=["frozen", "empty", "always two", "two in training"],
 )
 def test_untrainable_model_has_a_reason(model: nn.Module, reason: str) -> None:
-    assert measure_cost(model, (3, 2, 2), 2).untrainable == reason
+    assert measure_cost(lambda: model, (3, 2, 2), 2).untrainable == reason
 
 
 def test_error_in_training_is_the_reason() -> None:
@@ -196,14 +198,14 @@ def test_error_in_training_is_the_reason() -> None:
                 raise ValueError("not today\nnor tomorrow")
             return super().forward(x)
 
-    cost = measure_cost(Broken(), (3, 2, 2), 2)
+    cost = measure_cost(lambda: Broken(), (3, 2, 2), 2)
     assert cost.untrainable == "ValueError: not today"
     assert cost.output_shape == (1, 12)
 
 
 def test_output_that_is_no_tensor_has_no_shape() -> None:
-    assert measure_cost(Pair(always=True), (3, 2, 2), 2).output_shape == ()
-    assert measure_cost(Pair(always=False), (3, 2, 2), 2).output_shape == (1, 5)
+    assert measure_cost(lambda: Pair(always=True), (3, 2, 2), 2).output_shape == ()
+    assert measure_cost(lambda: Pair(always=False), (3, 2, 2), 2).output_shape == (1, 5)
 
 
 class Liar(nn.Sequential):
@@ -218,7 +220,7 @@ class Liar(nn.Sequential):
 def test_parameters_are_read_from_a_model_that_hides_them() -> None:
     liar = Liar(nn.Flatten(), nn.Linear(12, 5), nn.Sequential(nn.Linear(5, 2, bias=False)))
     assert list(registered_parameters(liar)) == ["1.weight", "1.bias", "2.0.weight"]
-    assert measure_cost(liar, (3, 2, 2), 2).params == 12 * 5 + 5 + 10
+    assert measure_cost(lambda: liar, (3, 2, 2), 2).params == 12 * 5 + 5 + 10
 
 
 def test_cyclic_modules_are_read_once() -> None:
@@ -235,20 +237,20 @@ def test_registered_parameters_are_those_of_torch() -> None:
 
 
 def test_lazy_modules_are_counted() -> None:
-    cost = measure_cost(nn.Sequential(nn.Flatten(), nn.LazyLinear(5)), (3, 2, 2), 2)
+    cost = measure_cost(lambda: nn.Sequential(nn.Flatten(), nn.LazyLinear(5)), (3, 2, 2), 2)
     assert (cost.params, cost.macs, cost.reached_params) == (65, 60, 65)
 
 
 def test_lazy_module_stays_lazy() -> None:
     model = nn.Sequential(nn.Flatten(), nn.LazyLinear(5))
-    measure_cost(model, (3, 2, 2), 2)
+    measure_cost(lambda: model, (3, 2, 2), 2)
     assert isinstance(model[1].weight, nn.UninitializedParameter)
 
 
 def test_model_on_the_meta_device_is_counted() -> None:
     with torch.device("meta"):
         model = nn.Sequential(nn.Flatten(), nn.Linear(12, 10**10, bias=False))
-        cost = measure_cost(model, (3, 2, 2), 64)
+        cost = measure_cost(lambda: model, (3, 2, 2), 64)
     assert (cost.params, cost.reached_params, cost.macs_torch) == (12 * 10**10,) * 3
     assert (cost.macs_fvcore, cost.activations) == (None, None)  # fvcore needs real tensors
     assert cost.training_memory == 4 * (3 * 12 * 10**10 + 64 * 12)
@@ -257,7 +259,7 @@ def test_model_on_the_meta_device_is_counted() -> None:
 
 def test_costliest_stages_come_first() -> None:
     stages = [nn.Conv2d(1, 4, 1), nn.Conv2d(4, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 3, 1)]
-    cost = measure_cost(nn.Sequential(*stages), (1, 5, 5), 2)
+    cost = measure_cost(lambda: nn.Sequential(*stages), (1, 5, 5), 2)
     assert cost.stages == (
         StageCost("1", 4 * 4 * 9 + 4, 25 * 4 * 4 * 9),
         StageCost("3", 4 * 4 + 4, 25 * 4 * 4),
@@ -267,7 +269,7 @@ def test_costliest_stages_come_first() -> None:
 
 def test_stages_of_a_wrapper_are_those_inside() -> None:
     inside = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1))
-    cost = measure_cost(nn.Sequential(nn.Sequential(inside, nn.ReLU())), (3, 5, 5), 2)
+    cost = measure_cost(lambda: nn.Sequential(nn.Sequential(inside, nn.ReLU())), (3, 5, 5), 2)
     assert [stage.name for stage in cost.stages] == ["0.0.1", "0.0.0"]
 
 
@@ -284,32 +286,32 @@ def test_module_list_is_a_stage() -> None:
                 x = layer(x)
             return x
 
-    cost = measure_cost(Listed(), (3, 5, 5), 2)
+    cost = measure_cost(lambda: Listed(), (3, 5, 5), 2)
     assert cost.stages == (StageCost("layers", 40, 25 * 32), StageCost("stem", 16, 25 * 12))
 
 
 def test_single_layer_has_no_stages() -> None:
-    assert measure_cost(nn.Conv2d(3, 4, 1), (3, 5, 5), 2).stages == ()
+    assert measure_cost(lambda: nn.Conv2d(3, 4, 1), (3, 5, 5), 2).stages == ()
 
 
 def test_operators_that_fvcore_omits_are_named() -> None:
-    cost = measure_cost(Attention(), (8, 4, 4), 2)
+    cost = measure_cost(lambda: Attention(), (8, 4, 4), 2)
     projection, attention = 16 * 8 * 8, 2 * 16 * 16 * 8
     assert (cost.macs_fvcore, cost.macs_torch) == (projection, projection + attention)
     assert cost.disagreement == pytest.approx(0.8)
-    assert cost.uncounted == ("scaled_dot_product_attention x1",)
+    assert (cost.omitted, cost.uncounted) == (("scaled_dot_product_attention x1",), ())
 
 
 def test_operators_that_torch_omits_are_named() -> None:
-    cost = measure_cost(nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)), (3, 5, 5), 2)
+    cost = measure_cost(lambda: nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)), (3, 5, 5), 2)
     assert cost.macs == cost.macs_fvcore
     assert cost.disagreement > MAC_COUNT_TOLERANCE
-    assert cost.uncounted == ("batch_norm",)
+    assert (cost.omitted, cost.uncounted) == (("batch_norm",), ())
 
 
 def test_equal_counts_omit_nothing() -> None:
-    cost = measure_cost(nn.Conv2d(3, 4, 1), (3, 5, 5), 2)
-    assert (cost.disagreement, cost.uncounted) == (0.0, ())
+    cost = measure_cost(lambda: nn.Conv2d(3, 4, 1), (3, 5, 5), 2)
+    assert (cost.disagreement, cost.omitted, cost.uncounted) == (0.0, (), ())
 
 
 @pytest.mark.parametrize(("fvcore", "torch_"), [(None, 5), (5, None), (None, None), (0, 0), (7, 7)])
@@ -325,7 +327,7 @@ def test_model_is_left_unchanged(training: bool) -> None:
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     gradients = [None if p.grad is None else p.grad.clone() for p in model.parameters()]
     flags = [module.training for module in model.modules()]
-    measure_cost(model, (3, 8, 8), 2)
+    measure_cost(lambda: model, (3, 8, 8), 2)
     torch.testing.assert_close(model.state_dict(), state, rtol=0, atol=0)
     torch.testing.assert_close([p.grad for p in model.parameters()], gradients, rtol=0, atol=0)
     assert [module.training for module in model.modules()] == flags
@@ -340,7 +342,7 @@ def test_larger_count_is_used(fvcore: int | None, torch_: int | None, expected: 
 
 
 def test_model_that_detects_tracing_is_counted() -> None:
-    cost = measure_cost(Shy(), (3, 2, 2), 2)
+    cost = measure_cost(lambda: Shy(), (3, 2, 2), 2)
     assert (cost.macs_fvcore, cost.macs_torch, cost.macs) == (144, 432, 432)
 
 
@@ -359,7 +361,7 @@ def test_attention_is_counted() -> None:
     tokens, width = 17, 32
     attention = 2 * tokens * tokens * width
     layers = 16 * 12 * width + tokens * width * (3 * width + width + 2 * 4 * width) + width * 10
-    cost = measure_cost(model, (3, 8, 8), 2)
+    cost = measure_cost(lambda: model, (3, 8, 8), 2)
     assert cost.macs_torch == attention + layers
     assert cost.macs_fvcore is not None
     assert attention + layers <= cost.macs_fvcore <= 1.1 * (attention + layers)  # fvcore also counts the norms
@@ -368,7 +370,7 @@ def test_attention_is_counted() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("spec", ["resnet8", "resnet8+se", "resnet8+preact+gem", "resnet8+cbam+drop_path"])
 def test_count_on_the_meta_device_is_the_same(spec: str) -> None:
-    cost = measure_cost(build(parse(spec).variant(), 10), (3, 16, 16), 2)
+    cost = measure_cost(lambda: build(parse(spec).variant(), 10), (3, 16, 16), 2)
     quick = count_on_meta(lambda: build(parse(spec).variant(), 10), (3, 16, 16))
     assert (quick.params, quick.trainable_params) == (cost.params, cost.trainable_params)
     assert (quick.macs_torch, quick.stages, quick.output_shape) == (cost.macs_torch, cost.stages, (1, 10))
@@ -377,7 +379,7 @@ def test_count_on_the_meta_device_is_the_same(spec: str) -> None:
 
 def test_channels_and_sizes_affect_the_count() -> None:
     model = build(parse("resnet8").variant(), 10, in_chans=1)
-    small, large = measure_cost(model, (1, 8, 8), 2), measure_cost(model, (1, 16, 16), 2)
+    small, large = measure_cost(lambda: model, (1, 8, 8), 2), measure_cost(lambda: model, (1, 16, 16), 2)
     assert small.params == large.params == sum(p.numel() for p in model.parameters())
     assert macs(large) > 3.9 * macs(small)
 
@@ -389,7 +391,7 @@ class OtherInTraining(nn.Linear):
 
 
 def test_other_shape_in_training_is_untrainable() -> None:
-    cost = measure_cost(OtherInTraining(12, 5), (3, 2, 2), 4)
+    cost = measure_cost(lambda: OtherInTraining(12, 5), (3, 2, 2), 4)
     assert cost.untrainable == "in training mode it returns shape (4, 2) for 4 images"
 
 
@@ -406,11 +408,105 @@ class Recurrent(nn.Module):
 
 
 def test_operators_that_both_omit_are_named() -> None:
-    cost = measure_cost(Recurrent(), (3, 2, 2), 2)
+    cost = measure_cost(lambda: Recurrent(), (3, 2, 2), 2)
     assert cost.macs == 0
-    assert cost.uncounted == ("lstm x1",)
+    assert (cost.omitted, cost.uncounted) == ((), ("lstm x1",))
 
 
 def test_dominant_layer_is_the_first_stage() -> None:
     model = nn.Sequential(nn.Conv2d(3, 64, 3), nn.Flatten(), nn.Linear(64 * 36, 1))
-    assert measure_cost(model, (3, 8, 8), 2).stages[0].name == "0"
+    assert measure_cost(lambda: model, (3, 8, 8), 2).stages[0].name == "0"
+
+
+def plain() -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(16 * 16, 5))
+
+
+def with_attribute(value: object) -> nn.Sequential:
+    model = plain()
+    setattr(model, "attribute", value)  # noqa: B010  # mypy does not know the attribute
+    return model
+
+
+def with_history() -> nn.Sequential:
+    model = plain()
+    setattr(model, "scale", model.get_parameter("0.weight").sum())  # noqa: B010  # not a leaf of the graph
+    return model
+
+
+def reparametrized(function: Callable[..., nn.Module], *arguments: object) -> nn.Sequential:
+    model = plain()
+    function(model[0], *arguments)
+    return model
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*is deprecated:FutureWarning")
+@pytest.mark.parametrize(
+    ("builder", "extra_params"),
+    [
+        (lambda: reparametrized(nn.utils.weight_norm), 16),
+        (lambda: reparametrized(nn.utils.parametrizations.weight_norm), 16),
+        (lambda: reparametrized(nn.utils.spectral_norm), 0),
+        (lambda: reparametrized(nn.utils.parametrizations.spectral_norm), 0),
+        (lambda: reparametrized(prune.l1_unstructured, "weight", 0.5), 0),
+        (with_history, 0),
+        (lambda: with_attribute(threading.Lock()), 0),
+        (lambda: with_attribute(torch.Generator()), 0),
+        (lambda: with_attribute(iter(lambda: 0, 1) for _ in "a"), 0),
+    ],
+    ids=["weight", "weights", "spectral", "spectrals", "pruned", "history", "lock", "random", "generator"],
+)
+def test_models_that_cannot_be_copied_are_counted(builder: Callable[[], nn.Module], extra_params: int) -> None:
+    cost, expected = measure_cost(builder, (3, 4, 4), 64), measure_cost(plain, (3, 4, 4), 64)
+    assert (cost.params, cost.reached_params) == (expected.params + extra_params,) * 2
+    assert (cost.macs, cost.activations) == (expected.macs, expected.activations)
+    assert (cost.untrainable, cost.dead_params, cost.output_shape) == ("", (), (1, 5))
+    assert cost.training_memory is not None
+    assert expected.training_memory is not None
+    assert 0 <= cost.training_memory - expected.training_memory < 8192  # independent of the batch size
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_lazy_norms_are_counted(affine: bool) -> None:
+    def builder() -> nn.Module:
+        norm = nn.LazyBatchNorm2d(affine=affine)
+        return nn.Sequential(nn.LazyConv2d(4, 3), norm, nn.Flatten(), nn.LazyLinear(5))
+
+    cost = measure_cost(builder, (3, 4, 4), 64)
+    assert (cost.params, cost.reached_params) == ((4 * 3 * 9 + 4) + 8 * affine + (16 * 5 + 5),) * 2
+    assert cost.training_memory is not None
+
+
+class PartlyCompiled(nn.Module):
+    """Model with compiled layers, some of them in place, and a compiled function."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem: Any = torch.compile(plain()[:2])
+        self.rest = plain()[2:]
+        self.rest.compile()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return flattened(self.rest(self.stem(x)))
+
+
+@torch.compile
+def flattened(x: Tensor) -> Tensor:
+    return x.flatten(1)
+
+
+def compiled(model: nn.Module) -> nn.Module:
+    wrapped: Any = torch.compile(model)
+    assert isinstance(wrapped, nn.Module)
+    return wrapped
+
+
+@pytest.mark.parametrize("builder", [lambda: compiled(plain()), PartlyCompiled], ids=["whole", "parts"])
+def test_compiled_models_cost_as_much_as_others(builder: Callable[[], nn.Module]) -> None:
+    cost, expected = measure_cost(builder, (3, 4, 4), 64), measure_cost(plain, (3, 4, 4), 64)
+    assert (cost.params, cost.macs) == (expected.params, expected.macs)
+    assert cost.training_memory == expected.training_memory
+
+
+def test_names_in_a_compiled_model_are_those_of_the_original() -> None:
+    assert measure_cost(lambda: compiled(Small()), (3, 8, 8), 2) == measure_cost(Small, (3, 8, 8), 2)

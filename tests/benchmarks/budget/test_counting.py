@@ -95,7 +95,7 @@ def test_hidden_parameters_count_and_are_noted(tiny: Benchmark) -> None:
     [
         (ModelCost(1, 1, macs_fvcore=80, macs_torch=100), ["20%", "fvcore's is lower"]),
         (
-            ModelCost(1, 1, macs_fvcore=100, macs_torch=50, uncounted=("lstm", "scan")),
+            ModelCost(1, 1, macs_fvcore=100, macs_torch=50, omitted=("lstm", "scan")),
             ["50%", "torch's is lower", "lstm, scan"],
         ),
         (ModelCost(1, 1, macs_torch=50, uncounted=("LSTM",)), ["MACs of LSTM are not counted"]),
@@ -104,6 +104,13 @@ def test_hidden_parameters_count_and_are_noted(tiny: Benchmark) -> None:
 def test_counts_that_may_be_too_low_are_noted(tiny: Benchmark, cost: ModelCost, facts: list[str]) -> None:
     (note,) = cost_verdict("mine", cost, tiny, "cpu").notes
     assert all(fact in note for fact in facts)
+
+
+def test_omitted_and_uncounted_operators_have_a_note_each(tiny: Benchmark) -> None:
+    cost = ModelCost(1, 1, macs_fvcore=100, macs_torch=50, omitted=("batch_norm",), uncounted=("fft_r2c x1",))
+    difference, uncounted = cost_verdict("mine", cost, tiny, "cpu").notes
+    assert "it does not count batch_norm" in difference
+    assert uncounted == "MACs of fft_r2c x1 are not counted"
 
 
 def test_counts_that_hardly_differ_are_not_noted(tiny: Benchmark) -> None:

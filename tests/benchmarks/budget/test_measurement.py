@@ -15,6 +15,7 @@ COST = ModelCost(
     dead_params=("a", "b"),
     macs_fvcore=5,
     macs_torch=6,
+    omitted=("batch_norm",),
     uncounted=("lstm",),
     stages=(StageCost("stem", 10, 3), StageCost("head", 90, 3)),
     output_shape=(1, 10),

@@ -8,6 +8,7 @@ import torch
 from onnx import TensorProto, helper
 from safetensors.torch import save_file
 from torch import nn
+from torch.nn.utils import prune
 
 from arch.errors import InputError
 from arch.models import build
@@ -83,7 +84,7 @@ def test_weights_with_a_spec_are_checked_as_that_model(tmp_path: Path) -> None:
     write_tensors(tmp_path / "run.safetensors", model.state_dict(), {"spec": "baseline+se"})
     verdict = verdict_on(tmp_path / "run.safetensors")
     assert verdict.model == "run.safetensors (weights of baseline+se)"
-    assert verdict.cost == measure_cost(model, (1, 8, 8), DIGITS.recipe.batch_size)
+    assert verdict.cost == measure_cost(lambda: model, (1, 8, 8), DIGITS.recipe.batch_size)
 
 
 def test_weights_of_another_spec_are_invalid(tmp_path: Path) -> None:
@@ -108,6 +109,14 @@ def test_pickled_module_needs_allow_code(tmp_path: Path) -> None:
         verdict_on(tmp_path / "net.pt")
     verdict = verdict_on(tmp_path / "net.pt", allow_code=True)
     assert (verdict.model, verdict.cost.params, verdict.cost.macs) == ("net.pt (pickled Sequential)", 650, 640)
+
+
+def test_pickled_module_that_cannot_be_copied_is_read_again(tmp_path: Path) -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    prune.random_unstructured(net[1], "weight", 0.5)
+    torch.save(net, tmp_path / "net.pt")
+    verdict = verdict_on(tmp_path / "net.pt", allow_code=True)
+    assert (verdict.cost.params, verdict.cost.macs, verdict.unjudged) == (650, 640, "")
 
 
 def test_torchscript_needs_allow_code(tmp_path: Path) -> None:

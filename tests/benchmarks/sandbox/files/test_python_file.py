@@ -86,6 +86,16 @@ def test_module_is_copied_for_each_build(tmp_path: Path, tiny: Benchmark) -> Non
     assert next(first.parameters()).device.type == "cpu"
 
 
+def test_module_that_cannot_be_copied_is_created_for_each_build(tmp_path: Path, tiny: Benchmark) -> None:
+    pruned = (
+        "\nfrom torch.nn.utils import prune\nprune.identity(ready[0], 'weight')\nready[0].weight = ready[0].weight * 1"
+    )
+    model = find_in_file(file(tmp_path, MORE + pruned), "ready", tiny.data)
+    first, second = model.builder(), model.builder()
+    assert first is not second
+    assert check(CheckRequest("net", tiny, "cpu"), model.builder).cost.params == (4 * 9 + 4) + (4 * 10 + 10)
+
+
 def test_import_allocates_no_memory(tmp_path: Path, tiny: Benchmark) -> None:
     huge = "from torch import nn\nready = nn.Linear(10**6, 10**7, bias=False)\n"
     model = find_in_file(file(tmp_path, huge), "", tiny.data)
