@@ -47,9 +47,7 @@ def fetch_weights(name: str) -> Path:
             return path
     from benchmarks.training.tensor_file import write_tensors  # imports torch
 
-    # safetensors does not store tensors that share memory
-    tensors = {key: tensor.clone() for key, tensor in _download(full_name).items()}
-    write_tensors(path, tensors, {"timm": full_name})
+    write_tensors(path, _download(full_name), {"timm": full_name})
     return path
 
 

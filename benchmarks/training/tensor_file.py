@@ -18,7 +18,7 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]
 
     Args:
         path: The file, whose folder is created.
-        tensors: Tensors of any device and memory layout.
+        tensors: Tensors of any device and memory layout, which may share memory.
         header: Stored as JSON under the metadata key "header".
 
     Raises:
@@ -46,14 +46,29 @@ def serialize(tensors: dict[str, Tensor], header: dict[str, Any]) -> bytes:
     """Return the content of a safetensors file.
 
     Args:
-        tensors: Tensors of any device and memory layout.
+        tensors: Tensors of any device and memory layout, which may share memory.
         header: Stored as JSON under the metadata key "header".
 
     Raises:
         ValueError: If the header contains a number that JSON cannot represent.
     """
-    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    return save(contiguous, {"header": json.dumps(header, allow_nan=False)})
+    return save(_separate(tensors), {"header": json.dumps(header, allow_nan=False)})
+
+
+def _separate(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return contiguous CPU tensors that share no memory, which safetensors requires.
+
+    Every name of a shared tensor is written, so that any program can load the file by the names in a state_dict.
+    """
+    separate: dict[str, Tensor] = {}
+    storages: set[int] = set()
+    for name, tensor in tensors.items():
+        own = tensor.detach().cpu().contiguous()
+        if own.untyped_storage().data_ptr() in storages:
+            own = own.clone()
+        storages.add(own.untyped_storage().data_ptr())
+        separate[name] = own
+    return separate
 
 
 def parse(content: bytes) -> TensorsAndHeader:

@@ -44,6 +44,7 @@ def load_weights(net: nn.Module, path: Path, replace_classifier: bool) -> None:
     elif 0 < file_classes != num_classes:
         raise InputError(f"the weights in {shown} are for {file_classes} classes, but this benchmark has {num_classes}")
     _check_channels(model, tensors, shown)
+    tensors = _with_shared_names(tensors, model)
     if mismatches := _mismatches(model.state_dict(), tensors):
         raise InputError(f"{shown} does not fit {owner}: {'; '.join(mismatches)}")
     if not_finite := [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]:
@@ -67,6 +68,19 @@ def _without_prefix(tensors: dict[str, Tensor], model: nn.Module) -> dict[str, T
     if not prefixed or any(name.startswith(TIMM_NET_PREFIX) for name in model.state_dict()):
         return tensors
     return {name.removeprefix(TIMM_NET_PREFIX): tensor for name, tensor in tensors.items()}
+
+
+def _with_shared_names(tensors: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Return the tensors under all names of the model's shared tensors.
+
+    Some programs write only one of the names, such as `safetensors.torch.save_model`.
+    """
+    names: dict[tuple[int, torch.Size], list[str]] = {}
+    for name, tensor in model.state_dict().items():
+        if tensor.numel():
+            names.setdefault((tensor.data_ptr(), tensor.shape), []).append(name)
+    shared = {name: tensors[known] for group in names.values() for known in group if known in tensors for name in group}
+    return shared | tensors
 
 
 def _num_classes(model: Any, tensors: dict[str, Tensor]) -> int:

@@ -96,6 +96,32 @@ def test_resume_after_an_epoch_gives_identical_metrics(
     assert reports[0].done == epochs
 
 
+class Shared(nn.Module):
+    """Model whose convolution is part of two modules, as in timm's CoaT."""
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        conv = nn.Conv2d(1, 1, 3, padding=1)
+        self.first, self.second = nn.Sequential(conv, nn.BatchNorm2d(1)), nn.Sequential(conv, nn.ReLU())
+        self.head = nn.Linear(64, 10)
+        view = torch.zeros(8)[2:4]
+        self.register_buffer("view", view)
+        self.register_buffer("same_view", view)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(self.second(self.first(x)).flatten(1))
+        return out
+
+
+def test_resume_of_a_model_with_shared_modules_gives_identical_metrics(tmp_path: Path) -> None:
+    expected = train_net(Shared())
+    checkpoint = Checkpoint(tmp_path, {})
+    with pytest.raises(KeyboardInterrupt):
+        train_net(Shared(), TrainingOptions(checkpoint=checkpoint, report=interrupt_after(1)))
+    assert equal(resume(tmp_path, Shared(seed=1)), expected)
+
+
 def test_last_epoch_is_saved_even_if_no_save_is_due(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Checkpoint, "due", lambda _: False)
     first = train(net(), SPLITS, RECIPE, 0, TrainingOptions(checkpoint=Checkpoint(tmp_path / "net", {})))

@@ -35,6 +35,22 @@ def test_tensors_of_any_layout_are_read_back(tmp_path: Path) -> None:
     assert header == {"spec": "resnet8"}
 
 
+def test_tensors_that_share_memory_are_read_back(tmp_path: Path) -> None:
+    whole = torch.arange(12.0).reshape(3, 4)
+    tensors = {"whole": whole, "alias": whole, "row": whole[1], "rest": whole[1:], "column": whole[:, 1]}
+    tensors |= {"expanded": whole[0].expand(2, 4), "empty": whole[:0], "same": whole[3:]}
+    write_tensors(tmp_path / "file", tensors, {})
+    read, _ = read_tensors(tmp_path / "file")
+    assert read.keys() == tensors.keys()
+    torch.testing.assert_close(read, tensors, rtol=0, atol=0)
+    assert len({tensor.untyped_storage().data_ptr() for tensor in read.values() if tensor.numel()}) == 6
+
+
+def test_view_of_a_large_tensor_takes_no_more_space_than_its_elements(tmp_path: Path) -> None:
+    write_tensors(tmp_path / "file", {"view": torch.zeros(100_000)[5:7]}, {})
+    assert (tmp_path / "file").stat().st_size < 1000
+
+
 def test_writing_again_replaces_the_file(tmp_path: Path) -> None:
     for number in (1, 2):
         write_tensors(tmp_path / "file", weights(number), {"number": number})

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import timm
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save_file, save_model
 from torch import Tensor, nn
 
 from arch.errors import InputError
@@ -155,6 +155,23 @@ def test_weights_of_a_run_are_loaded(tmp_path: Path, replace_classifier: bool) -
         equal = [torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True)]
         assert all(equal) is not replace_classifier
         assert all(equal[:-2])
+
+
+@pytest.mark.parametrize("replace_classifier", [True, False])
+@pytest.mark.parametrize("all_names", [True, False])
+def test_weights_of_a_model_with_shared_modules_are_loaded(
+    replace_classifier: bool, all_names: bool, tmp_path: Path
+) -> None:
+    nets = [build_timm(TimmModel("coat_lite_tiny"), 10, 3, ImageFormat(32)) for _ in range(2)]
+    path = tmp_path / "w.safetensors"
+    if all_names:
+        write_tensors(path, nets[0].state_dict(), {})
+    else:
+        save_model(nets[0], str(path))
+    load_weights(nets[1], path, replace_classifier)
+    tensors = [net.state_dict() for net in nets]
+    differing = [name for name in tensors[0] if not torch.equal(tensors[0][name], tensors[1][name])]
+    assert differing == (["model.head.weight", "model.head.bias"] if replace_classifier else [])
 
 
 def test_residual_net_takes_weights_for_other_classes(tmp_path: Path) -> None:
