@@ -12,6 +12,7 @@ from benchmarks.execution.environment import set_worker_environment
 from benchmarks.execution.executor import Executor, Future, Session
 from benchmarks.execution.progress import Report, silent
 from benchmarks.execution.signals import STOP_SIGNALS, StopRequest
+from benchmarks.execution.socket_folder import use_short_socket_folder
 from benchmarks.execution.worker_process import PROCESS_CONTEXT, WorkerProcess
 
 MAX_WAIT_SECONDS = 3600.0  # the system counts milliseconds in an int, which overflows after 24 days
@@ -27,6 +28,7 @@ class LocalExecutor(Executor):
             from multiprocessing.forkserver import ensure_running
             from multiprocessing.resource_tracker import ensure_running as ensure_tracker
 
+            use_short_socket_folder()
             PROCESS_CONTEXT.set_forkserver_preload(["timm_ablate", "benchmarks.execution.preload"])
             ensure_tracker()  # started first, because ensure_running would start it and unblock the signals
             previous_mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
