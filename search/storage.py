@@ -41,8 +41,7 @@ def open_storage(url: str) -> RDBStorage:
         with FileLock(f"{file}.lock") if file else nullcontext():
             storage = _connect(url, options)
     except ImportError as error:
-        message = f"cannot open --storage {shown}: {_first_line(error)} (pip install 'timm-ablate[postgresql]')"
-        raise InputError(message) from error
+        raise InputError(f"cannot open --storage {shown}: {_missing_driver(url)}") from error
     except (SQLAlchemyError, OSError, ValueError, RuntimeError) as error:
         if isinstance(error, InputError):
             raise
@@ -60,6 +59,17 @@ def _connect(url: str, options: dict[str, Any]) -> RDBStorage:
         except (IntegrityError, ProgrammingError):
             time.sleep(CONNECT_RETRY_SECONDS)
     return RDBStorage(url, engine_kwargs=options)
+
+
+def _missing_driver(url: str) -> str:
+    """Describe the database driver of a URL, which is not installed, and how to install one."""
+    parsed = make_url(url)
+    backend, driver = parsed.get_backend_name(), parsed.get_driver_name()
+    if backend == "postgresql":
+        advice = "pip install 'timm-ablate[postgresql]' and use postgresql+psycopg://"
+    else:
+        advice = f"install it, or name an installed driver of {backend}, as in {backend}+DRIVER://"
+    return f"the driver {driver} of {backend} is not installed: {advice}"
 
 
 def without_password(url: str) -> str:

@@ -1,4 +1,5 @@
 import sqlite3
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -96,6 +97,27 @@ def test_storage_that_cannot_be_opened_is_refused_in_one_line(url: str) -> None:
         open_storage(url)
     assert url in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "driver", "advice"),
+    [
+        ("mysql://user@host/x", "mysqldb", "mysql+DRIVER://"),
+        ("mysql+pymysql://user@host/x", "pymysql", "mysql+DRIVER://"),
+        ("postgresql+psycopg2://user@host/x", "psycopg2", "pip install 'timm-ablate[postgresql]'"),
+    ],
+)
+def test_missing_driver_is_named_with_advice_for_its_database(
+    url: str, driver: str, advice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("MySQLdb", "pymysql", "psycopg2"):
+        monkeypatch.setitem(sys.modules, module, None)  # as if it were not installed
+    with pytest.raises(InputError) as error:
+        open_storage(url)
+    message = str(error.value)
+    assert f"driver {driver} of" in message
+    assert advice in message
+    assert ("timm-ablate[postgresql]" in message) == url.startswith("postgresql")
 
 
 def test_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
