@@ -135,10 +135,20 @@ class PlanRunner:
         num_recorded = len(self.seeds) * len({row.key for row in with_teachers(self.rows)}) - len(missing)
         if num_recorded:
             display.say(f"{num_recorded} runs are already recorded, {len(missing)} to train")
+        for name, tag in self._unused_tags():
+            display.say(f"{name} starts from random weights: add @init=hub to start from those of its tag {tag}")
         for row, seed in lost:
             display.say(
                 f"{row.label} seed {seed} is trained again, because its weights are missing and its students need them"
             )
+
+    def _unused_tags(self) -> list[tuple[str, str]]:
+        """Return the timm models whose name has a tag although no row starts from pretrained weights, and the tags."""
+        rows = with_teachers(self.rows)
+        if any(row.overrides.initial_weights for row in rows):
+            return []
+        specs = [row.config.spec for row in rows if row.config.spec.tag]
+        return list(dict.fromkeys((str(spec), spec.tag) for spec in specs))
 
     def _make_runs(self, pairs: Sequence[RowAndSeed], display: Display) -> tuple[list[Run], dict[str, str]]:
         """Check rows and return their runs, and the name of each run in messages, by its id."""

@@ -3,14 +3,16 @@
     spec  = base, { ("+" | "-"), part, [ "=", value ] }
     base  = a name in BASES
           | a name in PLANS, which stands for the base and the steps of that plan
-          | "timm/", a timm model name, [ "/", pixels ], which accepts no parts
+          | "timm/", a timm model name, [ ".", tag ], [ "/", pixels ], which accepts no parts
     part  = a name in PARTS; "-part" removes an earlier "+part"
+
+A tag names pretrained weights in timm. It does not change the architecture, and only `@init=hub` uses it.
 
 Each row of a sequential ablation is the previous row with one more step.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import reduce
 
 from arch.bases import BASES
@@ -24,7 +26,8 @@ Architecture = Variant | TimmModel
 
 MAX_STEPS = 100
 WORD = re.compile(r"[A-Za-z0-9_./]*")
-TIMM = re.compile(r"timm/(?P<name>[A-Za-z0-9_.]+)(?:/(?P<size>[0-9]{1,4}))?")
+TIMM_PREFIX = "timm/"
+TIMM = re.compile(r"timm/(?P<name>[A-Za-z0-9_]+)(?:\.(?P<tag>[A-Za-z0-9_.]+))?(?P<slash>/(?P<size>[0-9]{1,4}))?")
 MIN_INPUT_PIXELS, MAX_INPUT_PIXELS = 16, 1024  # side length of the input of a timm model
 STEP = re.compile(r"(?P<sign>[+-])(?P<part>[^+\-=]*)(?:=(?P<value>[0-9.]+[eE][+-]?[0-9]+|[^+\-=]*))?")
 
@@ -47,11 +50,15 @@ class Step:
 
 @dataclass(frozen=True)
 class Spec:
-    """A base and a sequence of steps. The first `start` steps belong to the first row."""
+    """A base and a sequence of steps. The first `start` steps belong to the first row.
+
+    The tag of a timm model's pretrained weights is kept beside the base, because it is not part of the architecture.
+    """
 
     base: str
     steps: tuple[Step, ...] = ()
     start: int = 0
+    tag: str = field(default="", compare=False)
 
     def __str__(self) -> str:
         return self.base + "".join(map(str, self.steps))
@@ -90,7 +97,7 @@ class Spec:
     def path(self) -> list["Spec"]:
         """Return the specs of a sequential ablation: the first row, then one per step."""
         lengths = range(self.start, len(self.steps) + 1)
-        return [Spec(self.base, self.steps[:length], min(self.start, length)) for length in lengths]
+        return [replace(self, steps=self.steps[:length], start=min(self.start, length)) for length in lengths]
 
 
 def _apply(variant: Variant, step: Step) -> Variant:
@@ -125,7 +132,7 @@ def parse(text: str, baseline: str | None = None) -> Spec:
         spec = parse(PLANS[word].spec)
     elif word in BASES:
         spec = Spec(word)
-    elif word.startswith("timm/"):
+    elif word.startswith(TIMM_PREFIX):
         spec = _parse_timm(word)
     else:
         names = [*BASES, *PLANS, *(["baseline"] if baseline is not None else [])]
@@ -134,7 +141,7 @@ def parse(text: str, baseline: str | None = None) -> Spec:
     while position < len(text):
         step, end = _parse_step(text, position)
         _check_repeat(spec, step, f" at character {position + 2} of {text!r}")
-        spec = Spec(spec.base, (*spec.steps, step), spec.start)
+        spec = replace(spec, steps=(*spec.steps, step))
         if len(spec.steps) > MAX_STEPS:
             raise InputError(f"the spec has more than {MAX_STEPS} steps")
         spec.variant()
@@ -146,10 +153,12 @@ def _parse_timm(word: str) -> Spec:
     """Parse a timm model. Its name is looked up when the model is built, since importing timm takes seconds."""
     match = TIMM.fullmatch(word)
     if match is None:
-        raise InputError(f"{word!r} is not timm/NAME or timm/NAME/PIXELS, such as timm/resnet18/224")
+        raise InputError(
+            f"{word!r} is not timm/NAME or timm/NAME/PIXELS, such as timm/resnet18/224; NAME may end with a tag"
+        )
     if match["size"] and not MIN_INPUT_PIXELS <= int(match["size"]) <= MAX_INPUT_PIXELS:
         raise InputError(f"{word!r}: the input size must be {MIN_INPUT_PIXELS} to {MAX_INPUT_PIXELS} pixels")
-    return Spec(word)
+    return Spec(f"{TIMM_PREFIX}{match['name']}{match['slash'] or ''}", tag=match["tag"] or "")
 
 
 def _parse_step(text: str, position: int) -> tuple[Step, int]:

@@ -109,10 +109,7 @@ def build_timm(model: TimmModel, num_classes: int, in_chans: int, images: ImageF
 
 
 def _check_name(name: str) -> None:
-    architecture, dot, _ = name.partition(".")
-    if dot and is_model(architecture):
-        raise InputError(f"timm/{name} includes a pretrained tag: use the model name timm/{architecture}")
-    if not is_model(name):
+    if "." in name or not is_model(name):  # a tag is not part of the name
         raise unknown("timm model", name, list_models())
 
 
@@ -127,11 +124,18 @@ def _create(name: str, size: int | None, num_classes: int, in_chans: int) -> nn.
         if "img_size" not in str(error):
             raise
     except (ArithmeticError, AssertionError, RuntimeError, ValueError) as error:
-        why = (str(error).splitlines() or [type(error).__name__])[0]
-        cfg = get_pretrained_cfg(name)
-        default = f"; its default size is timm/{name}/{cfg.input_size[-1]}" if cfg is not None else ""
-        raise InputError(f"timm/{name} cannot be built for images of {size} pixels: {why}{default}") from error
+        raise wrong_size(name, size, error) from error
     return create_model(name, **arguments)
+
+
+def wrong_size(name: str, size: int, error: Exception) -> InputError:
+    """Return the error for a timm model that cannot take images of a size, with a spec that resizes them."""
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    cfg = get_pretrained_cfg(name)
+    example = f", such as timm/{name}/{cfg.input_size[-1]}" if cfg is not None else ""
+    return InputError(
+        f"timm/{name} cannot take images of {size} pixels ({reason}): use timm/{name}/PIXELS to resize them{example}"
+    )
 
 
 def _adapter(net: Any, size: int, in_chans: int, images: ImageFormat) -> InputAdapter:

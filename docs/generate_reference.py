@@ -47,7 +47,8 @@ def bases_page() -> str:
         [
             "# Bases and named plans",
             "A spec starts with a base. Every base has a small-image stem and is registered with timm under the name "
-            "in the second column. `timm/NAME` and `timm/NAME/PIXELS` refer to timm's own models.",
+            "in the second column. `timm/NAME` and `timm/NAME/PIXELS` refer to timm's own models; NAME may end "
+            "with a tag of pretrained weights.",
             table(("base", "timm name", "reference"), rows),
             "## Named plans",
             "In a spec, the name of a plan stands for its base and all of its steps.",

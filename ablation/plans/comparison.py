@@ -11,7 +11,6 @@ from typing import Self
 
 from ablation.plans.row import Row
 from arch.errors import InputError
-from arch.spec import Spec
 from arch.timm_model import TimmModel
 from benchmarks.definition.config_parser import (
     HUB,
@@ -98,4 +97,4 @@ def _with_input_size(model: RunConfig, pixels: int) -> RunConfig:
     architecture = model.architecture
     if not isinstance(architecture, TimmModel) or architecture.input_size:
         raise InputError(f"--input-size needs a timm model without a size, such as timm/resnet18, not {str(model)!r}")
-    return replace(model, spec=Spec(f"{model.spec.base}/{pixels}"))
+    return replace(model, spec=replace(model.spec, base=f"{model.spec.base}/{pixels}"))

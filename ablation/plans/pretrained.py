@@ -40,7 +40,7 @@ def with_pretrained(plan: Plan, out: Path | None) -> Plan:
         if overrides.initial_weights:
             architecture = config.architecture
             model = architecture.name if isinstance(architecture, TimmModel) else None
-            overrides = replace(overrides, initial_weights=resolve(overrides.initial_weights, model))
+            overrides = replace(overrides, initial_weights=resolve(_source(config), model))
         if overrides.teacher is not None and overrides.distillation is not None:
             distillation = replace(overrides.distillation, teacher=resolved(overrides.teacher))
             overrides = replace(overrides, distillation=distillation)
@@ -48,6 +48,20 @@ def with_pretrained(plan: Plan, out: Path | None) -> Plan:
 
     definition = plan.definition.with_configs(resolved)
     return plan if definition == plan.definition else make_plan(definition)
+
+
+def _source(config: RunConfig) -> str:
+    """Return the source of a config's weights. If the name of the timm model has a tag, `hub` means `hub:TAG`.
+
+    Raises:
+        InputError: If the name has a tag, and the source is a file or has another tag.
+    """
+    source, tag = config.overrides.initial_weights, config.spec.tag
+    if not tag or WEIGHTS_DIGEST.fullmatch(source):  # a digest was resolved before
+        return source
+    if source not in (HUB, f"{HUB}:{tag}"):
+        raise InputError(f"{config.spec}: the name has the tag {tag}, but @init={source} names other weights")
+    return f"{HUB}:{tag}"
 
 
 def resolve_weights(source: str, model: str | None, out: Path | None) -> str:

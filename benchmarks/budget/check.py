@@ -1,13 +1,16 @@
 """The budget check: whether a model, or each of several specs, is within the budget of a benchmark."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 
 from arch.errors import InputError
+from arch.spec import Architecture
 from arch.timm_model import TimmModel
+from arch.timm_net import wrong_size
 from benchmarks.budget.advice import add_advice
 from benchmarks.budget.builders import Builder, config_builder
 from benchmarks.budget.counting import check_cost, cost_verdict
-from benchmarks.budget.error_line import error_line
 from benchmarks.budget.hours import add_throughput
 from benchmarks.budget.measurement import Measurement
 from benchmarks.budget.prediction import add_prediction
@@ -16,11 +19,12 @@ from benchmarks.budget.timing import TimedTraining, add_timing, try_compiled, wo
 from benchmarks.budget.verdict import Verdict
 from benchmarks.definition.benchmark import Benchmark
 from benchmarks.definition.config_parser import read_run_config
-from benchmarks.definition.overrides import RunConfig
 from benchmarks.execution.progress import Progress, Report, silent
 
 
-def check(request: CheckRequest, builder: Builder, report: Report = silent) -> Verdict:
+def check(
+    request: CheckRequest, builder: Builder, report: Report = silent, architecture: Architecture | None = None
+) -> Verdict:
     """Check the model that `builder` returns.
 
     Parameters and MACs are counted first. A model with too many parameters is not timed.
@@ -29,10 +33,17 @@ def check(request: CheckRequest, builder: Builder, report: Report = silent) -> V
         request: The benchmark and device to check for; `request.model` is a description of the model.
         builder: Builds the model. It is called several times, the first time on the meta device.
         report: Called with progress updates.
+        architecture: What `builder` builds, if it is known. A timm model may resize the images.
+
+    Raises:
+        InputError: If the architecture is a timm model that cannot take the images of the benchmark.
     """
     benchmark, device = request.benchmark, request.device
     report(Progress("counting parameters and MACs", 0, 2, request.model))
-    verdict = check_cost(request.model, builder, benchmark, device)
+    with _explaining_wrong_sizes(architecture, benchmark):
+        verdict = check_cost(request.model, builder, benchmark, device)
+    if isinstance(architecture, TimmModel) and architecture.input_size:
+        verdict = replace(verdict, image_size=architecture.input_size)
     if request.image_counts is None or not verdict.passed or verdict.unjudged:
         return verdict
     if request.profile is not None:
@@ -64,7 +75,8 @@ def check_specs(
     for spec, config, measurement in zip(specs, configs, measurements, strict=True):
         report(Progress("counting parameters and MACs", len(verdicts), len(specs), spec))
         if measurement.cost is None:
-            verdicts.append(_count(spec, config, benchmark, device))
+            with _explaining_wrong_sizes(config.architecture, benchmark):
+                verdicts.append(check_cost(spec, config_builder(config, benchmark), benchmark, device))
             measurement.cost = verdicts[-1].cost
         else:
             verdicts.append(cost_verdict(spec, measurement.cost, benchmark, device))
@@ -74,16 +86,15 @@ def check_specs(
     return [add_advice(verdict, verdict.model, benchmark) for verdict in verdicts]
 
 
-def _count(spec: str, config: RunConfig, benchmark: Benchmark, device: str) -> Verdict:
-    """Check the cost; raise InputError if a timm model cannot take the images of the benchmark."""
+@contextmanager
+def _explaining_wrong_sizes(architecture: Architecture | None, benchmark: Benchmark) -> Iterator[None]:
+    """Raise InputError in this context if a timm model cannot take the images of the benchmark."""
     try:
-        return check_cost(spec, config_builder(config, benchmark), benchmark, device)
+        yield
     except (RuntimeError, ValueError, AssertionError, TypeError) as error:
-        if isinstance(error, InputError) or not isinstance(config.architecture, TimmModel):
+        if isinstance(error, InputError) or not isinstance(architecture, TimmModel):
             raise
-        size, name = benchmark.data.image_size, config.architecture.name
-        problem = f"{spec} cannot take images of {config.architecture.input_size or size} pixels ({error_line(error)})"
-        raise InputError(f"{problem}: use timm/{name}/PIXELS to resize the images") from error
+        raise wrong_size(architecture.name, architecture.input_size or benchmark.data.image_size, error) from error
 
 
 def _time_specs(

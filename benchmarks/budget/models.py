@@ -2,23 +2,27 @@
 
 import re
 from dataclasses import dataclass, replace
-from typing import Any
 
-from timm import create_model, is_model, list_models
-from torch import nn
+from timm import is_model, list_models
 
 from arch.bases import BASES
 from arch.errors import InputError, unknown
 from arch.models import OUR_TIMM_NAMES
 from arch.plans import PLANS
+from arch.spec import TIMM_PREFIX, Architecture
 from benchmarks.budget.advice import add_advice
-from benchmarks.budget.builders import Builder, spec_builder
+from benchmarks.budget.builders import Builder, config_builder
 from benchmarks.budget.check import check
 from benchmarks.budget.model_kind import kind_of
 from benchmarks.budget.request import CheckRequest
 from benchmarks.budget.verdict import Verdict
-from benchmarks.definition.benchmark import Benchmark, DatasetConfig
+from benchmarks.definition.benchmark import Benchmark
+from benchmarks.definition.config_parser import read_run_config
+from benchmarks.definition.overrides import RunConfig
 from benchmarks.execution.progress import Report
+from benchmarks.training.hub import check_tag
+
+TIMM_WORD = re.compile(r"[A-Za-z0-9_]*")  # the name of a timm model, without tag and size
 
 
 @dataclass(frozen=True)
@@ -27,50 +31,49 @@ class FoundModel:
 
     description: str
     builder: Builder
+    architecture: Architecture | None = None  # None for the model of a file
 
 
 def find_model(name: str, benchmark: Benchmark) -> FoundModel:
     """Find the model that a spec or a timm name refers to.
 
-    A name whose first word is a base is a spec, `timm/NAME` is always a timm model, and any other name is tried as a
-    timm model.
+    A name whose first word is a base is a spec. Any other name is tried as a timm model, with or without `timm/`.
 
     Raises:
         InputError: If there is no such model; the message contains the closest valid name.
     """
-    data = benchmark.data
     if kind_of(name) == "spec":
-        return FoundModel(f"{name} (spec)", spec_builder(name, benchmark))
+        config = read_run_config(name, benchmark.baseline)
+        description = f"{name} (spec)"
+    else:
+        config = _read_timm_config(name)
+        timm_name = str(config).removeprefix(TIMM_PREFIX)
+        description = f"{timm_name} ({'timm-ablate base' if timm_name in OUR_TIMM_NAMES else 'timm'})"
+    return FoundModel(description, config_builder(config, benchmark), config.architecture)
+
+
+def _read_timm_config(name: str) -> RunConfig:
+    """Read the config of a timm model, whose name may lack the prefix `timm/`. See `find_model` for the errors."""
     if ":" in name:
         raise InputError(f"{name!r} is not one model: give a spec such as resnet18+se, a timm name or a model file")
-    timm_name = name.removeprefix("timm/")
-    word = re.split("[+-]", timm_name)[0]
-    if is_model(word) and word != timm_name:
-        raise InputError(f"{word!r} is a timm model: parts can only be added to these bases: {', '.join(BASES)}")
-    if not is_model(timm_name):
-        if name.startswith("timm/"):
-            raise unknown("timm model", word, list_models())
+    word = TIMM_WORD.match(name.removeprefix(TIMM_PREFIX)).group()  # type: ignore[union-attr]  # matches ""
+    if not is_model(word) and name.startswith(TIMM_PREFIX):
+        raise unknown("timm model", word, list_models())
+    if not is_model(word):
         raise unknown("model", word, {*BASES, *PLANS, *list_models()}, " (bases and timm models)")
-    origin = "timm-ablate base" if timm_name in OUR_TIMM_NAMES else "timm"
-    return FoundModel(f"{timm_name} ({origin})", lambda: _create_timm(timm_name, data))
-
-
-def _create_timm(name: str, data: DatasetConfig) -> nn.Module:
-    """Create a timm model; one with a fixed input size is built for the image size of the benchmark."""
-    arguments: dict[str, Any] = {"num_classes": data.num_classes, "in_chans": data.in_chans}
-    try:
-        return create_model(name, img_size=data.image_size, **arguments)
-    except TypeError:  # the model accepts images of any size
-        return create_model(name, **arguments)
+    config = read_run_config(TIMM_PREFIX + name.removeprefix(TIMM_PREFIX))
+    if config.spec.tag:
+        check_tag(word, config.spec.tag)
+    return config
 
 
 def check_model(report: Report, request: CheckRequest) -> Verdict:
     """Find and check the model that `request.model` refers to; see `benchmarks.budget.check.check`.
 
     Raises:
-        InputError: If there is no such model.
+        InputError: If there is no such model, or it cannot take the images of the benchmark.
     """
     name, benchmark = request.model, request.benchmark
     model = find_model(name, benchmark)
-    verdict = check(replace(request, model=model.description), model.builder, report)
+    verdict = check(replace(request, model=model.description), model.builder, report, model.architecture)
     return add_advice(verdict, name, benchmark) if kind_of(name) == "spec" else verdict

@@ -62,8 +62,8 @@ def _full_name(name: str) -> str:
     published = list_pretrained(f"{architecture}.*")
     if not published:
         raise InputError(f"timm has no weights for timm/{architecture}; {USE_LOCAL_FILE}")
-    if dot and name not in published:
-        raise unknown("tag", tag, (full.partition(".")[2] for full in published), f" of timm/{architecture}'s weights")
+    if dot:
+        check_tag(architecture, tag)
     chosen, default = get_pretrained_cfg(name), get_pretrained_cfg(architecture)
     if chosen is None or default is None or not chosen.has_weights:
         raise InputError(f"timm has no weights for timm/{name}; available: {', '.join(published)}")
@@ -72,6 +72,15 @@ def _full_name(name: str) -> str:
             f"timm/{name} needs a different image normalization than timm/{architecture}; choose another tag"
         )
     return f"{architecture}.{chosen.tag}" if chosen.tag else architecture
+
+
+def check_tag(architecture: str, tag: str) -> None:
+    """Raise InputError if timm has no weights with this tag for an architecture. The message names the closest tag."""
+    from timm import list_pretrained
+
+    tags = [name.partition(".")[2] for name in list_pretrained(f"{architecture}.*")]
+    if tag not in tags:
+        raise unknown("tag", tag, tags, f" of timm/{architecture}'s weights")
 
 
 def _download(full_name: str) -> dict[str, "Tensor"]:

@@ -304,6 +304,28 @@ def test_rows_over_the_budget_prevent_all_runs(benchmark: Benchmark, tmp_path: P
     assert open_store(tmp_path).records() == []
 
 
+@pytest.mark.parametrize(
+    ("plan", "noted"),
+    [
+        ("compare:timm/resnet18.a1_in1k", True),
+        ("compare:resnet8,resnet8@teacher=(timm/resnet18.a1_in1k)", True),
+        ("compare:timm/resnet18", False),
+        ("compare:timm/resnet18.a1_in1k,timm/resnet18.a1_in1k@init=0123456789abcdef@epochs=2", False),
+    ],
+)
+def test_a_tag_whose_weights_are_not_used_is_noted(
+    plan: str, noted: bool, benchmark: Benchmark, tmp_path: Path
+) -> None:
+    display = RecordingDisplay()
+    runner = make_runner(plan, benchmark, tmp_path)
+    runner._announce(runner.missing(open_store(tmp_path)), [], display)
+    notes = [line for line in display.lines if "random weights" in line]
+    assert (
+        notes
+        == ["timm/resnet18 starts from random weights: add @init=hub to start from those of its tag a1_in1k"] * noted
+    )
+
+
 def test_subsets_with_the_same_images_are_rejected(benchmark: Benchmark, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"resnet8 1/2 and resnet8 51/100 .* the same 100 images"):
         run(make_runner("datasize(0.5,0.51,1):resnet8", benchmark, tmp_path))

@@ -73,7 +73,7 @@ def test_the_baseline_alone_is_one_row() -> None:
     [
         ("timm/resnet18", TimmModel("resnet18")),
         ("timm/resnet18/224", TimmModel("resnet18", 224)),
-        ("timm/vit_tiny_patch16_224.augreg_in21k/16", TimmModel("vit_tiny_patch16_224.augreg_in21k", 16)),
+        ("timm/vit_tiny_patch16_224/16", TimmModel("vit_tiny_patch16_224", 16)),
     ],
 )
 def test_a_model_of_timms_is_one_row_with_its_own_size(text: str, model: TimmModel) -> None:
@@ -232,6 +232,23 @@ def test_what_is_taken_back_leaves_the_baselines_key(text: str) -> None:
     assert key(text, "resnet8+avg_down") == key("resnet8+avg_down")
 
 
+@pytest.mark.parametrize(
+    ("text", "canonical", "tag"),
+    [
+        ("timm/resnet18", "timm/resnet18", ""),
+        ("timm/resnet18.a1_in1k", "timm/resnet18", "a1_in1k"),
+        ("timm/resnet18.a1_in1k/64", "timm/resnet18/64", "a1_in1k"),
+        ("timm/vit_x.a.b_c", "timm/vit_x", "a.b_c"),
+    ],
+)
+def test_a_tag_is_not_part_of_the_architecture(text: str, canonical: str, tag: str) -> None:
+    spec = parse(text)
+    assert (str(spec), spec.tag) == (canonical, tag)
+    assert spec == parse(canonical)
+    assert spec.architecture == parse(canonical).architecture
+    assert [first.tag for first in spec.path()] == [tag]
+
+
 def test_different_architectures_have_different_keys() -> None:
     steps = ["", "+se", "+se=8", "+cbam", "+se+cbam", "+cbam+se", "+gelu", "+drop_path", "+drop_path=0.2", "+dropout"]
     steps += ["+width=2", "+depth=2", "+width=2+depth=2", "+stem", "+stem=conv7", "+last_stride", "+gem", "+preact"]
@@ -285,6 +302,8 @@ def test_different_architectures_have_different_keys() -> None:
         ("timm//224", ["'timm//224'", "timm/NAME/PIXELS"]),
         ("timm/resnet18/", ["'timm/resnet18/'", "timm/NAME/PIXELS"]),
         ("timm/resnet18/x", ["'timm/resnet18/x'", "timm/NAME/PIXELS"]),
+        ("timm/resnet18.", ["'timm/resnet18.'", "timm/NAME/PIXELS"]),
+        ("timm/.a1_in1k", ["'timm/.a1_in1k'", "timm/NAME/PIXELS"]),
         ("timm/resnet18/224/1", ["'timm/resnet18/224/1'", "timm/NAME/PIXELS"]),
         ("timm/resnet18/" + "9" * 5000, ["timm/NAME/PIXELS"]),
         ("timm/resnet18/15", ["'timm/resnet18/15'", "16 to 1024 pixels"]),

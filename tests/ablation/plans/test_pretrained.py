@@ -155,6 +155,10 @@ def test_source_outside_a_plan_may_have_any_name(name: str, prefix: str, tmp_pat
     [
         ("timm/resnet18@init=hub", "resnet18"),
         ("timm/resnet18/64@data=1/2@init=hub:a1_in1k", "resnet18.a1_in1k"),
+        ("timm/resnet18.a1_in1k/64@init=hub", "resnet18.a1_in1k"),
+        ("timm/resnet18.a1_in1k@init=hub:a1_in1k", "resnet18.a1_in1k"),
+        ("compare:timm/resnet34.a1_in1k,timm/resnet18.a2_in1k@init=hub", "resnet18.a2_in1k"),
+        ("resnet8@teacher=(timm/resnet18.a1_in1k@init=hub@epochs=0)", "resnet18.a1_in1k"),
         ("compare:timm/resnet34,timm/resnet18@init=hub", "resnet18"),
         ("compare:timm/resnet18@teacher=(timm/resnet34@teacher=(resnet8))@init=hub", "resnet18"),
         ("resnet8@teacher=(timm/resnet18@init=hub@epochs=0)", "resnet18"),
@@ -174,7 +178,14 @@ def test_hub_weights_are_those_of_the_preceding_model(
     monkeypatch.setattr("benchmarks.execution.local.LocalExecutor.call", staticmethod(call))
     assert f"@init={digest_of(file)}" in resolved(plan, out)
     assert calls == [("ablation.plans.pretrained:fetch", model)]
-    assert kept(out) == {f"{'hub_a1_in1k' if 'hub:a1_in1k' in plan else 'hub'}_{digest_of(file)}.safetensors"}
+    source = f"hub_{model.partition('.')[2]}".rstrip("_")
+    assert kept(out) == {f"{source}_{digest_of(file)}.safetensors"}
+
+
+@pytest.mark.parametrize("source", ["hub:a2_in1k", "FILE"])
+def test_tag_contradicts_other_weights(source: str, file: Path, out: Path) -> None:
+    message = error_of(f"timm/resnet18.a1_in1k@init={source.replace('FILE', str(file))}", out)
+    assert "has the tag a1_in1k" in message
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from torch import nn
 
 from arch.errors import InputError
 from arch.net import ResidualNet
+from arch.timm_net import TimmNet
 from benchmarks.budget.model_kind import kind_of, split_file
 from benchmarks.budget.models import check_model, find_model
 from benchmarks.budget.request import CheckRequest
@@ -81,13 +82,42 @@ def test_our_base_precedes_the_timm_model(tiny: Benchmark) -> None:
 
 def test_prefix_selects_the_timm_model(tiny: Benchmark) -> None:
     assert find_model("timm/resnet18", tiny).description == "resnet18 (timm)"
-    model = build("timm/resnet18", tiny)
-    assert isinstance(model, ResNet)
-    assert model.num_classes == 10
+    net = build("timm/resnet18", tiny)
+    assert isinstance(net, TimmNet)
+    assert isinstance(net.model, ResNet)
+    assert net.num_classes == 10
 
 
-def test_other_names_are_timm_models(tiny: Benchmark) -> None:
-    assert find_model("resnet10t", tiny).description == "resnet10t (timm)"
+@pytest.mark.parametrize(
+    ("text", "description"),
+    [
+        ("resnet10t", "resnet10t (timm)"),
+        ("resnet10t/64", "resnet10t/64 (timm)"),
+        ("timm/resnet10t/64", "resnet10t/64 (timm)"),
+        ("timm/resnet10t.c3_in1k", "resnet10t (timm)"),
+        ("resnet10t.c3_in1k/64", "resnet10t/64 (timm)"),
+        ("cifar_resnet8", "cifar_resnet8 (timm-ablate base)"),
+    ],
+)
+def test_other_names_are_timm_models(text: str, description: str, tiny: Benchmark) -> None:
+    assert find_model(text, tiny).description == description
+
+
+def test_size_resizes_the_images(tiny: Benchmark) -> None:
+    sizes = ("timm/test_resnet", "timm/test_resnet/32", "timm/test_resnet.r160_in1k/32")
+    verdicts = [check_model(silent, CheckRequest(name, tiny, "cpu")) for name in sizes]
+    plain, large, tagged = (verdict.cost for verdict in verdicts)
+    assert plain.params == large.params
+    assert plain.macs_torch is not None
+    assert large.macs_torch is not None
+    assert large.macs_torch > 5 * plain.macs_torch
+    assert tagged == large
+    assert [verdict.image_size for verdict in verdicts] == [8, 32, 32]
+
+
+def test_model_of_fixed_size_has_an_example_of_the_right_one(tiny: Benchmark) -> None:
+    with pytest.raises(InputError, match=r"timm/vgg11 .* 8 pixels .*: use timm/vgg11/PIXELS .* timm/vgg11/224$"):
+        check_model(silent, CheckRequest("timm/vgg11", tiny, "cpu"))
 
 
 def test_model_of_fixed_size_is_built_for_the_benchmark(tiny: Benchmark) -> None:
@@ -108,6 +138,9 @@ def test_baseline_is_that_of_the_benchmark(tiny: Benchmark) -> None:
         ("leave-one-out:baseline+se", "is not one model: give a spec"),
         ("resnt18", r"unknown model 'resnt18' \(bases and timm models\): did you mean 'resnet18'\?"),
         ("timm/resnet8", r"unknown timm model 'resnet8'"),
+        ("timm/resnet18.a1_in2k", r"unknown tag 'a1_in2k' .*timm/resnet18.* did you mean 'a1_in1k'"),
+        ("timm/resnet18/8", r"'timm/resnet18/8': the input size must be 16 to 1024 pixels"),
+        ("resnet18d+se", r"'timm/resnet18d' takes no parts"),
         ("resnet8+see", r"unknown part 'see' at character 9 of 'resnet8\+see': did you mean 'se'\?"),
     ],
 )
