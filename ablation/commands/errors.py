@@ -66,11 +66,13 @@ class DuplicateReport:
 def errors(plan: RecordedPlanArgument = None, *, options: ErrorOptions) -> int:
     """Report the accuracy per class and the confusions of the last row of PLAN, without training anything."""
     from ablation.analysis.records import RecordQuery
-    from ablation.report.error_output import write_error_analysis
-    from ablation.report.table_output import output_stem
 
     query = RecordQuery(plan, options.benchmark, options.benchmark_id, new_labels=tuple(options.labels or ()))
     recorded = find_recorded(options.out, query)
+
+    from ablation.report.error_output import write_error_analysis
+    from ablation.report.table_output import output_stem
+
     analysis, duplicates = _analyze(recorded, options)
     stem = output_stem(recorded)
     files = write_error_analysis(analysis, stem.with_name(stem.name + "_errors"))

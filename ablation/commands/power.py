@@ -67,13 +67,15 @@ class PowerOptions:
 @with_options
 def power(plan: PlanArgument, *, options: PowerOptions) -> int:
     """Report how many seeds PLAN needs to detect a given change, and how many hours they take, without training."""
-    from ablation.analysis.power_analysis import PowerTarget, analyze_power
     from ablation.plans.plan import parse_plan
     from ablation.plans.pretrained import with_pretrained
     from benchmarks.definition.registry import get_benchmark
 
     benchmark = get_benchmark(options.benchmark)
     rows = with_pretrained(parse_plan(plan, benchmark), None).rows
+
+    from ablation.analysis.power_analysis import PowerTarget, analyze_power
+
     target, spread = PowerTarget(options.effect, options.power), _choose_spread(benchmark, options)
     analysis = analyze_power(rows, target, spread, choose_pairing(options.paired))
     hours_per_seed = _predict_hours(rows, benchmark, options) if options.timing else None

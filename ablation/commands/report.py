@@ -57,14 +57,16 @@ class ReportOptions:
 def report(plan: RecordedPlanArgument = None, *, options: ReportOptions, records: RecordOptions) -> int:
     """Write a one-page PDF report on PLAN, with a table, findings and figures, to --out."""
     from ablation.report.author_text import read_author_text
+
+    author_text = read_author_text(options.title, options.author, options.text)
+    recorded = records.find(plan, curves=True)
+
     from ablation.report.table_output import make_annotated_table, output_stem
 
     with default_settings():  # these modules import matplotlib
         from ablation.report.figures import write_figures
         from ablation.report.pdf import write_report
 
-    author_text = read_author_text(options.title, options.author, options.text)
-    recorded = records.find(plan, curves=True)
     table = make_annotated_table(recorded, choose_pairing(options.paired), options.num_candidates, with_findings=False)
     stem = output_stem(recorded)
     page = stem.with_name(stem.name + "_report.pdf")

@@ -34,9 +34,10 @@ def table(plan: RecordedPlanArgument = None, *, options: TableOptions, records: 
     All records of a table have the same benchmark id. If there are several ids, select one with --id, --data or
     --device.
     """
+    recorded = records.find(plan)
+
     from ablation.report.table_output import make_annotated_table, show_table
 
-    recorded = records.find(plan)
     table = make_annotated_table(recorded, choose_pairing(options.paired), options.num_candidates)
     show_table(table, recorded, table_format="json" if options.as_json else options.table_format)
     return 0
