@@ -24,7 +24,7 @@ PACKAGES = {  # package -> the packages that it may import
 ROOMS = {  # package -> the folders of each layer, from top to bottom; "" means files directly in the package
     "benchmarks": (
         ("studies",),
-        ("cli",),
+        ("cli", "api"),
         ("runs", "sandbox"),
         ("budget",),
         ("training",),
@@ -33,8 +33,8 @@ ROOMS = {  # package -> the folders of each layer, from top to bottom; "" means 
         ("execution",),
         ("definition",),
     ),
-    "ablation": (("studies",), ("cli",), ("commands",), ("report",), ("analysis", "runner"), ("plans",)),
-    "search": (("studies",), ("cli",), ("report",), ("samplers",), ("",)),
+    "ablation": (("studies",), ("cli", "api"), ("commands",), ("report",), ("analysis", "runner"), ("plans",)),
+    "search": (("studies",), ("cli", "api"), ("session",), ("report",), ("samplers",), ("",)),
 }
 SOURCES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 FUNCTION_IN_STRING = re.compile(rf"\b(?:{'|'.join(PACKAGES)})(?:\.\w+)+(?=:\w)")  # "package.module:function"

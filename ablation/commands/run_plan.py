@@ -34,6 +34,24 @@ def run_plan(plan: "Plan", benchmark: "Benchmark", options: RunOptions, control:
     Raises:
         InputError: If the plan or an option is invalid.
     """
+    plan, store = prepare_plan(plan, benchmark, options)
+
+    from ablation.runner import OverBudget
+
+    try:
+        runner = train_plan(plan, benchmark, options, store, control)
+    except OverBudget as error:
+        print_over_budget(error, options.as_json)
+        return EXIT_OVER_BUDGET
+    return _show_table(runner, options, store)
+
+
+def prepare_plan(plan: "Plan", benchmark: "Benchmark", options: RunOptions) -> "tuple[Plan, RecordStore]":
+    """Check the options, and return the plan with its initial weights, and the store of its output folder.
+
+    Raises:
+        InputError: If the plan or an option is invalid.
+    """
     from benchmarks.datasets.root import check_root
     from benchmarks.execution.device import check_device_name
 
@@ -41,24 +59,27 @@ def run_plan(plan: "Plan", benchmark: "Benchmark", options: RunOptions, control:
     check_device_name(options.device)
 
     from ablation.plans.pretrained import with_pretrained
-    from ablation.runner import OverBudget
     from benchmarks.records.store import RecordStore
 
     plan = with_pretrained(plan, options.out)
     store = RecordStore(options.out)
     store.create()
-    try:
-        runner = _train(plan, benchmark, options, control, store)
-    except OverBudget as error:
-        print_over_budget(error, options.as_json)
-        return EXIT_OVER_BUDGET
-    return _show_table(runner, options, store)
+    return plan, store
 
 
-def _train(
-    plan: "Plan", benchmark: "Benchmark", options: RunOptions, control: ControlMetric | None, store: "RecordStore"
+def train_plan(
+    plan: "Plan",
+    benchmark: "Benchmark",
+    options: RunOptions,
+    store: "RecordStore",
+    control: ControlMetric | None = None,
 ) -> "PlanRunner":
-    """Train the missing runs, and return the runner with the trained plan."""
+    """Train the missing runs of a prepared plan, and return the runner with the trained plan.
+
+    Raises:
+        InputError: If a row cannot be trained.
+        OverBudget: If a row is over the budget. Nothing is trained.
+    """
     from ablation.plans.controls import CostMeter, with_controls
     from ablation.plans.labels import name_rows
     from ablation.runner import PlanRunner

@@ -169,20 +169,16 @@ def _check(model: str, benchmark: "Benchmark", profile: "DeviceProfile | None", 
     from benchmarks.execution.local import LocalExecutor
     from benchmarks.execution.progress import Display
     from benchmarks.sandbox.errors import FileCheckFailed, FileRefused
-    from benchmarks.sandbox.file_check import check_file
+    from benchmarks.sandbox.model_check import check_model
 
-    executor, is_file, printed = LocalExecutor(), kind_of(model) == "file", ""
-    if not is_file:
-        executor.start()  # imports torch in a worker process while the images are counted
+    if kind_of(model) != "file":
+        LocalExecutor().start()  # imports torch in a worker process while the images are counted
     with Display() as display:
         is_timed = options.timing or profile is not None
         image_counts = count_images(benchmark.data, options.data, options.download, display) if is_timed else None
         request = CheckRequest(model, benchmark, resolve_device(options.device), image_counts, profile)
         try:
-            if is_file:
-                verdict, printed = check_file(request, options.file_policy(), display)
-            else:
-                verdict = executor.call("benchmarks.budget.models:check_model", display, request)
+            verdict, printed = check_model(request, options.file_policy(), display)
         except (FileRefused, FileCheckFailed, WorkerFailed) as error:
             return _report_failure(model, error)
     return _report(verdict, printed, options)

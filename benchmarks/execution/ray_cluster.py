@@ -197,8 +197,6 @@ def _driver_folders() -> list[str]:
 def call_on_node(driver_folders: list[str], function: str, args: tuple[Any, ...], time_limit: float | None) -> Any:
     """Call a function in a worker process on the node that Ray has chosen. Return its outcome."""
     sys.path[:] = [folder for folder in sys.path if folder not in driver_folders]  # they may hide other modules
-    # Otherwise each worker process would import the script that Ray's process runs, which takes 0.7 s.
-    vars(sys.modules["__main__"]).pop("__file__", None)
     # Passed explicitly, because the fork server of this node has the environment of the node's first task.
     devices = os.environ.get("CUDA_VISIBLE_DEVICES")
     with LocalExecutor().session() as session:

@@ -8,7 +8,8 @@ import sys
 import threading
 import time
 import traceback
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from multiprocessing.connection import Connection, wait
 from pkgutil import resolve_name
@@ -38,7 +39,8 @@ class WorkerProcess:
         self.asked_to_stop = False
         self.receiver, sender = PROCESS_CONTEXT.Pipe(duplex=False)
         self.process = PROCESS_CONTEXT.Process(target=_run_worker, args=(sender, function, args), daemon=True)
-        self.process.start()
+        with _hidden_main_module():
+            self.process.start()
         sender.close()
 
     def sources(self) -> tuple[Any, Any]:
@@ -93,6 +95,18 @@ class WorkerProcess:
                 process.kill()
         self.process.join()
         self.receiver.close()
+
+
+@contextmanager
+def _hidden_main_module() -> Iterator[None]:
+    """Hide the script of this process from multiprocessing, which would import and thereby run it in the worker."""
+    main = sys.modules["__main__"]
+    hidden = {name: vars(main).get(name) for name in ("__file__", "__spec__")}
+    main.__spec__ = main.__file__ = None
+    try:
+        yield
+    finally:
+        vars(main).update(hidden)
 
 
 def _outcome(kind: str, content: Any) -> Any:

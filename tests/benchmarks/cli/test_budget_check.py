@@ -95,7 +95,7 @@ def answer_files_with(monkeypatch: pytest.MonkeyPatch) -> FileAnswer:
                 raise outcome
             return outcome, printed
 
-        monkeypatch.setattr("benchmarks.sandbox.file_check.check_file", check_file)
+        monkeypatch.setattr("benchmarks.sandbox.model_check.check_file", check_file)
         return checks
 
     return set_answer

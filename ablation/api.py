@@ -1,0 +1,159 @@
+"""Ablations from Python: `ablation.run` and `ablation.read`, for scripts and notebooks."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ablation.commands.options import RunOptions, choose_pairing, find_recorded
+from ablation.commands.run_plan import prepare_plan, train_plan
+from ablation.plans.choices import Pairing
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ablation.analysis.records import RecordedPlan
+    from ablation.analysis.table_formats import AblationTable
+
+
+@dataclass(frozen=True, repr=False)
+class Study:
+    """The recorded runs of a plan. In a notebook, it is displayed as its table.
+
+    Attributes:
+        recorded: The rows of the plan and their records.
+        pairing: How changes are tested.
+    """
+
+    recorded: "RecordedPlan"
+    pairing: Pairing = "unpaired"
+
+    @cached_property
+    def table(self) -> "AblationTable":
+        """The table with its caption and notes."""
+        from ablation.report.table_output import make_annotated_table
+
+        return make_annotated_table(self.recorded, self.pairing)
+
+    @property
+    def frame(self) -> "pd.DataFrame":
+        """The numbers of the table: see `ablation.analysis.table.ablation_frame` for the columns."""
+        return self.table.frame
+
+    def __repr__(self) -> str:
+        return f"<Study of {self.recorded.plan} under {self.recorded.benchmark.name} {self.recorded.benchmark_id}>"
+
+    def __str__(self) -> str:
+        from ablation.analysis.table_formats import to_markdown
+
+        return to_markdown(self.table)
+
+    def _repr_html_(self) -> str:
+        return self.table._repr_html_()
+
+    def report(self, path: str | Path | None = None, title: str = "", author: str = "") -> Path:
+        """Write the one-page PDF report, and a JSON file beside it, and return the path of the PDF.
+
+        Args:
+            path: The file to write; by default it is in the output folder of the study.
+            title: The title of the page.
+            author: The names of the authors.
+
+        Raises:
+            OSError: If the file cannot be written.
+        """
+        from ablation.report.author_text import read_author_text
+        from ablation.report.table_output import make_annotated_table, output_stem
+        from benchmarks.cli.figures import default_settings
+
+        with default_settings():  # this module imports matplotlib
+            from ablation.report.pdf import write_report
+
+        stem = output_stem(self.recorded)
+        page = stem.with_name(stem.name + "_report.pdf") if path is None else Path(path)
+        table = make_annotated_table(self.recorded, self.pairing, with_findings=False)
+        return write_report(self.recorded, table, page, read_author_text(title, author, None))
+
+    def figures(self, folder: str | Path) -> list[Path]:
+        """Write all figures as PNG and SVG, large enough for slides, and return their paths."""
+        from benchmarks.cli.figures import default_settings
+
+        with default_settings():  # this module imports matplotlib
+            from ablation.report.figures import write_figures
+
+        return write_figures(self.recorded, self.table, Path(folder))
+
+
+def run(  # noqa: PLR0913  # all but the plan are optional and keyword-only
+    plan: str,
+    *,
+    benchmark: str = "digits",
+    data: str | Path | None = None,
+    download: bool = False,
+    seeds: int | None = None,
+    out: str | Path = "runs",
+    device: str = "auto",
+    paired: bool = False,
+) -> Study:
+    """Train the runs of a plan that are not recorded yet, and return the study. See `ablate run --help`.
+
+    Args:
+        plan: A plan, such as `baseline+se+cbam`.
+        benchmark: The name of a benchmark, or the path of a TOML file.
+        data: The folder with the images.
+        download: Whether to download CIFAR if it is missing.
+        seeds: The number of seeds per row; None: the default of the benchmark.
+        out: The output folder.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        paired: Whether to use a paired test.
+
+    Raises:
+        InputError: If an argument is invalid.
+        OverBudget: If a row exceeds the budget of the benchmark. Nothing is trained.
+    """
+    options = RunOptions(
+        benchmark=benchmark,
+        data=None if data is None else Path(data),
+        download=download,
+        seeds=seeds,
+        out=Path(out),
+        device=device,
+        paired=paired,
+    )
+    loaded = options.load_benchmark()
+
+    from ablation.analysis.records import collect
+    from ablation.plans.plan import parse_plan
+
+    prepared, store = prepare_plan(parse_plan(plan, loaded), loaded, options)
+    runner = train_plan(prepared, loaded, options, store)
+    recorded = collect(store, runner.plan, runner.benchmark, runner.benchmark_id).first_seeds(len(runner.seeds))
+    return Study(recorded, choose_pairing(paired))
+
+
+def read(
+    plan: str | None = None,
+    *,
+    benchmark: str | None = None,
+    benchmark_id: str | None = None,
+    out: str | Path | Sequence[str | Path] = "runs",
+    paired: bool = False,
+) -> Study:
+    """Return a recorded study without training anything.
+
+    Args:
+        plan: The plan; None: the plan of the latest record.
+        benchmark: The name of the benchmark; None: the benchmark of the latest record.
+        benchmark_id: Use only records with this benchmark id.
+        out: The output folder, or several.
+        paired: Whether to use a paired test.
+
+    Raises:
+        InputError: If there are no such records.
+    """
+    from ablation.analysis.records import RecordQuery
+
+    outs = [Path(out)] if isinstance(out, str | Path) else [Path(folder) for folder in out]
+    recorded = find_recorded(outs, RecordQuery(plan, benchmark, benchmark_id), curves=True)
+    return Study(recorded, choose_pairing(paired))

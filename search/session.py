@@ -1,0 +1,171 @@
+"""One search from its options to its outputs, shared by the command and `search.run`."""
+
+import math
+import secrets
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from benchmarks.cli.options import benchmark_with_budget
+from search.options import SearchOptions
+
+if TYPE_CHECKING:
+    from optuna.study import Study
+    from optuna.trial import FrozenTrial
+
+    from benchmarks.definition.benchmark import Benchmark
+    from benchmarks.execution.progress import Display
+    from benchmarks.records.store import RecordStore
+    from search.finalists import Finalist
+    from search.report.summary import SearchSummary
+    from search.settings import SearchSettings
+    from search.space import Space
+
+
+def run_search(options: SearchOptions, show: Callable[["SearchSummary"], None]) -> "SearchSummary | None":
+    """Search, select and test the winner, and write the outputs.
+
+    Args:
+        options: The options of the search.
+        show: Called with the summary, even if no finalist could be trained.
+
+    Returns:
+        The summary; None if no candidate is within the budget, which is then reported on standard error.
+
+    Raises:
+        InputError: If an option is invalid.
+        WorkerFailed: If no candidate or no finalist could be trained.
+    """
+    started = time.monotonic()
+    benchmark = benchmark_with_budget(options.benchmark, options.max_params, options.budget_hours, "--budget-hours")
+
+    from benchmarks.datasets.root import check_root
+    from benchmarks.execution.device import check_device_name
+    from benchmarks.execution.local import LocalExecutor
+    from benchmarks.execution.progress import Display
+    from benchmarks.records.store import RecordStore
+
+    check_root(benchmark.data, options.data, options.download)
+    check_device_name(options.device)
+    space = _load_space(options.space, benchmark)
+    store = RecordStore(options.out)
+    store.create()
+    with store.lock(), Display() as display:
+        LocalExecutor().start()  # imports torch in a worker process while the images are prepared
+        search = _build_settings(options, benchmark, space, display)
+        return _Session(options, search, store, display, started).run(show)
+
+
+def _load_space(argument: str | None, benchmark: "Benchmark") -> "Space | None":
+    """Return the space of --space, if there is one."""
+    from search.space_file import load_space
+
+    return load_space(argument, benchmark.baseline) if argument else None
+
+
+def _build_settings(
+    options: SearchOptions, benchmark: "Benchmark", space: "Space | None", display: "Display"
+) -> "SearchSettings":
+    """Load the images, and combine them with the options. Without a space, all registered parts are used."""
+    from benchmarks.datasets.prepare import prepare_dataset
+    from benchmarks.execution.device import resolve_device
+    from search.candidates import drop_useless_fragments
+    from search.rungs import Rungs, check_images
+    from search.settings import SearchSettings
+    from search.space import all_parts_space
+
+    data = prepare_dataset(benchmark.data, options.data, options.download, display)
+    check_images(data, benchmark)
+    return SearchSettings(
+        benchmark=benchmark,
+        data=data,
+        device=resolve_device(options.device),
+        out=options.out,
+        space=space or drop_useless_fragments(all_parts_space(), benchmark),  # imports torch, which takes seconds
+        rungs=Rungs.for_benchmark(benchmark),
+        objective=options.objective,
+        trials=options.trials,
+        timeout=options.timeout_seconds,
+        workers=options.workers,
+        finalists=options.finalists,
+        seeds=options.seeds,
+        time_limit=options.time_limit_seconds,
+        benchmark_options=options.benchmark_options,
+    )
+
+
+@dataclass(frozen=True)
+class _Session:
+    """One search, whose output folder is locked."""
+
+    options: SearchOptions
+    search: "SearchSettings"
+    store: "RecordStore"
+    display: "Display"
+    started: float  # monotonic clock
+
+    @property
+    def deadline(self) -> float:
+        return math.inf if self.search.timeout is None else self.started + self.search.timeout
+
+    def run(self, show: Callable[["SearchSummary"], None]) -> "SearchSummary | None":
+        """See `run_search`."""
+        from benchmarks.execution.executor import WorkerFailed
+        from search.runner import NothingFits
+
+        try:
+            trials = self._run_trials()
+        except NothingFits as error:
+            print(f"search: {error}", file=sys.stderr)
+            return None
+        try:
+            finalists = self._select_finalists(trials)
+        except WorkerFailed:
+            show(self._summarize(trials, []))  # the results of the trials are useful even without a winner
+            raise
+        summary = self._summarize(trials, finalists)
+        show(summary)
+        return summary
+
+    def _run_trials(self) -> "list[FrozenTrial]":
+        from search.messages import describe_plan
+        from search.runner import SearchRunner
+        from search.storage import storage_errors_as_os_errors
+
+        with storage_errors_as_os_errors(self.options.storage_url):
+            study = self._open_study()
+            self.display.say(describe_plan(self.search))
+            SearchRunner(self.search, study, self.store, self.display, self.deadline).run()
+            return study.get_trials(deepcopy=False)
+
+    def _open_study(self) -> "Study":
+        from search.samplers.registry import SAMPLERS, successive_halving
+        from search.settings import DIRECTIONS
+        from search.storage import open_storage, open_study
+
+        options, search = self.options, self.search
+        pruner = successive_halving(search.rungs.reduction_factor)
+        storage = open_storage(options.storage_url)
+        study = open_study(storage, search.name, DIRECTIONS[search.objective], pruner, options.resume)
+        # A worker that joins a study must not propose what the first worker proposes with the same seed.
+        study.sampler = SAMPLERS[options.sampler](secrets.randbelow(2**31) if options.resume else options.seed)
+        return study
+
+    def _select_finalists(self, trials: "Sequence[FrozenTrial]") -> "list[Finalist]":
+        from search import trial_attrs
+        from search.finalists import FinalSelection
+
+        if not self.search.finalists:
+            return []
+        leaders = trial_attrs.ranked(trials)
+        if self.search.objective == "pareto":
+            leaders = trial_attrs.pareto_front(leaders)
+        return FinalSelection(self.search, self.store, self.display, self.deadline).select(leaders)
+
+    def _summarize(self, trials: "Sequence[FrozenTrial]", finalists: "Sequence[Finalist]") -> "SearchSummary":
+        """Write the outputs of the search."""
+        from search.report.outputs import write_outputs
+
+        return write_outputs(self.search, trials, finalists, time.monotonic() - self.started, self.display)
