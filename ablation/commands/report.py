@@ -59,6 +59,8 @@ def report(plan: RecordedPlanArgument = None, *, options: ReportOptions, records
     from ablation.report.author_text import read_author_text
 
     author_text = read_author_text(options.title, options.author, options.text)
+    if options.figures is not None and options.figures.exists() and not options.figures.is_dir():
+        raise InputError(f"--figures {options.figures} is a file: name a folder")
     recorded = records.find(plan, curves=True)
 
     from ablation.report.table_output import make_annotated_table, output_stem

@@ -115,8 +115,23 @@ def train_plan(
             if_changed=options.if_changed,
             executor=executor,
         )
+        if (note := _few_seeds_note(runner.plan, seeds, options.paired)) and runner.missing(store):
+            display.say(note)
         runner.run(store, display)
     return runner
+
+
+def _few_seeds_note(plan: "Plan", seeds: int, paired: bool) -> str:
+    """Return a note if no change of the plan can be significant with this number of seeds, otherwise ""."""
+    from ablation.analysis.power import fewest_seeds
+
+    num_changes = sum(len(row.against) == 1 for row in plan.rows)
+    if not num_changes or seeds >= (needed := fewest_seeds(num_changes, choose_pairing(paired))):
+        return ""
+    return (
+        f"note: with --seeds {seeds}, no change can be significant after Holm correction over {num_changes} "
+        f"row{'s' * (num_changes > 1)}; use --seeds {needed} or more to get verdicts"
+    )
 
 
 def _show_table(runner: "PlanRunner", options: RunOptions, store: "RecordStore") -> int:

@@ -86,8 +86,8 @@ def run_app(app: typer.Typer, name: str, argv: list[str] | None, resume_command:
             code = app(args=argv, prog_name=name, standalone_mode=False, help_option_names=HELP_OPTIONS)
     except Terminated:
         code = EXIT_TERMINATED
-    except SystemExit:  # the reader of standard output has closed it
-        return EXIT_FAILED
+    except SystemExit as error:  # 0: shell completion; otherwise the reader of standard output has closed it
+        return EXIT_FAILED if error.code else 0
     except (InputError, WorkerFailed, OSError) as error:
         _print_error(f"{name}: {_shorten(printable(' '.join(_describe(error).splitlines())))}")
         return 2 if isinstance(error, InputError) else EXIT_FAILED

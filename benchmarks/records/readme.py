@@ -19,6 +19,6 @@ README = """# Results of timm-ablate
 | `trackers/` | the output of `ablate export` |
 | `NAME-HASH/`, `search.db` | the outputs and the trials of `search` |
 
-`ablate runs --out FOLDER` lists the runs, and `ablate table --out FOLDER` prints their table. Tables and reports can be
-written again from the records at any time.
+`ablate runs --out FOLDER` lists the runs, and `ablate table --out FOLDER` prints their table. `ablate report`
+writes the report again, and `ablate run` the tables; `ablate table --format csv > FILE` needs no benchmark file.
 """

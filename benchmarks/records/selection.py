@@ -8,8 +8,6 @@ from benchmarks.definition.benchmark import Benchmark, Budget, DatasetConfig
 from benchmarks.definition.recipe import Recipe
 from benchmarks.records.store import RunRecord
 
-MIN_PREFIX_CHARACTERS = 6  # of a benchmark id
-
 
 def recorded_benchmark(record: RunRecord) -> Benchmark:
     """Return the benchmark that a record was made with. Older records do not contain the budget: it has its defaults.
@@ -37,7 +35,7 @@ def records_of_one_benchmark(
     Args:
         records: The records to select from.
         name: The name of the benchmark. None accepts every name; the same holds for the other arguments.
-        benchmark_id: Select this id; at least 6 of its first characters, if no other id starts with them.
+        benchmark_id: Select this id; or its first characters, if no other id starts with them.
         fingerprint: Select the ids of these images.
         device: Select the ids of this type of device.
 
@@ -78,7 +76,7 @@ def complete_id(text: str, benchmark_ids: Collection[str]) -> str:
         InputError: If several ids start with the text.
     """
     matches = [benchmark_id for benchmark_id in sorted(benchmark_ids) if benchmark_id.startswith(text)]
-    if text in matches or len(text) < MIN_PREFIX_CHARACTERS or not matches:
+    if text in matches or not matches:
         return text
     if len(matches) > 1:
         raise InputError(f"several benchmark ids start with {text}: {', '.join(matches)}")
