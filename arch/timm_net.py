@@ -18,8 +18,8 @@ class ImageFormat:
     """The size and normalization of a benchmark's images. A timm model converts them to its own."""
 
     size: int | None = None  # side length in pixels; None: the default of the model if it has a fixed size
-    mean: float = 0.5  # the same for every channel
-    std: float = 0.5
+    mean: float | tuple[float, ...] = 0.5  # one number for all channels, or one per channel
+    std: float | tuple[float, ...] = 0.5
 
 
 DEFAULT_FORMAT = ImageFormat()
@@ -145,9 +145,8 @@ def _adapter(net: Any, size: int, in_chans: int, images: ImageFormat) -> InputAd
     the weights could not be loaded anyway.
     """
     cfg = net.pretrained_cfg
-    pairs = list(zip(cfg["mean"], cfg["std"], strict=True))
-    if len(pairs) != in_chans:
-        pairs = [(images.mean, images.std)] * in_chans
-    scale = [images.std / own_std for _, own_std in pairs]
-    shift = [(images.mean - own_mean) / own_std for own_mean, own_std in pairs]
+    means, stds = (value if isinstance(value, tuple) else (value,) * in_chans for value in (images.mean, images.std))
+    own_means, own_stds = (cfg["mean"], cfg["std"]) if len(cfg["mean"]) == in_chans else (means, stds)
+    scale = [std / own_std for std, own_std in zip(stds, own_stds, strict=True)]
+    shift = [(mean - own_mean) / own_std for mean, own_mean, own_std in zip(means, own_means, own_stds, strict=True)]
     return InputAdapter(scale, shift, size)

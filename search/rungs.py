@@ -1,6 +1,7 @@
 """Rungs: the benchmark's recipe in shorter schedules, evaluated on the validation split."""
 
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 from benchmarks.datasets.cache import CachedDataset
 from benchmarks.definition.benchmark import Benchmark, Split
@@ -41,12 +42,11 @@ class Rungs:
 
 
 def with_epochs(benchmark: Benchmark, epochs: int) -> Benchmark:
-    """Return the benchmark with this many epochs; warm-up stays the same fraction of them."""
+    """Return the benchmark with this many epochs, to which its schedule is stretched."""
     recipe = benchmark.recipe
     if epochs == recipe.epochs:
         return benchmark
-    warmup = min(round(recipe.warmup_epochs * epochs / recipe.epochs), epochs - 1)
-    return replace(benchmark, recipe=replace(recipe, epochs=epochs, warmup_epochs=warmup))
+    return replace(benchmark, recipe=recipe.with_epochs(epochs, Fraction(epochs, recipe.epochs)))
 
 
 def check_images(data: CachedDataset, benchmark: Benchmark) -> None:

@@ -20,6 +20,7 @@ from benchmarks.budget.verdict import Verdict
 from benchmarks.definition.benchmark import Benchmark
 from benchmarks.definition.config_parser import read_run_config
 from benchmarks.execution.progress import Progress, Report, silent
+from benchmarks.training.optimizer import check_optimizer
 
 
 def check(
@@ -36,9 +37,11 @@ def check(
         architecture: What `builder` builds, if it is known. A timm model may resize the images.
 
     Raises:
-        InputError: If the architecture is a timm model that cannot take the images of the benchmark.
+        InputError: If the recipe's optimizer is not valid, or the architecture is a timm model that cannot take the
+            images of the benchmark.
     """
     benchmark, device = request.benchmark, request.device
+    check_optimizer(benchmark.recipe)
     report(Progress("counting parameters and MACs", 0, 2, request.model))
     with _explaining_wrong_sizes(architecture, benchmark):
         verdict = check_cost(request.model, builder, benchmark, device)
@@ -67,8 +70,10 @@ def check_specs(
         image_counts: Numbers of training and evaluation images.
 
     Raises:
-        InputError: If a spec is not valid, or a timm model cannot take the images of the benchmark.
+        InputError: If a spec or the recipe's optimizer is not valid, or a timm model cannot take the images of the
+            benchmark.
     """
+    check_optimizer(benchmark.recipe)
     configs = [read_run_config(spec, benchmark.baseline) for spec in specs]
     measurements = [Measurement.read(config, benchmark, device) for config in configs]
     verdicts: list[Verdict] = []

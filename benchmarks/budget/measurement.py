@@ -46,7 +46,7 @@ class Measurement:
             "format": MEASUREMENT_FORMAT,
             "net": _timing_key(config),
             "data": asdict(benchmark.data),
-            "recipe": asdict(benchmark.recipe),
+            "recipe": benchmark.recipe.definition(),
             "where": [platform.node(), device_name(device), os.cpu_count(), versions()],
         }
         digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Le, Lt
 
 from arch.errors import InputError
-from benchmarks.definition.recipe import Recipe
+from benchmarks.definition.recipe import Recipe, per_channel
 
 PROTOCOL = 2  # increase whenever a change to the training code changes results
 
@@ -64,6 +64,12 @@ class Benchmark:
     budget: Budget = field(default_factory=Budget)
     default_seeds: Annotated[int, Ge(1), Le(1000)] = 3
 
+    def __post_init__(self) -> None:
+        for name, value in (("mean", self.recipe.mean), ("std", self.recipe.std)):
+            values, channels = per_channel(value, self.data.in_chans), self.data.in_chans
+            if len(values) != channels:
+                raise ValueError(f"recipe.{name} must be one number, or one per channel ({channels}): {list(values)}")
+
     def definition(self, fingerprint: str, device: str, split: Split = "test") -> dict[str, Any]:
         """Return every field that affects results. The baseline, the budget and the default seeds do not.
 
@@ -75,7 +81,7 @@ class Benchmark:
         return {
             "protocol": PROTOCOL,
             "data": {**asdict(self.data), "fingerprint": fingerprint},
-            "recipe": asdict(self.recipe),
+            "recipe": self.recipe.definition(),
             "device": device,
             "split": split,
         }

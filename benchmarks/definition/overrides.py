@@ -4,7 +4,7 @@
 """
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 from typing import Literal
@@ -98,7 +98,7 @@ class TrainingOverrides:
         return num_classes * max(1, round(self.data_fraction * Fraction(num_images, num_classes)))
 
     def adjust_recipe(self, recipe: Recipe, num_train_images: int = 0, num_images: int = 0) -> Recipe:
-        """Return the recipe with this run's number of epochs and the same share of warm-up; nothing else changes.
+        """Return the recipe with this run's number of epochs and its schedule stretched; nothing else changes.
 
         Args:
             recipe: The benchmark's recipe.
@@ -120,7 +120,7 @@ class TrainingOverrides:
         if factor == 1:
             return recipe
         epochs = max(1, round(recipe.epochs * factor))
-        return replace(recipe, epochs=epochs, warmup_epochs=min(epochs - 1, round(recipe.warmup_epochs * factor)))
+        return recipe.with_epochs(epochs, factor)
 
 
 NO_OVERRIDES = TrainingOverrides()

@@ -38,4 +38,14 @@ def write_benchmark(benchmark: Benchmark, name: str) -> str:
 
 
 def _line(key: str, value: object) -> str:
-    return f"# {key} is not set" if value is None else f"{key} = {json.dumps(value)}"
+    return f"# {key} is not set" if value is None else f"{key} = {_value(value)}"
+
+
+def _value(value: object) -> str:
+    if isinstance(value, dict):
+        return (
+            f"{{ {', '.join(f'{json.dumps(key)} = {_value(item)}' for key, item in value.items())} }}"
+            if value
+            else "{}"
+        )
+    return json.dumps(value)

@@ -41,8 +41,31 @@ def describe_problems(
         sections: The nested dataclasses by the name of their field.
         content: What was read.
     """
-    ordered = sorted(problems, key=lambda problem: problem["type"] not in UNKNOWN_KEY)
+    merged = _merge_alternatives(problems, content)
+    ordered = sorted(merged, key=lambda problem: problem["type"] not in UNKNOWN_KEY)
     return "; ".join(_describe(problem, dataclass, sections, content) for problem in ordered)
+
+
+def _merge_alternatives(problems: Sequence[Any], content: Mapping[str, Any]) -> list[Any]:
+    """Merge the problems of one value, which pydantic reports once for each type that the value could have."""
+    merged: dict[tuple[Any, ...], Any] = {}
+    for problem in problems:
+        location, message = _location(problem, content), problem["msg"]
+        earlier = merged.get(location)
+        if earlier is None:
+            merged[location] = {**problem, "loc": location}
+        elif message not in earlier["msg"]:
+            earlier["msg"] += f" or {message.removeprefix('Input should be ')}"
+    return list(merged.values())
+
+
+def _location(problem: Any, content: Any) -> tuple[Any, ...]:
+    """Return the keys that lead to a problem, without the names of types with which pydantic extends them."""
+    for depth, key in enumerate(problem["loc"]):
+        if not isinstance(content, dict) or (key not in content and problem["type"] != "missing"):
+            return tuple(problem["loc"][:depth])
+        content = content.get(key)
+    return tuple(problem["loc"])
 
 
 def _describe(problem: Any, dataclass: type, sections: Mapping[str, type], content: Mapping[str, Any]) -> str:

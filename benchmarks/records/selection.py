@@ -1,11 +1,13 @@
 """Select the records of one benchmark."""
 
+import json
 from collections.abc import Collection, Sequence
 from typing import Any
 
 from arch.errors import InputError
 from benchmarks.definition.benchmark import Benchmark, Budget, DatasetConfig
 from benchmarks.definition.recipe import Recipe
+from benchmarks.definition.validation import strict_adapter
 from benchmarks.records.store import RunRecord
 
 
@@ -17,7 +19,7 @@ def recorded_benchmark(record: RunRecord) -> Benchmark:
     """
     try:
         data = {name: value for name, value in record.definition["data"].items() if name != "fingerprint"}
-        recipe = Recipe(**record.definition["recipe"])
+        recipe = strict_adapter(Recipe).validate_json(json.dumps(record.definition["recipe"]))
         return Benchmark(record.benchmark, DatasetConfig(**data), record.baseline, recipe, Budget(**record.budget))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"the record of {record.spec} does not define its benchmark {record.benchmark}") from error

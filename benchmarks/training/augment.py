@@ -3,9 +3,13 @@
 torchvision's v2 transforms draw once per batch; these functions draw separately for each image.
 """
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from benchmarks.definition.recipe import PerChannel
 
 
 def crop_and_flip(images: Tensor, padding: int, flip: float, generator: torch.Generator) -> Tensor:
@@ -35,15 +39,23 @@ def crop_and_flip(images: Tensor, padding: int, flip: float, generator: torch.Ge
     return chosen.permute(0, 3, 1, 2)
 
 
-def normalize(images: Tensor, mean: float, std: float) -> Tensor:
+def normalize(images: Tensor, mean: PerChannel, std: PerChannel) -> Tensor:
     """Normalize uint8 pixels to float32 as (pixel / 255 - mean) / std.
 
     Args:
-        images: uint8 images of any shape.
-        mean: Mean of pixels in [0, 1], the same for all channels.
-        std: Standard deviation of pixels in [0, 1], the same for all channels.
+        images: uint8 images, (batch, channels, height, width).
+        mean: Mean of pixels in [0, 1]: one number for all channels, or one per channel.
+        std: Standard deviation of pixels in [0, 1]: one number for all channels, or one per channel.
 
     Returns:
         A float32 tensor of the same shape and memory format.
     """
-    return images.float().sub_(255 * mean).div_(255 * std)
+    return images.float().sub_(_pixel_value(mean, images.device)).div_(_pixel_value(std, images.device))
+
+
+@lru_cache  # copying to a GPU would make the host wait in every step
+def _pixel_value(value: PerChannel, device: torch.device) -> float | Tensor:
+    """Scale from [0, 1] to [0, 255]. One value per channel becomes a tensor of shape (channels, 1, 1)."""
+    if not isinstance(value, tuple):
+        return 255 * value
+    return torch.tensor([255 * number for number in value], device=device).view(-1, 1, 1)

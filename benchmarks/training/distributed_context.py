@@ -1,6 +1,7 @@
 """The processes that train one model together, each on its share of every batch. Usually there is only one."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -23,6 +24,10 @@ class DistributedContext:
     def wrap(self, model: nn.Module) -> nn.Module:
         """Return a model whose gradients are averaged over all processes."""
         return nn.parallel.DistributedDataParallel(model) if self.size > 1 else model
+
+    def no_sync(self, wrapped: nn.Module) -> AbstractContextManager[None]:
+        """Return a context in which a model that `wrap` returned adds up gradients without averaging them."""
+        return wrapped.no_sync() if isinstance(wrapped, nn.parallel.DistributedDataParallel) else nullcontext()
 
     def shard(self, batch: Tensor) -> Tensor:
         """Return this process's part of a batch."""

@@ -3,9 +3,10 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmarks.training.checkpoint import Checkpoint
+from benchmarks.training.optimizer_state import NO_NUMBERS, OptimizerState
 from benchmarks.training.running_epoch import RunningEpoch
 from benchmarks.training.step import TrainingStep
 from benchmarks.training.tensor_file import TensorsAndHeader
@@ -39,7 +40,7 @@ class EpochMetrics:
 
 
 class TrainingState:
-    """Model, momenta, gradient scaler, training curve, running epoch, and the teacher if it changes.
+    """Model, average of its weights, optimizer, gradient scaler, curve, running epoch, and the teacher if it changes.
 
     The learning rate is not part of it, because it follows from the epoch and the batch.
 
@@ -51,6 +52,7 @@ class TrainingState:
 
     def __init__(self, step: TrainingStep, seed: int, num_images: int) -> None:
         self.step, self.seed, self.num_images = step, seed, num_images
+        self.optimizer = OptimizerState(step.optimizer, step.model)
         self.curve: list[EpochMetrics] = []
         self.begin_epoch()
 
@@ -73,13 +75,14 @@ class TrainingState:
     def tensors(self) -> dict[str, Tensor]:
         """Return the state that consists of tensors, with names that start with the part they belong to."""
         weights = {f"model.{name}": tensor for name, tensor in self.step.model.state_dict().items()}
-        momenta = {f"momentum.{name}": tensor for name, tensor in self._momenta().items()}
+        average = {f"ema.{name}": tensor for name, tensor in self._average().items()}
         teacher = self.step.distiller.tensors() if self.step.distiller is not None else {}
-        return weights | momenta | teacher | self.epoch.tensors()
+        return weights | average | self.optimizer.tensors() | teacher | self.epoch.tensors()
 
     def numbers(self) -> dict[str, Any]:
         """Return the part of the state that does not consist of tensors, as JSON-serializable values."""
         return {
+            "optimizer": self.optimizer.numbers(),
             "scaler": self.step.scaler.state_dict(),
             "curve": [asdict(metrics) for metrics in self.curve],
             "epoch": len(self.curve),
@@ -97,13 +100,10 @@ class TrainingState:
             KeyError, TypeError, ValueError: If the checkpoint belongs to a different model or version of this code.
         """
         tensors, header = loaded
-        weights = {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
-        expected = self.step.model.state_dict()
-        if {name: tensor.shape for name, tensor in weights.items()} != {n: t.shape for n, t in expected.items()}:
-            raise ValueError("the checkpoint contains the weights of a different model")
-        self.step.model.load_state_dict(weights)
-        for name, momentum in self._momenta().items():  # in place, to keep the memory format used in training
-            momentum.copy_(tensors[f"momentum.{name}"])
+        _load(self.step.model, tensors, "model.")
+        if self.step.ema is not None:
+            _load(self.step.ema.module, tensors, "ema.")
+        self.optimizer.restore(tensors, header.get("optimizer", NO_NUMBERS))
         self.step.scaler.load_state_dict(header["scaler"])
         self.curve = [EpochMetrics(**metrics) for metrics in header["curve"]]
         self.begin_epoch()
@@ -111,10 +111,14 @@ class TrainingState:
         if self.step.distiller is not None:
             self.step.distiller.restore(tensors)
 
-    def _momenta(self) -> dict[str, Tensor]:
-        momenta = {}
-        for name, parameter in self.step.model.named_parameters():
-            buffer = self.step.optimizer.state[parameter].get("momentum_buffer")
-            if buffer is not None:
-                momenta[name] = buffer
-        return momenta
+    def _average(self) -> dict[str, Tensor]:
+        return self.step.ema.module.state_dict() if self.step.ema is not None else {}
+
+
+def _load(model: nn.Module, tensors: dict[str, Tensor], prefix: str) -> None:
+    """Load the tensors whose names start with `prefix` into a model."""
+    weights = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+    expected = model.state_dict()
+    if {name: tensor.shape for name, tensor in weights.items()} != {n: t.shape for n, t in expected.items()}:
+        raise ValueError("the checkpoint contains the weights of a different model")
+    model.load_state_dict(weights)

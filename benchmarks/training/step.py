@@ -1,17 +1,21 @@
 """One training step, and the images that it is computed on."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
-from timm.scheduler import CosineLRScheduler
+from timm.models import model_parameters
+from timm.utils import ModelEmaV3, dispatch_clip_grad
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from benchmarks.definition.recipe import Recipe
 from benchmarks.training.augment import crop_and_flip, normalize
 from benchmarks.training.compile_mode import CompileMode, compile_model, mark_step_begin, shut_down_compile_workers
 from benchmarks.training.distillation import Distiller
 from benchmarks.training.distributed_context import SINGLE_PROCESS, DistributedContext
+from benchmarks.training.loss import create_loss
+from benchmarks.training.optimizer import create_optimizer
+from benchmarks.training.schedule import create_schedule
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ class StepOptions:
 
 
 class TrainingStep:
-    """Augmentation, forward pass, backward pass and update for one batch.
+    """Augmentation, forward pass, backward pass, update and average of the weights for one batch.
 
     The trainer runs this step, and the budget check times it.
 
@@ -86,31 +90,22 @@ class TrainingStep:
         options = options or StepOptions()
         self.model, self.recipe, self.steps_per_epoch = model, recipe, steps_per_epoch
         self.compile_mode, self.context, self.distiller = options.compile_mode, options.context, options.distiller
-        self.forward = compile_model(self.context.wrap(model), self.compile_mode)
+        if recipe.grad_accum_steps > 1 and self.compile_mode == "cuda_graphs":
+            raise ValueError("CUDA graphs cannot accumulate gradients: they reuse the memory of the first ones")
+        self.wrapped = self.context.wrap(model)
+        self.forward = compile_model(self.wrapped, self.compile_mode)
         self.compiling = self.compile_mode != "eager"
         self.device = next(model.parameters()).device
-        self.optimizer = torch.optim.SGD(
-            model.parameters(),
-            lr=recipe.lr,
-            momentum=recipe.momentum,
-            nesterov=recipe.nesterov and recipe.momentum > 0,
-            weight_decay=recipe.weight_decay,
-            fused=True,  # a single kernel; on a GPU, the host need not wait for the scaler's check for infinities
-        )
-        if recipe.momentum:  # if the scaler skips the very first step, the fused update leaves momenta uninitialized
-            for parameter in model.parameters():
-                self.optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-        warmup = recipe.warmup_epochs * steps_per_epoch
-        self.schedule = CosineLRScheduler(
-            self.optimizer,
-            t_initial=recipe.epochs * steps_per_epoch - warmup,
-            lr_min=recipe.min_lr,
-            warmup_t=warmup,
-            warmup_lr_init=recipe.warmup_lr,
-            warmup_prefix=True,
-            t_in_epochs=False,
-        )
+        self.optimizer = create_optimizer(model, recipe)
+        self.schedule = create_schedule(self.optimizer, recipe, steps_per_epoch)
+        self.loss = create_loss(recipe, self.device)
+        self.ema = ModelEmaV3(model, recipe.ema_decay, use_warmup=recipe.ema_warmup) if recipe.ema_decay else None
         self.scaler = torch.amp.GradScaler(enabled=self.device.type == "cuda" and recipe.precision == "fp16")
+
+    @property
+    def evaluated_model(self) -> nn.Module:
+        """The model to evaluate and to save: the average of the weights if the recipe has one."""
+        return self.model if self.ema is None else self.ema.module
 
     def __call__(
         self, images: Tensor, labels: Tensor, iteration: int, generator: torch.Generator
@@ -128,22 +123,52 @@ class TrainingStep:
             would make the host wait for the device.
         """
         recipe = self.recipe
-        mark_step_begin(self.compile_mode)
         self.schedule.step_update(iteration)
         self.optimizer.zero_grad(set_to_none=True)
         batch = normalize(crop_and_flip(images, recipe.crop_padding, recipe.flip, generator), recipe.mean, recipe.std)
-        with autocast(recipe, self.device):
+        part_size = recipe.batch_size // (recipe.grad_accum_steps * self.context.size)
+        parts = list(zip(batch.split(part_size), labels.split(part_size), strict=True))
+        results = []
+        for number, (part, targets) in enumerate(parts, 1):
+            with nullcontext() if number == len(parts) else self.context.no_sync(self.wrapped):
+                results.append(self._add_gradients(part, targets, len(part) / len(batch), iteration))
+        self._update(iteration)
+        losses, correct = zip(*results, strict=True)
+        return sum(losses), sum(correct)
+
+    def _add_gradients(self, batch: Tensor, targets: Tensor, share: float, iteration: int) -> tuple[Tensor, Tensor]:
+        """Add the gradients of a part of a batch, and return its summed loss and its number of correct predictions.
+
+        Args:
+            batch: Normalized images, (images, channels, height, width).
+            targets: int64, (images,).
+            share: The part's share of the batch.
+            iteration: Steps since the start of training.
+        """
+        mark_step_begin(self.compile_mode)
+        with autocast(self.recipe, self.device):
             logits = self.forward(batch)
-            loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
+            loss = self.loss(logits, targets)
             if self.distiller is not None:
                 loss = self.distiller.loss(loss, logits, batch, iteration // self.steps_per_epoch)
-        self.scaler.scale(loss).backward()
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
+        self.scaler.scale(loss if share == 1 else share * loss).backward()
         if self.compiling:
             shut_down_compile_workers()
             self.compiling = False
-        return loss.detach() * len(labels), (logits.detach().argmax(1) == labels).sum()
+        return loss.detach() * len(targets), (logits.detach().argmax(1) == targets).sum()
+
+    def _update(self, iteration: int) -> None:
+        """Update the weights with the gradients, and the average of the weights if the recipe has one."""
+        recipe = self.recipe
+        if recipe.clip_grad:
+            self.scaler.unscale_(self.optimizer)
+            # As in timm's script, adaptive clipping leaves out the classifier.
+            parameters = model_parameters(self.model, exclude_head=recipe.clip_mode == "agc")
+            dispatch_clip_grad(parameters, recipe.clip_grad, mode=recipe.clip_mode)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.ema is not None:
+            self.ema.update(self.model, step=iteration + 1)
 
 
 def autocast(recipe: Recipe, device: torch.device) -> torch.autocast:

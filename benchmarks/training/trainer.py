@@ -63,7 +63,7 @@ def train(
     same numbers as an uninterrupted one.
 
     Args:
-        model: The model to train, on the device of both splits.
+        model: The model to train, on the device of both splits. In the end, it has the weights that were evaluated.
         splits: Images to train on and to evaluate on.
         recipe: Hyperparameters.
         seed: Seed of the order of images, the augmentation, drop_path and dropout.
@@ -93,7 +93,11 @@ def train(
         if checkpoint and step.context.rank == 0 and (checkpoint.due() or len(state.curve) == recipe.epochs):
             state.save(checkpoint)
     _report(state, options)
-    return state.curve, evaluation or step.context.compute_once(lambda: evaluate(model, splits.evaluation, recipe))
+    if evaluation is None:  # all epochs were finished before
+        evaluation = step.context.compute_once(lambda: evaluate(step.evaluated_model, splits.evaluation, recipe))
+    if step.ema is not None:
+        model.load_state_dict(step.ema.module.state_dict())
+    return state.curve, evaluation
 
 
 def _resume(state: TrainingState, checkpoint: Checkpoint, loaded: TensorsAndHeader) -> None:
@@ -125,7 +129,7 @@ def _train_and_evaluate(state: TrainingState, splits: Splits, options: TrainingO
 
     loss, top1, images_seen = train_epoch(step, splits.train, step.steps_per_epoch, state.epoch, save_if_due)
     started = time.perf_counter()
-    evaluation = step.context.compute_once(lambda: evaluate(step.model, splits.evaluation, step.recipe))
+    evaluation = step.context.compute_once(lambda: evaluate(step.evaluated_model, splits.evaluation, step.recipe))
     if not math.isfinite(loss) or not math.isfinite(evaluation.loss):
         if options.checkpoint and step.context.rank == 0:
             options.checkpoint.delete()  # resuming from this state would fail in the same way

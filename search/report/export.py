@@ -12,6 +12,7 @@ from torch import nn
 
 import arch.models  # registers cifar_net
 from benchmarks.definition.benchmark import Benchmark
+from benchmarks.definition.recipe import per_channel
 from benchmarks.execution.progress import Report
 from benchmarks.records.atomic_write import replace_file, sync_folder
 from benchmarks.training.tensor_file import read_tensors
@@ -94,8 +95,8 @@ def _data_config(benchmark: Benchmark) -> dict[str, tuple[float, ...]]:
     data, recipe = benchmark.data, benchmark.recipe
     return {
         "input_size": data.input_shape,
-        "mean": (recipe.mean,) * data.in_chans,
-        "std": (recipe.std,) * data.in_chans,
+        "mean": per_channel(recipe.mean, data.in_chans),
+        "std": per_channel(recipe.std, data.in_chans),
     }
 
 

@@ -38,6 +38,10 @@ def test_another_recipes_normalization_is_taken_back() -> None:
     pixels = torch.rand(2, *SHAPE)
     net = build_timm(TimmModel("resnet18"), 10, 3, ImageFormat(32, 0.4, 0.2))
     torch.testing.assert_close(net.adapter((pixels - 0.4) / 0.2), (pixels - IMAGENET[0]) / IMAGENET[1])
+    mean, std = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
+    net = build_timm(TimmModel("resnet18"), 10, 3, ImageFormat(32, mean, std))
+    normalized = (pixels - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+    torch.testing.assert_close(net.adapter(normalized), (pixels - IMAGENET[0]) / IMAGENET[1])
 
 
 @pytest.mark.parametrize("in_chans", [1, 3])

@@ -25,6 +25,8 @@ def airbench_style(workload: Workload) -> EpochTimer:
     images, labels = workload.tensors()
     dtype = torch.float16 if scaler.is_enabled() else torch.float32
     normalized = normalize(images, recipe.mean, recipe.std).to(dtype)
+    assert not isinstance(recipe.mean, tuple)
+    assert not isinstance(recipe.std, tuple)
     black = -recipe.mean / recipe.std
     padded = F.pad(normalized, (recipe.crop_padding,) * 4, value=black).contiguous(memory_format=torch.channels_last)
 

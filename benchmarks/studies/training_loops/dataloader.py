@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
+from benchmarks.definition.recipe import per_channel
 from benchmarks.studies.training_loops.workload import EpochTimer, Workload
 from benchmarks.training.step import autocast
 
@@ -66,7 +67,7 @@ def _loader(workload: Workload) -> DataLoader[Any]:
             transforms.RandomCrop(workload.images.shape[1:3], padding=recipe.crop_padding),
             transforms.RandomHorizontalFlip(recipe.flip),
             transforms.ToTensor(),
-            transforms.Normalize((recipe.mean,) * 3, (recipe.std,) * 3),
+            transforms.Normalize(per_channel(recipe.mean, 3), per_channel(recipe.std, 3)),
         ]
     )
     return DataLoader(

@@ -7,6 +7,7 @@ import pytest
 from arch.errors import InputError
 from benchmarks.definition.benchmark import Benchmark, Budget, DatasetConfig, identify, with_world_size
 from benchmarks.definition.recipe import Recipe
+from benchmarks.definition.registry import BENCHMARKS
 
 BENCHMARK = Benchmark("mine", DatasetConfig("cifar100", 100), baseline="resnet50")
 
@@ -27,6 +28,36 @@ OTHER_RECIPE: dict[str, Any] = {
     "std": 0.25,
     "precision": "bf16",
     "world_size": 2,
+    "optimizer": "adamw",
+    "optimizer_options": {"eps": 1e-6},
+    "weight_decay_exclusions": True,
+    "layer_decay": 0.75,
+    "clip_grad": 1.0,
+    "clip_mode": "value",
+    "grad_accum_steps": 2,
+    "schedule": "polynomial",
+    "decay_epochs": 10.0,
+    "decay_rate": 0.5,
+    "milestones": (50.0, 75.0),
+    "poly_power": 1.0,
+    "cooldown_epochs": 5,
+    "loss": "bce",
+    "bce_target_threshold": 0.2,
+    "bce_pos_weight": 2.0,
+    "bce_sum": True,
+    "ema_decay": 0.999,
+    "ema_warmup": True,
+}
+REQUIRED: dict[str, dict[str, Any]] = {  # field -> values of other fields without which it cannot be set
+    "clip_mode": {"clip_grad": 1.0},
+    "decay_epochs": {"schedule": "step"},
+    "decay_rate": {"schedule": "step"},
+    "milestones": {"schedule": "multistep", "milestones": (1.0,)},
+    "poly_power": {"schedule": "polynomial"},
+    "bce_target_threshold": {"loss": "bce"},
+    "bce_pos_weight": {"loss": "bce"},
+    "bce_sum": {"loss": "bce"},
+    "ema_warmup": {"ema_decay": 0.999},
 }
 OTHER_DATA: dict[str, Any] = {
     "source": "cifar10",
@@ -50,8 +81,39 @@ def test_other_values_exist_for_every_field() -> None:
 
 @pytest.mark.parametrize("name", OTHER_RECIPE)
 def test_every_recipe_field_changes_the_id(name: str) -> None:
-    changed = replace(BENCHMARK, recipe=replace(BENCHMARK.recipe, **{name: OTHER_RECIPE[name]}))
-    assert id_of(changed) != id_of(BENCHMARK)
+    base = replace(BENCHMARK, recipe=replace(BENCHMARK.recipe, **REQUIRED.get(name, {})))
+    changed = replace(base, recipe=replace(base.recipe, **{name: OTHER_RECIPE[name]}))
+    assert id_of(changed) != id_of(base)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("cifar100", "60536d772f2b"),
+        ("cifar100_small", "78e2294adcda"),
+        ("digits", "ce6498f1dd23"),
+    ],
+)
+def test_added_fields_keep_the_ids_of_earlier_benchmarks(name: str, expected: str) -> None:
+    """Test the ids from before the fields with the metadata `ADDED` existed."""
+    assert id_of(BENCHMARKS[name]) == expected
+
+
+def test_added_fields_are_part_of_the_definition_only_if_they_differ_from_their_defaults() -> None:
+    changed = replace(BENCHMARK, recipe=replace(BENCHMARK.recipe, optimizer="adamw", cooldown_epochs=0))
+    plain, other = (benchmark.definition("images", "cpu")["recipe"] for benchmark in (BENCHMARK, changed))
+    assert other == {**plain, "optimizer": "adamw"}
+
+
+@pytest.mark.parametrize("name", ["mean", "std"])
+def test_normalization_needs_one_value_per_channel(name: str) -> None:
+    def with_values(*values: float) -> Benchmark:
+        changes: dict[str, Any] = {name: values}
+        return replace(BENCHMARK, recipe=replace(BENCHMARK.recipe, **changes))
+
+    assert id_of(with_values(0.1, 0.2, 0.3)) != id_of(BENCHMARK)
+    with pytest.raises(ValueError, match=rf"recipe.{name} .* \(3\): \[0.1, 0.2\]"):
+        with_values(0.1, 0.2)
 
 
 @pytest.mark.parametrize("name", OTHER_DATA)

@@ -1,7 +1,8 @@
 import copy
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -57,7 +58,7 @@ def expected_rate(recipe: Recipe, iteration: int, steps: int) -> float:
 
 
 def test_default_recipe_is_the_published_one() -> None:
-    assert asdict(Recipe()) == {
+    assert Recipe().definition() == {
         "epochs": 200,
         "batch_size": 256,
         "lr": 0.5,
@@ -84,11 +85,38 @@ def test_default_recipe_is_the_published_one() -> None:
         ({"flip": 1.1}, "flip is a probability and must be at most 1"),
         ({"world_size": 3}, r"batch_size \(256\) must be a multiple of world_size \(3\)"),
         ({"precision": "fp8"}, "precision must be fp16, bf16 or fp32"),
+        ({"grad_accum_steps": 3}, r"batch_size \(256\) must be a multiple of grad_accum_steps \(3\)"),
+        ({"grad_accum_steps": 128, "world_size": 4}, r"grad_accum_steps \(128\) times world_size \(4\)"),
+        ({"cooldown_epochs": 195}, r"warmup_epochs \(5\) and cooldown_epochs \(195\) must be fewer than epochs"),
+        ({"schedule": "multistep"}, "multistep schedule needs milestones"),
+        ({"milestones": (3.0,)}, "multistep schedule needs milestones"),
+        ({"schedule": "multistep", "milestones": (9.0, 3.0)}, "must be positive and increasing"),
+        ({"decay_epochs": 3.0}, "decay_epochs needs schedule step"),
+        ({"decay_rate": 0.5}, "decay_rate needs schedule step or multistep"),
+        ({"poly_power": 2.0}, "poly_power needs schedule polynomial"),
+        ({"schedule": "constant", "cooldown_epochs": 3}, "cooldown_epochs needs schedule cosine or polynomial"),
+        ({"bce_pos_weight": 2.0}, "bce_pos_weight needs loss bce"),
+        ({"clip_mode": "agc"}, "clip_mode agc needs clip_grad"),
+        ({"ema_warmup": True}, "ema_warmup needs ema_decay"),
+        ({"mean": (0.5, -0.5)}, "mean must be at least 0"),
+        ({"std": (0.5, 0.0)}, "std must be greater than 0"),
     ],
 )
 def test_contradictory_fields_are_rejected(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         replace(Recipe(), **changes)
+
+
+def test_schedule_is_stretched_to_other_epochs() -> None:
+    multistep = Recipe(schedule="multistep", milestones=(60.0, 120.0))
+    assert multistep.with_epochs(100, Fraction(1, 2)) == replace(
+        multistep, epochs=100, warmup_epochs=2, milestones=(30.0, 60.0)
+    )
+    step = Recipe(schedule="step", decay_epochs=40.0)
+    assert step.with_epochs(400, Fraction(2)) == replace(step, epochs=400, warmup_epochs=10, decay_epochs=80.0)
+    cosine = Recipe(cooldown_epochs=20)
+    assert cosine.with_epochs(20, Fraction(1, 10)) == replace(cosine, epochs=20, warmup_epochs=0, cooldown_epochs=2)
+    assert Recipe(epochs=3, warmup_epochs=1, cooldown_epochs=1).with_epochs(1, Fraction(1, 3)).epochs == 1
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,21 @@ COMPLETE: dict[str, Any] = {
         "std": 0.25,
         "precision": "bf16",
         "world_size": 2,
+        "optimizer": "adamw",
+        "weight_decay_exclusions": True,
+        "layer_decay": 0.75,
+        "clip_grad": 1.0,
+        "clip_mode": "value",
+        "grad_accum_steps": 2,
+        "schedule": "multistep",
+        "milestones": (50.0, 75.0),
+        "decay_rate": 0.5,
+        "loss": "bce",
+        "bce_target_threshold": 0.2,
+        "bce_pos_weight": 2.0,
+        "bce_sum": True,
+        "ema_decay": 0.999,
+        "ema_warmup": True,
     },
     "budget": {"max_params": 1000, "max_hours": 0.5},
 }
@@ -137,6 +152,23 @@ def test_file_can_set_every_field(tmp_path: Path) -> None:
     assert load(tmp_path, toml(COMPLETE)) == expected
 
 
+def test_options_of_the_optimizer_are_a_table(tmp_path: Path) -> None:
+    options = "betas = [0.9, 0.99]\neps = 1e-6\namsgrad = true"
+    recipe = load(
+        tmp_path, f"{toml(MINIMAL)}\n[recipe]\noptimizer = 'adamw'\n[recipe.optimizer_options]\n{options}"
+    ).recipe
+    assert recipe.optimizer_options == {"betas": (0.9, 0.99), "eps": 1e-6, "amsgrad": True}
+    assert hash(recipe) == hash(replace(recipe))
+
+
+@pytest.mark.parametrize("value", ["0.25", "[0.25]"])
+def test_normalization_is_one_number_or_a_list(value: str, tmp_path: Path) -> None:
+    benchmark = load(
+        tmp_path, f"{toml({**MINIMAL, 'data': {**MINIMAL['data'], 'in_chans': 1}})}\n[recipe]\nmean = {value}"
+    )
+    assert benchmark.recipe.mean == (0.25 if value == "0.25" else (0.25,))
+
+
 def test_integer_and_decimal_learning_rates_have_the_same_id(tmp_path: Path) -> None:
     whole, decimal = (load(tmp_path, f"{toml(MINIMAL)}\n[recipe]\nlr = {lr}") for lr in ("1", "1.0"))
     assert identify(whole.definition("images", "cpu")) == identify(decimal.definition("images", "cpu"))
@@ -156,7 +188,7 @@ def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
             "unknown key 'nam': did you mean 'name'? valid: baseline, budget, data, default_seeds, name, rec",
         ),
         (toml(MINIMAL) + "\nsorce = 1", "unknown key 'sorce' in [data]: did you mean 'source'? valid: image_size, in_"),
-        (toml(MINIMAL) + "\n[recipe]\nepoch = 3", "'epoch' in [recipe]: did you mean 'epochs'? valid: batch_size, cro"),
+        (toml(MINIMAL) + "\n[recipe]\nepoch = 3", "'epoch' in [recipe]: did you mean 'epochs'? valid: batch_size, bce"),
         (toml(MINIMAL) + "\n[budget]\nhours = 3", "'hours' in [budget]: did you mean 'max_hours'? valid: max_hours, m"),
         (toml(MINIMAL) + "\n[recipe]\nepochs = '9'", "recipe.epochs: Input should be a valid integer"),
         (toml(MINIMAL) + "\n[recipe]\nepochs = 9.0", "recipe.epochs: Input should be a valid integer"),
@@ -177,6 +209,11 @@ def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
         ),
         (toml(MINIMAL) + "\n[recipe]\nstd = 58.4", "std (58.4) are for pixels from 0 to 1: divide by 255"),
         (toml(MINIMAL) + "\n[recipe]\nprecision = 'fp8'", "precision must be fp16, bf16 or fp32"),
+        (toml(MINIMAL) + "\n[recipe]\nmean = 'a'", "recipe.mean: Input should be a valid number or a valid array"),
+        (toml(MINIMAL) + "\n[recipe]\nmean = [0.1, 0.2]", "recipe.mean must be one number, or one per channel (3)"),
+        (toml(MINIMAL) + "\n[recipe]\nschedule = 'cos'", "recipe.schedule: Input should be 'cosine', 'step', 'multi"),
+        (toml(MINIMAL) + "\n[recipe]\noptimizer_options.eps = {}", "recipe.optimizer_options.eps: Input should be"),
+        (toml(MINIMAL) + "\n[recipe]\nbce_sum = true", "bce_sum needs loss bce (loss is cross_entropy unless you set"),
         (toml(MINIMAL) + "\nin_chans = 2", "data.in_chans: Input should be 1 or 3"),
         (toml(MINIMAL) + "\nval_fraction = 1.0", "data.val_fraction: Input should be less than 1"),
         (toml(MINIMAL) + "\n[budget]\nmax_params = 0", "budget.max_params: Input should be greater than 0"),

@@ -1,3 +1,4 @@
+import json
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -117,9 +118,17 @@ def test_differing_fields_are_named_with_their_values(definitions: list[dict[str
     assert differing_fields(definitions) == expected
 
 
-def test_recorded_benchmark_is_restored_from_its_definition() -> None:
-    benchmark = Benchmark("digits", DatasetConfig("digits", 10, image_size=8), "resnet8", Recipe(lr=0.2))
-    record = replace(RECORD, definition=benchmark.definition("f0", "cpu"))
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        Recipe(lr=0.2),
+        Recipe(optimizer="adamw", optimizer_options={"betas": (0.9, 0.99)}, mean=(0.1, 0.2, 0.3), ema_decay=0.9),
+        Recipe(schedule="multistep", milestones=(60.0, 120.0)),
+    ],
+)
+def test_recorded_benchmark_is_restored_from_its_definition(recipe: Recipe) -> None:
+    benchmark = Benchmark("digits", DatasetConfig("digits", 10, image_size=8), "resnet8", recipe)
+    record = replace(RECORD, definition=json.loads(json.dumps(benchmark.definition("f0", "cpu"))))
     assert recorded_benchmark(record) == benchmark
 
 

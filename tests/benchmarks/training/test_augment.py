@@ -113,3 +113,12 @@ def test_normalize_keeps_its_input_and_the_memory_format() -> None:
     assert result.dtype == torch.float32
     assert result.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(images, before)
+
+
+def test_normalize_per_channel_equals_torchvision() -> None:
+    images = torch.randint(256, (2, 3, 4, 5), dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
+    mean, std = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
+    expected = TF.normalize(images.float() / 255, list(mean), list(std))
+    normalized = normalize(images, mean, std)
+    torch.testing.assert_close(normalized, expected)
+    assert normalized.is_contiguous(memory_format=torch.channels_last)

@@ -1,8 +1,12 @@
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 import torch
+from timm.models import model_parameters
+from timm.utils import ModelEmaV3, dispatch_clip_grad
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from benchmarks.definition.recipe import Recipe
 from benchmarks.training.augment import crop_and_flip, normalize
@@ -138,3 +142,88 @@ def test_gpu_uses_the_precision_of_the_recipe(
     autocast(replace(RECIPE, precision=precision), torch.device("cuda"))
     assert [(device_type, on) for device_type, _, on in calls] == [("cuda", enabled)]
     assert dtype is None or calls[0][1] == dtype
+
+
+def plain_step(batch: DeviceImages, model: nn.Module, **changes: Any) -> TrainingStep:
+    recipe = replace(RECIPE, warmup_epochs=0, crop_padding=0, flip=0.0, **changes)
+    step = TrainingStep(model, recipe, 3)
+    step(batch.images, batch.labels, 0, generator())
+    return step
+
+
+def gradients_of(model: nn.Module, batch: DeviceImages) -> list[Tensor]:
+    """Return the gradients of a default step, before any clipping."""
+    loss = F.cross_entropy(model(normalize(batch.images, 0.5, 0.5)), batch.labels, label_smoothing=0.1)
+    return list(torch.autograd.grad(loss, list(model.parameters())))
+
+
+@pytest.mark.parametrize(("mode", "exclude_head"), [("norm", False), ("value", False), ("agc", True)])
+def test_gradients_are_clipped_as_by_timm(mode: Any, exclude_head: bool) -> None:
+    batch, model = random_images(8, (3, 4, 5), 5, generator()), net()
+    expected = net()
+    for parameter, gradient in zip(expected.parameters(), gradients_of(net(), batch), strict=True):
+        parameter.grad = gradient
+    dispatch_clip_grad(model_parameters(expected, exclude_head), 0.05, mode=mode)
+    plain_step(batch, model, clip_grad=0.05, clip_mode=mode)
+    clipped = [parameter.grad for parameter in model.parameters()]
+    originals = gradients_of(net(), batch)
+    for gradient, expected_parameter, original in zip(clipped, expected.parameters(), originals, strict=True):
+        assert gradient is not None
+        torch.testing.assert_close(gradient, expected_parameter.grad)
+        assert exclude_head or not torch.equal(gradient, original)
+
+
+def test_scaled_gradients_are_unscaled_before_they_are_clipped() -> None:
+    batch, model, expected = random_images(8, (3, 4, 5), 5, generator()), net(), net()
+    plain_step(batch, expected, clip_grad=0.05)
+    step = TrainingStep(model, replace(RECIPE, warmup_epochs=0, crop_padding=0, flip=0.0, clip_grad=0.05), 3)
+    step.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    step(batch.images, batch.labels, 0, generator())
+    for parameter, other in zip(model.parameters(), expected.parameters(), strict=True):
+        torch.testing.assert_close(parameter, other)
+
+
+@pytest.mark.parametrize("num_parts", [2, 4, 8])
+def test_accumulated_gradients_are_those_of_the_whole_batch(num_parts: int) -> None:
+    batch, model = random_images(8, (3, 4, 5), 5, generator()), net()
+    sizes: list[int] = []
+    model.register_forward_hook(lambda _, inputs, output: sizes.append(len(inputs[0])))
+    plain_step(batch, model, grad_accum_steps=num_parts)
+    assert sizes == [8 // num_parts] * num_parts
+    for parameter, gradient in zip(model.parameters(), gradients_of(net(), batch), strict=True):
+        torch.testing.assert_close(parameter.grad, gradient)
+
+
+def test_loss_and_accuracy_of_accumulated_steps_are_those_of_the_whole_batch() -> None:
+    batch = random_images(8, (3, 4, 5), 5, generator())
+    whole, parts = (
+        TrainingStep(net(), replace(RECIPE, grad_accum_steps=number), 3)(batch.images, batch.labels, 0, generator())
+        for number in (1, 4)
+    )
+    torch.testing.assert_close(whole, parts)
+
+
+def test_cuda_graphs_do_not_accumulate_gradients() -> None:
+    with pytest.raises(ValueError, match="CUDA graphs cannot accumulate"):
+        TrainingStep(net(), replace(RECIPE, grad_accum_steps=2), 3, StepOptions("cuda_graphs"))
+
+
+@pytest.mark.parametrize("warmup", [False, True])
+def test_average_of_the_weights_is_that_of_timm(warmup: bool) -> None:
+    batch, model, expected = random_images(8, (3, 4, 5), 5, generator()), net(), net()
+    step = TrainingStep(model, replace(RECIPE, ema_decay=0.9, ema_warmup=warmup), 3)
+    average = ModelEmaV3(expected, decay=0.9, use_warmup=warmup)
+    for iteration in range(4):
+        step(batch.images, batch.labels, iteration, generator())
+        expected.load_state_dict(model.state_dict())
+        average.update(expected, step=iteration + 1)
+    evaluated = step.evaluated_model
+    assert evaluated is not model
+    for name, tensor in average.module.state_dict().items():
+        assert torch.equal(evaluated.state_dict()[name], tensor)
+        assert not torch.equal(model.state_dict()[name], tensor)
+
+
+def test_without_average_the_model_itself_is_evaluated() -> None:
+    step = TrainingStep(net(), RECIPE, 3)
+    assert step.evaluated_model is step.model

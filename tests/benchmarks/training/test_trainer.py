@@ -15,7 +15,7 @@ from benchmarks.definition.recipe import Recipe
 from benchmarks.execution.progress import Progress
 from benchmarks.training import trainer
 from benchmarks.training.checkpoint import Checkpoint, load_newest
-from benchmarks.training.evaluation import Evaluation
+from benchmarks.training.evaluation import Evaluation, evaluate
 from benchmarks.training.state import EpochMetrics
 from benchmarks.training.step import DeviceImages
 from benchmarks.training.trainer import Splits, TrainingFailed, TrainingOptions, train
@@ -200,3 +200,15 @@ def test_curve_contains_times_and_epochs_from_1() -> None:
     assert all(epoch.train_seconds > 0 and epoch.eval_seconds > 0 for epoch in curve)
     assert [epoch.epoch for epoch in curve] == [1, 2, 3]
     assert all(math.isfinite(epoch.loss) for epoch in curve)
+
+
+def test_evaluation_and_final_weights_are_those_of_the_average() -> None:
+    model = net()
+    curve, final = train(model, SPLITS, replace(RECIPE, ema_decay=0.9), seed=0)
+    plain = net()
+    plain_curve, _ = train(plain, SPLITS, RECIPE, seed=0)
+    assert [epoch.train_loss for epoch in curve] == [epoch.train_loss for epoch in plain_curve]
+    assert curve[-1].loss != plain_curve[-1].loss
+    assert not same_weights(model, plain)
+    assert evaluate(model, TEST, RECIPE) == final
+    assert final.loss == curve[-1].loss
