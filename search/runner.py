@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from arch.errors import InputError
 from benchmarks.budget.verdict import Verdict, format_hours
+from benchmarks.definition.recipe import Recipe
 from benchmarks.execution.executor import WorkerFailed
 from benchmarks.execution.progress import Display, Progress
 from benchmarks.records.store import RecordStore, RunRecord
@@ -78,11 +79,13 @@ class SearchRunner:
 
         Raises:
             NothingFits: If no candidate is within the budget.
-            InputError: If there is no time for any candidate.
+            InputError: If there is no time for any candidate, or the recipe's optimizer is not valid.
             WorkerFailed: If no candidate could be trained.
             OSError: If a record cannot be written.
         """
-        search = self.search
+        search, recipe = self.search, self.search.benchmark.recipe
+        if recipe.optimizer != Recipe.optimizer or recipe.optimizer_options:  # otherwise, every candidate would fail
+            search.executor.call("benchmarks.budget.check:check_recipe", self.display, recipe)
         with self.heartbeat:
             self._reap_stale_trials()
             self.proposals.enqueue_base()

@@ -19,6 +19,7 @@ from benchmarks.budget.timing import TimedTraining, add_timing, try_compiled, wo
 from benchmarks.budget.verdict import Verdict
 from benchmarks.definition.benchmark import Benchmark
 from benchmarks.definition.config_parser import read_run_config
+from benchmarks.definition.recipe import Recipe
 from benchmarks.execution.progress import Progress, Report, silent
 from benchmarks.training.optimizer import check_optimizer
 
@@ -53,6 +54,11 @@ def check(
         return add_prediction(verdict, builder, benchmark, request.profile, request.image_counts)
     report(Progress("timing a few training steps", 1, 2, request.model))
     return add_timing(verdict, TimedTraining(builder, benchmark, device, request.image_counts))
+
+
+def check_recipe(report: Report, recipe: Recipe) -> None:
+    """Raise InputError if the optimizer of a recipe does not exist or rejects its options. `report` is unused."""
+    check_optimizer(recipe)
 
 
 def check_specs(

@@ -126,15 +126,20 @@ class TrainingStep:
         self.schedule.step_update(iteration)
         self.optimizer.zero_grad(set_to_none=True)
         batch = normalize(crop_and_flip(images, recipe.crop_padding, recipe.flip, generator), recipe.mean, recipe.std)
-        part_size = recipe.batch_size // (recipe.grad_accum_steps * self.context.size)
-        parts = list(zip(batch.split(part_size), labels.split(part_size), strict=True))
-        results = []
+        parts, results = self._parts(batch, labels), []
         for number, (part, targets) in enumerate(parts, 1):
             with nullcontext() if number == len(parts) else self.context.no_sync(self.wrapped):
                 results.append(self._add_gradients(part, targets, len(part) / len(batch), iteration))
         self._update(iteration)
         losses, correct = zip(*results, strict=True)
         return sum(losses), sum(correct)
+
+    def _parts(self, batch: Tensor, labels: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Split a batch into the parts whose gradients are accumulated. A smaller batch has fewer parts."""
+        if self.recipe.grad_accum_steps == 1:
+            return [(batch, labels)]
+        size = self.recipe.batch_size // (self.recipe.grad_accum_steps * self.context.size)
+        return list(zip(batch.split(size), labels.split(size), strict=True))
 
     def _add_gradients(self, batch: Tensor, targets: Tensor, share: float, iteration: int) -> tuple[Tensor, Tensor]:
         """Add the gradients of a part of a batch, and return its summed loss and its number of correct predictions.

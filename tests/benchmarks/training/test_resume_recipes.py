@@ -87,7 +87,7 @@ def test_killed_runs_resume_with_the_same_bits(
     while outcome is None:
         # Another initialization, which the checkpoint must replace completely.
         model = net(seed=0 if num_kills == 0 else 100 + num_kills)
-        options = TrainingOptions(checkpoint=Checkpoint(tmp_path, {}, stopping=after(kills.randint(1, 9))))
+        options = TrainingOptions(checkpoint=Checkpoint(tmp_path, {}, stopping=after(kills.randint(1, 4))))
         try:
             outcome = train_net(recipe, model, options)
         except TrainingStopped:

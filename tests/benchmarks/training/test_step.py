@@ -165,12 +165,12 @@ def test_gradients_are_clipped_as_by_timm(mode: Any, exclude_head: bool) -> None
         parameter.grad = gradient
     dispatch_clip_grad(model_parameters(expected, exclude_head), 0.05, mode=mode)
     plain_step(batch, model, clip_grad=0.05, clip_mode=mode)
-    clipped = [parameter.grad for parameter in model.parameters()]
+    clipped_gradients = [parameter.grad for parameter in model.parameters()]
     originals = gradients_of(net(), batch)
-    for gradient, expected_parameter, original in zip(clipped, expected.parameters(), originals, strict=True):
-        assert gradient is not None
-        torch.testing.assert_close(gradient, expected_parameter.grad)
-        assert exclude_head or not torch.equal(gradient, original)
+    for clipped, expected_parameter, original in zip(clipped_gradients, expected.parameters(), originals, strict=True):
+        assert clipped is not None
+        torch.testing.assert_close(clipped, expected_parameter.grad)
+        assert exclude_head or not torch.equal(clipped, original)
 
 
 def test_scaled_gradients_are_unscaled_before_they_are_clipped() -> None:
