@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 from torch import nn
 
+from arch.errors import InputError
 from benchmarks.budget.builders import Builder, spec_builder
-from benchmarks.budget.check import check, check_specs
+from benchmarks.budget.check import check, check_recipe, check_specs
 from benchmarks.budget.counting import check_cost
 from benchmarks.budget.request import CheckRequest
 from benchmarks.budget.timing import TimedTraining
@@ -44,6 +45,17 @@ def test_progress_of_a_check(tiny: Benchmark, linear: Builder, timed_models: lis
     reports: list[Progress] = []
     check(CheckRequest("mine", tiny, "cpu", IMAGE_COUNTS), linear, reports.append)
     assert [(report.done, report.total, report.note) for report in reports] == [(0, 2, "mine"), (1, 2, "mine")]
+
+
+def test_invalid_optimizer_is_an_input_error(tiny: Benchmark, linear: Builder, timed_models: list[nn.Module]) -> None:
+    benchmark = replace(tiny, recipe=replace(tiny.recipe, optimizer="admw"))
+    with pytest.raises(InputError, match=r"'admw'.*'adamw'"):
+        check(CheckRequest("mine", benchmark, "cpu", IMAGE_COUNTS), linear)
+    with pytest.raises(InputError, match=r"'admw'.*'adamw'"):
+        check_rows(benchmark)
+    with pytest.raises(InputError, match=r"'admw'.*'adamw'"):
+        check_recipe(silent, benchmark.recipe)
+    assert timed_models == []
 
 
 def test_model_is_rebuilt_for_timing(tiny: Benchmark, linear: Builder, timed_models: list[nn.Module]) -> None:

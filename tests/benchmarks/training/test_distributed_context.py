@@ -21,6 +21,7 @@ from benchmarks.training.tensor_file import read_tensors, write_tensors
 from benchmarks.training.trainer import Splits, TrainingOptions, train
 
 RECIPE = Recipe(epochs=3, batch_size=8, lr=0.2, warmup_epochs=1, crop_padding=0, flip=0.0)
+ADAMW = replace(RECIPE, optimizer="adamw", lr=0.01, clip_grad=0.1, ema_decay=0.5, grad_accum_steps=2)
 
 
 def net() -> nn.Sequential:
@@ -35,12 +36,14 @@ def images(count: int) -> DeviceImages:
     return DeviceImages(pixels, torch.randint(3, (count,), generator=generator))
 
 
-def train_net(context: DistributedContext, folder: Path | None) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def train_net(
+    context: DistributedContext, folder: Path | None, recipe: Recipe = RECIPE
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Train a network; return its final weights, and the numbers of its curve and final evaluation."""
     model, split = net(), images(35)
     checkpoint = Checkpoint(folder, {}) if folder else None
     options = TrainingOptions(context=context, checkpoint=checkpoint)
-    curve, final = train(model, Splits(split, split), RECIPE, 3, options)
+    curve, final = train(model, Splits(split, split), recipe, 3, options)
     epochs = [replace(epoch, train_seconds=0.0, eval_seconds=0.0) for epoch in curve]
     return model.state_dict(), {
         "losses": [loss for epoch in epochs for loss in (epoch.train_loss, epoch.loss)],
@@ -75,6 +78,7 @@ def run_process(report: Report, rank: int, folder: Path) -> None:
         **numbers,
     }
     write_tensors(folder / f"{rank}.safetensors", weights, results)
+    write_tensors(folder / f"adamw-{rank}.safetensors", *train_net(context, None, ADAMW))
     dist.destroy_process_group()
 
 
@@ -141,6 +145,15 @@ def test_two_processes_train_as_one_does(folder: Path) -> None:
     assert together["counts"] == pytest.approx(alone["counts"])
     assert together["final"] == pytest.approx(alone["final"])
     assert json.dumps(alone["losses"][0]) != json.dumps(alone["losses"][-2])  # the loss changes during training
+
+
+@pytest.mark.slow
+def test_two_processes_accumulate_gradients_and_average_weights_as_one_does(folder: Path) -> None:
+    expected, alone = train_net(SINGLE_PROCESS, None, replace(ADAMW, grad_accum_steps=1))
+    for rank in range(2):
+        weights, together = read_tensors(folder / f"adamw-{rank}.safetensors")
+        torch.testing.assert_close(weights, dict(expected))
+        assert together["losses"] == pytest.approx(alone["losses"], rel=1e-4)
 
 
 @pytest.mark.slow
