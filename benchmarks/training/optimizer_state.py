@@ -26,6 +26,7 @@ class OptimizerState:
     def __init__(self, optimizer: Optimizer, model: nn.Module) -> None:
         self.optimizer = optimizer
         self.parameters = dict(model.named_parameters())
+        self.device = next(model.parameters()).device
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all tensors of the state, with their names in a checkpoint."""
@@ -63,10 +64,10 @@ class OptimizerState:
             layout = numbers["layouts"].get(tensor_name)
             if tensor_name.startswith(GROUP_PREFIX):
                 index, _, key = tensor_name.removeprefix(GROUP_PREFIX).partition(".")
-                self.optimizer.param_groups[int(index)][key] = _empty(tensor, *layout).copy_(tensor)
+                self.optimizer.param_groups[int(index)][key] = self._empty(tensor, *layout).copy_(tensor)
             elif tensor_name.startswith((PREFIX, MOMENTUM_PREFIX)):
                 key, name = _key_and_parameter(tensor_name)
-                restored = self._new_tensor(name, tensor) if layout is None else _empty(tensor, *layout)
+                restored = self._new_tensor(name, tensor) if layout is None else self._empty(tensor, *layout)
                 self.optimizer.state[self.parameters[name]][key] = restored.copy_(tensor)
         for name, values in numbers["values"].items():
             self.optimizer.state[self.parameters[name]].update(values)
@@ -98,6 +99,11 @@ class OptimizerState:
             return torch.empty_like(parameter, dtype=like.dtype)
         return torch.empty(like.shape, dtype=like.dtype, device=parameter.device)
 
+    def _empty(self, like: Tensor, device_type: str, stride: list[int]) -> Tensor:
+        """Return an uninitialized tensor with a layout that `_layout` returned."""
+        device = self.device if device_type == self.device.type else torch.device(device_type)
+        return torch.empty_strided(like.shape, stride, dtype=like.dtype, device=device)
+
 
 def _tensor_name(key: str, parameter: str) -> str:
     return f"{MOMENTUM_PREFIX}{parameter}" if key == "momentum_buffer" else f"{PREFIX}{key}.{parameter}"
@@ -112,7 +118,3 @@ def _key_and_parameter(tensor_name: str) -> tuple[str, str]:
 
 def _layout(tensor: Tensor) -> list[Any]:
     return [tensor.device.type, list(tensor.stride())]
-
-
-def _empty(like: Tensor, device: str, stride: list[int]) -> Tensor:
-    return torch.empty_strided(like.shape, stride, dtype=like.dtype, device=device)
