@@ -16,11 +16,14 @@ from benchmarks.definition.recipe import Recipe
 from benchmarks.training.compile_mode import CompileMode
 from benchmarks.training.distillation import Distiller
 from benchmarks.training.evaluation import EVAL_BATCH, evaluate
+from benchmarks.training.loaded_images import with_loader
 from benchmarks.training.step import DeviceImages, StepOptions, TrainingStep, random_images
 from benchmarks.training.trainer import train_epoch
 
 NUM_TIMING_WINDOWS = 5  # the median is used
 MIN_WINDOW_SECONDS = 0.5
+LOADER_WINDOW_SECONDS = 1.5  # longer, because the loader processes are idle before each window
+NUM_LOADER_PROBE_STEPS = 4
 NUM_WARM_UP_STEPS = 2
 MAX_STEPS_PER_WINDOW = 200  # limited because the images of a window are kept on the device
 PROBE_BATCH_SIZES = (8, 32)  # images; the duration of a full batch is extrapolated from these
@@ -125,10 +128,21 @@ def _time_epochs(timed: _TimedStep) -> list[float]:
     train_once = timed.training_on(timed.noise(batch_size))
     for _ in range(NUM_WARM_UP_STEPS):  # CUDA graphs are recorded in the second step
         train_once()
-    steps = min(MAX_STEPS_PER_WINDOW, math.ceil(MIN_WINDOW_SECONDS / _seconds(train_once, device)))
-    split = timed.noise(steps * batch_size)
+    window, step_seconds = MIN_WINDOW_SECONDS, _seconds(train_once, device)
+    if step.recipe.transforms_images:
+        window, step_seconds = LOADER_WINDOW_SECONDS, _seconds_per_loaded_step(timed)
+    steps = min(MAX_STEPS_PER_WINDOW, math.ceil(window / step_seconds))
+    split = with_loader(timed.noise(steps * batch_size), step.recipe)
     epochs = [_seconds(lambda: train_epoch(step, split, steps), device) for _ in range(NUM_TIMING_WINDOWS + 1)]
     return [seconds / len(split) for seconds in epochs[1:]]  # the first epoch is a warm-up
+
+
+def _seconds_per_loaded_step(timed: _TimedStep) -> float:
+    """Return the seconds of a training step whose images come from loader processes, in a very short epoch."""
+    step = timed.step
+    split = with_loader(timed.noise(NUM_LOADER_PROBE_STEPS * step.recipe.batch_size), step.recipe)
+    train_epoch(step, split, NUM_LOADER_PROBE_STEPS)  # starts the processes
+    return _seconds(lambda: train_epoch(step, split, NUM_LOADER_PROBE_STEPS), timed.device) / NUM_LOADER_PROBE_STEPS
 
 
 def _expected_step(timed: _TimedStep) -> tuple[float, DeviceImages]:

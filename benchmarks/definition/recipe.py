@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Le, Lt
 
 from arch.errors import InputError
+from benchmarks.definition.augmentation import augmentation_problems
 
 # The metadata of every field that was added after benchmarks had been published. `Recipe.definition` leaves such a
 # field out while it has its default, so that the ids of existing benchmarks stay the same.
@@ -15,6 +16,13 @@ ADDED = {"omit_default": True}
 
 OptionValue = bool | int | float | str | tuple[float, ...]  # a value in `Recipe.optimizer_options`
 PerChannel = float | tuple[float, ...]  # one number for all channels, or one for each
+
+Probability = Annotated[float, Ge(0), Le(1)]
+Positive = Annotated[float, Gt(0)]
+NonNegative = Annotated[float, Ge(0)]
+Range = tuple[Positive, Positive]
+Interpolation = Literal["random", "nearest", "bilinear", "bicubic", "box", "hamming", "lanczos"]
+Jitter = tuple[NonNegative, NonNegative, NonNegative, NonNegative]
 
 # field -> another field, and its values without which the first one has no effect
 DEPENDENCIES: Mapping[str, tuple[str, tuple[str, ...]]] = {
@@ -54,6 +62,21 @@ class Recipe:
         bce_sum: bce: sum over the classes instead of their mean
         ema_decay: decay of an average of the weights, which is evaluated and saved instead of them; 0: no average
         ema_warmup: start with a smaller ema_decay, as timm's warm-up does
+        vertical_flip: probability of a vertical flip
+        resized_crop_scale: range of the area of random resized crops, such as [0.08, 1.0]; unset: no resized crops
+        resized_crop_ratio: range of width / height of random resized crops
+        interpolation: of resized crops and auto_augment, by timm's name; random: bilinear or bicubic for each image
+        auto_augment: timm's string, such as rand-m9-mstd0.5-inc1, original, v0, 3a or augmix-m5-w4-d2; or trivial
+        color_jitter: strength of the random changes of [brightness, contrast, saturation, hue]
+        rotation: each image is rotated by at most this many degrees
+        rotation_fill: gray level of the corners of a rotated image, from 0 to 255
+        erasing: probability that rectangles of an image are erased (timm's reprob)
+        erasing_mode: what fills them: const (the mean), rand (a random color) or pixel (noise)
+        erasing_count: maximum number of erased rectangles per image
+        mixup: alpha of mixup; 0: no mixup
+        cutmix: alpha of cutmix; 0: no cutmix
+        mixup_prob: probability that a batch is mixed
+        mixup_switch_prob: probability that a mixed batch has cutmix instead of mixup, if both are set
     """
 
     epochs: Annotated[int, Ge(1), Le(10_000)] = 200  # passes over the training images
@@ -91,12 +114,25 @@ class Recipe:
     bce_sum: bool = field(default=False, metadata=ADDED)
     ema_decay: Annotated[float, Ge(0), Lt(1)] = field(default=0.0, metadata=ADDED)
     ema_warmup: bool = field(default=False, metadata=ADDED)
+    vertical_flip: Probability = field(default=0.0, metadata=ADDED)
+    resized_crop_scale: Range | None = field(default=None, metadata=ADDED)
+    resized_crop_ratio: Range = field(default=(3 / 4, 4 / 3), metadata=ADDED)
+    interpolation: Interpolation = field(default="random", metadata=ADDED)
+    auto_augment: str = field(default="", metadata=ADDED)
+    color_jitter: Jitter = field(default=(0.0,) * 4, metadata=ADDED)
+    rotation: Annotated[float, Ge(0), Le(180)] = field(default=0.0, metadata=ADDED)
+    rotation_fill: Annotated[int, Ge(0), Le(255)] = field(default=0, metadata=ADDED)
+    erasing: Probability = field(default=0.0, metadata=ADDED)
+    erasing_mode: Literal["const", "rand", "pixel"] = field(default="const", metadata=ADDED)
+    erasing_count: Annotated[int, Ge(1), Le(100)] = field(default=1, metadata=ADDED)
+    mixup: NonNegative = field(default=0.0, metadata=ADDED)
+    cutmix: NonNegative = field(default=0.0, metadata=ADDED)
+    mixup_prob: Probability = field(default=1.0, metadata=ADDED)
+    mixup_switch_prob: Probability = field(default=0.5, metadata=ADDED)
 
     def __post_init__(self) -> None:
         if self.precision not in ("fp16", "bf16", "fp32"):
             raise ValueError("precision must be fp16, bf16 or fp32")
-        if self.flip > 1:
-            raise ValueError("flip is a probability and must be at most 1")
         if self.clip_mode != "norm" and not self.clip_grad:
             raise ValueError(f"clip_mode {self.clip_mode} needs clip_grad")
         if self.ema_warmup and not self.ema_decay:
@@ -105,6 +141,8 @@ class Recipe:
         self._check_schedule()
         self._check_normalization()
         self._check_dependencies()
+        for problem in augmentation_problems(self):
+            raise ValueError(problem)
 
     def _check_batch(self) -> None:
         if self.batch_size % self.world_size:
@@ -153,6 +191,16 @@ class Recipe:
         if num_images < self.batch_size:
             prefix = f"{label}: " if label else ""
             raise InputError(f"{prefix}{num_images} training images do not fill one batch of {self.batch_size}")
+
+    @property
+    def mixes(self) -> bool:
+        """Whether batches are mixed, so that the labels are soft."""
+        return self.mixup > 0 or self.cutmix > 0
+
+    @property
+    def transforms_images(self) -> bool:
+        """Whether each image is transformed separately, in the processes of a data loader."""
+        return bool(self.resized_crop_scale or self.auto_augment or any(self.color_jitter) or self.rotation)
 
     def definition(self) -> dict[str, Any]:
         """Return the fields that define a benchmark: all except added ones that have their default (see `ADDED`)."""

@@ -38,7 +38,8 @@ class WorkerProcess:
         self.deadline = time.monotonic() + self.time_limit
         self.asked_to_stop = False
         self.receiver, sender = PROCESS_CONTEXT.Pipe(duplex=False)
-        self.process = PROCESS_CONTEXT.Process(target=_run_worker, args=(sender, function, args), daemon=True)
+        # Not a daemon, which may not start the processes of a data loader. `_die_with_parent` ends it with the command.
+        self.process = PROCESS_CONTEXT.Process(target=_run_worker, args=(sender, function, args), daemon=False)
         with _hidden_main_module():
             self.process.start()
         sender.close()

@@ -9,6 +9,7 @@ import torch
 from benchmarks.budget.memory import free_memory
 from benchmarks.execution.progress import Report
 from benchmarks.runs.run import Run
+from benchmarks.training.loaded_images import with_loader
 from benchmarks.training.models import distiller_for_timing, fresh_model
 from benchmarks.training.step import StepOptions, TrainingStep, random_images
 from benchmarks.training.trainer import make_deterministic, train_epoch
@@ -35,7 +36,7 @@ def images_per_second(report: Report, run: Run, barrier: Any, memory_share: floa
         if peak_memory > memory_share * free_memory(run.device):
             raise MemoryError("they do not fit in the device's memory")
         barrier.wait(BARRIER_TIMEOUT)  # before any process allocates memory
-        train_steps = _prepare(run)
+        train_steps = _prepare(run, barrier.parties)
         barrier.wait(BARRIER_TIMEOUT)
         started, num_images = time.perf_counter(), 0
         while time.perf_counter() < started + MEASURED_SECONDS:
@@ -48,7 +49,7 @@ def images_per_second(report: Report, run: Run, barrier: Any, memory_share: floa
     return throughput
 
 
-def _prepare(run: Run) -> Callable[[], int]:
+def _prepare(run: Run, trainings: int) -> Callable[[], int]:
     """Return a warmed-up function that trains a few steps, waits for the device and returns the number of images."""
     make_deterministic()
     data, recipe, device = run.benchmark.data, run.benchmark.recipe, torch.device(run.device)
@@ -56,7 +57,8 @@ def _prepare(run: Run) -> Callable[[], int]:
     distiller = distiller_for_timing(run.config, run.benchmark, device)
     step = TrainingStep(model, recipe, 1000, StepOptions(run.compile_mode, distiller=distiller))
     generator = torch.Generator(device).manual_seed(0)
-    split = random_images(STEPS_PER_CHECK * recipe.batch_size, data.input_shape, data.num_classes, generator)
+    images = random_images(STEPS_PER_CHECK * recipe.batch_size, data.input_shape, data.num_classes, generator)
+    split = with_loader(images, recipe, trainings)
 
     def train_steps() -> int:
         return train_epoch(step, split, STEPS_PER_CHECK)[2]

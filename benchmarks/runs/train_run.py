@@ -25,6 +25,7 @@ from benchmarks.training.checkpoint import Checkpoint
 from benchmarks.training.distillation import Distiller, weights_digest
 from benchmarks.training.distributed_context import DistributedContext
 from benchmarks.training.evaluation import Evaluation
+from benchmarks.training.loaded_images import LoadedImages, default_loader_processes
 from benchmarks.training.seeds import derive_seed
 from benchmarks.training.state import EpochMetrics
 from benchmarks.training.step import DeviceImages
@@ -53,7 +54,7 @@ def train_run(report: Report, run: Run, device: str, context: DistributedContext
     sections = describe(model, run.benchmark.data.input_shape)  # before training, in case a layer fails
     memory = PeakMemory(model, torch.device(device))
     train_images, eval_images = run.data.load(run.benchmark.data, run.split, run.overrides.data_fraction)
-    splits = Splits(on_device(train_images, device), on_device(eval_images, device))
+    splits = Splits(training_images(train_images, run, device), on_device(eval_images, device))
     with StopRequest([signal.SIGTERM] if context.size == 1 else [], patient=True) as stop:
         checkpoint = Checkpoint(run.checkpoint_folder, checkpoint_identity(run), warn, stop)
         resolve_changes(checkpoint, run.if_changed)
@@ -152,6 +153,14 @@ def _teacher_fields(run: Run, teacher_digest: str) -> dict[str, Any]:
     if teacher is None:
         return {}
     return {"overrides": {"teacher": str(teacher), "teacher_key": teacher.key, "teacher_weights": teacher_digest}}
+
+
+def training_images(split: ImageArrays, run: Run, device: str) -> DeviceImages | LoadedImages:
+    """Return the training images: on the device, unless the recipe transforms each image separately."""
+    if not run.recipe.transforms_images:
+        return on_device(split, device)
+    trainings = run.runs_per_device * run.recipe.world_size
+    return LoadedImages(split, run.recipe, torch.device(device), default_loader_processes(trainings))
 
 
 def on_device(split: ImageArrays, device: str) -> DeviceImages:

@@ -108,8 +108,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--seed", type=int, default=0, help="seed for the random times of the kills")
+    parser.add_argument("--benchmark", default="digits", help="a benchmark on the digits, or a TOML file")
     options = parser.parse_args(argv)
-    benchmark = get_benchmark("digits")
+    benchmark = get_benchmark(options.benchmark)
     benchmark = replace(benchmark, recipe=replace(benchmark.recipe, epochs=options.epochs))
     data, rng, kills = prepare_dataset(benchmark.data, None), random.Random(options.seed), Counter[str]()
     with TemporaryDirectory() as folder:

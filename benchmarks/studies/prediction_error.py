@@ -84,7 +84,7 @@ def measure_epochs(name: str, benchmark: Benchmark, splits: Splits, profile: Dev
         splits: Real images, on the device.
         profile: Device profile to predict with as well.
     """
-    recipe, device = benchmark.recipe, splits.train.images.device
+    recipe, device = benchmark.recipe, splits.train.labels.device
     steps = len(splits.train) // recipe.batch_size
     builder = find_model(name, benchmark).builder
     throughput = measure_throughput(builder().to(device), recipe, benchmark.data)
@@ -93,7 +93,7 @@ def measure_epochs(name: str, benchmark: Benchmark, splits: Splits, profile: Dev
     model = builder().to(device)
     model.to(memory_format=torch.channels_last)
     step = TrainingStep(model, recipe, steps)
-    train_epoch(step, DeviceImages(splits.train.images[:512], splits.train.labels[:512]), 2)  # warm-up
+    train_epoch(step, splits.train, 2)  # warm-up
     return EpochTimes(
         model=name,
         params=sum(parameter.numel() for parameter in model.parameters()),

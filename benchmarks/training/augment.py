@@ -1,4 +1,4 @@
-"""Random crop, random horizontal flip and normalization of a whole batch, on the device that holds the images.
+"""Random crop, random flips and normalization of a whole batch, on the device that holds the images.
 
 torchvision's v2 transforms draw once per batch; these functions draw separately for each image.
 """
@@ -37,6 +37,21 @@ def crop_and_flip(images: Tensor, padding: int, flip: float, generator: torch.Ge
     crops = both.unfold(2, height, 1).unfold(3, width, 1).permute(0, 1, 2, 3, 5, 6, 4)
     chosen = crops[flipped.long(), torch.arange(batch, device=device), top, left]
     return chosen.permute(0, 3, 1, 2)
+
+
+def flip_vertically(images: Tensor, flip: float, generator: torch.Generator) -> Tensor:
+    """Flip each image vertically with probability `flip`.
+
+    Args:
+        images: uint8 images, (batch, channels, height, width).
+        flip: Probability of a vertical flip.
+        generator: Source of all draws, on the images' device.
+
+    Returns:
+        A tensor of the same shape, dtype and memory format.
+    """
+    flipped = torch.rand(len(images), generator=generator, device=images.device) < flip
+    return torch.where(flipped[:, None, None, None], images.flip(2), images)
 
 
 def normalize(images: Tensor, mean: PerChannel, std: PerChannel) -> Tensor:

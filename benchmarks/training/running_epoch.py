@@ -38,6 +38,7 @@ class RunningEpoch:
         if rank:
             self.generator.manual_seed(derive_seed(seed, epoch, "images", *rank))
         self.layers_seed = derive_seed(seed, epoch, "layers", *rank)  # seeds drop_path and dropout
+        self.transforms_seed = derive_seed(seed, epoch, "transforms")  # seeds the draws that are made for single images
         self._layers_state: dict[str, Tensor] = {}
         self._started = 0.0
 

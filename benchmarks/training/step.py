@@ -1,5 +1,6 @@
 """One training step, and the images that it is computed on."""
 
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ from timm.utils import ModelEmaV3, dispatch_clip_grad
 from torch import Tensor, nn
 
 from benchmarks.definition.recipe import Recipe
-from benchmarks.training.augment import crop_and_flip, normalize
+from benchmarks.training.batch_augmentation import BatchAugmentation, MixedLabels
 from benchmarks.training.compile_mode import CompileMode, compile_model, mark_step_begin, shut_down_compile_workers
 from benchmarks.training.distillation import Distiller
 from benchmarks.training.distributed_context import SINGLE_PROCESS, DistributedContext
@@ -34,6 +35,15 @@ class DeviceImages:
         """Return the images and labels at these indices, in the channels-last memory format."""
         pixels = self.images.permute(0, 2, 3, 1).index_select(0, indices)
         return DeviceImages(pixels.permute(0, 3, 1, 2), self.labels[indices])
+
+    def batches(self, indices: Sequence[Tensor], transforms_seed: int) -> Iterator["DeviceImages"]:
+        """Yield the images and labels of each batch.
+
+        Args:
+            indices: The indices of the images of each batch, on the device.
+            transforms_seed: The seed of all draws that are made for single images; here there are none.
+        """
+        return map(self.take, indices)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -98,6 +108,7 @@ class TrainingStep:
         self.device = next(model.parameters()).device
         self.optimizer = create_optimizer(model, recipe)
         self.schedule = create_schedule(self.optimizer, recipe, steps_per_epoch)
+        self.augment = BatchAugmentation(recipe, self.device)
         self.loss = create_loss(recipe, self.device)
         self.ema = ModelEmaV3(model, recipe.ema_decay, use_warmup=recipe.ema_warmup) if recipe.ema_decay else None
         self.scaler = torch.amp.GradScaler(enabled=self.device.type == "cuda" and recipe.precision == "fp16")
@@ -120,47 +131,47 @@ class TrainingStep:
 
         Returns:
             The loss summed over the batch and the number of correct predictions, as tensors: reading their values here
-            would make the host wait for the device.
+            would make the host wait for the device. A prediction for a mixed image is correct if it is the label with
+            the larger weight.
         """
-        recipe = self.recipe
         self.schedule.step_update(iteration)
         self.optimizer.zero_grad(set_to_none=True)
-        batch = normalize(crop_and_flip(images, recipe.crop_padding, recipe.flip, generator), recipe.mean, recipe.std)
-        parts, results = self._parts(batch, labels), []
-        for number, (part, targets) in enumerate(parts, 1):
+        batch, mixed = self.augment(images, labels, iteration, generator)
+        parts, results = self._parts(batch, mixed), []
+        for number, (part, part_labels) in enumerate(parts, 1):
             with nullcontext() if number == len(parts) else self.context.no_sync(self.wrapped):
-                results.append(self._add_gradients(part, targets, len(part) / len(batch), iteration))
+                results.append(self._add_gradients(part, part_labels, len(part) / len(batch), iteration))
         self._update(iteration)
         losses, correct = zip(*results, strict=True)
         return sum(losses), sum(correct)
 
-    def _parts(self, batch: Tensor, labels: Tensor) -> list[tuple[Tensor, Tensor]]:
+    def _parts(self, batch: Tensor, labels: MixedLabels) -> list[tuple[Tensor, MixedLabels]]:
         """Split a batch into the parts whose gradients are accumulated. A smaller batch has fewer parts."""
         if self.recipe.grad_accum_steps == 1:
             return [(batch, labels)]
         size = self.recipe.batch_size // (self.recipe.grad_accum_steps * self.context.size)
         return list(zip(batch.split(size), labels.split(size), strict=True))
 
-    def _add_gradients(self, batch: Tensor, targets: Tensor, share: float, iteration: int) -> tuple[Tensor, Tensor]:
+    def _add_gradients(self, batch: Tensor, labels: MixedLabels, share: float, iteration: int) -> tuple[Tensor, Tensor]:
         """Add the gradients of a part of a batch, and return its summed loss and its number of correct predictions.
 
         Args:
             batch: Normalized images, (images, channels, height, width).
-            targets: int64, (images,).
+            labels: The labels of the images.
             share: The part's share of the batch.
             iteration: Steps since the start of training.
         """
         mark_step_begin(self.compile_mode)
         with autocast(self.recipe, self.device):
             logits = self.forward(batch)
-            loss = self.loss(logits, targets)
+            loss = self.loss(logits, labels.targets(logits.shape[1], self.recipe.label_smoothing))
             if self.distiller is not None:
                 loss = self.distiller.loss(loss, logits, batch, iteration // self.steps_per_epoch)
         self.scaler.scale(loss if share == 1 else share * loss).backward()
         if self.compiling:
             shut_down_compile_workers()
             self.compiling = False
-        return loss.detach() * len(targets), (logits.detach().argmax(1) == targets).sum()
+        return loss.detach() * len(batch), (logits.detach().argmax(1) == labels.dominant).sum()
 
     def _update(self, iteration: int) -> None:
         """Update the weights with the gradients, and the average of the weights if the recipe has one."""

@@ -13,6 +13,7 @@ from benchmarks.definition.recipe import Recipe
 from benchmarks.execution.progress import Progress, Report, silent
 from benchmarks.training.checkpoint import Checkpoint
 from benchmarks.training.evaluation import Evaluation, evaluate
+from benchmarks.training.loaded_images import LoadedImages
 from benchmarks.training.running_epoch import RunningEpoch
 from benchmarks.training.state import EpochMetrics, TrainingState
 from benchmarks.training.step import DeviceImages, StepOptions, TrainingStep
@@ -24,9 +25,9 @@ class TrainingFailed(RuntimeError):
 
 
 class Splits(NamedTuple):
-    """The images of a training run, on the model's device."""
+    """The images of a training run, on the model's device unless they are transformed one by one."""
 
-    train: DeviceImages
+    train: DeviceImages | LoadedImages
     evaluation: DeviceImages
 
 
@@ -142,7 +143,7 @@ def _train_and_evaluate(state: TrainingState, splits: Splits, options: TrainingO
 
 def train_epoch(
     step: TrainingStep,
-    split: DeviceImages,
+    split: DeviceImages | LoadedImages,
     num_steps: int,
     running: RunningEpoch | None = None,
     after_batch: Callable[[], None] = lambda: None,
@@ -163,8 +164,8 @@ def train_epoch(
     running = running or RunningEpoch(0, 0, len(split), step.device, step.context)
     running.start()
     step.model.train()
-    for indices in running.order[: num_steps * batch_size].split(batch_size)[running.batches :]:
-        batch = split.take(step.context.shard(indices))
+    batches = running.order[: num_steps * batch_size].split(batch_size)[running.batches :]
+    for batch in split.batches([step.context.shard(indices) for indices in batches], running.transforms_seed):
         iteration = running.epoch * num_steps + running.batches
         loss, correct = step(batch.images, batch.labels, iteration, running.generator)
         running.loss_sum += loss

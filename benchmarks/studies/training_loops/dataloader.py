@@ -11,6 +11,7 @@ from torchvision import transforms
 
 from benchmarks.definition.recipe import per_channel
 from benchmarks.studies.training_loops.workload import EpochTimer, Workload
+from benchmarks.training.image_transforms import image_transform
 from benchmarks.training.step import autocast
 
 
@@ -64,8 +65,7 @@ def _loader(workload: Workload) -> DataLoader[Any]:
     recipe = workload.recipe
     transform = transforms.Compose(
         [
-            transforms.RandomCrop(workload.images.shape[1:3], padding=recipe.crop_padding),
-            transforms.RandomHorizontalFlip(recipe.flip),
+            image_transform(recipe, workload.images.shape[1], 3),
             transforms.ToTensor(),
             transforms.Normalize(per_channel(recipe.mean, 3), per_channel(recipe.std, 3)),
         ]

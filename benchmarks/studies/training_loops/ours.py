@@ -2,6 +2,7 @@
 
 from benchmarks.studies.training_loops.workload import EpochTimer, Workload
 from benchmarks.training.compile_mode import CompileMode
+from benchmarks.training.loaded_images import with_loader
 from benchmarks.training.step import DeviceImages, StepOptions, TrainingStep
 from benchmarks.training.trainer import make_deterministic, train_epoch
 
@@ -14,7 +15,7 @@ def ours(workload: Workload, compile_mode: CompileMode = "eager") -> EpochTimer:
         compile_mode: The compile mode, such as "eager". `ablate run` uses the fastest one for long runs.
     """
     step = TrainingStep(workload.model(), workload.recipe, workload.steps, StepOptions(compile_mode))
-    split = DeviceImages(*workload.tensors())
+    split = with_loader(DeviceImages(*workload.tensors()), workload.recipe)
 
     def epoch() -> float:
         make_deterministic()

@@ -11,6 +11,9 @@ from benchmarks.budget.memory import PeakMemory
 from benchmarks.budget.throughput import DoesNotFit, measure_throughput
 from benchmarks.definition.benchmark import DatasetConfig
 from benchmarks.definition.recipe import Recipe
+from benchmarks.training.loaded_images import LoadedImages
+from benchmarks.training.step import DeviceImages, TrainingStep
+from benchmarks.training.trainer import train_epoch
 
 RECIPE = Recipe(epochs=3, batch_size=32, warmup_epochs=1, crop_padding=1)
 DATA = DatasetConfig("digits", 10, image_size=8, in_chans=1)
@@ -31,6 +34,24 @@ def test_batch_size_of_the_recipe_is_measured() -> None:
     assert speed.batch_size == 32
     for measured in (speed.training, speed.evaluation):
         assert 0 < measured.slowest <= measured.median <= measured.fastest
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("rotation", "expected"), [(0.0, DeviceImages), (20.0, LoadedImages)])
+def test_epochs_are_timed_on_the_images_that_training_reads(
+    rotation: float, expected: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    splits: list[object] = []
+
+    def record(step: TrainingStep, split: DeviceImages | LoadedImages, num_steps: int) -> object:
+        splits.append(split)
+        return train_epoch(step, split, num_steps)
+
+    monkeypatch.setattr(throughput, "train_epoch", record)
+    monkeypatch.setattr(throughput, "LOADER_WINDOW_SECONDS", 1e-6)
+    measure_throughput(small_model(), replace(RECIPE, rotation=rotation), DATA)
+    assert len(splits) > throughput.NUM_TIMING_WINDOWS
+    assert {type(split) for split in splits} == {expected}
 
 
 def test_peak_memory_is_that_of_training(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,7 +39,7 @@ COMPLETE: dict[str, Any] = {
         "warmup_lr": 1e-3,
         "min_lr": 0.0,
         "label_smoothing": 0.0,
-        "crop_padding": 2,
+        "crop_padding": 0,
         "flip": 0.0,
         "mean": 0.4,
         "std": 0.25,
@@ -60,6 +60,21 @@ COMPLETE: dict[str, Any] = {
         "bce_sum": True,
         "ema_decay": 0.999,
         "ema_warmup": True,
+        "vertical_flip": 0.5,
+        "resized_crop_scale": (0.5, 1.0),
+        "resized_crop_ratio": (1.0, 1.0),
+        "interpolation": "bicubic",
+        "auto_augment": "3a",
+        "color_jitter": (0.4, 0.4, 0.4, 0.0),
+        "rotation": 30.0,
+        "rotation_fill": 128,
+        "erasing": 0.25,
+        "erasing_mode": "pixel",
+        "erasing_count": 2,
+        "mixup": 0.2,
+        "cutmix": 1.0,
+        "mixup_prob": 0.5,
+        "mixup_switch_prob": 0.25,
     },
     "budget": {"max_params": 1000, "max_hours": 0.5},
 }
@@ -88,14 +103,23 @@ def test_cifar100_has_the_default_recipe_and_budget() -> None:
     assert benchmark.data.input_shape == (3, 32, 32)
 
 
-@pytest.mark.parametrize(("name", "epochs"), [("cifar10", 20), ("tinyimagenet", 10)])
-def test_course_benchmarks_have_the_recipe_and_baseline_of_the_courses(name: str, epochs: int) -> None:
+@pytest.mark.parametrize(("name", "epochs", "weight_decay"), [("cifar10", 20, 0.0), ("tinyimagenet", 10, 5e-4)])
+def test_course_benchmarks_have_the_recipe_and_baseline_of_the_courses(
+    name: str, epochs: int, weight_decay: float
+) -> None:
     benchmark = BENCHMARKS[name]
     recipe = benchmark.recipe
     assert (recipe.epochs, recipe.batch_size, recipe.lr, recipe.momentum) == (epochs, 256, 0.01, 0.9)
-    assert (recipe.nesterov, recipe.weight_decay, recipe.label_smoothing) == (False, 0.0, 0.0)
-    assert (recipe.crop_padding, recipe.flip) == (0, 0.0)
+    assert (recipe.nesterov, recipe.weight_decay, recipe.label_smoothing) == (False, weight_decay, 0.0)
+    assert (recipe.mean, recipe.std, recipe.warmup_epochs) == (0.5, 0.5, 0)
     assert benchmark.baseline == "wide_cnn"
+
+
+def test_course_benchmarks_have_the_augmentation_of_the_courses() -> None:
+    names = ("crop_padding", "flip", "rotation", "color_jitter", "auto_augment")
+    values = {name: tuple(getattr(BENCHMARKS[name].recipe, field) for field in names) for name in BENCHMARKS}
+    assert values["cifar10"] == (4, 0.5, 0.0, (0.0,) * 4, "")
+    assert values["tinyimagenet"] == (0, 0.5, 30.0, (0.0,) * 4, "")
 
 
 def test_tinyimagenet_is_a_folder_of_200_classes_at_64_pixels() -> None:
@@ -188,7 +212,7 @@ def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
             "unknown key 'nam': did you mean 'name'? valid: baseline, budget, data, default_seeds, name, rec",
         ),
         (toml(MINIMAL) + "\nsorce = 1", "unknown key 'sorce' in [data]: did you mean 'source'? valid: image_size, in_"),
-        (toml(MINIMAL) + "\n[recipe]\nepoch = 3", "'epoch' in [recipe]: did you mean 'epochs'? valid: batch_size, bce"),
+        (toml(MINIMAL) + "\n[recipe]\nepoch = 3", "'epoch' in [recipe]: did you mean 'epochs'? valid: auto_augment, b"),
         (toml(MINIMAL) + "\n[budget]\nhours = 3", "'hours' in [budget]: did you mean 'max_hours'? valid: max_hours, m"),
         (toml(MINIMAL) + "\n[recipe]\nepochs = '9'", "recipe.epochs: Input should be a valid integer"),
         (toml(MINIMAL) + "\n[recipe]\nepochs = 9.0", "recipe.epochs: Input should be a valid integer"),

@@ -378,6 +378,18 @@ def test_processes_of_a_worker_end_with_its_killed_parent(python: Callable[..., 
     assert_gone(pid)
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("then", ["end", "die"])
+def test_forked_children_of_a_worker_end_with_it(then: str) -> None:
+    reports: list[Progress] = []
+    if then == "end":
+        assert call("fork_process", then, report=reports.append) == then
+    else:
+        with pytest.raises(WorkerFailed, match="SIGKILL"):
+            call("fork_process", then, report=reports.append)
+    assert_gone(int(reports[0].note))
+
+
 # Requests to stop
 
 

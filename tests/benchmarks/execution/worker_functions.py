@@ -1,5 +1,6 @@
 """Functions for worker processes, which import this module by its unqualified name."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -101,6 +102,16 @@ def start_process(report: Report, then: str) -> str:
     report(Progress("started", 0, 1, str(process.pid)))
     if then == "hang":
         time.sleep(300)
+    return then
+
+
+def fork_process(report: Report, then: str) -> str:
+    """Fork a child with `multiprocessing`, as a data loader does, report its PID, and end or kill this process."""
+    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(300,), daemon=True)
+    child.start()
+    report(Progress("started", 0, 1, str(child.pid)))
+    if then == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
     return then
 
 

@@ -307,6 +307,27 @@ def test_a_stopped_worker_saves_its_state(run: Run) -> None:
     assert not list(long.checkpoint_folder.glob(".*"))
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("save_after_each_batch")
+def test_a_run_with_loader_processes_resumes_to_the_identical_record(run: Run, tmp_path: Path) -> None:
+    augmented = {"rotation": 20.0, "auto_augment": "rand-m9-mstd0.5-inc1", "mixup": 0.2, "erasing": 0.2}
+    recipe = replace(run.benchmark.recipe, epochs=4, **augmented)  # type: ignore[arg-type]
+    run = replace(run, benchmark=replace(run.benchmark, recipe=recipe))
+    function = "benchmarks.runs.dispatch:execute_run"
+
+    def stop(progress: Progress) -> None:
+        if progress.done == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Terminated):
+        LocalExecutor().call(function, stop, run)
+    assert saved_position(run)[0] >= 2
+    other = replace(run, out=tmp_path / "other")
+    resumed, uninterrupted = (LocalExecutor().call(function, silent, each) for each in (run, other))
+    assert without_times(resumed) == without_times(uninterrupted)
+    assert weights(run).read_bytes() == weights(other).read_bytes()
+
+
 def test_a_damaged_checkpoint_is_a_warning_and_changes_no_number(
     run: Run, finished_record: RunRecord, stop_run: Callable[[Run, int], None]
 ) -> None:

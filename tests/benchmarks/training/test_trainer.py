@@ -124,7 +124,7 @@ def test_each_epoch_has_an_order_of_its_own(monkeypatch: pytest.MonkeyPatch) -> 
         batches.append(images[:, 0, 0, 0].tolist())
         return images
 
-    monkeypatch.setattr("benchmarks.training.step.crop_and_flip", record_batch)
+    monkeypatch.setattr("benchmarks.training.batch_augmentation.crop_and_flip", record_batch)
     numbered = torch.arange(40, dtype=torch.uint8)[:, None, None, None].expand(-1, 1, 8, 8)
     train(net(), Splits(replace(TRAIN, images=numbered), TEST), replace(RECIPE, epochs=2), seed=0)
     first, second = batches[0] + batches[1], batches[2] + batches[3]

@@ -1,0 +1,70 @@
+"""Transforms of single images by timm and torchvision, in the order of timm's `create_transform`."""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from timm.data.transforms_factory import transforms_imagenet_train
+from torchvision import transforms
+
+from benchmarks.definition.augmentation import TRIVIAL_AUGMENT
+from benchmarks.definition.recipe import Recipe, per_channel
+from benchmarks.training.global_generators import seed_global_generators
+
+ImageTransform = Callable[[Image.Image], Image.Image]
+
+
+def image_transform(recipe: Recipe, image_size: int, in_chans: int) -> ImageTransform:
+    """Return the transform of a PIL image, up to the conversion to a tensor.
+
+    The order is crop, flips, auto-augmentation, color jitter, rotation.
+
+    Args:
+        recipe: The augmentation.
+        image_size: Pixels per side of the images, before and after the transform.
+        in_chans: Channels of the images.
+    """
+    resized_crop_and_flips, colors, _ = transforms_imagenet_train(
+        image_size,
+        scale=recipe.resized_crop_scale,
+        ratio=recipe.resized_crop_ratio,
+        hflip=recipe.flip,
+        vflip=recipe.vertical_flip,
+        color_jitter=recipe.color_jitter if any(recipe.color_jitter) else None,  # type: ignore[arg-type]  # None: off
+        force_color_jitter=True,  # timm's default drops it where there is an auto-augmentation
+        auto_augment=None if recipe.auto_augment == TRIVIAL_AUGMENT else recipe.auto_augment or None,
+        interpolation=recipe.interpolation,
+        mean=per_channel(recipe.mean, in_chans),  # determines the color of the corners of a rotated or sheared image
+        separate=True,
+    )
+    resized_crop, *flips = resized_crop_and_flips.transforms
+    padded_crop = transforms.RandomCrop(image_size, recipe.crop_padding)
+    trivial_augment = transforms.TrivialAugmentWide()
+    transform: ImageTransform = transforms.Compose(
+        [
+            *([resized_crop] if recipe.resized_crop_scale else [padded_crop] if recipe.crop_padding else []),
+            *flips,
+            *([trivial_augment] if recipe.auto_augment == TRIVIAL_AUGMENT else []),
+            *colors.transforms,
+            *([transforms.RandomRotation(recipe.rotation, fill=recipe.rotation_fill)] if recipe.rotation else []),
+        ]
+    )
+    return transform
+
+
+def transform_image(image: NDArray[np.uint8], transform: ImageTransform, seed: int) -> NDArray[np.uint8]:
+    """Transform one image with random draws that depend only on the seed.
+
+    Args:
+        image: (height, width, channels).
+        transform: The transform.
+        seed: Seeds the global generators.
+
+    Returns:
+        The transformed image, (height, width, channels).
+    """
+    height, width, channels = image.shape
+    seed_global_generators(seed)
+    transformed = transform(Image.fromarray(image if channels == 3 else image[:, :, 0]))
+    return np.asarray(transformed).reshape(height, width, channels)
