@@ -22,7 +22,7 @@ class DistillationOptions:
         float | None, typer.Option("--temperature", help="Temperature T of both softmaxes  [default: 4]")
     ] = None
     alpha: Annotated[
-        float | None, typer.Option("--alpha", help="Weight of the distillation loss, above 0 and up to 1  [default: 0.9]")
+        float | None, typer.Option("--alpha", help="Weight of the distillation loss, up to 1  [default: 0.9]")
     ] = None
     growing: Annotated[bool, typer.Option("--growing", help="Increase the weight linearly up to alpha.")] = False
     hard: Annotated[

@@ -30,6 +30,20 @@ COURSE_RECIPE = Recipe(
 # The recipe of the same course for Tiny ImageNet (43.7%). Its ColorJitter() with default arguments changes nothing.
 TINY_IMAGENET_RECIPE = replace(COURSE_RECIPE, epochs=10, weight_decay=5e-4, crop_padding=0, rotation=30.0)
 
+# The recipe of a course that trains ResNet-18 and ResNet-50 on 1/16, 1/2 and all images of CIFAR-10.
+ADAM_RECIPE = Recipe(
+    epochs=5,
+    batch_size=256,
+    optimizer="adam",
+    lr=1e-3,
+    schedule="constant",
+    weight_decay=0.0,
+    warmup_epochs=0,
+    label_smoothing=0.0,
+    crop_padding=0,
+    flip=0.0,
+)
+
 BENCHMARKS: dict[str, Benchmark] = {
     benchmark.name: benchmark
     for benchmark in (
@@ -39,6 +53,12 @@ BENCHMARKS: dict[str, Benchmark] = {
             DatasetConfig("cifar10", 10),
             baseline="wide_cnn",
             recipe=COURSE_RECIPE,
+        ),
+        Benchmark(
+            "cifar10_adam",  # a course on data size: ResNet-18 and ResNet-50 with the stem for large images, as in timm
+            DatasetConfig("cifar10", 10),
+            baseline="timm/resnet18",
+            recipe=ADAM_RECIPE,
         ),
         Benchmark(
             "tinyimagenet",  # 200 classes, 64 pixels; 100,000 training and 10,000 test images (from its val/)

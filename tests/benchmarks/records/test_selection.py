@@ -63,7 +63,7 @@ def test_id_alone_selects_a_benchmark_by_its_first_characters() -> None:
     with pytest.raises(InputError, match="several benchmark ids start with 41a6f4: 41a6f42a707c, 41a6f4ffffff"):
         records_of_one_benchmark(records, None, "41a6f4")
     assert records_of_one_benchmark(records[:1], None, "41a") == records[:1]
-    with pytest.raises(InputError, match="benchmark id ffffff; .* 41a6f42a707c"):
+    with pytest.raises(InputError, match=r"benchmark id ffffff; .* 41a6f42a707c"):
         records_of_one_benchmark(records[:1], None, "ffffff")
 
 
