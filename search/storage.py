@@ -76,8 +76,8 @@ def without_password(url: str) -> str:
     """Return the URL with its password hidden, for messages."""
     try:
         return make_url(url).render_as_string(hide_password=True)
-    except SQLAlchemyError:
-        return url
+    except (SQLAlchemyError, ValueError):  # ValueError: the port is not a number
+        return url.rpartition("@")[2]
 
 
 def _use_immediate_transactions(storage: RDBStorage) -> None:

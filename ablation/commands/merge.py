@@ -36,7 +36,8 @@ def merge(
     from benchmarks.records.store import RecordStore
 
     target = folders[0] if out is None else out
-    sources = [folder for folder in dict.fromkeys(folders) if folder.resolve() != target.resolve()]
+    by_location = {folder.resolve(): folder for folder in reversed(folders)}  # one folder may have several paths
+    sources = [folder for location, folder in reversed(by_location.items()) if location != target.resolve()]
     if not sources:
         raise InputError("name two folders to merge, or one folder and another one with --out")
     for folder in folders:

@@ -97,6 +97,8 @@ class RowNames:
                 continue
             if len(label) > MAX_LABEL_CHARACTERS or label != printable(label):
                 raise InputError(f"--label {text!r}: a label has up to {MAX_LABEL_CHARACTERS} printable characters")
+            if _names_a_row(label) and not any(name == label for _, name in names):
+                raise InputError(f"--label {text!r}: {label!r} already means a row; commands would confuse them")
             return [(row, name, label) for row, name in names if name]
         rows = ", ".join(row.label for row in shown_rows)
         raise InputError(f"--label {text!r} is not ROW=LABEL with one of the rows {rows}")
@@ -116,6 +118,11 @@ def named_by(word: str, row: Row, shown: Row) -> str:
     is_label = row.label in (word, _canonical_step(word)) or word == shown.label
     is_spec = not row.series and (word == row.spec or _key_of(word) == row.key)
     return row.label if is_baseline or is_label or is_spec else ""
+
+
+def _names_a_row(label: str) -> bool:
+    """Return whether a label is also a spec or a step."""
+    return label == BASELINE or bool(_key_of(label)) or bool(_canonical_step(label))
 
 
 def _canonical_step(word: str) -> str:

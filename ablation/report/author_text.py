@@ -91,9 +91,16 @@ def _read_blocks(file: Path) -> tuple[Block, ...]:
 
 
 def parse_markdown(text: str) -> tuple[Block, ...]:
-    """Return the blocks of a CommonMark text. HTML is text, and images are replaced by their description."""
-    root = SyntaxTreeNode(MarkdownIt("commonmark", {"html": False, "maxNesting": MAX_PARSED_DEPTH}).parse(text))
-    return tuple(_convert(node) for node in root.children)
+    """Return the blocks of a CommonMark text. HTML is text, and images are replaced by their description.
+
+    Raises:
+        InputError: If the text is nested too deeply.
+    """
+    try:
+        root = SyntaxTreeNode(MarkdownIt("commonmark", {"html": False, "maxNesting": MAX_PARSED_DEPTH}).parse(text))
+        return tuple(_convert(node) for node in root.children)
+    except RecursionError as error:
+        raise InputError("the text is nested too deeply: remove emphasis or lists inside others") from error
 
 
 def _convert(node: SyntaxTreeNode, depth: int = 0) -> Block:

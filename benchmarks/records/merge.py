@@ -72,7 +72,8 @@ def _merge(sources: Sequence[Path], target: RecordStore) -> MergeResult:
                 result.known += 1
                 result.warnings += describe_conflict(kept, kept_in, record, folder)
             if kept.numbers() == record.numbers():
-                result.files += _copy_run_files(record, folder, target.out)
+                is_new = kept is record  # files without a record may be those of a removed run with other results
+                result.files += _copy_run_files(record, folder, target.out, is_new)
         new_failed |= dict.fromkeys(line for line in failed if line not in failed_lines)
         result.files += _copy_initial_weights(folder, target.out)
     new.sort(key=lambda pair: pair[0].finished)
@@ -81,9 +82,19 @@ def _merge(sources: Sequence[Path], target: RecordStore) -> MergeResult:
     return result
 
 
-def _copy_run_files(record: RunRecord, source: Path, target: Path) -> int:
-    """Copy the weights and predictions of a run unless the target has them; return the number of copied files."""
+def _copy_run_files(record: RunRecord, source: Path, target: Path, replace: bool) -> int:
+    """Copy the weights and predictions of a run, and return the number of copied files.
+
+    Args:
+        record: The record of the run.
+        source: The folder to copy from.
+        target: The folder to copy to.
+        replace: Whether to replace files that the target has already.
+    """
     pairs = [(run_file(source, kind, record.name), run_file(target, kind, record.name)) for kind in RUN_FILE_KINDS]
+    for file, copy in pairs:
+        if replace and copy.exists() and not (file.exists() and file.samefile(copy)):
+            copy.unlink()
     return sum(_link_or_copy(file, copy) for file, copy in pairs)
 
 

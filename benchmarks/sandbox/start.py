@@ -101,27 +101,31 @@ def readable_paths(model_file: Path) -> list[str]:
     folder for temporary files, which may contain sockets, only the model file is readable.
     """
     folder = model_file.resolve().parent
-    home, temporary = Path.home().resolve(), Path(tempfile.gettempdir()).resolve()
-    has_private_files = home.is_relative_to(folder) or temporary.is_relative_to(folder)
-    model = model_file.resolve() if has_private_files else folder
+    model = model_file.resolve() if _contains_private_files(folder) else folder
     packages = [PACKAGES_ROOT / name for name in ("arch", "benchmarks", "timm_ablate.py")]
     interpreter = [Path(sys.prefix), Path(sys.base_prefix), Path(sys.executable).resolve().parent.parent]
     libraries = [Path(sysconfig.get_path(name)) for name in ("purelib", "platlib")]
     loaded = [Path(entry) for entry in os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep) if entry]
     imported = map(Path, import_folders())
     paths = dict.fromkeys([*interpreter, *libraries, *loaded, *imported, *packages, model])
+    home = Path.home().resolve()
     return [str(path) for path in paths if path.exists() and not home.is_relative_to(path.resolve())]
 
 
 def import_folders() -> list[str]:
     """Return the folders of this process's import path, such as those on PYTHONPATH or in the user's site-packages.
 
-    The first entry, which is the folder of the running script, is left out, and so are folders with the home folder.
+    The first entry, which is the folder of the running script, is left out, and so are folders with private files.
     """
-    home = Path.home().resolve()
     entries = sys.path[0 if sys.flags.safe_path else 1 :]
     folders = [Path(entry).resolve() for entry in entries if entry and Path(entry).exists()]
-    return list(dict.fromkeys(str(folder) for folder in folders if not home.is_relative_to(folder)))
+    return list(dict.fromkeys(str(folder) for folder in folders if not _contains_private_files(folder)))
+
+
+def _contains_private_files(folder: Path) -> bool:
+    """Return whether a folder contains the home folder or the one for temporary files, which may contain sockets."""
+    private = (Path.home(), Path(tempfile.gettempdir()), Path("/tmp"))
+    return any(path.resolve().is_relative_to(folder) for path in private)
 
 
 def _environment(scratch: Path) -> dict[str, str]:

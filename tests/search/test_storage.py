@@ -90,7 +90,14 @@ def test_resume_does_not_continue_another_study(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["nonsense", "sqlite:////no/such/folder/x.db", "mysql+nothing://x", "postgresql+psycopg://localhost:1/x"]
+    "url",
+    [
+        "nonsense",
+        "sqlite://:memory:",
+        "sqlite:////no/such/folder/x.db",
+        "mysql+nothing://x",
+        "postgresql+psycopg://localhost:1/x",
+    ],
 )
 def test_storage_that_cannot_be_opened_is_refused_in_one_line(url: str) -> None:
     with pytest.raises(InputError) as error:

@@ -59,7 +59,19 @@ def test_label_of_a_series_names_its_rows(tmp_path: Path) -> None:
     assert [row.series for row in plan.rows] == ["small", "small", "resnet20", "resnet20"]
 
 
-@pytest.mark.parametrize("text", ["+eca=ECA", "SENet", "+se", f"+se={'x' * 61}", "+se=a\nb", "+se=baseline (resnet8)"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "+eca=ECA",
+        "SENet",
+        "+se",
+        f"+se={'x' * 61}",
+        "+se=a\nb",
+        "+se=baseline (resnet8)",
+        "+se=baseline",
+        "+se=resnet8+eca",
+    ],
+)
 def test_invalid_label_is_rejected_and_not_stored(text: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--label"):
         name_rows(parsed("baseline+se"), [tmp_path], [text])

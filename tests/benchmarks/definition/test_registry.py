@@ -153,7 +153,7 @@ def test_course_models_fit_their_benchmarks(name: str, base: str) -> None:
 def test_baseline_is_within_its_parameter_budget(name: str) -> None:
     benchmark = get_benchmark(name)
     with torch.device("meta"):
-        model = build(parse(benchmark.baseline).variant(), benchmark.data.num_classes, benchmark.data.in_chans)
+        model = build(parse(benchmark.baseline).architecture, benchmark.data.num_classes, benchmark.data.in_chans)
     assert 0 < sum(parameter.numel() for parameter in model.parameters()) <= benchmark.budget.max_params
 
 

@@ -70,6 +70,16 @@ def test_missing_weights_of_a_known_record_are_added(stores: list[RecordStore], 
     assert target.records()[0].hours == 5.0
 
 
+def test_files_without_a_record_are_replaced(stores: list[RecordStore], make_record: Make) -> None:
+    a, _, target = stores
+    record = add(a, make_record(0))
+    left_over = run_file(target.out, "weights", record.name)
+    left_over.parent.mkdir(parents=True)
+    left_over.write_text("of a removed run")
+    assert merge([a.out], target).files == 1
+    assert left_over.read_text() == "weights"
+
+
 def test_files_are_copied_if_links_are_impossible(
     stores: list[RecordStore], make_record: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.sandbox.start import readable_paths
+from benchmarks.sandbox.start import import_folders, readable_paths
 
 
 @pytest.fixture
@@ -75,3 +75,12 @@ def test_scratch_folder_is_home_and_is_removed(run_program: Callable[..., Any]) 
     assert message["home"] == message["cwd"]
     assert Path(message["home"]) not in (Path.home(), Path.cwd())
     assert not os.path.exists(message["home"])
+
+
+@pytest.mark.parametrize("entry", ["/", "/tmp", "."])
+def test_folders_with_private_files_are_not_imported_from(
+    entry: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(home.parent)
+    monkeypatch.setattr(sys, "path", ["first", entry, str(home), sys.prefix])
+    assert import_folders() == [str(Path(sys.prefix).resolve())]
