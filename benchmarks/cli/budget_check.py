@@ -146,8 +146,12 @@ def budget_check(model: ModelArgument = None, *, options: BudgetCheckOptions) ->
 
 
 def _check_input(model: str, benchmark: "Benchmark", options: BudgetCheckOptions) -> None:
-    """Raise InputError if the device, the image folder or a spec is invalid, before torch is loaded."""
+    """Raise InputError if the device, the image folder or the model's name is invalid, before torch is loaded."""
+    from arch.bases import BASES
+    from arch.errors import unknown
+    from arch.plans import PLANS
     from arch.spec import parse
+    from arch.timm_names import registered_timm_names
     from benchmarks.budget.model_kind import kind_of
     from benchmarks.datasets.root import check_root
     from benchmarks.execution.device import check_device_name
@@ -155,8 +159,13 @@ def _check_input(model: str, benchmark: "Benchmark", options: BudgetCheckOptions
     check_device_name(options.device)
     if options.data is not None:
         check_root(benchmark.data, options.data, options.download)
-    if kind_of(model) == "spec":
+    kind = kind_of(model)
+    if kind == "spec":
         parse(model, benchmark.baseline)
+    elif kind == "timm" and model.isidentifier() and not model.startswith("cifar_"):  # our own names start with cifar_
+        names = registered_timm_names()
+        if names and model not in names:
+            raise unknown("model", model, {*BASES, *PLANS, *names}, " (bases and timm models)")
 
 
 def _check(model: str, benchmark: "Benchmark", profile: "DeviceProfile | None", options: BudgetCheckOptions) -> int:

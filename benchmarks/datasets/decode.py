@@ -11,7 +11,7 @@ from arch.errors import InputError
 from benchmarks.datasets.arrays import Pixels
 from benchmarks.definition.benchmark import DatasetConfig
 
-DECODER_VERSION = 2  # increase whenever a file is decoded to different pixels
+DECODER_VERSION = 3  # increase whenever a file is decoded to different pixels
 # The content of a file determines its format, whatever its suffix. Pillow could open more formats than these, but runs
 # other programs for some of them (EPS).
 FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
@@ -71,7 +71,7 @@ def _scale_to_8_bits(file: ImageFile.ImageFile) -> Image.Image:
         bits = file.tag_v2[BITS_PER_SAMPLE][0] if file.format == "TIFF" else 16  # type: ignore[attr-defined]
         maximum = 2 ** min(bits, 16) - 1
         values = _check_range(np.asarray(file), maximum)
-        return Image.fromarray((values.astype(np.int64) * 255 // maximum).astype(np.uint8))
+        return Image.fromarray(((values.astype(np.int64) * 255 + maximum // 2) // maximum).astype(np.uint8))
     return file
 
 

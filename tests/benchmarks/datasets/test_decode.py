@@ -115,8 +115,8 @@ def test_every_gray_format_is_decoded_to_the_same_shades(name: str, config: Data
 
 
 def test_12_bit_images_are_scaled_by_their_maximum(tmp_path: Path) -> None:
-    shades = RAMP.astype(np.uint16) * 16 + 15  # 15, 79, ... 4047 of 4095
-    expected = shades.astype(int) * 255 // 4095
+    shades = RAMP.astype(np.uint16) * 16  # 0, 64, ... 4032 of 4095
+    expected = np.rint(shades * (255 / 4095))
     (tmp_path / "a.tif").write_bytes(tiff(pack_12_bits(shades), 12))
     (tmp_path / "a.pgm").write_bytes(b"P5\n8 8\n4095\n" + shades.astype(">u2").tobytes())
     assert np.array_equal(decode(tmp_path / "a.tif", GRAY)[..., 0], expected)
