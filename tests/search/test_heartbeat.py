@@ -14,6 +14,8 @@ from search import trial_attrs
 from search.heartbeat import MAX_RETRIES, WORKER_DIED, Heartbeat, StaleTrialReaper, heartbeat_attr
 from search.storage import open_storage
 
+pytestmark = pytest.mark.slow
+
 WORKER = """
 import sys, time
 import optuna
@@ -80,7 +82,6 @@ def reap_at_next_beat(reaper: StaleTrialReaper, clock: list[float]) -> list[str]
     return reaper.reap()
 
 
-@pytest.mark.slow
 def test_trials_of_killed_workers_fail_once_and_are_retried(
     tmp_path: Path, study: optuna.Study, python: Callable[..., Popen[str]]
 ) -> None:

@@ -22,6 +22,8 @@ from search.runner import MAX_CONSECUTIVE_FAILURES, NothingFits, SearchRunner
 from search.settings import SearchSettings
 from search.space import ChoiceSpace, FunctionSpace
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[..., Any]
 
 
@@ -51,7 +53,6 @@ def test_the_base_is_the_first_candidate(make_search: Make, run_search: Make) ->
     assert run_search(search).trials[0].user_attrs[trial_attrs.SPEC] == "resnet8"
 
 
-@pytest.mark.slow
 def test_the_requested_number_of_candidates_is_trained_and_none_twice(make_search: Make, run_search: Make) -> None:
     search = make_search(trials=20)
     study = run_search(search)
@@ -61,7 +62,6 @@ def test_the_requested_number_of_candidates_is_trained_and_none_twice(make_searc
     assert {run.seed for run in search.executor.trained} == {0}
 
 
-@pytest.mark.slow
 def test_trainings_of_a_rung_share_a_benchmark_id_on_the_validation_split(make_search: Make, run_search: Make) -> None:
     search = make_search(trials=25)
     search.executor.accuracy = accuracy_by_width
@@ -76,7 +76,6 @@ def test_trainings_of_a_rung_share_a_benchmark_id_on_the_validation_split(make_s
         assert replace(run.benchmark.recipe, epochs=recipe.epochs, warmup_epochs=recipe.warmup_epochs) == recipe
 
 
-@pytest.mark.slow
 def test_the_best_candidates_of_a_rung_are_promoted(make_search: Make, run_search: Make) -> None:
     search = make_search(trials=30)
     search.executor.accuracy = accuracy_by_width
@@ -176,7 +175,6 @@ def test_consecutive_failures_end_the_search(make_search: Make, run_search: Make
     assert any(f"{MAX_CONSECUTIVE_FAILURES} consecutive" in line for line in display.said)
 
 
-@pytest.mark.slow
 def test_a_stopped_search_resumes_without_losing_or_repeating_a_candidate(
     make_search: Make, run_search: Make, store: RecordStore
 ) -> None:
@@ -216,7 +214,6 @@ def test_repeated_stops_never_drop_a_candidate(make_search: Make, run_search: Ma
     assert all(trial.user_attrs.get(trial_attrs.RETRIES, 0) == 0 for trial in study.trials)
 
 
-@pytest.mark.slow
 def test_recorded_runs_are_not_trained_again(make_search: Make, run_search: Make, tmp_path: Path) -> None:
     search = make_search(trials=10)
     search.executor.accuracy = accuracy_by_width
@@ -271,7 +268,6 @@ def test_invalid_specs_are_infeasible_trials(make_search: Make, run_search: Make
     assert len(finished(study)) == 2
 
 
-@pytest.mark.slow
 def test_a_candidate_without_time_does_not_end_the_search(make_search: Make, run_search: Make) -> None:
     search = make_search(trials=6, timeout=600.0)
     search.executor.hours = lambda spec: 0.2 if "width=1.5" in spec else 0.005
@@ -287,7 +283,6 @@ def test_no_time_limit_exceeds_the_time_of_the_search(make_search: Make, run_sea
     assert max(search.executor.limits) <= 120
 
 
-@pytest.mark.slow
 def test_with_several_workers_candidates_are_timed_alone(make_search: Make, run_search: Make) -> None:
     search = make_search(trials=12, workers=3)
     search.executor.hours = lambda spec: 0.1  # too close to the limit to train without timing

@@ -20,6 +20,8 @@ from benchmarks.execution.local import LocalExecutor
 from benchmarks.records.paths import run_file
 from benchmarks.records.store import RecordStore, RunRecord
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = [
     "=cmd",
     "<script>",
@@ -231,7 +233,6 @@ def test_accuracy_without_near_duplicates(
         assert "nan" not in output
 
 
-@pytest.mark.slow
 def test_near_duplicates_are_found_once(
     record: Record, printed: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,6 +11,8 @@ from ablation.analysis.power_analysis import DEFAULT_SPREAD
 from ablation.cli import main
 from benchmarks.records.store import RecordStore, RunRecord
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[..., RunRecord]
 
 
@@ -40,7 +42,6 @@ def test_smallest_number_of_seeds_that_reaches_the_target(analyzed: Callable[...
     assert content["hours_per_seed"] is None
 
 
-@pytest.mark.slow
 def test_runs_include_teachers_that_are_no_rows(analyzed: Callable[..., dict[str, Any]]) -> None:
     content = analyzed("baseline+se@teacher=(resnet20)")
     assert content["changes"] == 1
@@ -79,7 +80,6 @@ def store(tmp_path: Path) -> RecordStore:
     return records
 
 
-@pytest.mark.slow
 def test_spread_is_pooled_over_the_recorded_seeds(
     analyzed: Callable[..., dict[str, Any]], store: RecordStore, make_record: Make
 ) -> None:
@@ -99,7 +99,6 @@ def test_spread_is_pooled_over_the_recorded_seeds(
     assert analyzed("baseline+se", "--spread", "0.1")["spread"] == 0.1
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("tops", [[], [92.4], [92.4] * 3, [0.1] * 3])
 def test_default_spread_without_seeds_that_differ(
     tops: list[float], analyzed: Callable[..., dict[str, Any]], store: RecordStore, make_record: Make
@@ -123,7 +122,6 @@ def test_table_and_conclusion_are_printed(tmp_path: Path, capsys: pytest.Capture
     assert list(tmp_path.iterdir()) == []  # nothing is written
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -153,7 +151,6 @@ def test_invalid_input_is_rejected_in_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("effect", "spread"), [("99", "0.001"), ("50", "99"), ("0.014", "0.25")])
 def test_extreme_effects_and_spreads(effect: str, spread: str, analyzed: Callable[..., dict[str, Any]]) -> None:
     content = analyzed("baseline+se", "--effect", effect, "--spread", spread)
@@ -162,7 +159,6 @@ def test_extreme_effects_and_spreads(effect: str, spread: str, analyzed: Callabl
     assert lines[content["seeds"]]["smallest_effect"] <= float(effect)
 
 
-@pytest.mark.slow
 def test_hours_are_predicted_for_this_device(
     tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,6 +16,8 @@ from benchmarks.definition.benchmark import Benchmark, Budget
 from benchmarks.execution.progress import Progress, silent
 from benchmarks.training.compile_mode import CompileMode
 
+pytestmark = pytest.mark.slow
+
 IMAGE_COUNTS = (80, 50)
 RESNET8_PARAMS = 77_754  # with one channel and ten classes
 ROWS = ["resnet8", "baseline+se"]
@@ -105,7 +107,6 @@ def test_no_spec_is_timed_if_one_has_too_many_parameters(tiny: Benchmark, timed_
     assert timed_models == []
 
 
-@pytest.mark.slow
 def test_one_spec_may_exceed_the_hours(
     tiny: Benchmark, throughput: Throughput, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -115,7 +116,6 @@ def test_one_spec_may_exceed_the_hours(
     assert [verdict.passed for verdict in check_rows(with_budget(tiny, max_hours=0.1))] == [True, False]
 
 
-@pytest.mark.slow
 def test_advice_on_parameters_is_the_largest_width_that_fits(tiny: Benchmark, timed_models: list[nn.Module]) -> None:
     benchmark = with_budget(tiny, RESNET8_PARAMS // 2)
     (verdict,) = check_rows(benchmark, ["resnet8"])
@@ -136,7 +136,6 @@ def test_advice_on_hours_is_a_width_with_proportionally_fewer_macs(
     assert macs(check_cost("narrow", narrow, tiny, "cpu")) < 0.55 * macs(verdict)
 
 
-@pytest.mark.slow
 def test_no_advice_if_no_width_fits(tiny: Benchmark) -> None:
     (verdict,) = check_rows(with_budget(tiny, 10), ["resnet8"])
     assert verdict.advice == ""

@@ -17,6 +17,8 @@ from benchmarks.execution.local import LocalExecutor
 from benchmarks.execution.progress import Progress, Report, silent
 from benchmarks.execution.signals import Terminated
 
+pytestmark = pytest.mark.slow
+
 FOLDER = Path(__file__).parent
 DEATH_TIMEOUT = 30  # seconds that a killed process may take to end
 
@@ -325,7 +327,6 @@ def test_an_exception_in_a_callback_kills_all_workers(tmp_path: Path, workers: t
 # Time limits
 
 
-@pytest.mark.slow
 def test_a_hung_worker_is_killed_at_its_time_limit_with_what_it_started(workers: type[CountedWorker]) -> None:
     pids: dict[int, int] = {}
 
@@ -406,7 +407,6 @@ def start_two_workers(python: Callable[..., Any], function: str, setup: str = ""
     return parent, psutil.Process(parent.pid).children(recursive=True)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "receivers", "expected"),
     [
@@ -445,7 +445,6 @@ def test_a_worker_that_does_not_stop_is_killed(python: Callable[..., Any]) -> No
         assert_gone(process.pid)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
 def test_the_second_stop_signal_ends_everything_at_once(second: int, python: Callable[..., Any]) -> None:
     parent, descendants = start_two_workers(python, "ignore_requests", "worker_process.STOP_SECONDS = 1000.0")

@@ -16,6 +16,8 @@ from arch.timm_net import ImageFormat, TimmNet, build_timm
 from benchmarks.training.tensor_file import write_tensors
 from benchmarks.training.weights import freeze, load_weights
 
+pytestmark = pytest.mark.slow
+
 LITE0 = Path(os.environ.get("LITE0_WEIGHTS", ""))
 needs_lite0 = pytest.mark.skipif(not LITE0.is_file(), reason="LITE0_WEIGHTS is not a file with real weights")
 MODEL = "test_resnet"  # small, with the layers of a ResNet

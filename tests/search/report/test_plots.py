@@ -9,6 +9,8 @@ from optuna.trial import FrozenTrial
 from search import trial_attrs
 from search.report.plots import MIN_SHARE_IN_PLOT, plot_front, plot_importance
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[..., FrozenTrial]
 BLUE, ORANGE, GRAY = 0x0072B2, 0xD55E00, 0x999999
 
@@ -63,7 +65,6 @@ def test_title_is_plain_text(make_trial: Make, tmp_path: Path, title: str) -> No
     assert BLUE in colors(tmp_path / "importance.png")
 
 
-@pytest.mark.slow
 def test_only_the_most_important_choices_are_plotted(tmp_path: Path) -> None:
     three = {"width": 0.6, "attention": 0.3, "act": 0.1}
     plot_importance(three, "three", tmp_path / "three.png")
