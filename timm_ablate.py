@@ -24,7 +24,7 @@ class OwnPackageFinder:
         """Return the location of a package of this project, and None for all other modules."""
         if name not in PACKAGES:
             return None
-        file = PACKAGES_ROOT / name / "__init__.py"  # a sandbox may not allow to list PACKAGES_ROOT
+        file = PACKAGES_ROOT / name / "__init__.py"  # a sandbox may not allow listing PACKAGES_ROOT
         return spec_from_file_location(name, file, submodule_search_locations=[str(file.parent)])
 
 

@@ -11,11 +11,10 @@ from ablation.plans.recorded_rows import UnreadableConfig
 from arch.errors import InputError
 from benchmarks.datasets.cache import CachedDataset
 from benchmarks.datasets.prepare import prepare_dataset
-from benchmarks.definition.benchmark import identify
 from benchmarks.execution.device import resolve_device
 from benchmarks.execution.local import LocalExecutor
 from benchmarks.execution.progress import Display
-from benchmarks.records.selection import differing_fields
+from benchmarks.records.selection import require_same_id
 from benchmarks.records.store import RunRecord
 from benchmarks.runs.run import Run
 from benchmarks.training.compile_mode import CompileMode
@@ -40,9 +39,7 @@ def train_again(
     benchmark = recorded.benchmark
     dataset = prepare_dataset(benchmark.data, data, report=display)
     run = _recorded_run(record, recorded, dataset, resolve_device(device, benchmark.recipe.world_size))
-    if identify(run.definition) != record.benchmark_id:
-        fields = ", ".join(differing_fields([record.definition, run.definition]))
-        raise InputError(f"the benchmark id would differ from the recorded {record.benchmark_id}: {fields}")
+    require_same_id(record, run.definition)
     with tempfile.TemporaryDirectory(prefix="ablate-verify-") as folder:
         _link_required_files(run, recorded.outs, Path(folder))
         repeated: RunRecord = LocalExecutor().call(

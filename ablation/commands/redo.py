@@ -80,9 +80,8 @@ def _make_runner(records: Sequence["RunRecord"], options: RedoOptions, display: 
     from ablation.plans.recorded_rows import RecordedRows, UnreadableConfig, read_config
     from ablation.runner import PlanRunner
     from benchmarks.datasets.prepare import prepare_dataset
-    from benchmarks.definition.benchmark import identify
     from benchmarks.execution.device import resolve_device
-    from benchmarks.records.selection import differing_fields, recorded_benchmark
+    from benchmarks.records.selection import recorded_benchmark, require_same_id
 
     last, config = records[-1], read_config(records[-1])
     if isinstance(config, UnreadableConfig):
@@ -90,10 +89,7 @@ def _make_runner(records: Sequence["RunRecord"], options: RedoOptions, display: 
     benchmark = recorded_benchmark(last)
     images = prepare_dataset(benchmark.data, options.data, report=display)
     device = resolve_device(options.device or str(last.definition.get("device")), benchmark.recipe.world_size)
-    definition = benchmark.definition(images.fingerprint, device.partition(":")[0])
-    if identify(definition) != last.benchmark_id:
-        fields = ", ".join(differing_fields([last.definition, definition]))
-        raise InputError(f"the benchmark id would differ from the recorded {last.benchmark_id}: {fields}")
+    require_same_id(last, benchmark.definition(images.fingerprint, device.partition(":")[0]))
     return PlanRunner(
         plan=make_plan(RecordedRows(last.plan, (config,)), last.plan),
         seeds=[record.seed for record in records],

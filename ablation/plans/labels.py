@@ -98,7 +98,7 @@ class RowNames:
             if len(label) > MAX_LABEL_CHARACTERS or label != printable(label):
                 raise InputError(f"--label {text!r}: a label has up to {MAX_LABEL_CHARACTERS} printable characters")
             if _names_a_row(label) and not any(name == label for _, name in names):
-                raise InputError(f"--label {text!r}: {label!r} already means a row; commands would confuse them")
+                raise InputError(f"--label {text!r}: {label!r} is a spec or a step: use another name")
             return [(row, name, label) for row, name in names if name]
         rows = ", ".join(row.label for row in shown_rows)
         raise InputError(f"--label {text!r} is not ROW=LABEL with one of the rows {rows}")

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from arch.errors import InputError
-from benchmarks.definition.benchmark import Benchmark, Budget, DatasetConfig
+from benchmarks.definition.benchmark import Benchmark, Budget, DatasetConfig, identify
 from benchmarks.definition.recipe import Recipe
 from benchmarks.definition.validation import strict_adapter
 from benchmarks.records.store import RunRecord
@@ -23,6 +23,13 @@ def recorded_benchmark(record: RunRecord) -> Benchmark:
         return Benchmark(record.benchmark, DatasetConfig(**data), record.baseline, recipe, Budget(**record.budget))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"the record of {record.spec} does not define its benchmark {record.benchmark}") from error
+
+
+def require_same_id(record: RunRecord, definition: dict[str, Any]) -> None:
+    """Raise InputError, naming the fields that differ, unless a definition has the benchmark id of a record."""
+    if identify(definition) != record.benchmark_id:
+        fields = ", ".join(differing_fields([record.definition, definition]))
+        raise InputError(f"the benchmark id would differ from the recorded {record.benchmark_id}: {fields}")
 
 
 def records_of_one_benchmark(
