@@ -113,6 +113,8 @@ class SearchOptions:
     version: VersionOption = False
 
     def __post_init__(self) -> None:
+        if self.space is not None:
+            split_space(self.space)
         if self.timeout is not None:
             parse_duration(self.timeout)
         if self.time_limit is not None and self.time_limit <= 0:
@@ -151,6 +153,15 @@ class SearchOptions:
             return self.storage
         file = Path(self.storage) if self.storage else self.out / "search.db"
         return f"sqlite:///{quote(str(file.resolve()))}"  # SQLAlchemy decodes the path
+
+
+def split_space(argument: str) -> tuple[Path, str]:
+    """Split `FILE.py:FUNCTION` into its parts; the function is empty if there is none. Raises InputError."""
+    name, _, function = argument.partition(":")
+    path = Path(name)
+    if path.suffix not in (".toml", ".py") or not path.is_file():
+        raise InputError(f"--space {argument}: no such file; give FILE.toml or FILE.py:FUNCTION")
+    return path, function
 
 
 def parse_duration(text: str) -> float:

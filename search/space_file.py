@@ -9,6 +9,7 @@ from arch.errors import InputError, unknown
 from arch.parts import PARTS
 from arch.spec import parse
 from benchmarks.definition.toml_file import read_toml
+from search.options import split_space
 from search.space import ChoiceSpace, FunctionSpace, Space, one_line
 
 DEFAULT_FUNCTION = "space"
@@ -24,10 +25,7 @@ def load_space(argument: str, baseline: str) -> Space:
     Raises:
         InputError: If the file does not exist or does not contain a valid space.
     """
-    name, _, function = argument.partition(":")
-    path = Path(name)
-    if not path.is_file() or path.suffix not in (".toml", ".py"):
-        raise InputError(f"--space {argument}: no such file; give FILE.toml or FILE.py:FUNCTION")
+    path, function = split_space(argument)
     return _load_function(path, function or DEFAULT_FUNCTION) if path.suffix == ".py" else _load_choices(path, baseline)
 
 

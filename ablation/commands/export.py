@@ -16,8 +16,10 @@ def export(
     records: RecordOptions,
 ) -> int:
     """Write the records of PLAN in the format of an experiment tracker, offline, to a folder in --out."""
+    from ablation.report.trackers import check_tracker
     from ablation.report.trackers import export as export_records
 
+    check_tracker(tracker)
     recorded = records.find(plan, curves=True)
     keys = {row.key for row in recorded.rows}
     selected = [record for record in recorded.records if record.key in keys]

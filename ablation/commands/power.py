@@ -73,6 +73,8 @@ def power(plan: PlanArgument, *, options: PowerOptions) -> int:
 
     benchmark = get_benchmark(options.benchmark)
     rows = with_pretrained(parse_plan(plan, benchmark), None).rows
+    if not any(row.against for row in rows):
+        raise InputError("the plan compares nothing: add a step, as in baseline+se, or a second config")
 
     from ablation.analysis.power_analysis import PowerTarget, analyze_power
 

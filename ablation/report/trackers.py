@@ -108,6 +108,15 @@ def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 
+def check_tracker(tracker: str) -> None:
+    """Raise InputError if a tracker is unknown or not installed."""
+    if tracker not in WRITERS:
+        raise unknown("tracker", tracker, WRITERS)
+    library = find_spec(tracker)
+    if library is None or library.origin is None:  # without an origin, it is a folder with this name and not a library
+        raise InputError(f"{tracker} is not installed: pip install 'timm-ablate[{tracker}]'")
+
+
 def export(tracker: str, records: Sequence[RunRecord], folder: Path) -> str:
     """Write each record as a run to `folder`/TRACKER and return the command that displays the runs.
 
@@ -121,11 +130,7 @@ def export(tracker: str, records: Sequence[RunRecord], folder: Path) -> str:
     Raises:
         InputError: If the tracker is unknown, is not installed, or fails.
     """
-    if tracker not in WRITERS:
-        raise unknown("tracker", tracker, WRITERS)
-    library = find_spec(tracker)
-    if library is None or library.origin is None:  # without an origin, it is a folder with this name and not a library
-        raise InputError(f"{tracker} is not installed: pip install 'timm-ablate[{tracker}]'")
+    check_tracker(tracker)
     target = folder.resolve() / tracker
     runs = json.dumps([asdict(to_tracker_run(record)) for record in records])
     try:

@@ -1,6 +1,7 @@
 """`budget-check`: the cost of a model, and whether it is within the budget of a benchmark."""
 
 import json
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,7 +153,7 @@ def _check_input(model: str, benchmark: "Benchmark", options: BudgetCheckOptions
     from arch.plans import PLANS
     from arch.spec import parse
     from arch.timm_names import registered_timm_names
-    from benchmarks.budget.model_kind import kind_of
+    from benchmarks.budget.model_kind import kind_of, split_file
     from benchmarks.datasets.root import check_root
     from benchmarks.execution.device import check_device_name
 
@@ -160,6 +161,8 @@ def _check_input(model: str, benchmark: "Benchmark", options: BudgetCheckOptions
     if options.data is not None:
         check_root(benchmark.data, options.data, options.download)
     kind = kind_of(model)
+    if kind == "file" and not os.path.exists(split_file(model)[0]):
+        raise InputError(f"there is no file {split_file(model)[0]}")
     if kind == "spec":
         parse(model, benchmark.baseline)
     elif kind == "timm" and model.isidentifier() and not model.startswith("cifar_"):  # our own names start with cifar_

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 from arch.errors import InputError
-from benchmarks.execution.local import LocalExecutor
 from benchmarks.execution.progress import Report, silent
 
 NVIDIA_DRIVER = (Path("/dev/nvidiactl"), Path("/dev/dxg"))  # Linux, WSL; CUDA is not available if both are missing
@@ -25,6 +24,9 @@ def resolve_device(name: str, world_size: int = 1) -> str:
     check_device_name(name)
     if name == "cpu" or (name == "auto" and sys.platform == "linux" and not any(p.exists() for p in NVIDIA_DRIVER)):
         return _checked_cpu(world_size)
+
+    from benchmarks.execution.local import LocalExecutor
+
     count: int = LocalExecutor().call("benchmarks.execution.device:count_gpus", silent)
     if name == "auto" and not count:
         return _checked_cpu(world_size)

@@ -83,8 +83,14 @@ def answer_with(monkeypatch: pytest.MonkeyPatch) -> AnswerWith:
 
 
 @pytest.fixture
-def answer_files_with(monkeypatch: pytest.MonkeyPatch) -> FileAnswer:
-    """Return a function that sets the outcome of every file check and returns a list that records the checks."""
+def answer_files_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FileAnswer:
+    """Return a function that sets the outcome of every file check and returns a list that records the checks.
+
+    The current folder contains the files net.pt and net.py.
+    """
+    monkeypatch.chdir(tmp_path)
+    for name in ("net.pt", "net.py"):
+        (tmp_path / name).touch()
 
     def set_answer(outcome: Verdict | Exception, printed: str = "") -> list[tuple[CheckRequest, FilePolicy]]:
         checks: list[tuple[CheckRequest, FilePolicy]] = []
@@ -235,8 +241,14 @@ def test_limit_of_hours_needs_predicted_hours(capsys: pytest.CaptureFixture[str]
 
 @pytest.mark.parametrize("model", ["baseline", "net.py"])
 def test_images_must_fill_one_batch(
-    model: str, answer_with: AnswerWith, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    model: str,
+    answer_with: AnswerWith,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("net.py").touch()
     requests, benchmark = answer_with(VERDICT), tmp_path / "big.toml"
     benchmark.write_text(
         'name = "big"\nbaseline = "resnet8"\n[data]\nsource = "digits"\nnum_classes = 10\nimage_size = 8\nin_chans = 1'
