@@ -95,6 +95,7 @@ def run(  # noqa: PLR0913  # all but the plan are optional and keyword-only
     out: str | Path = "runs",
     device: str = "auto",
     paired: bool = False,
+    plugins: Sequence[str | Path] = (),
 ) -> Study:
     """Train the runs of a plan that are not recorded yet, and return the study. See `ablate run --help`.
 
@@ -107,6 +108,7 @@ def run(  # noqa: PLR0913  # all but the plan are optional and keyword-only
         out: The output folder.
         device: "auto", "cpu", "cuda" or "cuda:N".
         paired: Whether to use a paired test.
+        plugins: Python files with parts, bases, networks or data sources. A file that has changed is loaded again.
 
     Raises:
         InputError: If an argument is invalid.
@@ -120,8 +122,9 @@ def run(  # noqa: PLR0913  # all but the plan are optional and keyword-only
         out=Path(out),
         device=device,
         paired=paired,
+        plugins=[Path(file) for file in plugins],
     )
-    loaded = options.load_benchmark()
+    loaded = options.load_benchmark(plan)
 
     from ablation.analysis.records import collect
     from ablation.plans.plan import parse_plan

@@ -10,6 +10,7 @@ from ablation.commands.export import export
 from ablation.commands.finetune import finetune
 from ablation.commands.list import list_names
 from ablation.commands.merge import merge
+from ablation.commands.new import new
 from ablation.commands.power import power
 from ablation.commands.redo import redo
 from ablation.commands.remove import remove
@@ -38,6 +39,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "redo": redo,
     "remove": remove,
     "merge": merge,
+    "new": new,
     "list": list_names,
     "show": show,
     "doctor": doctor,

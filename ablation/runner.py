@@ -9,6 +9,8 @@ from typing import Any, get_args
 from ablation.plans.plan import Plan
 from ablation.plans.row import Row, with_teachers
 from arch.errors import InputError
+from arch.plugins import plugin_versions
+from benchmarks.budget.report import dead_parameters
 from benchmarks.budget.verdict import Verdict
 from benchmarks.datasets.cache import CachedDataset
 from benchmarks.datasets.subsets import ALL_IMAGES
@@ -103,7 +105,7 @@ class PlanRunner:
         self._delete_stale_checkpoints(records, lost)
         if not missing:
             return
-        self._announce(missing, lost, display)
+        self._announce(missing, lost, records, display)
         runs, labels = self._make_runs([*missing, *lost], display)
         store.remove(self.redo)
         self._execute(runs, labels, store, display)
@@ -129,18 +131,42 @@ class PlanRunner:
                 teacher = teacher.overrides.teacher
         return lost
 
-    def _announce(self, missing: Sequence[RowAndSeed], lost: Sequence[RowAndSeed], display: Display) -> None:
+    def _announce(
+        self,
+        missing: Sequence[RowAndSeed],
+        lost: Sequence[RowAndSeed],
+        records: Sequence[RunRecord],
+        display: Display,
+    ) -> None:
         specs = ", ".join(row.spec for row in self.rows)
         display.say(f"{self.benchmark.name} ({self.benchmark_id}) on {self.device}, rows: {specs}")
         num_recorded = len(self.seeds) * len({row.key for row in with_teachers(self.rows)}) - len(missing)
         if num_recorded:
             display.say(f"{num_recorded} runs are already recorded, {len(missing)} to train")
+        for line in self._changed_plugins(missing, records):
+            display.say(line)
         for name, tag in self._unused_tags():
             display.say(f"{name} starts from random weights: add @init=hub to start from those of its tag {tag}")
         for row, seed in lost:
             display.say(
                 f"{row.label} seed {seed} is trained again, because its weights are missing and its students need them"
             )
+
+    def _changed_plugins(self, missing: Sequence[RowAndSeed], records: Sequence[RunRecord]) -> list[str]:
+        """Return a sentence for each row that has records of another version of its plugins only."""
+        lines = []
+        for row in dict.fromkeys(row for row, _ in missing):
+            versions = plugin_versions(row.config.architectures)
+            old = [
+                record
+                for record in records
+                if (record.spec, record.benchmark_id) == (row.spec, self.benchmark_id) and record.key != row.key
+            ]
+            for name in sorted(versions.keys() & (old[-1].plugins.keys() if old else ())):
+                if old[-1].plugins[name] != versions[name]:
+                    change = f"from version {old[-1].plugins[name][:8]} to {versions[name][:8]}"
+                    lines.append(f"{row.label} is trained again, because {name} has changed {change}")
+        return lines
 
     def _unused_tags(self) -> list[tuple[str, str]]:
         """Return the timm models whose name has a tag although no row starts from pretrained weights, and the tags."""
@@ -224,6 +250,9 @@ class PlanRunner:
         )
         if not all(verdict.passed for verdict in verdicts):
             raise OverBudget(verdicts)
+        for verdict in verdicts:
+            if dead := dead_parameters(verdict.cost):
+                display.say(f"warning: {verdict.model}: {dead}")
         return dict(zip(specs, verdicts, strict=True))
 
     def _check_images(self, rows: Sequence[Row]) -> None:

@@ -1,18 +1,11 @@
 """`BASES`: the backbones that a spec can start from, all designed for small images (32 px)."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from arch.registry import BASES, Base
 from arch.variant import Variant
 
-
-@dataclass(frozen=True)
-class Base:
-    """A backbone and the paper that introduced it."""
-
-    variant: Variant
-    paper: str
-    searched: bool = True  # False for comparison models, which a search can also reach through width and depth
-
+__all__ = ["BASES"]
 
 RESNET = "He et al. 2016, arXiv:1512.03385"
 PREACT = "He et al. 2016, arXiv:1603.05027"
@@ -77,7 +70,7 @@ def _pyramidnet(block: str, depth: int, growth: int) -> Variant:
     return replace(shape, order="pyramid", shortcut="pad", growth=growth)
 
 
-BASES: dict[str, Base] = {
+BASES |= {
     "resnet8": Base(_cifar_resnet(8), RESNET),
     "resnet20": Base(_cifar_resnet(20), RESNET),
     "resnet56": Base(_cifar_resnet(56), RESNET),

@@ -44,7 +44,15 @@ default_cfgs = generate_default_cfgs({name: _cfg() for name in OUR_TIMM_NAMES})
 
 
 def _create(name: str, spec: str, pretrained: bool, **kwargs: Any) -> nn.Module:
-    variant = parse(spec).variant()
+    architecture = parse(spec).architecture
+    if isinstance(architecture, TimmModel):  # a plugin's network
+
+        def create(num_classes: int, in_chans: int = 3) -> nn.Module:
+            return build_timm(architecture, num_classes, in_chans)
+
+        network: nn.Module = build_model_with_cfg(create, name, pretrained, **kwargs)
+        return network
+    variant = architecture
     features = {"feature_cls": "getter", "out_indices": tuple(range(len(variant.depths)))}
     model: nn.Module = build_model_with_cfg(
         partial(ResidualNet, variant), name, pretrained, feature_cfg=features, **kwargs

@@ -1,53 +1,27 @@
 """`ResidualNet`: the module that a `Variant` describes, with the interface of timm models."""
 
-import sys
 from dataclasses import replace
-from functools import partial
-from pkgutil import resolve_name
 from typing import Any
 
-from timm.layers import BlurPool2d, ClassifierHead, DropPath, calculate_drop_path_rates, get_act_layer, get_attn
+from timm.layers import BlurPool2d, ClassifierHead, DropPath, calculate_drop_path_rates
 from timm.models import checkpoint_seq
 from timm.models._features import feature_take_indices
 from timm.models.resnet import BasicBlock, Bottleneck, downsample_avg, downsample_conv
 from torch import Tensor, nn
 
-from arch.blocks import GeM, Layer, PadShortcut, PlainBlock, PreActBlock, branch_convs, create_stem, stem_stride
-from arch.errors import InputError
-from arch.parts import PARTS, Part
-from arch.variant import EXPANSION, POOLS, Variant
-
-
-def _attention_layer(entry: str) -> Layer:
-    """Return the layer factory of an entry such as `se` or `se=8`, which is called with the number of channels."""
-    name, _, reduction = entry.partition("=")
-    part = PARTS[name]
-    layer: Layer = _imported_layer(part) if part.layer else get_attn(name)
-    return partial(layer, rd_ratio=1 / int(reduction)) if reduction else layer
-
-
-def _imported_layer(part: Part) -> Layer:
-    """Import the "package.module:Class" of a part; the current folder is searched too."""
-    if "" not in sys.path:
-        sys.path.append("")  # the last entry, because a file in the current folder must not hide other modules
-    try:
-        layer: Layer = resolve_name(part.layer)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(
-            f"cannot import {part.layer!r} of part {part.name!r} from the current folder or a package: {error}"
-        ) from error
-    return layer
-
-
-def attention_layer(attention: tuple[str, ...]) -> Layer | None:
-    """Return a factory that creates several attention layers, applied in order; None if there are none."""
-    layers = [_attention_layer(entry) for entry in attention]
-
-    def create(channels: int, **_: Any) -> nn.Module:  # timm also passes device and dtype, which a layer may not accept
-        modules = [layer(channels) for layer in layers]
-        return modules[0] if len(modules) == 1 else nn.Sequential(*modules)
-
-    return create if layers else None
+from arch.blocks import GeM, PadShortcut, PlainBlock, PreActBlock, branch_convs, create_stem, stem_stride
+from arch.custom_layers import (
+    attention_layer,
+    create_custom_block,
+    create_custom_pool,
+    create_custom_shortcut,
+    create_custom_stem,
+    custom_stem_stride,
+    find_activation,
+    output_channels,
+)
+from arch.layers import is_custom
+from arch.variant import POOLS, Variant
 
 
 class ResidualNet(nn.Module):
@@ -71,8 +45,11 @@ class ResidualNet(nn.Module):
         self.num_classes = num_classes
         self.in_chans = in_chans
         self.grad_checkpointing = False
-        act_layer = get_act_layer(variant.act)
-        self.stem = create_stem(variant.stem, in_chans, variant.stem_width, variant.order, act_layer)
+        act_layer = find_activation(variant.act)
+        if is_custom(variant.stem):
+            self.stem = create_custom_stem(variant, in_chans, act_layer)
+        else:
+            self.stem = create_stem(variant.stem, in_chans, variant.stem_width, variant.order, act_layer)
         self.stages, self.feature_info = self._create_stages(drop_path_rate)
         self.num_features: int = self.feature_info[-1]["num_chs"]
         norm_act = [nn.BatchNorm2d(self.num_features), act_layer(inplace=True)] if variant.order != "post" else []
@@ -96,11 +73,14 @@ class ResidualNet(nn.Module):
         for module in self.modules():
             if isinstance(module, BasicBlock | Bottleneck):
                 module.zero_init_last()
+            elif module is not self and callable(own := getattr(module, "init_weights", None)):
+                own()  # a layer of a plugin
 
     def _create_stages(self, drop_path_rate: float | None) -> tuple[nn.Sequential, list[dict[str, Any]]]:
         variant = self.variant if drop_path_rate is None else replace(self.variant, drop_path=drop_path_rate)
         rates: Any = iter(calculate_drop_path_rates(variant.drop_path, sum(variant.depths)))
-        chs, reduction = variant.stem_width, stem_stride(variant.stem)
+        chs = variant.stem_width
+        reduction = custom_stem_stride(variant) if is_custom(variant.stem) else stem_stride(variant.stem)
         stages, info = nn.Sequential(), []
         for index, (widths, stride) in enumerate(zip(variant.block_widths(), variant.strides, strict=True)):
             stage = nn.Sequential()
@@ -108,7 +88,7 @@ class ResidualNet(nn.Module):
             for number, width in enumerate(widths):
                 block_stride = stride if number == 0 else 1
                 stage.append(create_block(stage_variant, chs, width, block_stride, next(rates)))
-                chs = width * (EXPANSION if variant.block == "bottleneck" else 1)
+                chs = output_channels(variant, width)
             stages.append(stage)
             reduction *= stride
             info.append({"num_chs": chs, "reduction": reduction, "module": f"stages.{index}"})
@@ -128,12 +108,15 @@ class ResidualNet(nn.Module):
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """Replace the classifier with a new one for `num_classes` (0: none) and optionally the pooling ("": none)."""
-        if global_pool not in (None, "", *POOLS):
+        is_plugins = global_pool is not None and is_custom(global_pool)
+        if global_pool not in (None, "", *POOLS) and not is_plugins:
             raise ValueError(f"unknown global_pool {global_pool!r}; valid: {', '.join(POOLS)}")
         self.num_classes = num_classes
-        self.head.reset(num_classes, "avg" if global_pool == "gem" else global_pool)
+        self.head.reset(num_classes, "avg" if global_pool == "gem" or is_plugins else global_pool)
         if global_pool == "gem":
             self.head.global_pool = GeM()
+        elif global_pool is not None and is_plugins:
+            self.head.global_pool = create_custom_pool(global_pool, self.num_features)
 
     def _stage(self, index: int, x: Tensor) -> Tensor:
         if self.grad_checkpointing and self.training:
@@ -196,13 +179,18 @@ class ResidualNet(nn.Module):
 def create_block(variant: Variant, in_chs: int, width: int, stride: int, drop_path: float) -> nn.Module:
     """Create one block: timm's for post-activation with a shortcut, otherwise one from `arch.blocks`."""
     layers: dict[str, Any] = {
-        "act_layer": get_act_layer(variant.act),
+        "act_layer": find_activation(variant.act),
         "attn_layer": attention_layer(variant.attention),
         "aa_layer": BlurPool2d if variant.blurpool else None,
     }
+    if is_custom(variant.block):
+        out_chs = output_channels(variant, width)
+        changes_shape = stride > 1 or in_chs != out_chs
+        layers["shortcut"] = _create_shortcut(variant, in_chs, out_chs, stride) if changes_shape else None
+        return create_custom_block(variant, (in_chs, out_chs, stride), {**layers, "drop_path": drop_path})
     if variant.block == "conv":
         return PlainBlock(in_chs, width, stride, **layers)
-    out_chs = width * (EXPANSION if variant.block == "bottleneck" else 1)
+    out_chs = output_channels(variant, width)
     shortcut = _create_shortcut(variant, in_chs, out_chs, stride) if stride > 1 or in_chs != out_chs else None
     if variant.order != "post":
         convs = branch_convs(variant, in_chs, width, stride)
@@ -220,6 +208,8 @@ def create_block(variant: Variant, in_chs: int, width: int, stride: int, drop_pa
 
 
 def _create_shortcut(variant: Variant, in_chs: int, out_chs: int, stride: int) -> nn.Module:
+    if is_custom(variant.shortcut):
+        return create_custom_shortcut(variant.shortcut, in_chs, out_chs, stride)
     if variant.shortcut == "pad":
         return PadShortcut(in_chs, out_chs, stride)
     create = downsample_avg if variant.shortcut == "avg" else downsample_conv

@@ -4,14 +4,15 @@ To add a part, register it here; an attention layer takes a single call of `atte
 order of registration, so a part that modifies another one must be registered after it.
 """
 
-import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import combinations
 
 from arch.bases import BASES
-from arch.errors import InputError
+from arch.registry import PARTS, Part, Value, activation_part, attention_part, part, register
 from arch.variant import BLOCKS, STEMS, Variant
+
+__all__ = ["PARTS"]
 
 STAGES = "1234"  # stage numbers; no base has more stages
 STAGE_SUBSETS = tuple("".join(subset) for size in range(1, len(STAGES) + 1) for subset in combinations(STAGES, size))
@@ -21,104 +22,14 @@ REGNET = "Radosavovic et al. 2020, arXiv:2003.13678"  # varies depth and width p
 KEPT_WITH_BACKBONE = ("attention", "act", "blurpool", "drop_path", "dropout", "pool")  # and attention_stages
 
 
-@dataclass(frozen=True)
-class Value:
-    """The values allowed after `part=`: a number between two bounds, or one of several words."""
-
-    default: float | int | str
-    minimum: float = 0
-    maximum: float = 0
-    choices: tuple[str, ...] = ()
-    grid: tuple[float | int | str, ...] = ()  # values that a search tries; empty: all choices, or the default
-
-    def __str__(self) -> str:
-        if self.choices:
-            return "one of " + ", ".join(self.choices)
-        kind = "a whole number" if isinstance(self.default, int) else "a number"
-        return f"{kind} from {self.minimum:g} to {self.maximum:g}"
-
-    def parse(self, text: str) -> float | int | str:
-        """Return `text` as a value of this type. Raises an InputError that lists the valid values."""
-        if self.choices and text in self.choices:
-            return text
-        pattern = r"[0-9]{1,9}" if isinstance(self.default, int) else r"([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
-        if not self.choices and re.fullmatch(pattern, text):
-            number = int(text) if isinstance(self.default, int) else float(text)
-            if self.minimum <= number <= self.maximum:
-                return number
-        raise InputError(f"{text!r} is not {self}")
-
-    def candidates(self) -> tuple[float | int | str, ...]:
-        """Return the values that a search tries: the grid, or all choices, or only the default."""
-        return self.grid or self.choices or (self.default,)
+def timm_attention(name: str, paper: str, *, reduction: int | None = None) -> None:
+    """Register an attention layer that `timm.layers.get_attn` knows under this name. See `arch.registry.attention`."""
+    register(attention_part(name, paper, reduction))
 
 
-@dataclass(frozen=True)
-class Part:
-    """One architectural change under its usual name, and the paper that introduced it."""
-
-    name: str
-    paper: str
-    apply: Callable[..., Variant]  # called as apply(variant) or apply(variant, value)
-    value: Value | None = None
-    group: str = ""  # parts of a group replace each other, so a search picks at most one; default: the name
-    layer: str = ""  # "package.module:Class" of an attention layer that timm lacks
-
-    @property
-    def summary(self) -> str:
-        """What the part does, in one line."""
-        return (self.apply.__doc__ or "").strip().splitlines()[0]
-
-
-PARTS: dict[str, Part] = {}
-
-
-def register(part: Part) -> None:
-    """Register a part. Raises ValueError if the name is taken."""
-    if part.name in PARTS:
-        raise ValueError(f"a part named {part.name!r} is already registered")
-    PARTS[part.name] = replace(part, group=part.group or part.name)
-
-
-def part(
-    paper: str, value: Value | None = None, group: str = ""
-) -> Callable[[Callable[..., Variant]], Callable[..., Variant]]:
-    """Register the decorated function as a part with the name of the function."""
-
-    def add(apply: Callable[..., Variant]) -> Callable[..., Variant]:
-        register(Part(apply.__name__, paper, apply, value, group))
-        return apply
-
-    return add
-
-
-def attention(name: str, paper: str, *, reduction: int | None = None, layer: str = "") -> None:
-    """Register an attention layer, which is appended to each residual branch or plain block.
-
-    Args:
-        name: The name of the part. Without `layer`, it must also be a name that `timm.layers.get_attn` accepts.
-        paper: The paper that introduced the layer.
-        reduction: The default reduction ratio r (r times fewer hidden channels) if `name=r` can set it.
-        layer: "package.module:Class" of a layer that is built as `Class(channels)`.
-    """
-
-    def apply(variant: Variant, value: int | None = None) -> Variant:
-        entry = name if value == reduction else f"{name}={value}"
-        return replace(variant, attention=(*variant.attention, entry))
-
-    apply.__doc__ = f"{name} attention at the end of each residual branch"
-    value = Value(reduction, 1, 64, grid=(reduction, max(1, reduction // 2))) if reduction else None
-    register(Part(name, paper, apply, value, "attention", layer))
-
-
-def activation(name: str, paper: str) -> None:
-    """Register an activation, named as in `timm.layers.get_act_layer`, that replaces the current one."""
-
-    def apply(variant: Variant) -> Variant:
-        return replace(variant, act=name)
-
-    apply.__doc__ = f"{name} instead of the current activation"
-    register(Part(name, paper, apply, group="act"))
+def timm_activation(name: str, paper: str) -> None:
+    """Register an activation that `timm.layers.get_act_layer` knows under this name."""
+    register(activation_part(name, paper))
 
 
 def pooling(name: str, kind: str, paper: str) -> None:
@@ -254,19 +165,19 @@ def groups(variant: Variant, number: int) -> Variant:
     return replace(variant, groups=number)
 
 
-attention("se", "Hu et al. 2018, arXiv:1709.01507", reduction=16)
-attention("cbam", "Woo et al. 2018, arXiv:1807.06521", reduction=16)
-attention("lcbam", "Woo et al. 2018, arXiv:1807.06521; timm's lightweight variant", reduction=16)
-attention("ese", "Lee & Park 2020, arXiv:1911.06667")
-attention("eca", "Wang et al. 2020, arXiv:1910.03151")
-attention("ecam", "Wang et al. 2020, arXiv:1910.03151; timm's variant with an MLP")
-attention("ceca", "Wang et al. 2020, arXiv:1910.03151; timm's variant with circular padding")
-attention("gc", "Cao et al. 2019, arXiv:1904.11492", reduction=8)
-attention("gca", "Cao et al. 2019, arXiv:1904.11492; additive fusion", reduction=8)
-attention("coord", "Hou et al. 2021, arXiv:2103.02907")
-attention("scoord", "Hou et al. 2021, arXiv:2103.02907; timm's simplified variant")
-attention("ela", "Xu & Wan 2024, arXiv:2403.01123")
-attention("strip", "Hou et al. 2020, arXiv:2003.13328; timm's strip attention")
+timm_attention("se", "Hu et al. 2018, arXiv:1709.01507", reduction=16)
+timm_attention("cbam", "Woo et al. 2018, arXiv:1807.06521", reduction=16)
+timm_attention("lcbam", "Woo et al. 2018, arXiv:1807.06521; timm's lightweight variant", reduction=16)
+timm_attention("ese", "Lee & Park 2020, arXiv:1911.06667")
+timm_attention("eca", "Wang et al. 2020, arXiv:1910.03151")
+timm_attention("ecam", "Wang et al. 2020, arXiv:1910.03151; timm's variant with an MLP")
+timm_attention("ceca", "Wang et al. 2020, arXiv:1910.03151; timm's variant with circular padding")
+timm_attention("gc", "Cao et al. 2019, arXiv:1904.11492", reduction=8)
+timm_attention("gca", "Cao et al. 2019, arXiv:1904.11492; additive fusion", reduction=8)
+timm_attention("coord", "Hou et al. 2021, arXiv:2103.02907")
+timm_attention("scoord", "Hou et al. 2021, arXiv:2103.02907; timm's simplified variant")
+timm_attention("ela", "Xu & Wan 2024, arXiv:2403.01123")
+timm_attention("strip", "Hou et al. 2020, arXiv:2003.13328; timm's strip attention")
 
 
 @part(
@@ -278,13 +189,13 @@ def attention_stages(variant: Variant, stages: str) -> Variant:
     return _with_attention_in(variant, tuple(map(int, stages))) if variant.attention else variant
 
 
-activation("relu", "Nair & Hinton 2010")
-activation("leaky_relu", "Maas et al. 2013")
-activation("elu", "Clevert et al. 2016, arXiv:1511.07289")
-activation("gelu", "Hendrycks & Gimpel 2016, arXiv:1606.08415")
-activation("silu", "Elfwing et al. 2018, arXiv:1702.03118")
-activation("mish", "Misra 2020, arXiv:1908.08681")
-activation("hard_swish", "Howard et al. 2019, arXiv:1905.02244")
+timm_activation("relu", "Nair & Hinton 2010")
+timm_activation("leaky_relu", "Maas et al. 2013")
+timm_activation("elu", "Clevert et al. 2016, arXiv:1511.07289")
+timm_activation("gelu", "Hendrycks & Gimpel 2016, arXiv:1606.08415")
+timm_activation("silu", "Elfwing et al. 2018, arXiv:1702.03118")
+timm_activation("mish", "Misra 2020, arXiv:1908.08681")
+timm_activation("hard_swish", "Howard et al. 2019, arXiv:1905.02244")
 
 pooling("avg_pool", "avg", "Lin et al. 2014, arXiv:1312.4400")
 pooling("max_pool", "max", "Oquab et al. 2015, CVPR")

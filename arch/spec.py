@@ -4,9 +4,12 @@
     base  = a name in BASES
           | a name in PLANS, which stands for the base and the steps of that plan
           | "timm/", a timm model name, [ ".", tag ], [ "/", pixels ], which accepts no parts
+          | the name of a plugin's network, [ "/", pixels ], which accepts the parts that it has parameters for
     part  = a name in PARTS; "-part" removes an earlier "+part"
 
-A tag names pretrained weights in timm. It does not change the architecture, and only `@init=hub` uses it.
+A class or function of a Python file is named as `my_net.py:MyNet`, wherever a base, a part or a value is (see
+`arch.plugins`). A tag names pretrained weights in timm. It does not change the architecture, and only `@init=hub`
+uses it.
 
 Each row of a sequential ablation is the previous row with one more step.
 """
@@ -17,19 +20,26 @@ from functools import reduce
 
 from arch.bases import BASES
 from arch.errors import InputError, unknown
+from arch.networks import apply_to_network
 from arch.parts import PARTS
 from arch.plans import PLANS
+from arch.plugins import describe_error
+from arch.registry import FILE_AND_NAME, NETWORKS
 from arch.timm_model import TimmModel
 from arch.variant import Variant
 
 Architecture = Variant | TimmModel
 
+EMPTY = Variant((1,), (8,), (1,), stem_width=8, act="")  # stands for a network's defaults while parts are applied to it
 MAX_STEPS = 100
-WORD = re.compile(r"[A-Za-z0-9_./]*")
+WORD = re.compile(rf"{FILE_AND_NAME.pattern}(?:/[0-9]+)?|[A-Za-z0-9_./]*")
 TIMM_PREFIX = "timm/"
+NETWORK = re.compile(r"(?P<name>.*?)(?P<slash>/(?P<size>[0-9]{1,4}))?")
 TIMM = re.compile(r"timm/(?P<name>[A-Za-z0-9_]+)(?:\.(?P<tag>[A-Za-z0-9_.]+))?(?P<slash>/(?P<size>[0-9]{1,4}))?")
 MIN_INPUT_PIXELS, MAX_INPUT_PIXELS = 16, 1024  # side length of the input of a timm model
-STEP = re.compile(r"(?P<sign>[+-])(?P<part>[^+\-=]*)(?:=(?P<value>[0-9.]+[eE][+-]?[0-9]+|[^+\-=]*))?")
+STEP = re.compile(
+    rf"(?P<sign>[+-])(?P<part>{FILE_AND_NAME.pattern}|[^+\-=]*)(?:=(?P<value>[0-9.]+[eE][+-]?[0-9]+|[^+\-=]*))?"
+)
 
 
 @dataclass(frozen=True)
@@ -65,9 +75,20 @@ class Spec:
 
     @property
     def architecture(self) -> Architecture:
-        """The timm model or the variant that this spec describes. Raises InputError like `variant`."""
+        """The timm model, the network or the variant that this spec describes. Raises InputError like `variant`."""
         timm = TIMM.fullmatch(self.base)
-        return TimmModel(timm["name"], int(timm["size"] or 0)) if timm else self.variant()
+        if timm is not None:
+            return TimmModel(timm["name"], int(timm["size"] or 0))
+        return self.variant() if self.base in BASES else self._network()
+
+    def _network(self) -> TimmModel:
+        match = NETWORK.fullmatch(self.base)
+        assert match is not None
+        if match["name"] not in NETWORKS:
+            raise InputError(f"{self.base!r} is not a base or a network; bases: {', '.join(BASES)}")
+        network, parts = NETWORKS[match["name"]], reduce(_apply, self._active_steps(), EMPTY)
+        settings = apply_to_network(match["name"], network, parts, EMPTY)
+        return TimmModel(match["name"], int(match["size"] or 0), network.plugin.digest, settings)
 
     def variant(self) -> Variant:
         """Return the architecture after all steps.
@@ -77,20 +98,24 @@ class Spec:
         """
         if self.base not in BASES:
             raise InputError(f"{self.base!r} takes no parts; bases that do: {', '.join(BASES)}")
+        return reduce(_apply, self._active_steps(), BASES[self.base].variant).with_versions()
+
+    def _active_steps(self) -> list[Step]:
+        """Return the added steps that were not removed later."""
         active: list[Step] = []
         for step in self.steps:
             if step.sign == "+":
                 active.append(step)
             else:
                 active = [earlier for earlier in active if earlier.part != step.part]
-        return reduce(_apply, active, BASES[self.base].variant)
+        return active
 
     def simplified(self) -> "Spec":
         """Return a spec of the same architecture without the steps that change nothing at their position."""
         kept = Spec(self.base)
         for step in self.steps:
             longer = Spec(self.base, (*kept.steps, step))
-            if longer.variant() != kept.variant():
+            if longer.architecture != kept.architecture:
                 kept = longer
         return kept
 
@@ -103,9 +128,16 @@ class Spec:
 def _apply(variant: Variant, step: Step) -> Variant:
     arguments = () if step.value is None else (step.value,)
     try:
-        return PARTS[step.part].apply(variant, *arguments)
+        changed = PARTS[step.part].apply(variant, *arguments)
     except ValueError as error:
         raise InputError(f"{str(step)!r} does not fit: {error}") from error
+    except Exception as error:
+        if PARTS[step.part].apply.__module__.startswith("arch."):
+            raise
+        raise InputError(f"{str(step)!r} failed: {describe_error(error)}") from error
+    if not isinstance(changed, Variant):
+        raise InputError(f"{str(step)!r} returns {type(changed).__name__}, not Variant")
+    return changed
 
 
 def parse(text: str, baseline: str | None = None) -> Spec:
@@ -134,8 +166,11 @@ def parse(text: str, baseline: str | None = None) -> Spec:
         spec = Spec(word)
     elif word.startswith(TIMM_PREFIX):
         spec = _parse_timm(word)
+    elif NETWORK.fullmatch(word)["name"] in NETWORKS:  # type: ignore[index]  # the pattern matches any word
+        _check_size(word, NETWORK.fullmatch(word)["size"])  # type: ignore[index]
+        spec = Spec(word)
     else:
-        names = [*BASES, *PLANS, *(["baseline"] if baseline is not None else [])]
+        names = [*BASES, *NETWORKS, *PLANS, *(["baseline"] if baseline is not None else [])]
         raise unknown("base", word, names, f" at character 1 of {text!r}")
     position = len(word)
     while position < len(text):
@@ -144,7 +179,7 @@ def parse(text: str, baseline: str | None = None) -> Spec:
         spec = replace(spec, steps=(*spec.steps, step))
         if len(spec.steps) > MAX_STEPS:
             raise InputError(f"the spec has more than {MAX_STEPS} steps")
-        spec.variant()
+        _ = spec.architecture  # raises InputError if the step does not fit
         position = end
     return spec
 
@@ -156,9 +191,13 @@ def _parse_timm(word: str) -> Spec:
         raise InputError(
             f"{word!r} is not timm/NAME or timm/NAME/PIXELS, such as timm/resnet18/224; NAME may end with a tag"
         )
-    if match["size"] and not MIN_INPUT_PIXELS <= int(match["size"]) <= MAX_INPUT_PIXELS:
-        raise InputError(f"{word!r}: the input size must be {MIN_INPUT_PIXELS} to {MAX_INPUT_PIXELS} pixels")
+    _check_size(word, match["size"])
     return Spec(f"{TIMM_PREFIX}{match['name']}{match['slash'] or ''}", tag=match["tag"] or "")
+
+
+def _check_size(word: str, size: str | None) -> None:
+    if size and not MIN_INPUT_PIXELS <= int(size) <= MAX_INPUT_PIXELS:
+        raise InputError(f"{word!r}: the input size must be {MIN_INPUT_PIXELS} to {MAX_INPUT_PIXELS} pixels")
 
 
 def _parse_step(text: str, position: int) -> tuple[Step, int]:

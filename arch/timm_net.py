@@ -9,6 +9,7 @@ from timm.models import get_pretrained_cfg
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from arch.custom_net import create_network
 from arch.errors import InputError, unknown
 from arch.timm_model import TimmModel
 
@@ -58,7 +59,7 @@ def _per_channel(values: list[float]) -> Tensor:
 
 
 class TimmNet(nn.Module):
-    """A timm model behind an `InputAdapter`; see `build_timm`.
+    """A timm model or a plugin's network behind an `InputAdapter`; see `build_timm`.
 
     Maps (batch, in_chans, height, width) to (batch, num_classes). All names in its state_dict start with "model.".
     """
@@ -90,7 +91,7 @@ class TimmNet(nn.Module):
 
 
 def build_timm(model: TimmModel, num_classes: int, in_chans: int, images: ImageFormat = DEFAULT_FORMAT) -> TimmNet:
-    """Build a timm model with random weights.
+    """Build a timm model, or a plugin's network, with random weights.
 
     Args:
         model: Name and input size of the model.
@@ -101,8 +102,12 @@ def build_timm(model: TimmModel, num_classes: int, in_chans: int, images: ImageF
     Raises:
         InputError: If the name is unknown, the model cannot be built for this size, or it has no classifier.
     """
+    size = model.input_size or images.size
+    if model.plugin:
+        network = create_network(model, size, num_classes, in_chans)
+        return TimmNet(model, InputAdapter([], [], model.input_size), network, in_chans)
     _check_name(model.name)
-    net = _create(model.name, model.input_size or images.size, num_classes, in_chans)
+    net = _create(model.name, size, num_classes, in_chans)
     if not hasattr(net, "reset_classifier"):  # a few encoders in timm have no classifier
         raise InputError(f"timm/{model.name} has no classifier: choose an image classification model")
     return TimmNet(model, _adapter(net, model.input_size, in_chans, images), net, in_chans)

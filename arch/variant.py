@@ -2,7 +2,10 @@
 
 import hashlib
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from arch.layers import CUSTOM_LAYERS, FIELDS, is_custom, with_version
 
 BLOCKS = ("basic", "bottleneck", "conv")
 ORDERS = ("post", "pre", "pyramid")
@@ -24,7 +27,7 @@ class Variant:
     widths: tuple[int, ...]  # channels of each stage, before a bottleneck's expansion
     strides: tuple[int, ...]  # stride of the first block of each stage
     stem_width: int  # output channels of the stem
-    block: str = "basic"  # one of BLOCKS; "conv" is a single 3x3 convolution without a shortcut
+    block: str = "basic"  # one of BLOCKS, or a plugin's; "conv" is a single 3x3 convolution without a shortcut
     order: str = "post"  # one of ORDERS: norm and activation after or before the convolution
     shortcut: str = "conv"  # one of SHORTCUTS: how a shortcut changes the shape
     stem: str = "conv3"  # one of STEMS
@@ -47,7 +50,8 @@ class Variant:
             ("stem", STEMS),
             ("pool", POOLS),
         ):
-            if getattr(self, name) not in valid:
+            value = getattr(self, name)
+            if value not in valid and not is_custom(value) and (FIELDS.get(name), value) not in CUSTOM_LAYERS:
                 raise ValueError(f"{name} must be one of {', '.join(valid)}")
         if not 0 < len(self.depths) == len(self.widths) == len(self.strides):
             raise ValueError("depths, widths and strides must have one entry per stage")
@@ -55,7 +59,7 @@ class Variant:
             raise ValueError("depths, widths, strides, stem width and groups must be at least 1")
         if not set(self.attention_stages) <= set(range(1, len(self.depths) + 1)):
             raise ValueError(f"attention_stages must be from 1 to {len(self.depths)}")
-        if self.groups > 1 and self.block != "bottleneck":
+        if self.groups > 1 and self.block in ("basic", "conv"):
             raise ValueError("groups require bottleneck blocks (resnet50, resnext50, pyramidnet272)")
         if self.block == "conv":
             self._check_plain()
@@ -93,6 +97,18 @@ class Variant:
     def attention_in(self, stage: int) -> tuple[str, ...]:
         """Return the attention layers in each block of a stage, counted from 1."""
         return self.attention if not self.attention_stages or stage in self.attention_stages else ()
+
+    def with_versions(self) -> "Variant":
+        """Return the variant with the versions of the plugins whose layers it names. See `arch.layers`."""
+        changes: dict[str, Any] = {}
+        for name in FIELDS:
+            value = getattr(self, name)
+            changes[name] = (
+                with_version(name, value)
+                if isinstance(value, str)
+                else tuple(with_version(name, word) for word in value)
+            )
+        return replace(self, **changes)
 
     def key(self) -> str:
         """Return a hash that is equal for equal architectures on every machine and in every version.

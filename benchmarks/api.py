@@ -1,8 +1,11 @@
 """Budget checks from Python: `benchmarks.check_budget`, for scripts and notebooks."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from arch.plugins import load_plugins
+from benchmarks.budget.model_kind import kind_of
 from benchmarks.definition.registry import get_benchmark
 
 if TYPE_CHECKING:
@@ -18,6 +21,7 @@ def check_budget(  # noqa: PLR0913  # all but the model are optional and keyword
     timing: bool = True,
     trust: bool = False,
     allow_code: bool = False,
+    plugins: Sequence[str | Path] = (),
 ) -> "Verdict":
     """Compare a model with the budget of a benchmark. See `budget-check --help`.
 
@@ -29,6 +33,7 @@ def check_budget(  # noqa: PLR0913  # all but the model are optional and keyword
         timing: Whether to measure the throughput and predict the hours.
         trust: Run the code of a file even if no sandbox is available.
         allow_code: Open TorchScript, `.pt2` and pickled modules, in the sandbox.
+        plugins: Python files with parts, bases, networks or data sources.
 
     Returns:
         The verdict with parameters, MACs, throughput and predicted hours; `verdict.passed` is the result.
@@ -47,6 +52,7 @@ def check_budget(  # noqa: PLR0913  # all but the model are optional and keyword
     from benchmarks.sandbox.limits import SandboxLimits
     from benchmarks.sandbox.model_check import check_model
 
+    load_plugins(plugins, model if kind_of(model) == "spec" else "")
     loaded, root = get_benchmark(benchmark), None if data is None else Path(data)
     counts = count_images(loaded.data, root) if timing else None
     request = CheckRequest(model, loaded, resolve_device(device), counts)

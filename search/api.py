@@ -1,5 +1,6 @@
 """Searches from Python: `search.run`, for scripts and notebooks."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ def run(  # noqa: PLR0913  # all arguments are optional and keyword-only
     out: str | Path = "runs",
     device: str = "auto",
     resume: bool = False,
+    plugins: Sequence[str | Path] = (),
 ) -> "SearchSummary | None":
     """Search for the best architecture within a budget. See `search --help`.
 
@@ -38,6 +40,7 @@ def run(  # noqa: PLR0913  # all arguments are optional and keyword-only
         out: The output folder.
         device: "auto", "cpu", "cuda" or "cuda:N".
         resume: Whether to continue the study in the output folder.
+        plugins: Python files with parts, bases, networks or data sources.
 
     Returns:
         The winner, the other finalists and the Pareto front; None if no candidate is within the budget.
@@ -58,5 +61,6 @@ def run(  # noqa: PLR0913  # all arguments are optional and keyword-only
         out=Path(out),
         device=device,
         resume=resume,
+        plugins=[Path(file) for file in plugins],
     )
     return run_search(options, lambda summary: None)

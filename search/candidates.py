@@ -9,8 +9,7 @@ from functools import lru_cache
 from statistics import median
 
 from arch.errors import InputError
-from arch.spec import parse
-from arch.variant import Variant
+from arch.spec import Architecture, parse
 from benchmarks.budget.verdict import format_hours
 from benchmarks.definition.benchmark import Benchmark, DatasetConfig
 from benchmarks.definition.overrides import RunConfig
@@ -92,7 +91,7 @@ def screen(spec: str, benchmark: Benchmark, predictor: HoursPredictor) -> Candid
     budget = benchmark.budget
     try:
         config = RunConfig(parse(spec, benchmark.baseline).simplified())
-        params, macs = _count(config.spec.variant(), benchmark.data, budget.max_params)
+        params, macs = _count(config.spec.architecture, benchmark.data, budget.max_params)
     except Exception as error:  # steps or image sizes that do not fit, or any error in a user-defined part
         return InfeasibleCandidate(spec, f"cannot be built: {error}", excess=1.0)
     if params > budget.max_params:
@@ -107,7 +106,7 @@ def screen(spec: str, benchmark: Benchmark, predictor: HoursPredictor) -> Candid
 
 
 @lru_cache(maxsize=10_000)
-def _count(variant: Variant, data: DatasetConfig, max_params: int) -> tuple[int, int]:
+def _count(architecture: Architecture, data: DatasetConfig, max_params: int) -> tuple[int, int]:
     """Return (parameters, MACs) without allocating weights; MACs are 0 for a model with too many parameters."""
     from torch import device
 
@@ -117,7 +116,7 @@ def _count(variant: Variant, data: DatasetConfig, max_params: int) -> tuple[int,
     from benchmarks.budget.parameters import registered_parameters
 
     with device("meta"):
-        model = build(variant, data.num_classes, data.in_chans)
+        model = build(architecture, data.num_classes, data.in_chans)
     params = sum(parameter.numel() for parameter in registered_parameters(model).values())
     if params > max_params:
         return params, 0
@@ -144,14 +143,14 @@ def drop_useless_fragments(space: ChoiceSpace, benchmark: Benchmark) -> ChoiceSp
 
 def _changes(spec: str, fragment: str, benchmark: Benchmark) -> bool:
     try:
-        return parse(spec + fragment, benchmark.baseline).variant() != parse(spec, benchmark.baseline).variant()
+        return parse(spec + fragment, benchmark.baseline).architecture != parse(spec, benchmark.baseline).architecture
     except InputError:
         return False
 
 
 def _is_hopeless(spec: str, benchmark: Benchmark) -> bool:
     try:
-        variant = parse(spec, benchmark.baseline).variant()
-        return _count(variant, benchmark.data, 0)[0] > HOPELESS_PARAMS_FACTOR * benchmark.budget.max_params
+        architecture = parse(spec, benchmark.baseline).architecture
+        return _count(architecture, benchmark.data, 0)[0] > HOPELESS_PARAMS_FACTOR * benchmark.budget.max_params
     except Exception:  # the fragment needs another one, or a user-defined part raises
         return False

@@ -11,12 +11,14 @@ import typer
 from arch.errors import InputError
 from benchmarks.cli.options import (
     DEFAULT_OUT,
+    NO_PLUGINS,
     BenchmarkOption,
     DataOption,
     DeviceOption,
     DownloadOption,
     JsonOption,
     OutOption,
+    PluginsOption,
     VersionOption,
 )
 
@@ -58,6 +60,7 @@ class SearchOptions:
     benchmark: BenchmarkOption = "digits"
     data: DataOption = None
     download: DownloadOption = False
+    plugins: PluginsOption = NO_PLUGINS
     space: Annotated[
         str | None,
         typer.Option(

@@ -131,6 +131,6 @@ class Proposals:
             name = rng.choice(varied)
             chosen = {**trial.params, name: rng.choice(space.choices[name])}
             with suppress(InputError):
-                if parse(space.spec(chosen), self.search.benchmark.baseline).variant().key() not in seen_keys:
+                if parse(space.spec(chosen), self.search.benchmark.baseline).architecture.key() not in seen_keys:
                     self.study.enqueue_trial({choice: chosen[choice] for choice in space.choices})
                     return

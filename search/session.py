@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from arch.plugins import load_plugins
 from benchmarks.cli.options import benchmark_with_budget
 from search.options import SearchOptions
 
@@ -39,6 +40,7 @@ def run_search(options: SearchOptions, show: Callable[["SearchSummary"], None]) 
         WorkerFailed: If no candidate or no finalist could be trained.
     """
     started = time.monotonic()
+    load_plugins(options.plugins)
     benchmark = benchmark_with_budget(options.benchmark, options.max_params, options.budget_hours, "--budget-hours")
 
     from benchmarks.datasets.root import check_root

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from arch.plugins import active_plugins
 from benchmarks.datasets.cache import CachedDataset
 from benchmarks.definition.benchmark import Benchmark, identify
 from benchmarks.execution.executor import Executor
@@ -73,6 +74,7 @@ class SearchSettings:
         """The name of the study, which differs between searches that are not comparable."""
         identity = [self.space.id, self.objective, asdict(self.benchmark.budget)]
         identity += [self.rung_id(rung) for rung in range(len(self.rungs))]
+        identity += sorted(plugin.version.digest for plugin in active_plugins())
         return f"{self.benchmark.name}-{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:8]}"
 
     @property

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ablation.analysis.plugin_notes import plugin_notes
 from ablation.analysis.power import fewest_seeds, selection_bias
 from ablation.analysis.records import RecordedPlan
 from ablation.analysis.statistics import ALPHA, MIN_BOOTSTRAP_VALUES
@@ -33,7 +34,7 @@ def table_notes(frame: pd.DataFrame, recorded: RecordedPlan, pairing: Pairing, n
     if not is_datasize_study and not undetectable:
         count = num_candidates or len({record.key for record in recorded.records})
         notes += _selection_notes(frame, count)
-    return notes
+    return notes + plugin_notes(recorded)
 
 
 def failure_notes(recorded: RecordedPlan) -> list[str]:

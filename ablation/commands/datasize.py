@@ -57,7 +57,7 @@ def datasize(
     initial = [*(datasize.init or initial_words[:1]), *(word for word in models if word in initial_words)]
     models = [word for word in models if not FRACTION.fullmatch(word) and word not in initial_words]
 
-    benchmark = options.load_benchmark()
+    benchmark = options.load_benchmark(*models)
     configs = parse_configs(
         [text for word in models for text in split_outside_parentheses(word, ",")], benchmark.baseline
     )

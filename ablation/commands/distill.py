@@ -84,7 +84,7 @@ def distill(
     from ablation.plans.plan import make_plan
     from ablation.plans.pretrained import recorded_network
 
-    benchmark = options.load_benchmark()
+    benchmark = options.load_benchmark(teacher, student)
     is_file = teacher.endswith(".safetensors") and "@init=" not in teacher
     study = make_study(
         recorded_network(Path(teacher)) if is_file else parse_network(teacher.strip(), benchmark.baseline),

@@ -18,11 +18,12 @@ from ablation.commands.options import (
     RecordedPlanArgument,
     RecordedSeedsOption,
     find_recorded,
+    load_named_plugins,
 )
 from arch.errors import InputError
 from arch.text import printable
 from benchmarks.cli.app import new_console, print_line
-from benchmarks.cli.options import DataOption, DeviceOption, JsonOption, with_options
+from benchmarks.cli.options import NO_PLUGINS, DataOption, DeviceOption, JsonOption, PluginsOption, with_options
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,6 +52,7 @@ class ErrorOptions:
     out: OutsOption = DEFAULT_OUTS
     labels: LabelOption = None
     device: DeviceOption = "auto"
+    plugins: PluginsOption = NO_PLUGINS
     as_json: JsonOption = False
 
 
@@ -67,6 +69,7 @@ def errors(plan: RecordedPlanArgument = None, *, options: ErrorOptions) -> int:
     """Report the accuracy per class and the confusions of the last row of PLAN, without training anything."""
     from ablation.analysis.records import RecordQuery
 
+    load_named_plugins(options.plugins, plan)
     query = RecordQuery(plan, options.benchmark, options.benchmark_id, new_labels=tuple(options.labels or ()))
     recorded = find_recorded(options.out, query)
 

@@ -33,7 +33,7 @@ def finetune(
     from ablation.plans.plan import make_plan
     from benchmarks.definition.config_parser import read_run_config
 
-    benchmark = options.load_benchmark()
+    benchmark = options.load_benchmark(model)
     config = read_run_config(model, benchmark.baseline, allow_sources=True)
     study = finetuning(config, pretrained, input_size, freeze or [])
     return run_plan(make_plan(study), benchmark, options)

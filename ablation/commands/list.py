@@ -6,8 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
+from arch.errors import InputError
 from benchmarks.cli.app import new_console
-from benchmarks.cli.options import JsonOption
+from benchmarks.cli.options import NO_PLUGINS, JsonOption, PluginsOption
 
 
 class Listing(StrEnum):
@@ -15,13 +16,30 @@ class Listing(StrEnum):
 
     parts = "parts"
     bases = "bases"
+    networks = "networks"
     plans = "plans"
     benchmarks = "benchmarks"
 
 
-def list_names(kind: Annotated[Listing, typer.Argument()], as_json: JsonOption = False) -> int:
-    """List the available parts, bases, plans or benchmarks."""
-    entries = {"parts": _parts, "bases": _bases, "plans": _plans, "benchmarks": _benchmarks}[kind]()
+def list_names(
+    kind: Annotated[Listing, typer.Argument()],
+    plugins: PluginsOption = NO_PLUGINS,
+    as_json: JsonOption = False,
+) -> int:
+    """List the available parts, bases, networks (of plugins), plans or benchmarks."""
+    from arch.plugins import load_plugins
+
+    load_plugins(plugins)
+    listings = {
+        "parts": _parts,
+        "bases": _bases,
+        "networks": _networks,
+        "plans": _plans,
+        "benchmarks": _benchmarks,
+    }
+    entries = listings[kind]()
+    if not entries:
+        raise InputError(f"there are no {kind}: load a plugin that registers some with --plugin FILE.py")
     if as_json:
         print(json.dumps(entries, indent=2))
         return 0
@@ -56,6 +74,20 @@ def _bases() -> list[dict[str, Any]]:
     from arch.bases import BASES
 
     return [{"base": name, "timm name": f"cifar_{name}", "reference": base.paper} for name, base in BASES.items()]
+
+
+def _networks() -> list[dict[str, Any]]:
+    from arch.registry import NETWORKS
+
+    return [
+        {
+            "network": name,
+            "parameters": ", ".join(network.parameters),
+            "plugin": network.plugin.name,
+            "reference": network.paper,
+        }
+        for name, network in NETWORKS.items()
+    ]
 
 
 def _plans() -> list[dict[str, Any]]:

@@ -12,12 +12,14 @@ from ablation.plans.choices import Pairing
 from arch.errors import InputError
 from benchmarks.cli.options import (
     DEFAULT_OUT,
+    NO_PLUGINS,
     BenchmarkOption,
     DataOption,
     DeviceOption,
     DownloadOption,
     JsonOption,
     OutOption,
+    PluginsOption,
 )
 from benchmarks.definition.names import check_path
 
@@ -100,6 +102,7 @@ class RunOptions:
     benchmark: BenchmarkOption = "digits"
     data: DataOption = None
     download: DownloadOption = False
+    plugins: PluginsOption = NO_PLUGINS
     seeds: Annotated[
         int | None,
         typer.Option(
@@ -176,11 +179,17 @@ class RunOptions:
         if self.executor != "ray" and (self.ray_gpus, self.ray_cpus) != (None, None):
             raise InputError("--ray-gpus and --ray-cpus need --executor ray")
 
-    def load_benchmark(self) -> "Benchmark":
-        """Return the benchmark with the chosen world size. Raises InputError if it is invalid."""
+    def load_benchmark(self, *specs: str) -> "Benchmark":
+        """Load the plugins of the options and those that specs or plans name, and return the benchmark.
+
+        Raises:
+            InputError: If a plugin cannot be loaded or the benchmark is invalid.
+        """
+        from arch.plugins import load_plugins
         from benchmarks.definition.benchmark import with_world_size
         from benchmarks.definition.registry import get_benchmark
 
+        load_plugins(self.plugins, " ".join(specs))
         return with_world_size(get_benchmark(self.benchmark), self.world_size)
 
     def num_seeds(self, benchmark: "Benchmark") -> int:
@@ -203,13 +212,24 @@ class RecordOptions:
         str | None, typer.Option("--device", help="Use only records of runs on this type of device (cpu or cuda).")
     ] = None
     labels: LabelOption = None
+    plugins: PluginsOption = NO_PLUGINS
 
     def find(self, plan: str | None, curves: bool = False) -> "RecordedPlan":
         """Return the selected records of a plan: see `find_recorded`."""
         from ablation.analysis.records import RecordQuery
 
+        load_named_plugins(self.plugins, plan)
+
         query = RecordQuery(plan, self.benchmark, self.benchmark_id, self.data, self.device, tuple(self.labels or ()))
         return find_recorded(self.out, query, curves).first_seeds(self.seeds)
+
+
+def load_named_plugins(files: Sequence[Path], plan: str | None) -> None:
+    """Load plugins for a command that reads records: only those that the user names, because most need none."""
+    if files or ".py:" in (plan or ""):
+        from arch.plugins import load_plugins
+
+        load_plugins(files, plan or "")
 
 
 def find_recorded(outs: Sequence[Path], query: "RecordQuery", curves: bool = False) -> "RecordedPlan":

@@ -12,12 +12,14 @@ from arch.errors import InputError
 from benchmarks.cli.app import new_console
 from benchmarks.cli.options import (
     DEFAULT_OUT,
+    NO_PLUGINS,
     BenchmarkOption,
     DataOption,
     DeviceOption,
     DownloadOption,
     JsonOption,
     OutOption,
+    PluginsOption,
     with_options,
 )
 
@@ -51,6 +53,7 @@ class PowerOptions:
     benchmark: BenchmarkOption = "digits"
     data: DataOption = None
     download: DownloadOption = False
+    plugins: PluginsOption = NO_PLUGINS
     out: OutOption = DEFAULT_OUT
     device: DeviceOption = "auto"
     timing: Annotated[bool, typer.Option("--timing/--no-timing", help="Predict the hours on this device.")] = True
@@ -69,8 +72,10 @@ def power(plan: PlanArgument, *, options: PowerOptions) -> int:
     """Report how many seeds PLAN needs to detect a given change, and how many hours they take, without training."""
     from ablation.plans.plan import parse_plan
     from ablation.plans.pretrained import with_pretrained
+    from arch.plugins import load_plugins
     from benchmarks.definition.registry import get_benchmark
 
+    load_plugins(options.plugins, plan)
     benchmark = get_benchmark(options.benchmark)
     rows = with_pretrained(parse_plan(plan, benchmark), None).rows
     if not any(row.against for row in rows):

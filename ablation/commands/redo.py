@@ -7,12 +7,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ablation.commands.options import IdOption, RowArgument, SeedOption
+from ablation.commands.options import IdOption, RowArgument, SeedOption, load_named_plugins
 from ablation.commands.run_plan import EXIT_OVER_BUDGET, print_over_budget
 from arch.errors import InputError
 from arch.text import printable
 from benchmarks.cli.app import EXIT_FAILED, print_line
-from benchmarks.cli.options import DEFAULT_OUT, DataOption, JsonOption, OutOption, with_options
+from benchmarks.cli.options import (
+    DEFAULT_OUT,
+    NO_PLUGINS,
+    DataOption,
+    JsonOption,
+    OutOption,
+    PluginsOption,
+    with_options,
+)
 
 if TYPE_CHECKING:
     from ablation.runner import PlanRunner
@@ -31,6 +39,7 @@ class RedoOptions:
     device: Annotated[
         str | None, typer.Option("--device", metavar="DEVICE", help="Device to use  [default: the recorded type]")
     ] = None
+    plugins: PluginsOption = NO_PLUGINS
     as_json: JsonOption = False
 
 
@@ -45,6 +54,7 @@ def redo(row: RowArgument, *, options: RedoOptions) -> int:
     from benchmarks.execution.progress import Display
     from benchmarks.records.store import RecordStore
 
+    load_named_plugins(options.plugins, row)
     store = RecordStore(options.out)
     store.require_records()
     try:

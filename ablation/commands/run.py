@@ -29,7 +29,7 @@ def run(
     from ablation.plans.plan import parse_plan
     from ablation.plans.pretrained import with_pretrained
 
-    benchmark = options.load_benchmark()
+    benchmark = options.load_benchmark(plan)
     parsed = parse_plan(plan, benchmark)
     if last:
         if parsed.steps is None or control is not None:

@@ -13,10 +13,11 @@ from ablation.commands.options import (
     RecordedBenchmarkOption,
     RecordedPlanArgument,
     find_recorded,
+    load_named_plugins,
 )
 from arch.errors import InputError
 from benchmarks.cli.app import print_line
-from benchmarks.cli.options import DataOption, DeviceOption, JsonOption, with_options
+from benchmarks.cli.options import NO_PLUGINS, DataOption, DeviceOption, JsonOption, PluginsOption, with_options
 
 if TYPE_CHECKING:
     from ablation.analysis.records import RecordedPlan
@@ -35,6 +36,7 @@ class VerifyOptions:
     data: DataOption = None
     out: OutsOption = DEFAULT_OUTS
     device: DeviceOption = "auto"
+    plugins: PluginsOption = NO_PLUGINS
     as_json: JsonOption = False
 
 
@@ -49,6 +51,7 @@ def verify(plan: RecordedPlanArgument = None, *, options: VerifyOptions) -> int:
     from ablation.analysis.verify import differing_conditions, train_again
     from benchmarks.execution.progress import Display
 
+    load_named_plugins(options.plugins, plan)
     recorded = find_recorded(options.out, RecordQuery(plan, options.benchmark, options.benchmark_id), curves=True)
     before = _select_record(recorded, options.seed)
     with Display() as display:

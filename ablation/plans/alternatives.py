@@ -60,7 +60,7 @@ def parse_alternatives(text: str, baseline: str) -> tuple[Alternative, ...]:
         step = parse(f"{Spec(path.base, path.steps[:-1][:replaced])}+{part}").steps[-1]
         alternative = make_alternative(path, step)
         if any(
-            other.position == alternative.position and other.spec.variant() == alternative.spec.variant()
+            other.position == alternative.position and other.spec.architecture == alternative.spec.architecture
             for other in alternatives
         ):
             raise InputError(f"{match[0]!r} repeats an alternative to {path.steps[-1]}: remove one of them")
@@ -79,7 +79,7 @@ def make_alternative(path: Spec, step: Step) -> Alternative:
     before, replaced = path.steps[:-1], _index_to_replace(path, step.part)
     steps = (*before, step) if replaced is None else (*before[:replaced], step, *before[replaced + 1 :])
     alternative = Alternative(len(path.steps), step, Spec(path.base, steps))
-    if alternative.spec.variant() == path.variant():
+    if alternative.spec.architecture == path.architecture:
         raise InputError(f"{alternative.text!r} gives the same architecture as the step that it replaces: {path}")
     return alternative
 

@@ -143,7 +143,7 @@ def find_width(before: Spec, cost: Callable[[Spec], float], target: float, max_t
         low, high = (middle, high) if costs[middle] < target else (low, middle)
     best = min(costs, key=lambda factor: (abs(costs[factor] - target), factor))
     is_close = abs(costs[best] - target) <= abs(costs[current] - target) / 2
-    return best if is_close and _widened(before, best).variant() != before.variant() else None
+    return best if is_close and _widened(before, best).architecture != before.architecture else None
 
 
 def _widened(spec: Spec, factor: float) -> Spec:

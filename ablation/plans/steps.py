@@ -138,7 +138,7 @@ def pairs(plan: StepPlan) -> list[Row]:
         rows.append(_step_row(rows, 0, str(step), Spec(plan.spec.base, (*start, step))))
     for (i, one), (j, other) in combinations(enumerate(steps, 1), 2):
         spec = Spec(plan.spec.base, (*start, one, other))
-        if any(spec.variant() == rows[alone].config.architecture for alone in (i, j)):
+        if any(spec.architecture == rows[alone].config.architecture for alone in (i, j)):
             raise InputError(f"{one} and {other} have no interaction: one replaces the other")
         rows.append(Row(f"{one}{other}", RunConfig(spec), ((i, -1), (j, -1), (0, 1))))
     return rows
@@ -165,7 +165,7 @@ STEP_KINDS: dict[str, Callable[[StepPlan], list[Row]]] = {
 
 def _step_row(rows: list[Row], before: int, label: str, spec: Spec) -> Row:
     """Return the row of `spec`. It is compared with the row at index `before` and must differ from it."""
-    if spec.variant() == rows[before].config.architecture:
+    if spec.architecture == rows[before].config.architecture:
         raise InputError(
             f"{label!r} changes nothing: {spec} is the same architecture as {rows[before].spec}; remove it from "
             "the plan"

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from arch.errors import InputError
+from arch.plugins import describe_error, plugin_versions
 from arch.spec import Architecture
 from arch.timm_model import TimmModel
 from arch.timm_net import wrong_size
@@ -22,6 +23,8 @@ from benchmarks.definition.config_parser import read_run_config
 from benchmarks.definition.recipe import Recipe
 from benchmarks.execution.progress import Progress, Report, silent
 from benchmarks.training.optimizer import check_optimizer
+
+WRONG_SIZE_ERRORS = (RuntimeError, ValueError, AssertionError, TypeError)
 
 
 def check(
@@ -44,7 +47,7 @@ def check(
     benchmark, device = request.benchmark, request.device
     check_optimizer(benchmark.recipe)
     report(Progress("counting parameters and MACs", 0, 2, request.model))
-    with _explaining_wrong_sizes(architecture, benchmark):
+    with _explaining_errors(request.model, architecture, benchmark):
         verdict = check_cost(request.model, builder, benchmark, device)
     if isinstance(architecture, TimmModel) and architecture.input_size:
         verdict = replace(verdict, image_size=architecture.input_size)
@@ -76,8 +79,8 @@ def check_specs(
         image_counts: Numbers of training and evaluation images.
 
     Raises:
-        InputError: If a spec or the recipe's optimizer is not valid, or a timm model cannot take the images of the
-            benchmark.
+        InputError: If a spec or the recipe's optimizer is not valid, a model cannot take the images of the benchmark
+            or does not return one logit per class, or the code of a plugin fails.
     """
     check_optimizer(benchmark.recipe)
     configs = [read_run_config(spec, benchmark.baseline) for spec in specs]
@@ -86,11 +89,14 @@ def check_specs(
     for spec, config, measurement in zip(specs, configs, measurements, strict=True):
         report(Progress("counting parameters and MACs", len(verdicts), len(specs), spec))
         if measurement.cost is None:
-            with _explaining_wrong_sizes(config.architecture, benchmark):
+            with _explaining_errors(spec, config.architecture, benchmark):
                 verdicts.append(check_cost(spec, config_builder(config, benchmark), benchmark, device))
             measurement.cost = verdicts[-1].cost
         else:
             verdicts.append(cost_verdict(spec, measurement.cost, benchmark, device))
+    for verdict in verdicts:
+        if verdict.unjudged:
+            raise InputError(f"{verdict.model}: {verdict.unjudged}")
     if all(verdict.passed for verdict in verdicts):
         timed = [TimedTraining.of(config, benchmark, device, image_counts) for config in configs]
         verdicts = _time_specs(report, verdicts, timed, measurements)
@@ -98,14 +104,25 @@ def check_specs(
 
 
 @contextmanager
-def _explaining_wrong_sizes(architecture: Architecture | None, benchmark: Benchmark) -> Iterator[None]:
-    """Raise InputError in this context if a timm model cannot take the images of the benchmark."""
+def _explaining_errors(name: str, architecture: Architecture | None, benchmark: Benchmark) -> Iterator[None]:
+    """Raise InputError in this context if a timm model cannot take the images, or the code of a plugin fails."""
     try:
         yield
-    except (RuntimeError, ValueError, AssertionError, TypeError) as error:
-        if isinstance(error, InputError) or not isinstance(architecture, TimmModel):
-            raise
-        raise wrong_size(architecture.name, architecture.input_size or benchmark.data.image_size, error) from error
+    except InputError:
+        raise
+    except Exception as error:
+        if plugin_versions(architecture):
+            raise InputError(f"{name}: {describe_error(error)}{_hint(architecture, benchmark)}") from error
+        if isinstance(architecture, TimmModel) and isinstance(error, WRONG_SIZE_ERRORS):
+            raise wrong_size(architecture.name, architecture.input_size or benchmark.data.image_size, error) from error
+        raise
+
+
+def _hint(architecture: Architecture | None, benchmark: Benchmark) -> str:
+    if isinstance(architecture, TimmModel):
+        size = architecture.input_size or benchmark.data.image_size
+        return f"; the images have {size} px: add /PIXELS to the name of the network to resize them"
+    return "; check the constructor of the plugin's layer and the shape that it returns"
 
 
 def _time_specs(

@@ -58,7 +58,7 @@ def _count(builder: Builder, benchmark: Benchmark) -> ModelCost:
 def _why_unchecked(cost: ModelCost, benchmark: Benchmark) -> str:
     expected = (1, benchmark.data.num_classes)
     if cost.macs is not None and cost.output_shape != expected:
-        returned = f"an output of shape {cost.output_shape}" if cost.output_shape else "no tensor"
+        returned = f"an output of shape {cost.output_shape}" if cost.output_shape else "something other than a tensor"
         return f"the model returns {returned} for one image, but {benchmark.name} needs {expected}"
     return f"the model cannot be trained: {cost.untrainable}" if cost.untrainable else ""
 

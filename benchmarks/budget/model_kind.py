@@ -6,6 +6,7 @@ from typing import Literal
 from arch.bases import BASES
 from arch.errors import InputError
 from arch.plans import PLANS
+from arch.registry import NETWORKS
 from arch.spec import WORD
 
 ModelKind = Literal["spec", "timm", "file"]
@@ -16,17 +17,18 @@ MODEL_FILE_SUFFIXES = (".py", ".safetensors", ".pt", ".pth", ".bin", ".onnx", ".
 def kind_of(model: str) -> ModelKind:
     """Return the kind of a MODEL argument.
 
-    A file is recognized by its suffix, a spec by its first word (a base or a plan). Anything else is a
-    timm name.
+    A spec is recognized by its first word (a base, a plan or a plugin's network), a file by its suffix. Anything else
+    is a timm name.
 
     Raises:
         InputError: If `model` is a path that exists but does not have the suffix of a model file.
     """
+    word = WORD.match(model)
+    name = word.group() if word is not None else ""
+    if name in {*BASES, *PLANS, "baseline"} or name.partition("/")[0] in NETWORKS:
+        return "spec"
     if split_file(model)[0].endswith(MODEL_FILE_SUFFIXES):
         return "file"
-    word = WORD.match(model)
-    if word is not None and word.group() in {*BASES, *PLANS, "baseline"}:
-        return "spec"
     if os.path.isfile(model) or (os.sep in model and not model.startswith("timm/") and os.path.exists(model)):
         raise InputError(f"{model} is not a model file: valid suffixes are {', '.join(MODEL_FILE_SUFFIXES)}")
     return "timm"

@@ -11,7 +11,7 @@ def rows(verdict: Verdict) -> list[tuple[str, str]]:
     lines = [
         ("model", verdict.model),
         ("parameters", f"{cost.params:,} (limit {budget.max_params:,}; {_parameter_kinds(cost)})"),
-        ("dead parameters", _dead_parameters(cost)),
+        ("dead parameters", dead_parameters(cost)),
         ("MACs", _macs(cost, verdict.image_size)),
         ("FLOPs", "" if cost.macs is None else f"{2 * cost.macs:,} (2 per MAC)"),
         ("costliest", ", ".join(f"{stage.name} {_share_of_macs(stage.macs, cost)}" for stage in cost.stages)),
@@ -49,7 +49,8 @@ def _parameter_kinds(cost: ModelCost) -> str:
     return f"{cost.trainable_params:,} trainable{reached}{hidden}"
 
 
-def _dead_parameters(cost: ModelCost) -> str:
+def dead_parameters(cost: ModelCost) -> str:
+    """Return the parameters that receive no gradient, as a phrase; "" if there are none."""
     if not cost.dead_params:
         return ""
     remaining = len(cost.dead_params) - MAX_DEAD_PARAMS_IN_REPORT

@@ -13,11 +13,13 @@ from arch.errors import InputError
 from arch.text import printable
 from benchmarks.cli.app import EXIT_FAILED, new_app, new_console, run_app
 from benchmarks.cli.options import (
+    NO_PLUGINS,
     BenchmarkOption,
     DataOption,
     DeviceOption,
     DownloadOption,
     JsonOption,
+    PluginsOption,
     VersionOption,
     benchmark_with_budget,
     with_options,
@@ -52,6 +54,7 @@ class BudgetCheckOptions:
     benchmark: BenchmarkOption = "cifar100"
     data: DataOption = None
     download: DownloadOption = False
+    plugins: PluginsOption = NO_PLUGINS
     device: DeviceOption = "auto"
     max_params: Annotated[
         str | None,
@@ -135,6 +138,10 @@ def budget_check(model: ModelArgument = None, *, options: BudgetCheckOptions) ->
     Files are checked in a sandbox.
     Exit codes: 0 within the budget, 1 over the budget, 2 invalid input, 3 could not be checked, 4 refused as unsafe.
     """
+    from arch.plugins import load_plugins
+    from benchmarks.budget.model_kind import kind_of
+
+    load_plugins(options.plugins, model if model and kind_of(model) == "spec" else "")
     benchmark = benchmark_with_budget(options.benchmark, options.max_params, options.max_hours)
     if options.calibrate:
         return _calibrate(benchmark, options)

@@ -55,6 +55,16 @@ OutOption = Annotated[
         callback=lambda path: check_path("--out", path),
     ),
 ]
+PluginsOption = Annotated[
+    list[Path],
+    typer.Option(
+        "--plugin",
+        metavar="FILE.py",
+        help="Python file with parts, bases, networks or data sources of your own (docs/plugins.md). Repeatable.",
+        callback=lambda paths: [check_path("--plugin", path) for path in paths],
+    ),
+]
+NO_PLUGINS: Any = ()  # a list cannot be the default of a dataclass field
 DeviceOption = Annotated[
     str, typer.Option("--device", metavar="DEVICE", help="Device to use: auto, cpu, cuda, cuda:1, ...")
 ]

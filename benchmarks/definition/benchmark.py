@@ -55,6 +55,7 @@ class Benchmark:
         recipe: The training hyperparameters.
         budget: The limits on a model.
         default_seeds: The number of seeds that `ablate run` uses by default.
+        plugins: Files with parts, bases, networks or data sources. See `arch.plugins`.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Benchmark:
     recipe: Recipe = field(default_factory=Recipe)
     budget: Budget = field(default_factory=Budget)
     default_seeds: Annotated[int, Ge(1), Le(1000)] = 3
+    plugins: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, value in (("mean", self.recipe.mean), ("std", self.recipe.std)):
@@ -71,7 +73,7 @@ class Benchmark:
                 raise ValueError(f"recipe.{name} must be one number, or one per channel ({channels}): {list(values)}")
 
     def definition(self, fingerprint: str, device: str, split: Split = "test") -> dict[str, Any]:
-        """Return every field that affects results. The baseline, the budget and the default seeds do not.
+        """Return every field that affects results. The baseline, the budget, the default seeds and the plugins do not.
 
         Args:
             fingerprint: The hash of the images.

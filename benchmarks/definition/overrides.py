@@ -147,6 +147,12 @@ class RunConfig:
         return config_key(self.architecture, self.overrides)
 
     @property
+    def architectures(self) -> "tuple[Architecture, ...]":
+        """The architecture and those of the teacher, of its teacher, and so on."""
+        teacher = self.overrides.teacher
+        return self.architecture, *(teacher.architectures if teacher else ())
+
+    @property
     def is_trained(self) -> bool:
         """False for a teacher whose weights are used without training."""
         return self.overrides.epochs_factor > 0

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from arch.errors import InputError, unknown
+from arch.plugins import load_plugins
 from arch.spec import parse
 from benchmarks.definition.benchmark import Benchmark, Budget, DatasetConfig
 from benchmarks.definition.names import check_path, is_identifier
@@ -103,8 +104,8 @@ def get_benchmark(name: str) -> Benchmark:
 def load_benchmark(path: Path) -> Benchmark:
     """Load a benchmark from a TOML file.
 
-    The file contains `name`, `baseline` and [data], and optionally `default_seeds`, [recipe] and [budget] with the
-    values that differ from `cifar100`.
+    The file contains `name`, `baseline` and [data], and optionally `default_seeds`, `plugins` (paths relative to the
+    file, whose code runs in this process), and [recipe] and [budget] with the values that differ from `cifar100`.
 
     Raises:
         InputError: If the file cannot be read or is invalid. The message names the invalid key and the valid keys.
@@ -125,6 +126,7 @@ def load_benchmark(path: Path) -> Benchmark:
     except ValidationError as error:
         raise InputError(f"{path}: {describe_problems(error.errors(), Benchmark, sections, content)}") from error
     try:
+        load_plugins(path.parent / plugin for plugin in benchmark.plugins)
         _check_values(benchmark)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error

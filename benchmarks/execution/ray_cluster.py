@@ -20,6 +20,7 @@ from typing import Any, Self
 
 import timm_ablate
 from arch.errors import InputError
+from arch.plugins import Plugin, active_plugins, restore_plugins
 from benchmarks.execution.executor import Executor, Future, Session, WorkerFailed
 from benchmarks.execution.local import LocalExecutor
 from benchmarks.execution.progress import Report, silent
@@ -140,8 +141,9 @@ class RaySession(Session):
     ) -> Future:
         """See `Session.submit`. Progress stays on the node: `on_progress` is never called."""
         future = Future()
+        on_node = "benchmarks.execution.ray_cluster:call_on_node"
         reference = self._remote_function.options(name=function).remote(
-            "benchmarks.execution.ray_cluster:call_on_node", _driver_folders(), function, args, time_limit
+            on_node, _driver_folders(), active_plugins(), function, args, time_limit
         )
         self._futures[reference] = future
         return future
@@ -194,21 +196,30 @@ def _driver_folders() -> list[str]:
     return [os.path.dirname(os.path.realpath(sys.argv[0])), str(Path.cwd())]
 
 
-def call_on_node(driver_folders: list[str], function: str, args: tuple[Any, ...], time_limit: float | None) -> Any:
+def call_on_node(
+    driver_folders: list[str],
+    plugins: tuple[Plugin, ...],
+    function: str,
+    args: tuple[Any, ...],
+    time_limit: float | None,
+) -> Any:
     """Call a function in a worker process on the node that Ray has chosen. Return its outcome."""
     sys.path[:] = [folder for folder in sys.path if folder not in driver_folders]  # they may hide other modules
     # Passed explicitly, because the fork server of this node has the environment of the node's first task.
     devices = os.environ.get("CUDA_VISIBLE_DEVICES")
     with LocalExecutor().session() as session:
         future = session.submit(
-            "benchmarks.execution.ray_cluster:call_on_devices", devices, function, args, time_limit=time_limit
+            "benchmarks.execution.ray_cluster:call_on_devices", devices, plugins, function, args, time_limit=time_limit
         )
         session.wait()
     return future.outcome
 
 
-def call_on_devices(report: Report, devices: str | None, function: str, args: tuple[Any, ...]) -> Any:
-    """Call `function(report, *args)` in a worker process that uses only these CUDA devices."""
+def call_on_devices(
+    report: Report, devices: str | None, plugins: tuple[Plugin, ...], function: str, args: tuple[Any, ...]
+) -> Any:
+    """Call `function(report, *args)` in a worker process that uses only these CUDA devices, with these plugins."""
     if devices is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = devices  # the process has not initialized CUDA yet
+    restore_plugins(plugins)
     return resolve_name(function)(report, *args)

@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 
 from arch.errors import InputError
+from arch.plugins import Plugin, active_plugins, line_in_plugin, restore_plugins
 from benchmarks.execution.executor import WorkerFailed
 from benchmarks.execution.progress import Progress
 from benchmarks.execution.signals import STOP_SIGNALS
@@ -39,7 +40,8 @@ class WorkerProcess:
         self.asked_to_stop = False
         self.receiver, sender = PROCESS_CONTEXT.Pipe(duplex=False)
         # Not a daemon, which may not start the processes of a data loader. `_die_with_parent` ends it with the command.
-        self.process = PROCESS_CONTEXT.Process(target=_run_worker, args=(sender, function, args), daemon=False)
+        arguments = (sender, active_plugins(), function, args)
+        self.process = PROCESS_CONTEXT.Process(target=_run_worker, args=arguments, daemon=False)
         with _hidden_main_module():
             self.process.start()
         sender.close()
@@ -128,24 +130,30 @@ def _cause_of_death(exit_code: int | None) -> str:
 # The code below runs in the worker process.
 
 
-def _run_worker(sender: Connection, function: str, args: tuple[Any, ...]) -> None:
+def _run_worker(sender: Connection, plugins: tuple[Plugin, ...], function: str, args: tuple[Any, ...]) -> None:
     _isolate()
 
     def report(progress: Progress) -> None:
         sender.send(("progress", progress))
 
     try:
+        restore_plugins(plugins)
         sender.send(("result", resolve_name(function)(report, *args)))
     except InputError as error:
         sender.send(("input error", str(error)))
     except BrokenPipeError:  # if a model file has forked, the command may already have the outcome
         pass
     except BaseException as error:  # a model file may raise anything
-        try:
-            reason = str(error).strip().splitlines() or [""]
-        except Exception:
-            reason = [""]
-        sender.send(("error", (f"{type(error).__name__}: {reason[0]}".removesuffix(": "), traceback.format_exc())))
+        sender.send(("error", (_reason(error), traceback.format_exc())))
+
+
+def _reason(error: BaseException) -> str:
+    """Return the type and the first line of an error, and the last line of a plugin that led to it."""
+    try:
+        place, first_line = line_in_plugin(error), (str(error).strip().splitlines() or [""])[0]
+    except Exception:  # the `__str__` of a model file's error may raise anything
+        place, first_line = "", ""
+    return f"{place}{type(error).__name__}: {first_line}".removesuffix(": ")
 
 
 def _isolate() -> None:

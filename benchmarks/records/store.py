@@ -53,6 +53,7 @@ class RunRecord:
     train_digest: str = ""  # a hash of the training images and their labels
     budget: dict[str, Any] = field(default_factory=dict)  # the fields of `Budget`; empty in older records
     overrides: dict[str, Any] = field(default_factory=dict)  # the teacher, if there was one
+    plugins: dict[str, str] = field(default_factory=dict)  # the plugins that the model depends on: name -> digest
     architecture: list[dict[str, Any]] = field(
         default_factory=list
     )  # the fields of one `arch.describe.Section` per stem, stage and head

@@ -13,10 +13,12 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from arch.plugins import Plugin, active_plugins, restore_plugins
 from benchmarks.execution.progress import Progress, Report
 from benchmarks.records.store import RunRecord
 from benchmarks.runs.run import Run
 
+PLUGINS = "plugins.json"  # beside the file of the run
 MAX_LINES_IN_ERROR = 20  # lines of torchrun's output
 
 
@@ -31,8 +33,9 @@ def run_with_torchrun(report: Report, run: Run) -> RunRecord:
         TorchrunFailed: With the first error of any process.
     """
     with TemporaryDirectory() as folder:
-        run_file, record_file = Path(folder, "run.json"), Path(folder, "record.json")
+        run_file, record_file, plugins_file = (Path(folder, name) for name in ("run.json", "record.json", PLUGINS))
         run_file.write_bytes(TypeAdapter(Run).dump_json(run))
+        plugins_file.write_bytes(TypeAdapter(tuple[Plugin, ...]).dump_json(active_plugins()))
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
         script = ["--nproc-per-node", str(run.benchmark.recipe.world_size), "-m", "timm_ablate", f"{__name__}:main"]
         with subprocess.Popen(
@@ -71,7 +74,9 @@ def main() -> None:
     from benchmarks.training.distributed_context import DistributedContext
 
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    run: Run = TypeAdapter(Run).validate_json(Path(sys.argv[1]).read_bytes())
+    run_file = Path(sys.argv[1])
+    restore_plugins(TypeAdapter(tuple[Plugin, ...]).validate_json(run_file.with_name(PLUGINS).read_bytes()))
+    run: Run = TypeAdapter(Run).validate_json(run_file.read_bytes())
     on_gpu = run.device.startswith("cuda")
 
     def report(progress: Progress) -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from arch.describe import describe
+from arch.plugins import plugin_versions
 from benchmarks.budget.memory import PeakMemory
 from benchmarks.datasets.arrays import ImageArrays
 from benchmarks.definition.benchmark import identify
@@ -110,6 +111,7 @@ def _write_outputs(
 def _known_in_advance(run: Run) -> dict[str, Any]:
     """Return the fields of a record that do not depend on training."""
     return {
+        "plugins": plugin_versions(run.config.architectures),
         "spec": run.spec,
         "key": run.key,
         "seed": run.seed,

@@ -16,6 +16,7 @@ from benchmarks.definition.recipe import per_channel
 from benchmarks.execution.progress import Report
 from benchmarks.records.atomic_write import replace_file, sync_folder
 from benchmarks.training.tensor_file import read_tensors
+from search.report.copied_plugins import CopiedPlugins, copy_plugins
 from search.report.trained_model import TrainedModel
 
 MODULE = '''"""{description}
@@ -25,21 +26,32 @@ MODULE = '''"""{description}
     timm.create_model("local-dir:PATH/{folder}", pretrained=True)  # trained weights; PATH is the folder of this file
 """
 
-from typing import Any
-
-from timm.models import register_model
-from torch import nn
-
-from arch.models import {generic}
+{imports}
 
 SPEC = {spec}
-
+{plugins}
 
 @register_model
 def {name}(pretrained: bool = False, num_classes: int = {classes}, in_chans: int = {channels}, **kw: Any) -> nn.Module:
     """{spec_text}, for images of {size} px."""
     return {generic}(pretrained, spec=SPEC, num_classes=num_classes, in_chans=in_chans, **kw)
 '''
+
+IMPORTS = """from typing import Any
+
+from timm.models import register_model
+from torch import nn
+
+from arch.models import {generic}"""
+
+IMPORTS_WITH_PLUGINS = """from pathlib import Path
+from typing import Any
+
+from timm.models import register_model
+from torch import nn
+
+from arch.models import {generic}
+from arch.plugins import load_plugins"""
 
 
 def export(report: Report, trained: TrainedModel, folder: Path) -> list[Path]:
@@ -67,10 +79,11 @@ def export(report: Report, trained: TrainedModel, folder: Path) -> list[Path]:
     model.load_state_dict(read_tensors(trained.weights)[0])
     folder.mkdir(parents=True, exist_ok=True)
     _save_for_timm(model, trained, model_folder)
+    plugins = copy_plugins(trained.spec, folder / f"{name}_plugins")
     module = folder / f"{name}.py"
-    text = _module_text(trained, model_folder.name)
+    text = _module_text(trained, model_folder.name, plugins)
     replace_file(module, lambda path: path.write_text(text))
-    return [module, *sorted(model_folder.iterdir())]
+    return [module, *plugins.files, *sorted(model_folder.iterdir())]
 
 
 def _save_for_timm(model: nn.Module, trained: TrainedModel, model_folder: Path) -> None:
@@ -100,14 +113,16 @@ def _data_config(benchmark: Benchmark) -> dict[str, tuple[float, ...]]:
     }
 
 
-def _module_text(trained: TrainedModel, model_folder: str) -> str:
-    data = trained.benchmark.data
+def _module_text(trained: TrainedModel, model_folder: str, plugins: CopiedPlugins) -> str:
+    data, generic = trained.benchmark.data, arch.models.GENERIC
     return MODULE.format(
         description=re.sub(r'["\\]', "'", trained.description),
         name=trained.name,
         folder=model_folder,
-        generic=arch.models.GENERIC,
-        spec=json.dumps(trained.spec),
+        generic=generic,
+        imports=(IMPORTS_WITH_PLUGINS if plugins else IMPORTS).format(generic=generic),
+        plugins=plugins.code(),
+        spec=json.dumps(plugins.spec),
         spec_text=trained.spec,
         classes=data.num_classes,
         channels=data.in_chans,

@@ -57,7 +57,7 @@ class _Path:
     def architecture_key(self, fragments: Fragments) -> str | None:
         """Return the hash of the architecture after all fragments; None if they do not fit."""
         try:
-            return parse(self.space.base + "".join(fragments.values()), self.baseline).variant().key()
+            return parse(self.space.base + "".join(fragments.values()), self.baseline).architecture.key()
         except InputError:
             return None
 

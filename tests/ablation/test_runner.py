@@ -318,7 +318,7 @@ def test_a_tag_whose_weights_are_not_used_is_noted(
 ) -> None:
     display = RecordingDisplay()
     runner = make_runner(plan, benchmark, tmp_path)
-    runner._announce(runner.missing(open_store(tmp_path)), [], display)
+    runner._announce(runner.missing(open_store(tmp_path)), [], [], display)
     notes = [line for line in display.lines if "random weights" in line]
     assert (
         notes

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from arch.bases import BASES
 from arch.blocks import GeM, PreActBlock
+from arch.custom_layers import attention_layer
 from arch.models import build
-from arch.net import ResidualNet, attention_layer
+from arch.net import ResidualNet
 from arch.parts import PARTS
 from arch.spec import parse
 from arch.variant import Variant

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from arch.bases import BASES
+from arch.custom_layers import attention_layer
 from arch.errors import InputError
 from arch.models import build
-from arch.net import attention_layer
-from arch.parts import PARTS, Part, Value, attention, register
+from arch.parts import PARTS
+from arch.registry import Part, Value, register
 from arch.spec import parse
 from arch.variant import POOLS, STEMS, Variant
 
@@ -32,7 +33,7 @@ NEED_RESIDUAL = ("preact", "avg_down", "pad_shortcut", "drop_path")
 FOUR_STAGES = Variant((1,) * 4, (32, 64, 128, 256), (1, 2, 2, 2), 32, block="bottleneck", attention=("eca",))
 SAYS_WHAT_IS_THERE = {"relu", "avg_pool", "block"}  # they only undo another choice; these backbones have them anyway
 ONE_STAGE = [f"{name}{stage}" for name in ("depth", "width") for stage in (1, 2, 3, 4)]
-ATTENTION = [name for name, part in PARTS.items() if part.apply.__qualname__.startswith("attention.")]
+ATTENTION = [name for name, part in PARTS.items() if part.apply.__qualname__.startswith("attention_part.")]
 WITH_REDUCTION = [name for name in ATTENTION if PARTS[name].value]
 
 
@@ -407,39 +408,9 @@ def test_a_choice_is_read_as_it_is_written() -> None:
 
 def test_a_name_can_be_registered_only_once() -> None:
     before = dict(PARTS)
-    with pytest.raises(ValueError, match="'se' is already registered"):
-        attention("se", "again")
-    with pytest.raises(ValueError, match="'width' is already registered"):
+    with pytest.raises(ValueError, match="'width' is already taken"):
         register(Part("width", "again", lambda variant: variant))
     assert before == PARTS
-
-
-@pytest.mark.usefixtures("restored_parts")
-@pytest.mark.parametrize("backbone", ["resnet8", "resnet8+preact"])
-def test_an_attention_layer_of_ones_own_works_from_its_entry_to_the_net(backbone: str) -> None:
-    attention("channel_norm", "a test's own", layer="torch.nn:BatchNorm2d")
-    variant = parse(f"{backbone}+se+channel_norm").variant()
-    ends = [module for module in build(variant, 10).modules() if isinstance(module, nn.Sequential) and len(module) == 2]
-    own = [module for module in ends if type(module[0]).__name__ == "SEModule"]
-    assert len(own) == 3
-    assert all(isinstance(module[1], nn.BatchNorm2d) for module in own)
-    assert_trains(variant)
-
-
-@pytest.mark.usefixtures("restored_parts")
-def test_an_attention_layer_of_ones_own_can_have_a_reduction() -> None:
-    attention("squeeze", "a test's own", layer="timm.layers.squeeze_excite:SEModule", reduction=16)
-    for own, known in [("squeeze", "se"), ("squeeze=4", "se=4")]:
-        torch.manual_seed(0)
-        net = build(parse(f"resnet8+{own}").variant(), 10).eval()
-        torch.manual_seed(0)
-        expected = build(parse(f"resnet8+{known}").variant(), 10).eval()
-        x = torch.randn(2, 3, 8, 8)
-        assert torch.equal(net(x), expected(x))
-
-
-def test_no_part_of_a_test_stays() -> None:
-    assert not {"channel_norm", "squeeze"} & set(PARTS)
 
 
 @pytest.mark.parametrize("text", ["1_6", " 8", "8 ", "\uff18", "+8", "8\n", "9" * 5000])

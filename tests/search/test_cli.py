@@ -61,7 +61,10 @@ BROKEN_LAYERS = """
 import time
 from torch import nn
 
+from arch.registry import attention
 
+
+@attention("hang")
 class Hang(nn.Module):
     def __init__(self, channels):
         super().__init__()
@@ -72,6 +75,7 @@ class Hang(nn.Module):
         return x
 
 
+@attention("raise")
 class Raise(nn.Module):
     def __init__(self, channels):
         super().__init__()
@@ -80,12 +84,6 @@ class Raise(nn.Module):
         if x.device.type != "meta" and self.training:
             raise RuntimeError("this layer is broken")
         return x
-"""
-REGISTER_BROKEN_PARTS = """
-from arch.parts import attention
-
-attention("hang", "no paper", layer="broken_layers:Hang")
-attention("raise", "no paper", layer="broken_layers:Raise")
 """
 
 
@@ -195,11 +193,11 @@ def test_killed_search_loses_and_repeats_nothing(inputs: list[str], tmp_path: Pa
 @pytest.mark.slow
 def test_hung_and_broken_candidates_fail_and_the_search_continues(inputs: list[str], tmp_path: Path) -> None:
     (tmp_path / "broken_layers.py").write_text(BROKEN_LAYERS)
-    (tmp_path / "sitecustomize.py").write_text(REGISTER_BROKEN_PARTS)  # imported by the command and its workers
     (tmp_path / "space.toml").write_text('[choices]\nattention = ["", "+hang", "+raise", "+se"]\n')
     limit = ["--time-limit", str(TIME_LIMIT_SECONDS / 3600)]
-    command = [sys.executable, "-c", MAIN, *inputs, "--trials", "3", "--finalists", "0", *limit]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.getcwd()])}
+    plugin = ["--plugin", "broken_layers.py"]
+    command = [sys.executable, "-c", MAIN, *inputs, *plugin, "--trials", "3", "--finalists", "0", *limit]
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
     finished = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert finished.returncode == 0, finished.stderr
     trials = {

@@ -9,7 +9,8 @@ from optuna.study import Study
 from optuna.trial import FixedTrial, Trial
 
 from arch.errors import InputError
-from arch.parts import PARTS, Part, Value
+from arch.parts import PARTS
+from arch.registry import Part, Value
 from arch.spec import parse
 from arch.variant import Variant
 from benchmarks.definition.benchmark import identify

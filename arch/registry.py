@@ -1,0 +1,426 @@
+"""Register parts, bases, networks and data sources. The built-in ones and those of plugins use the same functions.
+
+A plugin is a Python file that imports these functions and is loaded with `--plugin FILE.py` (see `arch.plugins`). The
+decorators of classes do nothing when the file is imported in any other way.
+"""
+
+import inspect
+import re
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from arch.errors import InputError
+from arch.layers import CUSTOM_LAYERS, CustomLayer, LayerKind, PluginVersion
+from arch.variant import Variant
+
+C = TypeVar("C", bound=Callable[..., Any])
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+FILE_AND_NAME = re.compile(r"[\w./]*\.py:[A-Za-z_]\w*")  # an object of a file that a plan names directly
+
+
+@dataclass(frozen=True)
+class Value:
+    """The values allowed after `part=`: a number between two bounds, or one of several words."""
+
+    default: float | int | str
+    minimum: float = 0
+    maximum: float = 0
+    choices: tuple[str, ...] = ()
+    grid: tuple[float | int | str, ...] = ()  # values that a search tries; empty: all choices, or the default
+
+    def __str__(self) -> str:
+        if self.choices:
+            return "one of " + ", ".join(self.choices)
+        kind = "a whole number" if isinstance(self.default, int) else "a number"
+        return f"{kind} from {self.minimum:g} to {self.maximum:g}"
+
+    def parse(self, text: str) -> float | int | str:
+        """Return `text` as a value of this type. Raises an InputError that lists the valid values."""
+        if self.choices and text in self.choices:
+            return text
+        pattern = r"[0-9]{1,9}" if isinstance(self.default, int) else r"([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
+        if not self.choices and re.fullmatch(pattern, text):
+            number = int(text) if isinstance(self.default, int) else float(text)
+            if self.minimum <= number <= self.maximum:
+                return number
+        raise InputError(f"{text!r} is not {self}")
+
+    def candidates(self) -> tuple[float | int | str, ...]:
+        """Return the values that a search tries: the grid, or all choices, or only the default."""
+        return self.grid or self.choices or (self.default,)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One architectural change under its usual name, and the paper that introduced it."""
+
+    name: str
+    paper: str
+    apply: Callable[..., Variant]  # called as apply(variant) or apply(variant, value)
+    value: Value | None = None
+    group: str = ""  # parts of a group replace each other, so a search picks at most one; default: the name
+
+    @property
+    def summary(self) -> str:
+        """What the part does, in one line."""
+        return (self.apply.__doc__ or "").strip().partition("\n")[0]
+
+
+@dataclass(frozen=True)
+class Base:
+    """A backbone and the paper that introduced it."""
+
+    variant: Variant
+    paper: str
+    searched: bool = True  # False for comparison models, which a search can also reach through width and depth
+
+
+@dataclass(frozen=True)
+class Network:
+    """A whole network of a plugin.
+
+    Attributes:
+        factory: A class or function that returns an `nn.Module`.
+        parameters: The names of its parameters, which decide what is passed to it and which parts it accepts.
+        plugin: The plugin that defines it.
+        paper: The paper that introduced it.
+    """
+
+    factory: Callable[..., Any]
+    parameters: Collection[str]
+    plugin: PluginVersion
+    paper: str = ""
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """A data set of a plugin: a function that returns its training and test images."""
+
+    load: Callable[..., Any]
+    plugin: PluginVersion
+
+
+DIRECT_KINDS: set[LayerKind] = {"attention", "block", "stem"}  # what an unregistered class can be used as
+
+PARTS: dict[str, Part] = {}
+BASES: dict[str, Base] = {}
+NETWORKS: dict[str, Network] = {}
+DATA_SOURCES: dict[str, DataSource] = {}
+
+Undo = Callable[[], object]
+
+
+@dataclass
+class _Loading:
+    """The plugin that is being loaded, and how to undo what it has registered."""
+
+    plugin: PluginVersion | None = None
+    undo: list[Undo] | None = None
+
+
+_LOADING = _Loading()
+
+
+@contextmanager
+def loading(plugin: PluginVersion, undo: list[Undo]) -> Iterator[None]:
+    """Attribute everything that is registered in this context to a plugin.
+
+    Args:
+        plugin: The plugin.
+        undo: A list to which a function is added for each registration, which undoes it.
+    """
+    previous = _LOADING.plugin, _LOADING.undo
+    _LOADING.plugin, _LOADING.undo = plugin, undo
+    try:
+        yield
+    finally:
+        _LOADING.plugin, _LOADING.undo = previous
+
+
+def _add(kind: str, names: dict[Any, Any], key: Any, entry: Any, name: str) -> None:
+    """Add an entry to a registry. Raises ValueError if the name is taken or cannot be written in a spec."""
+    if not (NAME.fullmatch(name) or FILE_AND_NAME.fullmatch(name)):
+        raise ValueError(f"{name!r} is not a valid name: use letters, digits and _")
+    if key in names:
+        raise ValueError(f"the name {name!r} is already taken by a {kind}: choose another one")
+    names[key] = entry
+    if _LOADING.undo is not None:
+        _LOADING.undo.append(lambda: names.pop(key, None))
+
+
+def register(part: Part) -> None:
+    """Register a part. Raises ValueError if the name is taken."""
+    _add("part", PARTS, part.name, replace(part, group=part.group or part.name), part.name)
+
+
+def part(
+    paper: str = "", value: Value | None = None, group: str = ""
+) -> Callable[[Callable[..., Variant]], Callable[..., Variant]]:
+    """Register the decorated function `Variant -> Variant` as a part with the name of the function.
+
+    The first line of its docstring describes the part in `ablate list parts`.
+
+    Args:
+        paper: The paper that introduced the part.
+        value: The values allowed after `part=`, which become the second argument of the function.
+        group: Parts of a group replace each other, so a search picks at most one.
+    """
+
+    def add(apply: Callable[..., Variant]) -> Callable[..., Variant]:
+        register(Part(apply.__name__, paper, apply, value, group))
+        return apply
+
+    return add
+
+
+def attention(name: str, paper: str = "", *, reduction: int | None = None) -> Callable[[C], C]:
+    """Register the decorated class as attention, which `+name` appends to each residual branch or plain block.
+
+    Args:
+        name: The name of the part.
+        paper: The paper that introduced the layer.
+        reduction: The default reduction ratio (r times fewer hidden channels) if `+name=r` can set it.
+
+    Returns:
+        A decorator. The class is built as `Class(channels)`, or as `Class(channels, reduction=r)` if `reduction` is
+        set; it maps (batch, channels, height, width) to the same shape.
+    """
+
+    def add(layer: C) -> C:
+        if _register_layer("attention", name, layer):
+            register(attention_part(name, paper, reduction))
+        return layer
+
+    return add
+
+
+def attention_part(name: str, paper: str, reduction: int | None) -> Part:
+    """Return the part that appends an attention layer, which must have this name. See `attention`."""
+
+    def apply(variant: Variant, value: int | None = None) -> Variant:
+        entry = name if value == reduction else f"{name}={value}"
+        return replace(variant, attention=(*variant.attention, entry))
+
+    apply.__doc__ = f"{name} attention at the end of each residual branch"
+    value = Value(reduction, 1, 64, grid=(reduction, max(1, reduction // 2))) if reduction else None
+    return Part(name, paper, apply, value, "attention")
+
+
+def activation(name: str, paper: str = "") -> Callable[[C], C]:
+    """Register the decorated class as an activation, with which `+name` replaces the current one.
+
+    Returns:
+        A decorator. The class is built as `Class()`, or as `Class(inplace=True)` if it has this parameter.
+    """
+
+    def add(layer: C) -> C:
+        if _register_layer("activation", name, layer):
+            register(activation_part(name, paper))
+        return layer
+
+    return add
+
+
+def activation_part(name: str, paper: str) -> Part:
+    """Return the part that replaces the activation with one of this name."""
+    return _replacing("act", name, paper, f"{name} instead of the current activation", "act")
+
+
+def pooling(name: str, paper: str = "") -> Callable[[C], C]:
+    """Register the decorated class as global pooling, with which `+name` replaces the current one.
+
+    Returns:
+        A decorator. The class is built as `Class()`, or as `Class(channels=...)` if it has this parameter; it maps
+        (batch, channels, height, width) to (batch, channels).
+    """
+
+    def add(layer: C) -> C:
+        if _register_layer("pooling", name, layer):
+            register(_replacing("pool", name, paper, f"{name} global pooling before the classifier", "pool"))
+        return layer
+
+    return add
+
+
+def downsampling(name: str, paper: str = "") -> Callable[[C], C]:
+    """Register the decorated class as the shortcut of blocks that change the shape; `+name` replaces the current one.
+
+    Returns:
+        A decorator. The class is built as `Class(in_chs, out_chs, stride)`; it maps (batch, in_chs, height, width) to
+        (batch, out_chs, height / stride, width / stride).
+    """
+
+    def add(layer: C) -> C:
+        if _register_layer("downsampling", name, layer):
+            register(_replacing("shortcut", name, paper, f"{name} as downsampling shortcut", "shortcut"))
+        return layer
+
+    return add
+
+
+def block(name: str, paper: str = "") -> Callable[[C], C]:
+    """Register the decorated class as a block, which `+block=name` selects for all stages.
+
+    Returns:
+        A decorator. The class is built as `Class(in_chs, out_chs, stride)`. Of the keyword arguments act_layer,
+        attn_layer, aa_layer, shortcut, drop_path (a rate) and groups it gets those that are parameters of its
+        constructor; a part that needs one of the others is refused. `Class.expansion` is the number of output channels
+        per channel of the stage (default: 1).
+    """
+    return _choice("block", "block", name, paper)
+
+
+def stem(name: str, paper: str = "") -> Callable[[C], C]:
+    """Register the decorated class as a stem, which `+stem=name` selects.
+
+    Returns:
+        A decorator. The class is built as `Class(in_chans, out_chs)`, and with `act_layer` if it has this parameter.
+        `Class.stride` is the factor by which it reduces each side of the image (default: 1).
+    """
+    return _choice("stem", "stem", name, paper)
+
+
+def base(name: str, variant: Variant | None = None, paper: str = "") -> Callable[[C], C]:
+    """Register a base: a variant, or the decorated function that returns one.
+
+    Args:
+        name: The name of the base.
+        variant: The variant; None if a function is decorated.
+        paper: The paper that introduced the backbone.
+    """
+
+    def add_base(built: Variant) -> None:
+        _add("base", BASES, name, Base(built, paper), name)
+        _add_choice("backbone", name)
+
+    def add(factory: C) -> C:
+        add_base(factory())
+        return factory
+
+    if variant is not None:
+        add_base(variant)
+
+    return add
+
+
+def network(name: str, paper: str = "") -> Callable[[C], C]:
+    """Register the decorated class, or function that returns an `nn.Module`, as a whole network.
+
+    It is called with `num_classes`, and with those of these arguments that are parameters of it: `in_chans`,
+    `img_size`, and what the parts of a spec set: `attn_layer` (attention; built as `attn_layer(channels)`), `act_layer`
+    (activations), `aa_layer` (blurpool), `drop_path_rate` (drop_path), `drop_rate` (dropout). A part whose argument is
+    missing is refused. The network maps (batch, in_chans, height, width) to logits (batch, num_classes).
+
+    Args:
+        name: The name of the network in plans.
+        paper: The paper that introduced it.
+    """
+
+    def add(factory: C) -> C:
+        if _LOADING.plugin is not None:
+            add_network(name, factory, paper)
+        return factory
+
+    return add
+
+
+def add_network(name: str, factory: Callable[..., Any], paper: str = "") -> None:
+    """Register a network of the plugin that is being loaded. Raises ValueError if the name is taken."""
+    assert _LOADING.plugin is not None
+    if name in BASES:
+        raise ValueError(f"the name {name!r} is already taken by a base: choose another one")
+    parameters = inspect.signature(factory).parameters
+    _add("network", NETWORKS, name, Network(factory, tuple(parameters), _LOADING.plugin, paper), name)
+
+
+def data_source(name: str) -> Callable[[C], C]:
+    """Register the decorated function as a data source, which `source = "name"` in a benchmark selects.
+
+    The function takes no arguments, or one: the folder of --data (None if the option is not given). It returns
+    `(train, test)`, each a pair of images and labels (arrays: (n, height, width[, channels]) of uint8, and (n,) of
+    class numbers) or a data set that yields pairs of a PIL image and a class number, as those of torchvision.
+    """
+
+    def add(function: C) -> C:
+        if _LOADING.plugin is not None:
+            _add("data source", DATA_SOURCES, name, DataSource(function, _LOADING.plugin), name)
+        return function
+
+    return add
+
+
+def add_named(text: str, item: Any) -> None:
+    """Register an object of a plugin under the text with which a plan names it, such as `my_net.py:GateMix`.
+
+    A class or function that the file has registered keeps its kind. Any other one can be used as a network, and as
+    attention and as the value of `block` and `stem` (a class) or as a part (a function `Variant -> Variant`).
+    """
+    kinds: set[LayerKind] = {kind for (kind, _), known in CUSTOM_LAYERS.items() if known.layer is item}
+    decorators: dict[LayerKind, Callable[[str], Callable[[Any], Any]]] = {
+        "attention": attention,
+        "activation": activation,
+        "pooling": pooling,
+        "downsampling": downsampling,
+        "block": block,
+        "stem": stem,
+    }
+    if isinstance(item, type):
+        for kind in kinds or DIRECT_KINDS:
+            decorators[kind](text)(item)
+    else:
+        register(Part(text, "", item))
+    if not kinds:
+        add_network(text, item)
+
+
+def _register_layer(kind: LayerKind, name: str, layer: Any) -> bool:
+    """Register a class, and return whether a plugin is being loaded; otherwise do nothing."""
+    if _LOADING.plugin is None:
+        return False
+    _add("layer of the same kind", CUSTOM_LAYERS, (kind, name), CustomLayer(layer, _LOADING.plugin), name)
+    return True
+
+
+def _replacing(field: str, name: str, paper: str, summary: str, group: str) -> Part:
+    """Return the part that sets a field of the variant to a name."""
+
+    def apply(variant: Variant) -> Variant:
+        changed: Any = {field: name}
+        return replace(variant, **changed)
+
+    apply.__doc__ = summary
+    return Part(name, paper, apply, group=group)
+
+
+def _choice(kind: LayerKind, part_name: str, name: str, paper: str) -> Callable[[C], C]:
+    """Return a decorator that registers a class, and its name as a value of a part. The paper is documentation."""
+    del paper
+
+    def add(layer: C) -> C:
+        if _register_layer(kind, name, layer):
+            _add_choice(part_name, name)
+        return layer
+
+    return add
+
+
+def _add_choice(part_name: str, name: str) -> None:
+    """Add a word to the choices of a part, and to those that a search tries."""
+    value = PARTS[part_name].value
+    assert value is not None
+    if name in value.choices:
+        raise ValueError(f"the name {name!r} is already taken by a {part_name}: choose another one")
+    longer = replace(value, choices=(*value.choices, name), grid=(*value.candidates(), name))
+    PARTS[part_name] = replace(PARTS[part_name], value=longer)
+
+    def undo() -> None:
+        current = PARTS[part_name].value
+        assert current is not None
+        choices = tuple(word for word in current.choices if word != name)
+        grid = tuple(word for word in current.grid if word != name)
+        PARTS[part_name] = replace(PARTS[part_name], value=replace(current, choices=choices, grid=grid))
+
+    if _LOADING.undo is not None:
+        _LOADING.undo.append(undo)
