@@ -77,9 +77,9 @@ class Spec:
     def architecture(self) -> Architecture:
         """The timm model, the network or the variant that this spec describes. Raises InputError like `variant`."""
         timm = TIMM.fullmatch(self.base)
-        if timm is not None:
+        if timm is not None and not self.steps:
             return TimmModel(timm["name"], int(timm["size"] or 0))
-        return self.variant() if self.base in BASES else self._network()
+        return self.variant() if timm is not None or self.base in BASES else self._network()
 
     def _network(self) -> TimmModel:
         match = NETWORK.fullmatch(self.base)
