@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 from ablation.plans.plan import Plan
+from ablation.plans.recorded_rows import changed_plugins
 from ablation.plans.row import Row, with_teachers
 from arch.errors import InputError
-from arch.plugins import plugin_versions
 from benchmarks.budget.report import dead_parameters
 from benchmarks.budget.verdict import Verdict
 from benchmarks.datasets.cache import CachedDataset
@@ -153,20 +153,11 @@ class PlanRunner:
             )
 
     def _changed_plugins(self, missing: Sequence[RowAndSeed], records: Sequence[RunRecord]) -> list[str]:
-        """Return a sentence for each row that has records of another version of its plugins only."""
-        lines = []
-        for row in dict.fromkeys(row for row, _ in missing):
-            versions = plugin_versions(row.config.architectures)
-            old = [
-                record
-                for record in records
-                if (record.spec, record.benchmark_id) == (row.spec, self.benchmark_id) and record.key != row.key
-            ]
-            for name in sorted(versions.keys() & (old[-1].plugins.keys() if old else ())):
-                if old[-1].plugins[name] != versions[name]:
-                    change = f"from version {old[-1].plugins[name][:8]} to {versions[name][:8]}"
-                    lines.append(f"{row.label} is trained again, because {name} has changed {change}")
-        return lines
+        """Return a sentence for each row that has records of another version of its plugins."""
+        latest = {record.spec: record for record in records if record.benchmark_id == self.benchmark_id}
+        rows = dict.fromkeys(row for row, _ in missing)
+        changes = {row.label: changed_plugins(latest[row.spec], row.config) for row in rows if row.spec in latest}
+        return [f"{label} is trained again, because {change}" for label, change in changes.items() if change]
 
     def _unused_tags(self) -> list[tuple[str, str]]:
         """Return the timm models whose name has a tag although no row starts from pretrained weights, and the tags."""

@@ -3,9 +3,8 @@
 from collections import Counter, defaultdict
 
 from ablation.analysis.records import RecordedPlan
+from ablation.plans.recorded_rows import VERSION_CHARACTERS
 from arch.text import printable, shorten
-
-VERSION_CHARACTERS = 8
 
 
 def plugin_notes(recorded: RecordedPlan) -> list[str]:

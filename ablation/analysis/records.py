@@ -8,7 +8,7 @@ from pathlib import Path
 from ablation.plans.labels import RowNames, name_rows, read_names
 from ablation.plans.plan import Plan, make_plan, parse_plan
 from ablation.plans.pretrained import with_pretrained
-from ablation.plans.recorded_rows import recorded_rows
+from ablation.plans.recorded_rows import changed_plugins, recorded_rows
 from ablation.plans.row import Row
 from arch.errors import InputError, unknown
 from arch.variant import Variant
@@ -132,9 +132,11 @@ def find(store: RecordSource, query: RecordQuery, curves: bool = False) -> Recor
     """
     records = _select(_recorded_runs(store, curves), query)
     benchmark, benchmark_id = recorded_benchmark(records[-1]), records[-1].benchmark_id
-    plan, notes = _read_plan(query.plan or records[-1].plan, records, benchmark)
+    plan, notes = _read_plan(query.plan or records[-1].plan, records, benchmark, store.outs)
     if not {row.key for row in plan.rows} & {record.key for record in records}:
-        raise InputError(f"no records of {plan} under {benchmark.name}; recorded specs: {_spec_names(records)}")
+        changes = [changed_plugins(r, row.config) for row in plan.rows for r in records if r.spec == row.spec]
+        reason = next(filter(None, changes), f"recorded specs: {_spec_names(records)}")
+        raise InputError(f"no records of {plan} under {benchmark.name}; {reason}")
     plan = name_rows(plan, store.outs, query.new_labels)
     if not curves and _notes_need_curves(plan.rows):
         return replace(collect(store, plan, benchmark, benchmark_id), notes=notes)
@@ -167,17 +169,18 @@ def _benchmark_name(recorded: Sequence[RunRecord], query: RecordQuery) -> str | 
     return query.benchmark
 
 
-def _read_plan(text: str, records: Sequence[RunRecord], benchmark: Benchmark) -> tuple[Plan, tuple[str, ...]]:
+def _read_plan(
+    text: str, records: Sequence[RunRecord], benchmark: Benchmark, outs: Sequence[Path]
+) -> tuple[Plan, tuple[str, ...]]:
     """Return a plan and the notes on it. Raises InputError if it cannot be read and is not recorded."""
     try:
         return with_pretrained(parse_plan(text, benchmark), None), ()
     except InputError as error:
-        rows = recorded_rows(text, records)
+        rows = recorded_rows(text, records, outs)
         if not rows.configs:
             raise
-        return make_plan(rows), (
-            f"The plan {text} cannot be read ({error}): its recorded rows are compared with the first one.",
-        )
+        note = f"The plan {text} cannot be read ({error}): its recorded rows are compared with the first one."
+        return make_plan(rows), () if rows.stored else (note,)
 
 
 def unfinished(rows: Sequence[Row], records: Sequence[RunRecord], failed_runs: Sequence[FailedRun]) -> list[FailedRun]:

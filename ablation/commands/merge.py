@@ -32,6 +32,7 @@ def merge(
     A run that several folders contain is added once. If its results differ, the first record is kept, with a warning.
     """
     from ablation.plans.labels import merge_labels
+    from ablation.plans.stored_plans import merge_plans
     from benchmarks.records.merge import merge as merge_folders
     from benchmarks.records.store import RecordStore
 
@@ -48,6 +49,7 @@ def merge(
     with store.lock():
         result = merge_folders(sources, store)
         merge_labels(target, sources)
+        merge_plans(sources, target)
     for warning in result.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     if as_json:

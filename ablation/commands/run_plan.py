@@ -82,6 +82,7 @@ def train_plan(
     """
     from ablation.plans.controls import CostMeter, with_controls
     from ablation.plans.labels import name_rows
+    from ablation.plans.stored_plans import store_plan
     from ablation.runner import PlanRunner
     from benchmarks.datasets.prepare import prepare_dataset
     from benchmarks.execution.device import resolve_device
@@ -117,6 +118,7 @@ def train_plan(
         )
         if (note := _few_seeds_note(runner.plan, seeds, options.paired)) and runner.missing(store):
             display.say(note)
+        store_plan(options.out, runner.plan)
         runner.run(store, display)
     return runner
 

@@ -3,15 +3,20 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Self
 
 from ablation.plans.row import Row
+from ablation.plans.stored_plans import StoredRow, stored_rows
 from arch.errors import InputError
+from arch.plugins import plugin_versions
 from arch.spec import Architecture, Spec
 from arch.timm_model import TimmModel
 from benchmarks.definition.config_parser import read_run_config
 from benchmarks.definition.overrides import RunConfig
 from benchmarks.records.store import RunRecord
+
+VERSION_CHARACTERS = 8  # of a plugin, in messages
 
 
 @dataclass(frozen=True)
@@ -39,21 +44,27 @@ class UnreadableConfig(RunConfig):
 
 @dataclass(frozen=True)
 class RecordedRows:
-    """The recorded configs of a plan, which are compared with the first one.
+    """The recorded configs of a plan.
 
     Attributes:
         text: The text of the plan.
-        configs: The configs, in the order in which they were recorded.
+        configs: The configs, in the order in which they were recorded or stored.
+        stored: The rows of the plan as it was run; () if they were not stored. The configs are then compared with the
+            first one.
     """
 
     text: str
     configs: tuple[RunConfig, ...]
+    stored: tuple[StoredRow, ...] = ()
 
     def __str__(self) -> str:
         return self.text
 
     def rows(self) -> list[Row]:
         """Return one row per config."""
+        if self.stored:
+            pairs = zip(self.stored, self.configs, strict=True)
+            return [Row(row.label, config, row.against, row.kind, row.series) for row, config in pairs]
         return [Row(str(config), config, ((0, -1),) if index else ()) for index, config in enumerate(self.configs)]
 
     def with_configs(self, change: Callable[[RunConfig], RunConfig]) -> Self:
@@ -66,19 +77,45 @@ def read_config(record: RunRecord) -> RunConfig:
     try:
         config = read_run_config(record.spec, record.baseline)
     except InputError as error:
-        return UnreadableConfig(Spec(record.spec), recorded_key=record.key, reason=str(error))
+        hint = f"; add --plugin with the path of {', '.join(record.plugins)}" if record.plugins else ""
+        return UnreadableConfig(Spec(record.spec), recorded_key=record.key, reason=f"{error}{hint}")
     if config.key == record.key:
         return config
-    reason = f"{record.spec!r} describes a different model now"
+    reason = changed_plugins(record, config) or f"{record.spec!r} describes a different model now"
     return UnreadableConfig(Spec(record.spec), recorded_key=record.key, reason=reason)
 
 
-def recorded_rows(text: str, records: Sequence[RunRecord]) -> RecordedRows:
+def changed_plugins(record: RunRecord, config: RunConfig) -> str:
+    """Return which plugins have changed since a record was made, as a sentence; "" if none has."""
+    now = plugin_versions(config.architectures)
+    changes = [
+        f"{name} has changed from version {digest[:VERSION_CHARACTERS]} to {now[name][:VERSION_CHARACTERS]}"
+        for name, digest in record.plugins.items()
+        if now.get(name, digest) != digest
+    ]
+    return "; ".join(changes)
+
+
+def recorded_rows(text: str, records: Sequence[RunRecord], outs: Sequence[Path] = ()) -> RecordedRows:
     """Return the rows of the records of a plan.
 
     Args:
         text: The text of the plan.
         records: The records of one benchmark id.
+        outs: The folders that the records were read from, which may contain the plan.
     """
-    configs = {record.key: read_config(record) for record in records if record.plan == text}
-    return RecordedRows(text, tuple(configs.values()))
+    stored = stored_rows(outs, text)
+    if not stored:
+        configs = {record.key: read_config(record) for record in records if record.plan == text}
+        return RecordedRows(text, tuple(configs.values()))
+    known = {record.key: record for record in records}
+    return RecordedRows(
+        text,
+        tuple(
+            read_config(known[row.key])
+            if row.key in known
+            else UnreadableConfig(Spec(row.spec), recorded_key=row.key, reason="it was not trained")
+            for row in stored
+        ),
+        stored,
+    )

@@ -143,7 +143,9 @@ def test_studies_have_the_options_of_run(command: list[str], monkeypatch: pytest
     monkeypatch.setattr(f"ablation.commands.{command[0]}.run_plan", run_plan)
     words = "--seeds 6 --runs-per-device 2 --world-size 2 --executor ray --ray-gpus 0.5 --paired"
     assert main([*command, *words.split()]) == 0
-    options = RunOptions(seeds=6, runs_per_device=2, world_size=2, executor="ray", ray_gpus=0.5, paired=True)
+    options = RunOptions(
+        seeds=6, runs_per_device=2, world_size=2, executor="ray", ray_gpus=0.5, paired=True, plugins=[]
+    )
     assert calls == [(2, options)]
 
 

@@ -209,7 +209,7 @@ def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
     [
         (
             toml({**MINIMAL, "nam": 1}),
-            "unknown key 'nam': did you mean 'name'? valid: baseline, budget, data, default_seeds, name, rec",
+            "unknown key 'nam': did you mean 'name'? valid: baseline, budget, data, default_seeds, name, plugins",
         ),
         (toml(MINIMAL) + "\nsorce = 1", "unknown key 'sorce' in [data]: did you mean 'source'? valid: image_size, in_"),
         (toml(MINIMAL) + "\n[recipe]\nepoch = 3", "'epoch' in [recipe]: did you mean 'epochs'? valid: auto_augment, b"),

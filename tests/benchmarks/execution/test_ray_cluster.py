@@ -180,7 +180,7 @@ def test_the_device_follows_from_the_clusters_resources(
 
 def test_a_worker_uses_the_gpus_of_its_task() -> None:
     function = "benchmarks.execution.ray_cluster:call_on_devices"
-    assert LocalExecutor().call(function, silent, "5,6", "worker_functions:visible_devices", ()) == "5,6"
+    assert LocalExecutor().call(function, silent, "5,6", (), "worker_functions:visible_devices", ()) == "5,6"
 
 
 @pytest.mark.parametrize(("gpus", "cpus"), [(4, 1), (1, 8)])
