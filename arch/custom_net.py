@@ -55,11 +55,14 @@ def _layers(model: TimmModel) -> dict[str, Any]:
 
 
 def _add_interface(net: Any, num_classes: int) -> None:
-    """Add `num_classes`, `get_classifier` and `reset_classifier`, as timm models have, if they are missing."""
+    """Add what timm models have and `net` lacks: num_classes, num_features, get_classifier and reset_classifier."""
     if not hasattr(net, "num_classes"):
         net.num_classes = num_classes
     if not hasattr(net, "get_classifier"):
         net.get_classifier = MethodType(_get_classifier, net)
+    if not hasattr(net, "num_features"):
+        classifier = net.get_classifier()
+        net.num_features = getattr(classifier, "in_features", getattr(classifier, "in_channels", 0))
     if not hasattr(net, "reset_classifier"):
         net.reset_classifier = MethodType(_reset_classifier, net)
 

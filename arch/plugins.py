@@ -96,7 +96,7 @@ def load_plugins(files: Iterable[str | Path] = (), plan: str = "", folder: Path 
             _execute(Plugin(entry.module, PluginVersion(entry.module)))
     for file in files:
         _load_file(Path(file))
-    for text in dict.fromkeys(FILE_AND_NAME.findall(plan)):
+    for text in dict.fromkeys(_without_removed_part(text, folder) for text in FILE_AND_NAME.findall(plan)):
         plugin = _load_file(folder / Path(text.rpartition(":")[0]).expanduser())
         if text not in plugin.names:
             plugin.names.append(text)
@@ -156,6 +156,14 @@ def line_in_plugin(error: BaseException) -> str:
         lines.append((error.filename or "", error.lineno))
     lines = [(file, line) for file, line in lines if file in files]
     return f"{Path(lines[-1][0]).name}:{lines[-1][1]}: " if lines else ""
+
+
+def _without_removed_part(text: str, folder: Path) -> str:
+    """Return `net.py:Gate` for `se-net.py:Gate`, which stands for a removed part unless there is a file se-net.py."""
+    for start in [0, *(index + 1 for index, character in enumerate(text) if character == "-")]:
+        if (folder / Path(text[start:].rpartition(":")[0]).expanduser()).is_file():
+            return text[start:]
+    return text
 
 
 def _load_file(path: Path) -> Plugin:

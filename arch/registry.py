@@ -17,7 +17,7 @@ from arch.variant import Variant
 
 C = TypeVar("C", bound=Callable[..., Any])
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-FILE_AND_NAME = re.compile(r"[\w./]*\.py:[A-Za-z_]\w*")  # an object of a file that a plan names directly
+FILE_AND_NAME = re.compile(r"[\w./~-]*\.py:[A-Za-z_]\w*")  # an object of a file that a plan names directly
 
 
 @dataclass(frozen=True)

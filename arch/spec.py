@@ -37,9 +37,9 @@ TIMM_PREFIX = "timm/"
 NETWORK = re.compile(r"(?P<name>.*?)(?P<slash>/(?P<size>[0-9]{1,4}))?")
 TIMM = re.compile(r"timm/(?P<name>[A-Za-z0-9_]+)(?:\.(?P<tag>[A-Za-z0-9_.]+))?(?P<slash>/(?P<size>[0-9]{1,4}))?")
 MIN_INPUT_PIXELS, MAX_INPUT_PIXELS = 16, 1024  # side length of the input of a timm model
-STEP = re.compile(
-    rf"(?P<sign>[+-])(?P<part>{FILE_AND_NAME.pattern}|[^+\-=]*)(?:=(?P<value>[0-9.]+[eE][+-]?[0-9]+|[^+\-=]*))?"
-)
+STEP = re.compile(r"(?P<sign>[+-])(?P<part>[^+\-=]*)(?:=(?P<value>[0-9.]+[eE][+-]?[0-9]+|[^+\-=]*))?")
+FILE = FILE_AND_NAME.pattern
+STEP_WITH_FILE = re.compile(rf"(?P<sign>[+-])(?P<part>{FILE}|[^+\-=]*)(?:=(?P<value>{FILE}|[^+\-=]*))?")
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ def _check_size(word: str, size: str | None) -> None:
 
 def _parse_step(text: str, position: int) -> tuple[Step, int]:
     """Parse the step that starts at `position` and return it with the position of its end."""
-    match = STEP.match(text, position)
+    match = _match_step(text, position)
     if match is None:
         raise InputError(f"expected '+part' or '-part' at character {position + 1} of {text!r}")
     name, value, where = match["part"], match["value"], f" at character {position + 2} of {text!r}"
@@ -223,6 +223,17 @@ def _parse_step(text: str, position: int) -> tuple[Step, int]:
         return Step("+", name, value_type.default if value is None else value_type.parse(value)), match.end()
     except InputError as error:
         raise InputError(f"part {name!r}{where}: {error}") from error
+
+
+def _match_step(text: str, position: int) -> re.Match[str] | None:
+    """Match a step. A "-" belongs to the name of a file only if that file was loaded; otherwise it removes a part."""
+    match = STEP_WITH_FILE.match(text, position)
+    if match is not None and match["part"] in PARTS:
+        value = PARTS[match["part"]].value
+        names = (match["part"], *(value.choices if value is not None else ()))
+        if any(FILE_AND_NAME.fullmatch(word or "") and word in names for word in match.group("part", "value")):
+            return match
+    return STEP.match(text, position)
 
 
 def _check_repeat(spec: Spec, step: Step, where: str) -> None:

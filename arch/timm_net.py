@@ -76,6 +76,11 @@ class TimmNet(nn.Module):
         """Number of classes of the current classifier."""
         return int(self.model.num_classes)
 
+    @property
+    def num_features(self) -> int:
+        """Number of features that the classifier of the model gets."""
+        return int(self.model.num_features)
+
     def get_classifier(self) -> nn.Module:
         """Return the last layer, or a tuple of layers if the timm model has several heads, as distilled ones do."""
         classifier: nn.Module = self.model.get_classifier()

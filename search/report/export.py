@@ -78,24 +78,24 @@ def export(report: Report, trained: TrainedModel, folder: Path) -> list[Path]:
     model = create_model(arch.models.GENERIC, spec=trained.spec, num_classes=data.num_classes, in_chans=data.in_chans)
     model.load_state_dict(read_tensors(trained.weights)[0])
     folder.mkdir(parents=True, exist_ok=True)
-    _save_for_timm(model, trained, model_folder)
     plugins = copy_plugins(trained.spec, folder / f"{name}_plugins")
+    _save_for_timm(model, plugins.spec, trained.benchmark, model_folder)
     module = folder / f"{name}.py"
     text = _module_text(trained, model_folder.name, plugins)
     replace_file(module, lambda path: path.write_text(text))
     return [module, *plugins.files, *sorted(model_folder.iterdir())]
 
 
-def _save_for_timm(model: nn.Module, trained: TrainedModel, model_folder: Path) -> None:
+def _save_for_timm(model: nn.Module, spec: str, benchmark: Benchmark, model_folder: Path) -> None:
     """Write config and weights, and replace the old folder as a whole because they belong together."""
     with tempfile.TemporaryDirectory(dir=model_folder.parent, ignore_cleanup_errors=True) as temporary:
         new_folder = Path(temporary) / "new"
         save_for_hf(
             model,
             str(new_folder),
-            model_args={"spec": trained.spec, "in_chans": trained.benchmark.data.in_chans},
+            model_args={"spec": spec, "in_chans": benchmark.data.in_chans},
             safe_serialization=True,
-            data_config=_data_config(trained.benchmark),
+            data_config=_data_config(benchmark),
         )
         if model_folder.exists():
             model_folder.rename(Path(temporary) / "old")

@@ -239,6 +239,21 @@ def test_a_plan_can_name_a_class_of_a_file(write: Write, spec: str, expected: st
     assert parse(spec).architecture.key() == key
 
 
+def test_a_path_may_contain_a_hyphen_although_it_also_removes_parts(write: Write) -> None:
+    write("my-dir/se-layers.py", LAYERS)
+    write("layers.py", LAYERS.replace("gate", "other").partition("@block")[0])
+    specs = ["resnet8+my-dir/se-layers.py:Gate", "resnet8+se+block=my-dir/se-layers.py:Flat", "my-dir/nets.py:MyNet",
+             "resnet8+layers.py:Gate+se-layers.py:Gate",
+             "resnet8+my-dir/se-layers.py:Gate-my-dir/se-layers.py:Gate+eca"]  # fmt: skip
+    write("my-dir/nets.py", NETWORK)
+    for spec in specs:
+        load_plugins(plan=spec)
+        assert str(parse(spec)) == spec
+        assert build(parse(spec).architecture, 5)
+    assert parse(specs[3]).architecture == parse("resnet8+se").architecture
+    assert parse(specs[4]).architecture == parse("resnet8+eca").architecture
+
+
 def test_a_model_that_timm_has_registered_is_a_network(write: Write) -> None:
     write(
         "style.py",

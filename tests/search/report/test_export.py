@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from arch.models import build
+from arch.plugins import load_plugins, unload_plugins
 from arch.spec import parse
 from benchmarks.cli.budget_check import main as budget_check
 from benchmarks.definition.benchmark import Benchmark
@@ -90,6 +92,61 @@ def test_new_process_loads_the_model_by_name_and_with_weights(
     assert outputs.keys() == {"by_name", "pretrained"}
     for output in outputs.values():
         torch.testing.assert_close(output, expected)
+
+
+PLUGIN = """
+from torch import nn
+from arch.registry import network
+import helpers.pooling
+
+@network("small_net")
+class SmallNet(nn.Module):
+    def __init__(self, num_classes, in_chans=3):
+        super().__init__()
+        self.fc = nn.Linear(in_chans, num_classes)
+
+    def forward(self, x):
+        return self.fc(helpers.pooling.mean(x))
+
+class Scale(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(channels)
+
+    def forward(self, x):
+        return self.norm(x)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spec", ["small_net", "resnet8+{folder}/nets.py:Scale"])
+def test_export_contains_the_plugins_that_the_model_needs(
+    spec: str, tiny: Benchmark, python: Callable[..., "subprocess.Popen[str]"], tmp_path: Path
+) -> None:
+    folder, out = tmp_path / "plugins", tmp_path / "out"
+    (folder / "helpers").mkdir(parents=True)
+    (folder / "nets.py").write_text(PLUGIN)
+    (folder / "helpers" / "__init__.py").touch()
+    (folder / "helpers" / "pooling.py").write_text("def mean(x):\n    return x.mean((2, 3))\n")
+    spec = spec.format(folder=folder)
+    try:
+        load_plugins([folder / "nets.py"], spec)
+        architecture = parse(spec).architecture
+        model = build(architecture, 10, 1).eval()
+        trained = TrainedModel(spec, NAME, "a model", tiny, write_weights(model, tmp_path / "weights.safetensors"))
+        files = export(silent, trained, out)
+    finally:
+        unload_plugins()
+    shutil.rmtree(folder)
+    assert out / f"{NAME}_plugins" / "helpers" / "pooling.py" in files
+    assert "nets.py (version" in (out / f"{NAME}.py").read_text()
+    images = torch.randn(4, 1, 8, 8)
+    save_file({**model.state_dict(), "images": images}, tmp_path / "inputs.safetensors")
+    process = python(LOAD_EXPORT, out, NAME, tmp_path / "inputs.safetensors", tmp_path / "outputs.safetensors")
+    process.communicate(timeout=120)
+    assert process.returncode == 0
+    outputs = load_file(tmp_path / "outputs.safetensors")
+    torch.testing.assert_close(outputs["by_name"], model(images).detach())
 
 
 def test_config_describes_model_and_preprocessing(tiny: Benchmark, weights: Path, tmp_path: Path) -> None:
