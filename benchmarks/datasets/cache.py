@@ -118,7 +118,7 @@ def open_or_decode(key: str, decode: Callable[[], DecodedDataset]) -> CachedData
     Raises:
         InputError: If the cache cannot be written.
     """
-    root = user_cache_path("timm-ablate") / f"data-{CACHE_FORMAT}"
+    root = _cache_root()
     folder = root / key
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -132,6 +132,15 @@ def open_or_decode(key: str, decode: Callable[[], DecodedDataset]) -> CachedData
     meta = json.loads((folder / "meta.json").read_text())
     fingerprint = hashlib.sha256("".join(meta["digests"].values()).encode()).hexdigest()[:16]
     return CachedDataset(folder, tuple(meta["classes"]), fingerprint, tuple(meta["input_shape"]), meta["digests"])
+
+
+def is_cached(key: str) -> bool:
+    """Return whether a data set is decoded already."""
+    return _is_complete(_cache_root() / key)
+
+
+def _cache_root() -> Path:
+    return user_cache_path("timm-ablate") / f"data-{CACHE_FORMAT}"
 
 
 def _is_complete(folder: Path) -> bool:
