@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-UPRIGHT = "turned upright according to their EXIF orientation"
+UPRIGHT = "turned upright according to the EXIF orientation"
 FEWER_BITS = "scaled from more than 8 bits to 8 bits"
-NO_TRANSPARENCY = "stripped of their transparency"
+NO_TRANSPARENCY = "stripped of transparency"
 
 # Pillow's mode -> name of its colors
 COLOR_NAMES = {

@@ -98,6 +98,14 @@ def decode_to_8_bits(content: Path | bytes | Image.Image, name: str, mode: str) 
         raise InputError(f"cannot read image {name}: {reason}") from error
 
 
+def read_mode(content: Path | Image.Image) -> str:
+    """Return Pillow's mode of an image or a readable image file."""
+    if isinstance(content, Image.Image):
+        return content.mode
+    with Image.open(content, formats=FORMATS) as file:
+        return file.mode
+
+
 def _convert(file: Image.Image, mode: str) -> tuple[Image.Image, tuple[str, ...]]:
     conversions: tuple[str, ...] = (FEWER_BITS,) if has_more_than_8_bits(file) else ()
     file.load()
