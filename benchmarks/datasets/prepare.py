@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from arch.errors import InputError
-from benchmarks.datasets.cache import CachedDataset, is_cached, open_or_decode
+from benchmarks.datasets.cache import CachedDataset, cache_root, is_cached, open_or_decode
 from benchmarks.datasets.cifar import cifar_image_counts
 from benchmarks.datasets.root import check_root
 from benchmarks.datasets.sources import SourceRequest, find_source
@@ -33,16 +33,23 @@ def prepare_dataset(
     check_root(config, root, download)
     source = find_source(SourceRequest(config, root, download, report))
     if source.needs_torch and not is_cached(source.key):
-        LocalExecutor().call("benchmarks.datasets.prepare:decode_in_worker", report, config, root, download)
+        request = (config, root, download)
+        LocalExecutor().call("benchmarks.datasets.prepare:decode_in_worker", report, request, cache_root())
     dataset = open_or_decode(source.key, source.decode)
     _check_shape(config, dataset)
     return replace(dataset, classes=source.rename_classes(dataset.classes))
 
 
-def decode_in_worker(report: Report, config: DatasetConfig, root: Path | None, download: bool) -> None:
-    """Decode a data set whose source imports torch. See `prepare_dataset` for the arguments and errors."""
-    source = find_source(SourceRequest(config, root, download, report))
-    open_or_decode(source.key, source.decode)
+def decode_in_worker(report: Report, request: tuple[DatasetConfig, Path | None, bool], cache: Path) -> None:
+    """Decode a data set whose source imports torch.
+
+    Args:
+        report: See `prepare_dataset`, also for the errors.
+        request: The arguments `config`, `root` and `download` of `prepare_dataset`.
+        cache: The folder of the cache.
+    """
+    source = find_source(SourceRequest(*request, report))
+    open_or_decode(source.key, source.decode, cache)
 
 
 def count_images(

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from ablation.report.contact_sheet import MAX_CLASSES, plot_contact_sheet
@@ -28,5 +29,6 @@ def test_sheet_shows_the_thumbnails_of_each_class_and_split(tmp_path: Path) -> N
     assert only_train < width
 
 
+@pytest.mark.slow
 def test_size_is_limited_for_many_classes(tmp_path: Path) -> None:
     assert draw(tmp_path / "a.png", MAX_CLASSES + 1)[1] == draw(tmp_path / "b.png", 10 * MAX_CLASSES)[1]

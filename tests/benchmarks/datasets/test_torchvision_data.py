@@ -13,6 +13,8 @@ from benchmarks.datasets.torchvision_data import read_torchvision
 from benchmarks.definition.benchmark import DatasetConfig
 from benchmarks.execution.progress import Progress, silent
 
+pytestmark = pytest.mark.slow  # imports torchvision
+
 MNIST = DatasetConfig("torchvision/MNIST", 10, image_size=28, in_chans=1)
 NUM_IMAGES = {"train": 30, "t10k": 20}
 
@@ -35,7 +37,6 @@ def mnist(tmp_path: Path, cache: Path) -> Path:
     return tmp_path / "data"
 
 
-@pytest.mark.slow
 def test_data_set_is_decoded_by_a_worker_process_and_cached(mnist: Path, samples: Callable[..., Any]) -> None:
     reports: list[Progress] = []
     dataset = prepare_dataset(MNIST, mnist, report=reports.append)
@@ -48,7 +49,6 @@ def test_data_set_is_decoded_by_a_worker_process_and_cached(mnist: Path, samples
     assert len(reports) == 1
 
 
-@pytest.mark.slow
 def test_errors_of_the_worker_process_are_one_line(cache: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"torchvision/MNIST is not in .*: pass --download") as raised:
         prepare_dataset(MNIST, tmp_path)
@@ -60,7 +60,6 @@ def read(source: str, root: Path, report: Callable[[Progress], None] = silent, *
     return read_torchvision(source, root, config, False, report)
 
 
-@pytest.mark.slow
 def test_images_are_converted_to_the_benchmark(mnist: Path) -> None:
     reports: list[Progress] = []
     dataset = read("MNIST", mnist, reports.append, num_classes=10)
