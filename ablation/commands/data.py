@@ -106,6 +106,8 @@ def _print_report(report: "DataReport") -> None:
     for line in (*report.conversions, *report.notes):
         print_line(printable(line))
     _print_copies(report)
+    if not report.problems:
+        print_line("no problems found")
     for problem in report.problems[:MAX_LINES_PRINTED]:
         print_line(f"PROBLEM: {printable(problem)}")
     if len(report.problems) > MAX_LINES_PRINTED:

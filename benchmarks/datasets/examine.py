@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from arch.text import printable
 from benchmarks.datasets.cache import CachedDataset
@@ -73,7 +72,7 @@ def _decoded_samples(split: str, data: CachedDataset, config: DatasetConfig) -> 
     shown = [is_shown for count in counts for is_shown in _shown(count)]  # images are sorted by class
     for index, label in enumerate(arrays.labels.tolist()):
         pixels = arrays.images[index, ..., 0] if config.in_chans == 1 else arrays.images[index]
-        yield Sample(split, data.classes[label], f"{split} image {index}", Image.fromarray(pixels), shown[index])
+        yield Sample(split, data.classes[label], f"{split} image {index}", pixels, shown[index])
 
 
 def _shown(count: int) -> list[bool]:

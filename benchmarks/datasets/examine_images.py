@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image, ImageOps
 
 from arch.errors import InputError
+from benchmarks.datasets.arrays import Pixels
 from benchmarks.datasets.conversions import ConversionCounts, color_name, describe_color_change, describe_resizing
 from benchmarks.datasets.decode import decode_to_8_bits, read_mode
 from benchmarks.datasets.decode_splits import IMAGES_PER_REPORT
@@ -34,14 +35,14 @@ class Sample:
         split: "train" or "test".
         label: The name of its class.
         name: Its name in the report.
-        content: The image or its file.
+        content: Its file, or its pixels.
         is_shown: Whether to make a thumbnail.
     """
 
     split: str
     label: str
     name: str
-    content: Path | Image.Image
+    content: Path | Pixels
     is_shown: bool
 
 
@@ -98,8 +99,9 @@ def examine_images(samples: Sequence[Sample], config: DatasetConfig | None, repo
 
 def _describe(sample: Sample, config: DatasetConfig | None) -> _Description | InputError:
     mode = "L" if config is not None and config.in_chans == 1 else "RGB"
+    content = sample.content if isinstance(sample.content, Path) else Image.fromarray(sample.content)
     try:
-        image, conversions = decode_to_8_bits(sample.content, sample.name, mode)
+        image, conversions = decode_to_8_bits(content, sample.name, mode)
     except InputError as error:
         return error
     if config is not None and image.size != (config.image_size, config.image_size):
@@ -110,7 +112,7 @@ def _describe(sample: Sample, config: DatasetConfig | None) -> _Description | In
         "name": sample.name,
         "width": image.width,
         "height": image.height,
-        "colors": color_name(read_mode(sample.content)),
+        "colors": color_name(read_mode(content)),
         "digest": hashlib.sha256(f"{image.size}".encode() + image.tobytes()).hexdigest(),
     }
     return _Description(row, conversions, _make_thumbnail(image) if sample.is_shown else None)

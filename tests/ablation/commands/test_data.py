@@ -27,6 +27,7 @@ def test_report_is_printed_and_written(folder: Path, capsys: pytest.CaptureFixtu
     assert "2 classes, 9 images (4 train, 5 test)" in output
     assert "8 x 8 (9)" in output
     assert "RGB (9)" in output
+    assert "no problems found" in output
     assert "images that are in several splits: 1" in output
     assert "test/[red]/copy.png = train/[red]/0.png" in output
     files = {path.name: path for path in Path("out").iterdir()}
