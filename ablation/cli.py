@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from ablation.commands.data import data
 from ablation.commands.datasize import datasize
 from ablation.commands.distill import distill
 from ablation.commands.doctor import doctor
@@ -25,6 +26,7 @@ from benchmarks.cli.options import VersionOption
 
 app = new_app("Ablation studies of image classifiers under a fixed training recipe and budget.")
 COMMANDS: dict[str, Callable[..., int]] = {
+    "data": data,
     "power": power,
     "run": run,
     "distill": distill,

@@ -55,7 +55,8 @@ def ablation_frame(recorded: RecordedPlan, pairing: Pairing = "unpaired") -> pd.
     if len({record.benchmark_id for record in recorded.records}) > 1:
         raise ValueError("records of different benchmarks cannot share a table")
     rows, failed_runs = recorded.rows, recorded.failed_runs
-    frame = pd.DataFrame([_line(row, recorded.runs(row)) for row in rows])
+    with pd.option_context("mode.string_storage", "python"):  # pyarrow, if installed, rejects names that are not UTF-8
+        frame = pd.DataFrame([_line(row, recorded.runs(row)) for row in rows])
     counts = ["params", "macs", "flops"]
     frame[counts] = frame[counts].astype("Int64")  # keeps integers even if a row has no value
     seen_seeds = {run.seed for row in rows for run in recorded.runs(row)} | {run.seed for run in failed_runs}

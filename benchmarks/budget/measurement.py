@@ -45,7 +45,7 @@ class Measurement:
         key: dict[str, Any] = {
             "format": MEASUREMENT_FORMAT,
             "net": _timing_key(config),
-            "data": asdict(benchmark.data),
+            "data": benchmark.data.definition(),
             "recipe": benchmark.recipe.definition(),
             "where": [platform.node(), device_name(device), os.cpu_count(), versions()],
         }

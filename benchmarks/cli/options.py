@@ -39,13 +39,14 @@ DataOption = Annotated[
     Path | None,
     typer.Option(
         "--data",
-        metavar="DIR",
-        help="Folder with train/<class>/ and test/<class>/, or with torchvision's CIFAR files  [default: data/]",
+        metavar="DIR|FILE.csv",
+        help="Folder with train/<class>/ and test/<class>/, CSV file of paths and labels, or folder with torchvision's "
+        "files  [default: data/]",
         callback=lambda path: path and check_path("--data", path),
         show_default=False,
     ),
 ]
-DownloadOption = Annotated[bool, typer.Option("--download", help="Download CIFAR to --data if it is missing.")]
+DownloadOption = Annotated[bool, typer.Option("--download", help="Download the images to --data if they are missing.")]
 OutOption = Annotated[
     Path,
     typer.Option(

@@ -106,7 +106,7 @@ class CachedDataset:
         return InputError(f"the cached images in {self.folder} are damaged: delete the folder and repeat the command")
 
 
-def open_or_decode(key: str, decode: Callable[[], DecodedDataset]) -> CachedDataset:
+def open_or_decode(key: str, decode: Callable[[], DecodedDataset], root: Path | None = None) -> CachedDataset:
     """Open a cached data set; if it does not exist yet, decode it first.
 
     Several processes may call this at once: the first one decodes, and the others wait for it.
@@ -114,11 +114,12 @@ def open_or_decode(key: str, decode: Callable[[], DecodedDataset]) -> CachedData
     Args:
         key: The name of the cache folder.
         decode: Returns the decoded data set.
+        root: The folder of the cache; None: the user's.
 
     Raises:
         InputError: If the cache cannot be written.
     """
-    root = user_cache_path("timm-ablate") / f"data-{CACHE_FORMAT}"
+    root = root or cache_root()
     folder = root / key
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -132,6 +133,16 @@ def open_or_decode(key: str, decode: Callable[[], DecodedDataset]) -> CachedData
     meta = json.loads((folder / "meta.json").read_text())
     fingerprint = hashlib.sha256("".join(meta["digests"].values()).encode()).hexdigest()[:16]
     return CachedDataset(folder, tuple(meta["classes"]), fingerprint, tuple(meta["input_shape"]), meta["digests"])
+
+
+def is_cached(key: str) -> bool:
+    """Return whether a data set is decoded already."""
+    return _is_complete(cache_root() / key)
+
+
+def cache_root() -> Path:
+    """Return the folder of the user's cache. A worker process may have another environment, and so another folder."""
+    return user_cache_path("timm-ablate") / f"data-{CACHE_FORMAT}"
 
 
 def _is_complete(folder: Path) -> bool:

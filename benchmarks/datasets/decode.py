@@ -1,14 +1,24 @@
-"""Decode one image file to 8-bit pixels: upright, and in the size and channels of a benchmark."""
+"""Decode one image to 8-bit pixels: upright, and in the size and channels of a benchmark."""
 
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from arch.errors import InputError
 from benchmarks.datasets.arrays import Pixels
+from benchmarks.datasets.conversions import (
+    FEWER_BITS,
+    NO_TRANSPARENCY,
+    UPRIGHT,
+    describe_color_change,
+    describe_resizing,
+    has_more_than_8_bits,
+    has_transparency,
+)
 from benchmarks.definition.benchmark import DatasetConfig
 
 DECODER_VERSION = 3  # increase whenever a file is decoded to different pixels
@@ -27,37 +37,89 @@ TRANSPOSITIONS = {  # EXIF orientation -> how to turn the image upright
 BITS_PER_SAMPLE = 258  # TIFF tag
 
 
-def decode_image(path: Path, config: DatasetConfig) -> tuple[Pixels, bool]:
+def decode_image(path: Path, config: DatasetConfig) -> tuple[Pixels, tuple[str, ...]]:
+    """Decode an image file. See `decode`.
+
+    Raises:
+        InputError: If the file cannot be decoded.
+    """
+    return decode(path, str(path), config)
+
+
+def decode(content: Path | bytes | Image.Image, name: str, config: DatasetConfig) -> tuple[Pixels, tuple[str, ...]]:
     """Decode an image to uint8 pixels of shape (size, size, channels).
 
     An image of another size is resized so that its shorter side has `size` pixels, and then center-cropped. Of a file
     with several frames, the first is decoded.
 
+    Args:
+        content: A file, the content of a file, or an image.
+        name: The name of the image in error messages.
+        config: The size and the channels.
+
     Returns:
-        The pixels, and whether the image had another size.
+        The pixels, and the conversions that were necessary.
 
     Raises:
-        InputError: If the file cannot be decoded.
+        InputError: If the image cannot be decoded.
     """
-    try:
-        with Image.open(path, formats=FORMATS) as file:
-            file.load()
-            image = _scale_to_8_bits(file).convert("RGB" if config.in_chans == 3 else "L")
-            image = _turn_upright(image, file)
-    except UnidentifiedImageError as error:
-        raise InputError(f"cannot read image {path}: its content is not in a supported format") from error
-    except Exception as error:  # decoders raise errors of any type for damaged files
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise InputError(f"cannot read image {path}: {reason}") from error
+    image, conversions = decode_to_8_bits(content, name, "RGB" if config.in_chans == 3 else "L")
     size = (config.image_size, config.image_size)
-    is_other_size = image.size != size
-    if is_other_size:
+    if image.size != size:
+        conversions += describe_resizing(image.size, config.image_size)
         image = ImageOps.fit(image, size, Image.Resampling.BICUBIC)
     pixels = np.asarray(image, np.uint8)
-    return (pixels[..., None] if config.in_chans == 1 else pixels), is_other_size
+    return (pixels[..., None] if config.in_chans == 1 else pixels), conversions
 
 
-def _scale_to_8_bits(file: ImageFile.ImageFile) -> Image.Image:
+def decode_to_8_bits(content: Path | bytes | Image.Image, name: str, mode: str) -> tuple[Image.Image, tuple[str, ...]]:
+    """Decode an image in its own size, upright and with 8 bits per channel.
+
+    Args:
+        content: A file, the content of a file, or an image.
+        name: The name of the image in error messages.
+        mode: The mode of the result: "RGB", or "L" for gray.
+
+    Returns:
+        The image, and the conversions that were necessary.
+
+    Raises:
+        InputError: If the image cannot be decoded.
+    """
+    try:
+        if isinstance(content, Image.Image):
+            return _convert(content, mode)
+        with Image.open(BytesIO(content) if isinstance(content, bytes) else content, formats=FORMATS) as file:
+            return _convert(file, mode)
+    except UnidentifiedImageError as error:
+        raise InputError(f"cannot read image {name}: its content is not in a supported format") from error
+    except Exception as error:  # decoders raise errors of any type for damaged files
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise InputError(f"cannot read image {name}: {reason}") from error
+
+
+def read_mode(content: Path | Image.Image) -> str:
+    """Return Pillow's mode of an image or a readable image file."""
+    if isinstance(content, Image.Image):
+        return content.mode
+    with Image.open(content, formats=FORMATS) as file:
+        return file.mode
+
+
+def _convert(file: Image.Image, mode: str) -> tuple[Image.Image, tuple[str, ...]]:
+    conversions: tuple[str, ...] = (FEWER_BITS,) if has_more_than_8_bits(file) else ()
+    file.load()
+    if has_transparency(file):
+        conversions += (NO_TRANSPARENCY,)
+    conversions += describe_color_change(file.mode, mode)
+    image = _scale_to_8_bits(file).convert(mode)
+    transposition = _find_transposition(file)
+    if transposition is None:
+        return image, conversions
+    return image.transpose(transposition), (*conversions, UPRIGHT)
+
+
+def _scale_to_8_bits(file: Image.Image) -> Image.Image:
     """Scale 16-bit, 32-bit and float images to 8 bits. Pillow would clip them.
 
     Raises:
@@ -83,10 +145,9 @@ def _check_range(values: NDArray[Any], maximum: int) -> NDArray[Any]:
     return values
 
 
-def _turn_upright(image: Image.Image, file: ImageFile.ImageFile) -> Image.Image:
-    """Apply the EXIF orientation of a file, which cameras store instead of rotating the pixels."""
+def _find_transposition(file: Image.Image) -> Image.Transpose | None:
+    """Return how to turn an image upright, from the EXIF data that cameras store instead of rotating the pixels."""
     try:
-        orientation = file.getexif().get(ExifTags.Base.Orientation)
+        return TRANSPOSITIONS.get(file.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # damaged EXIF data, of which Pillow raises errors of any type
-        return image
-    return image.transpose(TRANSPOSITIONS[orientation]) if orientation in TRANSPOSITIONS else image
+        return None

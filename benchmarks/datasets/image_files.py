@@ -1,6 +1,7 @@
 """Find the image files below a class folder."""
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,6 +52,22 @@ def find_files(folder: Path) -> FoundFiles:
         InputError: If a folder cannot be read.
     """
     found = FoundFiles()
+    for path in _walk(folder):
+        (found.images if is_image_name(path.name) else found.skipped).append(path)
+    return FoundFiles(sorted(found.images), sorted(found.skipped))
+
+
+def contains_images(folder: Path) -> bool:
+    """Return whether there is an image file at any depth. See `find_files`."""
+    return any(is_image_name(path.name) for path in _walk(folder))
+
+
+def is_image_name(name: str) -> bool:
+    """Return whether a file has the suffix of an image format that is decoded."""
+    return Path(name).suffix.lower() in IMAGE_SUFFIXES
+
+
+def _walk(folder: Path) -> Iterator[Path]:
     try:
         visited = {_identity(parent) for path in (folder.absolute(), folder.resolve()) for parent in path.parents}
         for current, names, files in os.walk(folder, followlinks=True, onerror=_raise):
@@ -62,11 +79,9 @@ def find_files(folder: Path) -> FoundFiles:
             names[:] = sorted(name for name in names if not name.startswith("."))
             for name in files:
                 if not name.startswith(".") and not name.lower().endswith(COMPANION_FILES):
-                    path = Path(current, name)
-                    (found.images if path.suffix.lower() in IMAGE_SUFFIXES else found.skipped).append(path)
+                    yield Path(current, name)
     except OSError as error:
         raise _unreadable(error) from error
-    return FoundFiles(sorted(found.images), sorted(found.skipped))
 
 
 def _identity(folder: str | Path) -> tuple[int, int]:

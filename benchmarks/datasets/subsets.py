@@ -1,12 +1,17 @@
-"""Subsets of a split that keep the balance of the classes. All functions expect labels that are sorted by class."""
+"""Subsets of a data set that keep the balance of the classes.
 
+All functions except `is_test` expect labels that are sorted by class.
+"""
+
+import hashlib
+from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
 from arch.errors import InputError
-from benchmarks.datasets.arrays import ImageArrays
+from benchmarks.datasets.arrays import ORDER_SEED, ImageArrays
 
 ALL_IMAGES = Fraction(1)
 
@@ -51,3 +56,32 @@ def split_validation(train: ImageArrays, val_fraction: float) -> tuple[ImageArra
     """Return the remaining training images and the validation images. See `is_validation`."""
     is_val = is_validation(train.labels, val_fraction)
     return train.take(np.flatnonzero(~is_val)), train.take(np.flatnonzero(is_val))
+
+
+def is_test(
+    labels: NDArray[np.int64], digests: Sequence[bytes], test_fraction: float, classes: Sequence[str]
+) -> NDArray[np.bool_]:
+    """Return which images are held out for testing, in a data set without a test split.
+
+    The choice depends only on the images: it is the same for every copy of a data set, for every image size, and
+    whatever the names and the order of the files are. Copies of one image in one class are in the same split.
+
+    Args:
+        labels: The labels of all images, in any order.
+        digests: A hash of each image before it is resized.
+        test_fraction: The fraction of each class to hold out, rounded. At least one image remains in each part.
+        classes: The names of the classes.
+
+    Raises:
+        InputError: If a class has fewer than two different images.
+    """
+    keys = [hashlib.sha256(ORDER_SEED + digest).digest() for digest in digests]
+    result = np.zeros(len(labels), bool)
+    for label, name in enumerate(classes):
+        indices = sorted(np.flatnonzero(labels == label).tolist(), key=lambda index: keys[index])
+        sizes = [i for i in range(1, len(indices)) if keys[indices[i]] != keys[indices[i - 1]]]
+        if not sizes:
+            raise InputError(f"test_fraction needs at least 2 different images of each class; {name!r} has fewer")
+        size = min(sizes, key=lambda size: abs(size - test_fraction * len(indices)))
+        result[indices[:size]] = True
+    return result

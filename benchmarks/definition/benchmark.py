@@ -5,16 +5,18 @@ Two results are comparable only if they come from the same benchmark, which its 
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
 from arch.errors import InputError
+from benchmarks.definition.added_fields import ADDED, definition_of
 from benchmarks.definition.recipe import Recipe, per_channel
 
 PROTOCOL = 2  # increase whenever a change to the training code changes results
 
+Share = Annotated[float, Gt(0), Lt(1)]
 Split = Literal["test", "val"]  # what a model is evaluated on: "test" for tables, "val" to select models
 
 
@@ -22,18 +24,25 @@ Split = Literal["test", "val"]  # what a model is evaluated on: "test" for table
 class DatasetConfig:
     """Which images a benchmark uses, and how many. The location of the files is not part of a benchmark."""
 
-    source: Literal["digits", "cifar10", "cifar100", "folder"]  # digits, cifar10, cifar100 or folder (see --data)
+    source: str  # digits, cifar10, cifar100, folder (see --data), torchvision/NAME, hf (see --data) or hf/NAME
     num_classes: Annotated[int, Ge(2)]  # number of classes
     image_size: Annotated[int, Ge(4), Le(512)] = 32  # pixels per side; images of a different size are resized
     in_chans: Literal[1, 3] = 3  # channels of an image: 1 for gray, 3 for color
     train_per_class: Annotated[int, Ge(1)] | None = None  # keep this many images of each class; None: all
     test_per_class: Annotated[int, Ge(1)] | None = None  # the same for test images
-    val_fraction: Annotated[float, Gt(0), Lt(1)] = 0.1  # fraction of the training images held out to select models
+    val_fraction: Share = 0.1  # fraction of the training images held out to select models
+    test_fraction: Share | None = field(default=None, metadata=ADDED)  # held out for testing, without a test split
+    image_column: str | None = field(default=None, metadata=ADDED)  # of a CSV file or hf; unset: found by name or type
+    label_column: str | None = field(default=None, metadata=ADDED)  # the same for the labels
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
         """(channels, height, width) of an image."""
         return self.in_chans, self.image_size, self.image_size
+
+    def definition(self) -> dict[str, Any]:
+        """Return the fields that define a benchmark: all except added ones that have their default (see `ADDED`)."""
+        return definition_of(self)
 
 
 @dataclass(frozen=True)
@@ -82,7 +91,7 @@ class Benchmark:
         """
         return {
             "protocol": PROTOCOL,
-            "data": {**asdict(self.data), "fingerprint": fingerprint},
+            "data": {**self.data.definition(), "fingerprint": fingerprint},
             "recipe": self.recipe.definition(),
             "device": device,
             "split": split,

@@ -1,18 +1,15 @@
 """The training recipe: the hyperparameters that no row of a table can change."""
 
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
 from arch.errors import InputError
+from benchmarks.definition.added_fields import ADDED, definition_of, has_default
 from benchmarks.definition.augmentation import augmentation_problems
-
-# The metadata of every field that was added after benchmarks had been published. `Recipe.definition` leaves such a
-# field out while it has its default, so that the ids of existing benchmarks stay the same.
-ADDED = {"omit_default": True}
 
 OptionValue = bool | int | float | str | tuple[float, ...]  # a value in `Recipe.optimizer_options`
 PerChannel = float | tuple[float, ...]  # one number for all channels, or one for each
@@ -175,7 +172,7 @@ class Recipe:
         """Reject a field that has no effect, because of the value of another field."""
         for added in fields(self):
             other, values = DEPENDENCIES.get(added.name, ("", ()))
-            if other and not _has_default(self, added.name) and getattr(self, other) not in values:
+            if other and not has_default(self, added.name) and getattr(self, other) not in values:
                 raise ValueError(f"{added.name} needs {other} {' or '.join(values)}")
 
     def require_full_batch(self, num_images: int, label: str = "") -> None:
@@ -204,8 +201,7 @@ class Recipe:
 
     def definition(self) -> dict[str, Any]:
         """Return the fields that define a benchmark: all except added ones that have their default (see `ADDED`)."""
-        omitted = {f.name for f in fields(self) if f.metadata.get("omit_default") and _has_default(self, f.name)}
-        return {name: value for name, value in asdict(self).items() if name not in omitted}
+        return definition_of(self)
 
     def with_epochs(self, epochs: int, factor: Fraction) -> "Recipe":
         """Return the recipe with another number of epochs and the schedule stretched to them.
@@ -228,9 +224,3 @@ class Recipe:
 def per_channel(value: PerChannel, channels: int) -> tuple[float, ...]:
     """Return one number per channel."""
     return value if isinstance(value, tuple) else (value,) * channels
-
-
-def _has_default(recipe: Recipe, name: str) -> bool:
-    attribute = Recipe.__dataclass_fields__[name]
-    default = attribute.default if attribute.default_factory is MISSING else attribute.default_factory()
-    return bool(getattr(recipe, name) == default)

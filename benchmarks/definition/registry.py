@@ -8,6 +8,7 @@ from arch.errors import InputError, unknown
 from arch.plugins import load_plugins
 from arch.spec import parse
 from benchmarks.definition.benchmark import Benchmark, Budget, DatasetConfig
+from benchmarks.definition.data_sources import check_source
 from benchmarks.definition.names import check_path, is_identifier
 from benchmarks.definition.recipe import Recipe, per_channel
 from benchmarks.definition.toml_file import read_toml
@@ -140,6 +141,7 @@ def _check_values(benchmark: Benchmark) -> None:
             f"name {benchmark.name[:60]!r} must have up to 40 letters, digits and _, and be neither a built-in "
             "benchmark nor a device on Windows"
         )
+    check_source(benchmark.data.source)
     mean, std = (max(per_channel(value, 1)) for value in (benchmark.recipe.mean, benchmark.recipe.std))
     if mean > 1 or std > 1:
         raise InputError(f"recipe: mean ({mean:g}) and std ({std:g}) are for pixels from 0 to 1: divide by 255")

@@ -59,7 +59,7 @@ def test_two_processes_write_one_cache(cache: Path, python: Callable[..., Any]) 
 
 def test_cached_dataset_is_not_decoded_again(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = prepare_dataset(DIGITS, None)
-    monkeypatch.setattr("benchmarks.datasets.prepare.read_digits", lambda: pytest.fail("decoded again"))
+    monkeypatch.setattr("benchmarks.datasets.sources.read_digits", lambda: pytest.fail("decoded again"))
     assert prepare_dataset(DIGITS, None) == first
 
 

@@ -160,10 +160,10 @@ def test_other_sizes_are_scaled_by_the_shorter_side_and_center_cropped(tmp_path:
     wide[:, :16] = wide[:, -16:] = 0  # removed by the crop
     wide[:, 20:44] = 100
     Image.fromarray(wide).save(tmp_path / "wide.png")
-    image, is_other_size = decode_image(tmp_path / "wide.png", COLOR)
+    image, conversions = decode_image(tmp_path / "wide.png", COLOR)
     assert image.shape == (8, 8, 3)
     assert abs(image.astype(int) - 100).max() <= 1
-    assert is_other_size
+    assert conversions == ("resized to 8 px on the shorter side and center-cropped",)
 
 
 # orientation

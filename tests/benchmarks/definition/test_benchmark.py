@@ -90,6 +90,9 @@ OTHER_DATA: dict[str, Any] = {
     "train_per_class": 50,
     "test_per_class": 20,
     "val_fraction": 0.2,
+    "test_fraction": 0.2,
+    "image_column": "photo",
+    "label_column": "fine_label",
 }
 
 
@@ -126,6 +129,9 @@ def test_added_fields_are_part_of_the_definition_only_if_they_differ_from_their_
     changed = replace(BENCHMARK, recipe=replace(BENCHMARK.recipe, optimizer="adamw", cooldown_epochs=0))
     plain, other = (benchmark.definition("images", "cpu")["recipe"] for benchmark in (BENCHMARK, changed))
     assert other == {**plain, "optimizer": "adamw"}
+    changed = replace(BENCHMARK, data=replace(BENCHMARK.data, test_fraction=0.2))
+    plain, other = (benchmark.definition("images", "cpu")["data"] for benchmark in (BENCHMARK, changed))
+    assert other == {**plain, "test_fraction": 0.2}
 
 
 @pytest.mark.parametrize("name", ["mean", "std"])
