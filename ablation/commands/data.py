@@ -10,7 +10,16 @@ import typer
 from arch.errors import InputError
 from arch.text import printable
 from benchmarks.cli.app import EXIT_FAILED, new_console, print_line
-from benchmarks.cli.options import DEFAULT_OUT, DownloadOption, JsonOption, OutOption, complete_benchmark, with_options
+from benchmarks.cli.options import (
+    DEFAULT_OUT,
+    NO_PLUGINS,
+    DownloadOption,
+    JsonOption,
+    OutOption,
+    PluginsOption,
+    complete_benchmark,
+    with_options,
+)
 from benchmarks.definition.names import check_path
 
 if TYPE_CHECKING:
@@ -46,6 +55,7 @@ class DataOptions:
         ),
     ] = None
     download: DownloadOption = False
+    plugins: PluginsOption = NO_PLUGINS
     out: OutOption = DEFAULT_OUT
     as_json: JsonOption = False
 
@@ -57,8 +67,10 @@ def data(root: DataArgument = None, *, options: DataOptions) -> int:
     The exit code is 3 if there are problems, because of which the images cannot be used.
     """
     from ablation.report.data_output import to_json, write_report_files
+    from arch.plugins import load_plugins
     from benchmarks.datasets.data_report import toml_lines
 
+    load_plugins(options.plugins)
     report = _examine(root, options)
     files = write_report_files(report, options.out)
     suggestion: list[str] = []

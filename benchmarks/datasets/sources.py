@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from arch.errors import InputError
+from arch.registry import DATA_SOURCES
 from benchmarks.datasets.arrays import DecodedDataset
 from benchmarks.datasets.cifar import DEFAULT_ROOT, read_cifar
 from benchmarks.datasets.csv_file import is_csv_file, list_csv
@@ -20,6 +21,7 @@ from benchmarks.datasets.folder import folder_key, read_folder
 from benchmarks.datasets.folder_layout import is_image_folder, list_folder
 from benchmarks.datasets.huggingface import read_huggingface, stamp_files
 from benchmarks.datasets.listed_files import ListedFiles, check_files
+from benchmarks.datasets.plugin_data import read_plugin
 from benchmarks.datasets.tiny_imagenet import class_names
 from benchmarks.datasets.torchvision_data import read_torchvision
 from benchmarks.definition.benchmark import DatasetConfig
@@ -57,12 +59,14 @@ class ImageSource:
 def find_source(request: SourceRequest) -> ImageSource:
     """Return the source of the images that are requested.
 
-    An image folder or a CSV file at `request.root` takes the place of any other source.
+    An image folder or a CSV file at `request.root` takes the place of any source except a plugin's.
 
     Raises:
         InputError: If the source does not exist, or the folder or the CSV file is invalid.
     """
     config, root = request.config, request.root
+    if config.source in DATA_SOURCES:
+        return _plugin(request)
     if root is not None and is_csv_file(root):
         return _listed_files(list_csv(root, config), request)
     if root is not None and is_image_folder(root, config):
@@ -110,6 +114,16 @@ def _huggingface(request: SourceRequest) -> ImageSource:
     return ImageSource(
         _key("hf", config, "" if root is None else stamp_files(root)),
         lambda: read_huggingface(name, root, config, request.download, request.report),
+        needs_torch=True,
+    )
+
+
+def _plugin(request: SourceRequest) -> ImageSource:
+    config, root, report = request.config, request.root, request.report
+    version = DATA_SOURCES[config.source].plugin.digest
+    return ImageSource(
+        _key("plugin", config, version if root is None else f"{version} {stamp_files(root)}"),
+        lambda: read_plugin(config, root, report),
         needs_torch=True,
     )
 

@@ -1,7 +1,7 @@
 """Read any image classification data set of torchvision by name. This module imports torch when it reads one."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,16 +45,34 @@ def read_torchvision(name: str, root: Path, config: DatasetConfig, download: boo
         raise InputError(f"torchvision/{name} has a test split: remove test_fraction from [data]")
     if splits.test_name not in ("", "test"):
         warn(report, f"torchvision/{name}", f"the split {splits.test_name} is used as the test split")
-    labels = [_labels(name, split) for split in (train, test) if split is not None]
+    return decode_samples(f"torchvision/{name}", (train, test), config, report)
+
+
+def decode_samples(
+    source: str, splits: tuple[Sequence[Any], Sequence[Any] | None], config: DatasetConfig, report: Report
+) -> DecodedDataset:
+    """Decode data sets that yield pairs of a Pillow image and a class.
+
+    Args:
+        source: The name of the data, for messages.
+        splits: The training and the test images; None if there are no test images.
+        config: The size and channels to decode to.
+        report: Called with the progress and with warnings.
+
+    Raises:
+        InputError: If the data sets do not have the classes of the benchmark, or one image and one class per sample.
+    """
+    train, test = splits
+    labels = [_labels_of(source, split) for split in splits if split is not None]
     present = np.unique(np.concatenate(labels))
     if len(present) != config.num_classes:
-        raise InputError(f"torchvision/{name} has {len(present)} classes, but this benchmark has {config.num_classes}")
+        raise InputError(f"{source} has {len(present)} classes, but this benchmark has {config.num_classes}")
     encoded = [
         _encode(split, np.searchsorted(present, split_labels), f"{split_name} image")
-        for split, split_labels, split_name in zip((train, test), labels, ("train", "test"), strict=False)
+        for split, split_labels, split_name in zip(splits, labels, ("train", "test"), strict=False)
     ]
     classes = tuple(_class_name(train, label) for label in present.tolist())
-    dataset = EncodedDataset(f"torchvision/{name}", encoded[0], encoded[1] if test else None, classes, threads=1)
+    dataset = EncodedDataset(source, encoded[0], encoded[1] if test is not None else None, classes, threads=1)
     return decode_dataset(dataset, config, report)
 
 
@@ -115,7 +133,7 @@ class _TorchvisionSplits:
             raise InputError(f"torchvision/{self.name} is not in {self.root} ({reason}){hint}") from error
 
 
-def _labels(name: str, split: Any) -> NDArray[np.int64]:
+def _labels_of(source: str, split: Any) -> NDArray[np.int64]:
     """Return the labels of a split, without decoding its images if it has a list of labels."""
     labels = getattr(split, "targets", getattr(split, "labels", getattr(split, "_labels", None)))
     try:
@@ -125,7 +143,7 @@ def _labels(name: str, split: Any) -> NDArray[np.int64]:
         if not isinstance(split[0][0], Image.Image):
             raise TypeError("its images are not images of Pillow")
     except (TypeError, ValueError, IndexError, RuntimeError) as error:
-        raise InputError(f"torchvision/{name} does not have one image and one class per sample: {error}") from error
+        raise InputError(f"{source} does not have one image and one class per sample: {error}") from error
     return array
 
 

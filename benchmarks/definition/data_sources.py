@@ -1,6 +1,7 @@
 """The names of data sources: the values of `source` in the [data] section of a benchmark."""
 
 from arch.errors import InputError, unknown
+from arch.registry import DATA_SOURCES
 
 # name -> meaning. A name that ends with "/" is followed by the name of a data set.
 SOURCES: dict[str, str] = {
@@ -22,8 +23,11 @@ def split_source(source: str) -> tuple[str, str]:
 
 def check_source(source: str) -> None:
     """Raise InputError unless a source exists. The name of a data set after the "/" is checked when it is read."""
+    if source in DATA_SOURCES:
+        return
     kind, name = split_source(source)
     if kind not in SOURCES:
-        raise unknown("data source", source[:60], (f"{kind}NAME" if kind.endswith("/") else kind for kind in SOURCES))
+        names = [f"{kind}NAME" if kind.endswith("/") else kind for kind in SOURCES]
+        raise unknown("data source", source[:60], [*names, *DATA_SOURCES])
     if kind.endswith("/") and not name:
         raise InputError(f"the data source {source!r} needs the name of a data set: {SOURCES[kind]}")
