@@ -8,20 +8,16 @@ group `timm_ablate.plugins`.
 
 import hashlib
 import importlib
-import linecache
 import sys
 import traceback
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from importlib.abc import ExecutionLoader
-from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import entry_points
-from importlib.util import decode_source, find_spec, spec_from_loader
 from pathlib import Path
-from types import ModuleType
 
 from arch.errors import InputError
 from arch.layers import PluginVersion
+from arch.plugin_source import Source, SourceFinder, collect_sources, installed_sources
 from arch.registry import FILE_AND_NAME, NETWORKS, Undo, add_named, add_network, loading
 
 ENTRY_POINT_GROUP = "timm_ablate.plugins"
@@ -29,15 +25,6 @@ DIGEST_CHARACTERS = 16
 
 
 @dataclass(frozen=True)
-class Source:
-    """The source code of one module of a plugin."""
-
-    module: str
-    path: str
-    text: str
-
-
-@dataclass
 class Plugin:
     """A plugin that can be sent to another process.
 
@@ -67,10 +54,11 @@ class Plugin:
 
 @dataclass
 class _Active:
-    """The plugins of this process, and how to undo what each has registered."""
+    """The plugins of this process by path, how to undo what each has registered, and how their modules are found."""
 
-    plugins: dict[str, Plugin] = field(default_factory=dict)  # by path
+    plugins: dict[str, Plugin] = field(default_factory=dict)
     undo: dict[str, list[Undo]] = field(default_factory=dict)
+    finder: SourceFinder = field(default_factory=SourceFinder)
 
 
 _ACTIVE = _Active()
@@ -89,18 +77,17 @@ def load_plugins(files: Iterable[str | Path] = (), plan: str = "", folder: Path 
     Raises:
         InputError: If a plugin does not exist or raises an error; the message names the line of its code.
     """
-    import arch.parts  # noqa: F401  # registers the built-in parts, whose names are taken
-
     for entry in entry_points(group=ENTRY_POINT_GROUP):
         if entry.module not in _ACTIVE.plugins:
-            _execute(Plugin(entry.module, PluginVersion(entry.module)))
+            _execute(Plugin(entry.module, PluginVersion(entry.module, _digest(installed_sources(entry.module)))))
+    _reload_changed()
     for file in files:
         _load_file(Path(file))
     for text in dict.fromkeys(_without_removed_part(text, folder) for text in FILE_AND_NAME.findall(plan)):
         plugin = _load_file(folder / Path(text.rpartition(":")[0]).expanduser())
         if text not in plugin.names:
-            plugin.names.append(text)
             _register_name(plugin, text)
+            plugin.names.append(text)
 
 
 def active_plugins() -> tuple[Plugin, ...]:
@@ -114,17 +101,13 @@ def restore_plugins(plugins: Sequence[Plugin]) -> None:
     Raises:
         InputError: If an installed plugin is missing here, or has another version.
     """
-    if not plugins:
-        return
-    import arch.parts  # noqa: F401
-
     for plugin in plugins:
-        expected = plugin.version.digest
-        _execute(plugin)
-        if plugin.version.digest != expected:
+        digest = plugin.version.digest if plugin.sources else _digest(installed_sources(plugin.path))
+        if digest != plugin.version.digest:
             raise InputError(
-                f"plugin {plugin.path} has version {plugin.version.digest[:8]} in {sys.prefix}, not {expected[:8]}"
+                f"plugin {plugin.path} has version {digest[:8]} in {sys.prefix}, not {plugin.version.digest[:8]}"
             )
+        _execute(plugin)
         for text in plugin.names:
             _register_name(plugin, text)
 
@@ -166,68 +149,95 @@ def _without_removed_part(text: str, folder: Path) -> str:
     return text
 
 
+def _reload_changed() -> None:
+    """Load the files again that have changed, or import a module that has changed; forget those that are gone."""
+    plugins = [plugin for plugin in active_plugins() if plugin.sources]
+    files = {plugin.path: Path(plugin.path) for plugin in plugins if Path(plugin.path).is_file()}
+    changed = [p for p in plugins if p.path not in files or collect_sources(files[p.path]) != p.sources]
+    for plugin in changed:
+        _unload(plugin)
+    for plugin in changed:
+        if plugin.path in files:
+            new = _load_file(files[plugin.path])
+            for text in plugin.names:
+                _register_name(new, text)
+                new.names.append(text)
+
+
 def _load_file(path: Path) -> Plugin:
-    """Load a file, unless it has been loaded and has not changed since."""
-    resolved = str(path.resolve())
-    if (known := _ACTIVE.plugins.get(resolved)) is not None:
-        if all(_read(Path(source.path)) == source.text for source in known.sources.values()):
-            return known
-        _unload(known)
+    """Load a file, unless it has been loaded."""
     if path.suffix != ".py":
         raise InputError(f"--plugin {path}: a plugin is a Python file, such as my_net.py")
     if not path.is_file():
         raise InputError(f"--plugin {path}: there is no such file")
-    module = path.stem
-    if not module.isidentifier() or _is_taken(module, resolved):
-        module = f"plugin_{module}"
-    plugin = Plugin(resolved, PluginVersion(path.name), {module: Source(module, resolved, _read(path))})
+    resolved = path.resolve()
+    if str(resolved) in _ACTIVE.plugins:
+        return _ACTIVE.plugins[str(resolved)]
+    sources = collect_sources(resolved)
+    version = PluginVersion(path.name, _digest([source.text for source in sources.values()]))
+    plugin = Plugin(str(resolved), version, sources)
     _execute(plugin)
-    for text in known.names if known is not None else ():
-        plugin.names.append(text)
-        _register_name(plugin, text)
     return plugin
 
 
-def _is_taken(module: str, path: str) -> bool:
-    """Return whether a module of another file has this name."""
-    spec = PathFinder.find_spec(module)
-    return module in sys.stdlib_module_names or (spec is not None and spec.origin != path)
+def _digest(texts: Sequence[str]) -> str:
+    return hashlib.sha256("\0".join(texts).encode(errors="surrogatepass")).hexdigest()[:DIGEST_CHARACTERS]
 
 
 def _execute(plugin: Plugin) -> None:
-    """Run the code of a plugin and set its digest. Nothing stays registered if it raises an error."""
+    """Run the code of a plugin. Nothing stays registered if it raises an error."""
+    import arch.parts  # noqa: F401  # registers the built-in parts, whose names are taken
+
+    if _ACTIVE.finder not in sys.meta_path:
+        sys.meta_path.insert(0, _ACTIVE.finder)
     undo: list[Undo] = []
+    _add_sources(plugin)
     _ACTIVE.plugins[plugin.path], _ACTIVE.undo[plugin.path] = plugin, undo
-    if _FINDER not in sys.meta_path:
-        sys.meta_path.insert(0, _FINDER)
     try:
         with loading(plugin.version, undo):
-            module = importlib.import_module(plugin.module)
-            _register_timm_models(plugin, module)
+            importlib.import_module(plugin.module)
+            _register_timm_models(plugin)
     except (Exception, SystemExit) as error:
         reason = describe_error(error)
         _unload(plugin)
         raise InputError(f"plugin {plugin.version.name} cannot be loaded: {reason}") from error
-    texts = [source.text for source in plugin.sources.values()] or _installed_sources(module)
-    content = "\0".join(texts).encode(errors="surrogatepass")
-    plugin.version.digest = hashlib.sha256(content).hexdigest()[:DIGEST_CHARACTERS]
+
+
+def _add_sources(plugin: Plugin) -> None:
+    """Let the modules of a plugin be imported from their sources, even if they were imported in another way before.
+
+    Raises:
+        InputError: If a module of another plugin has the same name.
+    """
+    known = _ACTIVE.finder.sources
+    for name, source in plugin.sources.items():
+        if (other := known.get(name, source)) != source:
+            raise InputError(f"{source.path} and {other.path} have the same name: rename one of these modules")
+    package = plugin.path.partition(".")[0]
+    for name in list(sys.modules):
+        is_installed = not plugin.sources and (name == package or name.startswith(f"{package}."))
+        if is_installed or (name in plugin.sources and name not in known):
+            del sys.modules[name]
+    known.update(plugin.sources)
 
 
 def _unload(plugin: Plugin) -> None:
-    """Undo what a plugin has registered, and forget its modules."""
+    """Undo what a plugin has registered, and forget its modules, unless another plugin imports them, too."""
     for undo in reversed(_ACTIVE.undo.pop(plugin.path, [])):
         undo()
     _ACTIVE.plugins.pop(plugin.path, None)
-    for module in plugin.sources:
+    shared = {name for other in active_plugins() for name in other.sources}
+    for module in plugin.sources.keys() - shared:
+        _ACTIVE.finder.sources.pop(module, None)
         sys.modules.pop(module, None)
 
 
-def _register_timm_models(plugin: Plugin, module: ModuleType) -> None:
+def _register_timm_models(plugin: Plugin) -> None:
     """Register the functions that timm's `register_model` has decorated as networks."""
     registry = sys.modules.get("timm.models._registry")
     entrypoints = vars(registry).get("_model_entrypoints", {}) if registry is not None else {}
     for name, function in list(entrypoints.items()):
-        if getattr(function, "__module__", "") in (module.__name__, *plugin.sources) and name not in NETWORKS:
+        if getattr(function, "__module__", "") in (plugin.module, *plugin.sources) and name not in NETWORKS:
             add_network(name, function)
 
 
@@ -247,69 +257,3 @@ def _register_name(plugin: Plugin, text: str) -> None:
 
 def _is_own_class(item: object, plugin: Plugin) -> bool:
     return isinstance(item, type) and item.__module__ == plugin.module
-
-
-def _installed_sources(module: ModuleType) -> list[str]:
-    """Return the source code of the top-level package of an installed module."""
-    spec = find_spec(module.__name__.partition(".")[0])
-    if spec is None or spec.origin is None:
-        return []
-    files = sorted(Path(spec.origin).parent.rglob("*.py")) if spec.submodule_search_locations else [Path(spec.origin)]
-    return [_read(file) for file in files]
-
-
-def _read(path: Path) -> str:
-    """Return the source code of a file. Raises InputError if it cannot be read or decoded."""
-    try:
-        return decode_source(path.read_bytes())
-    except (OSError, SyntaxError, UnicodeDecodeError) as error:
-        raise InputError(f"--plugin {path}: {error}") from error
-
-
-class _SourceLoader(ExecutionLoader):
-    """Executes the source code of one module of a plugin."""
-
-    def __init__(self, source: Source) -> None:
-        self.source = source
-
-    def get_filename(self, fullname: str) -> str:
-        return self.source.path
-
-    def get_source(self, fullname: str) -> str:
-        return self.source.text
-
-    def is_package(self, fullname: str) -> bool:
-        return Path(self.source.path).name == "__init__.py"
-
-    def exec_module(self, module: ModuleType) -> None:
-        text = self.source.text
-        linecache.cache[self.source.path] = (len(text), None, text.splitlines(keepends=True), self.source.path)
-        super().exec_module(module)
-
-
-class _Finder:
-    """Finds the modules of plugins: in their sources, or in the folder of the plugin that is being loaded."""
-
-    def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
-        """Return the location of a module of a plugin (see `sys.meta_path`)."""
-        for plugin in reversed(_ACTIVE.plugins.values()):
-            source = plugin.sources.get(name) or (None if plugin.version.digest else _find_beside(plugin, name))
-            if source is not None:
-                plugin.sources[name] = source
-                return spec_from_loader(name, _SourceLoader(source), origin=source.path)
-        return None
-
-
-def _find_beside(plugin: Plugin, name: str) -> Source | None:
-    """Return the source of a module in the folder of a plugin, unless another module has the same name."""
-    package = name.partition(".")[0]
-    if plugin.folder is None or package in sys.stdlib_module_names:
-        return None
-    place = plugin.folder.joinpath(*name.split("."))
-    for file in (place / "__init__.py", place.with_suffix(".py")):
-        if file.is_file() and (package in plugin.sources or not _is_taken(package, str(file.resolve()))):
-            return Source(name, str(file.resolve()), _read(file))
-    return None
-
-
-_FINDER = _Finder()

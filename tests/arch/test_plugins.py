@@ -1,3 +1,4 @@
+import importlib
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -203,6 +204,52 @@ def test_modules_beside_a_plugin_are_part_of_its_version(write: Write) -> None:
     assert len(keys) == 3
     [plugin] = active_plugins()
     assert set(plugin.sources) == {"nets", "beside", "package", "package.inner"}
+
+
+def test_plugins_may_share_a_module(write: Write) -> None:
+    write("beside.py", "VALUE = 1\n")
+    files = [write("nets.py", "import beside\n" + NETWORK), write("layers.py", "import beside\n" + LAYERS)]
+    load_plugins(files)
+    before = [parse(spec).architecture.key() for spec in ("my_net", "resnet8+gate")]
+    write("beside.py", "VALUE = 2\n")
+    load_plugins(files[:1])
+    after = [parse(spec).architecture.key() for spec in ("my_net", "resnet8+gate")]
+    assert not set(before) & set(after)
+    plugins = active_plugins()
+    unload_plugins()
+    restore_plugins(plugins)
+    assert [parse(spec).architecture.key() for spec in ("my_net", "resnet8+gate")] == after
+    Path("layers.py").unlink()
+    load_plugins()
+    assert "gate" not in PARTS
+    assert "my_net" in NETWORKS
+
+
+def test_two_plugins_with_the_same_name_are_refused(write: Write) -> None:
+    load_plugins([write("a/nets.py", NETWORK)])
+    with pytest.raises(InputError, match="same name: rename one"):
+        load_plugins([write("b/nets.py", NETWORK.replace("my_net", "other_net"))])
+    assert "my_net" in NETWORKS
+    assert logits("my_net").shape == (2, 5)
+
+
+def test_a_module_that_is_imported_later_belongs_to_the_source(write: Write) -> None:
+    write("later.py", "CHANNELS = 7\n")
+    network = NETWORK.replace("in_chans, 8, 3", "in_chans, size(), 3").replace("Linear(8", "Linear(7")
+    load_plugins([write("nets.py", network + "\ndef size():\n    from later import CHANNELS\n    return CHANNELS\n")])
+    plugins = active_plugins()
+    unload_plugins()
+    Path("later.py").unlink()
+    restore_plugins(plugins)
+    assert logits("my_net").shape == (2, 5)
+
+
+def test_a_plugin_that_was_imported_before_is_registered(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write("nets.py", NETWORK)
+    monkeypatch.syspath_prepend(str(file.parent.resolve()))
+    importlib.import_module("nets")
+    load_plugins([file])
+    assert logits("my_net").shape == (2, 5)
 
 
 def test_files_beside_a_plugin_hide_no_other_module(write: Write) -> None:
