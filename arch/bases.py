@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from arch.registry import BASES, Base
+from arch.entries import BASES, Base
 from arch.variant import Variant
 
 __all__ = ["BASES"]

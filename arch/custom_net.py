@@ -7,10 +7,10 @@ from timm.layers import BlurPool2d
 from torch import nn
 
 from arch.custom_layers import attention_layer, find_activation
+from arch.entries import NETWORKS
 from arch.errors import InputError
 from arch.layers import require_version
 from arch.networks import ARGUMENTS
-from arch.registry import NETWORKS
 from arch.timm_model import TimmModel
 
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from arch.entries import Network
 from arch.errors import InputError
-from arch.registry import Network
 from arch.variant import Variant
 
 Settings = tuple[tuple[str, Any], ...]

@@ -9,7 +9,8 @@ from dataclasses import replace
 from itertools import combinations
 
 from arch.bases import BASES
-from arch.registry import PARTS, Part, Value, activation_part, attention_part, part, register
+from arch.entries import PARTS, Part, Value
+from arch.registry import activation_part, attention_part, part, register
 from arch.variant import BLOCKS, STEMS, Variant
 
 __all__ = ["PARTS"]

@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
 
+from arch.entries import FILE_AND_NAME, NETWORKS, Undo, loading
 from arch.errors import InputError
 from arch.layers import PluginVersion
 from arch.plugin_source import Source, SourceFinder, collect_sources, installed_sources
-from arch.registry import FILE_AND_NAME, NETWORKS, Undo, add_named, add_network, loading
+from arch.registry import add_named, add_network
 
 ENTRY_POINT_GROUP = "timm_ablate.plugins"
 DIGEST_CHARACTERS = 16

@@ -5,154 +5,48 @@ decorators of classes do nothing when the file is imported in any other way.
 """
 
 import inspect
-import re
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeVar
 
-from arch.errors import InputError
-from arch.layers import CUSTOM_LAYERS, CustomLayer, LayerKind, PluginVersion
+from arch.entries import (
+    BASES,
+    DATA_SOURCES,
+    LOADING,
+    NETWORKS,
+    PARTS,
+    Base,
+    DataSource,
+    Network,
+    Part,
+    Value,
+    add_entry,
+)
+from arch.layers import CUSTOM_LAYERS, CustomLayer, LayerKind
 from arch.variant import Variant
 
+__all__ = [
+    "Value",
+    "Variant",
+    "activation",
+    "attention",
+    "base",
+    "block",
+    "data_source",
+    "downsampling",
+    "network",
+    "part",
+    "pooling",
+    "stem",
+]
+
 C = TypeVar("C", bound=Callable[..., Any])
-NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-FILE_AND_NAME = re.compile(r"[\w./~-]*\.py:[A-Za-z_]\w*")  # an object of a file that a plan names directly
-
-
-@dataclass(frozen=True)
-class Value:
-    """The values allowed after `part=`: a number between two bounds, or one of several words."""
-
-    default: float | int | str
-    minimum: float = 0
-    maximum: float = 0
-    choices: tuple[str, ...] = ()
-    grid: tuple[float | int | str, ...] = ()  # values that a search tries; empty: all choices, or the default
-
-    def __str__(self) -> str:
-        if self.choices:
-            return "one of " + ", ".join(self.choices)
-        kind = "a whole number" if isinstance(self.default, int) else "a number"
-        return f"{kind} from {self.minimum:g} to {self.maximum:g}"
-
-    def parse(self, text: str) -> float | int | str:
-        """Return `text` as a value of this type. Raises an InputError that lists the valid values."""
-        if self.choices and text in self.choices:
-            return text
-        pattern = r"[0-9]{1,9}" if isinstance(self.default, int) else r"([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
-        if not self.choices and re.fullmatch(pattern, text):
-            number = int(text) if isinstance(self.default, int) else float(text)
-            if self.minimum <= number <= self.maximum:
-                return number
-        raise InputError(f"{text!r} is not {self}")
-
-    def candidates(self) -> tuple[float | int | str, ...]:
-        """Return the values that a search tries: the grid, or all choices, or only the default."""
-        return self.grid or self.choices or (self.default,)
-
-
-@dataclass(frozen=True)
-class Part:
-    """One architectural change under its usual name, and the paper that introduced it."""
-
-    name: str
-    paper: str
-    apply: Callable[..., Variant]  # called as apply(variant) or apply(variant, value)
-    value: Value | None = None
-    group: str = ""  # parts of a group replace each other, so a search picks at most one; default: the name
-
-    @property
-    def summary(self) -> str:
-        """What the part does, in one line."""
-        return (self.apply.__doc__ or "").strip().partition("\n")[0]
-
-
-@dataclass(frozen=True)
-class Base:
-    """A backbone and the paper that introduced it."""
-
-    variant: Variant
-    paper: str
-    searched: bool = True  # False for comparison models, which a search can also reach through width and depth
-
-
-@dataclass(frozen=True)
-class Network:
-    """A whole network of a plugin.
-
-    Attributes:
-        factory: A class or function that returns an `nn.Module`.
-        parameters: The names of its parameters, which decide what is passed to it and which parts it accepts.
-        plugin: The plugin that defines it.
-        paper: The paper that introduced it.
-    """
-
-    factory: Callable[..., Any]
-    parameters: Collection[str]
-    plugin: PluginVersion
-    paper: str = ""
-
-
-@dataclass(frozen=True)
-class DataSource:
-    """A data set of a plugin: a function that returns its training and test images."""
-
-    load: Callable[..., Any]
-    plugin: PluginVersion
-
-
 DIRECT_KINDS: set[LayerKind] = {"attention", "block", "stem"}  # what an unregistered class can be used as
-
-PARTS: dict[str, Part] = {}
-BASES: dict[str, Base] = {}
-NETWORKS: dict[str, Network] = {}
-DATA_SOURCES: dict[str, DataSource] = {}
-
-Undo = Callable[[], object]
-
-
-@dataclass
-class _Loading:
-    """The plugin that is being loaded, and how to undo what it has registered."""
-
-    plugin: PluginVersion | None = None
-    undo: list[Undo] | None = None
-
-
-_LOADING = _Loading()
-
-
-@contextmanager
-def loading(plugin: PluginVersion, undo: list[Undo]) -> Iterator[None]:
-    """Attribute everything that is registered in this context to a plugin.
-
-    Args:
-        plugin: The plugin.
-        undo: A list to which a function is added for each registration, which undoes it.
-    """
-    previous = _LOADING.plugin, _LOADING.undo
-    _LOADING.plugin, _LOADING.undo = plugin, undo
-    try:
-        yield
-    finally:
-        _LOADING.plugin, _LOADING.undo = previous
-
-
-def _add(kind: str, names: dict[Any, Any], key: Any, entry: Any, name: str) -> None:
-    """Add an entry to a registry. Raises ValueError if the name is taken or cannot be written in a spec."""
-    if not (NAME.fullmatch(name) or FILE_AND_NAME.fullmatch(name)):
-        raise ValueError(f"{name!r} is not a valid name: use letters, digits and _")
-    if key in names:
-        raise ValueError(f"the name {name!r} is already taken by a {kind}: choose another one")
-    names[key] = entry
-    if _LOADING.undo is not None:
-        _LOADING.undo.append(lambda: names.pop(key, None))
 
 
 def register(part: Part) -> None:
     """Register a part. Raises ValueError if the name is taken."""
-    _add("part", PARTS, part.name, replace(part, group=part.group or part.name), part.name)
+    add_entry("part", PARTS, part.name, replace(part, group=part.group or part.name), part.name)
 
 
 def part(
@@ -292,7 +186,7 @@ def base(name: str, variant: Variant | None = None, paper: str = "") -> Callable
     """
 
     def add_base(built: Variant) -> None:
-        _add("base", BASES, name, Base(built, paper), name)
+        add_entry("base", BASES, name, Base(built, paper), name)
         _add_choice("backbone", name)
 
     def add(factory: C) -> C:
@@ -319,7 +213,7 @@ def network(name: str, paper: str = "") -> Callable[[C], C]:
     """
 
     def add(factory: C) -> C:
-        if _LOADING.plugin is not None:
+        if LOADING.plugin is not None:
             add_network(name, factory, paper)
         return factory
 
@@ -328,11 +222,11 @@ def network(name: str, paper: str = "") -> Callable[[C], C]:
 
 def add_network(name: str, factory: Callable[..., Any], paper: str = "") -> None:
     """Register a network of the plugin that is being loaded. Raises ValueError if the name is taken."""
-    assert _LOADING.plugin is not None
+    assert LOADING.plugin is not None
     if name in BASES:
         raise ValueError(f"the name {name!r} is already taken by a base: choose another one")
     parameters = inspect.signature(factory).parameters
-    _add("network", NETWORKS, name, Network(factory, tuple(parameters), _LOADING.plugin, paper), name)
+    add_entry("network", NETWORKS, name, Network(factory, tuple(parameters), LOADING.plugin, paper), name)
 
 
 def data_source(name: str) -> Callable[[C], C]:
@@ -344,8 +238,8 @@ def data_source(name: str) -> Callable[[C], C]:
     """
 
     def add(function: C) -> C:
-        if _LOADING.plugin is not None:
-            _add("data source", DATA_SOURCES, name, DataSource(function, _LOADING.plugin), name)
+        if LOADING.plugin is not None:
+            add_entry("data source", DATA_SOURCES, name, DataSource(function, LOADING.plugin), name)
         return function
 
     return add
@@ -377,9 +271,9 @@ def add_named(text: str, item: Any) -> None:
 
 def _register_layer(kind: LayerKind, name: str, layer: Any) -> bool:
     """Register a class, and return whether a plugin is being loaded; otherwise do nothing."""
-    if _LOADING.plugin is None:
+    if LOADING.plugin is None:
         return False
-    _add("layer of the same kind", CUSTOM_LAYERS, (kind, name), CustomLayer(layer, _LOADING.plugin), name)
+    add_entry("layer of the same kind", CUSTOM_LAYERS, (kind, name), CustomLayer(layer, LOADING.plugin), name)
     return True
 
 
@@ -422,5 +316,5 @@ def _add_choice(part_name: str, name: str) -> None:
         grid = tuple(word for word in current.grid if word != name)
         PARTS[part_name] = replace(PARTS[part_name], value=replace(current, choices=choices, grid=grid))
 
-    if _LOADING.undo is not None:
-        _LOADING.undo.append(undo)
+    if LOADING.undo is not None:
+        LOADING.undo.append(undo)

@@ -19,12 +19,12 @@ from dataclasses import dataclass, field, replace
 from functools import reduce
 
 from arch.bases import BASES
+from arch.entries import FILE_AND_NAME, NETWORKS
 from arch.errors import InputError, unknown
 from arch.networks import apply_to_network
 from arch.parts import PARTS
 from arch.plans import PLANS
 from arch.plugins import describe_error
-from arch.registry import FILE_AND_NAME, NETWORKS
 from arch.timm_model import TimmModel
 from arch.variant import Variant
 

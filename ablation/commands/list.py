@@ -77,7 +77,7 @@ def _bases() -> list[dict[str, Any]]:
 
 
 def _networks() -> list[dict[str, Any]]:
-    from arch.registry import NETWORKS
+    from arch.entries import NETWORKS
 
     return [
         {

@@ -4,9 +4,9 @@ import os
 from typing import Literal
 
 from arch.bases import BASES
+from arch.entries import NETWORKS
 from arch.errors import InputError
 from arch.plans import PLANS
-from arch.registry import NETWORKS
 from arch.spec import WORD
 
 ModelKind = Literal["spec", "timm", "file"]

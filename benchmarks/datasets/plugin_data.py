@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from arch.entries import DATA_SOURCES
 from arch.errors import InputError
 from arch.plugins import describe_error
-from arch.registry import DATA_SOURCES
 from benchmarks.datasets.arrays import DecodedDataset
 from benchmarks.datasets.listed_files import NEEDS_TEST_FRACTION
 from benchmarks.datasets.torchvision_data import decode_samples

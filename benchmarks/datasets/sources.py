@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from arch.entries import DATA_SOURCES
 from arch.errors import InputError
-from arch.registry import DATA_SOURCES
 from benchmarks.datasets.arrays import DecodedDataset
 from benchmarks.datasets.cifar import DEFAULT_ROOT, read_cifar
 from benchmarks.datasets.csv_file import is_csv_file, list_csv

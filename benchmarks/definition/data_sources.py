@@ -1,7 +1,7 @@
 """The names of data sources: the values of `source` in the [data] section of a benchmark."""
 
+from arch.entries import DATA_SOURCES
 from arch.errors import InputError, unknown
-from arch.registry import DATA_SOURCES
 
 # name -> meaning. A name that ends with "/" is followed by the name of a data set.
 SOURCES: dict[str, str] = {

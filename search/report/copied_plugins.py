@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from operator import methodcaller
 from pathlib import Path
 
+from arch.entries import FILE_AND_NAME
 from arch.plugins import Plugin, active_plugins, plugin_versions
-from arch.registry import FILE_AND_NAME
 from arch.spec import parse
 from benchmarks.records.atomic_write import replace_file
 

@@ -11,10 +11,11 @@ from torch.nn import functional as F
 
 from arch.bases import BASES
 from arch.custom_layers import attention_layer
+from arch.entries import Part, Value
 from arch.errors import InputError
 from arch.models import build
 from arch.parts import PARTS
-from arch.registry import Part, Value, register
+from arch.registry import register
 from arch.spec import parse
 from arch.variant import POOLS, STEMS, Variant
 

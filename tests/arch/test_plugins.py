@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 from arch.bases import BASES
+from arch.entries import NETWORKS
 from arch.errors import InputError
 from arch.layers import CUSTOM_LAYERS
 from arch.models import build
 from arch.parts import PARTS
 from arch.plugins import active_plugins, load_plugins, plugin_versions, restore_plugins, unload_plugins
-from arch.registry import NETWORKS
 from arch.spec import Architecture, parse
 from arch.timm_model import TimmModel
 from arch.timm_net import TimmNet
@@ -24,7 +24,6 @@ from dataclasses import replace
 import torch
 from torch import nn
 from arch.registry import *
-from arch.variant import Variant
 """
 LAYERS = (
     HEAD

@@ -8,9 +8,9 @@ from optuna.samplers import RandomSampler
 from optuna.study import Study
 from optuna.trial import FixedTrial, Trial
 
+from arch.entries import Part, Value
 from arch.errors import InputError
 from arch.parts import PARTS
-from arch.registry import Part, Value
 from arch.spec import parse
 from arch.variant import Variant
 from benchmarks.definition.benchmark import identify
