@@ -135,7 +135,11 @@ def loading(plugin: PluginVersion, undo: list[Undo]) -> Iterator[None]:
 
 
 def add_entry(kind: str, names: dict[Any, Any], key: Any, entry: Any, name: str) -> None:
-    """Add an entry to a registry, and how to undo that. Raises ValueError if the name is taken or cannot be written in a spec."""
+    """Add an entry to a registry, and how to undo that.
+
+    Raises:
+        ValueError: If the name is taken or cannot be written in a spec.
+    """
     if not (NAME.fullmatch(name) or FILE_AND_NAME.fullmatch(name)):
         raise ValueError(f"{name!r} is not a valid name: use letters, digits and _")
     if key in names:

@@ -12,10 +12,12 @@ import sys
 import traceback
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
-from arch.entries import FILE_AND_NAME, NETWORKS, Undo, loading
+from arch.entries import FILE_AND_NAME, Undo, loading
 from arch.errors import InputError
 from arch.layers import PluginVersion
 from arch.plugin_source import Source, SourceFinder, collect_sources, installed_sources
@@ -235,11 +237,12 @@ def _unload(plugin: Plugin) -> None:
 
 def _register_timm_models(plugin: Plugin) -> None:
     """Register the functions that timm's `register_model` has decorated as networks."""
-    registry = sys.modules.get("timm.models._registry")
-    entrypoints = vars(registry).get("_model_entrypoints", {}) if registry is not None else {}
-    for name, function in list(entrypoints.items()):
-        if getattr(function, "__module__", "") in (plugin.module, *plugin.sources) and name not in NETWORKS:
+    registry: Any = sys.modules.get("timm.models._registry")
+    entrypoints = {} if registry is None else dict(registry._model_entrypoints)
+    for name, function in entrypoints.items():
+        if getattr(function, "__module__", "") in (plugin.module, *plugin.sources):
             add_network(name, function)
+            _ACTIVE.undo[plugin.path].append(partial(registry._model_entrypoints.pop, name, None))
 
 
 def _register_name(plugin: Plugin, text: str) -> None:

@@ -344,10 +344,10 @@ def test_an_ordinary_import_registers_nothing(write: Write) -> None:
     ("text", "expected"),
     [("def f(:", "bad.py:1: SyntaxError"), ("import not_there", "bad.py:1: ModuleNotFoundError"),
      ("\nraise RuntimeError('no')", "bad.py:2: RuntimeError: no"), ("import sys\nsys.exit(1)", "bad.py:2: SystemExit"),
-     (HEAD + "@attention('se')\nclass A: pass", "bad.py:7: ValueError: the name 'se'"),
-     (HEAD + "@network('resnet8')\nclass A: pass", "bad.py:7: ValueError: the name 'resnet8'"),
+     (HEAD + "@attention('se')\nclass A: pass", "bad.py:6: ValueError: the name 'se'"),
+     (HEAD + "@network('resnet8')\nclass A: pass", "bad.py:6: ValueError: the name 'resnet8'"),
      (HEAD + "@block('basic')\nclass A: pass", "the name 'basic'"),
-     (HEAD + "@attention('x')\nclass A: pass\n@attention('x')\nclass B: pass", "bad.py:9: ValueError: the name 'x'"),
+     (HEAD + "@attention('x')\nclass A: pass\n@attention('x')\nclass B: pass", "bad.py:8: ValueError: the name 'x'"),
      (HEAD + "@attention('x y')\nclass A: pass", "'x y' is not a valid name"),
      ("import beside", "beside.py:2: NameError")],
 )  # fmt: skip
@@ -378,7 +378,7 @@ def test_a_part_that_a_network_or_block_does_not_accept_is_refused(write: Write,
 
 @pytest.mark.parametrize(
     ("code", "expected"),
-    [("return 3", "returns int, not Variant"), ("return variant.nothing", "parts.py:9: AttributeError"),
+    [("return 3", "returns int, not Variant"), ("return variant.nothing", "parts.py:8: AttributeError"),
      ("raise ValueError('too wide')", "does not fit: too wide")],
 )  # fmt: skip
 def test_an_error_in_a_part_is_one_line(write: Write, code: str, expected: str) -> None:
