@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ablation.commands.options import RunOptions, choose_pairing, find_recorded
+from ablation.commands.options import RunOptions, choose_pairing, find_recorded, load_named_plugins
 from ablation.commands.run_plan import prepare_plan, train_plan
 from ablation.plans.choices import Pairing
 
@@ -142,6 +142,7 @@ def read(
     benchmark_id: str | None = None,
     out: str | Path | Sequence[str | Path] = "runs",
     paired: bool = False,
+    plugins: Sequence[str | Path] = (),
 ) -> Study:
     """Return a recorded study without training anything.
 
@@ -151,12 +152,14 @@ def read(
         benchmark_id: Use only records with this benchmark id.
         out: The output folder, or several.
         paired: Whether to use a paired test.
+        plugins: Python files that `plan` depends on; the plan of a record needs none.
 
     Raises:
         InputError: If there are no such records.
     """
     from ablation.analysis.records import RecordQuery
 
+    load_named_plugins([Path(file) for file in plugins], plan)
     outs = [Path(out)] if isinstance(out, str | Path) else [Path(folder) for folder in out]
     recorded = find_recorded(outs, RecordQuery(plan, benchmark, benchmark_id), curves=True)
     return Study(recorded, choose_pairing(paired))

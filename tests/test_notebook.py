@@ -22,11 +22,12 @@ def outputs(notebook: Any) -> list[str]:
 def test_notebook_runs(tmp_path: Path) -> None:
     notebook = nbformat.read(NOTEBOOK, 4)
     NotebookClient(notebook, timeout=200, kernel_name="python3").execute(cwd=str(tmp_path))
-    _, frame, report, figures, accuracies, budget, front = outputs(notebook)
+    _, frame, report, figures, accuracies, params, budget, front = outputs(notebook)
     assert "+se" in frame
     assert "_report.pdf" in report
     assert "table.png" in figures
     assert len(accuracies.split(",")) == 2
+    assert params == "[77754, 650]"
     assert budget == "(True, 11310244, 556793856)"
     assert "params" in front
     assert list(tmp_path.glob("runs/*_report.pdf"))
