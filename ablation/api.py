@@ -135,7 +135,7 @@ def run(  # noqa: PLR0913  # all but the plan are optional and keyword-only
     return Study(recorded, choose_pairing(paired))
 
 
-def read(
+def read(  # noqa: PLR0913  # all but the plan are optional and keyword-only
     plan: str | None = None,
     *,
     benchmark: str | None = None,
