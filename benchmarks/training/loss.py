@@ -18,7 +18,7 @@ def create_loss(recipe: Recipe, device: torch.device) -> Loss:
 
     The logits are (batch, classes). The targets are either class indices, int64 (batch,), or probabilities of the
     classes, float (batch, classes). Only indices are smoothed: as in timm, what mixes labels also smooths them. With
-    `aug_splits`, the batch consists of the clean images, followed by each of their augmented versions in the same order.
+    `aug_splits`, the batch consists of the clean images, followed by their augmented versions in the same order.
 
     Args:
         recipe: The loss and its options.

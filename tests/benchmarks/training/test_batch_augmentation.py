@@ -186,7 +186,8 @@ def test_mixed_batch_in_parts_has_the_loss_and_the_gradient_of_the_whole_batch(l
 
 @pytest.mark.parametrize("keeps_clean", [False, True])
 def test_erasing_of_splits_equals_timm(keeps_clean: bool) -> None:
-    images, changes = noise(24), {"rotation": 5.0, "aug_splits": 3, "erasing": 0.9}
+    images = noise(24)
+    changes: dict[str, Any] = {"rotation": 5.0, "aug_splits": 3, "erasing": 0.9}
     batch, labels = augment(images, erasing_keeps_clean=keeps_clean, **changes)
     with global_generators_restored():
         seed_like_augmentation()

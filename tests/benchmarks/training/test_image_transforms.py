@@ -36,7 +36,8 @@ def noise(channels: int = 3, size: int = 16) -> NDArray[np.uint8]:
 
 def transformed(seed: int, channels: int = 3, **changes: Any) -> NDArray[np.uint8]:
     recipe = Recipe(**{**PLAIN, **changes})
-    return transform_image(noise(channels), image_transforms(recipe, 16, channels), seed)[0]
+    image: NDArray[np.uint8] = transform_image(noise(channels), image_transforms(recipe, 16, channels), seed)[0]
+    return image
 
 
 def called_directly(seed: int, *parts: Any, channels: int = 3) -> NDArray[np.uint8]:
@@ -137,7 +138,13 @@ def test_gray_images_are_transformed_as_well(auto_augment: str) -> None:
 @pytest.mark.parametrize("auto_augment", ["augmix-m3-w3", "rand-m9-mstd0.5-inc1"])
 def test_splits_equal_the_augmix_dataset_of_timm(auto_augment: str) -> None:
     separate = create_transform(
-        16, is_training=True, scale=(0.3, 0.9), auto_augment=auto_augment, mean=(0.5,) * 3, use_prefetcher=True, separate=True
+        16,
+        is_training=True,
+        scale=(0.3, 0.9),
+        auto_augment=auto_augment,
+        mean=(0.5,) * 3,
+        use_prefetcher=True,
+        separate=True,
     )
     recipe = Recipe(
         crop_padding=0,

@@ -16,7 +16,7 @@ def test_samples_of_each_process_are_those_of_timm(repeats: float, size: int) ->
     for rank in range(size):
         context = DistributedContext(rank, size)
         images = torch.cat([context.shard(batch, interleaved=True) for batch in samples]) % count
-        sampler: Any = RepeatAugSampler([None] * count, size, rank, shuffle=False, num_repeats=repeats)  # type: ignore[no-untyped-call]
+        sampler: Any = RepeatAugSampler([None] * count, size, rank, shuffle=False, num_repeats=repeats)
         assert images.tolist() == list(sampler)
 
 
