@@ -13,6 +13,8 @@ from benchmarks.definition.augmentation import TRIVIAL_AUGMENT
 from benchmarks.definition.recipe import Recipe, per_channel
 from benchmarks.training.global_generators import seed_global_generators
 
+MODES = {1: "L", 3: "RGB"}  # PIL's names of the numbers of channels
+
 ImageTransform = Callable[[Image.Image], Image.Image]
 
 
@@ -70,17 +72,20 @@ def image_transforms(recipe: Recipe, image_size: int, in_chans: int) -> ImageTra
     )
 
 
-def transform_image(image: NDArray[np.uint8], transform: ImageTransforms, seed: int) -> NDArray[np.uint8]:
+def transform_image(image: NDArray[np.uint8], transform: ImageTransforms, seed: int) -> list[NDArray[np.uint8]]:
     """Transform one image with random draws that depend only on the seed.
 
     Args:
-        image: (height, width, channels).
+        image: (height, width, channels), contiguous.
         transform: The transforms.
         seed: Seeds the global generators.
 
     Returns:
-        The versions of the image, (splits, height, width, channels).
+        The versions of the image, each (height, width, channels).
     """
     seed_global_generators(seed)
-    versions = transform(Image.fromarray(image if image.shape[2] == 3 else image[:, :, 0]))
-    return np.stack([np.asarray(version).reshape(image.shape) for version in versions])
+    height, width, channels = image.shape
+    mode = MODES[channels]
+    # This is what `Image.fromarray` does in the end, in half of its time.
+    original = Image.frombuffer(mode, (width, height), image, "raw", mode, 0, 1)
+    return [np.asarray(version).reshape(image.shape) for version in transform(original)]

@@ -106,7 +106,9 @@ class _TransformedBatches(Dataset[Tensor]):
         with global_generators_restored():
             for position, sample in enumerate(samples):
                 image = self.images[sample % len(self.images)]
-                batch[:, position] = transform_image(image, self.transforms, derive_seed(seed, sample))
+                versions = transform_image(image, self.transforms, derive_seed(seed, sample))
+                for split, version in zip(batch, versions, strict=True):
+                    split[position] = version
         return torch.from_numpy(batch).flatten(0, 1)
 
 

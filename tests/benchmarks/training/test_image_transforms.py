@@ -161,6 +161,6 @@ def test_splits_equal_the_augmix_dataset_of_timm(auto_augment: str) -> None:
         torch.manual_seed(seed)
         expected, _ = dataset[0]
         result = transform_image(noise(), image_transforms(recipe, 16, 3), seed)
-        np.testing.assert_array_equal(result.transpose(0, 3, 1, 2), np.stack(expected))
+        np.testing.assert_array_equal(np.stack(result).transpose(0, 3, 1, 2), np.stack(expected))
         num_versions.add(len({version.tobytes() for version in result}))
     assert 3 in num_versions

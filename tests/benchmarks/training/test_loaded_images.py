@@ -132,7 +132,7 @@ def test_splits_follow_each_other() -> None:
         assert (len(pixels), len(labels)) == (24, 8)
         for position, index in enumerate(batch.tolist()):
             expected = transform_image(images.images[index], transform, derive_seed(1, index))
-            np.testing.assert_array_equal(pixels[position::8].permute(0, 2, 3, 1).numpy(), expected)
+            np.testing.assert_array_equal(pixels[position::8].permute(0, 2, 3, 1).numpy(), np.stack(expected))
 
 
 def test_repetitions_of_an_image_have_separate_draws() -> None:
