@@ -18,6 +18,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 from numpy.typing import NDArray
 from PIL import Image
@@ -40,6 +41,8 @@ from benchmarks.training.repeated_augmentation import repeat_images
 from benchmarks.training.running_epoch import RunningEpoch
 from benchmarks.training.step import TrainingStep
 from benchmarks.training.trainer import train_epoch
+
+Loop = Callable[[Workload], Callable[[], None]]  # prepares a function that runs an epoch
 
 CPU = torch.device("cpu")
 PLAIN = Recipe(
@@ -149,33 +152,47 @@ def our_training(workload: Workload) -> Callable[[], None]:
     return epoch
 
 
-def time_in_turn(
-    workload: Workload, loops: Mapping[str, Callable[[Workload], Callable[[], None]]], repeats: int
-) -> Any:
-    """Return the seconds of each loop's epochs, which alternate, after one warm-up epoch each."""
+Times = dict[str, list[float]]  # seconds of each epoch, by the name of the loop
+
+
+def time_in_turn(workload: Workload, loops: Mapping[str, Loop], repeats: int) -> tuple[Times, Times]:
+    """Return the seconds and the CPU seconds of each loop's epochs, which alternate, after one warm-up epoch each."""
     epochs = {name: loop(workload) for name, loop in loops.items()}
     for epoch in epochs.values():
         epoch()
-    seconds: dict[str, list[float]] = {name: [] for name in epochs}
+    seconds: Times = {name: [] for name in epochs}
+    cpu_seconds: Times = {name: [] for name in epochs}
     for turn in range(repeats):
         for name in list(epochs)[:: -1 if turn % 2 else 1]:  # neither loop is always the first one
+            started = cpu_time()
             seconds[name].append(workload.time_with_torch_defaults(epochs[name]))
-    return seconds
+            cpu_seconds[name].append(cpu_time() - started)
+    return seconds, cpu_seconds
+
+
+def cpu_time() -> float:
+    """Return the CPU seconds of this process and its loader processes, which other programs hardly affect."""
+    this = psutil.Process()
+    return sum(sum(process.cpu_times()[:2]) for process in (this, *this.children()))
+
+
+def median_ratio(times: Times) -> float:
+    """Return the median over all turns of our time, divided by timm's."""
+    return median(own / other for own, other in zip(times["ours"], times["timm"], strict=True))
 
 
 def rows(workload: Workload, name: str, repeats: int) -> Iterator[str]:
     """Yield the lines of the table for one recipe."""
-    kinds: dict[str, Any] = {
+    kinds: dict[str, dict[str, Loop]] = {
         "loading": {"ours": our_loading, "timm": timm_loading},
         "training": {"ours": our_training, "timm": timm_training},
     }
     images = workload.steps * workload.recipe.batch_size
     for kind, loops in kinds.items():
-        seconds = time_in_turn(workload, loops, repeats)
-        ratios = [own / other for own, other in zip(seconds["ours"], seconds["timm"], strict=True)]
+        seconds, cpu_seconds = time_in_turn(workload, loops, repeats)
         speeds = " | ".join(f"{images / median(seconds[loop]):,.0f}" for loop in loops)
-        spread = f"{median(ratios):.3f} | {min(ratios):.3f} to {max(ratios):.3f}"
-        yield f"| {name} | {workload.images.shape[1]} | {workload.workers} | {kind} | {speeds} | {spread} |"
+        ratios = f"{median_ratio(seconds):.3f} | {median_ratio(cpu_seconds):.3f}"
+        yield f"| {name} | {workload.images.shape[1]} | {workload.workers} | {kind} | {speeds} | {ratios} |"
 
 
 def resized(images: NDArray[np.uint8], pixels: int) -> NDArray[np.uint8]:
@@ -200,7 +217,7 @@ def main() -> None:
     chosen = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))
     packages = ", ".join(f"{name} {number}" for name, number in versions().items())
     print(f"{device_name('cpu')}; {packages}; n = {options.repeats}, batch size {options.batch_size}\n")
-    print("| augmentation | pixels | workers | measured | ours, img/s | timm, img/s | ours / timm (time) | range |")
+    print("| augmentation | pixels | workers | measured | ours, img/s | timm, img/s | ours / timm | CPU, ours / timm |")
     print("|:--|--:|--:|:--|--:|--:|--:|--:|")
     for pixels in options.pixels:
         count = max(4 * options.batch_size, options.images * 32 // pixels)
