@@ -86,6 +86,6 @@ def transform_image(image: NDArray[np.uint8], transform: ImageTransforms, seed: 
     seed_global_generators(seed)
     height, width, channels = image.shape
     mode = MODES[channels]
-    # This is what `Image.fromarray` does in the end, in half of its time.
+    # `Image.fromarray` and `np.asarray` end in the same calls, but take longer.
     original = Image.frombuffer(mode, (width, height), image, "raw", mode, 0, 1)
-    return [np.asarray(version).reshape(image.shape) for version in transform(original)]
+    return [np.frombuffer(version.tobytes(), np.uint8).reshape(image.shape) for version in transform(original)]
