@@ -69,7 +69,7 @@ def import_benchmark(
     else:
         replace_file(out, lambda path: path.write_text(text, encoding="utf-8"))
     for line in lines:
-        print(f"not imported: {line}", file=sys.stderr)
+        print(line, file=sys.stderr)
     return 0
 
 
@@ -78,9 +78,9 @@ def _default_name(model: str) -> str:
 
 
 def _toml(benchmark: "Benchmark", file: Path, lines: list[str]) -> str:
-    """Return the benchmark as TOML, with the settings that it does not contain as comments."""
+    """Return the benchmark as TOML, with the lines about its settings as comments."""
     from arch.text import printable
     from benchmarks.definition.toml_file import write_benchmark
 
-    header = [f"Imported from {printable(file.name)} of timm's train.py.", *(f"Not imported: {line}" for line in lines)]
+    header = [f"Imported from {printable(file.name)} of timm's train.py.", *lines]
     return "".join(f"# {line}\n" for line in header) + "\n" + write_benchmark(benchmark, benchmark.name)

@@ -7,6 +7,7 @@ from typing import Any
 from arch.errors import InputError
 from benchmarks.definition.validation import describe_problems
 
+OLD_NAMES = {"native_amp": "amp", "apex_amp": "amp", "jsd": "jsd_loss"}  # names of flags in earlier versions of timm
 REQUIRED_KEYS = ("model", "batch_size", "epochs", "opt", "sched", "lr")  # every version of the script writes them
 
 
@@ -132,16 +133,19 @@ def parse_args(content: dict[str, Any], path: Path) -> TimmArgs:
     from pydantic import TypeAdapter, ValidationError
 
     known = {f.name: content[f.name] for f in fields(TimmArgs) if f.name in content}
-    if content.get("native_amp") or content.get("apex_amp"):  # the names of `amp` in older versions
-        known["amp"] = True
-    if content.get("jsd"):  # the name of `jsd_loss` in older versions
-        known["jsd_loss"] = True
+    known |= {name: True for old_name, name in OLD_NAMES.items() if content.get(old_name)}
     try:
         args: TimmArgs = TypeAdapter(TimmArgs).validate_python(known)
     except ValidationError as error:
         raise InputError(f"{path}: {describe_problems(error.errors(), TimmArgs, {}, known)}") from error
     _check_values(asdict(args), path)
     return args
+
+
+def missing_keys(content: dict[str, Any]) -> list[str]:
+    """Return the arguments that define a benchmark and that the file does not contain, under any name."""
+    names = {f.name for f in fields(TimmArgs)} - content.keys()
+    return sorted(names - {name for old_name, name in OLD_NAMES.items() if old_name in content})
 
 
 def _check_values(values: dict[str, Any], path: Path) -> None:

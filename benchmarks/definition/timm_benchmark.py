@@ -1,12 +1,12 @@
 """Convert the arguments of a run of timm's training script to a benchmark."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.definition.augmentation import AUTO_AUGMENT
 from benchmarks.definition.benchmark import Budget
 from benchmarks.definition.timm_args import TimmArgs
-from benchmarks.definition.timm_unsupported import setting
 
 DATASETS = {"torch/cifar10": "cifar10", "torch/cifar100": "cifar100"}
 SCHEDULES = {"step": "step", "multistep": "multistep", "poly": "polynomial", "constant": "constant", "none": "constant"}
@@ -26,7 +26,6 @@ class ModelDefaults:
         mean: Mean of the pixels, one per channel.
         std: Standard deviation of the pixels, one per channel.
         interpolation: How images are resized.
-        crop_pct: The side of the center crop of test images, relative to that of the resized image.
     """
 
     baseline: str
@@ -37,7 +36,6 @@ class ModelDefaults:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     interpolation: str
-    crop_pct: float
 
 
 def benchmark_content(args: TimmArgs, model: ModelDefaults, name: str, world_size: int) -> dict[str, Any]:
@@ -72,20 +70,15 @@ def benchmark_content(args: TimmArgs, model: ModelDefaults, name: str, world_siz
     }
 
 
-def differences(args: TimmArgs, model: ModelDefaults, world_size: int) -> list[str]:
-    """Return a line for each difference that follows from the model or the number of devices."""
-    lines = []
-    if model.crop_pct != 1:
-        lines.append(setting("crop_pct", model.crop_pct, "test images are resized to image_size and not cropped"))
+def notes(args: TimmArgs, world_size: int) -> Iterator[str]:
+    """Yield a line for each imported setting that has a different effect here than in the script."""
     if not args.no_aug:
-        lines.append(
-            setting("scale", args.scale, "of images that were resized to image_size, not of the original ones")
-        )
+        yield "random resized crops are crops of the images that were resized to image_size, not of the original ones"
+    if args.reprob and not args.no_aug and args.mixes and not args.no_prefetcher:
+        yield "images are erased before they are mixed, as by the script with --no-prefetcher"
     parts = world_size * args.grad_accum_steps
     if args.mixes and parts > 1:
-        reason = f"one draw for {parts * args.batch_size} images, not one for every {args.batch_size}"
-        lines.append(setting("mixup_mode", "batch", reason))
-    return lines
+        yield f"a batch of {parts * args.batch_size} images is mixed as a whole, not each {args.batch_size} images"
 
 
 def _batch(args: TimmArgs, world_size: int) -> dict[str, Any]:

@@ -82,8 +82,6 @@ def unsupported_settings(content: Mapping[str, Any], args: TimmArgs) -> Iterator
     for key in sorted(content.keys() - supported - UNSUPPORTED.keys() - NO_EFFECT):
         if content[key] not in UNSET:
             yield setting(key, content[key], "unknown: the argument is not in timm 1.0.31")
-    if missing := sorted(supported - content.keys()):
-        yield f"missing keys, which get the defaults of timm 1.0.31: {', '.join(missing)}"
 
 
 def _combinations(args: TimmArgs) -> Iterator[str]:
@@ -95,8 +93,6 @@ def _combinations(args: TimmArgs) -> Iterator[str]:
         yield setting("aa", args.aa, "not a valid configuration string")
     if args.resplit and args.reprob and args.aug_splits < 2:
         yield setting("resplit", True, "all images of a batch are erased, because there are no aug_splits")
-    if args.reprob and not args.no_aug and args.mixes and not args.no_prefetcher:
-        yield setting("no_prefetcher", False, "images are erased before they are mixed, as with --no-prefetcher")
     if args.input_size is not None and args.input_size[1] != args.input_size[2]:
         yield setting("input_size", args.input_size, "images are square: the height is used")
 

@@ -15,8 +15,8 @@ from arch.spec import TIMM_PREFIX, parse
 from arch.timm_net import ImageFormat
 from benchmarks.definition.benchmark import Benchmark
 from benchmarks.definition.registry import validate_benchmark
-from benchmarks.definition.timm_args import TimmArgs, parse_args
-from benchmarks.definition.timm_benchmark import ModelDefaults, benchmark_content, differences
+from benchmarks.definition.timm_args import TimmArgs, missing_keys, parse_args
+from benchmarks.definition.timm_benchmark import ModelDefaults, benchmark_content, notes
 from benchmarks.definition.timm_unsupported import setting, unsupported_settings
 from benchmarks.execution.progress import Report
 from benchmarks.training.optimizer import check_optimizer
@@ -27,7 +27,7 @@ FALLBACK = "resnet50"  # the baseline if timm does not have the model; it is als
 def import_timm_run(
     report: Report, content: dict[str, Any], path: Path, name: str, world_size: int
 ) -> tuple[Benchmark, list[str]]:
-    """Return the benchmark of a run of timm's script, and a line for each setting that it does not contain.
+    """Return the benchmark of a run of timm's script, and a line for each setting that is not or not exactly imported.
 
     Args:
         report: Unused.
@@ -43,18 +43,23 @@ def import_timm_run(
     model, problems = _model_defaults(args)
     benchmark = validate_benchmark(benchmark_content(args, model, name, world_size), path)
     check_optimizer(benchmark.recipe)
-    return benchmark, [*problems, *unsupported_settings(content, args), *differences(args, model, world_size)]
+    lines = [f"not imported: {line}" for line in (*problems, *unsupported_settings(content, args))]
+    if missing := missing_keys(content):
+        lines.append(f"note: missing keys get the defaults of timm 1.0.31: {', '.join(missing)}")
+    return benchmark, [*lines, *(f"note: {line}" for line in notes(args, world_size))]
 
 
 def _model_defaults(args: TimmArgs) -> tuple[ModelDefaults, list[str]]:
-    """Look up the defaults of the model, and return a line if timm does not have it."""
+    """Look up the defaults of the model, and return a line for each of them that cannot be imported."""
     name, _, tag = args.model.rpartition("/")[2].partition(".")
     problems: list[str] = []
     if not is_model(name):
-        problems = [setting("model", args.model, f"timm has no such model: the baseline is timm/{FALLBACK}")]
+        problems.append(setting("model", args.model, f"timm has no such model: the baseline is timm/{FALLBACK}"))
         name, tag = FALLBACK, ""
     cfg = get_pretrained_cfg(f"{name}.{tag}" if tag else name, allow_unregistered=True)
     config = resolve_data_config(asdict(args), pretrained_cfg=cfg.to_dict() if cfg else {})
+    if config["crop_pct"] != 1:
+        problems.append(setting("crop_pct", config["crop_pct"], "test images are resized to image_size, not cropped"))
     in_chans, image_size, _ = config["input_size"]
     num_classes = args.num_classes or (cfg.num_classes if cfg else 1000)
     mean, std = (_fit_channels(tuple(config[key]), in_chans) for key in ("mean", "std"))
@@ -62,9 +67,7 @@ def _model_defaults(args: TimmArgs) -> tuple[ModelDefaults, list[str]]:
     with torch.device("meta"):
         net = build(parse(baseline).architecture, num_classes, in_chans, ImageFormat(image_size, mean, std))
     params = sum(prod(parameter.shape) for parameter in net.parameters())
-    defaults = ModelDefaults(
-        baseline, params, num_classes, image_size, in_chans, mean, std, config["interpolation"], config["crop_pct"]
-    )
+    defaults = ModelDefaults(baseline, params, num_classes, image_size, in_chans, mean, std, config["interpolation"])
     return defaults, problems
 
 

@@ -38,7 +38,7 @@ def test_imported_benchmark_can_be_used(tmp_path: Path, capsys: pytest.CaptureFi
     assert (benchmark.name, benchmark.baseline, benchmark.data.source) == ("timm_resnet18", "timm/resnet18", "cifar10")
     assert (benchmark.recipe.batch_size, benchmark.recipe.optimizer) == (32, "adamw")
     assert "not imported: drop_path = 0.1" in printed.err
-    assert "# Not imported: drop_path = 0.1" in printed.out
+    assert "# not imported: drop_path = 0.1" in printed.out
     assert "Traceback" not in printed.err
     assert main(["benchmark", "import", str(args), "--out", str(out)]) == 2  # the file may have been edited
     assert main(["benchmark", "import", str(args), "--name", "digits"]) == 2
