@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from ablation.commands import benchmark
 from ablation.commands.data import data
 from ablation.commands.datasize import datasize
 from ablation.commands.distill import distill
@@ -57,6 +58,7 @@ def common_options(version: VersionOption = False) -> None:
 for name, command in COMMANDS.items():
     reads_several = command in READS_SEVERAL_FOLDERS
     app.command(name, cls=None if reads_several else SingleOutCommand)(command)
+app.add_typer(benchmark.app, name="benchmark")
 
 
 def main(argv: list[str] | None = None) -> int:

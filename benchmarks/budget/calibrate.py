@@ -127,7 +127,7 @@ def _measure_model(name: str, device: str, benchmark: Benchmark) -> CalibrationS
     return CalibrationSample(
         name,
         (
-            training_work(model, data.input_shape, recipe.batch_size),
+            training_work(model, data.input_shape, recipe.images_per_step),
             evaluation_work(model, data.input_shape, eval_batch),
         ),
         (recipe.batch_size / throughput.training.median, eval_batch / throughput.evaluation.median),
@@ -138,7 +138,7 @@ def training_work_of(name: str, benchmark: Benchmark) -> Work:
     """Return the work of a training step of a model by its name."""
     with torch.device("meta"):
         model = find_model(name, benchmark).builder()
-    return training_work(model, benchmark.data.input_shape, benchmark.recipe.batch_size)
+    return training_work(model, benchmark.data.input_shape, benchmark.recipe.images_per_step)
 
 
 def _flops(work: Work) -> float:

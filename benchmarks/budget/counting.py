@@ -45,7 +45,8 @@ def cost_verdict(name: str, cost: ModelCost, benchmark: Benchmark, device: str) 
 
 def _count(builder: Builder, benchmark: Benchmark) -> ModelCost:
     """Count on the meta device first, so that even a model with a trillion parameters gets its verdict in a second."""
-    shape, batch_size = benchmark.data.input_shape, benchmark.recipe.batch_size // benchmark.recipe.grad_accum_steps
+    shape, recipe = benchmark.data.input_shape, benchmark.recipe
+    batch_size = recipe.images_per_step // recipe.grad_accum_steps
     try:
         if count_on_meta(builder, shape).params > OVERSIZE_FACTOR * benchmark.budget.max_params:
             with torch.device("meta"):

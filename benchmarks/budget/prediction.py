@@ -42,7 +42,7 @@ def _predict_hours(
     shape, recipe = benchmark.data.input_shape, benchmark.recipe
     with torch.device("meta"):
         model = builder()
-    step = predict(profile, training_work(model, shape, recipe.batch_size))
+    step = predict(profile, training_work(model, shape, recipe.images_per_step))
     evaluation = predict(profile, evaluation_work(model, shape, EVAL_BATCH)) / EVAL_BATCH
     hours = recipe.epochs * (image_counts[0] // recipe.batch_size * step + image_counts[1] * evaluation) / 3600
     return PredictedHours(hours, hours / (1 + profile.worst_error), hours * (1 + profile.worst_error))

@@ -92,7 +92,8 @@ class _TimedStep:
     def training_on(self, split: DeviceImages) -> Callable[[], object]:
         """Return a function that trains one step on all images of `split`."""
         self.step.model.train()
-        return lambda: self.step(split.images, split.labels, 0, self.generator)
+        images = torch.cat([split.images] * self.step.recipe.aug_splits)
+        return lambda: self.step(images, split.labels, 0, self.generator)
 
 
 def _measure(timed: _TimedStep) -> Throughput:

@@ -27,6 +27,7 @@ REQUIRED_FIELDS = {
     "rotation_fill": ("rotation",),
     "erasing_mode": ("erasing",),
     "erasing_count": ("erasing",),
+    "erasing_keeps_clean": ("erasing",),
     "mixup_prob": ("mixup", "cutmix"),
     "mixup_switch_prob": ("mixup", "cutmix"),
 }
@@ -46,8 +47,22 @@ def augmentation_problems(recipe: Any) -> Iterator[str]:
         has_default = getattr(recipe, name) == type(recipe).__dataclass_fields__[name].default
         if not has_default and not any(getattr(recipe, other) for other in others):
             yield f"{name} needs {' or '.join(others)}"
+    yield from _split_problems(recipe)
     if recipe.mixes and recipe.batch_size // recipe.world_size % 2:
         yield f"mixup and cutmix need an even number of images per device, not {recipe.batch_size // recipe.world_size}"
+
+
+def _split_problems(recipe: Any) -> Iterator[str]:
+    if recipe.aug_splits > 1:
+        if not (recipe.auto_augment or any(recipe.color_jitter) or recipe.rotation):
+            yield "aug_splits needs auto_augment, color_jitter or rotation"
+        if recipe.mixes:
+            yield "aug_splits does not work with mixup and cutmix"
+        return
+    if recipe.loss == "jsd":
+        yield "loss jsd compares versions of each image: set aug_splits, such as aug_splits = 3"
+    if recipe.erasing_keeps_clean:
+        yield "erasing_keeps_clean needs aug_splits"
 
 
 def _crop_problems(recipe: Any) -> Iterator[str]:

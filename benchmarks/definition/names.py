@@ -12,6 +12,7 @@ MAX_NAME_BYTES = 255  # the limit of common file systems for one name
 MAX_FILE_NAME_CHARACTERS = 80  # limit for names that we choose, suffix included: encrypted file systems allow 143
 UNSAFE_IN_FILE_NAME = re.compile(r"[^A-Za-z0-9_.+~=-]")  # on some file systems or in some shells
 HASH_CHARACTERS = 12
+MAX_IDENTIFIER_CHARACTERS = 40
 WINDOWS_DEVICE = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")  # Windows cannot create files with these names
 
 
@@ -57,4 +58,5 @@ def safe_file_name(text: str, max_characters: int) -> str:
 
 def is_identifier(name: str) -> bool:
     """Return whether a name can be used in a file name, a table and a command line."""
-    return re.fullmatch(r"[A-Za-z0-9_]{1,40}", name) is not None and not WINDOWS_DEVICE.fullmatch(name)
+    is_valid = re.fullmatch(rf"[A-Za-z0-9_]{{1,{MAX_IDENTIFIER_CHARACTERS}}}", name) is not None
+    return is_valid and not WINDOWS_DEVICE.fullmatch(name)

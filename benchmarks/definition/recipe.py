@@ -27,6 +27,7 @@ DEPENDENCIES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "decay_rate": ("schedule", ("step", "multistep")),
     "poly_power": ("schedule", ("polynomial",)),
     "cooldown_epochs": ("schedule", ("cosine", "polynomial")),
+    "warmup_prefix": ("schedule", ("cosine", "polynomial")),
     "bce_target_threshold": ("loss", ("bce",)),
     "bce_pos_weight": ("loss", ("bce",)),
     "bce_sum": ("loss", ("bce",)),
@@ -53,7 +54,9 @@ class Recipe:
         milestones: multistep schedule: the learning rate decays after these epochs, such as [60, 120, 160]
         poly_power: polynomial schedule: the exponent
         cooldown_epochs: cosine and polynomial schedule: the last epochs, which have the learning rate min_lr
-        loss: cross_entropy, bce (binary cross-entropy of each class) or soft_target (on smoothed one-hot targets)
+        warmup_prefix: cosine and polynomial schedule: start after the warm-up; false: at the first epoch, as in timm
+        schedule_on_updates: the learning rate changes at each update; false: at each epoch, as by default in timm
+        loss: cross_entropy, bce (binary cross-entropy of each class), soft_target (smoothed one-hot targets) or jsd
         bce_target_threshold: bce: targets above it become 1 and all others 0
         bce_pos_weight: bce: weight of the correct class relative to the others; unset: 1
         bce_sum: bce: sum over the classes instead of their mean
@@ -70,6 +73,9 @@ class Recipe:
         erasing: probability that rectangles of an image are erased (timm's reprob)
         erasing_mode: what fills them: const (the mean), rand (a random color) or pixel (noise)
         erasing_count: maximum number of erased rectangles per image
+        erasing_keeps_clean: do not erase the clean images of aug_splits (timm's resplit)
+        aug_splits: versions of each image in a batch: one that is only cropped and flipped, and augmented ones
+        aug_repeats: an epoch has this many times fewer images, and repeats each of them with different draws
         mixup: alpha of mixup; 0: no mixup
         cutmix: alpha of cutmix; 0: no cutmix
         mixup_prob: probability that a batch is mixed
@@ -105,7 +111,9 @@ class Recipe:
     milestones: tuple[float, ...] = field(default=(), metadata=ADDED)
     poly_power: Annotated[float, Gt(0)] = field(default=0.5, metadata=ADDED)
     cooldown_epochs: Annotated[int, Ge(0)] = field(default=0, metadata=ADDED)
-    loss: Literal["cross_entropy", "bce", "soft_target"] = field(default="cross_entropy", metadata=ADDED)
+    warmup_prefix: bool = field(default=True, metadata=ADDED)
+    schedule_on_updates: bool = field(default=True, metadata=ADDED)
+    loss: Literal["cross_entropy", "bce", "soft_target", "jsd"] = field(default="cross_entropy", metadata=ADDED)
     bce_target_threshold: Annotated[float, Ge(0), Lt(1)] | None = field(default=None, metadata=ADDED)
     bce_pos_weight: Annotated[float, Gt(0)] | None = field(default=None, metadata=ADDED)
     bce_sum: bool = field(default=False, metadata=ADDED)
@@ -122,6 +130,9 @@ class Recipe:
     erasing: Probability = field(default=0.0, metadata=ADDED)
     erasing_mode: Literal["const", "rand", "pixel"] = field(default="const", metadata=ADDED)
     erasing_count: Annotated[int, Ge(1), Le(100)] = field(default=1, metadata=ADDED)
+    erasing_keeps_clean: bool = field(default=False, metadata=ADDED)
+    aug_splits: Annotated[int, Ge(1), Le(16)] = field(default=1, metadata=ADDED)
+    aug_repeats: Annotated[float, Ge(1), Le(100)] = field(default=1.0, metadata=ADDED)
     mixup: NonNegative = field(default=0.0, metadata=ADDED)
     cutmix: NonNegative = field(default=0.0, metadata=ADDED)
     mixup_prob: Probability = field(default=1.0, metadata=ADDED)
@@ -198,6 +209,11 @@ class Recipe:
     def transforms_images(self) -> bool:
         """Whether each image is transformed separately, in the processes of a data loader."""
         return bool(self.resized_crop_scale or self.auto_augment or any(self.color_jitter) or self.rotation)
+
+    @property
+    def images_per_step(self) -> int:
+        """Images that the model computes in a training step: the batch in all of its `aug_splits`."""
+        return self.batch_size * self.aug_splits
 
     def definition(self) -> dict[str, Any]:
         """Return the fields that define a benchmark: all except added ones that have their default (see `ADDED`)."""

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from arch.errors import InputError, unknown
 from arch.plugins import load_plugins
@@ -111,8 +112,6 @@ def load_benchmark(path: Path) -> Benchmark:
     Raises:
         InputError: If the file cannot be read or is invalid. The message names the invalid key and the valid keys.
     """
-    from pydantic import ValidationError
-
     check_path("--benchmark", path)
     try:
         content = read_toml(path)
@@ -120,6 +119,21 @@ def load_benchmark(path: Path) -> Benchmark:
         raise InputError(f"cannot read benchmark {path}: {error.strerror or error}") from error
     except ValueError as error:  # invalid TOML or UTF-8, or a number with thousands of digits
         raise InputError(f"{path} is not TOML: {error}") from error
+    return validate_benchmark(content, path)
+
+
+def validate_benchmark(content: dict[str, Any], path: Path) -> Benchmark:
+    """Return the benchmark that the content of a file defines.
+
+    Args:
+        content: The content of a TOML file.
+        path: The file, for error messages.
+
+    Raises:
+        InputError: If a key or a value is invalid.
+    """
+    from pydantic import ValidationError
+
     sections = {"data": DatasetConfig, "recipe": Recipe, "budget": Budget}
     try:
         adapter = strict_adapter(Benchmark, *sections.values())

@@ -2,7 +2,8 @@
 
 `python -m benchmarks.studies.crash_test --kills 100` trains a small network on the digits repeatedly. A third of the
 kills come at a random moment, a third during an evaluation, and a third while a checkpoint is written. Every training
-run must end with bitwise identical weights and an identical history, except for the times.
+run must end with bitwise identical weights and an identical history, except for the times. `--recipes all` repeats the
+test with each recipe of `benchmarks.studies.crash_recipes`.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from benchmarks.datasets.prepare import prepare_dataset
+from benchmarks.definition.benchmark import Benchmark
 from benchmarks.definition.config_parser import read_run_config
 from benchmarks.definition.registry import get_benchmark
 from benchmarks.execution.executor import WorkerFailed
@@ -28,6 +30,7 @@ from benchmarks.execution.local import LocalExecutor
 from benchmarks.execution.progress import Progress, Report, silent
 from benchmarks.records.store import RunRecord
 from benchmarks.runs.run import Run
+from benchmarks.studies.crash_recipes import PLAIN, RECIPES
 
 SPEC = "resnet8+width=0.5+drop_path=0.2+dropout=0.1"  # uses every source of randomness
 STAGES = ("at any moment", "evaluating", "writing a checkpoint")
@@ -109,21 +112,37 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--seed", type=int, default=0, help="seed for the random times of the kills")
     parser.add_argument("--benchmark", default="digits", help="a benchmark on the digits, or a TOML file")
+    parser.add_argument("--recipes", nargs="+", choices=["all", *RECIPES], default=[PLAIN], help="recipes to test")
     options = parser.parse_args(argv)
     benchmark = get_benchmark(options.benchmark)
-    benchmark = replace(benchmark, recipe=replace(benchmark.recipe, epochs=options.epochs))
-    data, rng, kills = prepare_dataset(benchmark.data, None), random.Random(options.seed), Counter[str]()
+    recipe, rng, num_mismatches = replace(benchmark.recipe, epochs=options.epochs), random.Random(options.seed), 0
+    for name in RECIPES if "all" in options.recipes else options.recipes:
+        changed = replace(benchmark, recipe=replace(recipe, **RECIPES[name]))
+        num_mismatches += count_mismatches(name, changed, rng, options.kills)
+    return 1 if num_mismatches else 0
+
+
+def count_mismatches(name: str, benchmark: Benchmark, rng: random.Random, max_kills: int) -> int:
+    """Kill runs of a benchmark `max_kills` times in all. Return the number of runs with a different outcome.
+
+    Args:
+        name: The name of the recipe, for the output.
+        benchmark: What to train.
+        rng: Draws the moments of the kills.
+        max_kills: Number of kills.
+    """
+    data, kills = prepare_dataset(benchmark.data, None), Counter[str]()
+    num_trainings, num_mismatches = 0, 0
     with TemporaryDirectory() as folder:
         reference = Run(read_run_config(SPEC), benchmark, 0, data, "cpu", Path(folder, "reference"), SPEC, 0, 0, 0.0)
         expected = train_until_finished(reference, rng, kills, 0)
-        num_trainings, num_mismatches = 0, 0
-        while kills.total() < options.kills:
+        while kills.total() < max_kills:
             num_trainings += 1
             run = replace(reference, out=Path(folder, str(num_trainings)))
-            num_mismatches += train_until_finished(run, rng, kills, options.kills) != expected
-            stages = ", ".join(f"{kills[stage]} {stage}" for stage in STAGES)
-            print(f"{num_trainings} runs, {kills.total()} kills ({stages}): {num_mismatches} mismatches", flush=True)
-    return 1 if num_mismatches else 0
+            num_mismatches += train_until_finished(run, rng, kills, max_kills) != expected
+            counts = f"{kills.total()} kills ({', '.join(f'{kills[stage]} {stage}' for stage in STAGES)})"
+            print(f"{name}: {num_trainings} runs, {counts}: {num_mismatches} mismatches", flush=True)
+    return num_mismatches
 
 
 if __name__ == "__main__":

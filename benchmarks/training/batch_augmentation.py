@@ -73,7 +73,11 @@ class BatchAugmentation:
         self.erasing = self.mixup = None
         if recipe.erasing:
             self.erasing = RandomErasing(
-                recipe.erasing, mode=recipe.erasing_mode, max_count=recipe.erasing_count, device=device
+                recipe.erasing,
+                mode=recipe.erasing_mode,
+                max_count=recipe.erasing_count,
+                num_splits=recipe.aug_splits if recipe.erasing_keeps_clean else 0,  # the first split is not erased
+                device=device,
             )
         if recipe.mixes:
             self.mixup = Mixup(recipe.mixup, recipe.cutmix, None, recipe.mixup_prob, recipe.mixup_switch_prob)
@@ -84,7 +88,7 @@ class BatchAugmentation:
         """Augment a batch.
 
         Args:
-            images: uint8, (batch, channels, height, width).
+            images: uint8, (batch, channels, height, width), or all `aug_splits` of the batch, one after the other.
             labels: int64, (batch,).
             iteration: Steps since the start of training.
             generator: Source of the draws of crops and flips. Its seed and the iteration determine all other draws.

@@ -29,8 +29,15 @@ class DistributedContext:
         """Return a context in which a model that `wrap` returned adds up gradients without averaging them."""
         return wrapped.no_sync() if isinstance(wrapped, nn.parallel.DistributedDataParallel) else nullcontext()
 
-    def shard(self, batch: Tensor) -> Tensor:
-        """Return this process's part of a batch."""
+    def shard(self, batch: Tensor, interleaved: bool = False) -> Tensor:
+        """Return this process's part of a batch.
+
+        Args:
+            batch: The samples of all processes.
+            interleaved: Whether neighbors go to different processes, as timm distributes the repetitions of an image.
+        """
+        if interleaved:
+            return batch[self.rank :: self.size]
         return batch.chunk(self.size)[self.rank] if self.size > 1 else batch
 
     def all_reduce(self, *tensors: Tensor) -> None:

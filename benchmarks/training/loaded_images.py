@@ -12,20 +12,20 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from benchmarks.datasets.arrays import ImageArrays, Pixels
 from benchmarks.definition.recipe import Recipe
 from benchmarks.training.global_generators import global_generators_restored
-from benchmarks.training.image_transforms import ImageTransform, image_transform, transform_image
+from benchmarks.training.image_transforms import ImageTransforms, image_transforms, transform_image
 from benchmarks.training.seeds import derive_seed
 from benchmarks.training.step import DeviceImages
 
 MAX_LOADER_PROCESSES = 16
 
-Draws = tuple[int, list[int]]  # the seed of the epoch's transforms, and the indices of a batch
+Draws = tuple[int, list[int]]  # the seed of the epoch's transforms, and the samples of a batch
 
 
 class LoadedImages:
     """Labeled images that are transformed one by one in loader processes.
 
-    All random draws of an image follow from the seed of the epoch and the index of the image, so the number of
-    processes does not affect the results. The processes start with the first batch and serve all epochs.
+    All random draws of a sample follow from the seed of the epoch and the sample, so the number of processes does not
+    affect the results. The processes start with the first batch and serve all epochs.
 
     Args:
         arrays: The images and labels. The processes share the images.
@@ -43,7 +43,7 @@ class LoadedImages:
         workers = default_loader_processes() if num_processes is None else num_processes
         _, size, _, channels = arrays.images.shape
         self._loader: DataLoader[Tensor] = DataLoader(
-            _TransformedBatches(arrays.images, image_transform(recipe, size, channels)),
+            _TransformedBatches(arrays.images, image_transforms(recipe, size, channels)),
             batch_size=None,  # the data set returns whole batches
             sampler=self._queue,
             num_workers=workers,
@@ -57,12 +57,15 @@ class LoadedImages:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def batches(self, indices: Sequence[Tensor], transforms_seed: int) -> Iterator[DeviceImages]:
-        """Yield the transformed images and the labels of each batch. See `DeviceImages.batches`."""
-        self._queue.batches = [(transforms_seed, batch.tolist()) for batch in indices]
-        for batch, images in zip(indices, self._loader, strict=True):
+    def batches(self, samples: Sequence[Tensor], transforms_seed: int) -> Iterator[DeviceImages]:
+        """Yield the transformed images and the labels of each batch. See `DeviceImages.batches`.
+
+        With `aug_splits`, there are more images than labels: the clean images, followed by each augmented version.
+        """
+        self._queue.batches = [(transforms_seed, batch.tolist()) for batch in samples]
+        for batch, images in zip(samples, self._loader, strict=True):
             on_device = images.to(self.labels.device, non_blocking=True)
-            yield DeviceImages(on_device.permute(0, 3, 1, 2), self.labels[batch])
+            yield DeviceImages(on_device.permute(0, 3, 1, 2), self.labels[batch % len(self)])
 
 
 def with_loader(images: DeviceImages, recipe: Recipe, trainings: int = 1) -> DeviceImages | LoadedImages:
@@ -91,17 +94,22 @@ class _BatchQueue(Sampler[Draws]):
 
 
 class _TransformedBatches(Dataset[Tensor]):
-    """Returns the transformed images of a batch: uint8, (batch, height, width, channels)."""
+    """Returns the transformed images of a batch: uint8, (aug_splits * batch, height, width, channels)."""
 
-    def __init__(self, images: Pixels, transform: ImageTransform) -> None:
+    def __init__(self, images: Pixels, transforms: ImageTransforms) -> None:
         self.images = images.view(np.ndarray)  # indexing a memory-mapped array directly is slower
-        self.transform = transform
+        self.transforms = transforms
 
     def __getitem__(self, draws: Draws) -> Tensor:
-        seed, indices = draws
+        seed, samples = draws
+        batch = np.empty((self.transforms.splits, len(samples), *self.images.shape[1:]), np.uint8)
         with global_generators_restored():
-            batch = [transform_image(self.images[i], self.transform, derive_seed(seed, i)) for i in indices]
-        return torch.from_numpy(np.stack(batch))
+            for position, sample in enumerate(samples):
+                image = self.images[sample % len(self.images)]
+                versions = transform_image(image, self.transforms, derive_seed(seed, sample))
+                for split, version in zip(batch, versions, strict=True):
+                    split[position] = version
+        return torch.from_numpy(batch).flatten(0, 1)
 
 
 def default_loader_processes(trainings: int = 1) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import torch
 from timm.data.mixup import one_hot
-from timm.loss import BinaryCrossEntropy, SoftTargetCrossEntropy
+from timm.loss import BinaryCrossEntropy, JsdCrossEntropy, SoftTargetCrossEntropy
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -17,7 +17,8 @@ def create_loss(recipe: Recipe, device: torch.device) -> Loss:
     """Return the loss of a recipe: a function of logits and targets that computes the mean over the batch.
 
     The logits are (batch, classes). The targets are either class indices, int64 (batch,), or probabilities of the
-    classes, float (batch, classes). Only indices are smoothed: as in timm, what mixes labels also smooths them.
+    classes, float (batch, classes). Only indices are smoothed: as in timm, what mixes labels also smooths them. With
+    `aug_splits`, the batch consists of the clean images, followed by their augmented versions in the same order.
 
     Args:
         recipe: The loss and its options.
@@ -35,6 +36,9 @@ def create_loss(recipe: Recipe, device: torch.device) -> Loss:
     if recipe.loss == "soft_target":
         soft_target = SoftTargetCrossEntropy()
         return lambda logits, targets: soft_target(logits.float(), _smoothed_one_hot(targets, logits, smoothing))
+    if recipe.loss == "jsd":
+        jsd = JsdCrossEntropy(recipe.aug_splits, smoothing=smoothing)
+        return lambda logits, targets: jsd(logits.float(), targets)
 
     def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
         return F.cross_entropy(logits, targets, label_smoothing=0.0 if targets.is_floating_point() else smoothing)

@@ -1,7 +1,7 @@
 """Learning rate schedules of `timm.scheduler`, which set the rate before every update.
 
-All start with the same linear warm-up. The cosine and polynomial schedules span the epochs after it; the epochs of the
-step and multistep schedules are counted from the start of the training.
+All start with the same linear warm-up. The cosine and polynomial schedules span the epochs after it if the recipe has
+`warmup_prefix`; the epochs of all other schedules are counted from the start of the training.
 """
 
 from typing import Any
@@ -24,8 +24,8 @@ def create_schedule(optimizer: Optimizer, recipe: Recipe, steps_per_epoch: int) 
     warmup = recipe.warmup_epochs * steps_per_epoch
     common: dict[str, Any] = {"warmup_t": warmup, "warmup_lr_init": recipe.warmup_lr, "t_in_epochs": False}
     if recipe.schedule in ("cosine", "polynomial"):
-        decaying = (recipe.epochs - recipe.cooldown_epochs) * steps_per_epoch - warmup
-        common |= {"t_initial": decaying, "lr_min": recipe.min_lr, "warmup_prefix": True}
+        decaying = (recipe.epochs - recipe.cooldown_epochs) * steps_per_epoch - recipe.warmup_prefix * warmup
+        common |= {"t_initial": decaying, "lr_min": recipe.min_lr, "warmup_prefix": recipe.warmup_prefix}
         if recipe.schedule == "cosine":
             return CosineLRScheduler(optimizer, **common)
         return PolyLRScheduler(optimizer, power=recipe.poly_power, **common)

@@ -36,14 +36,14 @@ class DeviceImages:
         pixels = self.images.permute(0, 2, 3, 1).index_select(0, indices)
         return DeviceImages(pixels.permute(0, 3, 1, 2), self.labels[indices])
 
-    def batches(self, indices: Sequence[Tensor], transforms_seed: int) -> Iterator["DeviceImages"]:
+    def batches(self, samples: Sequence[Tensor], transforms_seed: int) -> Iterator["DeviceImages"]:
         """Yield the images and labels of each batch.
 
         Args:
-            indices: The indices of the images of each batch, on the device.
+            samples: The samples of each batch, on the device. See `repeated_augmentation`.
             transforms_seed: The seed of all draws that are made for single images; here there are none.
         """
-        return map(self.take, indices)
+        return (self.take(batch % len(self)) for batch in samples)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -124,7 +124,7 @@ class TrainingStep:
         """Train on one batch.
 
         Args:
-            images: uint8, (batch, channels, height, width).
+            images: uint8, (batch, channels, height, width), or all `aug_splits` of the batch, one after the other.
             labels: int64, (batch,).
             iteration: Steps since the start of training.
             generator: Source of the augmentation's random draws.
@@ -132,9 +132,10 @@ class TrainingStep:
         Returns:
             The loss summed over the batch and the number of correct predictions, as tensors: reading their values here
             would make the host wait for the device. A prediction for a mixed image is correct if it is the label with
-            the larger weight.
+            the larger weight. Of `aug_splits`, only predictions for the clean images count.
         """
-        self.schedule.step_update(iteration)
+        updates = iteration if self.recipe.schedule_on_updates else iteration - iteration % self.steps_per_epoch
+        self.schedule.step_update(updates)
         self.optimizer.zero_grad(set_to_none=True)
         batch, mixed = self.augment(images, labels, iteration, generator)
         parts, results = self._parts(batch, mixed), []
@@ -150,13 +151,14 @@ class TrainingStep:
         if self.recipe.grad_accum_steps == 1:
             return [(batch, labels)]
         size = self.recipe.batch_size // (self.recipe.grad_accum_steps * self.context.size)
-        return list(zip(batch.split(size), labels.split(size), strict=True))
+        by_split = batch.unflatten(0, (self.recipe.aug_splits, -1)).split(size, dim=1)
+        return list(zip([part.flatten(0, 1) for part in by_split], labels.split(size), strict=True))
 
     def _add_gradients(self, batch: Tensor, labels: MixedLabels, share: float, iteration: int) -> tuple[Tensor, Tensor]:
         """Add the gradients of a part of a batch, and return its summed loss and its number of correct predictions.
 
         Args:
-            batch: Normalized images, (images, channels, height, width).
+            batch: Normalized images, (aug_splits * images, channels, height, width).
             labels: The labels of the images.
             share: The part's share of the batch.
             iteration: Steps since the start of training.
@@ -164,14 +166,16 @@ class TrainingStep:
         mark_step_begin(self.compile_mode)
         with autocast(self.recipe, self.device):
             logits = self.forward(batch)
-            loss = self.loss(logits, labels.targets(logits.shape[1], self.recipe.label_smoothing))
+            targets = labels.targets(logits.shape[1], self.recipe.label_smoothing)
+            loss = self.loss(logits, targets.repeat(self.recipe.aug_splits) if self.recipe.aug_splits > 1 else targets)
             if self.distiller is not None:
                 loss = self.distiller.loss(loss, logits, batch, iteration // self.steps_per_epoch)
         self.scaler.scale(loss if share == 1 else share * loss).backward()
         if self.compiling:
             shut_down_compile_workers()
             self.compiling = False
-        return loss.detach() * len(batch), (logits.detach().argmax(1) == labels.dominant).sum()
+        clean = logits.detach()[: len(labels.labels)]
+        return loss.detach() * len(clean), (clean.argmax(1) == labels.dominant).sum()
 
     def _update(self, iteration: int) -> None:
         """Update the weights with the gradients, and the average of the weights if the recipe has one."""

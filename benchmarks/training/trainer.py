@@ -14,6 +14,7 @@ from benchmarks.execution.progress import Progress, Report, silent
 from benchmarks.training.checkpoint import Checkpoint
 from benchmarks.training.evaluation import Evaluation, evaluate
 from benchmarks.training.loaded_images import LoadedImages
+from benchmarks.training.repeated_augmentation import repeat_images
 from benchmarks.training.running_epoch import RunningEpoch
 from benchmarks.training.state import EpochMetrics, TrainingState
 from benchmarks.training.step import DeviceImages, StepOptions, TrainingStep
@@ -164,8 +165,10 @@ def train_epoch(
     running = running or RunningEpoch(0, 0, len(split), step.device, step.context)
     running.start()
     step.model.train()
-    batches = running.order[: num_steps * batch_size].split(batch_size)[running.batches :]
-    for batch in split.batches([step.context.shard(indices) for indices in batches], running.transforms_seed):
+    repeats = step.recipe.aug_repeats
+    samples = repeat_images(running.order, repeats)[: num_steps * batch_size].split(batch_size)[running.batches :]
+    shards = [step.context.shard(batch, interleaved=repeats > 1) for batch in samples]
+    for batch in split.batches(shards, running.transforms_seed):
         iteration = running.epoch * num_steps + running.batches
         loss, correct = step(batch.images, batch.labels, iteration, running.generator)
         running.loss_sum += loss

@@ -1,5 +1,6 @@
 """A plain PyTorch loop: torchvision's transforms on one image at a time, in the processes of a DataLoader."""
 
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from torchvision import transforms
 
 from benchmarks.definition.recipe import per_channel
 from benchmarks.studies.training_loops.workload import EpochTimer, Workload
-from benchmarks.training.image_transforms import image_transform
+from benchmarks.training.image_transforms import image_transforms
 from benchmarks.training.step import autocast
 
 
@@ -65,7 +66,8 @@ def _loader(workload: Workload) -> DataLoader[Any]:
     recipe = workload.recipe
     transform = transforms.Compose(
         [
-            image_transform(recipe, workload.images.shape[1], 3),
+            image_transforms(recipe, workload.images.shape[1], 3),
+            itemgetter(0),  # the only version of the image
             transforms.ToTensor(),
             transforms.Normalize(per_channel(recipe.mean, 3), per_channel(recipe.std, 3)),
         ]

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -37,9 +38,16 @@ def test_batch_size_of_the_recipe_is_measured() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("rotation", "expected"), [(0.0, DeviceImages), (20.0, LoadedImages)])
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, DeviceImages),
+        ({"rotation": 20.0}, LoadedImages),
+        ({"rotation": 20.0, "aug_splits": 2, "loss": "jsd"}, LoadedImages),
+    ],
+)
 def test_epochs_are_timed_on_the_images_that_training_reads(
-    rotation: float, expected: type, monkeypatch: pytest.MonkeyPatch
+    changes: dict[str, Any], expected: type, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     splits: list[object] = []
 
@@ -49,7 +57,7 @@ def test_epochs_are_timed_on_the_images_that_training_reads(
 
     monkeypatch.setattr(throughput, "train_epoch", record)
     monkeypatch.setattr(throughput, "LOADER_WINDOW_SECONDS", 1e-6)
-    measure_throughput(small_model(), replace(RECIPE, rotation=rotation), DATA)
+    measure_throughput(small_model(), replace(RECIPE, **changes), DATA)
     assert len(splits) > throughput.NUM_TIMING_WINDOWS
     assert {type(split) for split in splits} == {expected}
 

@@ -8,7 +8,7 @@ from PIL import Image
 from arch.errors import InputError
 from benchmarks.definition.recipe import Recipe
 from benchmarks.definition.registry import get_benchmark
-from benchmarks.training.image_transforms import image_transform
+from benchmarks.training.image_transforms import image_transforms
 
 TOML = 'name = "mine"\nbaseline = "resnet8"\n[data]\nsource = "digits"\nnum_classes = 10\n[recipe]\n'
 
@@ -22,8 +22,8 @@ TOML = 'name = "mine"\nbaseline = "resnet8"\n[data]\nsource = "digits"\nnum_clas
     ],
 )
 def test_timm_or_torchvision_knows_each_accepted_string(text: str) -> None:
-    transform = image_transform(Recipe(auto_augment=text), 8, 3)
-    assert transform(Image.new("RGB", (8, 8))).size == (8, 8)
+    transform = image_transforms(Recipe(auto_augment=text), 8, 3)
+    assert [image.size for image in transform(Image.new("RGB", (8, 8)))] == [(8, 8)]
 
 
 @pytest.mark.parametrize(
@@ -62,6 +62,12 @@ def test_other_strings_are_rejected_in_one_line(text: str) -> None:
         ("rotation = 200", "recipe.rotation: Input should be less than or equal to 180"),
         ("mixup = 0.2\nbatch_size = 3", "mixup and cutmix need an even number of images per device, not 3"),
         ("rotation_fill = 9", "rotation_fill needs rotation"),
+        ('loss = "jsd"', "loss jsd compares versions of each image: set aug_splits"),
+        ("aug_splits = 3", "aug_splits needs auto_augment, color_jitter or rotation"),
+        ("aug_splits = 3\nrotation = 5\nmixup = 0.2", "aug_splits does not work with mixup and cutmix"),
+        ("erasing = 0.2\nerasing_keeps_clean = true", "erasing_keeps_clean needs aug_splits"),
+        ("aug_repeats = 0.5", "recipe.aug_repeats: Input should be greater than or equal to 1"),
+        ('schedule = "step"\nwarmup_prefix = false', "warmup_prefix needs schedule cosine or polynomial"),
         ('erasing_mode = "rand"', "erasing_mode needs erasing"),
         ("mixup_prob = 0.5", "mixup_prob needs mixup or cutmix"),
         ("cutmix = 1.0\nbatch_size = 6\nworld_size = 2", "an even number of images per device, not 3"),

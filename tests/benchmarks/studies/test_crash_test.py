@@ -1,8 +1,10 @@
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
-from benchmarks.studies import crash_test
+from benchmarks.definition.registry import BENCHMARKS
+from benchmarks.studies import crash_recipes, crash_test
 
 
 @pytest.mark.slow
@@ -11,6 +13,19 @@ def test_kills_change_no_outcome(capsys: pytest.CaptureFixture[str]) -> None:
     last = capsys.readouterr().out.splitlines()[-1]
     assert "8 kills" in last
     assert "0 mismatches" in last
+
+
+@pytest.mark.slow
+def test_kills_change_no_outcome_with_loader_processes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert crash_test.main(["--kills", "3", "--epochs", "3", "--recipes", "jsd"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert "jsd" in last
+    assert "0 mismatches" in last
+
+
+def test_recipes_fit_the_benchmark() -> None:
+    recipes = [replace(BENCHMARKS["digits"].recipe, **changes) for changes in crash_recipes.RECIPES.values()]
+    assert len(set(recipes)) == len(recipes)
 
 
 def test_another_outcome_is_a_mismatch(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

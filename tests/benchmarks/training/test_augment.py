@@ -115,6 +115,17 @@ def test_normalize_keeps_its_input_and_the_memory_format() -> None:
     assert torch.equal(images, before)
 
 
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_normalize_subtracts_and_divides_in_float32(channels: int, memory_format: torch.memory_format) -> None:
+    images = noise(4, channels, 5, 7).contiguous(memory_format=memory_format)
+    mean, std = (0.485, 0.456, 0.406)[:channels], (0.229, 0.224, 0.225)[:channels]
+    subtracted, divisor = (torch.tensor([255 * v for v in values]).view(-1, 1, 1) for values in (mean, std))
+    result = normalize(images, mean, std)
+    assert torch.equal(result, images.float().sub(subtracted).div(divisor))
+    assert result.stride() == images.float().stride()
+
+
 def test_normalize_per_channel_equals_torchvision() -> None:
     images = torch.randint(256, (2, 3, 4, 5), dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
     mean, std = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)

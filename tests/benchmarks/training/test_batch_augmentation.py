@@ -182,3 +182,17 @@ def test_mixed_batch_in_parts_has_the_loss_and_the_gradient_of_the_whole_batch(l
         summed, correct = TrainingStep(model, changed, 10)(noise(), LABELS, 3, generator(5))
         results.append((summed, correct, model.logits.grad))
     torch.testing.assert_close(results[0], results[1])
+
+
+@pytest.mark.parametrize("keeps_clean", [False, True])
+def test_erasing_of_splits_equals_timm(keeps_clean: bool) -> None:
+    images = noise(24)
+    changes: dict[str, Any] = {"rotation": 5.0, "aug_splits": 3, "erasing": 0.9}
+    batch, labels = augment(images, erasing_keeps_clean=keeps_clean, **changes)
+    with global_generators_restored():
+        seed_like_augmentation()
+        erasing = RandomErasing(0.9, num_splits=3 if keeps_clean else 0, device="cpu")
+        expected = erasing(normalize(images, 0.5, 0.5))
+    assert torch.equal(batch, expected)
+    assert torch.equal(batch[:8], normalize(images[:8], 0.5, 0.5)) is keeps_clean
+    assert labels.labels is LABELS

@@ -6,13 +6,24 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from timm.data import create_transform
+from timm.data import AugMixDataset, create_transform
 from timm.data.auto_augment import augment_and_mix_transform, auto_augment_transform, rand_augment_transform
 from timm.data.transforms import RandomResizedCropAndInterpolation
 from torchvision import transforms
 
 from benchmarks.definition.recipe import Recipe
-from benchmarks.training.image_transforms import image_transform, transform_image
+from benchmarks.training.image_transforms import image_transforms, transform_image
+
+
+class OneImage:
+    """A data set of one image, as `AugMixDataset` expects it."""
+
+    def __init__(self, transform: Any) -> None:
+        self.transform = transform
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        return self.transform(Image.fromarray(noise())), 0
+
 
 PLAIN: dict[str, Any] = {"crop_padding": 0, "flip": 0.0}
 # timm's arguments of auto-augmentation for images of 16 pixels and a mean of 0.5
@@ -24,7 +35,9 @@ def noise(channels: int = 3, size: int = 16) -> NDArray[np.uint8]:
 
 
 def transformed(seed: int, channels: int = 3, **changes: Any) -> NDArray[np.uint8]:
-    return transform_image(noise(channels), image_transform(Recipe(**{**PLAIN, **changes}), 16, channels), seed)
+    recipe = Recipe(**{**PLAIN, **changes})
+    image: NDArray[np.uint8] = transform_image(noise(channels), image_transforms(recipe, 16, channels), seed)[0]
+    return image
 
 
 def called_directly(seed: int, *parts: Any, channels: int = 3) -> NDArray[np.uint8]:
@@ -120,3 +133,34 @@ def test_gray_images_are_transformed_as_well(auto_augment: str) -> None:
         jitter = (0.4, 0.4, 0.4, 0.1)
         result = transformed(seed, 1, auto_augment=auto_augment, rotation=30.0, rotation_fill=9, color_jitter=jitter)
         assert result.shape == (16, 16, 1)
+
+
+@pytest.mark.parametrize("auto_augment", ["augmix-m3-w3", "rand-m9-mstd0.5-inc1"])
+def test_splits_equal_the_augmix_dataset_of_timm(auto_augment: str) -> None:
+    separate = create_transform(
+        16,
+        is_training=True,
+        scale=(0.3, 0.9),
+        auto_augment=auto_augment,
+        mean=(0.5,) * 3,
+        use_prefetcher=True,
+        separate=True,
+    )
+    recipe = Recipe(
+        crop_padding=0,
+        resized_crop_scale=(0.3, 0.9),
+        interpolation="bilinear",
+        auto_augment=auto_augment,
+        aug_splits=3,
+        loss="jsd",
+    )
+    dataset, num_versions = AugMixDataset(OneImage(separate), num_splits=3), set()
+    for seed in range(10):
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.manual_seed(seed)
+        expected, _ = dataset[0]
+        result = transform_image(noise(), image_transforms(recipe, 16, 3), seed)
+        np.testing.assert_array_equal(np.stack(result).transpose(0, 3, 1, 2), np.stack(expected))
+        num_versions.add(len({version.tobytes() for version in result}))
+    assert 3 in num_versions

@@ -1,6 +1,7 @@
 import os
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor
 from benchmarks.datasets.arrays import ImageArrays
 from benchmarks.definition.recipe import Recipe
 from benchmarks.training import loaded_images
-from benchmarks.training.image_transforms import image_transform, transform_image
+from benchmarks.training.image_transforms import image_transforms, transform_image
 from benchmarks.training.loaded_images import LoadedImages, default_loader_processes, with_loader
 from benchmarks.training.seeds import derive_seed
 from benchmarks.training.step import random_images
@@ -54,10 +55,10 @@ def _own_children() -> Iterator[None]:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_draws_of_an_image_follow_from_the_seed_and_its_index(channels: int) -> None:
     images = arrays(channels)
-    transform = image_transform(RECIPE, 8, channels)
+    transform = image_transforms(RECIPE, 8, channels)
     for batch, (pixels, labels) in zip(BATCHES, load(loaded(0, channels=channels)), strict=True):
         for index, result, label in zip(batch.tolist(), pixels, labels, strict=True):
-            expected = transform_image(images.images[index], transform, derive_seed(1, index))
+            expected = transform_image(images.images[index], transform, derive_seed(1, index))[0]
             np.testing.assert_array_equal(result.permute(1, 2, 0).numpy(), expected)
             assert label == images.labels[index]
 
@@ -120,3 +121,21 @@ def test_processes_share_the_cores(cores: int, trainings: int, expected: int, mo
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
     assert default_loader_processes(trainings) == expected
     assert loaded_images.MAX_LOADER_PROCESSES == 16
+
+
+def test_splits_follow_each_other() -> None:
+    recipe = replace(RECIPE, aug_splits=3, loss="jsd")
+    images, transform = arrays(), image_transforms(recipe, 8, 3)
+    for batch, (pixels, labels) in zip(
+        BATCHES, load(LoadedImages(images, recipe, torch.device("cpu"), 0)), strict=True
+    ):
+        assert (len(pixels), len(labels)) == (24, 8)
+        for position, index in enumerate(batch.tolist()):
+            expected = transform_image(images.images[index], transform, derive_seed(1, index))
+            np.testing.assert_array_equal(pixels[position::8].permute(0, 2, 3, 1).numpy(), np.stack(expected))
+
+
+def test_repetitions_of_an_image_have_separate_draws() -> None:
+    first, again = load(loaded(0), indices=torch.stack([BATCHES[0], BATCHES[0] + 16]))
+    assert torch.equal(first[1], again[1])
+    assert not torch.equal(first[0], again[0])

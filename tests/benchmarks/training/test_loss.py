@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 import torch
-from timm.loss import BinaryCrossEntropy, LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
+from timm.loss import BinaryCrossEntropy, JsdCrossEntropy, LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -38,3 +38,12 @@ def test_bce_matches_timm(targets: Tensor) -> None:
     fields: dict[str, Any] = {"bce_target_threshold": 0.15, "bce_sum": True, "bce_pos_weight": 3.0}
     assert torch.equal(loss_of(targets, loss="bce", **fields), expected)
     assert torch.equal(loss_of(targets, loss="bce"), BinaryCrossEntropy(0.2)(LOGITS, targets))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("splits", [2, 3])
+def test_jsd_matches_timm(splits: int, smoothing: float) -> None:
+    recipe = Recipe(label_smoothing=smoothing, loss="jsd", aug_splits=splits, auto_augment="augmix")
+    labels = LABELS[: 6 // splits].repeat(splits)
+    expected = JsdCrossEntropy(splits, smoothing=smoothing)(LOGITS, labels)
+    assert torch.equal(create_loss(recipe, torch.device("cpu"))(LOGITS, labels), expected)

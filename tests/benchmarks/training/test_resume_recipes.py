@@ -46,6 +46,13 @@ RECIPES: dict[str, dict[str, Any]] = {
         "mean": (0.4,),
         "loss": "soft_target",
     },
+    "repeated augmentation": {
+        "lr": 0.1,
+        "aug_repeats": 3.0,
+        "mixup": 0.2,
+        "schedule_on_updates": False,
+        "warmup_prefix": False,
+    },
 }
 Outcome = tuple[list[EpochMetrics], Evaluation, dict[str, Tensor]]
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from timm.scheduler import CosineLRScheduler, MultiStepLRScheduler, PolyLRScheduler, StepLRScheduler
 from timm.scheduler.scheduler import Scheduler
+from timm.scheduler.scheduler_factory import create_scheduler_v2
 from torch import nn
 
 from benchmarks.definition.recipe import Recipe
@@ -70,3 +71,16 @@ def test_constant_schedule_starts_with_the_warm_up() -> None:
     values = rates_of(replace(RECIPE, schedule="constant"))
     assert values == pytest.approx([0.1 + 0.07 * i for i in range(10)] + [0.8] * 50)
     assert rates_of(replace(RECIPE, schedule="constant", warmup_epochs=0)) == [0.8] * 60
+
+
+@pytest.mark.parametrize(("schedule", "name"), [("cosine", "cosine"), ("polynomial", "poly")])
+def test_schedule_without_warm_up_prefix_starts_with_the_first_epoch(schedule: Any, name: str) -> None:
+    recipe = replace(RECIPE, schedule=schedule, warmup_prefix=False, cooldown_epochs=3)
+    timm, num_epochs = create_scheduler_v2(
+        optimizer(), name, 9, decay_rate=0.5, cooldown_epochs=3, min_lr=0.01, warmup_lr=0.1, warmup_epochs=2,
+        step_on_epochs=False, updates_per_epoch=STEPS,
+    )  # fmt: skip
+    assert num_epochs == 12
+    assert timm is not None
+    assert rates_of(recipe) == rates(timm)
+    assert rates_of(recipe)[10] < 0.8

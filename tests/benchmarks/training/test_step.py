@@ -3,7 +3,9 @@ from typing import Any
 
 import pytest
 import torch
+from timm.loss import BinaryCrossEntropy, JsdCrossEntropy, LabelSmoothingCrossEntropy
 from timm.models import model_parameters
+from timm.scheduler.scheduler_factory import create_scheduler_v2
 from timm.utils import ModelEmaV3, dispatch_clip_grad
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -227,3 +229,39 @@ def test_average_of_the_weights_is_that_of_timm(warmup: bool) -> None:
 def test_without_average_the_model_itself_is_evaluated() -> None:
     step = TrainingStep(net(), RECIPE, 3)
     assert step.evaluated_model is step.model
+
+
+def test_learning_rate_may_change_with_each_epoch_only() -> None:
+    recipe = replace(RECIPE, epochs=6, warmup_epochs=2, warmup_prefix=False, schedule_on_updates=False)
+    step, batch = TrainingStep(net(), recipe, 3), random_images(8, (3, 4, 5), 5, generator())
+    optimizer = torch.optim.SGD(net().parameters(), lr=0.1)
+    timm, _ = create_scheduler_v2(optimizer, "cosine", 6, min_lr=5e-5, warmup_lr=1e-4, warmup_epochs=2)
+    assert timm is not None
+    for epoch in range(6):
+        timm.step(epoch)
+        for iteration in range(3 * epoch, 3 * epoch + 3):
+            step(batch.images, batch.labels, iteration, generator())
+            assert step.optimizer.param_groups[0]["lr"] == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-12)
+
+
+@pytest.mark.parametrize("num_parts", [1, 4])
+@pytest.mark.parametrize("loss", ["jsd", "cross_entropy", "bce"])
+def test_splits_of_a_batch_stay_together(loss: Any, num_parts: int) -> None:
+    batch, model = random_images(24, (3, 4, 5), 5, generator()), net()
+    labels = batch.labels[:8]
+    changes: dict[str, Any] = {"aug_splits": 3, "rotation": 5.0, "loss": loss, "grad_accum_steps": num_parts}
+    step = TrainingStep(model, replace(RECIPE, warmup_epochs=0, **changes), 3)
+    summed, correct = step(batch.images, labels, 0, generator())
+    reference = net()
+    logits = reference(normalize(batch.images, 0.5, 0.5))
+    timm: Any = {
+        "jsd": JsdCrossEntropy(3, smoothing=0.1),
+        "cross_entropy": LabelSmoothingCrossEntropy(0.1),
+        "bce": BinaryCrossEntropy(0.1),
+    }
+    expected = timm[loss](logits, labels.repeat(3))
+    torch.testing.assert_close(summed, 8 * expected.detach())
+    assert correct == (logits[:8].argmax(1) == labels).sum()
+    expected.backward()
+    for parameter, other in zip(model.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(parameter.grad, other.grad)
