@@ -7,7 +7,7 @@ decorators of classes do nothing when the file is imported in any other way.
 import inspect
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from arch.entries import (
     BASES,
@@ -154,7 +154,7 @@ def downsampling(name: str, paper: str = "") -> Callable[[C], C]:
     return add
 
 
-def block(name: str, paper: str = "") -> Callable[[C], C]:
+def block(name: str) -> Callable[[C], C]:
     """Register the decorated class as a block, which `+block=name` selects for all stages.
 
     Returns:
@@ -163,17 +163,17 @@ def block(name: str, paper: str = "") -> Callable[[C], C]:
         constructor; a part that needs one of the others is refused. `Class.expansion` is the number of output channels
         per channel of the stage (default: 1).
     """
-    return _choice("block", "block", name, paper)
+    return _choice("block", name)
 
 
-def stem(name: str, paper: str = "") -> Callable[[C], C]:
+def stem(name: str) -> Callable[[C], C]:
     """Register the decorated class as a stem, which `+stem=name` selects.
 
     Returns:
         A decorator. The class is built as `Class(in_chans, out_chs)`, and with `act_layer` if it has this parameter.
         `Class.stride` is the factor by which it reduces each side of the image (default: 1).
     """
-    return _choice("stem", "stem", name, paper)
+    return _choice("stem", name)
 
 
 def base(name: str, variant: Variant | None = None, paper: str = "") -> Callable[[C], C]:
@@ -288,13 +288,12 @@ def _replacing(field: str, name: str, paper: str, summary: str, group: str) -> P
     return Part(name, paper, apply, group=group)
 
 
-def _choice(kind: LayerKind, part_name: str, name: str, paper: str) -> Callable[[C], C]:
-    """Return a decorator that registers a class, and its name as a value of a part. The paper is documentation."""
-    del paper
+def _choice(kind: Literal["block", "stem"], name: str) -> Callable[[C], C]:
+    """Return a decorator that registers a class, and its name as a value of the part `block` or `stem`."""
 
     def add(layer: C) -> C:
         if _register_layer(kind, name, layer):
-            _add_choice(part_name, name)
+            _add_choice(kind, name)
         return layer
 
     return add
