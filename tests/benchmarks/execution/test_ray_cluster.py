@@ -65,6 +65,19 @@ print("down", flush=True)
 """
 
 
+PLUGIN = """
+from torch import nn
+
+class Gate(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.norm = nn.GroupNorm(1, channels)
+
+    def forward(self, x):
+        return self.norm(x)
+"""
+
+
 @pytest.fixture
 def cluster(python: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Yield the process that runs the cluster, and set its address for processes that the test starts."""
@@ -115,13 +128,24 @@ def numbers(out: Path) -> dict[tuple[str, int], Any]:
 
 
 @pytest.mark.slow
-def test_a_lost_node_and_a_killed_driver_lose_no_record_and_change_no_number(
+def test_a_lost_node_and_a_killed_driver_lose_no_record_and_change_no_number_of_a_plugin(
     cluster: Any, folder_with_traps: Path, tmp_path: Path
 ) -> None:
     benchmark = tmp_path / "tiny.toml"
     benchmark.write_text(TINY)
     ray_out, local_out = tmp_path / "ray", tmp_path / "local"
-    options = ["run", "baseline", "--benchmark", str(benchmark), "--seeds", str(NUM_RUNS), "--device", "cpu"]
+    plugin = folder_with_traps / "gate.py"
+    plugin.write_text(PLUGIN)
+    options = [
+        "run",
+        f"compare:baseline+{plugin}:Gate",
+        "--benchmark",
+        str(benchmark),
+        "--seeds",
+        str(NUM_RUNS),
+        "--device",
+        "cpu",
+    ]
     command = [sys.executable, "-P", "-c", "import timm_ablate; raise SystemExit(timm_ablate.ablate())", *options]
     on_ray = [*command, "--out", str(ray_out), "--executor", "ray", "--ray-gpus", "1"]
 
