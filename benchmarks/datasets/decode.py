@@ -86,6 +86,8 @@ def decode_to_8_bits(content: Path | bytes | Image.Image, name: str, mode: str) 
     Raises:
         InputError: If the image cannot be decoded.
     """
+    if isinstance(content, Path) and content.exists() and not content.is_file():
+        raise InputError(f"cannot read image {name}: it is not a regular file")  # reading a named pipe would block
     try:
         if isinstance(content, Image.Image):
             return _convert(content, mode)

@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,13 @@ def test_problems_set_the_exit_code(folder: Path, capsys: pytest.CaptureFixture[
     content = json.loads(capsys.readouterr().out)
     assert len(content["problems"]) == 1
     assert content["counts"]["train"] == {"=2+2": 2, "[red]": 2}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_named_pipe_is_a_problem_and_does_not_block(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo(folder / "train/[red]/pipe.png")
+    assert main(["data", str(folder)]) == 3
+    assert "PROBLEM: cannot read image train/[red]/pipe.png: it is not a regular file" in capsys.readouterr().out
 
 
 def test_csv_file_and_benchmark(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
