@@ -156,7 +156,7 @@ class PlanRunner:
         """Return a sentence for each row that has records of another version of its plugins."""
         latest = {record.spec: record for record in records if record.benchmark_id == self.benchmark_id}
         rows = dict.fromkeys(row for row, _ in missing)
-        changes = {row.label: changed_plugins(latest[row.spec], row.config) for row in rows if row.spec in latest}
+        changes = {row.label: changed_plugins([latest[row.spec]], row.config) for row in rows if row.spec in latest}
         return [f"{label} is trained again, because {change}" for label, change in changes.items() if change]
 
     def _unused_tags(self) -> list[tuple[str, str]]:

@@ -14,7 +14,9 @@ uses it.
 Each row of a sequential ablation is the previous row with one more step.
 """
 
+import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import reduce
 
@@ -171,7 +173,7 @@ def parse(text: str, baseline: str | None = None) -> Spec:
         spec = Spec(word)
     else:
         names = [*BASES, *NETWORKS, *PLANS, *(["baseline"] if baseline is not None else [])]
-        raise unknown("base", word, names, f" at character 1 of {text!r}")
+        raise _unknown("base", word, names, f" at character 1 of {text!r}")
     position = len(word)
     while position < len(text):
         step, end = _parse_step(text, position)
@@ -209,7 +211,7 @@ def _parse_step(text: str, position: int) -> tuple[Step, int]:
     if not name:
         raise InputError(f"missing part name{where}; valid names: {', '.join(sorted(PARTS))}")
     if name not in PARTS:
-        raise unknown("part", name, PARTS, where)
+        raise _unknown("part", name, PARTS, where)
     value_type = PARTS[name].value
     if match["sign"] == "-" and value is not None:
         raise InputError(f"'-{name}'{where} takes no value")
@@ -223,6 +225,13 @@ def _parse_step(text: str, position: int) -> tuple[Step, int]:
         return Step("+", name, value_type.default if value is None else value_type.parse(value)), match.end()
     except InputError as error:
         raise InputError(f"part {name!r}{where}: {error}") from error
+
+
+def _unknown(kind: str, name: str, valid: Iterable[str], where: str) -> InputError:
+    """Return the error for a name that does not exist, but may be that of a plugin in the current folder."""
+    if name and os.path.isfile(f"{name}.py"):  # False for a name that no file can have
+        return InputError(f"unknown {kind} {name!r}{where}: to load {name}.py, add --plugin {name}.py")
+    return unknown(kind, name, valid, where)
 
 
 def _match_step(text: str, position: int) -> re.Match[str] | None:

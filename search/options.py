@@ -1,6 +1,7 @@
 """Command-line options of `search`."""
 
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -146,8 +147,9 @@ class SearchOptions:
 
     @property
     def benchmark_options(self) -> str:
-        """The options that select the benchmark and its images, as given on the command line."""
-        return f"--benchmark {self.benchmark}" + (f" --data {self.data}" if self.data else "")
+        """The options that select the benchmark, its images and the plugins, as given on the command line."""
+        options = ["--benchmark", self.benchmark, *(["--data", str(self.data)] if self.data else [])]
+        return shlex.join([*options, *(word for plugin in self.plugins for word in ("--plugin", str(plugin)))])
 
     @property
     def storage_url(self) -> str:

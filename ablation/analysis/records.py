@@ -134,7 +134,7 @@ def find(store: RecordSource, query: RecordQuery, curves: bool = False) -> Recor
     benchmark, benchmark_id = recorded_benchmark(records[-1]), records[-1].benchmark_id
     plan, notes = _read_plan(query.plan or records[-1].plan, records, benchmark, store.outs)
     if not {row.key for row in plan.rows} & {record.key for record in records}:
-        changes = [changed_plugins(r, row.config) for row in plan.rows for r in records if r.spec == row.spec]
+        changes = [changed_plugins([r for r in records if r.spec == row.spec], row.config) for row in plan.rows]
         reason = next(filter(None, changes), f"recorded specs: {_spec_names(records)}")
         raise InputError(f"no records of {plan} under {benchmark.name}; {reason}")
     plan = name_rows(plan, store.outs, query.new_labels)

@@ -23,7 +23,8 @@ class RowSummary:
         top1_mean: Mean top-1 over the seeds, in percent.
         top1_std: Sample standard deviation; None for one seed.
         last: The time at which the last run finished, UTC, ISO 8601.
-        note: Why the spec cannot be read by this version; "" if it can.
+        plugins: The plugins that the row depends on, and their versions.
+        note: Why the spec cannot be read by this version; "" if it can, or if it depends on plugins.
     """
 
     spec: str
@@ -31,6 +32,7 @@ class RowSummary:
     top1_mean: float
     top1_std: float | None
     last: str
+    plugins: dict[str, str]
     note: str
 
 
@@ -103,7 +105,8 @@ def _summarize(runs: Sequence[RunRecord]) -> RowSummary:
         top1_mean=float(np.mean(top1)),
         top1_std=float(np.std(top1, ddof=1)) if len(top1) > 1 else None,
         last=max(run.finished for run in runs),
-        note=config.reason if isinstance(config, UnreadableConfig) else "",
+        plugins=runs[0].plugins,
+        note=config.reason if isinstance(config, UnreadableConfig) and not runs[0].plugins else "",
     )
 
 

@@ -39,9 +39,11 @@ def import_benchmark(
         typer.Option("--name", metavar="NAME", help="Name of the benchmark  [default: timm_MODEL]"),
     ] = None,
     world_size: Annotated[
-        int,
-        typer.Option("--world-size", metavar="N", min=1, max=4096, help="Devices of the run; args.yaml omits it."),
-    ] = 1,
+        int | None,
+        typer.Option(
+            "--world-size", metavar="N", min=1, max=4096, help="Devices of the run; args.yaml omits it  [default: 1]"
+        ),
+    ] = None,
 ) -> int:
     """Convert a run of timm's train.py to a benchmark, and list the settings that it cannot contain.
 
@@ -61,8 +63,10 @@ def import_benchmark(
         content,
         file,
         name or _default_name(str(content["model"])),
-        world_size,
+        world_size or 1,
     )
+    if world_size is None:
+        lines.append("note: one device is assumed, because the file does not say how many there were (--world-size)")
     text = _toml(imported, file, lines)
     if out is None:
         print(text, end="")

@@ -1,7 +1,7 @@
 """`ablate data`: what a data set contains, and what is wrong with it."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -104,7 +104,9 @@ def _examine(root: Path | None, options: DataOptions) -> "DataReport":
                 raise InputError("give a folder or a CSV file with images, or a benchmark (--benchmark)")
             return examine_files(root, None, display)
         if root is not None and (is_csv_file(root) or (root.is_dir() and is_image_folder(root, config))):
-            return examine_files(root, config, display)
+            report = examine_files(root, config, display)
+            held_out = f"test_fraction = {config.test_fraction}: this part of each class is the test split"
+            return replace(report, notes=(*report.notes, held_out)) if config.test_fraction else report
         return examine_dataset(prepare_dataset(config, root, options.download, display), config, display)
 
 

@@ -71,9 +71,8 @@ def _select_record(recorded: "RecordedPlan", seed: int | None) -> "RunRecord":
     row = [row for row in recorded.rows if row.kind == "step"][-1]
     by_seed = {record.seed: record for record in recorded.records if record.key == row.key}
     if not by_seed or (seed is not None and seed not in by_seed):
-        for record in recorded.records:
-            if record.spec == row.spec and (change := changed_plugins(record, row.config)):
-                raise InputError(f"{row.spec} cannot be compared with its records: {change}")
+        if change := changed_plugins([r for r in recorded.records if r.spec == row.spec], row.config):
+            raise InputError(f"{row.spec} cannot be compared with its records: {change}")
         with_seed, seeds = "" if seed is None else f" with seed {seed}", ", ".join(map(str, sorted(by_seed)))
         raise InputError(f"no record of {row.spec}{with_seed}" + (f"; recorded seeds: {seeds}" if seeds else ""))
     return by_seed[min(by_seed) if seed is None else seed]

@@ -81,18 +81,26 @@ def read_config(record: RunRecord) -> RunConfig:
         return UnreadableConfig(Spec(record.spec), recorded_key=record.key, reason=f"{error}{hint}")
     if config.key == record.key:
         return config
-    reason = changed_plugins(record, config) or f"{record.spec!r} describes a different model now"
+    reason = changed_plugins([record], config) or f"{record.spec!r} describes a different model now"
     return UnreadableConfig(Spec(record.spec), recorded_key=record.key, reason=reason)
 
 
-def changed_plugins(record: RunRecord, config: RunConfig) -> str:
-    """Return which plugins have changed since a record was made, as a sentence; "" if none has."""
+def changed_plugins(records: Sequence[RunRecord], config: RunConfig) -> str:
+    """Return which plugins of a config have changed, as a sentence; "" if one of the records has their versions.
+
+    Args:
+        records: Records of the spec of the config.
+        config: The config, whose plugins are loaded.
+    """
     now = plugin_versions(config.architectures)
-    changes = [
-        f"{name} has changed from version {digest[:VERSION_CHARACTERS]} to {now[name][:VERSION_CHARACTERS]}"
-        for name, digest in record.plugins.items()
-        if now.get(name, digest) != digest
-    ]
+    if any(record.plugins == now for record in records):
+        return ""
+    changes = []
+    for name, digest in now.items():
+        old = dict.fromkeys(record.plugins[name] for record in records if name in record.plugins)
+        if old and digest not in old:
+            versions = ", ".join(version[:VERSION_CHARACTERS] for version in old)
+            changes.append(f"{name} has changed from version {versions} to {digest[:VERSION_CHARACTERS]}")
     return "; ".join(changes)
 
 

@@ -73,12 +73,14 @@ def _study_name(rows: Sequence[Row]) -> str:
 
 
 def _subtitle(rows: Sequence[Row]) -> str:
-    """Return the spec with all steps, the base and steps of pairs, or the models if training overrides differ."""
+    """Return the spec with all steps, the base and steps of pairs, or the models if they have different bases."""
     if len({row.overrides for row in rows}) > 1:
         return ", ".join(dict.fromkeys(row.spec.partition("@")[0] for row in rows))
     if sum(row.is_interaction for row in rows) > 1:
         steps = ", ".join(row.label for row in rows[1:] if not row.is_interaction)
         return f"{rows[0].spec} with {steps} and pairs of them"
+    if len({row.config.spec.base for row in rows}) > 1:
+        return ", ".join(row.label for row in rows)
     return max((row.spec for row in rows), key=len)
 
 

@@ -30,7 +30,7 @@ def write_report_files(report: DataReport, out: Path) -> list[Path]:
     Raises:
         InputError: If a file cannot be written.
     """
-    stem = f"data_{safe_file_name(Path(report.place).stem or 'images', MAX_STEM_CHARACTERS)}"
+    stem = f"data_{safe_file_name(Path(report.place).name or 'images', MAX_STEM_CHARACTERS)}"
     counts = report.counts.rename_axis("class").reset_index()
     files = [out / f"{stem}_classes.csv", out / f"{stem}_duplicates.csv"]
     try:

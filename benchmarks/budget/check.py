@@ -121,7 +121,7 @@ def _explaining_errors(name: str, architecture: Architecture | None, benchmark: 
 def _hint(architecture: Architecture | None, benchmark: Benchmark) -> str:
     if isinstance(architecture, TimmModel):
         size = architecture.input_size or benchmark.data.image_size
-        return f"; the images have {size} px: add /PIXELS to the name of the network to resize them"
+        return f" (for images of {size} px; add /PIXELS to the name of the network if it needs another size)"
     return "; check the constructor of the plugin's layer and the shape that it returns"
 
 

@@ -173,6 +173,8 @@ def _check_input(model: str, benchmark: "Benchmark", options: BudgetCheckOptions
     if kind == "spec":
         parse(model, benchmark.baseline)
     elif kind == "timm" and model.isidentifier() and not model.startswith("cifar_"):  # our own names start with cifar_
+        if os.path.isfile(f"{model}.py"):  # False for a name that no file can have
+            raise InputError(f"unknown model {model!r}: to load {model}.py, add --plugin {model}.py")
         names = registered_timm_names()
         if names and model not in names:
             raise unknown("model", model, {*BASES, *PLANS, *names}, " (bases and timm models)")

@@ -431,3 +431,10 @@ def test_an_installed_plugin_is_loaded_by_its_entry_point(
     write("site/installed_nets.py", NETWORK + "\n# newer\n")
     with pytest.raises(InputError, match="installed_nets has version"):
         restore_plugins(plugins)
+
+
+@pytest.mark.parametrize(("spec", "kind"), [("my_net", "base"), ("resnet8+my_net", "part")])
+def test_a_forgotten_plugin_is_suggested(write: Write, spec: str, kind: str) -> None:
+    write("my_net.py", NETWORK)
+    with pytest.raises(InputError, match=rf"unknown {kind} 'my_net'.*: to load my_net\.py, add --plugin my_net\.py"):
+        parse(spec)

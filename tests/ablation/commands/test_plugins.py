@@ -1,5 +1,6 @@
 """Test plugins in the commands of `ablate`, from a first run to an edit of the code."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,11 @@ def test_an_edit_trains_only_the_rows_that_depend_on_the_plugin(tiny: Path, caps
     version = records[-1].plugins["nets.py"][:8]
     assert f"nets.py, version {version}: small." in printed
     assert "cannot be read" not in printed
+
+    assert command("runs") == 0
+    listed = capsys.readouterr().out
+    assert len(set(re.findall(r"small \(nets.py (\w{8})\)", listed))) == 2
+    assert "cannot be read" not in listed
 
     same = ["verify", "compare: resnet8+width=0.5, small", "--plugin", "nets.py", "--seed", "0"]
     assert command(*same) == 0
