@@ -9,7 +9,7 @@ from torch import nn
 from arch.custom_layers import attention_layer, find_activation
 from arch.entries import NETWORKS
 from arch.errors import InputError
-from arch.layers import require_version
+from arch.layers import require_version, without_folder
 from arch.networks import ARGUMENTS
 from arch.timm_model import TimmModel
 
@@ -26,7 +26,8 @@ def create_network(model: TimmModel, size: int | None, num_classes: int, in_chan
     Raises:
         InputError: If the plugin is not loaded, or loaded in another version, or the network lacks a parameter.
     """
-    network = NETWORKS.get(model.name)
+    found = [network for name, network in NETWORKS.items() if without_folder(name) == model.name]
+    network = next((network for network in found if network.plugin.digest == model.plugin), found[0] if found else None)
     if network is None:
         raise InputError(f"the network {model.name!r} is defined by a plugin that is not loaded: add --plugin FILE.py")
     require_version(model.name, network.plugin, model.plugin)

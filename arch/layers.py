@@ -61,7 +61,12 @@ def with_version(field: str, name: str) -> str:
     """
     word, equals, value = name.partition("=")
     custom = CUSTOM_LAYERS.get((FIELDS[field], word))
-    return name if custom is None else f"{word}{VERSION_SIGN}{custom.plugin.digest}{equals}{value}"
+    return name if custom is None else f"{without_folder(word)}{VERSION_SIGN}{custom.plugin.digest}{equals}{value}"
+
+
+def without_folder(name: str) -> str:
+    """Return `net.py:Gate` for `folder/net.py:Gate`, because the place of a file is not part of an architecture."""
+    return name.rpartition("/")[2] if ".py:" in name else name
 
 
 def find_layer(kind: LayerKind, name: str) -> Any:
@@ -75,7 +80,8 @@ def find_layer(kind: LayerKind, name: str) -> Any:
         InputError: If the plugin is not loaded, or in another version.
     """
     word, _, digest = name.partition(VERSION_SIGN)
-    custom = CUSTOM_LAYERS.get((kind, word))
+    found = [custom for (k, text), custom in CUSTOM_LAYERS.items() if k == kind and without_folder(text) == word]
+    custom = next((custom for custom in found if custom.plugin.digest == digest), found[0] if found else None)
     if custom is None:
         raise InputError(f"the {kind} layer {word!r} is defined by a plugin that is not loaded: add --plugin FILE.py")
     require_version(word, custom.plugin, digest)

@@ -2,16 +2,25 @@
 
 import ast
 import linecache
+import site
 import sys
-from collections.abc import Iterator
+import sysconfig
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.abc import ExecutionLoader
 from importlib.machinery import ModuleSpec, PathFinder
-from importlib.util import decode_source, find_spec, resolve_name, spec_from_loader
+from importlib.util import decode_source, find_spec, resolve_name, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
 from arch.errors import InputError
+
+OUR_FOLDERS = [str(Path(__file__).parent.parent / name) for name in ("ablation", "arch", "benchmarks", "search")]
+SITE_FOLDERS = [*site.getsitepackages(), site.getusersitepackages()]
+INSTALLED_FOLDERS = [
+    Path(folder).resolve()
+    for folder in {sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), *SITE_FOLDERS, *OUR_FOLDERS}
+]
 
 
 @dataclass(frozen=True)
@@ -51,7 +60,7 @@ def collect_sources(path: Path) -> dict[str, Source]:
         InputError: If a file cannot be read.
     """
     module = path.stem
-    if not module.isidentifier() or _is_taken(module, path):
+    if not module.isidentifier() or _is_taken(module, path.parent):
         module = f"plugin_{module}"
     sources = {module: Source(module, str(path), read_source(path))}
     queue = list(sources.values())
@@ -61,6 +70,21 @@ def collect_sources(path: Path) -> dict[str, Source]:
                 sources[name] = found
                 queue.append(found)
     return sources
+
+
+def untracked_files(sources: Mapping[str, Source], new_modules: Iterable[str]) -> list[Path]:
+    """Return the files of further modules that a plugin imports, unless they belong to an installed package.
+
+    Such modules are in an editable installation or another folder of the import path, or were imported dynamically.
+
+    Args:
+        sources: The sources of the plugin.
+        new_modules: The modules that were imported while the plugin was executed.
+    """
+    names = {*new_modules, *(name for source in sources.values() for name in _imported_names(source))} - sources.keys()
+    loaded = [getattr(sys.modules.get(name), "__file__", None) for name in names]
+    files = {Path(file).resolve() for file in loaded if file and file.endswith(".py")}
+    return sorted(file for file in files if not any(file.is_relative_to(folder) for folder in INSTALLED_FOLDERS))
 
 
 def installed_sources(module: str) -> list[str]:
@@ -97,20 +121,24 @@ def _with_parents(name: str) -> Iterator[str]:
 
 def _find_beside(folder: Path, name: str) -> Source | None:
     """Return the source of a module in the folder of a plugin; None if there is none or it would not be imported."""
-    package, place = name.partition(".")[0], folder.joinpath(*name.split("."))
+    place = folder.joinpath(*name.split("."))
+    if _is_taken(name.partition(".")[0], folder):
+        return None
     for file in (place / "__init__.py", place.with_suffix(".py")):
-        top = folder / package / "__init__.py" if (folder / package).is_dir() else folder / f"{package}.py"
-        if file.is_file() and not _is_taken(package, top):
+        if file.is_file():
             return Source(name, str(file), read_source(file))
-    return None
+    return Source(name, str(place / "__init__.py"), "") if place.is_dir() else None  # a package without __init__.py
 
 
-def _is_taken(module: str, path: Path) -> bool:
-    """Return whether an installed or built-in module has this name. A copy of `path` on the import path does not."""
+def _is_taken(module: str, folder: Path) -> bool:
+    """Return whether a built-in module, or one that is installed outside of this folder, has this name."""
     if module in sys.stdlib_module_names:
         return True
     spec = PathFinder.find_spec(module)
-    return spec is not None and (spec.origin is None or Path(spec.origin).resolve() != path.resolve())
+    if spec is None:
+        return False
+    places = list(spec.submodule_search_locations or []) or [spec.origin or ""]
+    return folder.resolve() not in [Path(place).resolve().parent for place in places]
 
 
 class SourceLoader(ExecutionLoader):
@@ -143,4 +171,9 @@ class SourceFinder:
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
         """Return the location of a module of a plugin, and None for all other modules."""
         source = self.sources.get(name)
-        return None if source is None else spec_from_loader(name, SourceLoader(source), origin=source.path)
+        if source is None:
+            return None
+        locations = [str(Path(source.path).parent)] if source.is_package else None
+        return spec_from_file_location(
+            name, source.path, loader=SourceLoader(source), submodule_search_locations=locations
+        )

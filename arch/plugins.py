@@ -11,6 +11,7 @@ import importlib
 import sys
 import traceback
 from collections.abc import Iterable, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import entry_points
@@ -20,7 +21,14 @@ from typing import Any
 from arch.entries import FILE_AND_NAME, Undo, loading
 from arch.errors import InputError
 from arch.layers import PluginVersion
-from arch.plugin_source import Source, SourceFinder, collect_sources, installed_sources
+from arch.plugin_source import (
+    Source,
+    SourceFinder,
+    collect_sources,
+    installed_sources,
+    read_source,
+    untracked_files,
+)
 from arch.registry import add_named, add_network
 
 ENTRY_POINT_GROUP = "timm_ablate.plugins"
@@ -130,7 +138,10 @@ def plugin_versions(architecture: object) -> dict[str, str]:
 
 def describe_error(error: BaseException) -> str:
     """Describe an error in one line, with the last line of a plugin's code that led to it."""
-    message = error.msg if isinstance(error, SyntaxError) else error
+    try:
+        message = error.msg if isinstance(error, SyntaxError) else str(error)
+    except Exception:
+        message = "its message cannot be read"
     return line_in_plugin(error) + " ".join(f"{type(error).__name__}: {message}".split()).removesuffix(":")
 
 
@@ -177,9 +188,12 @@ def _load_file(path: Path) -> Plugin:
     if str(resolved) in _ACTIVE.plugins:
         return _ACTIVE.plugins[str(resolved)]
     sources = collect_sources(resolved)
-    version = PluginVersion(path.name, _digest([source.text for source in sources.values()]))
-    plugin = Plugin(str(resolved), version, sources)
+    plugin = Plugin(str(resolved), PluginVersion(path.name), sources)
+    before = set(sys.modules)
     _execute(plugin)
+    texts = [text for source in sources.values() for text in (source.module.removeprefix("plugin_"), source.text)]
+    files = untracked_files(sources, set(sys.modules) - before)
+    plugin.version.digest = _digest([*texts, *map(read_source, files)])
     return plugin
 
 
@@ -197,7 +211,7 @@ def _execute(plugin: Plugin) -> None:
     _add_sources(plugin)
     _ACTIVE.plugins[plugin.path], _ACTIVE.undo[plugin.path] = plugin, undo
     try:
-        with loading(plugin.version, undo):
+        with loading(plugin.version, undo), redirect_stdout(sys.stderr):  # standard output is for results
             importlib.import_module(plugin.module)
             _register_timm_models(plugin)
     except (Exception, SystemExit) as error:

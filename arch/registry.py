@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar
 from arch.entries import (
     BASES,
     DATA_SOURCES,
+    FILE_AND_NAME,
     LOADING,
     NETWORKS,
     PARTS,
@@ -23,6 +24,7 @@ from arch.entries import (
     add_entry,
 )
 from arch.layers import CUSTOM_LAYERS, CustomLayer, LayerKind
+from arch.plans import PLANS
 from arch.variant import Variant
 
 __all__ = [
@@ -81,6 +83,7 @@ def attention(name: str, paper: str = "", *, reduction: int | None = None) -> Ca
         A decorator. The class is built as `Class(channels)`, or as `Class(channels, reduction=r)` if `reduction` is
         set; it maps (batch, channels, height, width) to the same shape.
     """
+    _require_name("attention", name)
 
     def add(layer: C) -> C:
         if _register_layer("attention", name, layer):
@@ -108,6 +111,7 @@ def activation(name: str, paper: str = "") -> Callable[[C], C]:
     Returns:
         A decorator. The class is built as `Class()`, or as `Class(inplace=True)` if it has this parameter.
     """
+    _require_name("activation", name)
 
     def add(layer: C) -> C:
         if _register_layer("activation", name, layer):
@@ -129,6 +133,7 @@ def pooling(name: str, paper: str = "") -> Callable[[C], C]:
         A decorator. The class is built as `Class()`, or as `Class(channels=...)` if it has this parameter; it maps
         (batch, channels, height, width) to (batch, channels).
     """
+    _require_name("pooling", name)
 
     def add(layer: C) -> C:
         if _register_layer("pooling", name, layer):
@@ -145,6 +150,7 @@ def downsampling(name: str, paper: str = "") -> Callable[[C], C]:
         A decorator. The class is built as `Class(in_chs, out_chs, stride)`; it maps (batch, in_chs, height, width) to
         (batch, out_chs, height / stride, width / stride).
     """
+    _require_name("downsampling", name)
 
     def add(layer: C) -> C:
         if _register_layer("downsampling", name, layer):
@@ -186,6 +192,8 @@ def base(name: str, variant: Variant | None = None, paper: str = "") -> Callable
     """
 
     def add_base(built: Variant) -> None:
+        if name in (*PLANS, "baseline"):
+            raise ValueError(f"the name {name!r} is already taken: choose another one")
         add_entry("base", BASES, name, Base(built, paper), name)
         _add_choice("backbone", name)
 
@@ -212,6 +220,8 @@ def network(name: str, paper: str = "") -> Callable[[C], C]:
         paper: The paper that introduced it.
     """
 
+    _require_name("network", name)
+
     def add(factory: C) -> C:
         if LOADING.plugin is not None:
             add_network(name, factory, paper)
@@ -223,7 +233,7 @@ def network(name: str, paper: str = "") -> Callable[[C], C]:
 def add_network(name: str, factory: Callable[..., Any], paper: str = "") -> None:
     """Register a network of the plugin that is being loaded. Raises ValueError if the name is taken."""
     assert LOADING.plugin is not None
-    if name in BASES:
+    if name in (*BASES, *PLANS, "baseline"):
         raise ValueError(f"the name {name!r} is already taken by a base: choose another one")
     parameters = inspect.signature(factory).parameters
     add_entry("network", NETWORKS, name, Network(factory, tuple(parameters), LOADING.plugin, paper), name)
@@ -236,6 +246,8 @@ def data_source(name: str) -> Callable[[C], C]:
     `(train, test)`, each a pair of images and labels (arrays: (n, height, width[, channels]) of uint8, and (n,) of
     class numbers) or a data set that yields pairs of a PIL image and a class number, as those of torchvision.
     """
+
+    _require_name("data_source", name)
 
     def add(function: C) -> C:
         if LOADING.plugin is not None:
@@ -251,7 +263,8 @@ def add_named(text: str, item: Any) -> None:
     A class or function that the file has registered keeps its kind. Any other one can be used as a network, and as
     attention and as the value of `block` and `stem` (a class) or as a part (a function `Variant -> Variant`).
     """
-    kinds: set[LayerKind] = {kind for (kind, _), known in CUSTOM_LAYERS.items() if known.layer is item}
+    own = {key: known.layer for key, known in CUSTOM_LAYERS.items() if not FILE_AND_NAME.fullmatch(key[1])}
+    kinds: set[LayerKind] = {kind for (kind, _), layer in own.items() if layer is item}
     decorators: dict[LayerKind, Callable[[str], Callable[[Any], Any]]] = {
         "attention": attention,
         "activation": activation,
@@ -267,6 +280,12 @@ def add_named(text: str, item: Any) -> None:
         register(Part(text, "", item))
     if not kinds:
         add_network(text, item)
+
+
+def _require_name(decorator: str, name: object) -> None:
+    """Raise TypeError if a decorator is used without parentheses, as in `@network`, which would register nothing."""
+    if not isinstance(name, str):
+        raise TypeError(f'use the decorator with a name, as in @{decorator}("my_name")')
 
 
 def _register_layer(kind: LayerKind, name: str, layer: Any) -> bool:
@@ -290,6 +309,8 @@ def _replacing(field: str, name: str, paper: str, summary: str, group: str) -> P
 
 def _choice(kind: Literal["block", "stem"], name: str) -> Callable[[C], C]:
     """Return a decorator that registers a class, and its name as a value of the part `block` or `stem`."""
+
+    _require_name(kind, name)
 
     def add(layer: C) -> C:
         if _register_layer(kind, name, layer):

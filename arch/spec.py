@@ -23,6 +23,7 @@ from functools import reduce
 from arch.bases import BASES
 from arch.entries import FILE_AND_NAME, NETWORKS
 from arch.errors import InputError, unknown
+from arch.layers import without_folder
 from arch.networks import apply_to_network
 from arch.parts import PARTS
 from arch.plans import PLANS
@@ -90,7 +91,7 @@ class Spec:
             raise InputError(f"{self.base!r} is not a base or a network; bases: {', '.join(BASES)}")
         network, parts = NETWORKS[match["name"]], reduce(_apply, self._active_steps(), EMPTY)
         settings = apply_to_network(match["name"], network, parts, EMPTY)
-        return TimmModel(match["name"], int(match["size"] or 0), network.plugin.digest, settings)
+        return TimmModel(without_folder(match["name"]), int(match["size"] or 0), network.plugin.digest, settings)
 
     def variant(self) -> Variant:
         """Return the architecture after all steps.

@@ -1,4 +1,4 @@
-"""Plans that depend on plugins, stored beside their records, so that their tables can be read without the plugins.
+"""Plans that were run with plugins, stored beside their records, so that their tables can be read without the plugins.
 
 Commands that read records never run the code of a plugin that the records name. They take the rows from here.
 """
@@ -9,10 +9,11 @@ from pathlib import Path
 
 from ablation.plans.plan import Plan
 from ablation.plans.row import Row, RowKind
-from arch.plugins import plugin_versions
+from arch.plugins import active_plugins
 from benchmarks.records.json_lines import JsonLines
 
 PLAN_FORMAT = 1
+MAX_ROWS, MAX_COMPARISONS = 1000, 3  # of a plan, and of one of its rows
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,8 @@ class StoredPlan:
 
 
 def store_plan(out: Path, plan: Plan) -> None:
-    """Store a plan in an output folder if it depends on plugins. Raises OSError if it cannot be written."""
-    if not any(plugin_versions(row.config.architectures) for row in plan.rows):
+    """Store a plan in an output folder if plugins are loaded. Raises OSError if it cannot be written."""
+    if not active_plugins():
         return
     stored = StoredPlan(str(plan), tuple(_store_row(row) for row in plan.rows))
     file = _file(out)
@@ -48,8 +49,17 @@ def store_plan(out: Path, plan: Plan) -> None:
 
 def stored_rows(outs: Sequence[Path], text: str) -> tuple[StoredRow, ...]:
     """Return the rows that a plan had when it was last run; () if it is not stored in any of the folders."""
-    plans = [plan for out in reversed(outs) for plan in _file(out).read() if plan.text == text]
+    plans = [plan for out in reversed(outs) for plan in _file(out).read() if plan.text == text and _is_valid(plan.rows)]
     return plans[-1].rows if plans else ()
+
+
+def _is_valid(rows: Sequence[StoredRow]) -> bool:
+    """Return whether each row is compared with earlier rows only; a file from elsewhere may contain anything."""
+    earlier = [set(range(position)) for position in range(len(rows))] if len(rows) <= MAX_ROWS else []
+    return bool(earlier) and all(
+        {index for index, _ in row.against} <= before and len(row.against) <= MAX_COMPARISONS
+        for row, before in zip(rows, earlier, strict=True)
+    )
 
 
 def merge_plans(sources: Sequence[Path], target: Path) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image, ImageOps
+from PIL import Image
 
 from arch.errors import InputError
 from benchmarks.datasets.arrays import Pixels
@@ -121,4 +121,9 @@ def _describe(sample: Sample, config: DatasetConfig | None) -> _Description | In
 def _make_thumbnail(image: Image.Image) -> Image.Image:
     """Return the whole image in a white square. Small images are enlarged without smoothing."""
     method = Image.Resampling.NEAREST if max(image.size) < THUMBNAIL_SIZE else Image.Resampling.BICUBIC
-    return ImageOps.pad(image.convert("RGB"), (THUMBNAIL_SIZE, THUMBNAIL_SIZE), method, color="white")
+    scale = THUMBNAIL_SIZE / max(image.size)
+    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    square = Image.new("RGB", (THUMBNAIL_SIZE, THUMBNAIL_SIZE), "white")
+    corner = (THUMBNAIL_SIZE - size[0]) // 2, (THUMBNAIL_SIZE - size[1]) // 2
+    square.paste(image.convert("RGB").resize(size, method), corner)
+    return square

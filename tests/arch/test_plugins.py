@@ -251,6 +251,69 @@ def test_a_plugin_that_was_imported_before_is_registered(write: Write, monkeypat
     assert logits("my_net").shape == (2, 5)
 
 
+@pytest.mark.parametrize("on_path", [False, True])
+def test_a_package_without_init_belongs_to_the_source(
+    on_path: bool, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if on_path:
+        monkeypatch.syspath_prepend(str(Path.cwd()))
+    keys = []
+    for size in (7, 8):
+        write("lib/sizes.py", f"SIZE = {size}\n")
+        load_plugins([write("nets.py", "from lib.sizes import SIZE\n" + NETWORK)])
+        keys.append(parse("my_net").architecture.key())
+        assert size == sys.modules["lib.sizes"].SIZE
+    assert keys[0] != keys[1]
+    plugins = active_plugins()
+    unload_plugins()
+    Path("lib/sizes.py").unlink()
+    restore_plugins(plugins)
+    assert parse("my_net").architecture.key() == keys[1]
+
+
+@pytest.mark.parametrize("code", ["import importlib\nimportlib.import_module('elsewhere')\n", "import elsewhere\n"])
+def test_modules_that_are_not_installed_are_part_of_the_version(
+    code: str, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path / "on_path"))
+    keys = []
+    for size in (7, 8):
+        write("on_path/elsewhere.py", f"SIZE = {size}\n")
+        load_plugins([write("nets.py", code + NETWORK)])
+        keys.append(parse("my_net").architecture.key())
+        unload_plugins()
+        del sys.modules["elsewhere"]
+    assert keys[0] != keys[1]
+
+
+def test_names_of_modules_are_part_of_the_version(write: Write) -> None:
+    write("one.py", "VALUE = 1\n")
+    code = "try:\n    import one\nexcept ImportError:\n    import two\n"
+    load_plugins([write("nets.py", code + NETWORK)])
+    key = parse("my_net").architecture.key()
+    Path("one.py").rename("two.py")
+    load_plugins()
+    assert parse("my_net").architecture.key() != key
+
+
+def test_the_place_of_a_file_is_not_part_of_an_architecture(write: Write) -> None:
+    write("folder/nets.py", NETWORK.replace("@network", "# @network"))
+    write("folder/layers.py", LAYERS)
+    places = ("folder/", "./folder/", f"{Path.cwd()}/folder/")
+    for text in ("{}nets.py:MyNet", "resnet8+{}layers.py:Gate", "resnet8+block={}layers.py:Flat"):
+        specs = [text.format(place) for place in places]
+        load_plugins(plan=" ".join(specs))
+        assert len({parse(spec).architecture.key() for spec in specs}) == 1
+        assert all(build(parse(spec).architecture, 5) for spec in specs)
+
+
+def test_a_plugin_knows_its_file_and_prints_to_standard_error(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    load_plugins([write("nets.py", "print('loading', __file__)\n" + NETWORK)])
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == f"loading {Path('nets.py').resolve()}\n"
+
+
 def test_files_beside_a_plugin_hide_no_other_module(write: Write) -> None:
     write("random.py", "raise RuntimeError")
     write("yaml.py", "raise RuntimeError")
@@ -349,6 +412,9 @@ def test_an_ordinary_import_registers_nothing(write: Write) -> None:
      (HEAD + "@block('basic')\nclass A: pass", "the name 'basic'"),
      (HEAD + "@attention('x')\nclass A: pass\n@attention('x')\nclass B: pass", "bad.py:8: ValueError: the name 'x'"),
      (HEAD + "@attention('x y')\nclass A: pass", "'x y' is not a valid name"),
+     (HEAD + "@network\nclass A: pass", '@network("my_name")'), (HEAD + "@network('baseline')\nclass A: pass", "taken"),
+     (HEAD + "@attention\nclass A: pass", '@attention("my_name")'),
+     ("class Odd(Exception):\n    def __str__(self):\n        raise self\nraise Odd", "bad.py:4: Odd"),
      ("import beside", "beside.py:2: NameError")],
 )  # fmt: skip
 def test_an_error_names_the_line_of_the_plugin_and_leaves_nothing_registered(

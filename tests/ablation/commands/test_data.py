@@ -57,6 +57,12 @@ def test_problems_set_the_exit_code(folder: Path, capsys: pytest.CaptureFixture[
     assert content["counts"]["train"] == {"=2+2": 2, "[red]": 2}
 
 
+def test_an_image_of_any_shape_is_reported(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.new("RGB", (1, 900)).save(folder / "train/[red]/line.png")
+    assert main(["data", str(folder)]) == 0
+    assert "1 x 900 (1)" in capsys.readouterr().out
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 def test_a_named_pipe_is_a_problem_and_does_not_block(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     os.mkfifo(folder / "train/[red]/pipe.png")
