@@ -5,7 +5,7 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -27,11 +27,13 @@ from benchmarks.cli.options import (
 
 if TYPE_CHECKING:
     from benchmarks.budget.profile import DeviceProfile
+    from benchmarks.budget.request import FileOptions
     from benchmarks.budget.verdict import Verdict
     from benchmarks.definition.benchmark import Benchmark
     from benchmarks.sandbox.file_check import FilePolicy
 
 EXIT_WITHIN, EXIT_OVER, EXIT_REFUSED = 0, 1, 4  # 2: invalid input; EXIT_FAILED: the model could not be checked
+NO_ARGUMENTS: Any = ()  # a list cannot be the default of a dataclass field
 MAX_PRINTED_LINES = 10  # lines of a model file's output to show
 MAX_PRINTED_CHARACTERS = 200  # characters of each line to show
 
@@ -81,6 +83,40 @@ class BudgetCheckOptions:
     minutes: Annotated[
         float, typer.Option("--minutes", metavar="M", min=0, help="Maximum duration of --calibrate.")
     ] = 12
+    arguments: Annotated[
+        list[str],
+        typer.Option(
+            "--arg",
+            metavar="KEY=VALUE",
+            help="Argument of the class or factory of a Python file: a literal or a name of the file. Repeatable.",
+            show_default=False,
+        ),
+    ] = NO_ARGUMENTS
+    classes: Annotated[
+        int | None,
+        typer.Option(
+            "--classes", metavar="N", min=2, help="Number of classes for a Python file  [default: the benchmark's]"
+        ),
+    ] = None
+    image_size: Annotated[
+        int | None,
+        typer.Option(
+            "--image-size",
+            metavar="PX",
+            min=4,
+            max=512,
+            help="Image size in pixels for a Python file  [default: the benchmark's]",
+        ),
+    ] = None
+    output: Annotated[
+        str,
+        typer.Option(
+            "--output",
+            metavar="INDEX|NAME",
+            help="Output of a Python file's model that contains the logits  [default: the first that fits]",
+            show_default=False,
+        ),
+    ] = ""
     allow_code: Annotated[
         bool, typer.Option("--allow-code", help="Open TorchScript, .pt2 and pickled modules, in the sandbox.")
     ] = False
@@ -119,6 +155,12 @@ class BudgetCheckOptions:
             raise InputError(f"--summary {self.summary}: there is no folder {self.summary.parent}")
         if self.max_hours is not None and not self.timing and self.device_profile is None:
             raise InputError("--max-hours needs predicted hours: remove --no-timing, or add --device-profile")
+
+    def file_options(self) -> "FileOptions":
+        """Return how the model of a Python file is built."""
+        from benchmarks.budget.request import FileOptions
+
+        return FileOptions(self.classes, self.image_size, self.output, tuple(self.arguments))
 
     def file_policy(self) -> "FilePolicy":
         """Return the policy for a model file."""
@@ -197,7 +239,9 @@ def _check(model: str, benchmark: "Benchmark", profile: "DeviceProfile | None", 
     with Display() as display:
         is_timed = options.timing or profile is not None
         image_counts = count_images(benchmark.data, options.data, options.download, display) if is_timed else None
-        request = CheckRequest(model, benchmark, resolve_device(options.device), image_counts, profile)
+        request = CheckRequest(
+            model, benchmark, resolve_device(options.device), image_counts, profile, options.file_options()
+        )
         try:
             verdict, printed = check_model(request, options.file_policy(), display)
         except (FileRefused, FileCheckFailed, WorkerFailed) as error:

@@ -1,6 +1,7 @@
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from torch import nn
 
 from arch.errors import InputError
 from benchmarks.budget.check import check
-from benchmarks.budget.request import CheckRequest
+from benchmarks.budget.request import CheckRequest, FileOptions
 from benchmarks.definition.benchmark import Benchmark
 from benchmarks.sandbox.files.python_file import find_in_file
 
@@ -97,10 +98,10 @@ def test_module_that_cannot_be_copied_is_created_for_each_build(tmp_path: Path, 
 
 
 def test_import_allocates_no_memory(tmp_path: Path, tiny: Benchmark) -> None:
-    huge = "from torch import nn\nready = nn.Linear(10**6, 10**7, bias=False)\n"
+    huge = "from torch import nn\nready = nn.Sequential(nn.Flatten(), nn.Linear(64, 10**11, bias=False))\n"
     model = find_in_file(file(tmp_path, huge), "", tiny.data)
     with torch.device("meta"):
-        assert sum(parameter.numel() for parameter in model.builder().parameters()) == 10**13
+        assert sum(parameter.numel() for parameter in model.builder().parameters()) == 64 * 10**11
 
 
 def test_file_that_reads_values_is_imported_on_the_cpu(tmp_path: Path, tiny: Benchmark) -> None:
@@ -108,8 +109,98 @@ def test_file_that_reads_values_is_imported_on_the_cpu(tmp_path: Path, tiny: Ben
     assert built(file(tmp_path, content), "", tiny)(torch.zeros(1, 1, 8, 8)).shape == (1, 10)
 
 
+FACTORIES = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, width, CLASSES=7, in_chans=3):
+        super().__init__()
+        self.first, self.last = nn.Conv2d(in_chans, width, 3), nn.Linear(width, CLASSES)
+
+    def forward(self, x):
+        return self.last(self.first(x).mean((2, 3)))
+
+def build(**kwargs):
+    return Net(4, in_chans=1, **kwargs)
+"""
+CLASS_COUNTS = ["num_classes", "n_classes", "class_num", "num_class", "n_class", "nclass", "nb_classes"]
+
+
+def chosen(path: Path, name: str, benchmark: Benchmark, **options: Any) -> tuple[Any, str]:
+    """Return the model and everything that was chosen, as one text."""
+    model = find_in_file(path, name, benchmark.data, FileOptions(**options))
+    return model.builder(), "; ".join(model.choices())
+
+
+@pytest.mark.parametrize("parameter", [*CLASS_COUNTS, "classes", "NumClasses"])
+def test_class_count_has_many_names(parameter: str, tmp_path: Path, tiny: Benchmark) -> None:
+    path = file(tmp_path, FACTORIES.replace("CLASSES", parameter))
+    model, choices = chosen(path, "Net(width=4)", tiny)
+    assert model.last.out_features == 10
+    assert choices == f"Net(width=4, {parameter}=10, in_chans=1)"
+
+
+@pytest.mark.parametrize("parameter", CLASS_COUNTS)
+def test_factory_with_kwargs_receives_the_class_count(parameter: str, tmp_path: Path, tiny: Benchmark) -> None:
+    path = file(tmp_path, FACTORIES.replace("CLASSES", parameter))
+    model, choices = chosen(path, "build", tiny)
+    assert model.last.out_features == 10
+    assert choices == f"build({parameter}=10)"
+
+
+def test_keyword_that_is_swallowed_is_not_taken(tmp_path: Path, tiny: Benchmark) -> None:
+    swallow = "\ndef swallow(**kwargs): return Net(4, kwargs.get('class_num', 7), 1)\n"
+    model, choices = chosen(file(tmp_path, FACTORIES + swallow), "swallow", tiny)
+    assert model.last.out_features == 10
+    assert choices == "swallow(class_num=10)"
+
+
+def test_width_of_a_layer_is_no_channel_count(tmp_path: Path, tiny: Benchmark) -> None:
+    net = FACTORIES.replace("width, CLASSES=7, in_chans=3", "in_channels=16, num_classes=7")
+    net = net.replace("(in_chans, width", "(1, in_channels").replace("(width, CLASSES", "(in_channels, num_classes")
+    model, choices = chosen(file(tmp_path, net), "Net", tiny)
+    assert model.first.out_channels == 16
+    assert choices == "Net(num_classes=10)"
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [("Net(4)", ()), ("Net(width=4)", ()), ("Net", ("width=4",)), ("Net(width=four)", ()), ("Net", ("width=four",))],
+)
+def test_arguments_of_the_user_are_passed(
+    name: str, arguments: tuple[str, ...], tmp_path: Path, tiny: Benchmark
+) -> None:
+    path = file(tmp_path, FACTORIES.replace("CLASSES", "num_classes") + "\nfour = 4\n")
+    assert chosen(path, name, tiny, arguments=arguments)[0].first.out_channels == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "expected"),
+    [
+        (
+            "Net",
+            (),
+            r"net\.py:Net needs the argument width.*\(build, ready\).*'Net\(width=\.\.\.\)' or --arg width=",
+        ),
+        ("Net(4, wdith=4)", (), "'wdith': did you mean 'width'"),
+        ("Net(4)", ("width=4",), "width is given twice"),
+        ("Net(1, 2, 3, 4)", (), "takes 3 arguments"),
+        ("Net(width=fuor)", (), "'fuor' in net.py: did you mean 'four'.*quote text"),
+        ("Net(width=exec)", (), "'exec'"),
+        ("ready(4)", (), "takes no arguments"),
+    ],
+)
+def test_wrong_arguments_are_invalid(
+    name: str, arguments: tuple[str, ...], expected: str, tmp_path: Path, tiny: Benchmark
+) -> None:
+    names = "\ndef four(): pass\nready = Net(4)\n"
+    path = file(tmp_path, FACTORIES.replace("CLASSES", "num_classes") + names)
+    with pytest.raises(InputError, match=expected):
+        chosen(path, name, tiny, arguments=arguments)
+
+
 def test_several_models_are_listed(tmp_path: Path, tiny: Benchmark) -> None:
-    expected = r"net\.py defines 3 models.* net\.py:NAME \(Net, Other, ready\)"
+    expected = r"net\.py defines 3 models.* net\.py:NAME \(build, plain, Other\)"
     with pytest.raises(InputError, match=expected):
         find_in_file(file(tmp_path, MORE), "", tiny.data)
 
@@ -144,9 +235,9 @@ def test_file_may_define_a_dataclass(tmp_path: Path, tiny: Benchmark) -> None:
 
 
 def test_file_may_import_its_neighbors(tmp_path: Path, tiny: Benchmark) -> None:
-    (tmp_path / "neighbor_of_net.py").write_text("classes = 7\n")
+    (tmp_path / "neighbor_of_net.py").write_text("classes = 10\n")
     path = file(tmp_path, ONE + "\nfrom neighbor_of_net import classes\ndef build(): return Net(classes, 1)\n")
-    assert built(path, "build", tiny)(torch.zeros(1, 1, 8, 8)).shape == (1, 7)
+    assert built(path, "build", tiny)(torch.zeros(1, 1, 8, 8)).shape == (1, 10)
 
 
 def test_found_model_is_checked(tmp_path: Path, tiny: Benchmark) -> None:
