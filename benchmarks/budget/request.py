@@ -28,6 +28,13 @@ class FileOptions:
         size, classes = self.image_size or data.image_size, self.classes or data.num_classes
         return replace(benchmark, data=replace(data, image_size=size, num_classes=classes))
 
+    def describe(self, benchmark: Benchmark) -> tuple[str, ...]:
+        """Return how the images of these options differ from those of the benchmark, as phrases."""
+        data, name = benchmark.data, benchmark.name
+        classes = f"{self.classes} classes (--classes) instead of the {data.num_classes} of {name}"
+        size = f"images of {self.image_size} px (--image-size) instead of the {data.image_size} px of {name}"
+        return (*((classes,) if self.classes else ()), *((size,) if self.image_size else ()))
+
 
 NO_FILE_OPTIONS = FileOptions()
 

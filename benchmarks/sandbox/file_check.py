@@ -76,6 +76,7 @@ def check_file(request: CheckRequest, policy: FilePolicy, report: Report) -> tup
         "name": name,
         "file_options": asdict(request.file_options),
         "folders": [str(folder) for folder in import_path(path, project)],
+        "hidden_folder": "" if project.folder else project.reason,
         "benchmark": asdict(request.file_options.adjust(request.benchmark)),
         "device": request.device,
         "image_counts": request.image_counts,
@@ -85,6 +86,9 @@ def check_file(request: CheckRequest, policy: FilePolicy, report: Report) -> tup
     confinement = Confinement(kind, path, request.device, limits)
     answer = sandbox.run_in_sandbox(message, confinement, lambda content: report(_read_progress(content)))
     verdict = _read_verdict(answer, limits)
+    if path.suffix == ".py":
+        choices = (*request.file_options.describe(request.benchmark), project.describe(path))
+        verdict = replace(verdict, choices=(*verdict.choices, *filter(None, choices)))
     return replace(verdict, sandbox=kinds.describe_sandbox(kind, limits)), answer.printed
 
 

@@ -21,6 +21,13 @@ class Project:
     folder: Path | None
     reason: str
 
+    def describe(self, model_file: Path) -> str:
+        """Return which folder is visible and why, as a sentence; "" if it is only that of the file."""
+        if self.folder is None:
+            return f"no other file is visible: {self.reason}"
+        is_own = self.folder == model_file.resolve().parent
+        return "" if is_own else f"modules are imported from {self.folder}, because {self.reason}"
+
 
 def find_project(model_file: Path) -> Project:
     """Return the folder to which a file belongs.
@@ -33,8 +40,8 @@ def find_project(model_file: Path) -> Project:
     for folder, reason in _candidates(file):
         if not contains_private_files(folder) and os.access(folder, os.R_OK | os.X_OK):
             return Project(folder, reason)
-    kind = "home" if Path.home().resolve().is_relative_to(file.parent) else "temporary"
-    return Project(None, f"the other files of {file.parent} are hidden, because it contains the {kind} folder")
+    kind = "home folder" if Path.home().resolve().is_relative_to(file.parent) else "folder for temporary files"
+    return Project(None, f"{file.parent} is or contains the {kind}")
 
 
 def import_path(model_file: Path, project: Project) -> list[Path]:

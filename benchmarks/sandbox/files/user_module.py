@@ -5,7 +5,7 @@ import importlib.util
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.machinery import ModuleSpec
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 
@@ -68,14 +68,17 @@ class UserModule:
             return
         ours = self._take_modules()
         sys.modules.update(self._own_modules)
-        finders = [finder for finder in sys.meta_path if getattr(finder, "__name__", "") == "OwnPackageFinder"]
-        sys.meta_path[:] = [finder for finder in sys.meta_path if finder not in finders]
+        sys.meta_path.insert(0, self)  # before the finder of our packages
         try:
             yield
         finally:
             self._own_modules = self._take_modules()
             sys.modules.update(ours)
-            sys.meta_path[:0] = finders
+            sys.meta_path.remove(self)
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        """Return the location of the user's package if ours has the same name (a finder of `sys.meta_path`)."""
+        return PathFinder.find_spec(name, self.folders) if name in self._hidden_names else None
 
     def _take_modules(self) -> dict[str, ModuleType]:
         """Remove the modules whose names exist twice from the imported ones, and return them."""
