@@ -65,6 +65,11 @@ def missing_arguments(target: Any, given: Collection[str] = ()) -> list[str]:
     ]
 
 
+def takes_classes(target: Any) -> bool:
+    """Return whether the signature of a class or factory contains a usual name for the number of classes."""
+    return any(map(_takes_classes, _parameters(target).values()))
+
+
 def set_parameters(target: Any, num_positional: int, keywords: Collection[str]) -> list[str]:
     """Return the names of the parameters that the user has set.
 

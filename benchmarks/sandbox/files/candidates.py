@@ -15,7 +15,7 @@ from torch.nn.modules.loss import _Loss
 
 from arch.errors import InputError
 from benchmarks.budget.parameters import registered_parameters
-from benchmarks.sandbox.files.arguments import missing_arguments
+from benchmarks.sandbox.files.arguments import missing_arguments, takes_classes
 
 NOT_MODELS = ("main", "train", "test", "evaluate", "eval", "run", "fit", "validate", "parse_args", "forward")
 MAX_LISTED = 12  # names in a message
@@ -71,7 +71,8 @@ def choose(module: ModuleType, tree: ast.Module, file: str, given: Collection[st
 
 def find_candidates(module: ModuleType, tree: ast.Module) -> Candidates:
     """Find the models that a file defines."""
-    values = {name: value for name, value in vars(module).items() if not name.startswith("_")}
+    named = {id(value): name for name, value in reversed(vars(module).items())}  # the first of several names
+    values = {name: value for name, value in vars(module).items() if named[id(value)] == name and name[0] != "_"}
     own = {name: value for name, value in values.items() if getattr(value, "__module__", "") == module.__name__}
     classes = [name for name, value in own.items() if _is_class(value, nn.Module) and not _is_loss(value)]
     known = {module.__dict__[name] for name in classes if not missing_arguments(module.__dict__[name])}
@@ -164,8 +165,8 @@ def _no_choice(module: ModuleType, tree: ast.Module, found: Candidates, file: st
     models = names or found.classes
     if not models:
         return InputError(f"{file} defines no model: it contains no Module class, and no function that returns one")
-    name = models[0]
-    return needs_arguments(module, tree, f"{file}:{name}", missing_arguments(getattr(module, name)), models[1:])
+    first, *others = sorted(models, key=lambda name: not takes_classes(getattr(module, name)))
+    return needs_arguments(module, tree, f"{file}:{first}", missing_arguments(getattr(module, first)), others)
 
 
 def needs_arguments(
@@ -184,7 +185,7 @@ def needs_arguments(
     ready = [name for name in [*found.factories, *found.instances] if not missing_arguments(getattr(module, name))]
     file, _, name = place.rpartition(":")
     call = ", ".join(f"{argument}=..." for argument in missing)
-    also = f" (and so do {_list(others)})" if others else ""
+    also = f" (the other models of the file, {_list(others)}, need arguments as well)" if others else ""
     choice = (
         f"use one of its models without required arguments ({_list(ready)})"
         if ready

@@ -22,11 +22,17 @@ class LogitsHook:
 
     Attributes:
         notes: What was taken, as sentences. The hooks of all copies of the model share them.
+        pinned: Name of the output to take if it exists; "" before one was selected by `pin`.
     """
 
     def __init__(self, num_classes: int, output: str = "") -> None:
         self.num_classes, self.output = num_classes, output
         self.notes: dict[str, None] = {}
+        self.pinned, self._latest = "", ""
+
+    def pin(self) -> None:
+        """Take the same output from now on, although the number of classes changes."""
+        self.pinned = self._latest
 
     def __deepcopy__(self, memo: Any) -> "LogitsHook":
         return self
@@ -47,6 +53,7 @@ class LogitsHook:
         name, logits = self._select(tensors, images)
         if logits is None:
             return output
+        self._latest = name
         others = ", ".join(other for other, _ in tensors if other != name)
         left_out = f", and {others} left out" if others else ""
         mode = "in training mode, " if model.training else ""
@@ -54,8 +61,10 @@ class LogitsHook:
         return self._restore_batch(logits, images)
 
     def _select(self, tensors: list[Named], images: int | None) -> tuple[str, Tensor | None]:
+        named = dict(tensors)
+        if self.pinned in named:
+            return self.pinned, named[self.pinned]
         if self.output:
-            named = dict(tensors)
             if self.output not in named:
                 raise InputError(f"--output {self.output}: the model returns {', '.join(named) or 'no tensor'}")
             return self.output, named[self.output]

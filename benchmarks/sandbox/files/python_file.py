@@ -157,6 +157,7 @@ class _Search:
     def _replace_classifier(self, builder: Builder, trial: Trial, hook: LogitsHook) -> Builder:
         """Replace the last layer, if the model then returns one logit per class; else return the same builder."""
         classes = self.data.num_classes
+        hook.pin()
         for layer in trial.classifiers:
             replaced = with_classifier(builder, layer, classes)
             if attempt(replaced, self.data.input_shape, hook).fits(classes):

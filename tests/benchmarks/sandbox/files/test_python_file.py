@@ -199,6 +199,68 @@ def test_wrong_arguments_are_invalid(
         chosen(path, name, tiny, arguments=arguments)
 
 
+OUTPUTS = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.fc, self.aux = nn.Conv2d(1, 4, 3), nn.Linear(4, 7), nn.Linear(4, 7)
+
+    def forward(self, x):
+        h = self.first(x).mean((2, 3))
+        return self.fc(h), self.aux(h)
+
+class Plain(Net):
+    def forward(self, x): return super().forward(x)[0]
+
+class Twice(Plain):
+    def forward(self, x): return super().forward(x) + super().forward(x.flip(2))
+
+class Sized(nn.Module):
+    def __init__(self, img_size=16, num_classes=10):
+        super().__init__()
+        self.fc = nn.Linear(img_size * img_size, num_classes)
+
+    def forward(self, x): return self.fc(x.flatten(1))
+
+class Pooled(nn.Module):
+    def __init__(self, img_size=16, num_classes=10):
+        super().__init__()
+        self.size, self.fc = img_size, nn.Linear(1, num_classes)
+
+    def forward(self, x): return self.fc(x.mean((2, 3)))
+"""
+
+
+@pytest.mark.parametrize(("name", "output"), [("Net", ""), ("Net", "1"), ("Plain", ""), ("Twice", "")])
+def test_classifier_is_replaced_and_named(name: str, output: str, tmp_path: Path, tiny: Benchmark) -> None:
+    model, choices = chosen(file(tmp_path, OUTPUTS), name, tiny, output=output)
+    assert model(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
+    layer, other = ("aux", "fc") if output else ("fc", "aux")
+    assert (getattr(model, layer).out_features, getattr(model, other).out_features) == (10, 7)
+    assert f"the layer {layer} returned 7 classes" in choices
+    assert "--classes 7" in choices
+
+
+def test_classifier_of_a_gigantic_model_is_not_replaced(tmp_path: Path, tiny: Benchmark) -> None:
+    path = file(
+        tmp_path, "from torch import nn\ndef build(): return nn.Sequential(nn.Flatten(), nn.Linear(64, 10**10))"
+    )
+    model = find_in_file(path, "build", tiny.data)
+    with torch.device("meta"):
+        assert model.builder()(torch.zeros(1, 1, 8, 8)).shape == (1, 10**10)
+
+
+def test_image_size_is_passed_only_if_it_is_needed(tmp_path: Path, tiny: Benchmark) -> None:
+    path = file(tmp_path, OUTPUTS)
+    assert chosen(path, "Sized", tiny)[1] == "Sized(num_classes=10, img_size=8)"
+    model, choices = chosen(path, "Pooled", tiny)
+    assert (model.size, choices) == (16, "Pooled(num_classes=10)")
+    model, choices = chosen(path, "Pooled", tiny, image_size=8)
+    assert (model.size, choices) == (8, "Pooled(num_classes=10, img_size=8)")
+
+
 def test_several_models_are_listed(tmp_path: Path, tiny: Benchmark) -> None:
     expected = r"net\.py defines 3 models.* net\.py:NAME \(build, plain, Other\)"
     with pytest.raises(InputError, match=expected):
