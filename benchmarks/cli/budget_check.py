@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from benchmarks.definition.benchmark import Benchmark
     from benchmarks.sandbox.file_check import FilePolicy
 
-EXIT_WITHIN, EXIT_OVER, EXIT_REFUSED = 0, 1, 4  # 2: invalid input; EXIT_FAILED: the model could not be checked
+EXIT_WITHIN, EXIT_OVER, EXIT_INVALID, EXIT_REFUSED = 0, 1, 2, 4  # EXIT_FAILED: the model could not be checked
+TIME_LIMIT_SECONDS, UNTIMED_LIMIT_SECONDS = 600, 120  # default limits with and without timing
 NO_ARGUMENTS: Any = ()  # a list cannot be the default of a dataclass field
 MAX_PRINTED_LINES = 10  # lines of a model file's output to show
 MAX_PRINTED_CHARACTERS = 200  # characters of each line to show
@@ -124,9 +125,15 @@ class BudgetCheckOptions:
         False
     )
     time_limit: Annotated[
-        float,
-        typer.Option("--time-limit", metavar="S", min=1, max=10**6, help="Time limit for checking a file, in seconds."),
-    ] = 600
+        float | None,
+        typer.Option(
+            "--time-limit",
+            metavar="S",
+            min=1,
+            max=10**6,
+            help="Time limit for checking a file, in seconds  [default: 600; 120 with --no-timing]",
+        ),
+    ] = None
     memory_limit: Annotated[
         float | None,
         typer.Option(
@@ -167,7 +174,8 @@ class BudgetCheckOptions:
         from benchmarks.sandbox.file_check import FilePolicy
         from benchmarks.sandbox.limits import SandboxLimits
 
-        limits = SandboxLimits(self.time_limit, int((self.memory_limit or 0) * 2**30))
+        seconds = self.time_limit or (TIME_LIMIT_SECONDS if self.timing else UNTIMED_LIMIT_SECONDS)
+        limits = SandboxLimits(seconds, int((self.memory_limit or 0) * 2**30))
         return FilePolicy(limits, trust=self.trust, allow_code=self.allow_code)
 
 
@@ -190,9 +198,14 @@ def budget_check(model: ModelArgument = None, *, options: BudgetCheckOptions) ->
     if not model:
         raise InputError("Missing argument 'MODEL'")
     profile = options.read_device_profile()
-    options.check()
-    _check_input(model, benchmark, options)
-    return _check(model, benchmark, profile, options)
+    try:
+        options.check()
+        _check_input(model, benchmark, options)
+        return _check(model, benchmark, profile, options)
+    except InputError as error:  # `main` prints it to standard error
+        if options.as_json:
+            _print_json_error(model, error, EXIT_INVALID)
+        raise
 
 
 def _check_input(model: str, benchmark: "Benchmark", options: BudgetCheckOptions) -> None:
@@ -245,19 +258,27 @@ def _check(model: str, benchmark: "Benchmark", profile: "DeviceProfile | None", 
         try:
             verdict, printed = check_model(request, options.file_policy(), display)
         except (FileRefused, FileCheckFailed, WorkerFailed) as error:
-            return _report_failure(model, error)
+            return _report_failure(model, error, options.as_json)
     return _report(verdict, printed, options)
 
 
-def _report_failure(model: str, error: Exception) -> int:
+def _report_failure(model: str, error: Exception, as_json: bool) -> int:
     """Print why there is no verdict, and return the exit code."""
     from benchmarks.sandbox.errors import FileCheckFailed, FileRefused
 
     is_refused = isinstance(error, FileRefused)
     _echo(error.printed if isinstance(error, FileCheckFailed) else "")
     outcome = "is refused" if is_refused else "could not be checked"
+    code = EXIT_REFUSED if is_refused else EXIT_FAILED
+    if as_json:
+        _print_json_error(model, error, code)
     print(printable(f"budget-check: {model} {outcome}: {error}"), file=sys.stderr)
-    return EXIT_REFUSED if is_refused else EXIT_FAILED
+    return code
+
+
+def _print_json_error(model: str, error: Exception, code: int) -> None:
+    content = {"model": printable(model), "error": printable(str(error)), "exit_code": code, "passed": False}
+    print(json.dumps(content, indent=2))
 
 
 def _calibrate(benchmark: "Benchmark", options: BudgetCheckOptions) -> int:

@@ -22,6 +22,7 @@ from arch.errors import InputError
 from benchmarks.budget.error_line import error_line
 from benchmarks.execution.progress import Progress, Report
 from benchmarks.sandbox.errors import FileRefused
+from benchmarks.sandbox.files.explain import explain, short_traceback
 
 if TYPE_CHECKING:
     from benchmarks.budget.verdict import Verdict
@@ -90,8 +91,13 @@ def answer(request: Message, send: Callable[[Message], None]) -> Message:
     except FileRefused as error:
         return {"refused": str(error)}
     except BaseException as error:  # the code of the file may raise anything
-        traceback.print_exc()
-        line = error_line(error)
+        path = Path(request["path"])
+        if path.suffix == ".py":
+            line = explain(error, path, request["hidden_folder"])
+            print(short_traceback(error, path), file=sys.stderr)
+        else:
+            line = error_line(error)
+            traceback.print_exc()
         return {"out of memory" if isinstance(error, MemoryError) or "allocate memory" in line else "failed": line}
 
 

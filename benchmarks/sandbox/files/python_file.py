@@ -18,6 +18,7 @@ from benchmarks.budget.training_cost import copy_or_build
 from benchmarks.definition.benchmark import DatasetConfig
 from benchmarks.sandbox.files.arguments import attempts, missing_arguments, set_parameters
 from benchmarks.sandbox.files.candidates import choose, needs_arguments, public_names
+from benchmarks.sandbox.files.cuda_on_cpu import CUDA_ON_CPU, needs_gpu
 from benchmarks.sandbox.files.outputs import LogitsHook
 from benchmarks.sandbox.files.trial import Builder, Trial, attempt, with_classifier
 from benchmarks.sandbox.files.user_module import UserModule
@@ -45,9 +46,16 @@ def find_in_file(
     Raises:
         InputError: If no name is given, and the file defines several models or none, or if arguments are missing.
     """
-    return _Search(
-        UserModule(path, folders or (path.parent,)), read_call(name, options.arguments), data, options
-    ).find()
+    file = UserModule(path, folders or (path.parent,))
+    search = _Search(file, read_call(name, options.arguments), data, options)
+    try:
+        return search.find()
+    except (RuntimeError, AssertionError) as error:
+        if not needs_gpu(error):
+            raise
+    CUDA_ON_CPU.start()  # until the process ends, because the model may use the GPU whenever it runs
+    file.notes.append("the file uses a GPU, and there is none here: .cuda() and device='cuda' mean the CPU")
+    return search.find()
 
 
 @dataclass

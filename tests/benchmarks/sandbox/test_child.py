@@ -40,7 +40,7 @@ def _restore_state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def ask(path: Path, benchmark: Benchmark, **changes: Any) -> dict[str, Any]:
     """Return the answer to a request, converting both to JSON and back."""
     request = {"path": str(path), "name": "", "benchmark": asdict(benchmark), "device": "cpu", "image_counts": None}
-    file = {"file_options": asdict(FileOptions()), "folders": [str(path.parent)]}
+    file = {"file_options": asdict(FileOptions()), "folders": [str(path.parent)], "hidden_folder": ""}
     request = json.loads(json.dumps({**request, **file, "allow_code": False, "profile": None, **changes}))
     with redirect_stderr(io.StringIO()):  # hides the traceback
         message: dict[str, Any] = json.loads(json.dumps(answer(request, lambda _: None)))

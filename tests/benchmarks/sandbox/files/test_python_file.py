@@ -11,6 +11,7 @@ from arch.errors import InputError
 from benchmarks.budget.check import check
 from benchmarks.budget.request import CheckRequest, FileOptions
 from benchmarks.definition.benchmark import Benchmark
+from benchmarks.sandbox.files.cuda_on_cpu import CUDA_ON_CPU
 from benchmarks.sandbox.files.python_file import find_in_file
 
 ONE = """
@@ -259,6 +260,27 @@ def test_image_size_is_passed_only_if_it_is_needed(tmp_path: Path, tiny: Benchma
     assert (model.size, choices) == (16, "Pooled(num_classes=10)")
     model, choices = chosen(path, "Pooled", tiny, image_size=8)
     assert (model.size, choices) == (8, "Pooled(num_classes=10, img_size=8)")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the file would use the GPU")
+@pytest.mark.parametrize(
+    "code",
+    [
+        "net = Net(10, 1).cuda()",
+        "net = Net(10, 1).to('cuda')",
+        "x = torch.zeros(2, device='cuda:0')",
+        "x = torch.ones(2).to(torch.device('cuda'))",
+        "def build(num_classes): return Net(num_classes, 1).cuda()",
+    ],
+)
+def test_gpu_that_does_not_exist_is_the_cpu(code: str, tmp_path: Path, tiny: Benchmark) -> None:
+    path = file(tmp_path, f"import torch\n{ONE}\n{code}\n")
+    try:
+        model, choices = chosen(path, "build" if "build" in code else "Net", tiny)
+        assert model(torch.zeros(1, 1, 8, 8)).shape == (1, 10)
+    finally:
+        CUDA_ON_CPU.stop()
+    assert "device='cuda' mean the CPU" in choices
 
 
 def test_several_models_are_listed(tmp_path: Path, tiny: Benchmark) -> None:
