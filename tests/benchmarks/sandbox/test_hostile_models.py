@@ -214,7 +214,7 @@ def answers(files: Files) -> Iterator[Answers]:
         "image_counts": None,
         "profile": None,
     }
-    shared |= {"file_options": asdict(FileOptions()), "folders": [str(files.folder)]}
+    shared |= {"file_options": asdict(FileOptions()), "folders": [str(files.folder)], "hidden_folder": ""}
     limits = SandboxLimits(300).with_memory_limit()
     confinement = Confinement(kinds.best_sandbox(), files.folder / "net.py", "cpu", limits)
     with pytest.MonkeyPatch.context() as patch:
