@@ -29,7 +29,7 @@ class Candidates:
         factories: Functions that return a Module.
         instances: Modules with parameters that the file creates, except those of its buildable classes.
         classes: Module classes of the file, without losses.
-        outermost: The classes that no other class and no factory uses.
+        outermost: The classes that no other class and no factory uses, without those that need targets, too.
         functions: All other functions of which it is not known what they return.
     """
 
@@ -87,12 +87,23 @@ def find_candidates(module: ModuleType, tree: ast.Module) -> Candidates:
     factories = [name for name in functions if name in definite]
     others = [name for name in functions if returned.get(name) and name not in (*factories, *NOT_MODELS)]
     used = _used_names(tree, {*classes, *definite})
-    return Candidates(factories, instances, classes, [name for name in classes if name not in used], others)
+    outermost = [name for name in classes if name not in used and takes_images_alone(own[name])]
+    return Candidates(factories, instances, classes, outermost, others)
 
 
 def _is_loss(value: Any) -> bool:
     kind = value if inspect.isclass(value) else type(value)
     return issubclass(kind, _Loss) or kind.__name__.lower().endswith(("loss", "criterion"))
+
+
+def takes_images_alone(model: Any) -> bool:
+    """Return whether forward() of a class has at most one required argument; a loss needs the targets as well."""
+    try:
+        parameters = list(inspect.signature(model.forward).parameters.values())[1:]
+    except (TypeError, ValueError):
+        return True
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return sum(p.kind in positional and p.default is p.empty for p in parameters) <= 1
 
 
 def _factories(module: ModuleType, returned: dict[str, set[str]]) -> set[str]:

@@ -16,7 +16,7 @@ from benchmarks.budget.models import FoundModel
 from benchmarks.budget.request import NO_FILE_OPTIONS, FileOptions
 from benchmarks.budget.training_cost import copy_or_build
 from benchmarks.definition.benchmark import DatasetConfig
-from benchmarks.sandbox.files.arguments import attempts, missing_arguments, set_parameters
+from benchmarks.sandbox.files.arguments import SIZE_NAMES, attempts, missing_arguments, set_parameters
 from benchmarks.sandbox.files.candidates import choose, needs_arguments, public_names
 from benchmarks.sandbox.files.cuda_on_cpu import CUDA_ON_CPU, needs_gpu
 from benchmarks.sandbox.files.outputs import LogitsHook
@@ -75,8 +75,14 @@ class _Search:
             tries = self._attempts(module, name)
         builder, target, trial = self._first_fitting(name, tries, hook)
         self.choices.append(f"{target}, {reason}" if reason else target)
+        skipped = [key for key in tries[-1] or () if key.lower() in SIZE_NAMES and f"{key}=" not in target]
+        if skipped:
+            size = f"{self.data.image_size} px"
+            self.choices.append(f"{skipped[0]} keeps its default, because the model takes images of {size} with it")
         if len(trial.shape) == 2 and not trial.fits(self.data.num_classes):
             builder = self._replace_classifier(builder, trial, hook)
+        elif not trial.fits(self.data.num_classes):
+            self.choices.append(f"for one image the model returns {trial.output}: return the logits alone")
 
         def choices() -> tuple[str, ...]:
             return (*self.choices, *self.file.notes, *hook.notes)
@@ -174,6 +180,10 @@ class _Search:
                     f"because no argument sets their number; --classes {trial.shape[1]} keeps it"
                 )
                 return replaced
+        self.choices.append(
+            f"no argument sets the number of classes, and no layer could be replaced: take num_classes={classes} in the "
+            f"constructor, or check the model as it is with --classes {trial.shape[1]}"
+        )
         return builder
 
     def _place(self, name: str) -> str:

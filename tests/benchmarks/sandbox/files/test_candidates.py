@@ -53,6 +53,11 @@ def chosen(source: str) -> str:
             "Net",
         ),
         ("def build(): return make()", "build"),
+        (
+            "from torch import nn\nclass Net(nn.Flatten): pass\nclass Smooth(nn.Module):\n"
+            "    def forward(self, logits, targets): return logits",
+            "Net",
+        ),
         ("import torch\nclass Net(torch.nn.Module): pass\nclass MyCriterion(torch.nn.Module): pass", "Net"),
     ],
 )

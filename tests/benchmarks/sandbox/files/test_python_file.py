@@ -244,6 +244,15 @@ def test_classifier_is_replaced_and_named(name: str, output: str, tmp_path: Path
     assert "--classes 7" in choices
 
 
+def test_model_whose_classifier_cannot_be_replaced_is_explained(tmp_path: Path, tiny: Benchmark) -> None:
+    fixed = "\nclass Head(nn.Linear): pass\nclass Fixed(nn.Sequential):\n"
+    fixed += "    def __init__(self): super().__init__(nn.Flatten(), Head(64, 7))\n"
+    pair = "class Odd(nn.Module):\n    def forward(self, x): return x, {'features': x}\n"
+    path = file(tmp_path, OUTPUTS + fixed + pair)
+    assert "--classes 7" in chosen(path, "Fixed", tiny)[1]
+    assert "a tuple (0 (1, 1, 8, 8), 1.features (1, 1, 8, 8))" in chosen(path, "Odd", tiny)[1]
+
+
 def test_classifier_of_a_gigantic_model_is_not_replaced(tmp_path: Path, tiny: Benchmark) -> None:
     path = file(
         tmp_path, "from torch import nn\ndef build(): return nn.Sequential(nn.Flatten(), nn.Linear(64, 10**10))"
@@ -257,7 +266,8 @@ def test_image_size_is_passed_only_if_it_is_needed(tmp_path: Path, tiny: Benchma
     path = file(tmp_path, OUTPUTS)
     assert chosen(path, "Sized", tiny)[1] == "Sized(num_classes=10, img_size=8)"
     model, choices = chosen(path, "Pooled", tiny)
-    assert (model.size, choices) == (16, "Pooled(num_classes=10)")
+    assert model.size == 16
+    assert choices.startswith("Pooled(num_classes=10); img_size keeps its default")
     model, choices = chosen(path, "Pooled", tiny, image_size=8)
     assert (model.size, choices) == (8, "Pooled(num_classes=10, img_size=8)")
 
