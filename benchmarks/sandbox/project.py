@@ -40,8 +40,8 @@ def find_project(model_file: Path) -> Project:
     for folder, reason in _candidates(file):
         if not contains_private_files(folder) and os.access(folder, os.R_OK | os.X_OK):
             return Project(folder, reason)
-    kind = "home folder" if Path.home().resolve().is_relative_to(file.parent) else "folder for temporary files"
-    return Project(None, f"{file.parent} is or contains the {kind}")
+    kind = "the home folder" if Path.home().resolve().is_relative_to(file.parent) else "temporary files"
+    return Project(None, f"{file.parent} contains {kind}")
 
 
 def import_path(model_file: Path, project: Project) -> list[Path]:

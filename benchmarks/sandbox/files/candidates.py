@@ -1,6 +1,6 @@
 """Choose the model of a Python file if the user names none: what the file defines, and what can be built without help.
 
-The code of functions is read, not called, so that no `main()` starts to train.
+Functions are not called for this, so that no `main()` starts to train (see `benchmarks.sandbox.files.source`).
 """
 
 import ast
@@ -16,6 +16,7 @@ from torch.nn.modules.loss import _Loss
 from arch.errors import InputError
 from benchmarks.budget.parameters import registered_parameters
 from benchmarks.sandbox.files.arguments import missing_arguments, takes_classes
+from benchmarks.sandbox.files.source import returned_names, used_names
 
 NOT_MODELS = ("main", "train", "test", "evaluate", "eval", "run", "fit", "validate", "parse_args", "forward")
 MAX_LISTED = 12  # names in a message
@@ -81,12 +82,12 @@ def find_candidates(module: ModuleType, tree: ast.Module) -> Candidates:
         for name, value in values.items()
         if isinstance(value, nn.Module) and type(value) not in known and registered_parameters(value)
     ]
-    returned = _returned_names(tree)
+    returned = returned_names(tree)
     definite = _factories(module, returned)
     functions = [name for name, value in own.items() if inspect.isfunction(value)]
     factories = [name for name in functions if name in definite]
     others = [name for name in functions if returned.get(name) and name not in (*factories, *NOT_MODELS)]
-    used = _used_names(tree, {*classes, *definite})
+    used = used_names(tree, {*classes, *definite})
     outermost = [name for name in classes if name not in used and takes_images_alone(own[name])]
     return Candidates(factories, instances, classes, outermost, others)
 
@@ -129,43 +130,6 @@ def _is_module_class(module: ModuleType, dotted: str) -> bool:
 
 def _is_class(value: Any, base: type) -> bool:
     return inspect.isclass(value) and issubclass(value, base)
-
-
-def _returned_names(tree: ast.Module) -> dict[str, set[str]]:
-    """Return what the functions of a file return: function -> the dotted names that it calls for its results."""
-    functions = (node for node in tree.body if isinstance(node, ast.FunctionDef))
-    return {function.name: _calls_returned(function) for function in functions}
-
-
-def _calls_returned(function: ast.FunctionDef) -> set[str]:
-    nodes = list(ast.walk(function))
-    assigned: dict[str, set[str]] = {}
-    for node in nodes:
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
-            for target in node.targets:
-                if isinstance(target, ast.Name):
-                    assigned.setdefault(target.id, set()).add(_called(node.value))
-    names: set[str] = set()
-    for node in nodes:
-        if isinstance(node, ast.Return) and isinstance(node.value, ast.Call):
-            names.add(_called(node.value))
-        elif isinstance(node, ast.Return) and isinstance(node.value, ast.Name):
-            names |= assigned.get(node.value.id, set())
-    return names
-
-
-def _called(call: ast.Call) -> str:
-    return ast.unparse(call.func)
-
-
-def _used_names(tree: ast.Module, models: set[str]) -> set[str]:
-    """Return the names that the code of a model of the file contains, except its own."""
-    used: set[str] = set()
-    for node in tree.body:
-        if isinstance(node, ast.ClassDef | ast.FunctionDef) and (node.name in models or node.name.startswith("_")):
-            inner = {name.id for name in ast.walk(node) if isinstance(name, ast.Name)}
-            used |= inner - {node.name}
-    return used
 
 
 def _no_choice(module: ModuleType, tree: ast.Module, found: Candidates, file: str) -> InputError:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from arch.errors import InputError
@@ -38,9 +39,9 @@ class LogitsHook:
         return self
 
     def attach(self, model: nn.Module) -> nn.Module:
-        """Add the hook to a model, and return the model."""
+        """Add the hook to a model, and return the model. A ScriptModule supports no hooks, and stays as it is."""
         original: nn.Module = getattr(model, "_orig_mod", model)  # behind the wrapper of torch.compile
-        if self not in original._forward_hooks.values():
+        if not isinstance(original, torch.jit.ScriptModule) and self not in original._forward_hooks.values():
             original.register_forward_hook(self)
         return model
 

@@ -181,7 +181,7 @@ class _Search:
                 )
                 return replaced
         self.choices.append(
-            f"no argument sets the number of classes, and no layer could be replaced: take num_classes={classes} in the "
+            "no argument sets the number of classes, and no layer could be replaced: take num_classes in the "
             f"constructor, or check the model as it is with --classes {trial.shape[1]}"
         )
         return builder

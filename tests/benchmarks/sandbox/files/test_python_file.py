@@ -253,6 +253,12 @@ def test_model_whose_classifier_cannot_be_replaced_is_explained(tmp_path: Path, 
     assert "a tuple (0 (1, 1, 8, 8), 1.features (1, 1, 8, 8))" in chosen(path, "Odd", tiny)[1]
 
 
+@pytest.mark.parametrize("wrap", ["torch.jit.script", "torch.fx.symbolic_trace", "torch.compile", "nn.DataParallel"])
+def test_wrapped_models_are_built(wrap: str, tmp_path: Path, tiny: Benchmark) -> None:
+    path = file(tmp_path, f"import torch\n{OUTPUTS}\ndef build(num_classes): return {wrap}(Pooled(8, num_classes))\n")
+    assert chosen(path, "build", tiny)[1] == "build(num_classes=10)"
+
+
 def test_classifier_of_a_gigantic_model_is_not_replaced(tmp_path: Path, tiny: Benchmark) -> None:
     path = file(
         tmp_path, "from torch import nn\ndef build(): return nn.Sequential(nn.Flatten(), nn.Linear(64, 10**10))"
