@@ -35,6 +35,6 @@ def kind_of(model: str) -> ModelKind:
 
 
 def split_file(model: str) -> tuple[str, str]:
-    """Split `file.py:name` into (file.py, name); the name is empty if there is none."""
-    file, colon, name = model.rpartition(":")
-    return (file, name) if colon and file.endswith(".py") else (model, "")
+    """Split `file.py:name` or `file.py:name(...)` into (file.py, the rest); the rest is empty if there is none."""
+    stem, colon, name = model.partition(".py:")
+    return (f"{stem}.py", name) if colon else (model, "")

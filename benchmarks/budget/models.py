@@ -1,6 +1,7 @@
 """Find and check the model that a spec or a timm name refers to."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from timm import is_model, list_models
@@ -32,6 +33,7 @@ class FoundModel:
     description: str
     builder: Builder
     architecture: Architecture | None = None  # None for the model of a file
+    choices: Callable[[], tuple[str, ...]] = tuple  # what was taken of a file and why, known once it was checked
 
 
 def find_model(name: str, benchmark: Benchmark) -> FoundModel:

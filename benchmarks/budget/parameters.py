@@ -12,8 +12,6 @@ def registered_parameters(model: nn.Module) -> dict[str, Tensor]:
     The names are those of `named_parameters()`, but they are read from the modules' internal state, because a class may
     override that method.
     """
-    if isinstance(model, torch.jit.ScriptModule):  # its internal state is in C++
-        return dict(model.named_parameters())
     parameters: dict[int, tuple[str, Tensor]] = {}
     seen: set[int] = set()
     stack: list[tuple[str, nn.Module]] = [("", model)]
@@ -22,6 +20,10 @@ def registered_parameters(model: nn.Module) -> dict[str, Tensor]:
         if id(module) in seen:
             continue
         seen.add(id(module))
+        if isinstance(module, torch.jit.ScriptModule):  # its internal state is in C++
+            for name, parameter in module.named_parameters():
+                parameters.setdefault(id(parameter), (prefix + name, parameter))
+            continue
         tables = vars(module)
         for name, parameter in tables["_parameters"].items():
             if parameter is not None:

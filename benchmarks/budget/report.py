@@ -10,6 +10,7 @@ def rows(verdict: Verdict) -> list[tuple[str, str]]:
     cost, budget = verdict.cost, verdict.budget
     lines = [
         ("model", verdict.model),
+        *(("taken", choice) for choice in verdict.choices),
         ("parameters", f"{cost.params:,} (limit {budget.max_params:,}; {_parameter_kinds(cost)})"),
         ("dead parameters", dead_parameters(cost)),
         ("MACs", _macs(cost, verdict.image_size)),

@@ -1,9 +1,42 @@
 """`CheckRequest`: the input of a budget check, as plain data."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from benchmarks.budget.profile import DeviceProfile
 from benchmarks.definition.benchmark import Benchmark
+
+
+@dataclass(frozen=True)
+class FileOptions:
+    """How the model of a Python file is built, as far as the user has decided it. The rest is found by trying.
+
+    Attributes:
+        classes: Number of classes, instead of the benchmark's.
+        image_size: Pixels per side, instead of the benchmark's.
+        output: Index or name of the logits in an output of several values; "" takes the first that fits.
+        arguments: Arguments of the class or factory, each as "KEY=VALUE".
+    """
+
+    classes: int | None = None
+    image_size: int | None = None
+    output: str = ""
+    arguments: tuple[str, ...] = ()
+
+    def adjust(self, benchmark: Benchmark) -> Benchmark:
+        """Return the benchmark with the number of classes and the image size of these options."""
+        data = benchmark.data
+        size, classes = self.image_size or data.image_size, self.classes or data.num_classes
+        return replace(benchmark, data=replace(data, image_size=size, num_classes=classes))
+
+    def describe(self, benchmark: Benchmark) -> tuple[str, ...]:
+        """Return how the images of these options differ from those of the benchmark, as phrases."""
+        data, name = benchmark.data, benchmark.name
+        classes = f"{self.classes} classes (--classes) instead of the {data.num_classes} of {name}"
+        size = f"images of {self.image_size} px (--image-size) instead of the {data.image_size} px of {name}"
+        return (*((classes,) if self.classes else ()), *((size,) if self.image_size else ()))
+
+
+NO_FILE_OPTIONS = FileOptions()
 
 
 @dataclass(frozen=True)
@@ -16,6 +49,7 @@ class CheckRequest:
         device: "cpu", "cuda", "cuda:1"...
         image_counts: Numbers of training and evaluation images. None skips throughput and hours.
         profile: Profile of another device. If given, hours on that device are predicted, and the model is not timed.
+        file_options: How the model of a Python file is built.
 
     Raises:
         InputError: If the training images do not fill one batch of the recipe.
@@ -26,6 +60,7 @@ class CheckRequest:
     device: str
     image_counts: tuple[int, int] | None = None
     profile: DeviceProfile | None = None
+    file_options: FileOptions = NO_FILE_OPTIONS
 
     def __post_init__(self) -> None:
         if self.image_counts is not None:

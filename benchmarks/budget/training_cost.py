@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 
 import torch
@@ -13,6 +14,7 @@ from benchmarks.budget.error_line import error_line
 from benchmarks.budget.parameters import device_of, is_on_meta, registered_parameters
 from benchmarks.budget.verdict import ModelCost
 
+NUM_REPEATED_STEPS = 12  # to find out whether blocks are skipped at random
 NUM_PROBE_IMAGES = 2  # the smallest batch that batch norm can train on; used if a whole batch needs real tensors
 
 
@@ -92,7 +94,36 @@ def _count_step(
     memory = 3 * _num_bytes(registered.values()) + 2 * _num_bytes(hidden) + activations
     if output.grad_fn is not None:
         output.sum().backward()
+    if _dead_names(registered):
+        _reach_skipped_blocks(model, registered, batch_shape)
     return _with_reached(replace(cost, training_memory=memory), registered, hidden)
+
+
+def _reach_skipped_blocks(model: nn.Module, registered: dict[str, Tensor], batch_shape: tuple[int, ...]) -> None:
+    """Let gradients reach the blocks that a model skips at random (stochastic depth), if it does so.
+
+    It does if further training steps reach more parameters. Then a pass in evaluation mode, which skips nothing,
+    reaches all that can be reached.
+    """
+    images = torch.zeros((NUM_PROBE_IMAGES, *batch_shape[1:]), device=device_of(model))
+    dead = _dead_names(registered)
+    with suppress(Exception):  # the first step succeeded, and its counts are valid without this
+        for _ in range(NUM_REPEATED_STEPS):
+            _backward(model, images)
+            if _dead_names(registered) != dead:
+                _backward(model.eval(), images)
+                break
+    model.train()
+
+
+def _backward(model: nn.Module, images: Tensor) -> None:
+    output = model(images)
+    if isinstance(output, Tensor) and output.grad_fn is not None:
+        output.sum().backward()
+
+
+def _dead_names(registered: dict[str, Tensor]) -> tuple[str, ...]:
+    return tuple(name for name, p in registered.items() if p.requires_grad and p.grad is None)
 
 
 def _with_reached(cost: ModelCost, registered: dict[str, Tensor], hidden: list[Tensor]) -> ModelCost:
@@ -103,7 +134,7 @@ def _with_reached(cost: ModelCost, registered: dict[str, Tensor], hidden: list[T
         cost,
         params=cost.params + hidden_params,
         reached_params=hidden_params + sum(parameter.numel() for parameter in trained),
-        dead_params=tuple(name for name, p in registered.items() if p.requires_grad and p.grad is None),
+        dead_params=_dead_names(registered),
         hidden_params=hidden_params,
         untrainable="" if trained else "no registered parameter receives a gradient",
     )

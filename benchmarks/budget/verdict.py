@@ -113,6 +113,7 @@ class Verdict:
     problems: tuple[str, ...] = ()  # exceeded limits
     unjudged: str = ""  # what could not be checked and why
     notes: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()  # what was taken of a model file and why: object, arguments, output
     advice: str = ""  # a change that would bring the model within the budget
 
     @property

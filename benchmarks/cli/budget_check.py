@@ -5,7 +5,7 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -27,11 +27,14 @@ from benchmarks.cli.options import (
 
 if TYPE_CHECKING:
     from benchmarks.budget.profile import DeviceProfile
+    from benchmarks.budget.request import FileOptions
     from benchmarks.budget.verdict import Verdict
     from benchmarks.definition.benchmark import Benchmark
     from benchmarks.sandbox.file_check import FilePolicy
 
-EXIT_WITHIN, EXIT_OVER, EXIT_REFUSED = 0, 1, 4  # 2: invalid input; EXIT_FAILED: the model could not be checked
+EXIT_WITHIN, EXIT_OVER, EXIT_INVALID, EXIT_REFUSED = 0, 1, 2, 4  # EXIT_FAILED: the model could not be checked
+TIME_LIMIT_SECONDS, UNTIMED_LIMIT_SECONDS = 600, 120  # default limits with and without timing
+NO_ARGUMENTS: Any = ()  # a list cannot be the default of a dataclass field
 MAX_PRINTED_LINES = 10  # lines of a model file's output to show
 MAX_PRINTED_CHARACTERS = 200  # characters of each line to show
 
@@ -81,6 +84,40 @@ class BudgetCheckOptions:
     minutes: Annotated[
         float, typer.Option("--minutes", metavar="M", min=0, help="Maximum duration of --calibrate.")
     ] = 12
+    arguments: Annotated[
+        list[str],
+        typer.Option(
+            "--arg",
+            metavar="KEY=VALUE",
+            help="Argument of the class or factory of a Python file: a literal or a name of the file. Repeatable.",
+            show_default=False,
+        ),
+    ] = NO_ARGUMENTS
+    classes: Annotated[
+        int | None,
+        typer.Option(
+            "--classes", metavar="N", min=2, help="Number of classes for a Python file  [default: the benchmark's]"
+        ),
+    ] = None
+    image_size: Annotated[
+        int | None,
+        typer.Option(
+            "--image-size",
+            metavar="PX",
+            min=4,
+            max=512,
+            help="Image size in pixels for a Python file  [default: the benchmark's]",
+        ),
+    ] = None
+    output: Annotated[
+        str,
+        typer.Option(
+            "--output",
+            metavar="INDEX|NAME",
+            help="Output of a Python file's model that contains the logits  [default: the first that fits]",
+            show_default=False,
+        ),
+    ] = ""
     allow_code: Annotated[
         bool, typer.Option("--allow-code", help="Open TorchScript, .pt2 and pickled modules, in the sandbox.")
     ] = False
@@ -88,9 +125,15 @@ class BudgetCheckOptions:
         False
     )
     time_limit: Annotated[
-        float,
-        typer.Option("--time-limit", metavar="S", min=1, max=10**6, help="Time limit for checking a file, in seconds."),
-    ] = 600
+        float | None,
+        typer.Option(
+            "--time-limit",
+            metavar="S",
+            min=1,
+            max=10**6,
+            help="Time limit for checking a file, in seconds  [default: 600; 120 with --no-timing]",
+        ),
+    ] = None
     memory_limit: Annotated[
         float | None,
         typer.Option(
@@ -120,12 +163,19 @@ class BudgetCheckOptions:
         if self.max_hours is not None and not self.timing and self.device_profile is None:
             raise InputError("--max-hours needs predicted hours: remove --no-timing, or add --device-profile")
 
+    def file_options(self) -> "FileOptions":
+        """Return how the model of a Python file is built."""
+        from benchmarks.budget.request import FileOptions
+
+        return FileOptions(self.classes, self.image_size, self.output, tuple(self.arguments))
+
     def file_policy(self) -> "FilePolicy":
         """Return the policy for a model file."""
         from benchmarks.sandbox.file_check import FilePolicy
         from benchmarks.sandbox.limits import SandboxLimits
 
-        limits = SandboxLimits(self.time_limit, int((self.memory_limit or 0) * 2**30))
+        seconds = self.time_limit or (TIME_LIMIT_SECONDS if self.timing else UNTIMED_LIMIT_SECONDS)
+        limits = SandboxLimits(seconds, int((self.memory_limit or 0) * 2**30))
         return FilePolicy(limits, trust=self.trust, allow_code=self.allow_code)
 
 
@@ -148,9 +198,14 @@ def budget_check(model: ModelArgument = None, *, options: BudgetCheckOptions) ->
     if not model:
         raise InputError("Missing argument 'MODEL'")
     profile = options.read_device_profile()
-    options.check()
-    _check_input(model, benchmark, options)
-    return _check(model, benchmark, profile, options)
+    try:
+        options.check()
+        _check_input(model, benchmark, options)
+        return _check(model, benchmark, profile, options)
+    except InputError as error:  # `main` prints it to standard error
+        if options.as_json:
+            _print_json_error(model, error, EXIT_INVALID)
+        raise
 
 
 def _check_input(model: str, benchmark: "Benchmark", options: BudgetCheckOptions) -> None:
@@ -197,23 +252,33 @@ def _check(model: str, benchmark: "Benchmark", profile: "DeviceProfile | None", 
     with Display() as display:
         is_timed = options.timing or profile is not None
         image_counts = count_images(benchmark.data, options.data, options.download, display) if is_timed else None
-        request = CheckRequest(model, benchmark, resolve_device(options.device), image_counts, profile)
+        request = CheckRequest(
+            model, benchmark, resolve_device(options.device), image_counts, profile, options.file_options()
+        )
         try:
             verdict, printed = check_model(request, options.file_policy(), display)
         except (FileRefused, FileCheckFailed, WorkerFailed) as error:
-            return _report_failure(model, error)
+            return _report_failure(model, error, options.as_json)
     return _report(verdict, printed, options)
 
 
-def _report_failure(model: str, error: Exception) -> int:
+def _report_failure(model: str, error: Exception, as_json: bool) -> int:
     """Print why there is no verdict, and return the exit code."""
     from benchmarks.sandbox.errors import FileCheckFailed, FileRefused
 
     is_refused = isinstance(error, FileRefused)
     _echo(error.printed if isinstance(error, FileCheckFailed) else "")
     outcome = "is refused" if is_refused else "could not be checked"
+    code = EXIT_REFUSED if is_refused else EXIT_FAILED
+    if as_json:
+        _print_json_error(model, error, code)
     print(printable(f"budget-check: {model} {outcome}: {error}"), file=sys.stderr)
-    return EXIT_REFUSED if is_refused else EXIT_FAILED
+    return code
+
+
+def _print_json_error(model: str, error: Exception, code: int) -> None:
+    content = {"model": printable(model), "error": printable(str(error)), "exit_code": code, "passed": False}
+    print(json.dumps(content, indent=2))
 
 
 def _calibrate(benchmark: "Benchmark", options: BudgetCheckOptions) -> int:

@@ -10,6 +10,7 @@ import warnings
 
 warnings.filterwarnings("ignore", "`torch.jit", FutureWarning)  # raised inside timm and fvcore
 warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
+warnings.filterwarnings("ignore", category=RuntimeWarning, module="psutil")  # about files of /proc that a sandbox hides
 
 import fvcore.nn
 import numpy.typing

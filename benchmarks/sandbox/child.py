@@ -22,6 +22,7 @@ from arch.errors import InputError
 from benchmarks.budget.error_line import error_line
 from benchmarks.execution.progress import Progress, Report
 from benchmarks.sandbox.errors import FileRefused
+from benchmarks.sandbox.files.explain import explain, short_traceback
 
 if TYPE_CHECKING:
     from benchmarks.budget.verdict import Verdict
@@ -90,8 +91,13 @@ def answer(request: Message, send: Callable[[Message], None]) -> Message:
     except FileRefused as error:
         return {"refused": str(error)}
     except BaseException as error:  # the code of the file may raise anything
-        traceback.print_exc()
-        line = error_line(error)
+        path = Path(request["path"])
+        if path.suffix == ".py":
+            line = explain(error, path, request["hidden_folder"])
+            print(short_traceback(error, path), file=sys.stderr)
+        else:
+            line = error_line(error)
+            traceback.print_exc()
         return {"out of memory" if isinstance(error, MemoryError) or "allocate memory" in line else "failed": line}
 
 
@@ -101,19 +107,21 @@ def check_model_file(request: Message, report: Report) -> "Verdict":
     from benchmarks.budget.check import check
     from benchmarks.budget.counting import cost_verdict
     from benchmarks.budget.profile import parse_profile
-    from benchmarks.budget.request import CheckRequest
+    from benchmarks.budget.request import CheckRequest, FileOptions
     from benchmarks.definition.benchmark import Benchmark, Budget, DatasetConfig
     from benchmarks.definition.recipe import Recipe
     from benchmarks.definition.validation import strict_adapter
-    from benchmarks.sandbox.files.find import CountedFile, find_file
+    from benchmarks.sandbox.files.find import CountedFile, PythonOptions, find_file
 
     adapter = strict_adapter(Benchmark, DatasetConfig, Recipe, Budget)
     benchmark: Benchmark = adapter.validate_json(json.dumps(request["benchmark"]))
     image_counts = tuple(request["image_counts"]) if request["image_counts"] else None
     profile = parse_profile(json.dumps(request["profile"])) if request["profile"] else None
-    file = find_file(Path(request["path"]), request["name"], benchmark, request["allow_code"])
+    options = strict_adapter(FileOptions).validate_json(json.dumps(request["file_options"]))
+    python = PythonOptions(request["name"], options, tuple(map(Path, request["folders"])))
+    file = find_file(Path(request["path"]), python, benchmark, request["allow_code"])
     if not isinstance(file, CountedFile):
         asked = CheckRequest(file.description, benchmark, request["device"], image_counts, profile)
-        return check(asked, file.builder, report)
+        return replace(check(asked, file.builder, report), choices=file.choices())
     verdict = cost_verdict(file.description, file.cost, benchmark, request["device"])
     return verdict if image_counts is None else replace(verdict, unjudged=verdict.unjudged or file.why_untimed)

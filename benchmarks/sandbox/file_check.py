@@ -9,7 +9,7 @@ from typing import Any
 
 from arch.errors import InputError
 from benchmarks.budget.model_kind import split_file
-from benchmarks.budget.request import CheckRequest
+from benchmarks.budget.request import NO_FILE_OPTIONS, CheckRequest
 from benchmarks.budget.verdict import ModelCost, PredictedHours, Speed, StageCost, Throughput, Verdict
 from benchmarks.definition.benchmark import Budget
 from benchmarks.definition.validation import strict_adapter
@@ -19,6 +19,8 @@ from benchmarks.sandbox.errors import FileCheckFailed, FileRefused
 from benchmarks.sandbox.kinds import SandboxKind
 from benchmarks.sandbox.limits import SandboxLimits
 from benchmarks.sandbox.messages import MAX_STRING_LENGTH, SandboxAnswer
+from benchmarks.sandbox.model_call import read_call
+from benchmarks.sandbox.project import find_project, import_path
 from benchmarks.sandbox.start import Confinement
 
 MAX_PROGRESS_TOTAL = 1_000_000  # largest amount of work that a child may report
@@ -64,11 +66,18 @@ def check_file(request: CheckRequest, policy: FilePolicy, report: Report) -> tup
         raise FileRefused(
             "it would run code, and no sandbox works here (bubblewrap, sandlock); use --trust to run it anyway"
         )
-    limits = policy.limits.with_memory_limit()
+    if path.suffix == ".py":
+        read_call(name, request.file_options.arguments)
+    elif request.file_options != NO_FILE_OPTIONS:
+        raise InputError("--arg, --classes, --image-size and --output apply to Python files only")
+    limits, project = policy.limits.with_memory_limit(), find_project(path)
     message = {
         "path": str(path),
         "name": name,
-        "benchmark": asdict(request.benchmark),
+        "file_options": asdict(request.file_options),
+        "folders": [str(folder) for folder in import_path(path, project)],
+        "hidden_folder": "" if project.folder else project.reason,
+        "benchmark": asdict(request.file_options.adjust(request.benchmark)),
         "device": request.device,
         "image_counts": request.image_counts,
         "allow_code": policy.allow_code,
@@ -77,6 +86,9 @@ def check_file(request: CheckRequest, policy: FilePolicy, report: Report) -> tup
     confinement = Confinement(kind, path, request.device, limits)
     answer = sandbox.run_in_sandbox(message, confinement, lambda content: report(_read_progress(content)))
     verdict = _read_verdict(answer, limits)
+    if path.suffix == ".py":
+        choices = (*request.file_options.describe(request.benchmark), project.describe(path))
+        verdict = replace(verdict, choices=(*verdict.choices, *filter(None, choices)))
     return replace(verdict, sandbox=kinds.describe_sandbox(kind, limits)), answer.printed
 
 

@@ -1,7 +1,8 @@
 """Check any model: a file in a sandbox, or a spec or a timm model in a worker process."""
 
+from arch.errors import InputError
 from benchmarks.budget.model_kind import kind_of
-from benchmarks.budget.request import CheckRequest
+from benchmarks.budget.request import NO_FILE_OPTIONS, CheckRequest
 from benchmarks.budget.verdict import Verdict
 from benchmarks.execution.local import LocalExecutor
 from benchmarks.execution.progress import Report
@@ -27,5 +28,7 @@ def check_model(request: CheckRequest, policy: FilePolicy, report: Report) -> tu
     """
     if kind_of(request.model) == "file":
         return check_file(request, policy, report)
+    if request.file_options != NO_FILE_OPTIONS:
+        raise InputError("--arg, --classes, --image-size and --output apply to Python files only")
     verdict: Verdict = LocalExecutor().call("benchmarks.budget.models:check_model", report, request)
     return verdict, ""

@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 import sysconfig
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import IO, Any, Protocol
 from benchmarks.execution.environment import WORKER_ENVIRONMENT
 from benchmarks.sandbox.kinds import SandboxKind, bubblewrap_command
 from benchmarks.sandbox.limits import SandboxLimits
+from benchmarks.sandbox.project import contains_private_files, find_project
 from timm_ablate import PACKAGES_ROOT
 
 SYSTEM_FOLDERS = ("/usr", "/bin", "/sbin", "/lib", "/lib64", "/lib32", "/sys", "/nix/store")
@@ -97,11 +97,9 @@ def start_child(confinement: Confinement, scratch: Path) -> Child:
 def readable_paths(model_file: Path) -> list[str]:
     """Return the paths that the child needs besides those of the system: Python, these packages and the model.
 
-    The model's folder is readable, so that the model can import modules from it. If it contains the home folder or the
-    folder for temporary files, which may contain sockets, only the model file is readable.
+    The folder of the model's project is readable, so that the model can import modules from it (see `find_project`).
     """
-    folder = model_file.resolve().parent
-    model = model_file.resolve() if _contains_private_files(folder) else folder
+    model = find_project(model_file).folder or model_file.resolve()
     packages = [PACKAGES_ROOT / name for name in ("arch", "benchmarks", "timm_ablate.py")]
     interpreter = [Path(sys.prefix), Path(sys.base_prefix), Path(sys.executable).resolve().parent.parent]
     libraries = [Path(sysconfig.get_path(name)) for name in ("purelib", "platlib")]
@@ -119,13 +117,7 @@ def import_folders() -> list[str]:
     """
     entries = sys.path[0 if sys.flags.safe_path else 1 :]
     folders = [Path(entry).resolve() for entry in entries if entry and Path(entry).exists()]
-    return list(dict.fromkeys(str(folder) for folder in folders if not _contains_private_files(folder)))
-
-
-def _contains_private_files(folder: Path) -> bool:
-    """Return whether a folder contains the home folder or the one for temporary files, which may contain sockets."""
-    private = (Path.home(), Path(tempfile.gettempdir()), Path("/tmp"))
-    return any(path.resolve().is_relative_to(folder) for path in private)
+    return list(dict.fromkeys(str(folder) for folder in folders if not contains_private_files(folder)))
 
 
 def _environment(scratch: Path) -> dict[str, str]:

@@ -11,6 +11,7 @@ from torch import nn
 from arch.errors import InputError
 from benchmarks.budget.builders import spec_builder
 from benchmarks.budget.models import FoundModel
+from benchmarks.budget.request import NO_FILE_OPTIONS, FileOptions
 from benchmarks.budget.verdict import ModelCost
 from benchmarks.definition.benchmark import Benchmark
 from benchmarks.sandbox.files.archive import content_of
@@ -35,12 +36,27 @@ class CountedFile:
     why_untimed: str
 
 
-def find_file(path: Path, name: str, benchmark: Benchmark, allow_code: bool) -> FoundModel | CountedFile:
+@dataclass(frozen=True)
+class PythonOptions:
+    """How a Python file is read.
+
+    Attributes:
+        name: Name in the file, possibly with arguments; "" selects the only model.
+        options: What the user has decided about the model.
+        folders: The folders from which the file imports modules; () for its own.
+    """
+
+    name: str = ""
+    options: FileOptions = NO_FILE_OPTIONS
+    folders: tuple[Path, ...] = ()
+
+
+def find_file(path: Path, python: PythonOptions, benchmark: Benchmark, allow_code: bool) -> FoundModel | CountedFile:
     """Open a model file by its suffix; a file written by torch by its content.
 
     Args:
         path: The file.
-        name: Name in a Python file; "" selects the only model.
+        python: How a Python file is read.
         benchmark: Its images determine input shape and number of classes.
         allow_code: Whether programs and pickled modules may be opened.
 
@@ -49,7 +65,7 @@ def find_file(path: Path, name: str, benchmark: Benchmark, allow_code: bool) -> 
         FileRefused: If the file would run code, and `allow_code` is false.
     """
     if path.suffix == ".py":
-        return find_in_file(path, name, benchmark.data)
+        return find_in_file(path, python.name, benchmark.data, python.options, python.folders)
     if path.suffix == ".onnx":
         reason = "an ONNX file is a graph for inference, so its training cannot be timed"
         return CountedFile(f"{path.name} (ONNX graph)", read_onnx(path, benchmark.data.input_shape), reason)

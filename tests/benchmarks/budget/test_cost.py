@@ -1,3 +1,4 @@
+import random
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -151,6 +152,67 @@ def test_dead_parameters_are_named() -> None:
     assert cost.dead_params == ("unused.weight", "unused.bias")
     assert cost.params == (3 * 4 * 9 + 4) + 8 + (4 * 2 + 2) + 30
     assert cost.reached_params == (3 * 4 * 9 + 4) + 8
+
+
+class SkippedBlocks(nn.Module):
+    """Model that skips each of its blocks at random while it trains, and never uses one more layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks, self.unused = nn.ModuleList(nn.Linear(4, 4) for _ in range(12)), nn.Linear(5, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.mean((1, 2))
+        for block in self.blocks:
+            x = x if self.training and random.random() < 0.5 else x + block(x)
+        return x
+
+
+def test_blocks_that_are_skipped_at_random_are_not_dead() -> None:
+    random.seed(0)
+    for _ in range(3):
+        cost = measure_cost(SkippedBlocks, (3, 4, 4), 8)
+        assert cost.dead_params == ("unused.weight", "unused.bias")
+        assert cost.reached_params == 12 * 20
+
+
+def test_layer_for_evaluation_only_is_dead() -> None:
+    class TwoHeads(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.training_head, self.head = nn.Linear(4, 2), nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            logits: Tensor = (self.training_head if self.training else self.head)(x.mean((1, 2)))
+            return logits
+
+    assert measure_cost(TwoHeads, (3, 4, 4), 8).dead_params == ("head.weight", "head.bias")
+
+
+class Gate(torch.jit.ScriptModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(4, 4, 1)
+
+    @torch.jit.script_method  # type: ignore[attr-defined,untyped-decorator]
+    def forward(self, x: Tensor) -> Tensor:
+        gated: Tensor = self.conv(x) * torch.sigmoid(x)
+        return gated
+
+
+def test_script_module_inside_a_module_is_counted() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.gate = nn.Conv2d(3, 4, 3), Gate()
+
+        def forward(self, x: Tensor) -> Tensor:
+            logits: Tensor = self.gate(self.stem(x)).mean((2, 3))
+            return logits
+
+    cost = measure_cost(Net, (3, 8, 8), 8)
+    assert cost.params == cost.reached_params == (4 * 27 + 4) + (16 + 4)
+    assert cost.macs_torch == 36 * (4 * 27 + 16)
 
 
 def test_frozen_parameters_are_neither_trainable_nor_dead() -> None:

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from arch.errors import InputError
 from benchmarks.budget.profile import DeviceProfile, read_profile
 from benchmarks.budget.report import to_markdown
-from benchmarks.budget.request import CheckRequest
+from benchmarks.budget.request import CheckRequest, FileOptions
 from benchmarks.budget.verdict import ModelCost, PredictedHours, Speed, Throughput, Verdict
 from benchmarks.cli.budget_check import main
 from benchmarks.definition.benchmark import Budget
@@ -297,6 +298,44 @@ def test_refused_file_is_exit_code_4(answer_files_with: FileAnswer, capsys: pyte
     answer_files_with(FileRefused("it is\x1b a program"))
     assert main(["net.pt", *UNTIMED]) == 4
     assert read_error(capsys) == "budget-check: net.pt is refused: it is? a program"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code"),
+    [(FileCheckFailed("not\x1b today"), 3), (FileRefused("not\x1b today"), 4), (InputError("not\x1b today"), 2)],
+)
+def test_failure_is_json_on_standard_output(
+    outcome: Exception, code: int, answer_files_with: FileAnswer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer_files_with(outcome)
+    assert main(["net.py", *UNTIMED, "--json"]) == code
+    out, err = capsys.readouterr()
+    assert json.loads(out) == {"model": "net.py", "error": "not? today", "exit_code": code, "passed": False}
+    assert "not? today" in err
+
+
+def test_missing_file_is_json_on_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["missing.py", *UNTIMED, "--json"]) == 2
+    assert "missing.py" in json.loads(capsys.readouterr().out)["error"]
+
+
+def test_options_of_python_files_are_passed(answer_files_with: FileAnswer) -> None:
+    checks = answer_files_with(VERDICT)
+    options = ["--arg", "depth=4", "--arg", "act='relu'", "--classes", "7", "--image-size", "16", "--output", "1"]
+    assert main(["net.py:Net", *UNTIMED, *options]) == 0
+    ((request, policy),) = checks
+    assert request.file_options == FileOptions(7, 16, "1", ("depth=4", "act='relu'"))
+    assert policy.limits.seconds == 120  # without timing
+
+
+@pytest.mark.parametrize("model", ["resnet8", "net.pt"])
+def test_options_of_python_files_are_invalid_for_other_models(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.pt").touch()
+    assert main([model, *UNTIMED, "--classes", "7"]) == 2
+    assert "Python files only" in capsys.readouterr().err
 
 
 def test_last_lines_that_a_file_prints_are_shown(

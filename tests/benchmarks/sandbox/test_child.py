@@ -14,6 +14,7 @@ import torch
 from timm.layers import set_fused_attn
 from torch import nn
 
+from benchmarks.budget.request import FileOptions
 from benchmarks.definition.benchmark import Benchmark
 from benchmarks.sandbox.child import answer
 
@@ -24,6 +25,7 @@ class Net(nn.Sequential):
     def __init__(self, num_classes, in_chans):
         super().__init__(nn.Conv2d(in_chans, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, num_classes))
 """
+HEAD = "\nclass Head(nn.Linear): pass\n"  # a class of the file is not replaced as a classifier
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +40,8 @@ def _restore_state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def ask(path: Path, benchmark: Benchmark, **changes: Any) -> dict[str, Any]:
     """Return the answer to a request, converting both to JSON and back."""
     request = {"path": str(path), "name": "", "benchmark": asdict(benchmark), "device": "cpu", "image_counts": None}
-    request = json.loads(json.dumps({**request, "allow_code": False, "profile": None, **changes}))
+    file = {"file_options": asdict(FileOptions()), "folders": [str(path.parent)], "hidden_folder": ""}
+    request = json.loads(json.dumps({**request, **file, "allow_code": False, "profile": None, **changes}))
     with redirect_stderr(io.StringIO()):  # hides the traceback
         message: dict[str, Any] = json.loads(json.dumps(answer(request, lambda _: None)))
     return message
@@ -63,7 +66,8 @@ def test_name_selects_a_model_in_the_file(tmp_path: Path, tiny: Benchmark) -> No
 
 
 def test_wrong_output_shape_is_reported(tmp_path: Path, tiny: Benchmark) -> None:
-    path = source(tmp_path, NET + "\ndef build(): return Net(7, 1)\n")
+    path = source(tmp_path, NET + "\ndef build(): return nn.Sequential(Net(7, 1), nn.Threshold(7, 7))\n")
+    path.write_text(path.read_text().replace("nn.Linear(4, num_classes)", "Head(4, num_classes)") + HEAD)
     verdict = ask(path, tiny, name="build")["verdict"]
     assert "(1, 7)" in verdict["unjudged"]
     assert "(1, 10)" in verdict["unjudged"]

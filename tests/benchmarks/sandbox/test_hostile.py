@@ -263,6 +263,31 @@ assert "secret" not in seen
 
 
 @pytest.mark.usefixtures("kind")
+def test_only_the_project_is_readable(tmp_path: Path, check: Check) -> None:
+    project = tmp_path / "project"
+    (project / "models").mkdir(parents=True)
+    (project / ".git").symlink_to("/")
+    (project / "link").symlink_to(tmp_path)
+    (project / "parts.py").write_text("width = 4")
+    (project / "models" / "__init__.py").write_text(f"open({str(project / 'trace')!r}, 'w')")
+    (tmp_path / "secret").write_text("secret")
+    path = project / "models" / "net.py"
+    secrets = [tmp_path / "secret", project / "link" / "secret", project / ".git" / str(tmp_path / "secret")[1:]]
+    path.write_text(
+        IMPORTS + f"print(Path({str(project / 'parts.py')!r}).read_text())\n"
+        f"for secret in {[*map(str, secrets)]!r}:\n"
+        "    try: print(open(secret).read())\n"
+        "    except OSError: print('hidden')\n"
+        f"try: Path({str(project / 'parts.py')!r}).write_text('')\n"
+        "except OSError: print('read-only')\n"
+    )
+    code, _, err = check(path)
+    assert code == 0
+    assert err.splitlines() == ["| width = 4", "| hidden", "| hidden", "| hidden", "| read-only"]
+    assert not (project / "trace").exists()
+
+
+@pytest.mark.usefixtures("kind")
 def test_only_the_scratch_folder_is_writable(tmp_path: Path, check: Check) -> None:
     text = """
 for folder in ("/", "/dev", "/dev/shm", "/usr", "/etc", "/proc", "/sys", sys.prefix, os.path.dirname(__file__)):

@@ -18,6 +18,7 @@ import torch
 from onnx import TensorProto, helper
 from torch import nn
 
+from benchmarks.budget.request import FileOptions
 from benchmarks.cli.budget_check import main
 from benchmarks.definition.registry import BENCHMARKS
 from benchmarks.sandbox import kinds, start
@@ -207,7 +208,13 @@ def save_graph(path: Path, nodes: list[Any], weights: list[TensorProto]) -> None
 @pytest.fixture(scope="module")
 def answers(files: Files) -> Iterator[Answers]:
     """Check all files in one sandbox, and return the answers keyed by file name and `allow_code`."""
-    shared = {"benchmark": asdict(BENCHMARKS["digits"]), "device": "cpu", "image_counts": None, "profile": None}
+    shared: dict[str, Any] = {
+        "benchmark": asdict(BENCHMARKS["digits"]),
+        "device": "cpu",
+        "image_counts": None,
+        "profile": None,
+    }
+    shared |= {"file_options": asdict(FileOptions()), "folders": [str(files.folder)], "hidden_folder": ""}
     limits = SandboxLimits(300).with_memory_limit()
     confinement = Confinement(kinds.best_sandbox(), files.folder / "net.py", "cpu", limits)
     with pytest.MonkeyPatch.context() as patch:

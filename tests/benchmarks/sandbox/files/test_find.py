@@ -22,7 +22,7 @@ from benchmarks.definition.benchmark import Benchmark
 from benchmarks.definition.registry import BENCHMARKS
 from benchmarks.sandbox.errors import FileRefused
 from benchmarks.sandbox.files.archive import content_of
-from benchmarks.sandbox.files.find import CountedFile, find_file
+from benchmarks.sandbox.files.find import CountedFile, PythonOptions, find_file
 from benchmarks.sandbox.files.onnx_graph import read_onnx
 from benchmarks.training.tensor_file import write_tensors
 
@@ -41,7 +41,7 @@ MACS = 64 * 8 * 9 + 512 * 10
 
 
 def verdict_on(path: Path, allow_code: bool = False, benchmark: Benchmark = DIGITS) -> Verdict:
-    file = find_file(path, "", benchmark, allow_code)
+    file = find_file(path, PythonOptions(), benchmark, allow_code)
     if isinstance(file, CountedFile):
         return cost_verdict(file.description, file.cost, benchmark, "cpu")
     return check(CheckRequest(file.description, benchmark, "cpu"), file.builder)

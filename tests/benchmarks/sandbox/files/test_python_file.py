@@ -1,6 +1,7 @@
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -8,8 +9,9 @@ from torch import nn
 
 from arch.errors import InputError
 from benchmarks.budget.check import check
-from benchmarks.budget.request import CheckRequest
+from benchmarks.budget.request import CheckRequest, FileOptions
 from benchmarks.definition.benchmark import Benchmark
+from benchmarks.sandbox.files.cuda_on_cpu import CUDA_ON_CPU
 from benchmarks.sandbox.files.python_file import find_in_file
 
 ONE = """
@@ -97,10 +99,10 @@ def test_module_that_cannot_be_copied_is_created_for_each_build(tmp_path: Path, 
 
 
 def test_import_allocates_no_memory(tmp_path: Path, tiny: Benchmark) -> None:
-    huge = "from torch import nn\nready = nn.Linear(10**6, 10**7, bias=False)\n"
+    huge = "from torch import nn\nready = nn.Sequential(nn.Flatten(), nn.Linear(64, 10**11, bias=False))\n"
     model = find_in_file(file(tmp_path, huge), "", tiny.data)
     with torch.device("meta"):
-        assert sum(parameter.numel() for parameter in model.builder().parameters()) == 10**13
+        assert sum(parameter.numel() for parameter in model.builder().parameters()) == 64 * 10**11
 
 
 def test_file_that_reads_values_is_imported_on_the_cpu(tmp_path: Path, tiny: Benchmark) -> None:
@@ -108,8 +110,197 @@ def test_file_that_reads_values_is_imported_on_the_cpu(tmp_path: Path, tiny: Ben
     assert built(file(tmp_path, content), "", tiny)(torch.zeros(1, 1, 8, 8)).shape == (1, 10)
 
 
+FACTORIES = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, width, CLASSES=7, in_chans=3):
+        super().__init__()
+        self.first, self.last = nn.Conv2d(in_chans, width, 3), nn.Linear(width, CLASSES)
+
+    def forward(self, x):
+        return self.last(self.first(x).mean((2, 3)))
+
+def build(**kwargs):
+    return Net(4, in_chans=1, **kwargs)
+"""
+CLASS_COUNTS = ["num_classes", "n_classes", "class_num", "num_class", "n_class", "nclass", "nb_classes"]
+
+
+def chosen(path: Path, name: str, benchmark: Benchmark, **options: Any) -> tuple[Any, str]:
+    """Return the model and everything that was chosen, as one text."""
+    model = find_in_file(path, name, benchmark.data, FileOptions(**options))
+    return model.builder(), "; ".join(model.choices())
+
+
+@pytest.mark.parametrize("parameter", [*CLASS_COUNTS, "classes", "NumClasses"])
+def test_class_count_has_many_names(parameter: str, tmp_path: Path, tiny: Benchmark) -> None:
+    path = file(tmp_path, FACTORIES.replace("CLASSES", parameter))
+    model, choices = chosen(path, "Net(width=4)", tiny)
+    assert model.last.out_features == 10
+    assert choices == f"Net(width=4, {parameter}=10, in_chans=1)"
+
+
+@pytest.mark.parametrize("parameter", CLASS_COUNTS)
+def test_factory_with_kwargs_receives_the_class_count(parameter: str, tmp_path: Path, tiny: Benchmark) -> None:
+    path = file(tmp_path, FACTORIES.replace("CLASSES", parameter))
+    model, choices = chosen(path, "build", tiny)
+    assert model.last.out_features == 10
+    assert choices == f"build({parameter}=10)"
+
+
+def test_keyword_that_is_swallowed_is_not_taken(tmp_path: Path, tiny: Benchmark) -> None:
+    swallow = "\ndef swallow(**kwargs): return Net(4, kwargs.get('class_num', 7), 1)\n"
+    model, choices = chosen(file(tmp_path, FACTORIES + swallow), "swallow", tiny)
+    assert model.last.out_features == 10
+    assert choices == "swallow(class_num=10)"
+
+
+def test_width_of_a_layer_is_no_channel_count(tmp_path: Path, tiny: Benchmark) -> None:
+    net = FACTORIES.replace("width, CLASSES=7, in_chans=3", "in_channels=16, num_classes=7")
+    net = net.replace("(in_chans, width", "(1, in_channels").replace("(width, CLASSES", "(in_channels, num_classes")
+    model, choices = chosen(file(tmp_path, net), "Net", tiny)
+    assert model.first.out_channels == 16
+    assert choices == "Net(num_classes=10)"
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [("Net(4)", ()), ("Net(width=4)", ()), ("Net", ("width=4",)), ("Net(width=four)", ()), ("Net", ("width=four",))],
+)
+def test_arguments_of_the_user_are_passed(
+    name: str, arguments: tuple[str, ...], tmp_path: Path, tiny: Benchmark
+) -> None:
+    path = file(tmp_path, FACTORIES.replace("CLASSES", "num_classes") + "\nfour = 4\n")
+    assert chosen(path, name, tiny, arguments=arguments)[0].first.out_channels == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "expected"),
+    [
+        (
+            "Net",
+            (),
+            r"net\.py:Net needs the argument width.*\(build, ready\).*'Net\(width=\.\.\.\)' or --arg width=",
+        ),
+        ("Net(4, wdith=4)", (), "'wdith': did you mean 'width'"),
+        ("Net(4)", ("width=4",), "width is given twice"),
+        ("Net(1, 2, 3, 4)", (), "takes 3 arguments"),
+        ("Net(width=fuor)", (), "'fuor' in net.py: did you mean 'four'.*quote text"),
+        ("Net(width=exec)", (), "'exec'"),
+        ("ready(4)", (), "takes no arguments"),
+    ],
+)
+def test_wrong_arguments_are_invalid(
+    name: str, arguments: tuple[str, ...], expected: str, tmp_path: Path, tiny: Benchmark
+) -> None:
+    names = "\ndef four(): pass\nready = Net(4)\n"
+    path = file(tmp_path, FACTORIES.replace("CLASSES", "num_classes") + names)
+    with pytest.raises(InputError, match=expected):
+        chosen(path, name, tiny, arguments=arguments)
+
+
+OUTPUTS = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.fc, self.aux = nn.Conv2d(1, 4, 3), nn.Linear(4, 7), nn.Linear(4, 7)
+
+    def forward(self, x):
+        h = self.first(x).mean((2, 3))
+        return self.fc(h), self.aux(h)
+
+class Plain(Net):
+    def forward(self, x): return super().forward(x)[0]
+
+class Twice(Plain):
+    def forward(self, x): return super().forward(x) + super().forward(x.flip(2))
+
+class Sized(nn.Module):
+    def __init__(self, img_size=16, num_classes=10):
+        super().__init__()
+        self.fc = nn.Linear(img_size * img_size, num_classes)
+
+    def forward(self, x): return self.fc(x.flatten(1))
+
+class Pooled(nn.Module):
+    def __init__(self, img_size=16, num_classes=10):
+        super().__init__()
+        self.size, self.fc = img_size, nn.Linear(1, num_classes)
+
+    def forward(self, x): return self.fc(x.mean((2, 3)))
+"""
+
+
+@pytest.mark.parametrize(("name", "output"), [("Net", ""), ("Net", "1"), ("Plain", ""), ("Twice", "")])
+def test_classifier_is_replaced_and_named(name: str, output: str, tmp_path: Path, tiny: Benchmark) -> None:
+    model, choices = chosen(file(tmp_path, OUTPUTS), name, tiny, output=output)
+    assert model(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
+    layer, other = ("aux", "fc") if output else ("fc", "aux")
+    assert (getattr(model, layer).out_features, getattr(model, other).out_features) == (10, 7)
+    assert f"the layer {layer} returned 7 classes" in choices
+    assert "--classes 7" in choices
+
+
+def test_model_whose_classifier_cannot_be_replaced_is_explained(tmp_path: Path, tiny: Benchmark) -> None:
+    fixed = "\nclass Head(nn.Linear): pass\nclass Fixed(nn.Sequential):\n"
+    fixed += "    def __init__(self): super().__init__(nn.Flatten(), Head(64, 7))\n"
+    pair = "class Odd(nn.Module):\n    def forward(self, x): return x, {'features': x}\n"
+    path = file(tmp_path, OUTPUTS + fixed + pair)
+    assert "--classes 7" in chosen(path, "Fixed", tiny)[1]
+    assert "a tuple (0 (1, 1, 8, 8), 1.features (1, 1, 8, 8))" in chosen(path, "Odd", tiny)[1]
+
+
+@pytest.mark.parametrize("wrap", ["torch.jit.script", "torch.fx.symbolic_trace", "torch.compile", "nn.DataParallel"])
+def test_wrapped_models_are_built(wrap: str, tmp_path: Path, tiny: Benchmark) -> None:
+    path = file(tmp_path, f"import torch\n{OUTPUTS}\ndef build(num_classes): return {wrap}(Pooled(8, num_classes))\n")
+    assert chosen(path, "build", tiny)[1] == "build(num_classes=10)"
+
+
+def test_classifier_of_a_gigantic_model_is_not_replaced(tmp_path: Path, tiny: Benchmark) -> None:
+    path = file(
+        tmp_path, "from torch import nn\ndef build(): return nn.Sequential(nn.Flatten(), nn.Linear(64, 10**10))"
+    )
+    model = find_in_file(path, "build", tiny.data)
+    with torch.device("meta"):
+        assert model.builder()(torch.zeros(1, 1, 8, 8)).shape == (1, 10**10)
+
+
+def test_image_size_is_passed_only_if_it_is_needed(tmp_path: Path, tiny: Benchmark) -> None:
+    path = file(tmp_path, OUTPUTS)
+    assert chosen(path, "Sized", tiny)[1] == "Sized(num_classes=10, img_size=8)"
+    model, choices = chosen(path, "Pooled", tiny)
+    assert model.size == 16
+    assert choices.startswith("Pooled(num_classes=10); img_size keeps its default")
+    model, choices = chosen(path, "Pooled", tiny, image_size=8)
+    assert (model.size, choices) == (8, "Pooled(num_classes=10, img_size=8)")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the file would use the GPU")
+@pytest.mark.parametrize(
+    "code",
+    [
+        "net = Net(10, 1).cuda()",
+        "net = Net(10, 1).to('cuda')",
+        "x = torch.zeros(2, device='cuda:0')",
+        "x = torch.ones(2).to(torch.device('cuda'))",
+        "def build(num_classes): return Net(num_classes, 1).cuda()",
+    ],
+)
+def test_gpu_that_does_not_exist_is_the_cpu(code: str, tmp_path: Path, tiny: Benchmark) -> None:
+    path = file(tmp_path, f"import torch\n{ONE}\n{code}\n")
+    try:
+        model, choices = chosen(path, "build" if "build" in code else "Net", tiny)
+        assert model(torch.zeros(1, 1, 8, 8)).shape == (1, 10)
+    finally:
+        CUDA_ON_CPU.stop()
+    assert "device='cuda' mean the CPU" in choices
+
+
 def test_several_models_are_listed(tmp_path: Path, tiny: Benchmark) -> None:
-    expected = r"net\.py defines 3 models.* net\.py:NAME \(Net, Other, ready\)"
+    expected = r"net\.py defines 3 models.* net\.py:NAME \(build, plain, Other\)"
     with pytest.raises(InputError, match=expected):
         find_in_file(file(tmp_path, MORE), "", tiny.data)
 
@@ -144,9 +335,9 @@ def test_file_may_define_a_dataclass(tmp_path: Path, tiny: Benchmark) -> None:
 
 
 def test_file_may_import_its_neighbors(tmp_path: Path, tiny: Benchmark) -> None:
-    (tmp_path / "neighbor_of_net.py").write_text("classes = 7\n")
+    (tmp_path / "neighbor_of_net.py").write_text("classes = 10\n")
     path = file(tmp_path, ONE + "\nfrom neighbor_of_net import classes\ndef build(): return Net(classes, 1)\n")
-    assert built(path, "build", tiny)(torch.zeros(1, 1, 8, 8)).shape == (1, 7)
+    assert built(path, "build", tiny)(torch.zeros(1, 1, 8, 8)).shape == (1, 10)
 
 
 def test_found_model_is_checked(tmp_path: Path, tiny: Benchmark) -> None:

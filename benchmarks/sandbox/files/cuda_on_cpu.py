@@ -1,0 +1,49 @@
+"""Let `.cuda()` and `device="cuda"` mean the CPU, for files that use a GPU where there is none."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+GPU_ERROR = re.compile(r"NVIDIA driver|CUDA enabled|CUDA driver|CUDA GPUs|with CUDA|HIP GPUs")
+
+
+class CudaOnCpu(TorchFunctionMode):
+    """While active, tensors that would be created on or moved to a GPU are created on or stay on the CPU."""
+
+    def start(self) -> None:
+        """Activate it until `stop` is called."""
+        self.__enter__()  # type: ignore[no-untyped-call]
+
+    def stop(self) -> None:
+        """Deactivate it."""
+        self.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Call a function of torch without its CUDA devices."""
+        if func is Tensor.cuda:
+            return args[0]
+        named = {key: value for key, value in (kwargs or {}).items() if key != "device" or not _is_cuda(value)}
+        if func is Tensor.to:
+            args = tuple(args[0].device if _is_cuda(value) else value for value in args)
+        return func(*args, **named)
+
+
+CUDA_ON_CPU = CudaOnCpu()
+
+
+def needs_gpu(error: BaseException) -> bool:
+    """Return whether code failed because there is no GPU."""
+    return not torch.cuda.is_available() and bool(GPU_ERROR.search(str(error)))
+
+
+def _is_cuda(value: Any) -> bool:
+    """Return whether an argument is a CUDA device, or the name of one."""
+    return (isinstance(value, torch.device) and value.type == "cuda") or (
+        isinstance(value, str) and value.partition(":")[0] == "cuda"
+    )
