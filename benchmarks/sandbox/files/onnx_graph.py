@@ -11,6 +11,7 @@ from typing import Any
 from arch.errors import InputError
 from benchmarks.budget.verdict import ModelCost
 from benchmarks.sandbox.errors import FileRefused
+from benchmarks.sandbox.files.other_format import not_a
 
 FLOAT_TYPES = (1, 10, 11, 16)  # float, float16, double and bfloat16 of TensorProto
 COUNTED_OPERATORS = frozenset({"Conv", "Gemm", "MatMul"})
@@ -38,7 +39,7 @@ def read_onnx(path: Path, input_shape: tuple[int, int, int]) -> ModelCost:
     try:
         model = onnx.load(str(path), load_external_data=False)
     except Exception as error:  # protobuf's exceptions have no common base
-        raise InputError(f"{path.name} is not an ONNX file: {error}") from error
+        raise not_a("an ONNX file", path, str(error)) from error
     graph = model.graph
     for tensor in _weights(graph):
         _check_external_data(tensor, path)

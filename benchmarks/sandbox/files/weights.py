@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from arch.errors import InputError
 from benchmarks.sandbox.errors import FileRefused
 from benchmarks.sandbox.files.archive import content_of
+from benchmarks.sandbox.files.other_format import not_a
 
 BUFFER_NAMES = ("running_mean", "running_var", "num_batches_tracked")  # statistics of norms, which are not parameters
 WEIGHTS_KEYS = ("state_dict_ema", "model_ema", "state_dict", "model", "module", "weights")  # keys in checkpoints
@@ -46,7 +47,7 @@ def read_safetensors(path: Path) -> WeightsFile:
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
             metadata = dict(file.metadata() or {})
     except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"{path.name} is not a safetensors file: {error}") from error
+        raise not_a("a safetensors file", path, str(error)) from error
     return WeightsFile(shapes, sum(prod(shape) for name, shape in shapes.items() if not _is_buffer(name)), metadata)
 
 

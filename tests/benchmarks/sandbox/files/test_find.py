@@ -96,10 +96,10 @@ def test_weights_of_another_spec_are_invalid(tmp_path: Path) -> None:
 
 def test_file_with_the_wrong_suffix_is_invalid(tmp_path: Path) -> None:
     torch.save(Net().state_dict(), tmp_path / "net.safetensors")
-    with pytest.raises(InputError, match="is not a safetensors file"):
+    with pytest.raises(InputError, match="not a safetensors file"):
         verdict_on(tmp_path / "net.safetensors")
     (tmp_path / "net.pt").write_text("no model")
-    with pytest.raises((InputError, FileRefused)):
+    with pytest.raises(InputError, match="a text file"):
         verdict_on(tmp_path / "net.pt")
 
 
@@ -181,5 +181,5 @@ def test_external_onnx_weights_are_not_read(tmp_path: Path) -> None:
 
 def test_file_without_an_onnx_graph_is_invalid(tmp_path: Path) -> None:
     (tmp_path / "net.onnx").write_bytes(b"no graph")
-    with pytest.raises(InputError, match=r"net\.onnx is not an ONNX file"):
+    with pytest.raises(InputError, match=r"net\.onnx .*not an ONNX file"):
         read_onnx(tmp_path / "net.onnx", (1, 8, 8))
