@@ -28,17 +28,16 @@ def content_of(path: Path) -> ArchiveContent:
     """
     if is_old_torch_format(path):
         return "pickle"
-    if not zipfile.is_zipfile(path):
-        if is_pickle(path):
-            raise FileRefused("it is a pickle that torch.save did not write; a pickle can run any code")
-        raise not_a(TORCH_FILE, path)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-        raise FileRefused(f"its zip directory is damaged: {error}") from error
-    if len(entries) > MAX_ARCHIVE_ENTRIES:
-        raise FileRefused(f"its zip directory has {len(entries):,} entries; the limit is {MAX_ARCHIVE_ENTRIES:,}")
+    if zipfile.is_zipfile(path):
+        return _content_of_zip(path)
+    if is_pickle(path):
+        raise FileRefused("it is a pickle that torch.save did not write; a pickle can run any code")
+    raise not_a(TORCH_FILE, path)
+
+
+def _content_of_zip(path: Path) -> ArchiveContent:
+    """Return the kind of content of a zip archive; see `content_of` for the errors."""
+    entries = _entries(path)
     names = {entry.filename.partition("/")[2] for entry in entries}
     if "constants.pkl" in names or any(name.startswith("code/") for name in names):
         return "torchscript"
@@ -53,6 +52,17 @@ def content_of(path: Path) -> ArchiveContent:
     if sum(entry.file_size for entry in entries) > path.stat().st_size:
         raise FileRefused("its zip directory lists more bytes than the file has")
     return "pickle"
+
+
+def _entries(path: Path) -> list[zipfile.ZipInfo]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        raise FileRefused(f"its zip directory is damaged: {error}") from error
+    if len(entries) > MAX_ARCHIVE_ENTRIES:
+        raise FileRefused(f"its zip directory has {len(entries):,} entries; the limit is {MAX_ARCHIVE_ENTRIES:,}")
+    return entries
 
 
 def _not_by_torch(path: Path, names: Sequence[str]) -> InputError:
