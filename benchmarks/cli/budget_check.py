@@ -41,7 +41,7 @@ ModelArgument = Annotated[
     str | None,
     typer.Argument(
         metavar="MODEL",
-        help="A spec, timm/NAME[/PIXELS], file.py[:NAME], or a .safetensors, .pt, .pth, .bin, .onnx or .pt2 file.",
+        help="A spec, timm/NAME[/PIXELS], file.py[:NAME], or a .safetensors, .pt, .pth, .ckpt, .onnx or .pt2 file.",
         show_default=False,
     ),
 ]

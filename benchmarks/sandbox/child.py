@@ -116,4 +116,5 @@ def check_model_file(request: Message, report: Report) -> "Verdict":
         asked = CheckRequest(file.description, benchmark, request["device"], image_counts, profile)
         return check(asked, file.builder, report)
     verdict = cost_verdict(file.description, file.cost, benchmark, request["device"])
+    verdict = replace(verdict, notes=(*verdict.notes, *file.notes))
     return verdict if image_counts is None else replace(verdict, unjudged=verdict.unjudged or file.why_untimed)

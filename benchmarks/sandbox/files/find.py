@@ -28,11 +28,13 @@ class CountedFile:
         description: The file and its format.
         cost: What could be counted.
         why_untimed: Why no hours can be predicted.
+        notes: Sentences for the verdict.
     """
 
     description: str
     cost: ModelCost
     why_untimed: str
+    notes: tuple[str, ...] = ()
 
 
 def find_file(path: Path, name: str, benchmark: Benchmark, allow_code: bool) -> FoundModel | CountedFile:
@@ -79,7 +81,8 @@ def _model_of_weights(path: Path, weights: WeightsFile, benchmark: Benchmark) ->
             raise InputError(f"{path.name} names the spec {spec}, but its tensors are not those of this model")
         return FoundModel(f"{path.name} (weights of {spec})", builder)
     cost = ModelCost(params=weights.params, trainable_params=weights.params)
-    return CountedFile(f"{path.name} (weights)", cost, "weights alone do not define a model that could be timed")
+    reason = "weights alone do not define a model that could be timed"
+    return CountedFile(f"{path.name} (weights)", cost, reason, weights.notes)
 
 
 def _spec_in(weights: WeightsFile) -> str:
