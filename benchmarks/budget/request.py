@@ -16,6 +16,7 @@ class CheckRequest:
         device: "cpu", "cuda", "cuda:1"...
         image_counts: Numbers of training and evaluation images. None skips throughput and hours.
         profile: Profile of another device. If given, hours on that device are predicted, and the model is not timed.
+        weights: A weights file whose tensors must match those of the model; "" if there is none.
 
     Raises:
         InputError: If the training images do not fill one batch of the recipe.
@@ -26,6 +27,7 @@ class CheckRequest:
     device: str
     image_counts: tuple[int, int] | None = None
     profile: DeviceProfile | None = None
+    weights: str = ""
 
     def __post_init__(self) -> None:
         if self.image_counts is not None:

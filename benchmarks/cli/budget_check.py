@@ -81,6 +81,15 @@ class BudgetCheckOptions:
     minutes: Annotated[
         float, typer.Option("--minutes", metavar="M", min=0, help="Maximum duration of --calibrate.")
     ] = 12
+    weights: Annotated[
+        str,
+        typer.Option(
+            "--weights",
+            metavar="FILE",
+            help="Weights file whose tensors must match those of MODEL.",
+            show_default=False,
+        ),
+    ] = ""
     allow_code: Annotated[
         bool, typer.Option("--allow-code", help="Open TorchScript, .pt2 and pickled modules, in the sandbox.")
     ] = False
@@ -197,7 +206,7 @@ def _check(model: str, benchmark: "Benchmark", profile: "DeviceProfile | None", 
     with Display() as display:
         is_timed = options.timing or profile is not None
         image_counts = count_images(benchmark.data, options.data, options.download, display) if is_timed else None
-        request = CheckRequest(model, benchmark, resolve_device(options.device), image_counts, profile)
+        request = CheckRequest(model, benchmark, resolve_device(options.device), image_counts, profile, options.weights)
         try:
             verdict, printed = check_model(request, options.file_policy(), display)
         except (FileRefused, FileCheckFailed, WorkerFailed) as error:

@@ -102,19 +102,30 @@ def check_model_file(request: Message, report: Report) -> "Verdict":
     from benchmarks.budget.counting import cost_verdict
     from benchmarks.budget.profile import parse_profile
     from benchmarks.budget.request import CheckRequest
+    from benchmarks.budget.verdict import ModelCost
     from benchmarks.definition.benchmark import Benchmark, Budget, DatasetConfig
     from benchmarks.definition.recipe import Recipe
     from benchmarks.definition.validation import strict_adapter
     from benchmarks.sandbox.files.find import CountedFile, find_file
+    from benchmarks.sandbox.files.matching import check_weights, tensor_shapes
 
     adapter = strict_adapter(Benchmark, DatasetConfig, Recipe, Budget)
     benchmark: Benchmark = adapter.validate_json(json.dumps(request["benchmark"]))
     image_counts = tuple(request["image_counts"]) if request["image_counts"] else None
     profile = parse_profile(json.dumps(request["profile"])) if request["profile"] else None
-    file = find_file(Path(request["path"]), request["name"], benchmark, request["allow_code"])
+    allow_code = request["allow_code"]
+    if request["shapes"] is not None:  # this is the weights file of a spec or a timm model
+        note = check_weights(Path(request["path"]), request["shapes"], allow_code)
+        return replace(cost_verdict("weights", ModelCost(0, 0), benchmark, request["device"]), notes=(note,))
+    file = find_file(Path(request["path"]), request["name"], benchmark, allow_code)
     if not isinstance(file, CountedFile):
+        notes: tuple[str, ...] = ()
+        if request["weights"]:
+            shapes = tensor_shapes(file.builder, benchmark.data.input_shape)
+            notes = (check_weights(Path(request["weights"]), shapes, allow_code),)
         asked = CheckRequest(file.description, benchmark, request["device"], image_counts, profile)
-        return check(asked, file.builder, report)
+        verdict = check(asked, file.builder, report)
+        return replace(verdict, notes=(*verdict.notes, *notes))
     verdict = cost_verdict(file.description, file.cost, benchmark, request["device"])
     verdict = replace(verdict, notes=(*verdict.notes, *file.notes))
     return verdict if image_counts is None else replace(verdict, unjudged=verdict.unjudged or file.why_untimed)

@@ -21,6 +21,8 @@ from benchmarks.sandbox.limits import SandboxLimits
 from benchmarks.sandbox.messages import MAX_STRING_LENGTH, SandboxAnswer
 from benchmarks.sandbox.start import Confinement
 
+Shapes = dict[str, tuple[int, ...]]
+
 MAX_PROGRESS_TOTAL = 1_000_000  # largest amount of work that a child may report
 
 
@@ -41,13 +43,16 @@ class FilePolicy:
     kind: SandboxKind | None = None
 
 
-def check_file(request: CheckRequest, policy: FilePolicy, report: Report) -> tuple[Verdict, str]:
+def check_file(
+    request: CheckRequest, policy: FilePolicy, report: Report, shapes: Shapes | None = None
+) -> tuple[Verdict, str]:
     """Check FILE or FILE.py:NAME in a sandbox.
 
     Args:
         request: What to check; `request.model` is the file.
         policy: What the file may do.
         report: Called with progress updates.
+        shapes: The shapes of a model's tensors, if the file is a weights file that must match them.
 
     Returns:
         The verdict, and what the code of the file printed.
@@ -58,7 +63,7 @@ def check_file(request: CheckRequest, policy: FilePolicy, report: Report) -> tup
         FileCheckFailed: If the file failed or exceeded a limit.
     """
     file, name = split_file(request.model)
-    path = _resolve(file)
+    path, weights = _resolve(file), _resolve(request.weights) if request.weights else None
     kind = policy.kind or kinds.best_sandbox()
     if kind == "none" and not policy.trust and (path.suffix == ".py" or policy.allow_code):
         raise FileRefused(
@@ -67,6 +72,8 @@ def check_file(request: CheckRequest, policy: FilePolicy, report: Report) -> tup
     limits = policy.limits.with_memory_limit()
     message = {
         "path": str(path),
+        "weights": str(weights) if weights else "",
+        "shapes": shapes,
         "name": name,
         "benchmark": asdict(request.benchmark),
         "device": request.device,
@@ -74,7 +81,7 @@ def check_file(request: CheckRequest, policy: FilePolicy, report: Report) -> tup
         "allow_code": policy.allow_code,
         "profile": asdict(request.profile) if request.profile else None,
     }
-    confinement = Confinement(kind, path, request.device, limits)
+    confinement = Confinement(kind, path, request.device, limits, weights)
     answer = sandbox.run_in_sandbox(message, confinement, lambda content: report(_read_progress(content)))
     verdict = _read_verdict(answer, limits)
     return replace(verdict, sandbox=kinds.describe_sandbox(kind, limits)), answer.printed

@@ -37,12 +37,19 @@ class Confinement:
         model_file: The file to check.
         device: "cpu", "cuda", "cuda:1"...; a GPU is made accessible.
         limits: Limits of the check.
+        weights: A weights file to compare with the model.
     """
 
     kind: SandboxKind
     model_file: Path
     device: str
     limits: SandboxLimits
+    weights: Path | None = None
+
+    @property
+    def readable_paths(self) -> list[str]:
+        """The paths that the child needs besides those of the system."""
+        return [*readable_paths(self.model_file), *((str(self.weights),) if self.weights else ())]
 
     @property
     def uses_gpu(self) -> bool:
@@ -145,7 +152,7 @@ def _bubblewrap_arguments(confinement: Confinement, scratch: Path) -> list[str]:
         for node in sorted(Path("/dev").glob("nvidia*")):
             arguments += ["--dev-bind-try", str(node), str(node)]
     arguments += ["--remount-ro", "/dev", "--bind", str(scratch), "/tmp"]
-    for path in (*SYSTEM_FOLDERS, *SYSTEM_FILES, *readable_paths(confinement.model_file)):
+    for path in (*SYSTEM_FOLDERS, *SYSTEM_FILES, *confinement.readable_paths):
         arguments += ["--ro-bind-try", path, path]
     return [*arguments, "--bind", str(scratch), str(scratch), "--remount-ro", "/", "--chdir", str(scratch)]
 
@@ -157,7 +164,7 @@ def _start_in_sandlock(python: Sequence[str], confinement: Confinement, scratch:
 
     system = [path for path in (*SYSTEM_FOLDERS, *SYSTEM_FILES, *DEVICE_FILES, "/proc") if Path(path).exists()]
     sandbox = Sandbox(
-        fs_readable=[*system, *readable_paths(confinement.model_file)],
+        fs_readable=[*system, *confinement.readable_paths],
         fs_writable=[str(scratch), "/dev/null"],
         max_memory=confinement.limits.memory,
         max_processes=confinement.limits.processes,

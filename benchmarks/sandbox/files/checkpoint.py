@@ -3,11 +3,13 @@
 import re
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 
 from arch.errors import InputError
+
+T = TypeVar("T")
 
 STATE_DICT_KEYS = (  # where training scripts put the weights; averaged weights last, since they are copies
     *("state_dict", "model_state_dict", "model", "net", "module", "network", "weights", "params"),
@@ -34,7 +36,7 @@ def find_state_dict(file: str, content: Any) -> dict[str, Tensor]:
     tensors = _find(file, content, MAX_NESTING)
     if not tensors:
         raise InputError(f"{file} contains no named tensors")
-    return _without_ema_copies(_without_wrappers(tensors))
+    return _without_ema_copies(without_wrappers(tensors))
 
 
 def _find(file: str, content: Any, depth: int) -> dict[str, Tensor]:
@@ -53,8 +55,8 @@ def _find(file: str, content: Any, depth: int) -> dict[str, Tensor]:
     return next(iter(networks.values()), tensors)
 
 
-def _without_wrappers(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Remove the prefixes that wrappers add to all names, and those of compiled layers."""
+def without_wrappers(tensors: Mapping[str, T]) -> dict[str, T]:
+    """Remove the prefixes that wrappers add to all names, and those of compiled layers, from the keys."""
     kept = {name: tensor for name, tensor in tensors.items() if name != AVERAGE_COUNTER}
     for prefix in WRAPPER_PREFIXES * 2:  # a compiled model can be wrapped, and a wrapped model can be compiled
         if all(name.startswith(prefix) for name in kept):

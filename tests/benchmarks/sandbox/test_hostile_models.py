@@ -207,7 +207,14 @@ def save_graph(path: Path, nodes: list[Any], weights: list[TensorProto]) -> None
 @pytest.fixture(scope="module")
 def answers(files: Files) -> Iterator[Answers]:
     """Check all files in one sandbox, and return the answers keyed by file name and `allow_code`."""
-    shared = {"benchmark": asdict(BENCHMARKS["digits"]), "device": "cpu", "image_counts": None, "profile": None}
+    shared = {
+        "benchmark": asdict(BENCHMARKS["digits"]),
+        "device": "cpu",
+        "image_counts": None,
+        "profile": None,
+        "weights": "",
+        "shapes": None,
+    }
     limits = SandboxLimits(300).with_memory_limit()
     confinement = Confinement(kinds.best_sandbox(), files.folder / "net.py", "cpu", limits)
     with pytest.MonkeyPatch.context() as patch:
