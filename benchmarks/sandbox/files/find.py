@@ -54,7 +54,8 @@ def find_file(path: Path, name: str, benchmark: Benchmark, allow_code: bool) -> 
         return find_in_file(path, name, benchmark.data)
     if path.suffix == ".onnx":
         reason = "an ONNX file is a graph for inference, so its training cannot be timed"
-        return CountedFile(f"{path.name} (ONNX graph)", read_onnx(path, benchmark.data.input_shape), reason)
+        cost, notes = read_onnx(path, benchmark.data.input_shape)
+        return CountedFile(f"{path.name} (ONNX graph)", cost, reason, notes)
     if path.suffix == ".safetensors":
         return _model_of_weights(path, read_safetensors(path), benchmark)
     content = content_of(path)
