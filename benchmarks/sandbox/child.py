@@ -22,6 +22,7 @@ from arch.errors import InputError
 from benchmarks.budget.error_line import error_line
 from benchmarks.execution.progress import Progress, Report
 from benchmarks.sandbox.errors import FileRefused
+from benchmarks.sandbox.seccomp import install_filter
 
 if TYPE_CHECKING:
     from benchmarks.budget.verdict import Verdict
@@ -68,6 +69,8 @@ def _restrict_process(die_with_parent: bool) -> None:
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if platform.machine() in KEYCTL_SYSCALLS:  # a new keyring, because the user's may contain tickets and tokens
         libc.syscall(KEYCTL_SYSCALLS[platform.machine()], KEYCTL_JOIN_SESSION_KEYRING, None)
+    if not die_with_parent:
+        install_filter()
 
 
 def answer(request: Message, send: Callable[[Message], None]) -> Message:

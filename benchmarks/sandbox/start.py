@@ -13,6 +13,7 @@ from typing import IO, Any, Protocol
 from benchmarks.execution.environment import WORKER_ENVIRONMENT
 from benchmarks.sandbox.kinds import SandboxKind, bubblewrap_command
 from benchmarks.sandbox.limits import SandboxLimits
+from benchmarks.sandbox.seccomp import seccomp_pipe
 from timm_ablate import PACKAGES_ROOT
 
 SYSTEM_FOLDERS = ("/usr", "/bin", "/sbin", "/lib", "/lib64", "/lib32", "/sys", "/nix/store")
@@ -85,15 +86,23 @@ def start_child(confinement: Confinement, scratch: Path) -> Child:
     python = [sys.executable, "-I", "-B", "-c", CHILD_PROGRAM, str(PACKAGES_ROOT), str(scratch), *import_folders()]
     if confinement.kind == "sandlock":
         return _start_in_sandlock(python, confinement, scratch)
-    prefix = _bubblewrap_arguments(confinement, scratch) if confinement.kind == "bubblewrap" else []
+    if confinement.kind == "bubblewrap":
+        with seccomp_pipe() as pipe:
+            prefix = _bubblewrap_arguments(confinement, scratch)
+            return _start([*prefix, "--seccomp", str(pipe), *python], scratch, [pipe])
+    return _start(python, scratch)
+
+
+def _start(command: Sequence[str], scratch: Path, passed_files: Sequence[int] = ()) -> Child:
     process = subprocess.Popen(
-        [*prefix, *python],
+        command,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=_environment(scratch),
         cwd=scratch,
         start_new_session=True,
+        pass_fds=passed_files,
     )
     assert process.stdin is not None
     assert process.stdout is not None
