@@ -22,6 +22,7 @@ BUFFER_NAMES = frozenset(
     | {"attn_mask", "relative_coords_table", "relative_position_index", "inv_freq", "weight_mask", "bias_mask"}
 )  # names of floating-point buffers in timm, torchvision, torch and the original Swin
 SAFETENSORS_INTEGERS = ("I", "U", "BOOL")  # how the names of these types start: I64, U8...
+MAX_UNSAFE_NAMES = 3  # classes and functions of a pickle to name in a message
 ALLOW_CODE_HINT = "use --allow-code to open it in the sandbox"
 
 
@@ -64,26 +65,41 @@ def read_safetensors(path: Path) -> WeightsFile:
 def read_pickle(path: Path, allow_code: bool) -> WeightsFile | nn.Module:
     """Read what torch.save wrote.
 
-    Tensors are loaded onto the meta device, so that a tensor of any size takes no memory.
+    Without `allow_code`, tensors are loaded onto the meta device, so that a tensor of any size takes no memory.
 
     Args:
         path: The file; its content is "pickle".
-        allow_code: Whether a pickle of more than tensors and plain data may run. It may then contain a whole Module.
+        allow_code: Whether the pickle may run code. It may then contain a whole Module.
 
     Raises:
         FileRefused: If the pickle contains more than tensors and plain data, and `allow_code` is false.
         InputError: If torch.save did not write the file.
     """
     assert content_of(path) == "pickle"
+    content = unpickle(path) if allow_code else _read_tensors(path)
+    return content if isinstance(content, nn.Module) else _find_weights(path, content)
+
+
+def _read_tensors(path: Path) -> Any:
+    """Read tensors and plain data; see `read_pickle` for the errors."""
     try:
-        content = torch.load(path, map_location="meta", weights_only=True)
+        return torch.load(path, map_location="meta", weights_only=True)
     except pickle.UnpicklingError as error:
-        if not allow_code:
-            raise FileRefused(f"its pickle contains more than tensors and plain data; {ALLOW_CODE_HINT}") from error
-        content = unpickle(path)
+        raise FileRefused(
+            f"its pickle contains more than tensors and plain data{_unsafe_names(path)}; {ALLOW_CODE_HINT}"
+        ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, IndexError, TypeError) as error:
         raise InputError(f"{path.name} was not written by torch.save: {error}") from error
-    return content if isinstance(content, nn.Module) else _find_weights(path, content)
+
+
+def _unsafe_names(path: Path) -> str:
+    """Return the first classes and functions that a pickle refers to, in parentheses. The pickle is not run."""
+    try:
+        names = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+    except Exception:  # the disassembler has no common exception, and knows only the newer format
+        return ""
+    more = ", ..." if len(names) > MAX_UNSAFE_NAMES else ""
+    return f" ({', '.join(names[:MAX_UNSAFE_NAMES])}{more})" if names else ""
 
 
 def unpickle(path: Path) -> Any:

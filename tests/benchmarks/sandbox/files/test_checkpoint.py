@@ -1,5 +1,6 @@
 """Tests of finding the weights in checkpoints, and of telling buffers apart."""
 
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from arch.errors import InputError
+from benchmarks.sandbox.errors import FileRefused
 from benchmarks.sandbox.files.checkpoint import find_state_dict
 from benchmarks.sandbox.files.weights import WeightsFile, read_pickle, read_safetensors
 
@@ -91,3 +93,12 @@ def test_buffers_are_not_counted(name: str, tmp_path: Path) -> None:
 def test_half_precision_weights_are_parameters(name: str, tmp_path: Path) -> None:
     weights = read({"weight": torch.zeros(3, dtype=torch.bfloat16), "bias": torch.zeros(2).half()}, tmp_path / name)
     assert (weights.params, weights.notes) == (5, ())
+
+
+def test_classes_in_a_refused_checkpoint_are_named(tmp_path: Path) -> None:
+    torch.save({"state_dict": STATE, "args": Namespace(lr=0.1)}, tmp_path / "net.pth")
+    with pytest.raises(FileRefused, match=r"argparse\.Namespace.*--allow-code"):
+        read_pickle(tmp_path / "net.pth", allow_code=False)
+    weights = read_pickle(tmp_path / "net.pth", allow_code=True)
+    assert isinstance(weights, WeightsFile)
+    assert weights.params == PARAMS
