@@ -84,11 +84,12 @@ def _notes_on_norms(graph: Any) -> tuple[str, ...]:
 
     torch's exporter renames the weights of such convolutions; other exporters keep the names.
     """
-    weights = [node.input[1] for node in graph.node if node.op_type == "Conv" and len(node.input) > 2]
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    weights = [node.input[1] for node in convolutions if len(node.input) > 2]
     folded = sum(name.startswith(FOLDED_WEIGHT_PREFIX) for name in weights)
     more = "the network that is trained has more parameters"
     if folded:
-        return (f"norms are folded into {folded} convolutions of this graph: {more}",)
+        return (f"norms are folded into {folded} of {len(convolutions)} convolutions of this graph: {more}",)
     if weights and not any("Normalization" in node.op_type for node in graph.node):
         return (f"this graph contains no norms: if they are folded into its {len(weights)} convolutions, {more}",)
     return ()

@@ -22,6 +22,11 @@ BUFFER_NAMES = frozenset(
     | {"attn_mask", "relative_coords_table", "relative_position_index", "inv_freq", "weight_mask", "bias_mask"}
 )  # names of floating-point buffers in timm, torchvision, torch and the original Swin
 SAFETENSORS_INTEGERS = ("I", "U", "BOOL")  # how the names of these types start: I64, U8...
+UNSUPPORTED_INSTRUCTION = "Unsupported operand"  # in an error message of torch's reader of tensors
+NEW_PROTOCOL = (
+    "its pickle uses instructions that torch cannot read safely, such as those of protocol 4 "
+    "(torch.save writes protocol 2 by default)"
+)
 MAX_UNSAFE_NAMES = 3  # classes and functions of a pickle to name in a message
 ALLOW_CODE_HINT = "use --allow-code to open it in the sandbox"
 
@@ -85,6 +90,8 @@ def _read_tensors(path: Path) -> Any:
     try:
         return torch.load(path, map_location="meta", weights_only=True)
     except pickle.UnpicklingError as error:
+        if UNSUPPORTED_INSTRUCTION in str(error):  # says nothing about the content: a plain dict can be such a pickle
+            raise FileRefused(f"{NEW_PROTOCOL}; {ALLOW_CODE_HINT}") from error
         raise FileRefused(
             f"its pickle contains more than tensors and plain data{_unsafe_names(path)}; {ALLOW_CODE_HINT}"
         ) from error

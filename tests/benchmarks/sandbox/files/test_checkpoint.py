@@ -102,3 +102,15 @@ def test_classes_in_a_refused_checkpoint_are_named(tmp_path: Path) -> None:
     weights = read_pickle(tmp_path / "net.pth", allow_code=True)
     assert isinstance(weights, WeightsFile)
     assert weights.params == PARAMS
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_plain_checkpoint_of_a_newer_protocol_is_not_said_to_contain_more(protocol: int, tmp_path: Path) -> None:
+    torch.save(STATE, tmp_path / "net.pth", pickle_protocol=protocol)
+    if protocol == 2:
+        assert isinstance(read_pickle(tmp_path / "net.pth", allow_code=False), WeightsFile)
+        return
+    with pytest.raises(FileRefused, match="protocol 4") as error:
+        read_pickle(tmp_path / "net.pth", allow_code=False)
+    assert "more than tensors" not in str(error.value)

@@ -180,7 +180,7 @@ def conv_graph(path: Path, weight: str, inputs: int) -> Path:
 
 @pytest.mark.parametrize(
     ("weight", "inputs", "expected"),
-    [("onnx::Conv_17", 3, "norms are folded into 1"), ("0.weight", 3, "no norms: if"), ("0.weight", 2, "")],
+    [("onnx::Conv_17", 3, "norms are folded into 1 of 1"), ("0.weight", 3, "no norms: if"), ("0.weight", 2, "")],
 )
 def test_folded_norms_of_an_onnx_graph_are_noted(weight: str, inputs: int, expected: str, tmp_path: Path) -> None:
     _, notes = read_onnx(conv_graph(tmp_path / "net.onnx", weight, inputs), (1, 8, 8))
