@@ -22,6 +22,7 @@ def check_budget(  # noqa: PLR0913  # all but the model are optional and keyword
     trust: bool = False,
     allow_code: bool = False,
     plugins: Sequence[str | Path] = (),
+    weights: str | Path = "",
 ) -> "Verdict":
     """Compare a model with the budget of a benchmark. See `budget-check --help`.
 
@@ -34,6 +35,7 @@ def check_budget(  # noqa: PLR0913  # all but the model are optional and keyword
         trust: Run the code of a file even if no sandbox is available.
         allow_code: Open TorchScript, `.pt2` and pickled modules, in the sandbox.
         plugins: Python files with parts, bases, networks or data sources.
+        weights: A weights file whose tensors must match those of the model.
 
     Returns:
         The verdict with parameters, MACs, throughput and predicted hours; `verdict.passed` is the result.
@@ -55,5 +57,5 @@ def check_budget(  # noqa: PLR0913  # all but the model are optional and keyword
     load_plugins(plugins, model if kind_of(model) == "spec" else "")
     loaded, root = get_benchmark(benchmark), None if data is None else Path(data)
     counts = count_images(loaded.data, root) if timing else None
-    request = CheckRequest(model, loaded, resolve_device(device), counts)
+    request = CheckRequest(model, loaded, resolve_device(device), counts, weights=str(weights))
     return check_model(request, FilePolicy(SandboxLimits(), trust=trust, allow_code=allow_code), silent)[0]

@@ -11,26 +11,43 @@ from arch.spec import WORD
 
 ModelKind = Literal["spec", "timm", "file"]
 
-MODEL_FILE_SUFFIXES = (".py", ".safetensors", ".pt", ".pth", ".bin", ".onnx", ".pt2")
+CHECKPOINT_SUFFIXES = (".pt", ".pth", ".th", ".ckpt", ".t7", ".tar", ".bin")  # what torch.save writes
+MODEL_FILE_SUFFIXES = (".py", ".safetensors", *CHECKPOINT_SUFFIXES, ".onnx", ".pt2")
+OTHER_FORMATS = {  # formats of other frameworks, by suffix
+    ".msgpack": "a msgpack file (Flax)",
+    ".h5": "an HDF5 file (Keras)",
+    ".keras": "a Keras model",
+    ".pb": "a TensorFlow graph",
+    ".tflite": "a TensorFlow Lite model",
+    ".npz": "an archive of numpy arrays",
+    ".gguf": "a GGUF file (llama.cpp)",
+    ".mlmodel": "a Core ML model",
+}
 
 
 def kind_of(model: str) -> ModelKind:
     """Return the kind of a MODEL argument.
 
-    A spec is recognized by its first word (a base, a plan or a plugin's network), a file by its suffix. Anything else
-    is a timm name.
+    A spec is recognized by its first word (a base, a plan or a plugin's network), a file by its suffix; a file that
+    exists is a file even if its name starts like a spec (resnet18.pth). Anything else is a timm name.
 
     Raises:
         InputError: If `model` is a path that exists but does not have the suffix of a model file.
     """
+    file = split_file(model)[0]
+    is_file = file.endswith(MODEL_FILE_SUFFIXES)
+    if is_file and os.path.isfile(file):
+        return "file"
     word = WORD.match(model)
     name = word.group() if word is not None else ""
     if name in {*BASES, *PLANS, "baseline"} or name.partition("/")[0] in NETWORKS:
         return "spec"
-    if split_file(model)[0].endswith(MODEL_FILE_SUFFIXES):
+    if is_file:
         return "file"
     if os.path.isfile(model) or (os.sep in model and not model.startswith("timm/") and os.path.exists(model)):
-        raise InputError(f"{model} is not a model file: valid suffixes are {', '.join(MODEL_FILE_SUFFIXES)}")
+        what = OTHER_FORMATS.get(os.path.splitext(model)[1].lower(), "")
+        found = f"{model} is {what}, not a model file of torch" if what else f"{model} is not a model file"
+        raise InputError(f"{found}: valid suffixes are {', '.join(MODEL_FILE_SUFFIXES)}")
     return "timm"
 
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import torch
 from timm import is_model, list_models
 
 from arch.bases import BASES
@@ -67,6 +68,17 @@ def _read_timm_config(name: str) -> RunConfig:
     if config.spec.tag:
         check_tag(word, config.spec.tag)
     return config
+
+
+def tensor_shapes(report: Report, request: CheckRequest) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the parameters and buffers of the model that `request.model` refers to, by name.
+
+    Raises:
+        InputError: If there is no such model.
+    """
+    builder = find_model(request.model, request.benchmark).builder
+    with torch.device("meta"):
+        return {name: tuple(tensor.shape) for name, tensor in builder().state_dict().items()}
 
 
 def check_model(report: Report, request: CheckRequest) -> Verdict:

@@ -50,6 +50,7 @@ class CheckRequest:
         image_counts: Numbers of training and evaluation images. None skips throughput and hours.
         profile: Profile of another device. If given, hours on that device are predicted, and the model is not timed.
         file_options: How the model of a Python file is built.
+        weights: A weights file whose tensors must match those of the model; "" if there is none.
 
     Raises:
         InputError: If the training images do not fill one batch of the recipe.
@@ -61,6 +62,7 @@ class CheckRequest:
     image_counts: tuple[int, int] | None = None
     profile: DeviceProfile | None = None
     file_options: FileOptions = NO_FILE_OPTIONS
+    weights: str = ""
 
     def __post_init__(self) -> None:
         if self.image_counts is not None:

@@ -44,7 +44,7 @@ ModelArgument = Annotated[
     str | None,
     typer.Argument(
         metavar="MODEL",
-        help="A spec, timm/NAME[/PIXELS], file.py[:NAME], or a .safetensors, .pt, .pth, .bin, .onnx or .pt2 file.",
+        help="A spec, timm/NAME[/PIXELS], file.py[:NAME], or a .safetensors, .pt, .pth, .ckpt, .onnx or .pt2 file.",
         show_default=False,
     ),
 ]
@@ -115,6 +115,15 @@ class BudgetCheckOptions:
             "--output",
             metavar="INDEX|NAME",
             help="Output of a Python file's model that contains the logits  [default: the first that fits]",
+            show_default=False,
+        ),
+    ] = ""
+    weights: Annotated[
+        str,
+        typer.Option(
+            "--weights",
+            metavar="FILE",
+            help="Weights file whose tensors must match those of MODEL.",
             show_default=False,
         ),
     ] = ""
@@ -253,7 +262,13 @@ def _check(model: str, benchmark: "Benchmark", profile: "DeviceProfile | None", 
         is_timed = options.timing or profile is not None
         image_counts = count_images(benchmark.data, options.data, options.download, display) if is_timed else None
         request = CheckRequest(
-            model, benchmark, resolve_device(options.device), image_counts, profile, options.file_options()
+            model,
+            benchmark,
+            resolve_device(options.device),
+            image_counts,
+            profile,
+            options.file_options(),
+            weights=options.weights,
         )
         try:
             verdict, printed = check_model(request, options.file_policy(), display)

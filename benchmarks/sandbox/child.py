@@ -23,6 +23,7 @@ from benchmarks.budget.error_line import error_line
 from benchmarks.execution.progress import Progress, Report
 from benchmarks.sandbox.errors import FileRefused
 from benchmarks.sandbox.files.explain import explain, short_traceback
+from benchmarks.sandbox.seccomp import install_filter
 
 if TYPE_CHECKING:
     from benchmarks.budget.verdict import Verdict
@@ -69,6 +70,8 @@ def _restrict_process(die_with_parent: bool) -> None:
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if platform.machine() in KEYCTL_SYSCALLS:  # a new keyring, because the user's may contain tickets and tokens
         libc.syscall(KEYCTL_SYSCALLS[platform.machine()], KEYCTL_JOIN_SESSION_KEYRING, None)
+    if not die_with_parent:
+        install_filter()
 
 
 def answer(request: Message, send: Callable[[Message], None]) -> Message:
@@ -108,20 +111,32 @@ def check_model_file(request: Message, report: Report) -> "Verdict":
     from benchmarks.budget.counting import cost_verdict
     from benchmarks.budget.profile import parse_profile
     from benchmarks.budget.request import CheckRequest, FileOptions
+    from benchmarks.budget.verdict import ModelCost
     from benchmarks.definition.benchmark import Benchmark, Budget, DatasetConfig
     from benchmarks.definition.recipe import Recipe
     from benchmarks.definition.validation import strict_adapter
     from benchmarks.sandbox.files.find import CountedFile, PythonOptions, find_file
+    from benchmarks.sandbox.files.matching import check_weights, tensor_shapes
 
     adapter = strict_adapter(Benchmark, DatasetConfig, Recipe, Budget)
     benchmark: Benchmark = adapter.validate_json(json.dumps(request["benchmark"]))
     image_counts = tuple(request["image_counts"]) if request["image_counts"] else None
     profile = parse_profile(json.dumps(request["profile"])) if request["profile"] else None
+    allow_code = request["allow_code"]
+    if request["shapes"] is not None:  # this is the weights file of a spec or a timm model
+        note = check_weights(Path(request["path"]), request["shapes"], allow_code)
+        return replace(cost_verdict("weights", ModelCost(0, 0), benchmark, request["device"]), notes=(note,))
     options = strict_adapter(FileOptions).validate_json(json.dumps(request["file_options"]))
     python = PythonOptions(request["name"], options, tuple(map(Path, request["folders"])))
-    file = find_file(Path(request["path"]), python, benchmark, request["allow_code"])
+    file = find_file(Path(request["path"]), python, benchmark, allow_code)
     if not isinstance(file, CountedFile):
+        notes: tuple[str, ...] = ()
+        if request["weights"]:
+            shapes = tensor_shapes(file.builder, benchmark.data.input_shape)
+            notes = (check_weights(Path(request["weights"]), shapes, allow_code),)
         asked = CheckRequest(file.description, benchmark, request["device"], image_counts, profile)
-        return replace(check(asked, file.builder, report), choices=file.choices())
+        verdict = check(asked, file.builder, report)
+        return replace(verdict, choices=file.choices(), notes=(*verdict.notes, *notes))
     verdict = cost_verdict(file.description, file.cost, benchmark, request["device"])
+    verdict = replace(verdict, notes=(*verdict.notes, *file.notes))
     return verdict if image_counts is None else replace(verdict, unjudged=verdict.unjudged or file.why_untimed)

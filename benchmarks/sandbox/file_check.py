@@ -23,6 +23,8 @@ from benchmarks.sandbox.model_call import read_call
 from benchmarks.sandbox.project import find_project, import_path
 from benchmarks.sandbox.start import Confinement
 
+Shapes = dict[str, tuple[int, ...]]
+
 MAX_PROGRESS_TOTAL = 1_000_000  # largest amount of work that a child may report
 
 
@@ -43,13 +45,16 @@ class FilePolicy:
     kind: SandboxKind | None = None
 
 
-def check_file(request: CheckRequest, policy: FilePolicy, report: Report) -> tuple[Verdict, str]:
+def check_file(
+    request: CheckRequest, policy: FilePolicy, report: Report, shapes: Shapes | None = None
+) -> tuple[Verdict, str]:
     """Check FILE or FILE.py:NAME in a sandbox.
 
     Args:
         request: What to check; `request.model` is the file.
         policy: What the file may do.
         report: Called with progress updates.
+        shapes: The shapes of a model's tensors, if the file is a weights file that must match them.
 
     Returns:
         The verdict, and what the code of the file printed.
@@ -60,7 +65,7 @@ def check_file(request: CheckRequest, policy: FilePolicy, report: Report) -> tup
         FileCheckFailed: If the file failed or exceeded a limit.
     """
     file, name = split_file(request.model)
-    path = _resolve(file)
+    path, weights = _resolve(file), _resolve(request.weights) if request.weights else None
     kind = policy.kind or kinds.best_sandbox()
     if kind == "none" and not policy.trust and (path.suffix == ".py" or policy.allow_code):
         raise FileRefused(
@@ -73,6 +78,8 @@ def check_file(request: CheckRequest, policy: FilePolicy, report: Report) -> tup
     limits, project = policy.limits.with_memory_limit(), find_project(path)
     message = {
         "path": str(path),
+        "weights": str(weights) if weights else "",
+        "shapes": shapes,
         "name": name,
         "file_options": asdict(request.file_options),
         "folders": [str(folder) for folder in import_path(path, project)],
@@ -83,7 +90,7 @@ def check_file(request: CheckRequest, policy: FilePolicy, report: Report) -> tup
         "allow_code": policy.allow_code,
         "profile": asdict(request.profile) if request.profile else None,
     }
-    confinement = Confinement(kind, path, request.device, limits)
+    confinement = Confinement(kind, path, request.device, limits, weights)
     answer = sandbox.run_in_sandbox(message, confinement, lambda content: report(_read_progress(content)))
     verdict = _read_verdict(answer, limits)
     if path.suffix == ".py":

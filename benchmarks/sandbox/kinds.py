@@ -1,17 +1,20 @@
 """The kinds of sandbox, and which of them work on this system.
 
 In bubblewrap and sandlock, a process has no network, a read-only view of the system, of this Python environment and of
-the folder of the model, and a scratch folder that it can write to. Without a sandbox it still has an isolated
-interpreter, its own environment variables, and limits on memory, processes, time and output.
+the folder of the model, and a scratch folder that it can write to. It can neither trace processes nor mount, load code
+into the kernel, create namespaces or open raw sockets. Without a sandbox it still has an isolated interpreter, its own
+environment variables, and limits on memory, processes, time and output.
 """
 
 import shutil
 import subprocess
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
 from typing import Literal
 
 from benchmarks.sandbox.limits import SandboxLimits
+from benchmarks.sandbox.seccomp import seccomp_pipe, seccomp_program
 
 SandboxKind = Literal["bubblewrap", "sandlock", "none"]
 
@@ -43,18 +46,25 @@ def bubblewrap_command() -> tuple[str, ...]:
     """Return the start of every bubblewrap command; () if bubblewrap is not installed or not permitted.
 
     The process has no capabilities and cannot create namespaces, so that even root cannot make a read-only mount
-    writable again.
+    writable again. Each command also needs `--seccomp` with the descriptor of `seccomp_pipe`.
     """
     program = shutil.which("bwrap")
-    if program is None:
+    if program is None or not seccomp_program():
         return ()
     base = (program, "--unshare-all", "--unshare-user", "--cap-drop", "ALL", "--die-with-parent", "--new-session")
     for command in ((*base, "--disable-userns"), base):  # the option exists from version 0.8 on
         with suppress(OSError, subprocess.TimeoutExpired):
-            trial = [*command, "--ro-bind", "/", "/", "true"]
-            if subprocess.run(trial, capture_output=True, timeout=TRIAL_TIMEOUT_SECONDS).returncode == 0:
+            if _runs(command):
                 return command
     return ()
+
+
+def _runs(command: Sequence[str]) -> bool:
+    """Return whether a bubblewrap command can run a program under the filter of system calls."""
+    with seccomp_pipe() as pipe:
+        trial = [*command, "--seccomp", str(pipe), "--ro-bind", "/", "/", "true"]
+        result = subprocess.run(trial, capture_output=True, timeout=TRIAL_TIMEOUT_SECONDS, pass_fds=[pipe])
+    return result.returncode == 0
 
 
 def describe_sandbox(kind: SandboxKind, limits: SandboxLimits) -> str:

@@ -1,7 +1,10 @@
 """Check any model: a file in a sandbox, or a spec or a timm model in a worker process."""
 
+from dataclasses import replace
+from pathlib import Path
+
 from arch.errors import InputError
-from benchmarks.budget.model_kind import kind_of
+from benchmarks.budget.model_kind import CHECKPOINT_SUFFIXES, kind_of, split_file
 from benchmarks.budget.request import NO_FILE_OPTIONS, CheckRequest
 from benchmarks.budget.verdict import Verdict
 from benchmarks.execution.local import LocalExecutor
@@ -26,9 +29,30 @@ def check_model(request: CheckRequest, policy: FilePolicy, report: Report) -> tu
         FileCheckFailed: If a file failed or exceeded a limit.
         WorkerFailed: If the worker process failed.
     """
-    if kind_of(request.model) == "file":
+    is_file = kind_of(request.model) == "file"
+    if request.weights:
+        _check_weights_option(request, is_file)
+    if is_file:
         return check_file(request, policy, report)
     if request.file_options != NO_FILE_OPTIONS:
         raise InputError("--arg, --classes, --image-size and --output apply to Python files only")
+    matched = _match_weights(request, policy, report) if request.weights else None
     verdict: Verdict = LocalExecutor().call("benchmarks.budget.models:check_model", report, request)
+    if matched is not None:
+        verdict = replace(verdict, notes=(*verdict.notes, *matched.notes), sandbox=f"weights in {matched.sandbox}")
     return verdict, ""
+
+
+def _check_weights_option(request: CheckRequest, is_file: bool) -> None:
+    """Raise InputError if the model cannot have weights of its own, or the weights are not in a weights file."""
+    if is_file and not split_file(request.model)[0].endswith(".py"):
+        raise InputError("--weights needs a MODEL that builds a network: a spec, a timm model or a Python file")
+    suffixes = (".safetensors", *CHECKPOINT_SUFFIXES)
+    if Path(request.weights).suffix not in suffixes:
+        raise InputError(f"--weights {request.weights} is not a weights file: valid suffixes are {', '.join(suffixes)}")
+
+
+def _match_weights(request: CheckRequest, policy: FilePolicy, report: Report) -> Verdict:
+    """Compare a weights file with a spec or a timm model in a sandbox, and return a verdict with a note on it."""
+    shapes = LocalExecutor().call("benchmarks.budget.models:tensor_shapes", report, request)
+    return check_file(replace(request, model=request.weights, weights=""), policy, report, shapes)[0]

@@ -13,6 +13,7 @@ from benchmarks.execution.environment import WORKER_ENVIRONMENT
 from benchmarks.sandbox.kinds import SandboxKind, bubblewrap_command
 from benchmarks.sandbox.limits import SandboxLimits
 from benchmarks.sandbox.project import contains_private_files, find_project
+from benchmarks.sandbox.seccomp import seccomp_pipe
 from timm_ablate import PACKAGES_ROOT
 
 SYSTEM_FOLDERS = ("/usr", "/bin", "/sbin", "/lib", "/lib64", "/lib32", "/sys", "/nix/store")
@@ -37,12 +38,19 @@ class Confinement:
         model_file: The file to check.
         device: "cpu", "cuda", "cuda:1"...; a GPU is made accessible.
         limits: Limits of the check.
+        weights: A weights file to compare with the model.
     """
 
     kind: SandboxKind
     model_file: Path
     device: str
     limits: SandboxLimits
+    weights: Path | None = None
+
+    @property
+    def readable_paths(self) -> list[str]:
+        """The paths that the child needs besides those of the system."""
+        return [*readable_paths(self.model_file), *((str(self.weights),) if self.weights else ())]
 
     @property
     def uses_gpu(self) -> bool:
@@ -78,15 +86,23 @@ def start_child(confinement: Confinement, scratch: Path) -> Child:
     python = [sys.executable, "-I", "-B", "-c", CHILD_PROGRAM, str(PACKAGES_ROOT), str(scratch), *import_folders()]
     if confinement.kind == "sandlock":
         return _start_in_sandlock(python, confinement, scratch)
-    prefix = _bubblewrap_arguments(confinement, scratch) if confinement.kind == "bubblewrap" else []
+    if confinement.kind == "bubblewrap":
+        with seccomp_pipe() as pipe:
+            prefix = _bubblewrap_arguments(confinement, scratch)
+            return _start([*prefix, "--seccomp", str(pipe), *python], scratch, [pipe])
+    return _start(python, scratch)
+
+
+def _start(command: Sequence[str], scratch: Path, passed_files: Sequence[int] = ()) -> Child:
     process = subprocess.Popen(
-        [*prefix, *python],
+        command,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=_environment(scratch),
         cwd=scratch,
         start_new_session=True,
+        pass_fds=passed_files,
     )
     assert process.stdin is not None
     assert process.stdout is not None
@@ -137,7 +153,7 @@ def _bubblewrap_arguments(confinement: Confinement, scratch: Path) -> list[str]:
         for node in sorted(Path("/dev").glob("nvidia*")):
             arguments += ["--dev-bind-try", str(node), str(node)]
     arguments += ["--remount-ro", "/dev", "--bind", str(scratch), "/tmp"]
-    for path in (*SYSTEM_FOLDERS, *SYSTEM_FILES, *readable_paths(confinement.model_file)):
+    for path in (*SYSTEM_FOLDERS, *SYSTEM_FILES, *confinement.readable_paths):
         arguments += ["--ro-bind-try", path, path]
     return [*arguments, "--bind", str(scratch), str(scratch), "--remount-ro", "/", "--chdir", str(scratch)]
 
@@ -149,7 +165,7 @@ def _start_in_sandlock(python: Sequence[str], confinement: Confinement, scratch:
 
     system = [path for path in (*SYSTEM_FOLDERS, *SYSTEM_FILES, *DEVICE_FILES, "/proc") if Path(path).exists()]
     sandbox = Sandbox(
-        fs_readable=[*system, *readable_paths(confinement.model_file)],
+        fs_readable=[*system, *confinement.readable_paths],
         fs_writable=[str(scratch), "/dev/null"],
         max_memory=confinement.limits.memory,
         max_processes=confinement.limits.processes,

@@ -29,11 +29,13 @@ class CountedFile:
         description: The file and its format.
         cost: What could be counted.
         why_untimed: Why no hours can be predicted.
+        notes: Sentences for the verdict.
     """
 
     description: str
     cost: ModelCost
     why_untimed: str
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,8 @@ def find_file(path: Path, python: PythonOptions, benchmark: Benchmark, allow_cod
         return find_in_file(path, python.name, benchmark.data, python.options, python.folders)
     if path.suffix == ".onnx":
         reason = "an ONNX file is a graph for inference, so its training cannot be timed"
-        return CountedFile(f"{path.name} (ONNX graph)", read_onnx(path, benchmark.data.input_shape), reason)
+        cost, notes = read_onnx(path, benchmark.data.input_shape)
+        return CountedFile(f"{path.name} (ONNX graph)", cost, reason, notes)
     if path.suffix == ".safetensors":
         return _model_of_weights(path, read_safetensors(path), benchmark)
     content = content_of(path)
@@ -95,7 +98,8 @@ def _model_of_weights(path: Path, weights: WeightsFile, benchmark: Benchmark) ->
             raise InputError(f"{path.name} names the spec {spec}, but its tensors are not those of this model")
         return FoundModel(f"{path.name} (weights of {spec})", builder)
     cost = ModelCost(params=weights.params, trainable_params=weights.params)
-    return CountedFile(f"{path.name} (weights)", cost, "weights alone do not define a model that could be timed")
+    reason = "weights alone do not define a model that could be timed"
+    return CountedFile(f"{path.name} (weights)", cost, reason, weights.notes)
 
 
 def _spec_in(weights: WeightsFile) -> str:

@@ -11,17 +11,19 @@ from typing import Any
 from arch.errors import InputError
 from benchmarks.budget.verdict import ModelCost
 from benchmarks.sandbox.errors import FileRefused
+from benchmarks.sandbox.files.other_format import not_a
 
 FLOAT_TYPES = (1, 10, 11, 16)  # float, float16, double and bfloat16 of TensorProto
 COUNTED_OPERATORS = frozenset({"Conv", "Gemm", "MatMul"})
+FOLDED_WEIGHT_PREFIX = "onnx::Conv_"
 UNCOUNTED_OPERATORS = frozenset(
     {"Attention", "ConvInteger", "ConvTranspose", "Einsum", "GRU", "If", "LSTM", "Loop", "MatMulInteger"}
     | {"QLinearConv", "QLinearMatMul", "RNN", "Scan"}
 )  # operators with multiply-adds that are not counted here; operators of other domains may have some, too
 
 
-def read_onnx(path: Path, input_shape: tuple[int, int, int]) -> ModelCost:
-    """Count the cost of one image.
+def read_onnx(path: Path, input_shape: tuple[int, int, int]) -> tuple[ModelCost, tuple[str, ...]]:
+    """Count the cost of one image. Return it with sentences for the report.
 
     Args:
         path: The file.
@@ -38,7 +40,7 @@ def read_onnx(path: Path, input_shape: tuple[int, int, int]) -> ModelCost:
     try:
         model = onnx.load(str(path), load_external_data=False)
     except Exception as error:  # protobuf's exceptions have no common base
-        raise InputError(f"{path.name} is not an ONNX file: {error}") from error
+        raise not_a("an ONNX file", path, str(error)) from error
     graph = model.graph
     for tensor in _weights(graph):
         _check_external_data(tensor, path)
@@ -50,13 +52,14 @@ def read_onnx(path: Path, input_shape: tuple[int, int, int]) -> ModelCost:
         value.type.tensor_type.ClearField("shape")
     shapes = _shapes(onnx.shape_inference.infer_shapes(model, data_prop=True).graph)
     params = _count_params(graph)
-    return ModelCost(
+    cost = ModelCost(
         params=params,
         trainable_params=params,
         macs_torch=sum(_macs(node, shapes) for node in graph.node),
         output_shape=shapes.get(graph.output[0].name, ()) if graph.output else (),
         uncounted=tuple(sorted({n.op_type for n in graph.node if n.domain or n.op_type in UNCOUNTED_OPERATORS})),
     )
+    return cost, _notes_on_norms(graph)
 
 
 def _weights(graph: Any) -> Iterator[Any]:
@@ -74,6 +77,22 @@ def _count_params(graph: Any) -> int:
     statistics = {name for node in graph.node if node.op_type == "BatchNormalization" for name in node.input[3:5]}
     weights = [t for t in _weights(graph) if t.data_type in FLOAT_TYPES and t.name not in statistics]
     return sum(prod(tensor.dims) for tensor in weights)
+
+
+def _notes_on_norms(graph: Any) -> tuple[str, ...]:
+    """Return a sentence if norms are, or may be, folded into convolutions, whose weights then contain their scales.
+
+    torch's exporter renames the weights of such convolutions; other exporters keep the names.
+    """
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    weights = [node.input[1] for node in convolutions if len(node.input) > 2]
+    folded = sum(name.startswith(FOLDED_WEIGHT_PREFIX) for name in weights)
+    more = "the network that is trained has more parameters"
+    if folded:
+        return (f"norms are folded into {folded} of {len(convolutions)} convolutions of this graph: {more}",)
+    if weights and not any("Normalization" in node.op_type for node in graph.node):
+        return (f"this graph contains no norms: if they are folded into its {len(weights)} convolutions, {more}",)
+    return ()
 
 
 def _check_external_data(tensor: Any, path: Path) -> None:

@@ -43,6 +43,9 @@ def build(text: str, benchmark: Benchmark) -> nn.Module:
         ("net.bin", "file"),
         ("net.onnx", "file"),
         ("net.pt2", "file"),
+        ("net.th", "file"),
+        ("net.ckpt", "file"),
+        ("model_best.pth.tar", "file"),
         ("net.pt:Net", "timm"),
         ("timm/net.txt", "timm"),
     ],
@@ -56,8 +59,26 @@ def test_path_without_a_model_suffix_is_invalid(name: str, tmp_path: Path) -> No
     (tmp_path / "folder").mkdir()
     for file in ("net.txt", "net"):
         (tmp_path / file).touch()
-    suffixes = r"\.py, \.safetensors, \.pt, \.pth, \.bin, \.onnx, \.pt2$"
+    suffixes = r"\.py, \.safetensors, \.pt, \.pth, \.th, \.ckpt, \.t7, \.tar, \.bin, \.onnx, \.pt2$"
     with pytest.raises(InputError, match=rf"{name} is not a model file.*{suffixes}"):
+        kind_of(str(tmp_path / name))
+
+
+def test_file_whose_name_starts_like_a_spec_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("resnet20-12fca82f.th", "resnet18.py"):
+        (tmp_path / name).touch()
+        assert kind_of(name) == "file"
+    assert kind_of("resnet18.py:build") == "file"
+    assert kind_of("resnet18+resnet18.py:Gate") == "spec"
+
+
+@pytest.mark.parametrize(
+    ("name", "what"), [("net.msgpack", "msgpack"), ("net.h5", "HDF5"), ("net.keras", "Keras"), ("NET.H5", "HDF5")]
+)
+def test_format_of_another_framework_is_named(name: str, what: str, tmp_path: Path) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(InputError, match=what):
         kind_of(str(tmp_path / name))
 
 

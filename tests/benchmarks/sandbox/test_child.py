@@ -41,7 +41,8 @@ def ask(path: Path, benchmark: Benchmark, **changes: Any) -> dict[str, Any]:
     """Return the answer to a request, converting both to JSON and back."""
     request = {"path": str(path), "name": "", "benchmark": asdict(benchmark), "device": "cpu", "image_counts": None}
     file = {"file_options": asdict(FileOptions()), "folders": [str(path.parent)], "hidden_folder": ""}
-    request = json.loads(json.dumps({**request, **file, "allow_code": False, "profile": None, **changes}))
+    others = {"allow_code": False, "profile": None, "weights": "", "shapes": None}
+    request = json.loads(json.dumps({**request, **file, **others, **changes}))
     with redirect_stderr(io.StringIO()):  # hides the traceback
         message: dict[str, Any] = json.loads(json.dumps(answer(request, lambda _: None)))
     return message
@@ -131,3 +132,28 @@ def test_weights_are_counted_but_not_timed(
     verdict = ask(tmp_path / "net.pt", tiny, image_counts=image_counts)["verdict"]
     assert verdict["cost"]["params"] == 20
     assert ("weights alone" in verdict["unjudged"]) is is_timed
+
+
+def saved_net(folder: Path, num_classes: int) -> str:
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, num_classes))
+    torch.save({"net": nn.DataParallel(net).state_dict()}, folder / "net.th")
+    return str(folder / "net.th")
+
+
+def test_weights_that_match_the_model_are_noted(tmp_path: Path, tiny: Benchmark) -> None:
+    verdict = ask(source(tmp_path, NET), tiny, weights=saved_net(tmp_path, tiny.data.num_classes))["verdict"]
+    assert verdict["cost"]["params"] == 90
+    assert any("all 4 tensors of net.th match" in note for note in verdict["notes"])
+
+
+def test_weights_that_do_not_match_the_model_are_invalid(tmp_path: Path, tiny: Benchmark) -> None:
+    error = ask(source(tmp_path, NET), tiny, weights=saved_net(tmp_path, 7))["input error"]
+    assert "2 of another shape (3.weight is (7, 4) in the file" in error
+
+
+def test_weights_are_compared_with_given_shapes(tmp_path: Path, tiny: Benchmark) -> None:
+    shapes = {"0.weight": [4, 1, 3, 3], "0.bias": [4], "3.weight": [7, 4], "3.bias": [7]}
+    path = Path(saved_net(tmp_path, 7))
+    assert "all 4 tensors" in ask(path, tiny, shapes=shapes)["verdict"]["notes"][0]
+    del shapes["3.bias"]
+    assert "1 unexpected (3.bias)" in ask(path, tiny, shapes=shapes)["input error"]

@@ -5,6 +5,7 @@ The child runs these files without torch; `test_hostile_models.py` contains the 
 
 import json
 import os
+import platform
 import socket
 import tempfile
 import time
@@ -17,7 +18,7 @@ import psutil
 import pytest
 
 from benchmarks.cli.budget_check import main
-from benchmarks.sandbox import kinds
+from benchmarks.sandbox import kinds, seccomp
 from benchmarks.sandbox.kinds import SandboxKind, is_available
 
 TIME_LIMIT = 120.0  # seconds, for a file that ends by itself
@@ -25,6 +26,11 @@ SHORT_TIME_LIMIT = 1.0
 KILL_TIMEOUT = 30.0  # seconds that killed processes may take to disappear
 IMPORTS = "import os, socket, sys, time\nfrom pathlib import Path\n"
 FORGED_VERDICT = {"verdict": {"model": "fake", "problems": []}, "nonce": ""}
+
+NEEDLESS_CALLS = (
+    *("ptrace", "mount", "umount2", "keyctl", "add_key", "request_key", "bpf", "perf_event_open", "userfaultfd"),
+    *("io_uring_setup", "io_uring_enter", "unshare", "setns", "process_vm_writev", "open_by_handle_at", "shmget"),
+)
 
 Check = Callable[..., tuple[int, str, str]]
 
@@ -309,6 +315,45 @@ MS_REMOUNT, MS_BIND = 0x20, 0x1000
 for folder in ("/", "/usr", sys.prefix, os.path.dirname(__file__)):
     assert libc.mount(None, folder.encode(), None, MS_REMOUNT | MS_BIND, None) != 0, folder
     assert libc.mount(b"tmpfs", folder.encode(), b"tmpfs", 0, None) != 0, folder
+"""
+    code, _, err = check(source(tmp_path, text))
+    assert (code, err) == (0, "")
+
+
+@pytest.mark.usefixtures("kind")
+def test_system_calls_that_no_model_needs_are_refused(tmp_path: Path, check: Check) -> None:
+    calls = {name: seccomp.REFUSED_CALLS[name][platform.machine() != "x86_64"] for name in NEEDLESS_CALLS}
+    text = f"""
+import ctypes, errno
+libc = ctypes.CDLL(None, use_errno=True)
+for name, number in {calls}.items():
+    assert libc.syscall(number, 0, 0, 0, 0, 0, 0) == -1, name  # without a filter, some succeed and some fault
+    assert ctypes.get_errno() in (errno.EPERM, errno.ENOSYS), (name, ctypes.get_errno())
+for flag in (0x20000, 0x10000000, 0x40000000):  # CLONE_NEWNS, CLONE_NEWUSER and CLONE_NEWNET
+    assert libc.syscall({seccomp.CLONE[platform.machine() != "x86_64"]}, flag | 17, 0, 0, 0, 0) == -1, flag
+for family, kind in ((socket.AF_INET, socket.SOCK_RAW), (socket.AF_INET6, socket.SOCK_RAW),
+                     (socket.AF_PACKET, socket.SOCK_RAW), (socket.AF_INET, 10)):
+    try: socket.socket(family, kind)
+    except OSError: continue
+    raise AssertionError((family, kind))
+"""
+    code, _, err = check(source(tmp_path, text))
+    assert (code, err) == (0, "")
+
+
+@pytest.mark.usefixtures("kind")
+def test_threads_processes_and_local_sockets_still_work(tmp_path: Path, check: Check) -> None:
+    text = """
+import multiprocessing, subprocess, threading
+threads = [threading.Thread(target=time.sleep, args=(0.01,)) for _ in range(4)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+assert subprocess.run(["true"]).returncode == 0
+if os.fork() == 0: os._exit(0)
+assert os.wait()[1] == 0
+left, right = socket.socketpair()
+left.send(b"x")
+assert right.recv(1) == b"x"
 """
     code, _, err = check(source(tmp_path, text))
     assert (code, err) == (0, "")

@@ -213,6 +213,8 @@ def answers(files: Files) -> Iterator[Answers]:
         "device": "cpu",
         "image_counts": None,
         "profile": None,
+        "weights": "",
+        "shapes": None,
     }
     shared |= {"file_options": asdict(FileOptions()), "folders": [str(files.folder)], "hidden_folder": ""}
     limits = SandboxLimits(300).with_memory_limit()
@@ -284,9 +286,13 @@ def test_torchscript_needs_permission_and_cannot_read_the_system(answers: Answer
     assert "failed" in answers["script.pt", True]
 
 
-@pytest.mark.parametrize("name", ["huge", "deep_list", "deep_object", "loose_bytes", "empty"])
+@pytest.mark.parametrize("name", ["huge", "deep_list", "deep_object", "loose_bytes"])
 def test_false_safetensors_header_is_invalid(name: str, answers: Answers) -> None:
     assert f"{name}.safetensors is not a safetensors file" in answers[f"{name}.safetensors", False]["input error"]
+
+
+def test_empty_file_is_invalid(answers: Answers) -> None:
+    assert "empty.safetensors is empty" in answers["empty.safetensors", False]["input error"]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 import torch
@@ -96,10 +97,10 @@ def test_weights_of_another_spec_are_invalid(tmp_path: Path) -> None:
 
 def test_file_with_the_wrong_suffix_is_invalid(tmp_path: Path) -> None:
     torch.save(Net().state_dict(), tmp_path / "net.safetensors")
-    with pytest.raises(InputError, match="is not a safetensors file"):
+    with pytest.raises(InputError, match="not a safetensors file"):
         verdict_on(tmp_path / "net.safetensors")
     (tmp_path / "net.pt").write_text("no model")
-    with pytest.raises((InputError, FileRefused)):
+    with pytest.raises(InputError, match="a text file"):
         verdict_on(tmp_path / "net.pt")
 
 
@@ -162,9 +163,29 @@ def write_graph(folder: Path, size: int = 8, batch: str | int = "batch") -> Path
 
 @pytest.mark.parametrize("batch", ["batch", 1, 7])
 def test_onnx_graph_is_counted(batch: str | int, tmp_path: Path) -> None:
-    cost = read_onnx(write_graph(tmp_path, batch=batch), (1, 8, 8))
-    assert (cost.params, cost.macs, cost.output_shape) == (PARAMS, MACS, (1, 10))
+    cost, notes = read_onnx(write_graph(tmp_path, batch=batch), (1, 8, 8))
+    assert (cost.params, cost.macs, cost.output_shape, notes) == (PARAMS, MACS, (1, 10), ())
     assert verdict_on(tmp_path / "net.onnx").passed
+
+
+def conv_graph(path: Path, weight: str, inputs: int) -> Path:
+    arrays = {weight: np.zeros((4, 1, 3, 3), np.float32), "bias": np.zeros(4, np.float32)}
+    nodes = [helper.make_node("Conv", ["x", weight, "bias"][:inputs], ["y"])]
+    images = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 1, 8, 8])
+    logits = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4, 6, 6])
+    weights = [onnx.numpy_helper.from_array(array, name) for name, array in arrays.items()]
+    onnx.save(helper.make_model(helper.make_graph(nodes, "net", [images], [logits], weights)), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("weight", "inputs", "expected"),
+    [("onnx::Conv_17", 3, "norms are folded into 1 of 1"), ("0.weight", 3, "no norms: if"), ("0.weight", 2, "")],
+)
+def test_folded_norms_of_an_onnx_graph_are_noted(weight: str, inputs: int, expected: str, tmp_path: Path) -> None:
+    _, notes = read_onnx(conv_graph(tmp_path / "net.onnx", weight, inputs), (1, 8, 8))
+    assert len(notes) == bool(expected)
+    assert expected in "".join(notes)
 
 
 def test_onnx_graph_for_other_images_is_invalid(tmp_path: Path) -> None:
@@ -176,10 +197,10 @@ def test_external_onnx_weights_are_not_read(tmp_path: Path) -> None:
     model = onnx.load(write_graph(tmp_path))
     onnx.save(model, tmp_path / "far.onnx", save_as_external_data=True, location="far.bin", size_threshold=0)
     (tmp_path / "far.bin").unlink()
-    assert read_onnx(tmp_path / "far.onnx", (1, 8, 8)).params == PARAMS
+    assert read_onnx(tmp_path / "far.onnx", (1, 8, 8))[0].params == PARAMS
 
 
 def test_file_without_an_onnx_graph_is_invalid(tmp_path: Path) -> None:
     (tmp_path / "net.onnx").write_bytes(b"no graph")
-    with pytest.raises(InputError, match=r"net\.onnx is not an ONNX file"):
+    with pytest.raises(InputError, match=r"net\.onnx .*not an ONNX file"):
         read_onnx(tmp_path / "net.onnx", (1, 8, 8))
