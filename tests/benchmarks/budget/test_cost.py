@@ -189,7 +189,8 @@ def test_layer_for_evaluation_only_is_dead() -> None:
     assert measure_cost(TwoHeads, (3, 4, 4), 8).dead_params == ("head.weight", "head.bias")
 
 
-script_method: Any = vars(torch.jit)["script_method"]  # torch reads a comment behind a decorator as a type
+# Named here, because torch reads a comment behind a decorator as the types of the function.
+script_method: Callable[[Callable[..., Tensor]], Callable[..., Tensor]] = vars(torch.jit)["script_method"]
 
 
 class Gate(torch.jit.ScriptModule):
