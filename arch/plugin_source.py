@@ -2,6 +2,7 @@
 
 import ast
 import linecache
+import os
 import site
 import sys
 import sysconfig
@@ -83,8 +84,13 @@ def untracked_files(sources: Mapping[str, Source], new_modules: Iterable[str]) -
     """
     names = {*new_modules, *(name for source in sources.values() for name in _imported_names(source))} - sources.keys()
     loaded = [getattr(sys.modules.get(name), "__file__", None) for name in names]
-    files = {Path(file).resolve() for file in loaded if file and file.endswith(".py")}
-    return sorted(file for file in files if not any(file.is_relative_to(folder) for folder in INSTALLED_FOLDERS))
+    # torch has modules whose `__file__` is not the path of a file.
+    files = {Path(file).resolve() for file in loaded if file and file.endswith(".py") and os.path.isabs(file)}
+    return sorted(
+        file
+        for file in files
+        if file.is_file() and not any(file.is_relative_to(folder) for folder in INSTALLED_FOLDERS)
+    )
 
 
 def installed_sources(module: str) -> list[str]:

@@ -86,7 +86,7 @@ def decode_to_8_bits(content: Path | bytes | Image.Image, name: str, mode: str) 
     Raises:
         InputError: If the image cannot be decoded.
     """
-    if isinstance(content, Path) and content.exists() and not content.is_file():
+    if isinstance(content, Path) and content.exists() and not (content.is_file() or content.is_dir()):
         raise InputError(f"cannot read image {name}: it is not a regular file")  # reading a named pipe would block
     try:
         if isinstance(content, Image.Image):

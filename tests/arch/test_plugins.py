@@ -286,6 +286,19 @@ def test_modules_that_are_not_installed_are_part_of_the_version(
     assert keys[0] != keys[1]
 
 
+def test_modules_without_a_file_are_ignored(write: Write) -> None:
+    code = """
+import sys, types
+for name, file in (("relative", "_classes.py"), ("missing", "/nowhere/x.py")):
+    sys.modules[name] = types.ModuleType(name)
+    sys.modules[name].__file__ = file
+"""
+    load_plugins([write("nets.py", code + NETWORK)])
+    assert parse("my_net").architecture.key()
+    for name in ("relative", "missing"):
+        del sys.modules[name]
+
+
 def test_names_of_modules_are_part_of_the_version(write: Write) -> None:
     write("one.py", "VALUE = 1\n")
     code = "try:\n    import one\nexcept ImportError:\n    import two\n"
