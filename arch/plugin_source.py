@@ -16,13 +16,6 @@ from types import ModuleType
 
 from arch.errors import InputError
 
-OUR_FOLDERS = [str(Path(__file__).parent.parent / name) for name in ("ablation", "arch", "benchmarks", "search")]
-SITE_FOLDERS = [*site.getsitepackages(), site.getusersitepackages()]
-INSTALLED_FOLDERS = [
-    Path(folder).resolve()
-    for folder in {sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), *SITE_FOLDERS, *OUR_FOLDERS}
-]
-
 
 @dataclass(frozen=True)
 class Source:
@@ -86,11 +79,16 @@ def untracked_files(sources: Mapping[str, Source], new_modules: Iterable[str]) -
     loaded = [getattr(sys.modules.get(name), "__file__", None) for name in names]
     # torch has modules whose `__file__` is not the path of a file.
     files = {Path(file).resolve() for file in loaded if file and file.endswith(".py") and os.path.isabs(file)}
-    return sorted(
-        file
-        for file in files
-        if file.is_file() and not any(file.is_relative_to(folder) for folder in INSTALLED_FOLDERS)
-    )
+    installed = _installed_folders()
+    return sorted(f for f in files if f.is_file() and not any(f.is_relative_to(folder) for folder in installed))
+
+
+def _installed_folders() -> list[Path]:
+    """Return the folders of the standard library, of installed packages and of this project."""
+    ours = [str(Path(__file__).parent.parent / name) for name in ("ablation", "arch", "benchmarks", "search")]
+    paths = [sysconfig.get_path("stdlib"), sysconfig.get_path("purelib")]
+    sites = [*site.getsitepackages(), site.getusersitepackages()]
+    return [Path(folder).resolve() for folder in {*paths, *sites, *ours}]
 
 
 def installed_sources(module: str) -> list[str]:

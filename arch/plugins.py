@@ -14,7 +14,6 @@ from collections.abc import Iterable, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from functools import partial
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +87,8 @@ def load_plugins(files: Iterable[str | Path] = (), plan: str = "", folder: Path 
     Raises:
         InputError: If a plugin does not exist or raises an error; the message names the line of its code.
     """
+    from importlib.metadata import entry_points  # slow, and most commands that parse specs do not need it
+
     for entry in entry_points(group=ENTRY_POINT_GROUP):
         if entry.module not in _ACTIVE.plugins:
             _execute(Plugin(entry.module, PluginVersion(entry.module, _digest(installed_sources(entry.module)))))

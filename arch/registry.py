@@ -83,14 +83,7 @@ def attention(name: str, paper: str = "", *, reduction: int | None = None) -> Ca
         A decorator. The class is built as `Class(channels)`, or as `Class(channels, reduction=r)` if `reduction` is
         set; it maps (batch, channels, height, width) to the same shape.
     """
-    _require_name("attention", name)
-
-    def add(layer: C) -> C:
-        if _register_layer("attention", name, layer):
-            register(attention_part(name, paper, reduction))
-        return layer
-
-    return add
+    return _layer_part("attention", attention_part(name, paper, reduction))
 
 
 def attention_part(name: str, paper: str, reduction: int | None) -> Part:
@@ -111,19 +104,12 @@ def activation(name: str, paper: str = "") -> Callable[[C], C]:
     Returns:
         A decorator. The class is built as `Class()`, or as `Class(inplace=True)` if it has this parameter.
     """
-    _require_name("activation", name)
-
-    def add(layer: C) -> C:
-        if _register_layer("activation", name, layer):
-            register(activation_part(name, paper))
-        return layer
-
-    return add
+    return _layer_part("activation", activation_part(name, paper))
 
 
 def activation_part(name: str, paper: str) -> Part:
     """Return the part that replaces the activation with one of this name."""
-    return _replacing("act", name, paper, f"{name} instead of the current activation", "act")
+    return _replacing("act", name, paper, f"{name} instead of the current activation")
 
 
 def pooling(name: str, paper: str = "") -> Callable[[C], C]:
@@ -133,14 +119,7 @@ def pooling(name: str, paper: str = "") -> Callable[[C], C]:
         A decorator. The class is built as `Class()`, or as `Class(channels=...)` if it has this parameter; it maps
         (batch, channels, height, width) to (batch, channels).
     """
-    _require_name("pooling", name)
-
-    def add(layer: C) -> C:
-        if _register_layer("pooling", name, layer):
-            register(_replacing("pool", name, paper, f"{name} global pooling before the classifier", "pool"))
-        return layer
-
-    return add
+    return _layer_part("pooling", _replacing("pool", name, paper, f"{name} global pooling before the classifier"))
 
 
 def downsampling(name: str, paper: str = "") -> Callable[[C], C]:
@@ -150,14 +129,7 @@ def downsampling(name: str, paper: str = "") -> Callable[[C], C]:
         A decorator. The class is built as `Class(in_chs, out_chs, stride)`; it maps (batch, in_chs, height, width) to
         (batch, out_chs, height / stride, width / stride).
     """
-    _require_name("downsampling", name)
-
-    def add(layer: C) -> C:
-        if _register_layer("downsampling", name, layer):
-            register(_replacing("shortcut", name, paper, f"{name} as downsampling shortcut", "shortcut"))
-        return layer
-
-    return add
+    return _layer_part("downsampling", _replacing("shortcut", name, paper, f"{name} as downsampling shortcut"))
 
 
 def block(name: str) -> Callable[[C], C]:
@@ -288,6 +260,18 @@ def _require_name(decorator: str, name: object) -> None:
         raise TypeError(f'use the decorator with a name, as in @{decorator}("my_name")')
 
 
+def _layer_part(kind: LayerKind, part: Part) -> Callable[[C], C]:
+    """Return a decorator that registers a class, and the part that selects it."""
+    _require_name(kind, part.name)
+
+    def add(layer: C) -> C:
+        if _register_layer(kind, part.name, layer):
+            register(part)
+        return layer
+
+    return add
+
+
 def _register_layer(kind: LayerKind, name: str, layer: Any) -> bool:
     """Register a class, and return whether a plugin is being loaded; otherwise do nothing."""
     if LOADING.plugin is None:
@@ -296,15 +280,15 @@ def _register_layer(kind: LayerKind, name: str, layer: Any) -> bool:
     return True
 
 
-def _replacing(field: str, name: str, paper: str, summary: str, group: str) -> Part:
-    """Return the part that sets a field of the variant to a name."""
+def _replacing(field: str, name: str, paper: str, summary: str) -> Part:
+    """Return the part that sets a field of the variant to a name, and replaces other parts that set this field."""
 
     def apply(variant: Variant) -> Variant:
         changed: Any = {field: name}
         return replace(variant, **changed)
 
     apply.__doc__ = summary
-    return Part(name, paper, apply, group=group)
+    return Part(name, paper, apply, group=field)
 
 
 def _choice(kind: Literal["block", "stem"], name: str) -> Callable[[C], C]:
