@@ -21,6 +21,7 @@ FIELDS: Mapping[str, LayerKind] = {  # field of `arch.variant.Variant` -> the ki
     "shortcut": "downsampling",
 }
 VERSION_SIGN = "#"
+SHORT_VERSION = 8  # characters of the digest in messages
 
 
 @dataclass
@@ -45,6 +46,11 @@ class CustomLayer:
 
 
 CUSTOM_LAYERS: dict[tuple[LayerKind, str], CustomLayer] = {}
+
+
+def short_version(digest: str) -> str:
+    """Return the version of a plugin as it is shown in tables and messages."""
+    return digest[:SHORT_VERSION]
 
 
 def is_custom(name: str) -> bool:
@@ -92,5 +98,6 @@ def require_version(name: str, plugin: PluginVersion, digest: str) -> None:
     """Raise InputError if a plugin was loaded in another version than the one that an architecture names."""
     if plugin.digest != digest:
         raise InputError(
-            f"{name!r} is from version {digest[:8]} of {plugin.name}, but version {plugin.digest[:8]} is loaded"
+            f"{name!r} is from version {short_version(digest)} of {plugin.name}, but version "
+            f"{short_version(plugin.digest)} is loaded"
         )

@@ -19,7 +19,7 @@ from typing import Any
 
 from arch.entries import FILE_AND_NAME, Undo, loading
 from arch.errors import InputError
-from arch.layers import PluginVersion
+from arch.layers import PluginVersion, short_version
 from arch.plugin_source import (
     Source,
     SourceFinder,
@@ -117,7 +117,8 @@ def restore_plugins(plugins: Sequence[Plugin]) -> None:
         digest = plugin.version.digest if plugin.sources else _digest(installed_sources(plugin.path))
         if digest != plugin.version.digest:
             raise InputError(
-                f"plugin {plugin.path} has version {digest[:8]} in {sys.prefix}, not {plugin.version.digest[:8]}"
+                f"plugin {plugin.path} has version {short_version(digest)} in {sys.prefix}, not "
+                f"{short_version(plugin.version.digest)}"
             )
         _execute(plugin)
         for text in plugin.names:

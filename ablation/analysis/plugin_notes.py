@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 
 from ablation.analysis.records import RecordedPlan
-from ablation.plans.recorded_rows import VERSION_CHARACTERS
+from arch.layers import short_version
 from arch.text import printable, shorten
 
 
@@ -29,4 +29,4 @@ def plugin_notes(recorded: RecordedPlan) -> list[str]:
 
 
 def _version(name: str, digest: str) -> str:
-    return f"{name}, version {digest[:VERSION_CHARACTERS]}"
+    return f"{name}, version {short_version(digest)}"

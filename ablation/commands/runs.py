@@ -47,7 +47,7 @@ def _print_plan(plan: "PlanRuns") -> None:
     from rich.text import Text  # does not interpret names as markup or emoji
 
     from ablation.analysis.run_list import format_seeds
-    from ablation.plans.recorded_rows import VERSION_CHARACTERS
+    from arch.layers import short_version
 
     split = "" if plan.split == "test" else f", {plan.split} split"
     print_line(printable(f"{plan.benchmark} {plan.benchmark_id} ({plan.device}{split}), plan {plan.plan}"))
@@ -56,7 +56,7 @@ def _print_plan(plan: "PlanRuns") -> None:
         table.add_column(name, justify="right" if name in ("top-1 %", "n") else "left", overflow="fold")
     for row in plan.rows:
         std = "" if row.top1_std is None else f" ± {row.top1_std:.2f}"
-        versions = ", ".join(f"{name} {digest[:VERSION_CHARACTERS]}" for name, digest in row.plugins.items())
+        versions = ", ".join(f"{name} {short_version(digest)}" for name, digest in row.plugins.items())
         spec = f"{row.spec} ({versions})" if versions else row.spec
         cells = (spec, format_seeds(row.seeds), f"{row.top1_mean:.2f}{std}", str(len(row.seeds)), _time(row.last))
         table.add_row(*(Text(printable(cell)) for cell in cells))

@@ -9,14 +9,13 @@ from typing import Self
 from ablation.plans.row import Row
 from ablation.plans.stored_plans import StoredRow, stored_rows
 from arch.errors import InputError
+from arch.layers import short_version
 from arch.plugins import plugin_versions
 from arch.spec import Architecture, Spec
 from arch.timm_model import TimmModel
 from benchmarks.definition.config_parser import read_run_config
 from benchmarks.definition.overrides import RunConfig
 from benchmarks.records.store import RunRecord
-
-VERSION_CHARACTERS = 8  # of a plugin, in messages
 
 
 @dataclass(frozen=True)
@@ -99,8 +98,8 @@ def changed_plugins(records: Sequence[RunRecord], config: RunConfig) -> str:
     for name, digest in now.items():
         old = dict.fromkeys(record.plugins[name] for record in records if name in record.plugins)
         if old and digest not in old:
-            versions = ", ".join(version[:VERSION_CHARACTERS] for version in old)
-            changes.append(f"{name} has changed from version {versions} to {digest[:VERSION_CHARACTERS]}")
+            versions = ", ".join(map(short_version, old))
+            changes.append(f"{name} has changed from version {versions} to {short_version(digest)}")
     return "; ".join(changes)
 
 

@@ -57,8 +57,10 @@ def read_plugin(config: DatasetConfig, root: Path | None, report: Report) -> Dec
         train, test = (None if split is None else _samples(split) for split in returned)
     except Exception as error:
         raise InputError(f"{where}: {describe_error(error)}; it must return (train, test)") from error
-    if train is None or (test is None and config.test_fraction is None):
-        raise InputError(f"{where} returns no {'training' if train is None else 'test'} images: {NEEDS_TEST_FRACTION}")
+    if train is None:
+        raise InputError(f"{where} returns no training images")
+    if test is None and config.test_fraction is None:
+        raise InputError(f"{where} returns no test images: {NEEDS_TEST_FRACTION}")
     if test is not None and config.test_fraction is not None:
         raise InputError(f"{where} returns test images: remove test_fraction from [data]")
     return decode_samples(where, (train, test), config, report)

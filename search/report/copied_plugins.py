@@ -5,6 +5,7 @@ from operator import methodcaller
 from pathlib import Path
 
 from arch.entries import FILE_AND_NAME
+from arch.layers import short_version
 from arch.plugins import Plugin, active_plugins, plugin_versions
 from arch.spec import parse
 from benchmarks.records.atomic_write import replace_file
@@ -35,7 +36,7 @@ class CopiedPlugins:
         """Return the lines that load the plugins; "" if there are none."""
         if not self.names:
             return ""
-        versions = ", ".join(f"{name} (version {digest[:8]})" for name, digest in self.names.items())
+        versions = ", ".join(f"{name} (version {short_version(digest)})" for name, digest in self.names.items())
         names = "".join(f'PLUGINS / "{file.name}", ' for file in self.mains).removesuffix(", ")
         return (
             f'\n# This model needs: {versions}\nPLUGINS = Path(__file__).parent / "{self.folder}"\n'
