@@ -22,7 +22,7 @@ from arch.errors import InputError
 from benchmarks.budget.error_line import error_line
 from benchmarks.execution.progress import Progress, Report
 from benchmarks.sandbox.errors import FileRefused
-from benchmarks.sandbox.files.explain import explain, short_traceback
+from benchmarks.sandbox.python.explain import explain, short_traceback
 from benchmarks.sandbox.seccomp import install_filter
 
 if TYPE_CHECKING:

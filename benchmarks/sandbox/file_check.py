@@ -19,8 +19,8 @@ from benchmarks.sandbox.errors import FileCheckFailed, FileRefused
 from benchmarks.sandbox.kinds import SandboxKind
 from benchmarks.sandbox.limits import SandboxLimits
 from benchmarks.sandbox.messages import MAX_STRING_LENGTH, SandboxAnswer
-from benchmarks.sandbox.model_call import read_call
 from benchmarks.sandbox.project import find_project, import_path
+from benchmarks.sandbox.python.model_call import read_call
 from benchmarks.sandbox.start import Confinement
 
 Shapes = dict[str, tuple[int, ...]]

@@ -17,8 +17,8 @@ from benchmarks.definition.benchmark import Benchmark
 from benchmarks.sandbox.files.archive import content_of
 from benchmarks.sandbox.files.onnx_graph import read_onnx
 from benchmarks.sandbox.files.program import read_export, read_torchscript
-from benchmarks.sandbox.files.python_file import find_in_file
 from benchmarks.sandbox.files.weights import WeightsFile, read_pickle, read_safetensors, unpickle
+from benchmarks.sandbox.python.python_file import find_in_file
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import arch.errors
-from benchmarks.sandbox.files.user_module import OUR_FOLDER, OUR_PACKAGES, UserModule
+from benchmarks.sandbox.python.user_module import OUR_FOLDER, OUR_PACKAGES, UserModule
 from timm_ablate import PACKAGES, PACKAGES_ROOT
 
 

@@ -16,13 +16,13 @@ from benchmarks.budget.models import FoundModel
 from benchmarks.budget.request import NO_FILE_OPTIONS, FileOptions
 from benchmarks.budget.training_cost import copy_or_build
 from benchmarks.definition.benchmark import DatasetConfig
-from benchmarks.sandbox.files.arguments import SIZE_NAMES, attempts, missing_arguments, set_parameters
-from benchmarks.sandbox.files.candidates import choose, needs_arguments, public_names
-from benchmarks.sandbox.files.cuda_on_cpu import CUDA_ON_CPU, needs_gpu
-from benchmarks.sandbox.files.outputs import LogitsHook
-from benchmarks.sandbox.files.trial import Builder, Trial, attempt, with_classifier
-from benchmarks.sandbox.files.user_module import UserModule
-from benchmarks.sandbox.model_call import ModelCall, read_call
+from benchmarks.sandbox.python.arguments import SIZE_NAMES, attempts, missing_arguments, set_parameters
+from benchmarks.sandbox.python.candidates import choose, needs_arguments, public_names
+from benchmarks.sandbox.python.cuda_on_cpu import CUDA_ON_CPU, needs_gpu
+from benchmarks.sandbox.python.model_call import ModelCall, read_call
+from benchmarks.sandbox.python.outputs import LogitsHook
+from benchmarks.sandbox.python.trial import Builder, Trial, attempt, with_classifier
+from benchmarks.sandbox.python.user_module import UserModule
 
 Attempts = Sequence[dict[str, Any] | None]  # the keyword arguments to try in turn; None for a Module that is not called
 

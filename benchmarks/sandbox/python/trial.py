@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.budget.parameters import device_of
-from benchmarks.sandbox.files.outputs import LogitsHook, describe_output
+from benchmarks.sandbox.python.outputs import LogitsHook, describe_output
 
 MAX_CLASSES = 100_000  # a larger last layer is no classifier of images; it is not replaced
 MAX_CLASSIFIERS_TRIED = 4

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.definition.benchmark import Benchmark
-from benchmarks.sandbox.files.explain import explain, short_traceback
-from benchmarks.sandbox.files.python_file import find_in_file
+from benchmarks.sandbox.python.explain import explain, short_traceback
+from benchmarks.sandbox.python.python_file import find_in_file
 
 NET = """
 import torch

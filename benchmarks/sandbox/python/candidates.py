@@ -1,6 +1,6 @@
 """Choose the model of a Python file if the user names none: what the file defines, and what can be built without help.
 
-Functions are not called for this, so that no `main()` starts to train (see `benchmarks.sandbox.files.source`).
+Functions are not called for this, so that no `main()` starts to train (see `benchmarks.sandbox.python.source`).
 """
 
 import ast
@@ -15,8 +15,8 @@ from torch.nn.modules.loss import _Loss
 
 from arch.errors import InputError
 from benchmarks.budget.parameters import registered_parameters
-from benchmarks.sandbox.files.arguments import missing_arguments, takes_classes
-from benchmarks.sandbox.files.source import returned_names, used_names
+from benchmarks.sandbox.python.arguments import missing_arguments, takes_classes
+from benchmarks.sandbox.python.source import returned_names, used_names
 
 NOT_MODELS = ("main", "train", "test", "evaluate", "eval", "run", "fit", "validate", "parse_args", "forward")
 MAX_LISTED = 12  # names in a message

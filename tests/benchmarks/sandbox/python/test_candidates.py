@@ -6,7 +6,7 @@ from types import ModuleType
 import pytest
 
 from arch.errors import InputError
-from benchmarks.sandbox.files.candidates import choose
+from benchmarks.sandbox.python.candidates import choose
 
 HEAD = """
 import torch

@@ -11,8 +11,8 @@ from arch.errors import InputError
 from benchmarks.budget.check import check
 from benchmarks.budget.request import CheckRequest, FileOptions
 from benchmarks.definition.benchmark import Benchmark
-from benchmarks.sandbox.files.cuda_on_cpu import CUDA_ON_CPU
-from benchmarks.sandbox.files.python_file import find_in_file
+from benchmarks.sandbox.python.cuda_on_cpu import CUDA_ON_CPU
+from benchmarks.sandbox.python.python_file import find_in_file
 
 ONE = """
 from torch import nn

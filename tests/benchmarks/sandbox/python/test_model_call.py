@@ -3,7 +3,7 @@ import ast
 import pytest
 
 from arch.errors import InputError
-from benchmarks.sandbox.model_call import MAX_CALL_CHARACTERS, read_call
+from benchmarks.sandbox.python.model_call import MAX_CALL_CHARACTERS, read_call
 
 VALUES = {"Block": "a block", "width": 4}
 

@@ -18,7 +18,7 @@ PIP_NAMES = {  # of packages whose name differs from that of their module
     "yaml": "pyyaml",
 }
 OUR_FOLDERS = tuple(str(Path(arch.__file__).parent.parent / name) for name in ("arch", "benchmarks"))
-IMPORT_FUNCTION = "load"  # the function in files/user_module.py that runs the file
+IMPORT_FUNCTION = "load"  # the function in user_module.py that runs the file
 MAX_USER_FRAMES = 3
 UNDER_MAIN = "put it under if __name__ == '__main__'"
 SUGGESTIONS = (  # regular expressions of error messages, and what to do

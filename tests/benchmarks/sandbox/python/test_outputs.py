@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from arch.errors import InputError
-from benchmarks.sandbox.files.outputs import LogitsHook, describe_output
+from benchmarks.sandbox.python.outputs import LogitsHook, describe_output
 
 LOGITS, OTHER, FEATURES = torch.zeros(2, 10), torch.ones(2, 10), torch.ones(2, 16)
 
