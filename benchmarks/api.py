@@ -50,7 +50,7 @@ def check_budget(  # noqa: PLR0913  # all but the model are optional and keyword
     from benchmarks.datasets.prepare import count_images
     from benchmarks.execution.device import resolve_device
     from benchmarks.execution.progress import silent
-    from benchmarks.sandbox.file_check import FilePolicy
+    from benchmarks.sandbox.file_check import FileChecker, FilePolicy
     from benchmarks.sandbox.limits import SandboxLimits
     from benchmarks.sandbox.model_check import check_model
 
@@ -58,4 +58,5 @@ def check_budget(  # noqa: PLR0913  # all but the model are optional and keyword
     loaded, root = get_benchmark(benchmark), None if data is None else Path(data)
     counts = count_images(loaded.data, root) if timing else None
     request = CheckRequest(model, loaded, resolve_device(device), counts, weights=str(weights))
-    return check_model(request, FilePolicy(SandboxLimits(), trust=trust, allow_code=allow_code), silent)[0]
+    with FileChecker(FilePolicy(SandboxLimits(), trust=trust, allow_code=allow_code)) as checker:
+        return check_model(request, checker, silent)[0]

@@ -254,6 +254,7 @@ def _check(model: str, benchmark: "Benchmark", profile: "DeviceProfile | None", 
     from benchmarks.execution.local import LocalExecutor
     from benchmarks.execution.progress import Display
     from benchmarks.sandbox.errors import FileCheckFailed, FileRefused
+    from benchmarks.sandbox.file_check import FileChecker
     from benchmarks.sandbox.model_check import check_model
 
     if kind_of(model) != "file":
@@ -271,7 +272,8 @@ def _check(model: str, benchmark: "Benchmark", profile: "DeviceProfile | None", 
             weights=options.weights,
         )
         try:
-            verdict, printed = check_model(request, options.file_policy(), display)
+            with FileChecker(options.file_policy()) as checker:
+                verdict, printed = check_model(request, checker, display)
         except (FileRefused, FileCheckFailed, WorkerFailed) as error:
             return _report_failure(model, error, options.as_json)
     return _report(verdict, printed, options)

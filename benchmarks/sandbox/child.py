@@ -1,4 +1,4 @@
-"""The child process in the sandbox: it checks one model file and answers in JSON.
+"""The child process in the sandbox: it checks model files and answers in JSON.
 
 The code of the file shares this process, so a malicious file could forge its own verdict. The sandbox prevents other
 harm.
@@ -15,13 +15,16 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, replace
+from functools import partial
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from arch.errors import InputError
 from benchmarks.budget.error_line import error_line
 from benchmarks.execution.progress import Progress, Report
 from benchmarks.sandbox.errors import FileRefused
+from benchmarks.sandbox.processes import adopt_orphans
 from benchmarks.sandbox.python.explain import explain, short_traceback
 from benchmarks.sandbox.seccomp import install_filter
 
@@ -32,32 +35,73 @@ Message = dict[str, Any]
 
 MAX_WRITTEN_FILE_BYTES = 2**30
 MAX_DEAD_PARAMS_IN_MESSAGE = 200  # names; the size of a message is limited
-PR_SET_PDEATHSIG = 1  # prctl(2)
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE = 1, 4  # prctl(2)
 KEYCTL_SYSCALLS = {"x86_64": 250, "aarch64": 219}  # system call numbers of keyctl(2)
 KEYCTL_JOIN_SESSION_KEYRING = 1
 
 
 def main() -> None:
-    """Read one request from standard input, and write the answer to what was standard output.
+    """Answer the requests on standard input, one after the other, on what was standard output.
 
-    Standard output is redirected to standard error, so that the output of the model is not mistaken for an answer.
+    Each request is answered in a forked process, so that torch is imported only once and nothing that the code of one
+    file does in Python affects the next check. Standard output is redirected to standard error, so that the output of
+    the model is not mistaken for an answer.
     """
-    channel = os.fdopen(os.dup(1), "w")
+    channel, requests = os.fdopen(os.dup(1), "w"), os.fdopen(os.dup(0), "rb")
     os.dup2(2, 1)
-    request = json.loads(sys.stdin.buffer.readline())
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    nonce = request.pop("nonce")
-    _restrict_process(request["die_with_parent"])
+    is_ready = False
+    for line in requests:
+        request = json.loads(line)
+        if not is_ready:
+            _restrict_process(request["die_with_parent"])
+            preload()
+            is_ready = True
+        end = _run_in_fork(partial(_answer_in_fork, request, channel, requests))
+        _send(channel, request, {"ended": end})
 
-    def send(message: Message) -> None:
-        channel.write(json.dumps({**message, "nonce": nonce}) + "\n")
-        channel.flush()
 
-    message = answer(request, send)
+def preload() -> None:
+    """Import what most checks use. A failure is reported by the check that needs the module."""
+    with suppress(Exception):
+        import_module("benchmarks.execution.preload")  # first, because it silences warnings
+        import_module("benchmarks.budget.check")
+        import_module("benchmarks.sandbox.files.find")
+
+
+def _run_in_fork(function: Callable[[], None]) -> int:
+    """Call a function in a forked process, and kill all processes that it leaves behind.
+
+    Returns:
+        The signal that ended the process, or 0.
+    """
+    with adopt_orphans("none"):
+        pid = os.fork()
+        if not pid:
+            try:
+                function()
+            finally:
+                os._exit(0)
+        _, status = os.waitpid(pid, 0)
+    return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+
+
+def _answer_in_fork(request: Message, channel: IO[str], requests: IO[bytes]) -> None:
+    requests.close()
+    _protect_memory(False)
+    if request["die_with_parent"] and sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # a fork does not inherit it
+    message = answer(request, partial(_send, channel, request))
     with suppress(Exception):  # the file may have replaced both streams
         sys.stdout.flush()
         sys.stderr.flush()
-    send(message)
+    _send(channel, request, message)
+
+
+def _send(channel: IO[str], request: Message, message: Message) -> None:
+    """Send a message on a line of its own, whatever the code of the file has written before."""
+    channel.write("\n" + json.dumps({**message, "nonce": request["nonce"]}) + "\n")
+    channel.flush()
 
 
 def _restrict_process(die_with_parent: bool) -> None:
@@ -72,6 +116,13 @@ def _restrict_process(die_with_parent: bool) -> None:
         libc.syscall(KEYCTL_SYSCALLS[platform.machine()], KEYCTL_JOIN_SESSION_KEYRING, None)
     if not die_with_parent:
         install_filter()
+    _protect_memory(True)
+
+
+def _protect_memory(is_protected: bool) -> None:
+    """Deny or allow other processes of the same user to read and change the memory of this one (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0 if is_protected else 1, 0, 0, 0)
 
 
 def answer(request: Message, send: Callable[[Message], None]) -> Message:

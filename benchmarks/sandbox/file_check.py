@@ -1,11 +1,11 @@
-"""Check a model file in the sandbox, and validate the answer."""
+"""Check model files in a sandbox, and validate the answers."""
 
 import json
 import os
 import stat
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from arch.errors import InputError
 from benchmarks.budget.model_kind import split_file
@@ -14,13 +14,14 @@ from benchmarks.budget.verdict import ModelCost, PredictedHours, Speed, StageCos
 from benchmarks.definition.benchmark import Budget
 from benchmarks.definition.validation import strict_adapter
 from benchmarks.execution.progress import Progress, Report
-from benchmarks.sandbox import kinds, sandbox
+from benchmarks.sandbox import kinds
 from benchmarks.sandbox.errors import FileCheckFailed, FileRefused
 from benchmarks.sandbox.kinds import SandboxKind
 from benchmarks.sandbox.limits import SandboxLimits
 from benchmarks.sandbox.messages import MAX_STRING_LENGTH, SandboxAnswer
 from benchmarks.sandbox.project import find_project, import_path
 from benchmarks.sandbox.python.model_call import read_call
+from benchmarks.sandbox.sandbox import Message, Sandbox
 from benchmarks.sandbox.start import Confinement
 
 Shapes = dict[str, tuple[int, ...]]
@@ -45,58 +46,100 @@ class FilePolicy:
     kind: SandboxKind | None = None
 
 
-def check_file(
-    request: CheckRequest, policy: FilePolicy, report: Report, shapes: Shapes | None = None
-) -> tuple[Verdict, str]:
-    """Check FILE or FILE.py:NAME in a sandbox.
+class FileChecker:
+    """Checks model files in a sandbox, which is used again for the next file of the same project.
 
     Args:
-        request: What to check; `request.model` is the file.
-        policy: What the file may do.
-        report: Called with progress updates.
-        shapes: The shapes of a model's tensors, if the file is a weights file that must match them.
-
-    Returns:
-        The verdict, and what the code of the file printed.
-
-    Raises:
-        InputError: If there is no such file or model.
-        FileRefused: If the file would run code that is not allowed, or is malicious.
-        FileCheckFailed: If the file failed or exceeded a limit.
+        policy: What the files may do.
     """
-    file, name = split_file(request.model)
-    path, weights = _resolve(file), _resolve(request.weights) if request.weights else None
-    kind = policy.kind or kinds.best_sandbox()
-    if kind == "none" and not policy.trust and (path.suffix == ".py" or policy.allow_code):
-        raise FileRefused(
-            "it would run code, and no sandbox works here (bubblewrap, sandlock); use --trust to run it anyway"
-        )
-    if path.suffix == ".py":
-        read_call(name, request.file_options.arguments)
-    elif request.file_options != NO_FILE_OPTIONS:
-        raise InputError("--arg, --classes, --image-size and --output apply to Python files only")
-    limits, project = policy.limits.with_memory_limit(), find_project(path)
-    message = {
-        "path": str(path),
-        "weights": str(weights) if weights else "",
-        "shapes": shapes,
-        "name": name,
-        "file_options": asdict(request.file_options),
-        "folders": [str(folder) for folder in import_path(path, project)],
-        "hidden_folder": "" if project.folder else project.reason,
-        "benchmark": asdict(request.file_options.adjust(request.benchmark)),
-        "device": request.device,
-        "image_counts": request.image_counts,
-        "allow_code": policy.allow_code,
-        "profile": asdict(request.profile) if request.profile else None,
-    }
-    confinement = Confinement(kind, path, request.device, limits, weights)
-    answer = sandbox.run_in_sandbox(message, confinement, lambda content: report(_read_progress(content)))
-    verdict = _read_verdict(answer, limits)
-    if path.suffix == ".py":
-        choices = (*request.file_options.describe(request.benchmark), project.describe(path))
-        verdict = replace(verdict, choices=(*verdict.choices, *filter(None, choices)))
-    return replace(verdict, sandbox=kinds.describe_sandbox(kind, limits)), answer.printed
+
+    def __init__(self, policy: FilePolicy) -> None:
+        self.policy, self._limits = policy, policy.limits.with_memory_limit()
+        self.kind = policy.kind or kinds.best_sandbox()
+        self._sandbox: Sandbox | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Kill the processes of the current sandbox and remove its files."""
+        if self._sandbox is not None:
+            self._sandbox.close()
+            self._sandbox = None
+
+    def check(self, request: CheckRequest, report: Report, shapes: Shapes | None = None) -> tuple[Verdict, str]:
+        """Check FILE or FILE.py:NAME.
+
+        Args:
+            request: What to check; `request.model` is the file.
+            report: Called with progress updates.
+            shapes: The shapes of a model's tensors, if the file is a weights file that must match them.
+
+        Returns:
+            The verdict, and what the code of the file printed.
+
+        Raises:
+            InputError: If there is no such file or model.
+            FileRefused: If the file would run code that is not allowed, or is malicious.
+            FileCheckFailed: If the file failed or exceeded a limit.
+        """
+        file, name = split_file(request.model)
+        path, weights = _resolve(file), _resolve(request.weights) if request.weights else None
+        if path.suffix == ".py" or self.policy.allow_code:
+            self._require_sandbox()
+        if path.suffix == ".py":
+            read_call(name, request.file_options.arguments)
+        elif request.file_options != NO_FILE_OPTIONS:
+            raise InputError("--arg, --classes, --image-size and --output apply to Python files only")
+        project = find_project(path)
+        message = {
+            "path": str(path),
+            "weights": str(weights) if weights else "",
+            "shapes": shapes,
+            "name": name,
+            "file_options": asdict(request.file_options),
+            "folders": [str(folder) for folder in import_path(path, project)],
+            "hidden_folder": "" if project.folder else project.reason,
+            "benchmark": asdict(request.file_options.adjust(request.benchmark)),
+            "device": request.device,
+            "image_counts": request.image_counts,
+            "allow_code": self.policy.allow_code,
+            "profile": asdict(request.profile) if request.profile else None,
+        }
+        visible = (project.folder or path, *((weights,) if weights else ()))
+        answer = self._ask(message, visible, request.device, report)
+        verdict = _read_verdict(answer, self._limits)
+        if path.suffix == ".py":
+            choices = (*request.file_options.describe(request.benchmark), project.describe(path))
+            verdict = replace(verdict, choices=(*verdict.choices, *filter(None, choices)))
+        return replace(verdict, sandbox=kinds.describe_sandbox(self.kind, self._limits)), answer.printed
+
+    def _require_sandbox(self) -> None:
+        if self.kind == "none" and not self.policy.trust:
+            raise FileRefused(
+                "it would run code, and no sandbox works here (bubblewrap, sandlock); use --trust to run it anyway"
+            )
+
+    def _ask(self, message: Message, visible: tuple[Path, ...], device: str, report: Report) -> SandboxAnswer:
+        """Send a request to the current sandbox, or to a new one if the current one does not fit."""
+        confinement = Confinement(self.kind, visible, device, self._limits)
+        if self._sandbox and (self._sandbox.confinement != confinement or not self._sandbox.clean_up()):
+            self.close()
+        self._sandbox = self._sandbox or Sandbox(confinement)
+        try:
+            return self._sandbox.ask(message, lambda content: report(_read_progress(content)))
+        except BaseException:
+            self.close()
+            raise
+
+
+def check_file(request: CheckRequest, policy: FilePolicy, report: Report) -> tuple[Verdict, str]:
+    """Check one file. See `FileChecker.check`."""
+    with FileChecker(policy) as checker:
+        return checker.check(request, report)
 
 
 def is_regular_file(path: Path) -> bool:

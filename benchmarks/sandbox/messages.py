@@ -4,6 +4,8 @@ The child answers in lines of JSON over a pipe. Nothing is unpickled, and every 
 """
 
 import json
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,12 +36,13 @@ class ChildOutput:
     """
 
     def __init__(self, nonce: str) -> None:
-        self._nonce = nonce
+        self.nonce = nonce
+        self._messages: deque[dict[str, Any]] = deque()
         self._incomplete_line, self._num_message_bytes = b"", 0
         self._printed = b""
 
-    def add_messages(self, chunk: bytes) -> list[dict[str, Any]]:
-        """Add bytes of standard output, and return the messages that they complete.
+    def add_messages(self, chunk: bytes) -> None:
+        """Add bytes of standard output.
 
         Raises:
             FileCheckFailed: If the child has sent more than MAX_MESSAGE_BYTES.
@@ -48,7 +51,12 @@ class ChildOutput:
         if self._num_message_bytes > MAX_MESSAGE_BYTES:
             raise FileCheckFailed(f"output exceeded the {MAX_MESSAGE_BYTES // 2**10} KiB limit")
         *lines, self._incomplete_line = (self._incomplete_line + chunk).split(b"\n")
-        return [message for message in map(self._parse, lines) if message]
+        self._messages += [message for message in map(self._parse, lines) if message]
+
+    def take_messages(self) -> Iterator[dict[str, Any]]:
+        """Yield the complete messages that were not yet taken."""
+        while self._messages:
+            yield self._messages.popleft()
 
     def add_printed(self, chunk: bytes) -> None:
         """Add bytes of standard error."""
@@ -67,13 +75,13 @@ class ChildOutput:
 
     def _parse(self, line: bytes) -> dict[str, Any] | None:
         """Return a message of the child without its nonce; None for any other text on the pipe."""
-        if self._nonce.encode() not in line:
+        if self.nonce.encode() not in line:
             return None
         try:
             message = clean(json.loads(line))
         except (ValueError, RecursionError):
             return None
-        return message if isinstance(message, dict) and message.pop("nonce", "") == self._nonce else None
+        return message if isinstance(message, dict) and message.pop("nonce", "") == self.nonce else None
 
 
 def clean(content: Any) -> Any:

@@ -9,15 +9,15 @@ from benchmarks.budget.request import NO_FILE_OPTIONS, CheckRequest
 from benchmarks.budget.verdict import Verdict
 from benchmarks.execution.local import LocalExecutor
 from benchmarks.execution.progress import Report
-from benchmarks.sandbox.file_check import FilePolicy, check_file
+from benchmarks.sandbox.file_check import FileChecker
 
 
-def check_model(request: CheckRequest, policy: FilePolicy, report: Report) -> tuple[Verdict, str]:
+def check_model(request: CheckRequest, checker: FileChecker, report: Report) -> tuple[Verdict, str]:
     """Check a model.
 
     Args:
         request: What to check.
-        policy: What a model file may do.
+        checker: Checks model files.
         report: Called with progress updates.
 
     Returns:
@@ -33,10 +33,10 @@ def check_model(request: CheckRequest, policy: FilePolicy, report: Report) -> tu
     if request.weights:
         _check_weights_option(request, is_file)
     if is_file:
-        return check_file(request, policy, report)
+        return checker.check(request, report)
     if request.file_options != NO_FILE_OPTIONS:
         raise InputError("--arg, --classes, --image-size and --output apply to Python files only")
-    matched = _match_weights(request, policy, report) if request.weights else None
+    matched = _match_weights(request, checker, report) if request.weights else None
     verdict: Verdict = LocalExecutor().call("benchmarks.budget.models:check_model", report, request)
     if matched is not None:
         verdict = replace(verdict, notes=(*verdict.notes, *matched.notes), sandbox=f"weights in {matched.sandbox}")
@@ -52,7 +52,7 @@ def _check_weights_option(request: CheckRequest, is_file: bool) -> None:
         raise InputError(f"--weights {request.weights} is not a weights file: valid suffixes are {', '.join(suffixes)}")
 
 
-def _match_weights(request: CheckRequest, policy: FilePolicy, report: Report) -> Verdict:
+def _match_weights(request: CheckRequest, checker: FileChecker, report: Report) -> Verdict:
     """Compare a weights file with a spec or a timm model in a sandbox, and return a verdict with a note on it."""
     shapes = LocalExecutor().call("benchmarks.budget.models:tensor_shapes", report, request)
-    return check_file(replace(request, model=request.weights, weights=""), policy, report, shapes)[0]
+    return checker.check(replace(request, model=request.weights, weights=""), report, shapes)[0]

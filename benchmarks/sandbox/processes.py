@@ -11,7 +11,6 @@ from contextlib import contextmanager, suppress
 import psutil
 
 from benchmarks.sandbox.kinds import SandboxKind
-from benchmarks.sandbox.start import Child
 
 PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 SHELL_SIGNAL_OFFSET = 128  # bubblewrap exits with this plus the number of the signal that ended its child
@@ -28,20 +27,15 @@ def process_tree(pid: int) -> list[psutil.Process]:
         return []
 
 
-def end_child(child: Child) -> None:
-    """Kill the child and all its descendants."""
-    processes = process_tree(child.pid)
-    with suppress(OSError):
-        child.handle.kill()
-    _kill(processes)
-    with suppress(Exception):
-        child.handle.wait(5)
+def kill_tree(pid: int) -> None:
+    """Kill a process and all its descendants."""
+    _kill(process_tree(pid))
 
 
 def ending_signal(pid: int, kind: SandboxKind) -> signal.Signals | None:
     """Return the signal that ended the child; None if it ended by itself or has not ended.
 
-    The child stays a zombie, so that its pid cannot be reused before `end_child`.
+    The child stays a zombie, so that its pid cannot be reused before it is waited for.
     """
     if not hasattr(os, "waitid"):  # macOS
         return None
@@ -59,7 +53,12 @@ def ending_signal(pid: int, kind: SandboxKind) -> signal.Signals | None:
     number = status.si_status
     if status.si_code == os.CLD_EXITED:
         number = number - SHELL_SIGNAL_OFFSET if kind == "bubblewrap" else 0
-    return signal.Signals(number) if number in set(signal.Signals) else None
+    return as_signal(number)
+
+
+def as_signal(number: object) -> signal.Signals | None:
+    """Return the signal of a number; None if there is no such signal."""
+    return signal.Signals(number) if isinstance(number, int) and number in set(signal.Signals) else None
 
 
 @contextmanager
@@ -81,7 +80,8 @@ def adopt_orphans(kind: SandboxKind) -> Iterator[None]:
             orphans = [child for child in psutil.Process().children() if child.pid not in children_before]
             if not orphans:
                 break
-            _kill([process for orphan in orphans for process in process_tree(orphan.pid)])
+            for orphan in orphans:
+                kill_tree(orphan.pid)
         libc.prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
 

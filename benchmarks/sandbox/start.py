@@ -12,7 +12,7 @@ from typing import IO, Any, Protocol
 from benchmarks.execution.environment import WORKER_ENVIRONMENT
 from benchmarks.sandbox.kinds import SandboxKind, bubblewrap_command
 from benchmarks.sandbox.limits import SandboxLimits
-from benchmarks.sandbox.project import contains_private_files, find_project
+from benchmarks.sandbox.project import contains_private_files
 from benchmarks.sandbox.seccomp import seccomp_pipe
 from timm_ablate import PACKAGES_ROOT
 
@@ -31,26 +31,19 @@ main()
 
 @dataclass(frozen=True)
 class Confinement:
-    """What a child process checks and how it is confined.
+    """How a child process is confined.
 
     Attributes:
         kind: The kind of sandbox.
-        model_file: The file to check.
+        visible: The files and folders that the child can read, besides those of the system and of Python.
         device: "cpu", "cuda", "cuda:1"...; a GPU is made accessible.
-        limits: Limits of the check.
-        weights: A weights file to compare with the model.
+        limits: Limits of each check.
     """
 
     kind: SandboxKind
-    model_file: Path
+    visible: tuple[Path, ...]
     device: str
     limits: SandboxLimits
-    weights: Path | None = None
-
-    @property
-    def readable_paths(self) -> list[str]:
-        """The paths that the child needs besides those of the system."""
-        return [*readable_paths(self.model_file), *((str(self.weights),) if self.weights else ())]
 
     @property
     def uses_gpu(self) -> bool:
@@ -80,7 +73,7 @@ def start_child(confinement: Confinement, scratch: Path) -> Child:
     """Start the child in its sandbox.
 
     Args:
-        confinement: The kind of sandbox, the model file, the device and the limits.
+        confinement: The kind of sandbox, what is visible in it, the device and the limits.
         scratch: A new folder, which is the only one that the child can write to.
     """
     python = [sys.executable, "-I", "-B", "-c", CHILD_PROGRAM, str(PACKAGES_ROOT), str(scratch), *import_folders()]
@@ -110,20 +103,22 @@ def _start(command: Sequence[str], scratch: Path, passed_files: Sequence[int] = 
     return Child(process, process.pid, process.stdin, process.stdout, process.stderr)
 
 
-def readable_paths(model_file: Path) -> list[str]:
-    """Return the paths that the child needs besides those of the system: Python, these packages and the model.
-
-    The folder of the model's project is readable, so that the model can import modules from it (see `find_project`).
-    """
-    model = find_project(model_file).folder or model_file.resolve()
+def readable_paths(visible: Sequence[Path]) -> list[str]:
+    """Return the paths that the child can read besides those of the system: Python, these packages and `visible`."""
     packages = [PACKAGES_ROOT / name for name in ("arch", "benchmarks", "timm_ablate.py")]
     interpreter = [Path(sys.prefix), Path(sys.base_prefix), Path(sys.executable).resolve().parent.parent]
     libraries = [Path(sysconfig.get_path(name)) for name in ("purelib", "platlib")]
     loaded = [Path(entry) for entry in os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep) if entry]
     imported = map(Path, import_folders())
-    paths = dict.fromkeys([*interpreter, *libraries, *loaded, *imported, *packages, model])
+    paths = dict.fromkeys([*interpreter, *libraries, *loaded, *imported, *packages, *visible])
     home = Path.home().resolve()
     return [str(path) for path in paths if path.exists() and not home.is_relative_to(path.resolve())]
+
+
+def scratch_mount_points(confinement: Confinement, scratch: Path) -> set[str]:
+    """Return the names in the scratch folder that bubblewrap creates, because the folder takes the place of /tmp."""
+    paths = map(Path, (*readable_paths(confinement.visible), str(scratch)))
+    return {name for path in paths if path.is_relative_to("/tmp") for name in path.relative_to("/tmp").parts[:1]}
 
 
 def import_folders() -> list[str]:
@@ -153,7 +148,7 @@ def _bubblewrap_arguments(confinement: Confinement, scratch: Path) -> list[str]:
         for node in sorted(Path("/dev").glob("nvidia*")):
             arguments += ["--dev-bind-try", str(node), str(node)]
     arguments += ["--remount-ro", "/dev", "--bind", str(scratch), "/tmp"]
-    for path in (*SYSTEM_FOLDERS, *SYSTEM_FILES, *confinement.readable_paths):
+    for path in (*SYSTEM_FOLDERS, *SYSTEM_FILES, *readable_paths(confinement.visible)):
         arguments += ["--ro-bind-try", path, path]
     return [*arguments, "--bind", str(scratch), str(scratch), "--remount-ro", "/", "--chdir", str(scratch)]
 
@@ -165,7 +160,7 @@ def _start_in_sandlock(python: Sequence[str], confinement: Confinement, scratch:
 
     system = [path for path in (*SYSTEM_FOLDERS, *SYSTEM_FILES, *DEVICE_FILES, "/proc") if Path(path).exists()]
     sandbox = Sandbox(
-        fs_readable=[*system, *confinement.readable_paths],
+        fs_readable=[*system, *readable_paths(confinement.visible)],
         fs_writable=[str(scratch), "/dev/null"],
         max_memory=confinement.limits.memory,
         max_processes=confinement.limits.processes,

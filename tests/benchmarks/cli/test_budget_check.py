@@ -18,7 +18,7 @@ from benchmarks.definition.benchmark import Budget
 from benchmarks.definition.registry import BENCHMARKS
 from benchmarks.sandbox import kinds
 from benchmarks.sandbox.errors import FileCheckFailed, FileRefused
-from benchmarks.sandbox.file_check import FilePolicy
+from benchmarks.sandbox.file_check import FileChecker, FilePolicy
 from benchmarks.sandbox.limits import SandboxLimits
 
 DIGITS = ["--benchmark", "digits", "--device", "cpu"]
@@ -96,13 +96,13 @@ def answer_files_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FileAn
     def set_answer(outcome: Verdict | Exception, printed: str = "") -> list[tuple[CheckRequest, FilePolicy]]:
         checks: list[tuple[CheckRequest, FilePolicy]] = []
 
-        def check_file(request: CheckRequest, policy: FilePolicy, report: Any) -> tuple[Verdict, str]:
-            checks.append((request, policy))
+        def check_file(checker: FileChecker, request: CheckRequest, report: Any) -> tuple[Verdict, str]:
+            checks.append((request, checker.policy))
             if isinstance(outcome, Exception):
                 raise outcome
             return outcome, printed
 
-        monkeypatch.setattr("benchmarks.sandbox.model_check.check_file", check_file)
+        monkeypatch.setattr(FileChecker, "check", check_file)
         return checks
 
     return set_answer

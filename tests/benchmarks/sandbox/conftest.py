@@ -10,7 +10,7 @@ import pytest
 from benchmarks.sandbox import start
 from benchmarks.sandbox.limits import SandboxLimits
 from benchmarks.sandbox.messages import SandboxAnswer
-from benchmarks.sandbox.sandbox import run_in_sandbox
+from benchmarks.sandbox.sandbox import Sandbox
 from benchmarks.sandbox.start import Confinement
 
 ROOMY_LIMITS = SandboxLimits(seconds=60, memory=2**30, processes=8)
@@ -34,8 +34,8 @@ def run_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunProgram:
         program: str, limits: SandboxLimits = ROOMY_LIMITS, progress: Callable[[dict[str, Any]], None] = lambda _: None
     ) -> SandboxAnswer:
         monkeypatch.setattr(start, "CHILD_PROGRAM", PROGRAM_START + program)
-        confinement = Confinement("none", tmp_path / "net.py", "cpu", limits)
-        return run_in_sandbox({"device": "cpu", "path": "net.py"}, confinement, progress)
+        with Sandbox(Confinement("none", (tmp_path / "net.py",), "cpu", limits)) as sandbox:
+            return sandbox.ask({"device": "cpu", "path": "net.py"}, progress)
 
     return run
 
@@ -76,6 +76,7 @@ def check_model_file(request, report):
     return Verdict(Path(path).name, request["benchmark"]["name"], Budget(), 8, 64, ModelCost(1, 1))
 
 child.check_model_file = check_model_file
+child.preload = lambda: None
 child.main()
 """
 

@@ -14,9 +14,9 @@ from benchmarks.budget.request import CheckRequest
 from benchmarks.budget.verdict import ModelCost, PredictedHours, Speed, StageCost, Throughput, Verdict
 from benchmarks.definition.benchmark import Benchmark, Budget
 from benchmarks.execution.progress import Progress, silent
-from benchmarks.sandbox import sandbox
+from benchmarks.sandbox import file_check, kinds
 from benchmarks.sandbox.errors import FileCheckFailed, FileRefused
-from benchmarks.sandbox.file_check import FilePolicy, check_file, is_regular_file
+from benchmarks.sandbox.file_check import FileChecker, FilePolicy, check_file, is_regular_file
 from benchmarks.sandbox.kinds import SandboxKind, describe_sandbox
 from benchmarks.sandbox.limits import SandboxLimits
 from benchmarks.sandbox.messages import SandboxAnswer
@@ -55,12 +55,19 @@ def answer_with(monkeypatch: pytest.MonkeyPatch) -> AnswerWith:
     def set_answer(message: dict[str, Any], printed: str = "") -> list[dict[str, Any]]:
         requests: list[dict[str, Any]] = []
 
-        def run_in_sandbox(request: dict[str, Any], confinement: Confinement, progress: Any) -> SandboxAnswer:
-            requests.append(json.loads(json.dumps(request)))
-            progress({"task": "counting", "done": 1, "total": 2, "note": "net.py"})
-            return SandboxAnswer(json.loads(json.dumps(message)), printed)
+        class FakeSandbox:
+            def __init__(self, confinement: Confinement) -> None:
+                self.confinement = confinement
 
-        monkeypatch.setattr(sandbox, "run_in_sandbox", run_in_sandbox)
+            def ask(self, request: dict[str, Any], progress: Any) -> SandboxAnswer:
+                requests.append(json.loads(json.dumps(request)))
+                progress({"task": "counting", "done": 1, "total": 2, "note": "net.py"})
+                return SandboxAnswer(json.loads(json.dumps(message)), printed)
+
+            def close(self) -> None:
+                pass
+
+        monkeypatch.setattr(file_check, "Sandbox", FakeSandbox)
         return requests
 
     return set_answer
@@ -205,3 +212,37 @@ def test_only_regular_files_can_be_read(tmp_path: Path) -> None:
     others = ("pipe", "loose", "loop", "missing", ".", "x" * 300)
     assert not any(is_regular_file(tmp_path / name) for name in others)
     assert not is_regular_file(Path(os.devnull))
+
+
+WARM_FILE = """
+import os, sys
+from pathlib import Path
+from torch import nn
+
+left, own = Path.home() / "left", str(os.getpid())
+if sys.modules.setdefault("left", own) != own or (left.exists() and left.read_text() != own):
+    raise RuntimeError("another file has left something behind")
+left.write_text(own)
+{action}
+def build(): return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(kinds.best_sandbox() == "none", reason="needs bubblewrap or sandlock")
+def test_files_of_a_project_are_checked_in_one_sandbox(tmp_path: Path, tiny: Benchmark) -> None:
+    """Test that a file neither sees what another one has left behind, nor suffers from how it ended."""
+    actions = {"first": "", "crash": "os.abort()", "killer": "os.kill(os.getppid(), 9)", "last": ""}
+    for name, action in actions.items():
+        (tmp_path / f"{name}.py").write_text(WARM_FILE.format(action=action))
+    outcomes = {}
+    with FileChecker(FilePolicy(SandboxLimits(60))) as checker:
+        for name in actions:
+            request = CheckRequest(str(tmp_path / f"{name}.py"), tiny, "cpu")
+            try:
+                outcomes[name] = checker.check(request, silent)[0].cost.params
+            except FileCheckFailed as error:
+                outcomes[name] = str(error)
+    assert (outcomes["first"], outcomes["last"]) == (650, 650)
+    assert "SIGABRT" in str(outcomes["crash"])
+    assert "exited without a result" in str(outcomes["killer"]) or "killed" in str(outcomes["killer"])

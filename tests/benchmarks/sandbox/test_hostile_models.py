@@ -1,6 +1,6 @@
 """Tests of hostile models and weights files, opened by the real child program in a sandbox.
 
-The child imports torch once, and checks each file in a fork of itself.
+All files are checked in the same sandbox, which imports torch once.
 """
 
 import os
@@ -21,45 +21,16 @@ from torch import nn
 from benchmarks.budget.request import FileOptions
 from benchmarks.cli.budget_check import main
 from benchmarks.definition.registry import BENCHMARKS
-from benchmarks.sandbox import kinds, start
+from benchmarks.sandbox import kinds
+from benchmarks.sandbox.errors import FileCheckFailed
 from benchmarks.sandbox.limits import SandboxLimits
-from benchmarks.sandbox.sandbox import run_in_sandbox
+from benchmarks.sandbox.sandbox import Sandbox
 from benchmarks.sandbox.start import Confinement
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(kinds.best_sandbox() == "none", reason="needs bubblewrap or sandlock"),
 ]
-
-FORKING_CHILD = """
-import json, os, sys
-sys.path.insert(0, sys.argv[1])
-
-import benchmarks.execution.preload
-import benchmarks.budget.check, benchmarks.sandbox.files.find
-from benchmarks.sandbox import child
-
-answer = child.answer
-
-def answer_all(request, send):
-    return {"answers": [answer_in_fork({**request, **file}) for file in request["files"]]}
-
-def answer_in_fork(request):
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        with os.fdopen(writer, "w") as pipe:
-            json.dump(answer(request, lambda message: None), pipe)
-        os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader) as pipe:
-        content = pipe.read()
-    os.waitpid(pid, 0)
-    return json.loads(content) if content else {"crashed": True}
-
-child.answer = answer_all
-child.main()
-"""
 
 NET = """
 import torch
@@ -218,13 +189,21 @@ def answers(files: Files) -> Iterator[Answers]:
     }
     shared |= {"file_options": asdict(FileOptions()), "folders": [str(files.folder)], "hidden_folder": ""}
     limits = SandboxLimits(300).with_memory_limit()
-    confinement = Confinement(kinds.best_sandbox(), files.folder / "net.py", "cpu", limits)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(start, "CHILD_PROGRAM", FORKING_CHILD)
-        answer = run_in_sandbox({**shared, "files": files.requests}, confinement, lambda _: None)
-    keys = [(Path(request["path"]).name, request["allow_code"]) for request in files.requests]
-    yield dict(zip(keys, answer.message["answers"], strict=True))
+    collected: Answers = {}
+    with Sandbox(Confinement(kinds.best_sandbox(), (files.folder,), "cpu", limits)) as sandbox:
+        for request in files.requests:
+            key = Path(request["path"]).name, request["allow_code"]
+            collected[key] = _ask(sandbox, {**shared, **request})
+            assert sandbox.clean_up()
+    yield collected
     assert not files.canary.exists()
+
+
+def _ask(sandbox: Sandbox, request: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return sandbox.ask(request, lambda _: None).message
+    except FileCheckFailed as error:
+        return {"crashed": str(error)}
 
 
 def test_trillion_parameters_are_over_the_budget(answers: Answers) -> None:

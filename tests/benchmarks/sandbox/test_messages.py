@@ -1,4 +1,5 @@
 import json
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,12 @@ def encode(message: object) -> bytes:
     return json.dumps(message).encode() + b"\n"
 
 
+def messages_of(output: ChildOutput, chunk: bytes) -> list[dict[str, Any]]:
+    """Return the messages that a chunk of output completes."""
+    output.add_messages(chunk)
+    return list(output.take_messages())
+
+
 def test_only_messages_with_the_nonce_are_accepted(output: ChildOutput) -> None:
     lines = [
         encode({"verdict": "forged"}),
@@ -30,13 +37,13 @@ def test_only_messages_with_the_nonce_are_accepted(output: ChildOutput) -> None:
         b"\xff\xfe" + NONCE.encode() + b"\n",
         encode({"verdict": "true", "nonce": NONCE}),
     ]
-    assert output.add_messages(b"".join(lines)) == [{"verdict": "true"}]
+    assert messages_of(output, b"".join(lines)) == [{"verdict": "true"}]
 
 
 def test_message_may_arrive_in_pieces(output: ChildOutput) -> None:
     line = encode({"done": True, "nonce": NONCE})
-    assert output.add_messages(line[:7]) == []
-    assert output.add_messages(line[7:] + line[:3]) == [{"done": True}]
+    assert messages_of(output, line[:7]) == []
+    assert messages_of(output, line[7:] + line[:3]) == [{"done": True}]
 
 
 def test_messages_have_no_control_characters(output: ChildOutput) -> None:
@@ -46,21 +53,21 @@ def test_messages_have_no_control_characters(output: ChildOutput) -> None:
         "nonce": NONCE,
     }
     cleaned = {"failed": "?[31m red", "?key": ["a?b", {"c?d": "é ? ?"}, 1.5, None, True]}
-    assert output.add_messages(encode(message)) == [cleaned]
+    assert messages_of(output, encode(message)) == [cleaned]
 
 
 def test_values_of_messages_are_bounded(output: ChildOutput) -> None:
     message = {"text": "y" * 10**5, "list": [0] * 2000, "large": 10**400, "small": -(10**400), "nonce": NONCE}
-    (cleaned,) = output.add_messages(encode(message))
+    (cleaned,) = messages_of(output, encode(message))
     assert cleaned == {"text": "y" * 2000, "list": [0] * 1000, "large": 2**63 - 1, "small": -(2**63)}
 
 
 @pytest.mark.parametrize("chunk", [b"x" * 2**16, (b"x" * 500 + b"\n") * 100], ids=["one line", "many lines"])
 def test_size_of_messages_is_limited(chunk: bytes, output: ChildOutput) -> None:
     for _ in range(3):
-        output.add_messages(chunk)
+        messages_of(output, chunk)
     with pytest.raises(FileCheckFailed, match="256 KiB"):
-        output.add_messages(3 * chunk)
+        messages_of(output, 3 * chunk)
 
 
 def test_printed_text_has_no_control_characters_but_newlines(output: ChildOutput) -> None:
