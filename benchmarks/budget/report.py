@@ -35,11 +35,12 @@ def to_markdown(verdict: Verdict) -> str:
     Every text is inline code, so that no name in it can become a link, an image or another cell.
     """
     mark = "❌" if verdict.problems else "⚠️" if verdict.unjudged else "✅"
-    table = "\n".join(f"| {label} | {_as_code(text)} |" for label, text in rows(verdict))
-    return f"### {mark} budget-check, benchmark {_as_code(verdict.benchmark)}\n\n| | |\n|:--|:--|\n{table}\n"
+    table = "\n".join(f"| {label} | {as_code(text)} |" for label, text in rows(verdict))
+    return f"### {mark} budget-check, benchmark {as_code(verdict.benchmark)}\n\n| | |\n|:--|:--|\n{table}\n"
 
 
-def _as_code(text: str) -> str:
+def as_code(text: str) -> str:
+    """Return a text as Markdown's inline code, so that nothing in it is interpreted."""
     plain = " ".join(text.split()).replace("`", "'").replace("|", "\\|")
     return f"`{plain or '?'}`"
 

@@ -3,218 +3,66 @@
 import json
 import os
 import sys
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING
 
 from arch.errors import InputError
 from arch.text import printable
 from benchmarks.cli.app import EXIT_FAILED, new_app, new_console, run_app
-from benchmarks.cli.options import (
-    NO_PLUGINS,
-    BenchmarkOption,
-    DataOption,
-    DeviceOption,
-    DownloadOption,
-    JsonOption,
-    PluginsOption,
-    VersionOption,
-    benchmark_with_budget,
-    with_options,
-)
+from benchmarks.cli.budget_options import BudgetCheckOptions, ModelsArgument
+from benchmarks.cli.options import benchmark_with_budget, with_options
 
 if TYPE_CHECKING:
     from benchmarks.budget.profile import DeviceProfile
-    from benchmarks.budget.request import FileOptions
     from benchmarks.budget.verdict import Verdict
     from benchmarks.definition.benchmark import Benchmark
-    from benchmarks.sandbox.file_check import FilePolicy
 
 EXIT_WITHIN, EXIT_OVER, EXIT_INVALID, EXIT_REFUSED = 0, 1, 2, 4  # EXIT_FAILED: the model could not be checked
-TIME_LIMIT_SECONDS, UNTIMED_LIMIT_SECONDS = 600, 120  # default limits with and without timing
-NO_ARGUMENTS: Any = ()  # a list cannot be the default of a dataclass field
 MAX_PRINTED_LINES = 10  # lines of a model file's output to show
 MAX_PRINTED_CHARACTERS = 200  # characters of each line to show
 
-app = new_app("Compare parameters, MACs, throughput and predicted hours of a model with the budget of a benchmark.")
-
-ModelArgument = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="MODEL",
-        help="A spec, timm/NAME[/PIXELS], file.py[:NAME], or a .safetensors, .pt, .pth, .ckpt, .onnx or .pt2 file.",
-        show_default=False,
-    ),
-]
-
-
-@dataclass(frozen=True)
-class BudgetCheckOptions:
-    """The options of `budget-check`."""
-
-    benchmark: BenchmarkOption = "cifar100"
-    data: DataOption = None
-    download: DownloadOption = False
-    plugins: PluginsOption = NO_PLUGINS
-    device: DeviceOption = "auto"
-    max_params: Annotated[
-        str | None,
-        typer.Option(
-            "--max-params",
-            metavar="N",
-            help="Maximum number of parameters, such as 30M or 500K  [default: the benchmark's]",
-        ),
-    ] = None
-    max_hours: Annotated[
-        float | None,
-        typer.Option(
-            "--max-hours", metavar="H", help="Maximum predicted hours of training  [default: the benchmark's]"
-        ),
-    ] = None
-    timing: Annotated[
-        bool, typer.Option("--timing/--no-timing", help="Measure the throughput and predict the hours.")
-    ] = True
-    device_profile: Annotated[
-        str | None,
-        typer.Option("--device-profile", metavar="NAME", help="Predict the hours on another device from its profile."),
-    ] = None
-    calibrate: Annotated[bool, typer.Option("--calibrate", help="Measure this device and write its profile.")] = False
-    minutes: Annotated[
-        float, typer.Option("--minutes", metavar="M", min=0, help="Maximum duration of --calibrate.")
-    ] = 12
-    arguments: Annotated[
-        list[str],
-        typer.Option(
-            "--arg",
-            metavar="KEY=VALUE",
-            help="Argument of the class or factory of a Python file: a literal or a name of the file. Repeatable.",
-            show_default=False,
-        ),
-    ] = NO_ARGUMENTS
-    classes: Annotated[
-        int | None,
-        typer.Option(
-            "--classes", metavar="N", min=2, help="Number of classes for a Python file  [default: the benchmark's]"
-        ),
-    ] = None
-    image_size: Annotated[
-        int | None,
-        typer.Option(
-            "--image-size",
-            metavar="PX",
-            min=4,
-            max=512,
-            help="Image size in pixels for a Python file  [default: the benchmark's]",
-        ),
-    ] = None
-    output: Annotated[
-        str,
-        typer.Option(
-            "--output",
-            metavar="INDEX|NAME",
-            help="Output of a Python file's model that contains the logits  [default: the first that fits]",
-            show_default=False,
-        ),
-    ] = ""
-    weights: Annotated[
-        str,
-        typer.Option(
-            "--weights",
-            metavar="FILE",
-            help="Weights file whose tensors must match those of MODEL.",
-            show_default=False,
-        ),
-    ] = ""
-    allow_code: Annotated[
-        bool, typer.Option("--allow-code", help="Open TorchScript, .pt2 and pickled modules, in the sandbox.")
-    ] = False
-    trust: Annotated[bool, typer.Option("--trust", help="Run the code of a file even if no sandbox is available.")] = (
-        False
-    )
-    time_limit: Annotated[
-        float | None,
-        typer.Option(
-            "--time-limit",
-            metavar="S",
-            min=1,
-            max=10**6,
-            help="Time limit for checking a file, in seconds  [default: 600; 120 with --no-timing]",
-        ),
-    ] = None
-    memory_limit: Annotated[
-        float | None,
-        typer.Option(
-            "--memory-limit",
-            metavar="GIB",
-            min=0.1,
-            max=10**6,
-            help="Memory limit for checking a file, in GiB  [default: 3/4 of the free memory]",
-        ),
-    ] = None
-    summary: Annotated[
-        Path | None, typer.Option("--summary", metavar="FILE", help="Append the report to this file as Markdown.")
-    ] = None
-    as_json: JsonOption = False
-    version: VersionOption = False
-
-    def read_device_profile(self) -> "DeviceProfile | None":
-        """Read the profile of --device-profile, if there is one."""
-        from benchmarks.budget.profile import read_profile
-
-        return read_profile(self.device_profile) if self.device_profile else None
-
-    def check(self) -> None:
-        """Raise InputError if the options contradict each other or name a missing folder."""
-        if self.summary is not None and not self.summary.parent.is_dir():
-            raise InputError(f"--summary {self.summary}: there is no folder {self.summary.parent}")
-        if self.max_hours is not None and not self.timing and self.device_profile is None:
-            raise InputError("--max-hours needs predicted hours: remove --no-timing, or add --device-profile")
-
-    def file_options(self) -> "FileOptions":
-        """Return how the model of a Python file is built."""
-        from benchmarks.budget.request import FileOptions
-
-        return FileOptions(self.classes, self.image_size, self.output, tuple(self.arguments))
-
-    def file_policy(self) -> "FilePolicy":
-        """Return the policy for a model file."""
-        from benchmarks.sandbox.file_check import FilePolicy
-        from benchmarks.sandbox.limits import SandboxLimits
-
-        seconds = self.time_limit or (TIME_LIMIT_SECONDS if self.timing else UNTIMED_LIMIT_SECONDS)
-        limits = SandboxLimits(seconds, int((self.memory_limit or 0) * 2**30))
-        return FilePolicy(limits, trust=self.trust, allow_code=self.allow_code)
+app = new_app("Compare parameters, MACs, throughput and predicted hours of models with the budget of a benchmark.")
 
 
 @app.command()
 @with_options
-def budget_check(model: ModelArgument = None, *, options: BudgetCheckOptions) -> int:
-    """Check MODEL against the budget of a benchmark.
+def budget_check(models: ModelsArgument = None, *, options: BudgetCheckOptions) -> int:
+    """Check MODEL against the budget of a benchmark, or print a table of several models.
 
     The name of a base, such as resnet18, selects our model with a small-image stem; timm/resnet18 selects timm's model.
     Files are checked in a sandbox.
-    Exit codes: 0 within the budget, 1 over the budget, 2 invalid input, 3 could not be checked, 4 refused as unsafe.
+    Exit codes: 0 within the budget, 1 over the budget, 2 invalid input, 3 could not be checked, 4 refused as unsafe. Of
+    several models, the first of 1, 4, 3 and 2 that applies to one of them.
     """
     from arch.plugins import load_plugins
-    from benchmarks.budget.model_kind import kind_of
+    from benchmarks.cli.budget_table import check_several
+    from benchmarks.sandbox.expand import is_group
 
-    load_plugins(options.plugins, model if model and kind_of(model) == "spec" else "")
+    models = models or []
+    load_plugins(options.plugins, " ".join(filter(_is_spec, models)))
     benchmark = benchmark_with_budget(options.benchmark, options.max_params, options.max_hours)
     if options.calibrate:
         return _calibrate(benchmark, options)
-    if not model:
+    if not models:
         raise InputError("Missing argument 'MODEL'")
-    profile = options.read_device_profile()
+    options.read_device_profile()
     try:
-        options.check()
-        _check_input(model, benchmark, options)
-        return _check(model, benchmark, profile, options)
+        is_single = len(models) == 1 and not is_group(models[0])
+        options.check(is_single)
+        for model in models:
+            if not is_group(model):
+                _check_input(model, benchmark, options)
+        return _check(models[0], benchmark, options) if is_single else check_several(models, benchmark, options)
     except InputError as error:  # `main` prints it to standard error
         if options.as_json:
-            _print_json_error(model, error, EXIT_INVALID)
+            _print_json_error(" ".join(models), error, EXIT_INVALID)
         raise
+
+
+def _is_spec(model: str) -> bool:
+    from benchmarks.budget.model_kind import kind_of
+    from benchmarks.sandbox.expand import is_group
+
+    return not is_group(model) and kind_of(model) == "spec"
 
 
 def _check_input(model: str, benchmark: "Benchmark", options: BudgetCheckOptions) -> None:
@@ -244,12 +92,9 @@ def _check_input(model: str, benchmark: "Benchmark", options: BudgetCheckOptions
             raise unknown("model", model, {*BASES, *PLANS, *names}, " (bases and timm models)")
 
 
-def _check(model: str, benchmark: "Benchmark", profile: "DeviceProfile | None", options: BudgetCheckOptions) -> int:
+def _check(model: str, benchmark: "Benchmark", options: BudgetCheckOptions) -> int:
     """Check a file in a sandbox, or a named model in a worker process; print the verdict and return the exit code."""
     from benchmarks.budget.model_kind import kind_of
-    from benchmarks.budget.request import CheckRequest
-    from benchmarks.datasets.prepare import count_images
-    from benchmarks.execution.device import resolve_device
     from benchmarks.execution.executor import WorkerFailed
     from benchmarks.execution.local import LocalExecutor
     from benchmarks.execution.progress import Display
@@ -259,21 +104,10 @@ def _check(model: str, benchmark: "Benchmark", profile: "DeviceProfile | None", 
 
     if kind_of(model) != "file":
         LocalExecutor().start()  # imports torch in a worker process while the images are counted
-    with Display() as display:
-        is_timed = options.timing or profile is not None
-        image_counts = count_images(benchmark.data, options.data, options.download, display) if is_timed else None
-        request = CheckRequest(
-            model,
-            benchmark,
-            resolve_device(options.device),
-            image_counts,
-            profile,
-            options.file_options(),
-            weights=options.weights,
-        )
+    with Display() as display, FileChecker(options.file_policy(is_single=True)) as checker:
+        request = options.new_request(model, benchmark, True, display)
         try:
-            with FileChecker(options.file_policy()) as checker:
-                verdict, printed = check_model(request, checker, display)
+            verdict, printed = check_model(request, checker, display)
         except (FileRefused, FileCheckFailed, WorkerFailed) as error:
             return _report_failure(model, error, options.as_json)
     return _report(verdict, printed, options)

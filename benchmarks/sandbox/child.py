@@ -126,7 +126,7 @@ def _protect_memory(is_protected: bool) -> None:
 
 
 def answer(request: Message, send: Callable[[Message], None]) -> Message:
-    """Check the file of a request, and return the verdict or the reason why there is none.
+    """List the models of a folder, or check the file of a request; return the result or why there is none.
 
     Args:
         request: See `benchmarks.sandbox.file_check`.
@@ -137,6 +137,8 @@ def answer(request: Message, send: Callable[[Message], None]) -> Message:
         send({"progress": asdict(progress)})
 
     try:
+        if request["task"] == "list":
+            return _list_models(request)
         verdict = check_model_file(request, report)
         reported = verdict.cost.dead_params[:MAX_DEAD_PARAMS_IN_MESSAGE]
         return {"verdict": asdict(replace(verdict, cost=replace(verdict.cost, dead_params=reported)))}
@@ -153,6 +155,13 @@ def answer(request: Message, send: Callable[[Message], None]) -> Message:
             line = error_line(error)
             traceback.print_exc()
         return {"out of memory" if isinstance(error, MemoryError) or "allocate memory" in line else "failed": line}
+
+
+def _list_models(request: Message) -> Message:
+    from benchmarks.sandbox.python.listing import list_models
+
+    listing = list_models(Path(request["path"]), request["pattern"])
+    return {"models": listing.models, "notes": listing.notes}
 
 
 def check_model_file(request: Message, report: Report) -> "Verdict":

@@ -1,32 +1,28 @@
-"""Check model files in a sandbox, and validate the answers."""
+"""Check model files in a sandbox."""
 
-import json
 import os
 import stat
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from arch.errors import InputError
 from benchmarks.budget.model_kind import split_file
 from benchmarks.budget.request import NO_FILE_OPTIONS, CheckRequest
-from benchmarks.budget.verdict import ModelCost, PredictedHours, Speed, StageCost, Throughput, Verdict
-from benchmarks.definition.benchmark import Budget
-from benchmarks.definition.validation import strict_adapter
-from benchmarks.execution.progress import Progress, Report
+from benchmarks.budget.verdict import Verdict
+from benchmarks.execution.progress import Report, silent
 from benchmarks.sandbox import kinds
-from benchmarks.sandbox.errors import FileCheckFailed, FileRefused
+from benchmarks.sandbox.answers import read_listing, read_progress, read_verdict
+from benchmarks.sandbox.errors import FileRefused
 from benchmarks.sandbox.kinds import SandboxKind
 from benchmarks.sandbox.limits import SandboxLimits
-from benchmarks.sandbox.messages import MAX_STRING_LENGTH, SandboxAnswer
+from benchmarks.sandbox.messages import SandboxAnswer
 from benchmarks.sandbox.project import find_project, import_path
 from benchmarks.sandbox.python.model_call import read_call
 from benchmarks.sandbox.sandbox import Message, Sandbox
 from benchmarks.sandbox.start import Confinement
 
 Shapes = dict[str, tuple[int, ...]]
-
-MAX_PROGRESS_TOTAL = 1_000_000  # largest amount of work that a child may report
 
 
 @dataclass(frozen=True)
@@ -44,6 +40,13 @@ class FilePolicy:
     trust: bool = False
     allow_code: bool = False
     kind: SandboxKind | None = None
+
+    def share(self, workers: int) -> "FilePolicy":
+        """Return the policy of each of several parallel checks, which share the memory if no limit was given."""
+        if self.limits.memory:
+            return self
+        memory = self.limits.with_memory_limit().memory // workers
+        return replace(self, limits=replace(self.limits, memory=memory))
 
 
 class FileChecker:
@@ -96,6 +99,7 @@ class FileChecker:
             raise InputError("--arg, --classes, --image-size and --output apply to Python files only")
         project = find_project(path)
         message = {
+            "task": "check",
             "path": str(path),
             "weights": str(weights) if weights else "",
             "shapes": shapes,
@@ -111,11 +115,39 @@ class FileChecker:
         }
         visible = (project.folder or path, *((weights,) if weights else ()))
         answer = self._ask(message, visible, request.device, report)
-        verdict = _read_verdict(answer, self._limits)
+        verdict = read_verdict(answer, self._limits)
         if path.suffix == ".py":
             choices = (*request.file_options.describe(request.benchmark), project.describe(path))
             verdict = replace(verdict, choices=(*verdict.choices, *filter(None, choices)))
         return replace(verdict, sandbox=kinds.describe_sandbox(self.kind, self._limits)), answer.printed
+
+    def list_models(self, place: str, pattern: str = "*") -> tuple[list[str], list[str]]:
+        """List the models of a folder or a Python file from its source code, which is not run.
+
+        Args:
+            place: The folder or file.
+            pattern: A pattern of shell style for the names of functions and classes.
+
+        Returns:
+            Arguments for `check`, such as "models/resnet.py:resnet18", and sentences about what was left out.
+
+        Raises:
+            InputError: If the folder contains the home folder or temporary files, or there is no model.
+            FileCheckFailed: If a limit was exceeded.
+        """
+        path = Path(place).resolve()
+        folder = path if path.is_dir() else path.parent
+        project = find_project(folder / "any.py")
+        if path.is_dir() and project.folder is None:
+            raise InputError(f"{place} is not searched for models, because {project.reason}: give a folder of models")
+        message = {"task": "list", "path": str(path), "pattern": pattern}
+        answer = self._ask(message, (project.folder or path,), "cpu", silent)
+        models, notes = read_listing(answer)
+        if not models:
+            names = f" whose name matches {pattern}" if pattern != "*" else ""
+            raise InputError(f"{place} contains no model{names}: no function that returns a network, no class of one")
+        shown = Path(place) if path.is_dir() else Path(place).parent
+        return [os.path.normpath(shown / model) for model in models], notes
 
     def _require_sandbox(self) -> None:
         if self.kind == "none" and not self.policy.trust:
@@ -130,7 +162,7 @@ class FileChecker:
             self.close()
         self._sandbox = self._sandbox or Sandbox(confinement)
         try:
-            return self._sandbox.ask(message, lambda content: report(_read_progress(content)))
+            return self._sandbox.ask(message, lambda content: report(read_progress(content)))
         except BaseException:
             self.close()
             raise
@@ -160,38 +192,3 @@ def _resolve(file: str) -> Path:
         target = f"a {resolved.suffix} file" if resolved.suffix else "a file without a suffix"
         raise InputError(f"{file} is a symbolic link to {target}: give the path of that file instead")
     return resolved
-
-
-def _read_verdict(answer: SandboxAnswer, limits: SandboxLimits) -> Verdict:
-    """Return the verdict of an answer, or raise the error that the child has reported."""
-    message = answer.message
-    if "input error" in message:
-        raise InputError(str(message["input error"])[:MAX_STRING_LENGTH])
-    if "refused" in message:
-        raise FileRefused(str(message["refused"])[:MAX_STRING_LENGTH])
-    if "out of memory" in message:
-        error = str(message["out of memory"])[:MAX_STRING_LENGTH]
-        limit = limits.describe_memory_limit()
-        raise FileCheckFailed(f"it ran out of memory, with a limit of {limit}: {error}", answer.printed)
-    if "verdict" not in message:
-        reason = str(message.get("failed", "the process that loads the model returned no verdict"))[:MAX_STRING_LENGTH]
-        raise FileCheckFailed(reason, answer.printed)
-    from pydantic import ValidationError
-
-    adapter = strict_adapter(Verdict, Budget, ModelCost, StageCost, Throughput, Speed, PredictedHours)
-    try:
-        verdict: Verdict = adapter.validate_json(json.dumps(message["verdict"]))
-    except ValidationError as error:
-        raise FileCheckFailed("the process that loads the model returned an invalid verdict") from error
-    return verdict
-
-
-def _read_progress(content: Any) -> Progress:
-    from pydantic import ValidationError
-
-    unknown = Progress("checking the file", 0, 1)
-    try:
-        progress: Progress = strict_adapter(Progress).validate_json(json.dumps(content))
-    except ValidationError:
-        return unknown
-    return progress if 0 <= progress.done <= progress.total <= MAX_PROGRESS_TOTAL else unknown

@@ -23,6 +23,7 @@ SIZE_NAMES = (
     "resolution",
     "img_res",
 )
+USUAL_NAMES = frozenset({*CLASS_NAMES, *MORE_CLASS_NAMES, *CHANNEL_NAMES, *SIZE_NAMES})
 IMAGE_CHANNELS = (1, 3)
 POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 
@@ -54,14 +55,13 @@ def missing_arguments(target: Any, given: Collection[str] = ()) -> list[str]:
     """Return the required parameters of a class or factory that the user has not set and that have no usual name."""
     if isinstance(target, nn.Module):
         return []
-    usual = {*CLASS_NAMES, *MORE_CLASS_NAMES, *CHANNEL_NAMES, *SIZE_NAMES}
     return [
         name
         for name, parameter in _parameters(target).items()
         if parameter.default is Parameter.empty
         and parameter.kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
         and name not in given
-        and name.lower() not in usual
+        and name.lower() not in USUAL_NAMES
     ]
 
 

@@ -94,7 +94,12 @@ def find_candidates(module: ModuleType, tree: ast.Module) -> Candidates:
 
 def _is_loss(value: Any) -> bool:
     kind = value if inspect.isclass(value) else type(value)
-    return issubclass(kind, _Loss) or kind.__name__.lower().endswith(("loss", "criterion"))
+    return issubclass(kind, _Loss) or is_loss_name(kind.__name__)
+
+
+def is_loss_name(name: str) -> bool:
+    """Return whether a class of this name is a loss."""
+    return name.lower().endswith(("loss", "criterion"))
 
 
 def takes_images_alone(model: Any) -> bool:

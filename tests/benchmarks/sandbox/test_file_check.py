@@ -235,7 +235,7 @@ def test_files_of_a_project_are_checked_in_one_sandbox(tmp_path: Path, tiny: Ben
     actions = {"first": "", "crash": "os.abort()", "killer": "os.kill(os.getppid(), 9)", "last": ""}
     for name, action in actions.items():
         (tmp_path / f"{name}.py").write_text(WARM_FILE.format(action=action))
-    outcomes = {}
+    outcomes: dict[str, int | str] = {}
     with FileChecker(FilePolicy(SandboxLimits(60))) as checker:
         for name in actions:
             request = CheckRequest(str(tmp_path / f"{name}.py"), tiny, "cpu")

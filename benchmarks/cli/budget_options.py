@@ -1,0 +1,209 @@
+"""The arguments and options of `budget-check`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from arch.errors import InputError
+from benchmarks.cli.options import (
+    NO_PLUGINS,
+    BenchmarkOption,
+    DataOption,
+    DeviceOption,
+    DownloadOption,
+    JsonOption,
+    PluginsOption,
+    VersionOption,
+)
+
+if TYPE_CHECKING:
+    from benchmarks.budget.profile import DeviceProfile
+    from benchmarks.budget.request import CheckRequest, FileOptions
+    from benchmarks.definition.benchmark import Benchmark
+    from benchmarks.execution.progress import Display
+    from benchmarks.sandbox.file_check import FilePolicy
+
+SortKey = Literal["params", "macs", "hours", "name"]
+
+TIME_LIMIT_SECONDS, UNTIMED_LIMIT_SECONDS = 600, 120  # default limits with and without timing
+NO_ARGUMENTS: Any = ()  # a list cannot be the default of a dataclass field
+
+ModelsArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="MODEL...",
+        help="A spec, timm/NAME[/PIXELS], file.py[:NAME], a .safetensors, .pt, .pth, .ckpt, .onnx or .pt2 file, a "
+        "folder of model files, or a pattern such as 'timm/resnet*' or 'file.py:*'.",
+        show_default=False,
+    ),
+]
+
+
+@dataclass(frozen=True)
+class BudgetCheckOptions:
+    """The options of `budget-check`."""
+
+    benchmark: BenchmarkOption = "cifar100"
+    data: DataOption = None
+    download: DownloadOption = False
+    plugins: PluginsOption = NO_PLUGINS
+    device: DeviceOption = "auto"
+    max_params: Annotated[
+        str | None,
+        typer.Option(
+            "--max-params",
+            metavar="N",
+            help="Maximum number of parameters, such as 30M or 500K  [default: the benchmark's]",
+        ),
+    ] = None
+    max_hours: Annotated[
+        float | None,
+        typer.Option(
+            "--max-hours", metavar="H", help="Maximum predicted hours of training  [default: the benchmark's]"
+        ),
+    ] = None
+    timing: Annotated[
+        bool | None,
+        typer.Option(
+            "--timing/--no-timing",
+            help="Measure the throughput and predict the hours  [default: --timing for one MODEL]",
+        ),
+    ] = None
+    device_profile: Annotated[
+        str | None,
+        typer.Option("--device-profile", metavar="NAME", help="Predict the hours on another device from its profile."),
+    ] = None
+    calibrate: Annotated[bool, typer.Option("--calibrate", help="Measure this device and write its profile.")] = False
+    minutes: Annotated[
+        float, typer.Option("--minutes", metavar="M", min=0, help="Maximum duration of --calibrate.")
+    ] = 12
+    arguments: Annotated[
+        list[str],
+        typer.Option(
+            "--arg",
+            metavar="KEY=VALUE",
+            help="Argument of the class or factory of a Python file: a literal or a name of the file. Repeatable.",
+            show_default=False,
+        ),
+    ] = NO_ARGUMENTS
+    classes: Annotated[
+        int | None,
+        typer.Option(
+            "--classes", metavar="N", min=2, help="Number of classes for a Python file  [default: the benchmark's]"
+        ),
+    ] = None
+    image_size: Annotated[
+        int | None,
+        typer.Option(
+            "--image-size",
+            metavar="PX",
+            min=4,
+            max=512,
+            help="Image size in pixels for a Python file  [default: the benchmark's]",
+        ),
+    ] = None
+    output: Annotated[
+        str,
+        typer.Option(
+            "--output",
+            metavar="INDEX|NAME",
+            help="Output of a Python file's model that contains the logits  [default: the first that fits]",
+            show_default=False,
+        ),
+    ] = ""
+    weights: Annotated[
+        str,
+        typer.Option(
+            "--weights",
+            metavar="FILE",
+            help="Weights file whose tensors must match those of MODEL.",
+            show_default=False,
+        ),
+    ] = ""
+    allow_code: Annotated[
+        bool, typer.Option("--allow-code", help="Open TorchScript, .pt2 and pickled modules, in the sandbox.")
+    ] = False
+    trust: Annotated[bool, typer.Option("--trust", help="Run the code of a file even if no sandbox is available.")] = (
+        False
+    )
+    time_limit: Annotated[
+        float | None,
+        typer.Option(
+            "--time-limit",
+            metavar="S",
+            min=1,
+            max=10**6,
+            help="Time limit for checking a file, in seconds  [default: 600; 120 with --no-timing]",
+        ),
+    ] = None
+    memory_limit: Annotated[
+        float | None,
+        typer.Option(
+            "--memory-limit",
+            metavar="GIB",
+            min=0.1,
+            max=10**6,
+            help="Memory limit for checking a file, in GiB  [default: 3/4 of the free memory]",
+        ),
+    ] = None
+    sort: Annotated[SortKey, typer.Option("--sort", help="Order of the table of several models.")] = "params"
+    summary: Annotated[
+        Path | None, typer.Option("--summary", metavar="FILE", help="Append the report to this file as Markdown.")
+    ] = None
+    as_json: JsonOption = False
+    as_csv: Annotated[
+        bool, typer.Option("--csv", help="Print the table of several models as CSV to standard output.")
+    ] = False
+    version: VersionOption = False
+
+    def read_device_profile(self) -> "DeviceProfile | None":
+        """Read the profile of --device-profile, if there is one."""
+        from benchmarks.budget.profile import read_profile
+
+        return read_profile(self.device_profile) if self.device_profile else None
+
+    def check(self, is_single: bool) -> None:
+        """Raise InputError if the options contradict each other or name a missing folder."""
+        if self.as_csv and (self.as_json or is_single):
+            raise InputError("--csv prints a table of several models, without --json")
+        if self.weights and not is_single:
+            raise InputError("--weights compares a weights file with one MODEL")
+        if self.summary is not None and not self.summary.parent.is_dir():
+            raise InputError(f"--summary {self.summary}: there is no folder {self.summary.parent}")
+        if self.max_hours is not None and not self.is_timed(is_single) and self.device_profile is None:
+            remedy = "add --timing" if self.timing is None else "remove --no-timing"
+            raise InputError(f"--max-hours needs predicted hours: {remedy}, or add --device-profile")
+
+    def is_timed(self, is_single: bool) -> bool:
+        """Return whether models are timed. Several models are timed only if the user asks for it."""
+        return is_single if self.timing is None else self.timing
+
+    def new_request(self, model: str, benchmark: "Benchmark", is_single: bool, display: "Display") -> "CheckRequest":
+        """Return the request to check a model, after counting the images if it is timed."""
+        from benchmarks.budget.request import CheckRequest
+        from benchmarks.datasets.prepare import count_images
+        from benchmarks.execution.device import resolve_device
+
+        profile = self.read_device_profile()
+        counts = None
+        if self.is_timed(is_single) or profile is not None:
+            counts = count_images(benchmark.data, self.data, self.download, display)
+        device, options = resolve_device(self.device), self.file_options()
+        return CheckRequest(model, benchmark, device, counts, profile, options, weights=self.weights)
+
+    def file_options(self) -> "FileOptions":
+        """Return how the model of a Python file is built."""
+        from benchmarks.budget.request import FileOptions
+
+        return FileOptions(self.classes, self.image_size, self.output, tuple(self.arguments))
+
+    def file_policy(self, is_single: bool) -> "FilePolicy":
+        """Return the policy for a model file."""
+        from benchmarks.sandbox.file_check import FilePolicy
+        from benchmarks.sandbox.limits import SandboxLimits
+
+        seconds = self.time_limit or (TIME_LIMIT_SECONDS if self.is_timed(is_single) else UNTIMED_LIMIT_SECONDS)
+        limits = SandboxLimits(seconds, int((self.memory_limit or 0) * 2**30))
+        return FilePolicy(limits, trust=self.trust, allow_code=self.allow_code)

@@ -1,0 +1,107 @@
+"""`budget-check` with several models: a table instead of a report."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from arch.errors import InputError
+from arch.text import printable
+from benchmarks.cli.app import EXIT_FAILED, new_console
+from benchmarks.cli.budget_options import BudgetCheckOptions
+
+if TYPE_CHECKING:
+    from benchmarks.budget.outcome import CheckedModel
+    from benchmarks.budget.request import CheckRequest
+    from benchmarks.definition.benchmark import Benchmark
+    from benchmarks.execution.progress import Display
+
+EXIT_CODES = {"refused": 4, "failed": EXIT_FAILED, "invalid": 2}  # in descending order of priority
+EXIT_OVER = 1
+
+
+def check_several(models: Sequence[str], benchmark: "Benchmark", options: BudgetCheckOptions) -> int:
+    """Check several models, folders and patterns; print a table and return the exit code.
+
+    Raises:
+        InputError: If a folder or pattern contains no models, or an option does not apply to one of the models.
+    """
+    from benchmarks.budget.table import sort_outcomes, to_csv, to_markdown
+    from benchmarks.execution.progress import Display
+    from benchmarks.sandbox.many import check_models
+
+    with Display() as display:
+        requests, notes = _requests(models, benchmark, options, display)
+        outcomes = check_models(requests, options.file_policy(is_single=False), display)
+    outcomes = sort_outcomes(outcomes, options.sort)
+    if options.as_json:
+        print(json.dumps({"models": [outcome.to_json() for outcome in outcomes], "notes": notes}, indent=2))
+    elif options.as_csv:
+        print(to_csv(outcomes), end="")
+    else:
+        _print_table(outcomes)
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    if options.summary is not None:
+        with options.summary.open("a", encoding="utf-8") as file:
+            file.write(f"### budget-check, benchmark {benchmark.name}\n\n{to_markdown(outcomes)}")
+    return _exit_code(outcomes)
+
+
+def _requests(
+    models: Sequence[str], benchmark: "Benchmark", options: BudgetCheckOptions, display: "Display"
+) -> tuple[list["CheckRequest"], list[str]]:
+    """Return one request per model, without duplicates, and sentences about what was left out."""
+    from benchmarks.budget.request import NO_FILE_OPTIONS
+    from benchmarks.sandbox.errors import FileCheckFailed
+    from benchmarks.sandbox.expand import expand, is_group
+    from benchmarks.sandbox.file_check import FileChecker
+
+    template = options.new_request("", benchmark, False, display)
+    requests: dict[str, CheckRequest] = {}
+    notes: list[str] = []
+    with FileChecker(options.file_policy(is_single=False)) as checker:
+        for argument in models:
+            try:
+                names, left_out = expand(argument, checker)
+            except FileCheckFailed as error:
+                raise InputError(f"the models of {argument} cannot be listed: {error}") from error
+            notes += [f"{argument}: {note}" for note in left_out]
+            for name in names:
+                takes_options = ".py" in name or not is_group(argument)  # those of a folder may be weights files
+                file_options = template.file_options if takes_options else NO_FILE_OPTIONS
+                requests[name] = replace(template, model=name, file_options=file_options)
+    return list(requests.values()), notes
+
+
+def _print_table(outcomes: Sequence["CheckedModel"]) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    from benchmarks.budget.table import cells, header
+
+    columns = header(outcomes)
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, justify="left" if column in ("model", "verdict") else "right", overflow="fold")
+    checked = [outcome for outcome in outcomes if outcome.verdict]
+    for outcome in checked:
+        table.add_row(*map(escape, cells(outcome, columns)))
+    console = new_console()
+    if checked:
+        console.print(table)
+    failed = [outcome for outcome in outcomes if not outcome.verdict]
+    if failed:
+        console.print(f"\nnot checked: {len(failed)} of {len(outcomes)} models", highlight=False)
+    for outcome in failed:
+        line = printable(f"{outcome.model}: {outcome.reason}")
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _exit_code(outcomes: Sequence["CheckedModel"]) -> int:
+    if any(outcome.verdict and outcome.verdict.problems for outcome in outcomes):
+        return EXIT_OVER
+    codes = [code for failure, code in EXIT_CODES.items() if any(o.failure == failure for o in outcomes)]
+    unjudged = any(outcome.verdict and outcome.verdict.unjudged for outcome in outcomes)
+    return next(iter(codes), EXIT_FAILED if unjudged else 0)
