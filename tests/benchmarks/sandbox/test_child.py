@@ -41,7 +41,7 @@ def ask(path: Path, benchmark: Benchmark, **changes: Any) -> dict[str, Any]:
     """Return the answer to a request, converting both to JSON and back."""
     request = {"path": str(path), "name": "", "benchmark": asdict(benchmark), "device": "cpu", "image_counts": None}
     file = {"file_options": asdict(FileOptions()), "folders": [str(path.parent)], "hidden_folder": ""}
-    others = {"allow_code": False, "profile": None, "weights": "", "shapes": None}
+    others = {"task": "check", "allow_code": False, "profile": None, "weights": "", "shapes": None}
     request = json.loads(json.dumps({**request, **file, **others, **changes}))
     with redirect_stderr(io.StringIO()):  # hides the traceback
         message: dict[str, Any] = json.loads(json.dumps(answer(request, lambda _: None)))
