@@ -3,6 +3,7 @@
 import ast
 import os
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -51,12 +52,12 @@ def list_models(folder: Path, pattern: str = "*") -> Listing:
     listing = Listing()
     paths = [folder] if folder.is_file() else list(_model_files(folder, listing.notes))
     root = folder.parent if folder.is_file() else folder
-    sources = [_Source(path) for path in paths if path.suffix == ".py"]
-    classes = _network_classes([source for source in sources if source.tree])
-    contained = {name for source in sources for name in source.contained_elsewhere(classes)}
+    sources = {path: _Source(path) for path in paths if path.suffix == ".py"}
+    classes = _network_classes([source for source in sources.values() if source.tree])
+    contained = {name for source in sources.values() for name in source.contained_elsewhere(classes)}
     for path in paths:
         relative = path.relative_to(root).as_posix()
-        source = next((source for source in sources if source.path == path), None)
+        source = sources.get(path)
         if source is None or (source.tree is None and source.mentions_torch):  # its check reports the syntax error
             listing.models.append(relative)
         elif source.tree is not None:
@@ -70,17 +71,18 @@ def list_models(folder: Path, pattern: str = "*") -> Listing:
 
 def _model_files(folder: Path, notes: list[str]) -> Iterator[Path]:
     """Yield the files of a folder that may contain models, in alphabetical order."""
-    num_entries = 0
+    remaining = MAX_ENTRIES
     for place, folders, files in os.walk(folder):
-        num_entries += len(folders) + len(files)
-        if num_entries > MAX_ENTRIES:
-            notes.append(f"the folder has more than {MAX_ENTRIES:,} entries; the rest is not listed")
-            return
-        folders[:] = sorted(name for name in folders if _is_searched(Path(place, name)))
-        for name in sorted(files):
+        num_entries = len(folders) + len(files)
+        folders[:] = sorted(name for name in folders[:remaining] if _is_searched(Path(place, name)))
+        for name in sorted(files)[:remaining]:
             is_skipped = name.startswith(".") or any(fnmatchcase(name, pattern) for pattern in SKIPPED_FILES)
             if name.endswith(LISTED_SUFFIXES) and not is_skipped and Path(place, name).is_file():
                 yield Path(place, name)
+        remaining -= num_entries
+        if remaining < 0:
+            notes.append(f"the folder has more than {MAX_ENTRIES:,} entries; the rest is not listed")
+            return
 
 
 def _is_searched(folder: Path) -> bool:
@@ -89,11 +91,14 @@ def _is_searched(folder: Path) -> bool:
 
 
 class _Source:
-    """The source code of a Python file; `tree` is None if it is too long or invalid."""
+    """The source code of a Python file; `tree` is None if it is too long or invalid.
+
+    A file that cannot be read, such as a link out of the visible folders, counts as empty.
+    """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        with path.open("rb") as file:
+        content = b""
+        with suppress(OSError), path.open("rb") as file:
             content = file.read(MAX_SOURCE_BYTES + 1)
         self.mentions_torch = b"torch" in content
         self.tree: ast.Module | None = None
