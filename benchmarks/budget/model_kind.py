@@ -1,6 +1,8 @@
 """Decide from its spelling whether a MODEL argument is a spec, a timm name or a file."""
 
 import os
+import re
+from pathlib import Path
 from typing import Literal
 
 from arch.bases import BASES
@@ -12,7 +14,10 @@ from arch.spec import WORD
 ModelKind = Literal["spec", "timm", "file"]
 
 CHECKPOINT_SUFFIXES = (".pt", ".pth", ".th", ".ckpt", ".t7", ".tar", ".bin")  # what torch.save writes
-MODEL_FILE_SUFFIXES = (".py", ".safetensors", *CHECKPOINT_SUFFIXES, ".onnx", ".pt2")
+NOTEBOOK_SUFFIX = ".ipynb"
+PYTHON_SUFFIXES = (".py", NOTEBOOK_SUFFIX)  # files of Python code, in which a NAME selects the model
+MODEL_FILE_SUFFIXES = (*PYTHON_SUFFIXES, ".safetensors", *CHECKPOINT_SUFFIXES, ".onnx", ".pt2")
+PYTHON_FILE_AND_NAME = re.compile(rf"(.*?(?:{'|'.join(map(re.escape, PYTHON_SUFFIXES))})):(.*)", re.DOTALL)
 OTHER_FORMATS = {  # formats of other frameworks, by suffix
     ".msgpack": "a msgpack file (Flax)",
     ".h5": "an HDF5 file (Keras)",
@@ -53,5 +58,10 @@ def kind_of(model: str) -> ModelKind:
 
 def split_file(model: str) -> tuple[str, str]:
     """Split `file.py:name` or `file.py:name(...)` into (file.py, the rest); the rest is empty if there is none."""
-    stem, colon, name = model.partition(".py:")
-    return (f"{stem}.py", name) if colon else (model, "")
+    match = PYTHON_FILE_AND_NAME.fullmatch(model)
+    return (match[1], match[2]) if match else (model, "")
+
+
+def is_python(file: str | Path) -> bool:
+    """Return whether a file is a Python file or a notebook."""
+    return Path(file).suffix in PYTHON_SUFFIXES

@@ -34,8 +34,8 @@ ModelsArgument = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="MODEL...",
-        help="A spec, timm/NAME[/PIXELS], file.py[:NAME], a .safetensors, .pt, .pth, .ckpt, .onnx or .pt2 file, a "
-        "folder of model files, or a pattern such as 'timm/resnet*' or 'file.py:*'.",
+        help="A spec, timm/NAME[/PIXELS], file.py[:NAME], file.ipynb[:NAME], a .safetensors, .pt, .pth, .ckpt, .onnx "
+        "or .pt2 file, a folder of model files, or a pattern such as 'timm/resnet*' or 'file.py:*'.",
         show_default=False,
     ),
 ]

@@ -53,6 +53,7 @@ def _requests(
     models: Sequence[str], benchmark: "Benchmark", options: BudgetCheckOptions, display: "Display"
 ) -> tuple[list["CheckRequest"], list[str]]:
     """Return one request per model, without duplicates, and sentences about what was left out."""
+    from benchmarks.budget.model_kind import is_python, split_file
     from benchmarks.budget.request import NO_FILE_OPTIONS
     from benchmarks.sandbox.errors import FileCheckFailed
     from benchmarks.sandbox.expand import expand, is_group
@@ -69,7 +70,9 @@ def _requests(
                 raise InputError(f"the models of {argument} cannot be listed: {error}") from error
             notes += [f"{argument}: {note}" for note in left_out]
             for name in names:
-                takes_options = ".py" in name or not is_group(argument)  # those of a folder may be weights files
+                takes_options = is_python(split_file(name)[0]) or not is_group(
+                    argument
+                )  # those of a folder may be weights files
                 file_options = template.file_options if takes_options else NO_FILE_OPTIONS
                 requests[name] = replace(template, model=name, file_options=file_options)
     return list(requests.values()), notes

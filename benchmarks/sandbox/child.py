@@ -22,6 +22,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from arch.errors import InputError
 from benchmarks.budget.error_line import error_line
+from benchmarks.budget.model_kind import is_python
 from benchmarks.execution.progress import Progress, Report
 from benchmarks.sandbox.errors import FileRefused
 from benchmarks.sandbox.processes import adopt_orphans
@@ -148,7 +149,7 @@ def answer(request: Message, send: Callable[[Message], None]) -> Message:
         return {"refused": str(error)}
     except BaseException as error:  # the code of the file may raise anything
         path = Path(request["path"])
-        if path.suffix == ".py":
+        if is_python(path):
             line = explain(error, path, request["hidden_folder"])
             print(short_traceback(error, path), file=sys.stderr)
         else:

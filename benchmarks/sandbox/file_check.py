@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Self
 
 from arch.errors import InputError
-from benchmarks.budget.model_kind import split_file
+from benchmarks.budget.model_kind import is_python, split_file
 from benchmarks.budget.request import NO_FILE_OPTIONS, CheckRequest
 from benchmarks.budget.verdict import Verdict
 from benchmarks.execution.progress import Report, silent
@@ -91,12 +91,12 @@ class FileChecker:
         """
         file, name = split_file(request.model)
         path, weights = _resolve(file), _resolve(request.weights) if request.weights else None
-        if path.suffix == ".py" or self.policy.allow_code:
+        if is_python(path) or self.policy.allow_code:
             self._require_sandbox()
-        if path.suffix == ".py":
+        if is_python(path):
             read_call(name, request.file_options.arguments)
         elif request.file_options != NO_FILE_OPTIONS:
-            raise InputError("--arg, --classes, --image-size and --output apply to Python files only")
+            raise InputError("--arg, --classes, --image-size and --output apply to Python files and notebooks only")
         project = find_project(path)
         message = {
             "task": "check",
@@ -116,7 +116,7 @@ class FileChecker:
         visible = (project.folder or path, *((weights,) if weights else ()))
         answer = self._ask(message, visible, request.device, report)
         verdict = read_verdict(answer, self._limits)
-        if path.suffix == ".py":
+        if is_python(path):
             choices = (*request.file_options.describe(request.benchmark), project.describe(path))
             verdict = replace(verdict, choices=(*verdict.choices, *filter(None, choices)))
         return replace(verdict, sandbox=kinds.describe_sandbox(self.kind, self._limits)), answer.printed

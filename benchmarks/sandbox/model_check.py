@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from arch.errors import InputError
-from benchmarks.budget.model_kind import CHECKPOINT_SUFFIXES, kind_of, split_file
+from benchmarks.budget.model_kind import CHECKPOINT_SUFFIXES, is_python, kind_of, split_file
 from benchmarks.budget.request import NO_FILE_OPTIONS, CheckRequest
 from benchmarks.budget.verdict import Verdict
 from benchmarks.execution.local import LocalExecutor
@@ -35,7 +35,7 @@ def check_model(request: CheckRequest, checker: FileChecker, report: Report) -> 
     if is_file:
         return checker.check(request, report)
     if request.file_options != NO_FILE_OPTIONS:
-        raise InputError("--arg, --classes, --image-size and --output apply to Python files only")
+        raise InputError("--arg, --classes, --image-size and --output apply to Python files and notebooks only")
     matched = _match_weights(request, checker, report) if request.weights else None
     verdict: Verdict = LocalExecutor().call("benchmarks.budget.models:check_model", report, request)
     if matched is not None:
@@ -45,8 +45,10 @@ def check_model(request: CheckRequest, checker: FileChecker, report: Report) -> 
 
 def _check_weights_option(request: CheckRequest, is_file: bool) -> None:
     """Raise InputError if the model cannot have weights of its own, or the weights are not in a weights file."""
-    if is_file and not split_file(request.model)[0].endswith(".py"):
-        raise InputError("--weights needs a MODEL that builds a network: a spec, a timm model or a Python file")
+    if is_file and not is_python(split_file(request.model)[0]):
+        raise InputError(
+            "--weights needs a MODEL that builds a network: a spec, a timm model, a Python file or a notebook"
+        )
     suffixes = (".safetensors", *CHECKPOINT_SUFFIXES)
     if Path(request.weights).suffix not in suffixes:
         raise InputError(f"--weights {request.weights} is not a weights file: valid suffixes are {', '.join(suffixes)}")

@@ -24,7 +24,7 @@ from tempfile import TemporaryDirectory
 
 from arch.errors import InputError
 from arch.text import printable
-from benchmarks.budget.model_kind import MODEL_FILE_SUFFIXES
+from benchmarks.budget.model_kind import MODEL_FILE_SUFFIXES, PYTHON_SUFFIXES
 from benchmarks.budget.request import CheckRequest
 from benchmarks.definition.registry import get_benchmark
 from benchmarks.execution.progress import silent
@@ -35,7 +35,8 @@ from benchmarks.sandbox.limits import SandboxLimits
 
 PICKLE_SUFFIXES = (".pkl", ".pickle", ".joblib", ".dill", ".dat", ".data")
 PAYLOAD_SUFFIXES = frozenset(
-    {*PICKLE_SUFFIXES, *MODEL_FILE_SUFFIXES, ".h5", ".keras", ".npy", ".npz", ".zip", ".7z", ".pb", ".skops"} - {".py"}
+    {*PICKLE_SUFFIXES, *MODEL_FILE_SUFFIXES, ".h5", ".keras", ".npy", ".npz", ".zip", ".7z", ".pb", ".skops"}
+    - {*PYTHON_SUFFIXES}
 )
 WRAPPED = " in torch.save"  # added to the name of a pickle
 MAX_PAYLOAD_BYTES = 50 * 2**20

@@ -10,6 +10,7 @@ from torch import nn
 
 from arch.errors import InputError
 from benchmarks.budget.builders import spec_builder
+from benchmarks.budget.model_kind import is_python
 from benchmarks.budget.models import FoundModel
 from benchmarks.budget.request import NO_FILE_OPTIONS, FileOptions
 from benchmarks.budget.verdict import ModelCost
@@ -66,7 +67,7 @@ def find_file(path: Path, python: PythonOptions, benchmark: Benchmark, allow_cod
         InputError: If the content does not match the suffix.
         FileRefused: If the file would run code, and `allow_code` is false.
     """
-    if path.suffix == ".py":
+    if is_python(path):
         return find_in_file(path, python.name, benchmark.data, python.options, python.folders)
     if path.suffix == ".onnx":
         reason = "an ONNX file is a graph for inference, so its training cannot be timed"

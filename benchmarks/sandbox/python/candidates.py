@@ -22,6 +22,10 @@ NOT_MODELS = ("main", "train", "test", "evaluate", "eval", "run", "fit", "valida
 MAX_LISTED = 12  # names in a message
 
 
+class NoModelFound(InputError):
+    """The code that was run defines no such model, or none that can be built without arguments."""
+
+
 @dataclass(frozen=True)
 class Candidates:
     """The models of a file, by kind, in the order of the file.
@@ -30,7 +34,7 @@ class Candidates:
         factories: Functions that return a Module.
         instances: Modules with parameters that the file creates, except those of its buildable classes.
         classes: Module classes of the file, without losses.
-        outermost: The classes that no other class and no factory uses, without those that need targets, too.
+        outermost: The classes that no other class, factory or instance uses, without those that need targets, too.
         functions: All other functions of which it is not known what they return.
     """
 
@@ -51,14 +55,15 @@ def choose(module: ModuleType, tree: ast.Module, file: str, given: Collection[st
         given: The arguments that the user has set.
 
     Raises:
-        InputError: If the file contains no model, or several that could be meant, or all need arguments.
+        NoModelFound: If the file contains no model, or all need arguments.
+        InputError: If the file contains several that could be meant.
     """
     found = find_candidates(module, tree)
     modules = [*found.classes, *found.instances]
     steps = (
         (modules, "the only Module of the file"),
         (found.factories, "the only factory of the file without required arguments"),
-        ([*found.instances, *found.outermost], "the outermost class of the file"),
+        ([*found.instances, *found.outermost], "the outermost model of the file"),
         (found.functions, "the only function of the file"),
     )
     for names, reason in steps:
@@ -87,7 +92,7 @@ def find_candidates(module: ModuleType, tree: ast.Module) -> Candidates:
     functions = [name for name, value in own.items() if inspect.isfunction(value)]
     factories = [name for name in functions if name in definite]
     others = [name for name in functions if returned.get(name) and name not in (*factories, *NOT_MODELS)]
-    used = used_names(tree, {*classes, *definite})
+    used = used_names(tree, {*classes, *definite, *instances})
     outermost = [name for name in classes if name not in used and takes_images_alone(own[name])]
     return Candidates(factories, instances, classes, outermost, others)
 
@@ -144,9 +149,10 @@ def _no_choice(module: ModuleType, tree: ast.Module, found: Candidates, file: st
         return InputError(f"{file} defines {len(buildable)} models: choose one as {file}:NAME ({_list(buildable)})")
     models = names or found.classes
     if not models:
-        return InputError(f"{file} defines no model: it contains no Module class, and no function that returns one")
+        return NoModelFound(f"{file} defines no model: it contains no Module class, and no function that returns one")
     first, *others = sorted(models, key=lambda name: not takes_classes(getattr(module, name)))
-    return needs_arguments(module, tree, f"{file}:{first}", missing_arguments(getattr(module, first)), others)
+    missing = missing_arguments(getattr(module, first))
+    return NoModelFound(str(needs_arguments(module, tree, f"{file}:{first}", missing, others)))
 
 
 def needs_arguments(

@@ -14,12 +14,16 @@ GPU_ERROR = re.compile(r"NVIDIA driver|CUDA enabled|CUDA driver|CUDA GPUs|with C
 class CudaOnCpu(TorchFunctionMode):
     """While active, tensors that would be created on or moved to a GPU are created on or stay on the CPU."""
 
+    is_active = False
+
     def start(self) -> None:
         """Activate it until `stop` is called."""
+        self.is_active = True
         self.__enter__()  # type: ignore[no-untyped-call]
 
     def stop(self) -> None:
         """Deactivate it."""
+        self.is_active = False
         self.__exit__(None, None, None)  # type: ignore[no-untyped-call]
 
     def __torch_function__(
@@ -38,8 +42,8 @@ CUDA_ON_CPU = CudaOnCpu()
 
 
 def needs_gpu(error: BaseException) -> bool:
-    """Return whether code failed because there is no GPU."""
-    return not torch.cuda.is_available() and bool(GPU_ERROR.search(str(error)))
+    """Return whether code failed because there is no GPU, and may run with `CUDA_ON_CPU`."""
+    return not CUDA_ON_CPU.is_active and not torch.cuda.is_available() and bool(GPU_ERROR.search(str(error)))
 
 
 def _is_cuda(value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Explain an error in the code of a Python file: one line with the user's own line, and what to do about it."""
+"""Explain an error in a Python file or notebook: one line with the user's own line, and what to do about it."""
 
 import re
 import sys
@@ -18,11 +18,10 @@ PIP_NAMES = {  # of packages whose name differs from that of their module
     "yaml": "pyyaml",
 }
 OUR_FOLDERS = tuple(str(Path(arch.__file__).parent.parent / name) for name in ("arch", "benchmarks"))
-IMPORT_FUNCTION = "load"  # the function in user_module.py that runs the file
+IMPORT_FUNCTIONS = ("load", "exec_module")  # in user_module.py and notebook_loader.py, they run the file
 MAX_USER_FRAMES = 3
 UNDER_MAIN = "put it under if __name__ == '__main__'"
 SUGGESTIONS = (  # regular expressions of error messages, and what to do
-    ("get_ipython", "the file was exported from a notebook: remove the lines with get_ipython()"),
     ("call to 'print'", "the file is written in Python 2"),
     (
         "URLError|ConnectionError|gaierror|MaxRetryError|SSLError|urlopen|resolve host",
@@ -44,8 +43,8 @@ def explain(error: BaseException, path: Path, hidden_folder: str = "") -> str:
     """Return an error as one line: its type and message, the user's line, and a suggestion if there is one.
 
     Args:
-        error: The error.
-        path: The Python file.
+        error: The error; its notes are added to the line.
+        path: The Python file or notebook.
         hidden_folder: Why the other files of its folder are hidden; "" if they are not.
     """
     frames = user_frames(error, path)
@@ -53,7 +52,8 @@ def explain(error: BaseException, path: Path, hidden_folder: str = "") -> str:
     line = error_line(error)
     place = "" if isinstance(error, SyntaxError) and f"line {error.lineno}" in line else place
     suggestion = next(_suggestions(error, path, hidden_folder), "")
-    return f"{line}{place}{f': {suggestion}' if suggestion else ''}"
+    notes = "".join(f"; {note}" for note in getattr(error, "__notes__", ()))
+    return f"{line}{place}{f': {suggestion}' if suggestion else ''}{notes}"
 
 
 def short_traceback(error: BaseException, path: Path) -> str:
@@ -72,7 +72,7 @@ def user_frames(error: BaseException, path: Path) -> list[FrameSummary]:
     return [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if frame.filename == str(path) or not frame.filename.startswith((*libraries, "<"))
+        if frame.filename.startswith(str(path)) or not frame.filename.startswith((*libraries, "<"))
     ]
 
 
@@ -108,7 +108,7 @@ def _missing_module(name: str, path: Path, hidden_folder: str) -> str:
 def _is_during_import(error: BaseException) -> bool:
     """Return whether an error occurred while the file was imported, rather than while the model was built or run."""
     names = [frame.name for frame in traceback.extract_tb(error.__traceback__) if _is_ours(frame)]
-    return bool(names) and names[-1] == IMPORT_FUNCTION
+    return bool(names) and names[-1] in IMPORT_FUNCTIONS
 
 
 def _is_ours(frame: FrameSummary) -> bool:

@@ -9,9 +9,10 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 
-from benchmarks.budget.model_kind import MODEL_FILE_SUFFIXES
+from benchmarks.budget.model_kind import MODEL_FILE_SUFFIXES, NOTEBOOK_SUFFIX, is_python
 from benchmarks.sandbox.python.arguments import USUAL_NAMES
 from benchmarks.sandbox.python.candidates import NOT_MODELS, is_loss_name
+from benchmarks.sandbox.python.notebook import join_cells, read_notebook
 from benchmarks.sandbox.python.source import returned_names, used_names
 
 LISTED_SUFFIXES = tuple(suffix for suffix in MODEL_FILE_SUFFIXES if suffix not in (".bin", ".tar", ".t7"))
@@ -52,7 +53,7 @@ def list_models(folder: Path, pattern: str = "*") -> Listing:
     listing = Listing()
     paths = [folder] if folder.is_file() else list(_model_files(folder, listing.notes))
     root = folder.parent if folder.is_file() else folder
-    sources = {path: _Source(path) for path in paths if path.suffix == ".py"}
+    sources = {path: _Source(path) for path in paths if is_python(path)}
     classes = _network_classes([source for source in sources.values() if source.tree])
     contained = {name for source in sources.values() for name in source.contained_elsewhere(classes)}
     for path in paths:
@@ -91,7 +92,7 @@ def _is_searched(folder: Path) -> bool:
 
 
 class _Source:
-    """The source code of a Python file; `tree` is None if it is too long or invalid.
+    """The source code of a Python file or notebook; `tree` is None if it is too long or invalid.
 
     A file that cannot be read, such as a link out of the visible folders, counts as empty.
     """
@@ -102,11 +103,10 @@ class _Source:
             content = file.read(MAX_SOURCE_BYTES + 1)
         self.mentions_torch = b"torch" in content
         self.tree: ast.Module | None = None
-        if len(content) <= MAX_SOURCE_BYTES:
-            try:
-                self.tree = ast.parse(content)
-            except (SyntaxError, ValueError, MemoryError, RecursionError):
-                return
+        is_notebook = path.suffix == NOTEBOOK_SUFFIX
+        if is_notebook or len(content) <= MAX_SOURCE_BYTES:
+            with suppress(OSError, SyntaxError, ValueError, MemoryError, RecursionError):
+                self.tree = join_cells(read_notebook(path)) if is_notebook else ast.parse(content)
 
     @cached_property
     def classes(self) -> dict[str, ast.ClassDef]:
@@ -144,7 +144,7 @@ class _Source:
         factories = self._factories(network_classes)
         used = used_names(self.tree, {*classes, *factories})
         models = []
-        for name in (node.name for node in self.tree.body if isinstance(node, ast.ClassDef | Function)):
+        for name in dict.fromkeys(node.name for node in self.tree.body if isinstance(node, ast.ClassDef | Function)):
             is_layer = name in used or name in contained
             if name in factories:
                 is_model = not (is_layer and _required(self.functions[name])) and name not in NOT_MODELS

@@ -1,4 +1,4 @@
-"""Find the model in `file.py` or `file.py:name`: a Module, a class or a factory. The code of the file is run."""
+"""Find the model in `file.py[:name]` or `file.ipynb[:name]`: a Module, a class or a factory. The code is run."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ from benchmarks.budget.request import NO_FILE_OPTIONS, FileOptions
 from benchmarks.budget.training_cost import copy_or_build
 from benchmarks.definition.benchmark import DatasetConfig
 from benchmarks.sandbox.python.arguments import SIZE_NAMES, attempts, missing_arguments, set_parameters
-from benchmarks.sandbox.python.candidates import choose, needs_arguments, public_names
+from benchmarks.sandbox.python.candidates import NoModelFound, choose, needs_arguments, public_names
 from benchmarks.sandbox.python.cuda_on_cpu import CUDA_ON_CPU, needs_gpu
 from benchmarks.sandbox.python.model_call import ModelCall, read_call
 from benchmarks.sandbox.python.outputs import LogitsHook
@@ -34,7 +34,7 @@ def find_in_file(
     options: FileOptions = NO_FILE_OPTIONS,
     folders: tuple[Path, ...] = (),
 ) -> FoundModel:
-    """Find the model in a Python file.
+    """Find the model in a Python file or notebook.
 
     Args:
         path: The file.
@@ -47,15 +47,23 @@ def find_in_file(
         InputError: If no name is given, and the file defines several models or none, or if arguments are missing.
     """
     file = UserModule(path, folders or (path.parent,))
-    search = _Search(file, read_call(name, options.arguments), data, options)
-    try:
-        return search.find()
-    except (RuntimeError, AssertionError) as error:
-        if not needs_gpu(error):
-            raise
-    CUDA_ON_CPU.start()  # until the process ends, because the model may use the GPU whenever it runs
-    file.notes.append("the file uses a GPU, and there is none here: .cuda() and device='cuda' mean the CPU")
-    return search.find()
+    call = read_call(name, options.arguments)
+
+    def search() -> FoundModel:
+        try:
+            return _Search(file, call, data, options).find()
+        except (RuntimeError, AssertionError) as error:
+            if not needs_gpu(error):
+                raise
+        CUDA_ON_CPU.start()  # until the process ends, because the model may use the GPU whenever it runs
+        file.notes.append("the file uses a GPU, and there is none here: .cuda() and device='cuda' mean the CPU")
+        return _Search(file, call, data, options).find()
+
+    if file.notebook is None:
+        return search()
+    found = file.notebook.find(call.name, search)
+    file.notes[:0] = file.notebook.describe()
+    return found
 
 
 @dataclass
@@ -74,6 +82,7 @@ class _Search:
             name, reason = self._name(module)
             tries = self._attempts(module, name)
         builder, target, trial = self._first_fitting(name, tries, hook)
+        self._check_choice(name, trial)
         self.choices.append(f"{target}, {reason}" if reason else target)
         skipped = [key for key in tries[-1] or () if key.lower() in SIZE_NAMES and f"{key}=" not in target]
         if skipped:
@@ -94,6 +103,12 @@ class _Search:
         if self.call.name:
             return self.call.name, ""
         return choose(module, self.file.tree, self.file.path.name, self.call.keywords)
+
+    def _check_choice(self, name: str, trial: Trial) -> None:
+        """Raise NoModelFound if the definitions of a notebook contain only a layer; its cells may create the model."""
+        is_certain = self.call.name or self.file.notebook is None or self.file.notebook.runs_cells
+        if not is_certain and not trial.fits(self.data.num_classes) and not trial.classifiers:
+            raise NoModelFound(f"for one image {self._place(name)} returns {trial.output}")
 
     @contextmanager
     def _loaded(self) -> Iterator[ModuleType]:
@@ -155,10 +170,12 @@ class _Search:
     def _target(self, module: ModuleType, name: str) -> Any:
         """Return what a name of the file refers to."""
         if not hasattr(module, name):
-            raise unknown("name", name, public_names(module), f" in {self.file.path.name}")
+            raise NoModelFound(str(unknown("name", name, public_names(module), f" in {self.file.path.name}")))
         target = getattr(module, name)
         if not callable(target):
-            raise InputError(f"{self._place(name)} is neither a torch Module nor a class or function that returns one")
+            raise NoModelFound(
+                f"{self._place(name)} is neither a torch Module nor a class or function that returns one"
+            )
         return target
 
     def _lookup(self, module: ModuleType, name: str) -> Any:

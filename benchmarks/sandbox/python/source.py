@@ -34,7 +34,13 @@ def used_names(tree: ast.Module, models: set[str]) -> set[str]:
     """Return the names that the code of a model of the file contains, except its own."""
     used: set[str] = set()
     for node in tree.body:
-        if isinstance(node, ast.ClassDef | ast.FunctionDef) and (node.name in models or node.name.startswith("_")):
-            inner = {name.id for name in ast.walk(node) if isinstance(name, ast.Name)}
-            used |= inner - {node.name}
+        match node:
+            case ast.ClassDef(name) | ast.FunctionDef(name) if name in models or name.startswith("_"):
+                used |= _names(node) - {name}
+            case ast.Assign([ast.Name(name)]) if name in models:
+                used |= _names(node) - {name}
     return used
+
+
+def _names(node: ast.AST) -> set[str]:
+    return {name.id for name in ast.walk(node) if isinstance(name, ast.Name)}

@@ -1,4 +1,4 @@
-"""Run the code of a Python file as a module: with its neighbors importable, its packages, and its command line."""
+"""Run a Python file or notebook as a module: with its neighbors importable, its packages, and its command line."""
 
 import ast
 import importlib.util
@@ -8,16 +8,20 @@ from contextlib import contextmanager
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
+from unittest.mock import MagicMock
 
 import arch
 from arch.errors import InputError
+from benchmarks.budget.model_kind import NOTEBOOK_SUFFIX
+from benchmarks.sandbox.python.notebook_loader import NotebookLoader
 
+COMMANDS_NOTE = "calls of get_ipython(), which are commands of a notebook, were ignored"
 OUR_PACKAGES = ("ablation", "arch", "benchmarks", "search")
 OUR_FOLDER = Path(arch.__file__).parent.parent
 
 
 class UserModule:
-    """A Python file that is executed as often as its model is built.
+    """A Python file or notebook that is executed as often as its model is built.
 
     Args:
         path: The file.
@@ -25,12 +29,15 @@ class UserModule:
 
     Attributes:
         notes: What the user should know about how the file was imported.
+        notebook: Runs the file if it is a notebook; None for a Python file.
+        tree: The code of the file.
     """
 
     def __init__(self, path: Path, folders: Sequence[Path]) -> None:
         self.path, self.folders = path, [str(folder) for folder in folders]
         self.notes: list[str] = []
-        self.tree = ast.parse(path.read_bytes(), path.name)
+        self.notebook = NotebookLoader(path) if path.suffix == NOTEBOOK_SUFFIX else None
+        self.tree = self.notebook.tree if self.notebook else ast.parse(path.read_bytes(), path.name)
         levels = [node.level for node in ast.walk(self.tree) if isinstance(node, ast.ImportFrom)]
         self._parents = list(path.parents[: max(_package_depth(path), *levels)])[::-1] if any(levels) else []
         self._hidden_names = {name for name in OUR_PACKAGES if any(_defines(folder, name) for folder in folders)}
@@ -52,12 +59,16 @@ class UserModule:
         with self.own_names():
             for depth in range(len(self._parents)):
                 self._import_parent(depth)
-            spec = importlib.util.spec_from_file_location(self.name, self.path)
+            spec = importlib.util.spec_from_file_location(self.name, self.path, loader=self.notebook)
             if spec is None or spec.loader is None:
                 raise InputError(f"{self.path.name} cannot be imported")
             module = importlib.util.module_from_spec(spec)
             sys.modules[spec.name] = module  # as `import` does, because dataclasses look up their module there
+            get_ipython = MagicMock()
+            vars(module).update(get_ipython=get_ipython, display=MagicMock())  # of IPython; here, they do nothing
             spec.loader.exec_module(module)
+        if get_ipython.called and COMMANDS_NOTE not in self.notes:
+            self.notes.append(COMMANDS_NOTE)
         return module
 
     @contextmanager

@@ -59,7 +59,7 @@ def test_path_without_a_model_suffix_is_invalid(name: str, tmp_path: Path) -> No
     (tmp_path / "folder").mkdir()
     for file in ("net.txt", "net"):
         (tmp_path / file).touch()
-    suffixes = r"\.py, \.safetensors, \.pt, \.pth, \.th, \.ckpt, \.t7, \.tar, \.bin, \.onnx, \.pt2$"
+    suffixes = r"\.py, \.ipynb, \.safetensors, \.pt, \.pth, \.th, \.ckpt, \.t7, \.tar, \.bin, \.onnx, \.pt2$"
     with pytest.raises(InputError, match=rf"{name} is not a model file.*{suffixes}"):
         kind_of(str(tmp_path / name))
 
@@ -89,6 +89,9 @@ def test_format_of_another_framework_is_named(name: str, what: str, tmp_path: Pa
         ("net.py", ("net.py", "")),
         ("net.py:", ("net.py", "")),
         ("a:b/net.py:Net", ("a:b/net.py", "Net")),
+        ("net.ipynb:Net(depth=4)", ("net.ipynb", "Net(depth=4)")),
+        ("net.ipynb", ("net.ipynb", "")),
+        ("net.py:Net('a.ipynb:b')", ("net.py", "Net('a.ipynb:b')")),
         ("net.pt:Net", ("net.pt:Net", "")),
     ],
 )

@@ -168,7 +168,7 @@ def test_timm_model_over_the_budget_is_not_timed(capsys: pytest.CaptureFixture[s
         (["resnet8", "--benchmark", "missing.toml"], "cannot read benchmark missing.toml: No such file"),
         (["resnet8", *UNTIMED, "--device", "gpu"], "unknown --device 'gpu'"),
         (["resnet8", *DIGITS, "--data", "missing"], "--data missing is not a folder"),
-        (["./table.csv", *UNTIMED], "table.csv is not a model file: valid suffixes are .py, .safetensors"),
+        (["./table.csv", *UNTIMED], "table.csv is not a model file: valid suffixes are .py, .ipynb, .safetensors"),
         (["./folder", *UNTIMED], "folder is not a model file"),
         *(
             (["resnet8", *UNTIMED, "--max-params", text], f"--max-params {text!r} is not a valid number")
@@ -335,7 +335,7 @@ def test_options_of_python_files_are_invalid_for_other_models(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "net.pt").touch()
     assert main([model, *UNTIMED, "--classes", "7"]) == 2
-    assert "Python files only" in capsys.readouterr().err
+    assert "Python files and notebooks only" in capsys.readouterr().err
 
 
 def test_last_lines_that_a_file_prints_are_shown(

@@ -170,7 +170,7 @@ def test_invalid_verdict_is_rejected(forged: Any, net: Path, tiny: Benchmark, an
         check(net, tiny)
 
 
-@pytest.mark.parametrize("name", ["net.py", "net.pt"])
+@pytest.mark.parametrize("name", ["net.py", "net.ipynb", "net.pt"])
 def test_code_is_refused_without_a_sandbox(name: str, tmp_path: Path, tiny: Benchmark, answer_with: AnswerWith) -> None:
     requests = answer_with({"verdict": asdict(VERDICT)})
     (tmp_path / name).touch()

@@ -473,7 +473,7 @@ def test_path_is_shown_without_control_characters(tmp_path: Path, check: Check) 
     [
         ("folder.py", "is not a file"),
         ("pipe.py", "is not a file"),
-        ("net.txt", "is not a model file: valid suffixes are .py, .safetensors"),
+        ("net.txt", "is not a model file: valid suffixes are .py, .ipynb, .safetensors"),
     ],
 )
 def test_path_without_a_model_file_is_invalid(name: str, expected: str, tmp_path: Path, check: Check) -> None:

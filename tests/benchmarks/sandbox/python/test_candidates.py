@@ -46,6 +46,7 @@ def chosen(source: str) -> str:
         (HEAD + "def net18(): return layers.Sequential(Net(Block))", "net18"),
         (HEAD + "class Large(Net):\n    def __init__(self): super().__init__(Block)", "Large"),
         (HEAD + "net = Net(Block)\ncriterion = nn.CrossEntropyLoss()\nact = nn.ReLU()", "net"),
+        (HEAD + "class Flat(nn.Flatten): pass\nnet = nn.Sequential(Flat(), nn.Linear(4, 4))", "net"),
         (HEAD + "class Wrapper(nn.Module):\n    def __init__(self): self.net = Net(Block)\nready = Wrapper", "Wrapper"),
         ("from torch import nn\nclass Net(nn.Flatten): pass\ndef a(): return Net()\ndef b(): return Net()", "Net"),
         (

@@ -44,7 +44,6 @@ def failure(folder: Path, source: str, benchmark: Benchmark) -> tuple[BaseExcept
         ("\n\nimport sys\nsys.exit(2)", ["SystemExit: 2", "line 4", "__main__"]),
         ("import argparse\nargparse.ArgumentParser().parse_args(['-x'])", ["SystemExit: 2", "line 2"]),
         ("def main():\n    print 'a'", ["line 2", "Python 2"]),
-        ("get_ipython().system('ls')", ["line 1", "notebook"]),
         ("open('data.csv')", ["data.csv", "line 1", "project", "__main__"]),
         ("import urllib.error\nraise urllib.error.URLError('no')", ["line 2", "no network", "__main__"]),
         ("x = 1\nx.y", ["AttributeError", "line 2", "__main__"]),

@@ -1,5 +1,6 @@
 """Tests of the models that are listed from source code alone."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,16 @@ def test_weights_and_invalid_files_are_listed_as_they_are(tmp_path: Path) -> Non
     (tmp_path / "loop.py").symlink_to("loop.py")
     (tmp_path / "loop").symlink_to(tmp_path)
     assert list_models(tmp_path).models == ["broken.py", "net.pth"]
+
+
+def test_models_of_notebooks_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing, "MAX_SOURCE_BYTES", 100)  # a notebook may be large, because it contains its outputs
+    sources = ("!ls\nfrom torch import nn", *["class Net(nn.Module): pass"] * 2, "net = nn.Linear(3, 10)")
+    cells = [{"cell_type": "code", "source": source, "outputs": ["a" * 200]} for source in sources]
+    (tmp_path / "net.ipynb").write_text(json.dumps({"cells": cells}))
+    (tmp_path / "cut_off.ipynb").write_text('{"cells": [{"cell_type": "code", "source": "import torch')
+    (tmp_path / "data.ipynb").write_text(json.dumps({"cells": [{"cell_type": "code", "source": "x = 1"}]}))
+    assert list_models(tmp_path).models == ["cut_off.ipynb", "net.ipynb:Net"]
 
 
 def test_long_lists_are_cut_with_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,6 +100,15 @@ def test_our_own_repository_does_not_hide_itself() -> None:
     assert sys.modules["arch.errors"] is arch.errors
 
 
+def test_exported_notebook_may_call_ipython(tmp_path: Path) -> None:
+    source = "get_ipython().system('pip install x')\nfor name in get_ipython().getoutput('ls'): pass\ndisplay(1)"
+    file = UserModule(write(tmp_path, net=source), [tmp_path])
+    for _ in range(2):
+        file.load()
+    (note,) = file.notes
+    assert "get_ipython()" in note
+
+
 def test_command_line_is_that_of_a_script(tmp_path: Path) -> None:
     path = write(tmp_path, net="import argparse, sys\nargs = argparse.ArgumentParser().parse_args()\nargv = sys.argv")
     assert UserModule(path, [tmp_path]).load().argv == [str(path)]
