@@ -11,6 +11,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.parameter import is_lazy
 
 from benchmarks.budget.error_line import error_line
+from benchmarks.budget.meta_cache import MetaCache
 from benchmarks.budget.parameters import device_of, is_on_meta, registered_parameters
 from benchmarks.budget.verdict import ModelCost
 
@@ -38,12 +39,12 @@ def add_training_cost(
         batch_size: Images per training step of the recipe.
     """
     try:
-        return _count_step(cost, on_meta(), (batch_size, *input_shape))
+        return count_step(cost, on_meta(), (batch_size, *input_shape))
     except Exception as error:
         if is_on_meta(model):
             return replace(cost, untrainable=error_line(error))
     try:
-        return _count_step(cost, model, (NUM_PROBE_IMAGES, *input_shape), batch_size / NUM_PROBE_IMAGES)
+        return count_step(cost, model, (NUM_PROBE_IMAGES, *input_shape), batch_size / NUM_PROBE_IMAGES)
     except Exception as error:
         return replace(cost, untrainable=error_line(error))
 
@@ -67,10 +68,17 @@ def copy_or_build(model: nn.Module, build: Callable[[], nn.Module]) -> nn.Module
     return copied
 
 
-def _count_step(
+def count_step(
     cost: ModelCost, model: nn.Module, batch_shape: tuple[int, ...], activation_scale: float = 1
 ) -> ModelCost:
-    """Run a forward and a backward pass on a batch of zeros, and add the resulting counts."""
+    """Run a forward and a backward pass on a batch of zeros, and add the resulting counts.
+
+    Args:
+        cost: The counts of a forward pass.
+        model: The model; it is left in training mode, with gradients.
+        batch_shape: (images, channels, height, width).
+        activation_scale: Factor for the memory of the activations, if the batch of the recipe is larger.
+    """
     model.train()
     registered = registered_parameters(model)
     saved: dict[int, torch.UntypedStorage] = {}  # keeps storages alive, because the key of a freed one may be reused
@@ -80,7 +88,7 @@ def _count_step(
         saved[storage._cdata] = storage
         return tensor
 
-    with saved_tensors_hooks(keep, lambda tensor: tensor):
+    with MetaCache(), saved_tensors_hooks(keep, lambda tensor: tensor):
         output = model(torch.zeros(batch_shape, device=device_of(model)))
     images = batch_shape[0]
     if not isinstance(output, Tensor) or output.shape != (images, *cost.output_shape[1:]):
@@ -92,28 +100,40 @@ def _count_step(
         saved.pop(parameter.untyped_storage()._cdata, None)
     activations = round(activation_scale * sum(storage.nbytes() for storage in saved.values()))
     memory = 3 * _num_bytes(registered.values()) + 2 * _num_bytes(hidden) + activations
-    if output.grad_fn is not None:
-        output.sum().backward()
-    if _dead_names(registered):
-        _reach_skipped_blocks(model, registered, batch_shape)
+    with MetaCache():
+        if output.grad_fn is not None:
+            output.sum().backward()
+        if _dead_names(registered):
+            _reach_skipped_blocks(model, registered, batch_shape)
     return _with_reached(replace(cost, training_memory=memory), registered, hidden)
 
 
 def _reach_skipped_blocks(model: nn.Module, registered: dict[str, Tensor], batch_shape: tuple[int, ...]) -> None:
     """Let gradients reach the blocks that a model skips at random (stochastic depth), if it does so.
 
-    It does if further training steps reach more parameters. Then a pass in evaluation mode, which skips nothing,
-    reaches all that can be reached.
+    A pass in evaluation mode skips nothing, so it reaches all that can be reached. If it reaches more than the training
+    step, these may also be layers that only evaluation uses. They are not if further training steps reach some of them.
     """
     images = torch.zeros((NUM_PROBE_IMAGES, *batch_shape[1:]), device=device_of(model))
     dead = _dead_names(registered)
     with suppress(Exception):  # the first step succeeded, and its counts are valid without this
-        for _ in range(NUM_REPEATED_STEPS):
+        may_be_skipped = _reaches_any(model.eval(), images, [registered[name] for name in dead])
+        model.train()
+        for _ in range(NUM_REPEATED_STEPS if may_be_skipped else 0):
             _backward(model, images)
             if _dead_names(registered) != dead:
                 _backward(model.eval(), images)
                 break
     model.train()
+
+
+def _reaches_any(model: nn.Module, images: Tensor, parameters: list[Tensor]) -> bool:
+    """Return whether a backward pass reaches any of the parameters; their gradients stay as they are."""
+    output = model(images)
+    if not isinstance(output, Tensor) or output.grad_fn is None:
+        return False
+    gradients = torch.autograd.grad(output.sum(), parameters, allow_unused=True)
+    return any(gradient is not None for gradient in gradients)
 
 
 def _backward(model: nn.Module, images: Tensor) -> None:

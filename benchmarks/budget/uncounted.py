@@ -5,6 +5,8 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
+import torch
+from torch import Tensor
 from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -17,6 +19,7 @@ WORKING_WORDS = frozenset(
 )
 OTHER_WORDS = frozenset({"errors", "norm", "upsample"})  # as in linalg_vector_norm and upsample_linear1d
 TORCH_NAMESPACES = ("aten", "prim", "prims", "profiler")
+DATA_DEPENDENT_TAGS = frozenset({torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape})
 USER_NAMES = {"mkldnn_rnn_layer": "lstm"}  # a kernel, and the operator that it implements
 
 
@@ -25,6 +28,10 @@ class OperatorRecorder(TorchDispatchMode):
 
     Args:
         counted: The operators that are counted, as overload packets.
+
+    Attributes:
+        operators: How often each other operator runs, by its name with its namespace, such as "aten::_fft_r2c".
+        reads_values: Whether an operator reads values, so that the operators that follow may depend on them.
     """
 
     supports_higher_order_operators = True  # such as torch.cond, whose branches consist of other operators
@@ -33,10 +40,12 @@ class OperatorRecorder(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self.counted = frozenset(counted)
         self.operators: Counter[str] = Counter()
+        self.reads_values = False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if isinstance(func, OpOverload) and func.overloadpacket not in self.counted:
             self.operators[f"{func.namespace}::{func.overloadpacket.__name__}"] += 1
+            self.reads_values |= _reads_values(func, args)
         return func(*args, **(kwargs or {}))
 
 
@@ -47,6 +56,13 @@ def working_operators(operators: Counter[str]) -> tuple[str, ...]:
         operators: How often each operator runs, by its name with its namespace, such as "aten::_fft_r2c".
     """
     return tuple(f"{_user_name(name)} x{count}" for name, count in operators.most_common() if _does_work(name))
+
+
+def _reads_values(func: OpOverload, args: tuple[Any, ...]) -> bool:
+    """Return whether an operator returns a number, or a tensor whose shape depends on values."""
+    if func.overloadpacket is torch.ops.aten.index:  # indexing with a mask; it has no tag
+        return any(isinstance(index, Tensor) and index.dtype in (torch.bool, torch.uint8) for index in args[1])
+    return not DATA_DEPENDENT_TAGS.isdisjoint(func.tags)
 
 
 def _does_work(name: str) -> bool:

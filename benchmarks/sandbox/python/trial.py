@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmarks.budget.meta_cache import MetaCache
 from benchmarks.budget.parameters import device_of
 from benchmarks.sandbox.python.outputs import LogitsHook, describe_output
 
@@ -82,7 +83,7 @@ def _run(builder: Builder, input_shape: tuple[int, int, int], hook: LogitsHook) 
         if _width(module)
     ]
     model.eval()
-    with torch.no_grad():
+    with torch.no_grad(), MetaCache():
         output = model(torch.zeros(1, *input_shape, device=device_of(model)))
     for handle in handles:
         handle.remove()

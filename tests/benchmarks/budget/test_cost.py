@@ -1,3 +1,4 @@
+import copy
 import random
 import threading
 from collections.abc import Callable, Iterator
@@ -313,14 +314,110 @@ def test_lazy_module_stays_lazy() -> None:
     assert isinstance(model[1].weight, nn.UninitializedParameter)
 
 
-def test_model_on_the_meta_device_is_counted() -> None:
-    with torch.device("meta"):
-        model = nn.Sequential(nn.Flatten(), nn.Linear(12, 10**10, bias=False))
-        cost = measure_cost(lambda: model, (3, 2, 2), 64)
+def test_model_that_is_too_large_for_the_memory_is_counted() -> None:
+    cost = measure_cost(lambda: nn.Sequential(nn.Flatten(), nn.Linear(12, 10**10, bias=False)), (3, 2, 2), 64)
     assert (cost.params, cost.reached_params, cost.macs_torch) == (12 * 10**10,) * 3
     assert (cost.macs_fvcore, cost.activations) == (None, None)  # fvcore needs real tensors
     assert cost.training_memory == 4 * (3 * 12 * 10**10 + 64 * 12)
-    assert model[1].weight.is_meta
+
+
+class Recorded(nn.Sequential):
+    """Model that records on which device and in which mode it runs."""
+
+    def __init__(self, *layers: nn.Module, runs: list[str]) -> None:
+        super().__init__(*layers)
+        self.runs, self.weight = runs, nn.Parameter(torch.zeros(1))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Recorded":
+        copied = Recorded(*(copy.deepcopy(layer, memo) for layer in self), runs=self.runs)
+        copied.weight = copy.deepcopy(self.weight, memo)
+        return copied
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.runs.append(f"{'training' if self.training else 'evaluation'} on {x.device.type}")
+        out: Tensor = super().forward(x * self.weight)  # type: ignore[no-untyped-call]
+        return out
+
+
+def test_model_is_built_once_and_without_weights() -> None:
+    devices: list[str] = []
+    runs: list[str] = []
+
+    def builder() -> nn.Module:
+        model = Recorded(nn.Conv2d(3, 4, 1), runs=runs)
+        devices.append(model.weight.device.type)
+        return model
+
+    assert measure_cost(builder, (3, 5, 5), 2).activations == 4 * 25
+    assert devices == ["meta"]
+    assert sorted(runs) == ["evaluation on cpu"] * 2 + ["training on meta"]
+
+
+def test_dead_parameters_need_no_repeated_steps() -> None:
+    runs: list[str] = []
+
+    def builder() -> nn.Module:
+        model = Recorded(nn.Conv2d(3, 4, 1), runs=runs)
+        model.register_parameter("unused", nn.Parameter(torch.zeros(3)))
+        return model
+
+    assert measure_cost(builder, (3, 5, 5), 2).dead_params == ("unused",)
+    assert runs.count("training on meta") == 1
+
+
+class Selective(nn.Module):
+    """Model that reads values in evaluation mode only, so that only its own weights give the right counts."""
+
+    def __init__(self, read: Callable[[Tensor], int]) -> None:
+        super().__init__()
+        self.read, self.layer, self.keep = read, nn.Linear(12, 5, bias=False), nn.Parameter(torch.ones(12))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.flatten(1) * self.keep
+        for _ in range(1 if self.training else self.read(self.keep)):
+            out: Tensor = self.layer(x)
+        return out
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda keep: int(keep.sum()),
+        lambda keep: len(keep[keep > 0]),
+        lambda keep: len(keep.nonzero()),
+        lambda keep: len(keep.masked_select(keep > 0)),
+    ],
+    ids=["item", "mask", "nonzero", "masked_select"],
+)
+def test_model_that_reads_values_has_its_own_weights(read: Callable[[Tensor], int]) -> None:
+    assert measure_cost(lambda: Selective(read), (3, 2, 2), 2).macs == 12 * 12 * 5
+
+
+def test_tied_parameters_are_counted_once() -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(12, 12, bias=False), nn.Linear(12, 12, bias=False)
+            self.second.weight = self.first.weight
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.second(self.first(x.flatten(1)))
+            return out
+
+    cost = measure_cost(Tied, (3, 2, 2), 2)
+    assert (cost.params, cost.reached_params, cost.macs) == (144, 144, 288)
+    assert cost.training_memory == 4 * (3 * 144 + 2 * 2 * 12)
+
+
+def test_number_of_threads_is_restored() -> None:
+    threads = torch.get_num_threads()
+    seen: list[int] = []
+    torch.set_num_threads(2)
+    try:
+        measure_cost(lambda: seen.append(torch.get_num_threads()) or plain(), (3, 4, 4), 2)  # type: ignore[func-returns-value]
+        assert (set(seen), torch.get_num_threads()) == ({1}, 2)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_costliest_stages_come_first() -> None:

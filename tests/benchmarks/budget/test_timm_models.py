@@ -1,16 +1,12 @@
 """Test that parameter and MAC counts of published models match the published values."""
 
 import csv
-from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
 from timm import create_model
 
-from benchmarks.budget import cost as cost_module
 from benchmarks.budget.cost import count_attention, measure_cost
 
 with (Path(__file__).parent / "timm_models.csv").open(newline="") as lines:
@@ -22,27 +18,6 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(autouse=True)
 def _plain_attention() -> None:
     count_attention()
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Use one thread, because several threads are slower for single images if other tests use the CPU."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(autouse=True)
-def _no_activations(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Skip counting activations, which takes as long as counting MACs and has no published values."""
-
-    def analysis(*_: Any) -> Any:
-        nothing = SimpleNamespace(total=lambda: 0)
-        nothing.unsupported_ops_warnings = nothing.uncalled_modules_warnings = lambda _: nothing
-        return nothing
-
-    monkeypatch.setattr(cost_module, "ActivationCountAnalysis", analysis)
 
 
 def uses_torch_convention(row: dict[str, str]) -> bool:
