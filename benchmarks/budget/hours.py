@@ -5,6 +5,8 @@ from dataclasses import replace
 from benchmarks.budget.verdict import PredictedHours, Throughput, Verdict, format_hours
 from benchmarks.definition.benchmark import Benchmark
 
+BUSY_FACTOR = 2  # ratio of the longest to the shortest training step above which the computer is busy
+
 
 def add_throughput(
     verdict: Verdict, throughput: Throughput, benchmark: Benchmark, image_counts: tuple[int, int]
@@ -21,6 +23,12 @@ def add_throughput(
     if throughput.batch_size < recipe.batch_size:
         source = f"throughput is extrapolated from batches of up to {throughput.batch_size} images"
         notes += (f"{source}, because a batch of {recipe.batch_size} takes too long on this device",)
+    if throughput.step_seconds is not None and throughput.step_seconds[1] > BUSY_FACTOR * throughput.step_seconds[0]:
+        shortest, longest = (f"{seconds:.2g}" for seconds in throughput.step_seconds)
+        notes += (
+            f"single training steps took {shortest} to {longest} s: the computer is busy; "
+            "repeat the check when it is idle",
+        )
     hours = throughput.hours(recipe, *image_counts)
     return add_hours(replace(verdict, throughput=throughput, notes=notes), hours, benchmark)
 

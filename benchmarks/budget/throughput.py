@@ -1,16 +1,17 @@
 """Measure how fast a model trains: short epochs of the recipe, timed on this device."""
 
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 
 import torch
 from torch import nn
 
 from benchmarks.budget.memory import PeakMemory
-from benchmarks.budget.verdict import Speed, Throughput
+from benchmarks.budget.step_clock import StepClock, block_means, speed, time_once
+from benchmarks.budget.verdict import Throughput
 from benchmarks.definition.benchmark import DatasetConfig
 from benchmarks.definition.recipe import Recipe
 from benchmarks.training.compile_mode import CompileMode
@@ -22,6 +23,7 @@ from benchmarks.training.trainer import train_epoch
 
 NUM_TIMING_WINDOWS = 5  # the median is used
 MIN_WINDOW_SECONDS = 0.5
+NUM_EVAL_WINDOWS = 3
 LOADER_WINDOW_SECONDS = 1.5  # longer, because the loader processes are idle before each window
 NUM_LOADER_PROBE_STEPS = 4
 NUM_WARM_UP_STEPS = 2
@@ -100,42 +102,52 @@ def _measure(timed: _TimedStep) -> Throughput:
     step, recipe, device = timed.step, timed.step.recipe, timed.device
     memory, compile_seconds = PeakMemory(step.model, device), 0.0
     if timed.compile_mode == "eager":
-        expected_seconds, eval_split = _expected_step(timed)
+        expected, eval_split = _expected_steps(timed)
     else:  # a probe of a different size would be compiled, too; the eager step is known to be short
-        expected_seconds = 0.0
-        compile_seconds = _seconds(timed.training_on(timed.noise(recipe.batch_size)), device)
-    if expected_seconds > MAX_STEP_SECONDS:
-        batch_size, image_seconds, peak = len(eval_split), [expected_seconds / recipe.batch_size], None
+        expected = [0.0]
+        compile_seconds = time_once(timed.training_on(timed.noise(recipe.batch_size)), device)
+    if median(expected) > MAX_STEP_SECONDS:
+        batch_size, windows, blocks, peak = len(eval_split), expected, expected, None
     else:
         batch_size = recipe.batch_size
-        image_seconds = _time_epochs(timed)
+        windows, blocks = _time_epochs(timed)
         peak = memory.bytes()
         eval_split = timed.noise(min(EVAL_BATCH, 4 * batch_size))
-    eval_seconds = _windows(lambda: evaluate(step.model, eval_split, recipe), device, repeats=3)
+    eval_seconds = _windows(lambda: evaluate(step.model, eval_split, recipe), device, NUM_EVAL_WINDOWS)
     return Throughput(
-        training=_speed(image_seconds),
-        evaluation=_speed([seconds / len(eval_split) for seconds in eval_seconds]),
+        training=speed(windows, blocks, recipe.batch_size),
+        evaluation=speed(eval_seconds, eval_seconds, len(eval_split)),
         batch_size=batch_size,
         peak_memory=peak,
         compile_mode=timed.compile_mode,
         compile_seconds=compile_seconds,
+        step_seconds=(min(blocks), max(blocks)),
     )
 
 
-def _time_epochs(timed: _TimedStep) -> list[float]:
-    """Return the seconds per image of NUM_TIMING_WINDOWS short epochs."""
+def _time_epochs(timed: _TimedStep) -> tuple[list[float], list[float]]:
+    """Return the mean seconds per step in each of NUM_TIMING_WINDOWS short epochs, and in blocks of their steps.
+
+    The steps of loaded images are averaged over an epoch, because the loader delivers several images at once.
+    """
     step, device = timed.step, timed.device
     batch_size = step.recipe.batch_size
     train_once = timed.training_on(timed.noise(batch_size))
     for _ in range(NUM_WARM_UP_STEPS):  # CUDA graphs are recorded in the second step
         train_once()
-    window, step_seconds = MIN_WINDOW_SECONDS, _seconds(train_once, device)
+    window, step_seconds = MIN_WINDOW_SECONDS, time_once(train_once, device)
     if step.recipe.transforms_images:
         window, step_seconds = LOADER_WINDOW_SECONDS, _seconds_per_loaded_step(timed)
     steps = min(MAX_STEPS_PER_WINDOW, math.ceil(window / step_seconds))
     split = with_loader(timed.noise(steps * batch_size), step.recipe)
-    epochs = [_seconds(lambda: train_epoch(step, split, steps), device) for _ in range(NUM_TIMING_WINDOWS + 1)]
-    return [seconds / len(split) for seconds in epochs[1:]]  # the first epoch is a warm-up
+    windows: list[float] = []
+    single_steps: list[float] = []
+    for _ in range(NUM_TIMING_WINDOWS + 1):
+        clock = StepClock(device)
+        windows.append(time_once(partial(train_epoch, step, split, steps, None, clock.mark), device) / steps)
+        single_steps += clock.seconds()
+    windows, single_steps = windows[1:], single_steps[steps:]  # the first epoch is a warm-up
+    return windows, windows if step.recipe.transforms_images else block_means(single_steps)
 
 
 def _seconds_per_loaded_step(timed: _TimedStep) -> float:
@@ -143,50 +155,32 @@ def _seconds_per_loaded_step(timed: _TimedStep) -> float:
     step = timed.step
     split = with_loader(timed.noise(NUM_LOADER_PROBE_STEPS * step.recipe.batch_size), step.recipe)
     train_epoch(step, split, NUM_LOADER_PROBE_STEPS)  # starts the processes
-    return _seconds(lambda: train_epoch(step, split, NUM_LOADER_PROBE_STEPS), timed.device) / NUM_LOADER_PROBE_STEPS
+    return time_once(lambda: train_epoch(step, split, NUM_LOADER_PROBE_STEPS), timed.device) / NUM_LOADER_PROBE_STEPS
 
 
-def _expected_step(timed: _TimedStep) -> tuple[float, DeviceImages]:
-    """Return the expected seconds of a step on a full batch, and the images of the last probe.
+def _expected_steps(timed: _TimedStep) -> tuple[list[float], DeviceImages]:
+    """Return the seconds expected of a step on a full batch, several times, and the images of the last probe.
 
     A deep model of thin layers takes nearly as long for few images as for many, so the expected time is
     extrapolated linearly from two probes.
     """
     batch_size, device = timed.step.recipe.batch_size, timed.device
     small, large = (timed.noise(min(size, batch_size)) for size in PROBE_BATCH_SIZES)
-    first = _windows(timed.training_on(small), device, repeats=1)[0]
-    if first * len(large) / len(small) > MAX_STEP_SECONDS or len(small) == len(large):
-        return first * batch_size / len(small), small
-    second = _windows(timed.training_on(large), device, repeats=1)[0]
-    slope = max(0.0, second - first) / (len(large) - len(small))
-    return second + slope * (batch_size - len(large)), large
-
-
-def _speed(image_seconds: list[float]) -> Speed:
-    return Speed(1 / median(image_seconds), 1 / max(image_seconds), 1 / min(image_seconds))
+    first = _windows(timed.training_on(small), device, NUM_TIMING_WINDOWS)
+    if median(first) * len(large) / len(small) > MAX_STEP_SECONDS or len(small) == len(large):
+        return [seconds * batch_size / len(small) for seconds in first], small
+    second = _windows(timed.training_on(large), device, NUM_TIMING_WINDOWS)
+    per_image = max(0.0, median(second) - median(first)) / (len(large) - len(small))
+    return [seconds + per_image * (batch_size - len(large)) for seconds in second], large
 
 
 def _windows(work: Callable[[], object], device: torch.device, repeats: int) -> list[float]:
     """Return the seconds per call of `work` in each window, after a warm-up call."""
     work()
-    calls = max(1, math.ceil(MIN_WINDOW_SECONDS / NUM_TIMING_WINDOWS / _seconds(work, device)))
+    calls = max(1, math.ceil(MIN_WINDOW_SECONDS / NUM_TIMING_WINDOWS / time_once(work, device)))
 
     def window() -> None:
         for _ in range(calls):
             work()
 
-    return [_seconds(window, device) / calls for _ in range(repeats)]
-
-
-def _seconds(work: Callable[[], object], device: torch.device) -> float:
-    """Return the seconds that `work` takes, measured by the GPU's own clock if it runs on a GPU."""
-    if device.type != "cuda":
-        started = time.perf_counter()
-        work()
-        return time.perf_counter() - started
-    before, after = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-    before.record()
-    work()
-    after.record()
-    after.synchronize()
-    return float(before.elapsed_time(after)) / 1000
+    return [time_once(window, device) / calls for _ in range(repeats)]

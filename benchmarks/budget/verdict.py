@@ -53,7 +53,7 @@ class ModelCost:
 
 @dataclass(frozen=True)
 class Speed:
-    """Images per second: the median, the slowest and the fastest of several timing windows."""
+    """Images per second: the median, and the slowest and fastest that the measurements allow for."""
 
     median: float
     slowest: float
@@ -70,6 +70,7 @@ class Throughput:
     peak_memory: int | None = None  # bytes at the peak of training
     compile_mode: CompileMode = "eager"
     compile_seconds: float = 0.0
+    step_seconds: tuple[float, float] | None = None  # shortest and longest training step, or mean of very short steps
 
     def hours(self, recipe: Recipe, train_images: int, eval_images: int) -> "PredictedHours":
         """Predict the hours of the full recipe, including compilation and an evaluation after each epoch."""
@@ -88,7 +89,7 @@ class Throughput:
 
 @dataclass(frozen=True)
 class PredictedHours:
-    """Predicted training hours of the full recipe, and the interval spanned by the measurements."""
+    """Predicted training hours of the full recipe, and the interval that the measurements allow for."""
 
     predicted: float
     low: float

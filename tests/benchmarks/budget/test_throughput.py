@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -51,9 +52,9 @@ def test_epochs_are_timed_on_the_images_that_training_reads(
 ) -> None:
     splits: list[object] = []
 
-    def record(step: TrainingStep, split: DeviceImages | LoadedImages, num_steps: int) -> object:
+    def record(step: TrainingStep, split: DeviceImages | LoadedImages, num_steps: int, *arguments: Any) -> object:
         splits.append(split)
-        return train_epoch(step, split, num_steps)
+        return train_epoch(step, split, num_steps, *arguments)
 
     monkeypatch.setattr(throughput, "train_epoch", record)
     monkeypatch.setattr(throughput, "LOADER_WINDOW_SECONDS", 1e-6)
@@ -86,7 +87,9 @@ def test_batch_that_takes_too_long_is_not_run(monkeypatch: pytest.MonkeyPatch) -
     speed = measure_throughput(model, RECIPE, DATA)
     assert speed.batch_size == 8
     assert set(sizes) == {8}
-    assert speed.training.slowest == speed.training.median == speed.training.fastest > 0
+    assert 0 < speed.training.slowest < speed.training.median < speed.training.fastest
+    assert speed.step_seconds is not None
+    assert 0 < speed.step_seconds[0] < speed.step_seconds[1]
     assert speed.peak_memory is None
 
 
@@ -105,3 +108,22 @@ def test_full_batch_is_extrapolated_from_two_probes(monkeypatch: pytest.MonkeyPa
     speed = measure_throughput(small_model(), replace(RECIPE, batch_size=256), DATA)
     assert speed.batch_size == 32
     assert speed.training.median == pytest.approx(256 / (0.8 + 224 * 0.3 / 24))
+
+
+def test_range_of_the_speed_is_that_of_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    def train(step: object, split: object, num_steps: int, running: object, after_batch: Callable[[], None]) -> None:
+        for _ in range(num_steps):
+            now.append(now[-1] + (9.0 if len(now) % 5 == 0 else 1.0))
+            after_batch()
+
+    now = [0.0]
+    monkeypatch.setattr("time.perf_counter", lambda: now[-1])
+    monkeypatch.setattr(throughput, "train_epoch", train)
+    monkeypatch.setattr(throughput, "_expected_steps", lambda timed: ([1.0], timed.noise(8)))
+    monkeypatch.setattr(throughput, "_windows", lambda *_: [1.0])
+    monkeypatch.setattr(TrainingStep, "__call__", lambda *_: now.append(now[-1] + 1.0))
+    monkeypatch.setattr(throughput, "MIN_WINDOW_SECONDS", 10.0)  # windows of ten steps
+    speed = measure_throughput(small_model(), RECIPE, DATA)
+    assert speed.step_seconds == (1.0, 9.0)
+    assert speed.training.median == pytest.approx(32 / 2.6)
+    assert (speed.training.slowest, speed.training.fastest) == pytest.approx((32 / 9, 32 / 1))

@@ -104,6 +104,15 @@ def test_extrapolated_throughput_is_noted(
     assert "batch of 32" in note
 
 
+@pytest.mark.parametrize(("longest", "is_busy"), [(0.19, False), (0.81, True)])
+def test_busy_computer_is_noted(
+    longest: float, is_busy: bool, time_linear: Time, throughput: Throughput, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_throughputs(monkeypatch, replace(throughput, step_seconds=(0.1, longest)))
+    notes = time_linear().notes
+    assert [("0.1 to 0.81 s" in note and "busy" in note) for note in notes] == [True] * is_busy
+
+
 def test_model_with_too_little_free_memory_is_over(
     time_linear: Time, timed_models: list[nn.Module], monkeypatch: pytest.MonkeyPatch
 ) -> None:
