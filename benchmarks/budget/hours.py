@@ -24,7 +24,9 @@ def add_throughput(
         source = f"throughput is extrapolated from batches of up to {throughput.batch_size} images"
         notes += (f"{source}, because a batch of {recipe.batch_size} takes too long on this device",)
     if throughput.step_seconds is not None and throughput.step_seconds[1] > BUSY_FACTOR * throughput.step_seconds[0]:
-        shortest, longest = (f"{seconds:.2g}" for seconds in throughput.step_seconds)
+        shortest, longest = (
+            f"{seconds:,.0f}" if seconds >= 10 else f"{seconds:.2g}" for seconds in throughput.step_seconds
+        )
         notes += (
             f"single training steps took {shortest} to {longest} s: the computer is busy; "
             "repeat the check when it is idle",

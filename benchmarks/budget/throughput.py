@@ -23,7 +23,7 @@ from benchmarks.training.trainer import train_epoch
 
 NUM_TIMING_WINDOWS = 5  # the median is used
 MIN_WINDOW_SECONDS = 0.5
-NUM_EVAL_WINDOWS = 3
+NUM_SHORT_WINDOWS = 3  # of evaluation, and of training on few images
 LOADER_WINDOW_SECONDS = 1.5  # longer, because the loader processes are idle before each window
 NUM_LOADER_PROBE_STEPS = 4
 NUM_WARM_UP_STEPS = 2
@@ -113,7 +113,7 @@ def _measure(timed: _TimedStep) -> Throughput:
         windows, blocks = _time_epochs(timed)
         peak = memory.bytes()
         eval_split = timed.noise(min(EVAL_BATCH, 4 * batch_size))
-    eval_seconds = _windows(lambda: evaluate(step.model, eval_split, recipe), device, NUM_EVAL_WINDOWS)
+    eval_seconds = _windows(lambda: evaluate(step.model, eval_split, recipe), device, NUM_SHORT_WINDOWS)
     return Throughput(
         training=speed(windows, blocks, recipe.batch_size),
         evaluation=speed(eval_seconds, eval_seconds, len(eval_split)),
@@ -166,10 +166,10 @@ def _expected_steps(timed: _TimedStep) -> tuple[list[float], DeviceImages]:
     """
     batch_size, device = timed.step.recipe.batch_size, timed.device
     small, large = (timed.noise(min(size, batch_size)) for size in PROBE_BATCH_SIZES)
-    first = _windows(timed.training_on(small), device, NUM_TIMING_WINDOWS)
+    first = _windows(timed.training_on(small), device, NUM_SHORT_WINDOWS)
     if median(first) * len(large) / len(small) > MAX_STEP_SECONDS or len(small) == len(large):
         return [seconds * batch_size / len(small) for seconds in first], small
-    second = _windows(timed.training_on(large), device, NUM_TIMING_WINDOWS)
+    second = _windows(timed.training_on(large), device, NUM_SHORT_WINDOWS)
     per_image = max(0.0, median(second) - median(first)) / (len(large) - len(small))
     return [seconds + per_image * (batch_size - len(large)) for seconds in second], large
 
@@ -177,10 +177,13 @@ def _expected_steps(timed: _TimedStep) -> tuple[list[float], DeviceImages]:
 def _windows(work: Callable[[], object], device: torch.device, repeats: int) -> list[float]:
     """Return the seconds per call of `work` in each window, after a warm-up call."""
     work()
-    calls = max(1, math.ceil(MIN_WINDOW_SECONDS / NUM_TIMING_WINDOWS / time_once(work, device)))
+    first = time_once(work, device)
+    calls = max(1, math.ceil(MIN_WINDOW_SECONDS / NUM_TIMING_WINDOWS / first))
 
     def window() -> None:
         for _ in range(calls):
             work()
 
-    return [time_once(window, device) / calls for _ in range(repeats)]
+    is_window = calls == 1
+    windows = [time_once(window, device) / calls for _ in range(repeats - is_window)]
+    return [first, *windows] if is_window else windows
