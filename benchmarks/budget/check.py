@@ -13,6 +13,7 @@ from benchmarks.budget.advice import add_advice
 from benchmarks.budget.builders import Builder, config_builder
 from benchmarks.budget.counting import check_cost, cost_verdict
 from benchmarks.budget.hours import add_throughput
+from benchmarks.budget.layers import add_layers
 from benchmarks.budget.measurement import Measurement
 from benchmarks.budget.prediction import add_prediction
 from benchmarks.budget.request import CheckRequest
@@ -51,6 +52,8 @@ def check(
         verdict = check_cost(request.model, builder, benchmark, device)
     if isinstance(architecture, TimmModel) and architecture.input_size:
         verdict = replace(verdict, image_size=architecture.input_size)
+    if request.layers:
+        verdict = add_layers(verdict, builder, benchmark.data.input_shape)
     if request.image_counts is None or not verdict.passed or verdict.unjudged:
         return verdict
     if request.profile is not None:

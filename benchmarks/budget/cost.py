@@ -42,7 +42,7 @@ def measure_cost(
         max_params_in_memory: A model with more parameters is counted on the meta device, without allocating memory,
             and without fvcore's counts, which need real tensors.
     """
-    with _one_thread(), _eagerly():
+    with one_thread(), eagerly():
         with suppress(Exception):
             return _measure_without_weights(builder, input_shape, batch_size, max_params_in_memory)
         return _measure_with_weights(builder, input_shape, batch_size)
@@ -53,8 +53,8 @@ def count_on_meta(builder: Builder, input_shape: Shape) -> ModelCost:
 
     The MACs are torch's count, which is slightly lower than fvcore's.
     """
-    with torch.device("meta"), _eagerly():
-        return _count_forward(_without_compilation(builder()), input_shape)[0]
+    with torch.device("meta"), eagerly():
+        return _count_forward(without_compilation(builder()), input_shape)[0]
 
 
 def materialize(model: nn.Module, input_shape: Shape) -> nn.Module:
@@ -78,7 +78,7 @@ def _measure_without_weights(
         model = builder()
         if not is_on_meta(model):
             raise RuntimeError("the model was built before, or has no parameters")
-        model = materialize(_without_compilation(model), input_shape)
+        model = materialize(without_compilation(model), input_shape)
         if sum(parameter.numel() for parameter in registered_parameters(model).values()) > max_params_in_memory:
             cost, _ = _count_forward(model, input_shape)
             return add_training_cost(cost, model, lambda: model, input_shape, batch_size)
@@ -92,13 +92,13 @@ def _measure_without_weights(
 
 def _measure_with_weights(builder: Builder, input_shape: Shape, batch_size: int) -> ModelCost:
     model = builder()
-    probe = materialize(_without_compilation(copy_or_build(model, lambda: model)), input_shape)
+    probe = materialize(without_compilation(copy_or_build(model, lambda: model)), input_shape)
     if not is_on_meta(probe):
         probe.cpu()
     cost = _with_fvcore(_count_forward(probe, input_shape)[0], probe, input_shape)
 
     def on_meta() -> nn.Module:
-        return copy_or_build(probe, lambda: materialize(_without_compilation(builder()), input_shape)).to("meta")
+        return copy_or_build(probe, lambda: materialize(without_compilation(builder()), input_shape)).to("meta")
 
     return add_training_cost(cost, probe, on_meta, input_shape, batch_size)
 
@@ -113,7 +113,7 @@ def _with_zeros(model: nn.Module) -> nn.Module:
     return copy.deepcopy(model, zeros)
 
 
-def _without_compilation(model: nn.Module) -> nn.Module:
+def without_compilation(model: nn.Module) -> nn.Module:
     """Remove the wrappers of torch.compile, so that all layers have the names that the user gave them."""
     original: nn.Module = getattr(model, "_orig_mod", model)
     for module in list(original.modules()):
@@ -123,14 +123,14 @@ def _without_compilation(model: nn.Module) -> nn.Module:
     return original
 
 
-def _eagerly() -> AbstractContextManager[object]:
+def eagerly() -> AbstractContextManager[object]:
     """Run compiled models and layers eagerly in the context, since compiled code hides the tensors that it saves."""
     stance: AbstractContextManager[object] = torch.compiler.set_stance("force_eager")
     return stance
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Use one thread in this context: several are slower for single images, by far if other processes are running."""
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)

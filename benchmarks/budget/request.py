@@ -51,6 +51,7 @@ class CheckRequest:
         profile: Profile of another device. If given, hours on that device are predicted, and the model is not timed.
         file_options: How the model of a Python file is built.
         weights: A weights file whose tensors must match those of the model; "" if there is none.
+        layers: Whether to list the layers of the model.
 
     Raises:
         InputError: If the training images do not fill one batch of the recipe.
@@ -63,6 +64,7 @@ class CheckRequest:
     profile: DeviceProfile | None = None
     file_options: FileOptions = NO_FILE_OPTIONS
     weights: str = ""
+    layers: bool = False
 
     def __post_init__(self) -> None:
         if self.image_counts is not None:

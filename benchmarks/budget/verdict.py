@@ -20,6 +20,18 @@ class StageCost:
 
 
 @dataclass(frozen=True)
+class LayerCost:
+    """One layer of a model, or one parameter that belongs to no layer, in the order of execution."""
+
+    name: str
+    type: str  # name of its class
+    settings: str  # such as "3x3, 64->128, stride 2"
+    params: int  # those of an earlier layer that uses the same are not counted again
+    macs: int  # for one image, as torch counts them
+    output_shape: tuple[int, ...]  # for one image; () if it did not run
+
+
+@dataclass(frozen=True)
 class ModelCost:
     """Counts of one model at one input shape. 1 MAC is one multiply-add, 2 FLOPs. None means "could not be counted"."""
 
@@ -115,6 +127,7 @@ class Verdict:
     unjudged: str = ""  # what could not be checked and why
     notes: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()  # what was taken of a model file and why: object, arguments, output
+    layers: tuple[LayerCost, ...] = ()  # if the request asks for them
     advice: str = ""  # a change that would bring the model within the budget
 
     @property

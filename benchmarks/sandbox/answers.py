@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from arch.errors import InputError
-from benchmarks.budget.verdict import ModelCost, PredictedHours, Speed, StageCost, Throughput, Verdict
+from benchmarks.budget.verdict import LayerCost, ModelCost, PredictedHours, Speed, StageCost, Throughput, Verdict
 from benchmarks.definition.benchmark import Budget
 from benchmarks.definition.validation import strict_adapter
 from benchmarks.execution.progress import Progress
@@ -33,7 +33,7 @@ def read_verdict(answer: SandboxAnswer, limits: SandboxLimits) -> Verdict:
         raise FileCheckFailed(reason, answer.printed)
     from pydantic import ValidationError
 
-    adapter = strict_adapter(Verdict, Budget, ModelCost, StageCost, Throughput, Speed, PredictedHours)
+    adapter = strict_adapter(Verdict, Budget, ModelCost, StageCost, LayerCost, Throughput, Speed, PredictedHours)
     try:
         verdict: Verdict = adapter.validate_json(json.dumps(message["verdict"]))
     except ValidationError as error:

@@ -195,7 +195,9 @@ def check_model_file(request: Message, report: Report) -> "Verdict":
         if request["weights"]:
             shapes = tensor_shapes(file.builder, benchmark.data.input_shape)
             notes = (check_weights(Path(request["weights"]), shapes, allow_code),)
-        asked = CheckRequest(file.description, benchmark, request["device"], image_counts, profile)
+        asked = CheckRequest(
+            file.description, benchmark, request["device"], image_counts, profile, layers=request["layers"]
+        )
         verdict = check(asked, file.builder, report)
         return replace(verdict, choices=file.choices(), notes=(*verdict.notes, *notes))
     verdict = cost_verdict(file.description, file.cost, benchmark, request["device"])

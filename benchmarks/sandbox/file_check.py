@@ -111,6 +111,7 @@ class FileChecker:
             "device": request.device,
             "image_counts": request.image_counts,
             "allow_code": self.policy.allow_code,
+            "layers": request.layers,
             "profile": asdict(request.profile) if request.profile else None,
         }
         visible = (project.folder or path, *((weights,) if weights else ()))

@@ -41,7 +41,7 @@ def ask(path: Path, benchmark: Benchmark, **changes: Any) -> dict[str, Any]:
     """Return the answer to a request, converting both to JSON and back."""
     request = {"path": str(path), "name": "", "benchmark": asdict(benchmark), "device": "cpu", "image_counts": None}
     file = {"file_options": asdict(FileOptions()), "folders": [str(path.parent)], "hidden_folder": ""}
-    others = {"task": "check", "allow_code": False, "profile": None, "weights": "", "shapes": None}
+    others = {"task": "check", "allow_code": False, "profile": None, "weights": "", "shapes": None, "layers": False}
     request = json.loads(json.dumps({**request, **file, **others, **changes}))
     with redirect_stderr(io.StringIO()):  # hides the traceback
         message: dict[str, Any] = json.loads(json.dumps(answer(request, lambda _: None)))
@@ -52,6 +52,13 @@ def source(folder: Path, text: str) -> Path:
     path = folder / "net.py"
     path.write_text(text)
     return path
+
+
+def test_layers_are_listed_if_asked_for(tmp_path: Path, tiny: Benchmark) -> None:
+    path = source(tmp_path, NET)
+    assert ask(path, tiny)["verdict"]["layers"] == []
+    layers = ask(path, tiny, layers=True)["verdict"]["layers"]
+    assert sum(layer["params"] for layer in layers) == 90
 
 
 def test_file_is_checked(tmp_path: Path, tiny: Benchmark) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from arch.errors import InputError
 from benchmarks.budget.request import CheckRequest
-from benchmarks.budget.verdict import ModelCost, PredictedHours, Speed, StageCost, Throughput, Verdict
+from benchmarks.budget.verdict import LayerCost, ModelCost, PredictedHours, Speed, StageCost, Throughput, Verdict
 from benchmarks.definition.benchmark import Benchmark, Budget
 from benchmarks.execution.progress import Progress, silent
 from benchmarks.sandbox import file_check, kinds
@@ -43,6 +43,7 @@ VERDICT = Verdict(
     "cpu (1 threads)",
     {"torch": "2.10"},
     notes=("first",),
+    layers=(LayerCost("c", "Linear", "3->4", 12, 7, (1, 10)),),
 )
 
 AnswerWith = Callable[..., list[dict[str, Any]]]

@@ -187,6 +187,7 @@ def answers(files: Files) -> Iterator[Answers]:
         "profile": None,
         "weights": "",
         "shapes": None,
+        "layers": False,
     }
     shared |= {"file_options": asdict(FileOptions()), "folders": [str(files.folder)], "hidden_folder": ""}
     limits = SandboxLimits(300).with_memory_limit()
