@@ -26,7 +26,7 @@ app = new_app("Compare parameters, MACs, throughput and predicted hours of model
 @app.command()
 @with_options
 def budget_check(models: ModelsArgument = None, *, options: BudgetCheckOptions) -> int:
-    """Check MODEL against the budget of a benchmark, or print a table of several models.
+    """Check MODEL against the budget of a benchmark, print a table of several models, or compare two.
 
     The name of a base, such as resnet18, selects our model with a small-image stem; timm/resnet18 selects timm's model.
     Files are checked in a sandbox.
@@ -34,6 +34,7 @@ def budget_check(models: ModelsArgument = None, *, options: BudgetCheckOptions) 
     several models, the first of 1, 4, 3 and 2 that applies to one of them.
     """
     from arch.plugins import load_plugins
+    from benchmarks.cli.budget_compare import compare_two
     from benchmarks.cli.budget_table import check_several
     from benchmarks.sandbox.expand import is_group
 
@@ -51,7 +52,9 @@ def budget_check(models: ModelsArgument = None, *, options: BudgetCheckOptions) 
         for model in models:
             if not is_group(model):
                 _check_input(model, benchmark, options)
-        return _check(models[0], benchmark, options) if is_single else check_several(models, benchmark, options)
+        if is_single:
+            return _check(models[0], benchmark, options)
+        return (compare_two if options.compare else check_several)(models, benchmark, options)
     except InputError as error:  # `main` prints it to standard error
         if options.as_json:
             _print_json_error(" ".join(models), error, EXIT_INVALID)

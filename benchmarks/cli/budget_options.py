@@ -148,6 +148,9 @@ class BudgetCheckOptions:
             help="Memory limit for checking a file, in GiB  [default: 3/4 of the free memory]",
         ),
     ] = None
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Show the layers in which two MODELs differ, instead of a table.")
+    ] = False
     sort: Annotated[SortKey, typer.Option("--sort", help="Order of the table of several models.")] = "params"
     summary: Annotated[
         Path | None, typer.Option("--summary", metavar="FILE", help="Append the report to this file as Markdown.")
@@ -166,8 +169,10 @@ class BudgetCheckOptions:
 
     def check(self, is_single: bool) -> None:
         """Raise InputError if the options contradict each other or name a missing folder."""
-        if self.as_csv and (self.as_json or is_single):
-            raise InputError("--csv prints a table of several models, without --json")
+        if self.as_csv and (self.as_json or is_single or self.compare):
+            raise InputError("--csv prints a table of several models, without --json and --compare")
+        if self.compare and is_single:
+            raise InputError("--compare needs two MODELs")
         if self.weights and not is_single:
             raise InputError("--weights compares a weights file with one MODEL")
         if self.summary is not None and not self.summary.parent.is_dir():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from arch.errors import InputError
 from arch.text import printable
-from benchmarks.cli.app import EXIT_FAILED, new_console
+from benchmarks.cli.app import EXIT_FAILED, new_console, print_line
 from benchmarks.cli.budget_options import BudgetCheckOptions
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def check_several(models: Sequence[str], benchmark: "Benchmark", options: Budget
     if options.summary is not None:
         with options.summary.open("a", encoding="utf-8") as file:
             file.write(f"### budget-check, benchmark {benchmark.name}\n\n{to_markdown(outcomes)}")
-    return _exit_code(outcomes)
+    return exit_code(outcomes)
 
 
 def _requests(
@@ -98,11 +98,11 @@ def _print_table(outcomes: Sequence["CheckedModel"]) -> None:
     if failed:
         console.print(f"\nnot checked: {len(failed)} of {len(outcomes)} models", highlight=False)
     for outcome in failed:
-        line = printable(f"{outcome.model}: {outcome.reason}")
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        print_line(printable(f"{outcome.model}: {outcome.reason}"))
 
 
-def _exit_code(outcomes: Sequence["CheckedModel"]) -> int:
+def exit_code(outcomes: Sequence["CheckedModel"]) -> int:
+    """Return the exit code of the command: that of the first kind of outcome, from over the budget to invalid input."""
     if any(outcome.verdict and outcome.verdict.problems for outcome in outcomes):
         return EXIT_OVER
     codes = [code for failure, code in EXIT_CODES.items() if any(o.failure == failure for o in outcomes)]
