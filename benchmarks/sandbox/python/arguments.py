@@ -11,8 +11,29 @@ from arch.errors import InputError, unknown
 from benchmarks.definition.benchmark import DatasetConfig
 
 CLASS_NAMES = ("num_classes", "n_classes", "class_num", "num_class", "n_class", "nclass", "nclasses", "nb_classes")
-MORE_CLASS_NAMES = ("numclasses", "classnum", "class_nums", "classes", "num_labels", "n_labels", "num_categories")
-CHANNEL_NAMES = ("in_chans", "in_channels", "in_channel", "input_channels", "n_channels")
+MORE_CLASS_NAMES = (
+    "numclasses",
+    "classnum",
+    "class_nums",
+    "classes",
+    "ncls",
+    "num_cls",
+    "num_labels",
+    "n_labels",
+    "nlabels",
+)
+CHANNEL_NAMES = (
+    "in_chans",
+    "in_channels",
+    "in_channel",
+    "input_channels",
+    "input_channel",
+    "n_channels",
+    "in_c",
+    "in_ch",
+)
+OPTIONAL_CHANNEL_NAMES = ("channels", "num_channels", "in_dim")  # if they are required, they often mean widths
+PRETRAINED_NAMES = ("pretrained", "pretrain", "use_pretrained")
 SIZE_NAMES = (
     "img_size",
     "image_size",
@@ -20,10 +41,11 @@ SIZE_NAMES = (
     "img_dim",
     "image_dim",
     "input_resolution",
+    "image_resolution",
     "resolution",
     "img_res",
 )
-USUAL_NAMES = frozenset({*CLASS_NAMES, *MORE_CLASS_NAMES, *CHANNEL_NAMES, *SIZE_NAMES})
+USUAL_NAMES = frozenset({*CLASS_NAMES, *MORE_CLASS_NAMES, *CHANNEL_NAMES, *SIZE_NAMES, *PRETRAINED_NAMES})
 IMAGE_CHANNELS = (1, 3)
 POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 
@@ -37,6 +59,8 @@ def attempts(
     2. If it contains no name for the number of classes but `**kwargs`: each usual name in turn, then none.
     3. Each of these again with the usual names for the image size, if the signature contains one.
 
+    Pretrained weights are turned off, because they cannot be downloaded in the sandbox and do not change the counts.
+
     Args:
         target: The class or factory.
         data: The images.
@@ -49,6 +73,12 @@ def attempts(
     for size in reversed(sized) if size_first else sized:
         for automatic in _automatic(free, given, data):
             yield {**automatic, **size}
+
+
+def size_parameters(target: Any) -> dict[str, Any]:
+    """Return the usual names for the image size in the signature of a class or factory, with their defaults."""
+    parameters = {} if isinstance(target, nn.Module) else _parameters(target)
+    return {name: parameter.default for name, parameter in parameters.items() if name.lower() in SIZE_NAMES}
 
 
 def missing_arguments(target: Any, given: Collection[str] = ()) -> list[str]:
@@ -70,6 +100,11 @@ def takes_classes(target: Any) -> bool:
     return any(map(_takes_classes, _parameters(target).values()))
 
 
+def takes_any(target: Any) -> bool:
+    """Return whether a class or factory takes keyword arguments of any name."""
+    return any(parameter.kind is Parameter.VAR_KEYWORD for parameter in _parameters(target).values())
+
+
 def set_parameters(target: Any, num_positional: int, keywords: Collection[str]) -> list[str]:
     """Return the names of the parameters that the user has set.
 
@@ -80,9 +115,8 @@ def set_parameters(target: Any, num_positional: int, keywords: Collection[str]) 
     by_position = [
         name for name, parameter in parameters.items() if parameter.kind in (*POSITIONAL, Parameter.VAR_POSITIONAL)
     ]
-    takes_any = any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters.values())
     for name in keywords:
-        if name not in parameters and not takes_any:
+        if name not in parameters and not takes_any(target):
             raise unknown("argument", name, parameters)
         if name in by_position[:num_positional]:
             raise InputError(f"the argument {name} is given twice")
@@ -95,14 +129,23 @@ def _automatic(free: Mapping[str, Parameter], given: Collection[str], data: Data
     """Yield the arguments for classes and channels to try in turn."""
     named = {name: data.num_classes for name, parameter in free.items() if _takes_classes(parameter)}
     channels = {name: data.in_chans for name, parameter in free.items() if _takes_channels(parameter, data.in_chans)}
+    others = {**channels, **_without_weights(free)}
     has_classes = named or {*CLASS_NAMES, *MORE_CLASS_NAMES} & {*given}
-    takes_any = any(parameter.kind is Parameter.VAR_KEYWORD for parameter in free.values())
-    if not has_classes and takes_any:
+    if not has_classes and any(parameter.kind is Parameter.VAR_KEYWORD for parameter in free.values()):
         for name in CLASS_NAMES:
-            yield {name: data.num_classes, **channels}
+            yield {name: data.num_classes, **others}
             if data.in_chans not in (3, *channels.values()):  # most networks expect color
-                yield {name: data.num_classes, "in_chans": data.in_chans, **channels}
-    yield {**named, **channels}
+                yield {name: data.num_classes, "in_chans": data.in_chans, **others}
+    yield {**named, **others}
+
+
+def _without_weights(free: Mapping[str, Parameter]) -> dict[str, Any]:
+    """Return the arguments that turn off pretrained weights, if the default is to download them."""
+    return {
+        name: None if isinstance(parameter.default, str) else False
+        for name, parameter in free.items()
+        if name.lower() in PRETRAINED_NAMES and parameter.default  # the empty default of a required argument is true
+    }
 
 
 def _takes_classes(parameter: Parameter) -> bool:
@@ -124,8 +167,10 @@ def _takes_channels(parameter: Parameter, channels: int) -> bool:
     A name other than `in_chans` can mean the width of the first layer, so its default has to be that of images.
     """
     name = parameter.name.lower()
-    required = parameter.default is Parameter.empty
-    return name == "in_chans" or (name in CHANNEL_NAMES and (required or parameter.default in IMAGE_CHANNELS))
+    if parameter.default is Parameter.empty:
+        return name in CHANNEL_NAMES
+    has_image_channels = isinstance(parameter.default, int) and parameter.default in IMAGE_CHANNELS
+    return name == "in_chans" or (name in (*CHANNEL_NAMES, *OPTIONAL_CHANNEL_NAMES) and has_image_channels)
 
 
 def _parameters(target: Any) -> Mapping[str, Parameter]:

@@ -31,7 +31,7 @@ class Candidates:
     """The models of a file, by kind, in the order of the file.
 
     Attributes:
-        factories: Functions that return a Module.
+        factories: Functions that return a Module, except those that a class of the file uses for its layers.
         instances: Modules with parameters that the file creates, except those of its buildable classes.
         classes: Module classes of the file, without losses.
         outermost: The classes that no other class, factory or instance uses, without those that need targets, too.
@@ -60,8 +60,9 @@ def choose(module: ModuleType, tree: ast.Module, file: str, given: Collection[st
     """
     found = find_candidates(module, tree)
     modules = [*found.classes, *found.instances]
+    ready = [name for name in found.factories if not missing_arguments(getattr(module, name), given)]
     steps = (
-        (modules, "the only Module of the file"),
+        ([] if len(ready) > 1 else modules, "the only Module of the file"),
         (found.factories, "the only factory of the file without required arguments"),
         ([*found.instances, *found.outermost], "the outermost model of the file"),
         (found.functions, "the only function of the file"),
@@ -90,11 +91,25 @@ def find_candidates(module: ModuleType, tree: ast.Module) -> Candidates:
     returned = returned_names(tree)
     definite = _factories(module, returned)
     functions = [name for name, value in own.items() if inspect.isfunction(value)]
-    factories = [name for name in functions if name in definite]
-    others = [name for name in functions if returned.get(name) and name not in (*factories, *NOT_MODELS)]
-    used = used_names(tree, {*classes, *definite, *instances})
+    in_classes = used_names((node for node in tree.body if isinstance(node, ast.ClassDef)), {*classes})
+    factories = [name for name in functions if name in definite - in_classes]
+    others = [name for name in functions if returned.get(name) and name not in {*definite, *NOT_MODELS}]
+    used = used_names(tree.body, {*classes, *definite, *instances})
     outermost = [name for name in classes if name not in used and takes_images_alone(own[name])]
     return Candidates(factories, instances, classes, outermost, others)
+
+
+def factories_of(module: ModuleType, tree: ast.Module, name: str) -> list[str]:
+    """Return the factories without required arguments whose code contains a class of the file."""
+    factories = find_candidates(module, tree).factories
+    code = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    return [
+        factory
+        for factory in factories
+        if factory != name
+        and not missing_arguments(getattr(module, factory))
+        and any(isinstance(node, ast.Name) and node.id == name for node in ast.walk(code[factory]))
+    ]
 
 
 def _is_loss(value: Any) -> bool:
@@ -168,8 +183,9 @@ def needs_arguments(
         others: Other models of the file, which need arguments as well.
     """
     found = find_candidates(module, tree)
-    ready = [name for name in [*found.factories, *found.instances] if not missing_arguments(getattr(module, name))]
     file, _, name = place.rpartition(":")
+    models = [model for model in [*found.factories, *found.instances] if model != name]
+    ready = [model for model in models if not missing_arguments(getattr(module, model))]
     call = ", ".join(f"{argument}=..." for argument in missing)
     also = f" (the other models of the file, {_list(others)}, need arguments as well)" if others else ""
     choice = (
@@ -181,6 +197,14 @@ def needs_arguments(
         f"{place} needs the argument{'s' if len(missing) > 1 else ''} {', '.join(missing)}{also}: {choice}, or give "
         f"them as {file}:'{name}({call})' or --arg {missing[0]}=VALUE"
     )
+
+
+def class_methods(target: Any) -> list[str]:
+    """Return the public class methods and static methods that a Module class defines."""
+    if not _is_class(target, nn.Module):
+        return []
+    methods = [name for name, value in vars(target).items() if isinstance(value, classmethod | staticmethod)]
+    return [name for name in methods if not name.startswith("_")]
 
 
 def public_names(module: ModuleType) -> list[str]:

@@ -11,6 +11,9 @@ from torch.overrides import TorchFunctionMode
 GPU_ERROR = re.compile(r"NVIDIA driver|CUDA enabled|CUDA driver|CUDA GPUs|with CUDA|HIP GPUs")
 
 
+TENSOR_TYPES = ("BFloat16", "Bool", "Byte", "Char", "Double", "Float", "Half", "Int", "Long", "Short")
+
+
 class CudaOnCpu(TorchFunctionMode):
     """While active, tensors that would be created on or moved to a GPU are created on or stay on the CPU."""
 
@@ -19,12 +22,17 @@ class CudaOnCpu(TorchFunctionMode):
     def start(self) -> None:
         """Activate it until `stop` is called."""
         self.is_active = True
+        self._tensor_types = {f"{name}Tensor": getattr(torch.cuda, f"{name}Tensor") for name in TENSOR_TYPES}
+        for name in self._tensor_types:  # calls of these classes are not seen by a mode
+            setattr(torch.cuda, name, getattr(torch, name))
         self.__enter__()  # type: ignore[no-untyped-call]
 
     def stop(self) -> None:
         """Deactivate it."""
         self.is_active = False
         self.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+        for name, tensor_type in self._tensor_types.items():
+            setattr(torch.cuda, name, tensor_type)
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -33,6 +41,8 @@ class CudaOnCpu(TorchFunctionMode):
         if func is Tensor.cuda:
             return args[0]
         named = {key: value for key, value in (kwargs or {}).items() if key != "device" or not _is_cuda(value)}
+        if func is Tensor.type:
+            args = tuple(value.replace("torch.cuda.", "torch.") if isinstance(value, str) else value for value in args)
         if func is Tensor.to:
             args = tuple(args[0].device if _is_cuda(value) else value for value in args)
         return func(*args, **named)

@@ -4,6 +4,7 @@ import re
 import sys
 import traceback
 from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from traceback import FrameSummary
 
@@ -19,6 +20,7 @@ PIP_NAMES = {  # of packages whose name differs from that of their module
 }
 OUR_FOLDERS = tuple(str(Path(arch.__file__).parent.parent / name) for name in ("arch", "benchmarks"))
 IMPORT_FUNCTIONS = ("load", "exec_module")  # in user_module.py and notebook_loader.py, they run the file
+ADVICE = "advice: "  # notes of an error that start so were found by trying, see `benchmarks.sandbox.python.suggestion`
 MAX_USER_FRAMES = 3
 UNDER_MAIN = "put it under if __name__ == '__main__'"
 SUGGESTIONS = (  # regular expressions of error messages, and what to do
@@ -27,7 +29,12 @@ SUGGESTIONS = (  # regular expressions of error messages, and what to do
         "URLError|ConnectionError|gaierror|MaxRetryError|SSLError|urlopen|resolve host",
         f"the sandbox has no network; remove the download, or {UNDER_MAIN}",
     ),
+    ("process group has not been init", "the model needs torch.distributed, and a budget check is a single process"),
     ("CUDA|NVIDIA", f"the file needs a GPU; use --device cuda on a computer with one, or {UNDER_MAIN}"),
+    (
+        r"^TypeError.*(\bints?\b.*\bfloat|'float'.*\binteger)",
+        "a number is a float; for integers, divide with // instead of /, which returns a float in Python 3",
+    ),
     (
         r"forward\(\) missing .* required positional",
         "the model needs more inputs than images; give it a forward() that takes images alone",
@@ -43,7 +50,7 @@ def explain(error: BaseException, path: Path, hidden_folder: str = "") -> str:
     """Return an error as one line: its type and message, the user's line, and a suggestion if there is one.
 
     Args:
-        error: The error; its notes are added to the line.
+        error: The error; its notes are added to the line, and those that start with ADVICE are the suggestion.
         path: The Python file or notebook.
         hidden_folder: Why the other files of its folder are hidden; "" if they are not.
     """
@@ -52,7 +59,7 @@ def explain(error: BaseException, path: Path, hidden_folder: str = "") -> str:
     line = error_line(error)
     place = "" if isinstance(error, SyntaxError) and f"line {error.lineno}" in line else place
     suggestion = next(_suggestions(error, path, hidden_folder), "")
-    notes = "".join(f"; {note}" for note in getattr(error, "__notes__", ()))
+    notes = "".join(f"; {note}" for note in getattr(error, "__notes__", ()) if not note.startswith(ADVICE))
     return f"{line}{place}{f': {suggestion}' if suggestion else ''}{notes}"
 
 
@@ -78,8 +85,11 @@ def user_frames(error: BaseException, path: Path) -> list[FrameSummary]:
 
 def _suggestions(error: BaseException, path: Path, hidden_folder: str) -> Iterator[str]:
     """Yield what to do about an error, from the most to the least specific advice."""
+    yield from (note.removeprefix(ADVICE) for note in getattr(error, "__notes__", ()) if note.startswith(ADVICE))
     if isinstance(error, ModuleNotFoundError) and error.name:
         yield _missing_module(error.name, path, hidden_folder)
+    elif isinstance(error, ImportError) and error.name:
+        yield f"the file needs another version of {_with_version(error.name.partition('.')[0])}, or another import"
     text, is_import = error_line(error), _is_during_import(error)
     for pattern, suggestion in SUGGESTIONS:
         if re.search(pattern, text):
@@ -96,13 +106,21 @@ def _missing_module(name: str, path: Path, hidden_folder: str) -> str:
     package = name.partition(".")[0]
     install = f"install it in {sys.prefix}: {sys.executable} -m pip install {PIP_NAMES.get(package, package)}"
     if package in sys.modules:
-        return f"{package} contains no module {name}"
+        return f"{_with_version(package)} contains no module {name}: the file needs another version, or another import"
     if hidden_folder:
         return (
             f"the files beside {path.name} are hidden in the sandbox, because {hidden_folder}: put {path.name} and the "
             f"modules that it imports into a folder of their own; if {package} is a package, {install}"
         )
     return f"no folder of the project contains it; if it is a package, {install}"
+
+
+def _with_version(package: str) -> str:
+    """Return the name of a package and, if it is installed, its version."""
+    try:
+        return f"{package} {version(package)}"
+    except PackageNotFoundError:
+        return package
 
 
 def _is_during_import(error: BaseException) -> bool:

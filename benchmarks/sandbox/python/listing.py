@@ -142,7 +142,7 @@ class _Source:
         assert self.tree is not None
         classes = {name for name in self.classes if name in network_classes}
         factories = self._factories(network_classes)
-        used = used_names(self.tree, {*classes, *factories})
+        used = used_names(self.tree.body, {*classes, *factories})
         models = []
         for name in dict.fromkeys(node.name for node in self.tree.body if isinstance(node, ast.ClassDef | Function)):
             is_layer = name in used or name in contained

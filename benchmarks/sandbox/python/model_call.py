@@ -1,5 +1,7 @@
 """Read how a user calls a class or factory of a Python file: `WideResNet(depth=28)` and `--arg depth=28`.
 
+The name can also be that of a class method, such as `EfficientNet.from_name`.
+
 Nothing is executed. Values are literals, names of the file, and tuples, lists and dicts of these.
 """
 
@@ -19,7 +21,7 @@ class ModelCall:
     """A name of the file, with the arguments to call it with.
 
     Attributes:
-        name: The name; "" if the user gave none.
+        name: The name, or a class and its class method as `Net.from_name`; "" if the user gave none.
         positional: Positional arguments, as expressions.
         keywords: Keyword arguments, as expressions.
     """
@@ -55,14 +57,14 @@ def read_call(text: str, arguments: Sequence[str] = ()) -> ModelCall:
     keywords: dict[str, ast.expr] = {}
     if has_arguments:
         node = _parse(text, text)
-        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+        if not isinstance(node, ast.Call) or not _is_name(ast.unparse(node.func)):
             raise InputError(f"{text!r} is not a call of one name of the file, such as Net(depth=28)")
-        name, positional = node.func.id, tuple(node.args)
+        name, positional = ast.unparse(node.func), tuple(node.args)
         for keyword in node.keywords:
             if keyword.arg is None:
                 raise InputError(f"{text!r}: give each argument by name, without **")
             keywords[keyword.arg] = keyword.value
-    elif name and not name.isidentifier():
+    elif name and not _is_name(name):
         raise InputError(f"{text!r} is not a name of the file, or a call such as Net(depth=28)")
     for argument in arguments:
         key, value = _read_argument(argument)
@@ -72,6 +74,12 @@ def read_call(text: str, arguments: Sequence[str] = ()) -> ModelCall:
     for value in (*positional, *keywords.values()):
         _check(value)
     return ModelCall(name, positional, keywords)
+
+
+def _is_name(text: str) -> bool:
+    """Return whether a text is a name, or a class and one of its methods."""
+    owner, dot, method = text.partition(".")
+    return owner.isidentifier() and (not dot or (method.isidentifier() and not method.startswith("_")))
 
 
 def _read_argument(argument: str) -> tuple[str, ast.expr]:

@@ -85,6 +85,8 @@ def describe_output(output: Any) -> str:
     """Describe an output of a model: the shape of a tensor, or the shapes of the tensors in another object."""
     if isinstance(output, Tensor):
         return str(tuple(output.shape))
+    if output is None:
+        return "None, as if forward() had no return"
     shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in _named_tensors(output))
     return f"a {type(output).__name__} ({shapes})"
 

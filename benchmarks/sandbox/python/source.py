@@ -1,6 +1,7 @@
 """Read from the source of a Python file what its functions return and which models use each other."""
 
 import ast
+from collections.abc import Iterable
 
 
 def returned_names(tree: ast.Module) -> dict[str, set[str]]:
@@ -30,10 +31,10 @@ def _called(call: ast.Call) -> str:
     return ast.unparse(call.func)
 
 
-def used_names(tree: ast.Module, models: set[str]) -> set[str]:
-    """Return the names that the code of a model of the file contains, except its own."""
+def used_names(nodes: Iterable[ast.stmt], models: set[str]) -> set[str]:
+    """Return the names that the code of the models among the statements of a file contains, except its own."""
     used: set[str] = set()
-    for node in tree.body:
+    for node in nodes:
         match node:
             case ast.ClassDef(name) | ast.FunctionDef(name) if name in models or name.startswith("_"):
                 used |= _names(node) - {name}
@@ -44,3 +45,16 @@ def used_names(tree: ast.Module, models: set[str]) -> set[str]:
 
 def _names(node: ast.AST) -> set[str]:
     return {name.id for name in ast.walk(node) if isinstance(name, ast.Name)}
+
+
+def keys_read(tree: ast.Module, name: str) -> list[str]:
+    """Return the keys that a function of the file reads from its `**kwargs`, as in `kwargs["width"]`."""
+    function = next((node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name), None)
+    if function is None or function.args.kwarg is None:
+        return []
+    keys: dict[tuple[int, int], str] = {}  # by the position in the file
+    for node in ast.walk(function):
+        match node:
+            case ast.Subscript(ast.Name(variable), ast.Constant(str(key))) if variable == function.args.kwarg.arg:
+                keys[node.lineno, node.col_offset] = key
+    return list(dict.fromkeys(key for _, key in sorted(keys.items())))

@@ -51,6 +51,16 @@ def attempt(builder: Builder, input_shape: tuple[int, int, int], hook: LogitsHoo
         return Trial(error=error)
 
 
+def runs_on_meta(builder: Builder, input_shape: tuple[int, int, int], hook: LogitsHook) -> bool:
+    """Return whether a model can be built and run on the meta device, which takes little time even for slow models."""
+    try:
+        with torch.device("meta"):
+            _run(builder, input_shape, hook)
+    except Exception:
+        return False
+    return True
+
+
 def with_classifier(builder: Builder, name: str, num_classes: int) -> Builder:
     """Return a builder of the same model whose layer `name` returns `num_classes` values."""
 

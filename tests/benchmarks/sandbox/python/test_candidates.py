@@ -48,7 +48,12 @@ def chosen(source: str) -> str:
         (HEAD + "net = Net(Block)\ncriterion = nn.CrossEntropyLoss()\nact = nn.ReLU()", "net"),
         (HEAD + "class Flat(nn.Flatten): pass\nnet = nn.Sequential(Flat(), nn.Linear(4, 4))", "net"),
         (HEAD + "class Wrapper(nn.Module):\n    def __init__(self): self.net = Net(Block)\nready = Wrapper", "Wrapper"),
-        ("from torch import nn\nclass Net(nn.Flatten): pass\ndef a(): return Net()\ndef b(): return Net()", "Net"),
+        ("from torch import nn\nclass Net(nn.Flatten): pass\ndef a(): return Net()", "Net"),
+        (
+            HEAD + "def pair(): return nn.Sequential(nn.ReLU())\ndef net18(): return Net(Block)\n"
+            "class Stage(nn.Module):\n    def __init__(self, depth): self.layers = pair()",
+            "net18",
+        ),
         (
             "from torch import nn\nclass Net(nn.Linear):\n    def __init__(self): super().__init__(4, 4)\nnet = Net()",
             "Net",
@@ -73,6 +78,15 @@ def test_one_model_is_chosen(source: str, expected: str) -> None:
         (
             HEAD + "class Other(nn.Module): pass\ndef a(): return Net(Block)\ndef b(): return Net(Block)",
             r"3 models.*\(a, b, Other\)$",
+        ),
+        (
+            "from torch import nn\nclass Net(nn.Flatten): pass\ndef a(): return Net()\ndef b(): return Net()",
+            r"2 models.*\(a, b\)$",
+        ),
+        (
+            "from torch import nn\ndef pair(width): return nn.Sequential(nn.ReLU())\n"
+            "class Large(nn.Module):\n    def __init__(self, depth): self.layers = pair(depth)",
+            r"net\.py:Large needs the argument depth: add",
         ),
         (HEAD, r"net\.py:Net needs the argument block.*net\.py:'Net\(block=\.\.\.\)'"),
         (HEAD + "def build(cfg): return Net(cfg.block)", r"net\.py:build needs the argument cfg"),

@@ -73,11 +73,14 @@ def test_code_is_invalid(value: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "Net.sub(1)",
+        "Net.sub.sub(1)",
+        "Net.__init_subclass__()",
+        "Net(1).sub(1)",
         "Net(1)(2)",
         "Net(1",
         "Net(1) + 1",
-        "a.b",
+        "a.b.c",
+        "a._b",
         "Net; import os",
         "lambda: 1",
         "(Net)()(1)",
@@ -100,6 +103,10 @@ def test_argument_is_a_key_and_a_value(argument: str) -> None:
 def test_argument_that_is_given_twice_is_invalid() -> None:
     with pytest.raises(InputError, match="width is given twice"):
         read_call("Net(width=3)", ["width=4"])
+
+
+def test_class_method_is_a_name() -> None:
+    assert read_call("Net.small").name == read_call("Net.small(3)").name == "Net.small"
 
 
 def test_names_are_not_resolved_in_advance() -> None:

@@ -1,3 +1,4 @@
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -164,6 +165,134 @@ def test_width_of_a_layer_is_no_channel_count(tmp_path: Path, tiny: Benchmark) -
     assert choices == "Net(num_classes=10)"
 
 
+@pytest.mark.parametrize("parameter", ["input_channel", "in_c", "channels=3", "in_dim=3"])
+def test_channel_count_has_many_names(parameter: str, tmp_path: Path, tiny: Benchmark) -> None:
+    name = parameter.partition("=")[0]
+    net = FACTORIES.replace("width, CLASSES=7, in_chans=3", f"{parameter}, num_classes=7")
+    net = net.replace("(in_chans, width", f"({name}, 4").replace("(width, CLASSES", "(4, num_classes")
+    assert chosen(file(tmp_path, net), "Net", tiny)[0].first.in_channels == 1
+
+
+@pytest.mark.parametrize(
+    ("default", "expected"), [("", "False"), ("=True", "False"), ("='imagenet'", "None"), ("=False", ""), ("=None", "")]
+)
+def test_pretrained_weights_are_not_downloaded(default: str, expected: str, tmp_path: Path, tiny: Benchmark) -> None:
+    code = f"\ndef net(pretrained{default}, n=7):\n    assert not pretrained\n    return Net(4, n, 1)\n"
+    _, choices = chosen(file(tmp_path, FACTORIES.replace("CLASSES", "num_classes") + code), "net", tiny)
+    assert choices.startswith(f"net(pretrained={expected})" if expected else "net()")
+
+
+SIZES = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, img_size=48, pixels=2304):
+        super().__init__()
+        self.fc = nn.Linear(pixels, 10)
+
+    def forward(self, x):
+        return self.fc(x.flatten(1))
+
+class Later(nn.Module):
+    def __init__(self, last=None):
+        super().__init__()
+        self.last = last
+
+    def forward(self, x):
+        return self.last(x.flatten(1))
+
+def later():
+    model = Later()
+    model.last = nn.Linear(64, 10)
+    return model
+
+def any_call(**kwargs):
+    return Net2(**kwargs)
+
+class Net2(Net):
+    def __init__(self, depth, *, width):
+        super().__init__()
+
+def fails(**kwargs):
+    return Inner()
+
+class Inner(Net):
+    def __init__(self):
+        super().__init__(pixels=64)
+        self.other = Net2(3)
+
+def loads(pretrained=True):
+    return Net(pixels={True: 64}[pretrained])
+
+def reads(**kwargs):
+    return Net(kwargs["img_size"] * kwargs["depth"], kwargs["width"])
+
+class Sized(Net):
+    @classmethod
+    def from_size(cls, px, num_classes=10): return cls(pixels=px * px)
+
+    @staticmethod
+    def twice(x): return 2 * x
+
+    def __init__(self, size=None, pixels=0):
+        super().__init__(pixels=pixels + len(size or "")) if pixels else size + 1
+
+def checked(**kwargs):
+    model = Net(**kwargs, pixels=64)
+    assert kwargs.get("img_size") == 8, "wrong size"
+    return model
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("Net", r"--image-size 48"),
+        ("Net(pixels=784)", r"--image-size 28"),
+        ("Net(img_size=17, pixels=289)", r"--image-size 17"),
+        ("Later", r"later, which runs"),
+        ("loads", r"pretrained turned off"),
+        ("Net(pixels=17)", r"28 to 384 px were tried without success"),
+        ("Sized", r"net\.py:'Sized\.from_size\(px=\.\.\.\)'"),
+    ],
+)
+def test_what_makes_a_model_run_is_found(name: str, expected: str, tmp_path: Path, tiny: Benchmark) -> None:
+    with pytest.raises((RuntimeError, TypeError, KeyError)) as raised:
+        find_in_file(file(tmp_path, SIZES), name, tiny.data)
+    assert re.search(expected, " ".join(raised.value.__notes__))
+
+
+def test_class_method_builds_the_model(tmp_path: Path, tiny: Benchmark) -> None:
+    path = file(tmp_path, SIZES)
+    assert chosen(path, "Sized.from_size(8)", tiny)[1] == "Sized.from_size(8, num_classes=10)"
+    for name in ("Sized.forward", "nn.Linear", "Sized.no", "re.compile"):
+        with pytest.raises(InputError):
+            chosen(path, name, tiny)
+
+
+@pytest.mark.parametrize(("name", "missing"), [("any_call", "depth"), ("reads", "depth, width")])
+def test_arguments_that_only_the_code_reveals_are_named(
+    name: str, missing: str, tmp_path: Path, tiny: Benchmark
+) -> None:
+    with pytest.raises(InputError, match=rf"{name} needs the arguments? {missing}.*'{name}\(depth=\.\.\."):
+        find_in_file(file(tmp_path, SIZES), name, tiny.data)
+
+
+def test_arguments_of_a_layer_are_not_those_of_the_factory(tmp_path: Path, tiny: Benchmark) -> None:
+    with pytest.raises(TypeError, match="missing 1 required"):
+        find_in_file(file(tmp_path, SIZES), "fails", tiny.data)
+
+
+def test_image_size_is_passed_to_kwargs_if_nothing_else_runs(tmp_path: Path, tiny: Benchmark) -> None:
+    assert chosen(file(tmp_path, SIZES), "checked", tiny)[1] == "checked(img_size=8)"
+
+
+def test_image_size_of_the_user_that_differs_is_mentioned(tmp_path: Path, tiny: Benchmark) -> None:
+    path = file(tmp_path, SIZES)
+    assert "--image-size 16" in chosen(path, "Net(img_size=16, pixels=64)", tiny)[1]
+    assert "--image-size" not in chosen(path, "Net(img_size=8, pixels=64)", tiny)[1]
+
+
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [("Net(4)", ()), ("Net(width=4)", ()), ("Net", ("width=4",)), ("Net(width=four)", ()), ("Net", ("width=four",))],
@@ -253,6 +382,35 @@ def test_model_whose_classifier_cannot_be_replaced_is_explained(tmp_path: Path, 
     assert "a tuple (0 (1, 1, 8, 8), 1.features (1, 1, 8, 8))" in chosen(path, "Odd", tiny)[1]
 
 
+def test_class_count_of_the_user_is_the_reason_for_a_replacement(tmp_path: Path, tiny: Benchmark) -> None:
+    path = file(tmp_path, FACTORIES.replace("CLASSES", "num_classes"))
+    model, choices = chosen(path, "Net(4, num_classes=7)", tiny)
+    assert model.last.out_features == 10
+    assert "num_classes is given" in choices
+    assert "no argument" not in choices
+
+
+def test_classifiers_whose_outputs_are_added_are_replaced_together(tmp_path: Path, tiny: Benchmark) -> None:
+    source = """
+from torch import nn
+class Two(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(64, 7), nn.Linear(64, 7)
+
+    def forward(self, x):
+        return self.a(x.flatten(1)) + self.b(x.flatten(1))
+"""
+    model, choices = chosen(file(tmp_path, source), "Two", tiny)
+    assert (model.a.out_features, model.b.out_features) == (10, 10)
+    assert "the layers b, a returned 7 classes" in choices
+
+
+def test_missing_output_is_named(tmp_path: Path, tiny: Benchmark) -> None:
+    net = FACTORIES.replace("CLASSES", "num_classes").replace("return self.last", "self.last")
+    assert "None" in chosen(file(tmp_path, net), "Net(4)", tiny)[1]
+
+
 @pytest.mark.parametrize("wrap", ["torch.jit.script", "torch.fx.symbolic_trace", "torch.compile", "nn.DataParallel"])
 def test_wrapped_models_are_built(wrap: str, tmp_path: Path, tiny: Benchmark) -> None:
     path = file(tmp_path, f"import torch\n{OUTPUTS}\ndef build(num_classes): return {wrap}(Pooled(8, num_classes))\n")
@@ -286,6 +444,8 @@ def test_image_size_is_passed_only_if_it_is_needed(tmp_path: Path, tiny: Benchma
         "net = Net(10, 1).to('cuda')",
         "x = torch.zeros(2, device='cuda:0')",
         "x = torch.ones(2).to(torch.device('cuda'))",
+        "torch.zeros(1).cuda()\nx = torch.cuda.FloatTensor(2, 3).fill_(0)",
+        "torch.zeros(1).cuda()\nx = torch.zeros(1).type('torch.cuda.FloatTensor')",
         "def build(num_classes): return Net(num_classes, 1).cuda()",
     ],
 )
@@ -338,6 +498,13 @@ def test_file_may_import_its_neighbors(tmp_path: Path, tiny: Benchmark) -> None:
     (tmp_path / "neighbor_of_net.py").write_text("classes = 10\n")
     path = file(tmp_path, ONE + "\nfrom neighbor_of_net import classes\ndef build(): return Net(classes, 1)\n")
     assert built(path, "build", tiny)(torch.zeros(1, 1, 8, 8)).shape == (1, 10)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # timm.models.layers is deprecated
+def test_layers_of_an_older_timm_are_found(tmp_path: Path, tiny: Benchmark) -> None:
+    source = "from timm.models.layers.helpers import to_2tuple\nfrom timm.layers import helpers\n"
+    path = file(tmp_path, source + "assert to_2tuple is helpers.to_2tuple\n" + ONE)
+    assert isinstance(built(path, "Net", tiny), nn.Sequential)
 
 
 def test_found_model_is_checked(tmp_path: Path, tiny: Benchmark) -> None:
