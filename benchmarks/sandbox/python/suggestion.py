@@ -6,11 +6,29 @@ import re
 import time
 import traceback
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import partial
 from itertools import islice
+from types import ModuleType
 from typing import Any
 
-from benchmarks.sandbox.python.arguments import IMAGE_CHANNELS, SIZE_NAMES, USUAL_NAMES
+from arch.errors import InputError
+from benchmarks.sandbox.python.arguments import (
+    IMAGE_CHANNELS,
+    PRETRAINED_NAMES,
+    SIZE_NAMES,
+    USUAL_NAMES,
+    missing_arguments,
+    size_parameters,
+    takes_any,
+)
+from benchmarks.sandbox.python.candidates import class_methods, factories_of, needs_arguments
+from benchmarks.sandbox.python.explain import ADVICE
 from benchmarks.sandbox.python.model_call import ModelCall
+from benchmarks.sandbox.python.named_objects import NamedObjects
+from benchmarks.sandbox.python.outputs import LogitsHook
+from benchmarks.sandbox.python.source import keys_read
+from benchmarks.sandbox.python.trial import runs_on_meta
 
 USUAL_SIZES = (224, 32, 28, 64, 96, 128, 160, 192, 240, 256, 299, 331, 384)  # pixels
 SIZE_ERRORS = (RuntimeError, ValueError, AssertionError, ZeroDivisionError, IndexError)  # raised for a wrong size
@@ -22,7 +40,48 @@ MISSING_ARGUMENTS = re.compile(r"(?<!forward)\(\) missing \d+ required .*argumen
 Runs = Callable[[str, int], bool]  # whether a model of the file, by name, runs on images of a size in pixels
 
 
-def suggest(error: BaseException, name: str, sizes: Sequence[int], factories: Iterable[str], runs: Runs) -> str:
+def add_suggestion(error: Exception, objects: NamedObjects, module: ModuleType, name: str, hook: LogitsHook) -> None:
+    """Add to an error what the user can change so that the model runs, if something is found.
+
+    Args:
+        error: Why the model does not run.
+        objects: What the file contains.
+        module: The imported file.
+        name: The name of the model.
+        hook: The hook of the model.
+
+    Raises:
+        InputError: If a function with `**kwargs` needs arguments that only its code reveals.
+    """
+
+    def runs(other: str, size: int) -> bool:
+        call = objects.call if other == name else ModelCall(other)
+        search = replace(objects, call=call, data=replace(objects.data, image_size=size))
+        try:
+            tries = search.attempts(module, other)
+        except InputError:  # it needs other arguments
+            return False
+        builders = [partial(search.build, other, automatic or {}, hook) for automatic in tries]
+        return any(runs_on_meta(builder, search.data.input_shape, hook) for builder in builders)
+
+    target = objects.target(module, name)
+    missing = _missing_in(error, keys_read(objects.file.tree, name))
+    if missing and takes_any(target):
+        raise needs_arguments(module, objects.file.tree, objects.place(name), missing) from error
+    sizes = [objects.data.image_size, *sizes_in_call(objects.call), *pixels(size_parameters(target).values())]
+    suggestion = _suggest(error, name, sizes, factories_of(module, objects.file.tree, name), runs)
+    for method in class_methods(target)[:1] if not suggestion else ():
+        missing = missing_arguments(getattr(target, method))
+        call = f"{name}.{method}({', '.join(f'{argument}=...' for argument in missing)})"
+        suggestion = f"to build it with its class method, use {objects.file.path.name}:'{call}'"
+    off = [key for key in (objects.attempts(module, name)[0] or {}) if key.lower() in PRETRAINED_NAMES]
+    if off and not suggestion:
+        suggestion = f"the model was built with {off[0]} turned off, because the sandbox has no network for weights"
+    if suggestion:
+        error.add_note(ADVICE + suggestion)
+
+
+def _suggest(error: BaseException, name: str, sizes: Sequence[int], factories: Iterable[str], runs: Runs) -> str:
     """Return what the user can change so that the model runs, or that other sizes do not help; "" for other errors.
 
     Args:
@@ -46,7 +105,7 @@ def suggest(error: BaseException, name: str, sizes: Sequence[int], factories: It
     return f"images of {min(USUAL_SIZES)} to {max(USUAL_SIZES)} px were tried without success" if is_about_size else ""
 
 
-def missing_in(error: BaseException, keys: Sequence[str]) -> list[str]:
+def _missing_in(error: BaseException, keys: Sequence[str]) -> list[str]:
     """Return the arguments that a function needs in its `**kwargs`, if one that is missing caused an error.
 
     Args:

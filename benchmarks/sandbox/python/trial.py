@@ -61,28 +61,6 @@ def runs_on_meta(builder: Builder, input_shape: tuple[int, int, int], hook: Logi
     return True
 
 
-def with_classifier(builder: Builder, name: str, num_classes: int) -> Builder:
-    """Return a builder of the same model whose layer `name` returns `num_classes` values."""
-
-    def build() -> nn.Module:
-        model = builder()
-        owner_name, _, child = name.rpartition(".")
-        layer = model.get_submodule(name)
-        setattr(model.get_submodule(owner_name), child, _resized(layer, num_classes))
-        return model
-
-    return build
-
-
-def _resized(layer: nn.Module, num_classes: int) -> nn.Module:
-    has_bias, weight = layer.bias is not None, layer.weight
-    options: dict[str, Any] = {"bias": has_bias, "device": weight.device, "dtype": weight.dtype}
-    if isinstance(layer, nn.Linear):
-        return nn.Linear(layer.in_features, num_classes, **options)
-    assert isinstance(layer, nn.Conv2d)
-    return nn.Conv2d(layer.in_channels, num_classes, 1, **options)
-
-
 def _run(builder: Builder, input_shape: tuple[int, int, int], hook: LogitsHook) -> Trial:
     model = builder()
     names = {module: name for name, module in model.named_modules()}
