@@ -1,15 +1,19 @@
 """Budget checks from Python: `benchmarks.check_budget`, for scripts and notebooks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from arch.errors import InputError
 from arch.plugins import load_plugins
 from benchmarks.budget.model_kind import kind_of
+from benchmarks.definition.benchmark import Benchmark, Budget
 from benchmarks.definition.registry import get_benchmark
 
 if TYPE_CHECKING:
     from benchmarks.budget.verdict import Verdict
+    from benchmarks.sandbox.file_check import FilePolicy
 
 
 def check_budget(  # noqa: PLR0913  # all but the model are optional and keyword-only
@@ -17,10 +21,21 @@ def check_budget(  # noqa: PLR0913  # all but the model are optional and keyword
     *,
     benchmark: str = "cifar100",
     data: str | Path | None = None,
+    download: bool = False,
     device: str = "auto",
+    max_params: int | None = None,
+    max_hours: float | None = None,
     timing: bool = True,
+    device_profile: str | Path = "",
+    arguments: Mapping[str, Any] | Sequence[str] = (),
+    classes: int | None = None,
+    image_size: int | None = None,
+    output: str | int = "",
+    layers: bool = False,
     trust: bool = False,
     allow_code: bool = False,
+    time_limit: float | None = None,
+    memory_limit: float | None = None,
     plugins: Sequence[str | Path] = (),
     weights: str | Path = "",
 ) -> "Verdict":
@@ -30,10 +45,22 @@ def check_budget(  # noqa: PLR0913  # all but the model are optional and keyword
         model: A spec, a timm model, or a model file, which is checked in a sandbox.
         benchmark: The name of a benchmark, or the path of a TOML file.
         data: The folder with the images.
+        download: Whether to download missing images.
         device: "auto", "cpu", "cuda" or "cuda:N".
+        max_params: Maximum number of parameters, instead of the benchmark's.
+        max_hours: Maximum predicted hours of training, instead of the benchmark's.
         timing: Whether to measure the throughput and predict the hours.
+        device_profile: The name or path of the profile of another device, to predict the hours on it.
+        arguments: Arguments of the class or factory of a Python file: a dict of literals, or "KEY=VALUE" strings, in
+            which VALUE may also be a name of the file.
+        classes: Number of classes for a Python file, instead of the benchmark's.
+        image_size: Pixels per side for a Python file, instead of the benchmark's.
+        output: Index or name of the output of a Python file's model that contains the logits.
+        layers: Whether to list the layers of the model in `verdict.layers`.
         trust: Run the code of a file even if no sandbox is available.
         allow_code: Open TorchScript, `.pt2` and pickled modules, in the sandbox.
+        time_limit: Seconds for checking a file. Default: 600, or 120 without timing.
+        memory_limit: GiB for checking a file. Default: 3/4 of the free memory.
         plugins: Python files with parts, bases, networks or data sources.
         weights: A weights file whose tensors must match those of the model.
 
@@ -46,17 +73,53 @@ def check_budget(  # noqa: PLR0913  # all but the model are optional and keyword
         FileCheckFailed: If a file failed or exceeded a limit.
         WorkerFailed: If the worker process failed.
     """
-    from benchmarks.budget.request import CheckRequest
+    from benchmarks.budget.profile import read_profile
+    from benchmarks.budget.request import CheckRequest, FileOptions
     from benchmarks.datasets.prepare import count_images
     from benchmarks.execution.device import resolve_device
     from benchmarks.execution.progress import silent
-    from benchmarks.sandbox.file_check import FileChecker, FilePolicy
-    from benchmarks.sandbox.limits import SandboxLimits
+    from benchmarks.sandbox.file_check import FileChecker
     from benchmarks.sandbox.model_check import check_model
 
+    if max_hours is not None and not timing and not device_profile:
+        raise InputError("max_hours needs predicted hours: use timing=True, or a device_profile")
     load_plugins(plugins, model if kind_of(model) == "spec" else "")
-    loaded, root = get_benchmark(benchmark), None if data is None else Path(data)
-    counts = count_images(loaded.data, root) if timing else None
-    request = CheckRequest(model, loaded, resolve_device(device), counts, weights=str(weights))
-    with FileChecker(FilePolicy(SandboxLimits(), trust=trust, allow_code=allow_code)) as checker:
+    loaded = _with_budget(get_benchmark(benchmark), max_params, max_hours)
+    profile = read_profile(str(device_profile)) if device_profile else None
+    options = FileOptions(classes, image_size, str(output), _read_arguments(arguments))
+    policy = replace(_policy(timing, time_limit, memory_limit), trust=trust, allow_code=allow_code)
+    root = None if data is None else Path(data)
+    counts = count_images(loaded.data, root, download) if timing or profile is not None else None
+    request = CheckRequest(model, loaded, resolve_device(device), counts, profile, options, str(weights), layers)
+    with FileChecker(policy) as checker:
         return check_model(request, checker, silent)[0]
+
+
+def _with_budget(benchmark: Benchmark, max_params: int | None, max_hours: float | None) -> Benchmark:
+    limits = benchmark.budget
+    budget = Budget(
+        limits.max_params if max_params is None else max_params, limits.max_hours if max_hours is None else max_hours
+    )
+    if budget.max_params < 1 or not 0 < budget.max_hours < float("inf"):
+        raise InputError("max_params and max_hours must be above 0")
+    return replace(benchmark, budget=budget)
+
+
+def _policy(timing: bool, time_limit: float | None, memory_limit: float | None) -> "FilePolicy":
+    from benchmarks.sandbox.file_check import FilePolicy
+    from benchmarks.sandbox.limits import TIME_LIMIT_SECONDS, UNTIMED_LIMIT_SECONDS, SandboxLimits
+
+    for name, limit in (("time_limit", time_limit), ("memory_limit", memory_limit)):
+        if limit is not None and not 0 < limit < float("inf"):
+            raise InputError(f"{name} must be above 0, not {limit}")
+    seconds = time_limit or (TIME_LIMIT_SECONDS if timing else UNTIMED_LIMIT_SECONDS)
+    return FilePolicy(SandboxLimits(seconds, int((memory_limit or 0) * 2**30)))
+
+
+def _read_arguments(arguments: Mapping[str, Any] | Sequence[str]) -> tuple[str, ...]:
+    """Return arguments as "KEY=VALUE", in which text is quoted."""
+    if isinstance(arguments, str):
+        raise InputError(f"arguments must be a dict or a list of strings, not the string {arguments!r}")
+    if isinstance(arguments, Mapping):
+        return tuple(f"{key}={value!r}" for key, value in arguments.items())
+    return tuple(arguments)

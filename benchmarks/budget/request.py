@@ -2,8 +2,12 @@
 
 from dataclasses import dataclass, replace
 
+from arch.errors import InputError
 from benchmarks.budget.profile import DeviceProfile
 from benchmarks.definition.benchmark import Benchmark
+
+MIN_CLASSES = 2
+MIN_IMAGE_SIZE, MAX_IMAGE_SIZE = 4, 512  # pixels
 
 
 @dataclass(frozen=True)
@@ -15,12 +19,22 @@ class FileOptions:
         image_size: Pixels per side, instead of the benchmark's.
         output: Index or name of the logits in an output of several values; "" takes the first that fits.
         arguments: Arguments of the class or factory, each as "KEY=VALUE".
+
+    Raises:
+        InputError: If there are fewer than two classes, or the image size is out of range.
     """
 
     classes: int | None = None
     image_size: int | None = None
     output: str = ""
     arguments: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.classes is not None and self.classes < MIN_CLASSES:
+            raise InputError(f"the number of classes must be at least {MIN_CLASSES}, not {self.classes}")
+        if self.image_size is not None and not MIN_IMAGE_SIZE <= self.image_size <= MAX_IMAGE_SIZE:
+            sizes = f"from {MIN_IMAGE_SIZE} to {MAX_IMAGE_SIZE} pixels"
+            raise InputError(f"the image size must be {sizes}, not {self.image_size}")
 
     def adjust(self, benchmark: Benchmark) -> Benchmark:
         """Return the benchmark with the number of classes and the image size of these options."""

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 SortKey = Literal["params", "macs", "hours", "name"]
 
-TIME_LIMIT_SECONDS, UNTIMED_LIMIT_SECONDS = 600, 120  # default limits with and without timing
 NO_ARGUMENTS: Any = ()  # a list cannot be the default of a dataclass field
 
 ModelsArgument = Annotated[
@@ -207,7 +206,7 @@ class BudgetCheckOptions:
     def file_policy(self, is_single: bool) -> "FilePolicy":
         """Return the policy for a model file."""
         from benchmarks.sandbox.file_check import FilePolicy
-        from benchmarks.sandbox.limits import SandboxLimits
+        from benchmarks.sandbox.limits import TIME_LIMIT_SECONDS, UNTIMED_LIMIT_SECONDS, SandboxLimits
 
         seconds = self.time_limit or (TIME_LIMIT_SECONDS if self.is_timed(is_single) else UNTIMED_LIMIT_SECONDS)
         limits = SandboxLimits(seconds, int((self.memory_limit or 0) * 2**30))

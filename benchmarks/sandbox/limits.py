@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 import psutil
 
+TIME_LIMIT_SECONDS, UNTIMED_LIMIT_SECONDS = 600, 120  # default limits with and without timing
 FREE_MEMORY_SHARE = 0.75  # default memory limit, as a fraction of the free memory
 
 
@@ -19,7 +20,7 @@ class SandboxLimits:
         files: Number of files in the scratch folder.
     """
 
-    seconds: float = 600.0
+    seconds: float = TIME_LIMIT_SECONDS
     memory: int = 0
     processes: int = 64
     disk: int = 2 * 2**30
