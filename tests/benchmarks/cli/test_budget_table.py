@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.budget.outcome import CheckedModel
 from benchmarks.budget.request import FileOptions
-from benchmarks.budget.verdict import ModelCost, Verdict
+from benchmarks.budget.verdict import LayerCost, ModelCost, Verdict
 from benchmarks.cli.budget_check import main
 from benchmarks.definition.benchmark import Budget
 
@@ -122,9 +122,36 @@ def test_options_of_python_files_do_not_apply_to_weights_in_a_folder(
     assert [check.file_options for check in requests[:-1]] == [FileOptions(classes=7), FileOptions()]
 
 
+def test_two_models_are_compared(answer: Answer, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    layer = LayerCost("fc", "Linear", "4->10", 50, 40, (1, 10))
+    wider = replace(layer, settings="8->10", params=90, macs=80)
+    requests = answer(a=replace(FITS, layers=(layer,)), b=replace(OVER, layers=(layer, wider)))
+    summary = tmp_path / "summary.md"
+    assert main(["--compare", "a.py", "b.py", *BENCHMARK, "--summary", str(summary)]) == 1
+    assert all(request.layers for request in requests[:-1])
+    out = capsys.readouterr().out
+    assert "1 equal layer" in out
+    assert "fc: Linear(8->10)" in out
+    assert "verdict B: OVER: 2,000 parameters > 1,500" in out
+    assert "1 equal layer" in summary.read_text()
+    assert main(["--compare", "a.py", "b.py", *BENCHMARK, "--json"]) == 1
+    comparison = json.loads(capsys.readouterr().out)
+    assert [row["kind"] for row in comparison["rows"]] == ["equal", "only in B"]
+
+
+def test_failure_of_a_compared_model_is_reported(answer: Answer, capsys: pytest.CaptureFixture[str]) -> None:
+    answer(a=FITS, b="failed")
+    assert main(["--compare", "a.py", "b.py", *BENCHMARK]) == 3
+    assert "b.py: not ? today" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("argv", "expected"),
     [
+        (["--compare", "a.py"], "two MODELs"),
+        (["--compare", "a.py", "b.py", "c.py"], "two MODELs"),
+        (["--compare", "a.py", "."], "two MODELs"),
+        (["--compare", "a.py", "b.py", "--csv"], "--csv"),
         (["a.py", "--csv"], "several models"),
         (["a.py", "b.py", "--csv", "--json"], "--csv"),
         (["a.py", "b.py", "--weights", "w.pth"], "one MODEL"),
