@@ -161,7 +161,10 @@ def _no_choice(module: ModuleType, tree: ast.Module, found: Candidates, file: st
     names = [*found.factories, *found.instances, *found.outermost]
     buildable = [name for name in names if not missing_arguments(getattr(module, name))]
     if buildable:
-        return InputError(f"{file} defines {len(buildable)} models: choose one as {file}:NAME ({_list(buildable)})")
+        return InputError(
+            f"{file} defines {len(buildable)} models: choose one as {file}:NAME ({_list(buildable)}), or print a table of "
+            f"them with {file}:'*'"
+        )
     models = names or found.classes
     if not models:
         return NoModelFound(f"{file} defines no model: it contains no Module class, and no function that returns one")
