@@ -156,7 +156,7 @@ def test_gpu_that_does_not_exist_is_the_cpu(tmp_path: Path, tiny: Benchmark) -> 
 
 def test_several_models_are_listed_and_no_cell_is_run(tmp_path: Path, tiny: Benchmark) -> None:
     path = write(tmp_path, IMPORTS, NET, f"{NET.replace('Net', 'Other')}\n{STOP}")
-    with pytest.raises(InputError, match=r"2 models.*net\.ipynb:NAME \(Net, Other\)$"):
+    with pytest.raises(InputError, match=r"2 models.*net\.ipynb:NAME \(Net, Other\)"):
         find_in_file(path, "", tiny.data)
     assert type(chosen(path, tiny, "Other")[0]).__name__ == "Other"
 
