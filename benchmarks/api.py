@@ -96,6 +96,9 @@ def check_budget(  # noqa: PLR0913  # all but the model are optional and keyword
 
 
 def _with_budget(benchmark: Benchmark, max_params: int | None, max_hours: float | None) -> Benchmark:
+    for name, limit in (("max_params", max_params), ("max_hours", max_hours)):
+        if limit is not None and not isinstance(limit, int | float):
+            raise InputError(f"{name} must be a number, not {limit!r}")
     limits = benchmark.budget
     budget = Budget(
         limits.max_params if max_params is None else max_params, limits.max_hours if max_hours is None else max_hours

@@ -7,6 +7,11 @@ from typing import Any, Literal
 
 from benchmarks.budget.verdict import LayerCost, Verdict
 
+LAYER_NOTES = (
+    "the MACs of layers are torch's count, which leaves out norms and pooling",
+    "functions such as torch.nn.functional.relu are not layers",
+)
+
 RowKind = Literal["equal", "only in A", "only in B", "changed"]
 Layers = Sequence[LayerCost]
 
@@ -80,7 +85,7 @@ def compare(a: Verdict, b: Verdict) -> Comparison:
     """
     unlisted = [f"{name} ({verdict.model})" for name, verdict in (("A", a), ("B", b)) if not verdict.layers]
     rows = () if unlisted else tuple(compare_layers(a.layers, b.layers))
-    notes = tuple(f"the layers of {name} are unknown" for name in unlisted)
+    notes = tuple(f"the layers of {name} are unknown" for name in unlisted) or LAYER_NOTES
     return Comparison(a.model, b.model, tuple(_totals(a, b)), rows, notes)
 
 

@@ -62,6 +62,8 @@ def _notes(cost: ModelCost) -> list[str]:
         lower = "fvcore" if cost.macs_fvcore != cost.macs else "torch"
         omitted = f" (it does not count {', '.join(cost.omitted)})" if cost.omitted else ""
         notes.append(f"the two counts of MACs differ by {100 * cost.disagreement:.0f}%: {lower}'s is lower{omitted}")
+    if cost.macs is not None and cost.macs_fvcore is None:
+        notes.append("fvcore cannot trace the model, so activations and the MACs of norms and pooling are not counted")
     if cost.uncounted:
         notes.append(f"MACs of {', '.join(cost.uncounted)} are not counted")
     if cost.hidden_params:

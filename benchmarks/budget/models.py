@@ -34,6 +34,7 @@ class FoundModel:
     description: str
     builder: Builder
     architecture: Architecture | None = None  # None for the model of a file
+    replaced_classes: int | None = None  # number of classes before the classifier was replaced
     choices: Callable[[], tuple[str, ...]] = tuple  # what was taken of a file and why, known once it was checked
 
 

@@ -15,7 +15,7 @@ def rows(verdict: Verdict) -> list[tuple[str, str]]:
         ("dead parameters", dead_parameters(cost)),
         ("MACs", _macs(cost, verdict.image_size)),
         ("FLOPs", "" if cost.macs is None else f"{2 * cost.macs:,} (2 per MAC)"),
-        ("costliest", ", ".join(f"{stage.name} {_share_of_macs(stage.macs, cost)}" for stage in cost.stages)),
+        ("costliest", _costliest(cost)),
         ("activations", "" if cost.activations is None else f"{cost.activations:,} for one image"),
         ("training memory", _memory(verdict)),
         ("training", _throughput(verdict)),
@@ -68,8 +68,10 @@ def _macs(cost: ModelCost, image_size: int) -> str:
     return f"{cost.macs:,} at {image_size} px ({named})"
 
 
-def _share_of_macs(macs: int, cost: ModelCost) -> str:
-    return f"{100 * macs / cost.macs:.0f}% of MACs" if cost.macs else ""
+def _costliest(cost: ModelCost) -> str:
+    """Return the stages with at least 1% of the MACs."""
+    shares = [(stage.name, 100 * stage.macs / cost.macs) for stage in cost.stages if cost.macs]
+    return ", ".join(f"{name} {share:.0f}% of MACs" for name, share in shares if share >= 1)
 
 
 def _memory(verdict: Verdict) -> str:

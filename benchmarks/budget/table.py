@@ -46,6 +46,20 @@ def cells(outcome: CheckedModel, columns: Sequence[str]) -> list[str]:
     return [texts[column] for column in columns]
 
 
+def table_notes(outcomes: Sequence[CheckedModel]) -> list[str]:
+    """Return sentences about the models of the table."""
+    replaced = [outcome.verdict.replaced_classes for outcome in outcomes if outcome.verdict]
+    counts = sorted({classes for classes in replaced if classes is not None})
+    if not counts:
+        return []
+    num_models = sum(classes is not None for classes in replaced)
+    keep = f"; --classes {counts[0]} keeps it" if len(counts) == 1 else ""
+    return [
+        f"the classifier of {num_models} of these models, for {' or '.join(map(str, counts))} classes, was replaced by "
+        f"one for those of the benchmark{keep}"
+    ]
+
+
 def to_markdown(outcomes: Sequence[CheckedModel]) -> str:
     """Return a Markdown table, and a list of the models that could not be checked. Every text is inline code."""
     columns = header(outcomes)
@@ -53,6 +67,7 @@ def to_markdown(outcomes: Sequence[CheckedModel]) -> str:
     for outcome in (outcome for outcome in outcomes if outcome.verdict):
         texts = [as_code(text) if text else "" for text in cells(outcome, columns)]
         lines.append(f"| {' | '.join(texts)} |")
+    lines += [line for note in table_notes(outcomes) for line in ("", f"Note: {note}.")]
     failures = [f"- {as_code(f'{outcome.model}: {outcome.conclusion}')}" for outcome in outcomes if not outcome.verdict]
     if failures:
         lines += ["", "Not checked:", "", *failures]
@@ -83,7 +98,8 @@ def _exact(outcome: CheckedModel) -> dict[str, object]:
         "images_per_second": throughput.training.median if throughput else None,
         "predicted_hours": hours.predicted if hours else None,
         "passed": bool(verdict and verdict.passed),
-        "built_as": verdict.choices[0] if verdict and verdict.choices else None,
+        "replaced_classes": verdict.replaced_classes if verdict else None,
+        "built_as": verdict.choices[0].partition(", the ")[0] if verdict and verdict.choices else None,
         "conclusion": outcome.conclusion,
     }
 

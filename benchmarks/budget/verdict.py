@@ -127,6 +127,7 @@ class Verdict:
     unjudged: str = ""  # what could not be checked and why
     notes: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()  # what was taken of a model file and why: object, arguments, output
+    replaced_classes: int | None = None  # number of classes of a file's model before its classifier was replaced
     layers: tuple[LayerCost, ...] = ()  # if the request asks for them
     advice: str = ""  # a change that would bring the model within the budget
 

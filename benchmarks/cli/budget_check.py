@@ -1,7 +1,6 @@
 """`budget-check`: the cost of a model, and whether it is within the budget of a benchmark."""
 
 import json
-import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -35,6 +34,7 @@ def budget_check(models: ModelsArgument = None, *, options: BudgetCheckOptions) 
     """
     from arch.plugins import load_plugins
     from benchmarks.cli.budget_compare import compare_two
+    from benchmarks.cli.budget_input import check_name, check_options
     from benchmarks.cli.budget_table import check_several
     from benchmarks.sandbox.expand import is_group
 
@@ -49,10 +49,9 @@ def budget_check(models: ModelsArgument = None, *, options: BudgetCheckOptions) 
     try:
         is_single = len(models) == 1 and not is_group(models[0])
         options.check(is_single)
-        for model in models:
-            if not is_group(model):
-                _check_input(model, benchmark, options)
+        check_options(benchmark, options)
         if is_single:
+            check_name(models[0], benchmark)
             return _check(models[0], benchmark, options)
         return (compare_two if options.compare else check_several)(models, benchmark, options)
     except InputError as error:  # `main` prints it to standard error
@@ -66,33 +65,6 @@ def _is_spec(model: str) -> bool:
     from benchmarks.sandbox.expand import is_group
 
     return not is_group(model) and kind_of(model) == "spec"
-
-
-def _check_input(model: str, benchmark: "Benchmark", options: BudgetCheckOptions) -> None:
-    """Raise InputError if the device, the image folder or the model's name is invalid, before torch is loaded."""
-    from arch.bases import BASES
-    from arch.errors import unknown
-    from arch.plans import PLANS
-    from arch.spec import parse
-    from arch.timm_names import registered_timm_names
-    from benchmarks.budget.model_kind import kind_of, split_file
-    from benchmarks.datasets.root import check_root
-    from benchmarks.execution.device import check_device_name
-
-    check_device_name(options.device)
-    if options.data is not None:
-        check_root(benchmark.data, options.data, options.download)
-    kind = kind_of(model)
-    if kind == "file" and not os.path.exists(split_file(model)[0]):
-        raise InputError(f"there is no file {split_file(model)[0]}")
-    if kind == "spec":
-        parse(model, benchmark.baseline)
-    elif kind == "timm" and model.isidentifier() and not model.startswith("cifar_"):  # our own names start with cifar_
-        if os.path.isfile(f"{model}.py"):  # False for a name that no file can have
-            raise InputError(f"unknown model {model!r}: to load {model}.py, add --plugin {model}.py")
-        names = registered_timm_names()
-        if names and model not in names:
-            raise unknown("model", model, {*BASES, *PLANS, *names}, " (bases and timm models)")
 
 
 def _check(model: str, benchmark: "Benchmark", options: BudgetCheckOptions) -> int:
@@ -174,8 +146,8 @@ def _report(verdict: "Verdict", printed: str, options: BudgetCheckOptions) -> in
 
 
 def _echo(printed: str) -> None:
-    """Print the last lines of a model file's own output, marked as such."""
-    for line in printed.splitlines()[-MAX_PRINTED_LINES:]:
+    """Print the last lines of a model file's own output, marked as such, without the repetitions of several builds."""
+    for line in list(dict.fromkeys(printed.splitlines()))[-MAX_PRINTED_LINES:]:
         print(f"| {line[:MAX_PRINTED_CHARACTERS]}", file=sys.stderr)
 
 

@@ -13,6 +13,8 @@ from benchmarks.cli.budget_options import BudgetCheckOptions
 from benchmarks.cli.budget_table import exit_code
 
 if TYPE_CHECKING:
+    from benchmarks.budget.compare import Comparison
+    from benchmarks.budget.verdict import Verdict
     from benchmarks.definition.benchmark import Benchmark
 
 
@@ -23,13 +25,16 @@ def compare_two(models: Sequence[str], benchmark: "Benchmark", options: BudgetCh
         InputError: If there are not exactly two models.
     """
     from benchmarks.budget.compare import compare
-    from benchmarks.budget.compare_report import to_markdown, to_tables
+    from benchmarks.budget.compare_report import to_markdown
+    from benchmarks.cli.budget_input import check_name
     from benchmarks.execution.progress import Display
     from benchmarks.sandbox.expand import is_group
     from benchmarks.sandbox.many import check_models
 
     if len(models) != 2 or any(map(is_group, models)):
         raise InputError("--compare needs two MODELs, not folders or patterns")
+    for model in models:
+        check_name(model, benchmark)
     with Display() as display:
         template = replace(options.new_request("", benchmark, False, display), layers=True)
         requests = [replace(template, model=model) for model in models]
@@ -44,14 +49,20 @@ def compare_two(models: Sequence[str], benchmark: "Benchmark", options: BudgetCh
     if options.as_json:
         print(json.dumps(comparison.to_json(), indent=2))
     else:
-        console = new_console()
-        for table in to_tables(comparison):
-            console.print(table)
-        for note in comparison.notes:
-            print_line(f"note: {note}")
-        for name, verdict in (("A", a.verdict), ("B", b.verdict)):
-            print_line(f"verdict {name}: {verdict.conclusion}")
+        _print(comparison, a.verdict, b.verdict)
     if options.summary is not None:
         with options.summary.open("a", encoding="utf-8") as file:
             file.write(to_markdown(comparison))
     return exit_code(outcomes)
+
+
+def _print(comparison: "Comparison", a: "Verdict", b: "Verdict") -> None:
+    from benchmarks.budget.compare_report import to_tables
+
+    console = new_console()
+    for table in to_tables(comparison):
+        console.print(table)
+    for note in comparison.notes:
+        print_line(f"note: {note}")
+    for name, verdict in (("A", a), ("B", b)):
+        print_line(f"verdict {name}: {verdict.conclusion}")

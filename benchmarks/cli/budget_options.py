@@ -168,8 +168,10 @@ class BudgetCheckOptions:
 
     def check(self, is_single: bool) -> None:
         """Raise InputError if the options contradict each other or name a missing folder."""
-        if self.as_csv and (self.as_json or is_single or self.compare):
-            raise InputError("--csv prints a table of several models, without --json and --compare")
+        if self.as_csv and (self.as_json or self.compare):
+            raise InputError("--csv prints a table of several models; it cannot be combined with --json or --compare")
+        if self.as_csv and is_single:
+            raise InputError("--csv prints a table of several models; use --json for a single one")
         if self.compare and is_single:
             raise InputError("--compare needs two MODELs")
         if self.weights and not is_single:
@@ -179,6 +181,8 @@ class BudgetCheckOptions:
         if self.max_hours is not None and not self.is_timed(is_single) and self.device_profile is None:
             remedy = "add --timing" if self.timing is None else "remove --no-timing"
             raise InputError(f"--max-hours needs predicted hours: {remedy}, or add --device-profile")
+        if self.sort == "hours" and not self.is_timed(is_single) and self.device_profile is None:
+            raise InputError("--sort hours needs predicted hours: add --timing or --device-profile")
 
     def is_timed(self, is_single: bool) -> bool:
         """Return whether models are timed. Several models are timed only if the user asks for it."""

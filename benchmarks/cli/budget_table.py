@@ -22,19 +22,16 @@ EXIT_OVER = 1
 
 
 def check_several(models: Sequence[str], benchmark: "Benchmark", options: BudgetCheckOptions) -> int:
-    """Check several models, folders and patterns; print a table and return the exit code.
-
-    Raises:
-        InputError: If a folder or pattern contains no models, or an option does not apply to one of the models.
-    """
-    from benchmarks.budget.table import sort_outcomes, to_csv, to_markdown
+    """Check several models, folders and patterns; print a table and return the exit code."""
+    from benchmarks.budget.table import sort_outcomes, table_notes, to_csv, to_markdown
     from benchmarks.execution.progress import Display
     from benchmarks.sandbox.many import check_models
 
     with Display() as display:
-        requests, notes = _requests(models, benchmark, options, display)
-        outcomes = check_models(requests, options.file_policy(is_single=False), display)
+        requests, invalid, notes = _requests(models, benchmark, options, display)
+        outcomes = [*invalid, *check_models(requests, options.file_policy(is_single=False), display)]
     outcomes = sort_outcomes(outcomes, options.sort)
+    notes += table_notes(outcomes)
     if options.as_json:
         print(json.dumps({"models": [outcome.to_json() for outcome in outcomes], "notes": notes}, indent=2))
     elif options.as_csv:
@@ -51,31 +48,39 @@ def check_several(models: Sequence[str], benchmark: "Benchmark", options: Budget
 
 def _requests(
     models: Sequence[str], benchmark: "Benchmark", options: BudgetCheckOptions, display: "Display"
-) -> tuple[list["CheckRequest"], list[str]]:
-    """Return one request per model, without duplicates, and sentences about what was left out."""
+) -> tuple[list["CheckRequest"], list["CheckedModel"], list[str]]:
+    """Return one request per model, the arguments that are invalid, and sentences about what was left out."""
     from benchmarks.budget.model_kind import is_python, split_file
+    from benchmarks.budget.outcome import CheckedModel
     from benchmarks.budget.request import NO_FILE_OPTIONS
+    from benchmarks.cli.budget_input import check_name
     from benchmarks.sandbox.errors import FileCheckFailed
     from benchmarks.sandbox.expand import expand, is_group
     from benchmarks.sandbox.file_check import FileChecker
 
     template = options.new_request("", benchmark, False, display)
     requests: dict[str, CheckRequest] = {}
+    invalid: list[CheckedModel] = []
     notes: list[str] = []
     with FileChecker(options.file_policy(is_single=False)) as checker:
-        for argument in models:
+        for argument in dict.fromkeys(models):
             try:
+                if not is_group(argument):
+                    check_name(argument, benchmark)
                 names, left_out = expand(argument, checker)
+            except InputError as error:
+                invalid.append(CheckedModel(argument, failure="invalid", reason=str(error)))
+                continue
             except FileCheckFailed as error:
-                raise InputError(f"the models of {argument} cannot be listed: {error}") from error
+                reason = f"its models cannot be listed: {error}"
+                invalid.append(CheckedModel(argument, failure="failed", reason=reason))
+                continue
             notes += [f"{argument}: {note}" for note in left_out]
             for name in names:
-                takes_options = is_python(split_file(name)[0]) or not is_group(
-                    argument
-                )  # those of a folder may be weights files
+                takes_options = is_python(split_file(name)[0]) or not is_group(argument)  # a folder may contain weights
                 file_options = template.file_options if takes_options else NO_FILE_OPTIONS
                 requests[name] = replace(template, model=name, file_options=file_options)
-    return list(requests.values()), notes
+    return list(requests.values()), invalid, notes
 
 
 def _print_table(outcomes: Sequence["CheckedModel"]) -> None:

@@ -199,7 +199,8 @@ def check_model_file(request: Message, report: Report) -> "Verdict":
             file.description, benchmark, request["device"], image_counts, profile, layers=request["layers"]
         )
         verdict = check(asked, file.builder, report)
-        return replace(verdict, choices=file.choices(), notes=(*verdict.notes, *notes))
+        notes = (*verdict.notes, *notes)
+        return replace(verdict, choices=file.choices(), notes=notes, replaced_classes=file.replaced_classes)
     verdict = cost_verdict(file.description, file.cost, benchmark, request["device"])
     verdict = replace(verdict, notes=(*verdict.notes, *file.notes))
     return verdict if image_counts is None else replace(verdict, unjudged=verdict.unjudged or file.why_untimed)

@@ -45,11 +45,13 @@ def expand(model: str, checker: FileChecker) -> tuple[list[str], list[str]]:
         if not os.path.isfile(file):
             raise InputError(f"there is no file {file}")
         return checker.list_models(file, pattern)
-    pattern = model.removeprefix(TIMM_PREFIX)
+    pattern, slash, pixels = model.removeprefix(TIMM_PREFIX).partition("/")
     names = sorted(name for name in registered_timm_names() if fnmatchcase(name, pattern))
     if not names:
-        raise InputError(f"no model of timm matches {pattern!r}; `python -c 'import timm; print(timm.list_models())'`")
-    return [f"{TIMM_PREFIX}{name}" for name in names], []
+        raise InputError(
+            f"no model of timm matches {pattern!r}: run python -c 'import timm; print(timm.list_models())' to list them"
+        )
+    return [f"{TIMM_PREFIX}{name}{slash}{pixels}" for name in names], []
 
 
 def _is_pattern(model: str) -> bool:

@@ -13,7 +13,7 @@ from benchmarks.budget.verdict import Verdict
 from benchmarks.execution.progress import Report, silent
 from benchmarks.sandbox import kinds
 from benchmarks.sandbox.answers import read_listing, read_progress, read_verdict
-from benchmarks.sandbox.errors import FileRefused
+from benchmarks.sandbox.errors import FileCheckFailed, FileRefused
 from benchmarks.sandbox.kinds import SandboxKind
 from benchmarks.sandbox.limits import SandboxLimits
 from benchmarks.sandbox.messages import SandboxAnswer
@@ -116,7 +116,11 @@ class FileChecker:
         }
         visible = (project.folder or path, *((weights,) if weights else ()))
         answer = self._ask(message, visible, request.device, report)
-        verdict = read_verdict(answer, self._limits)
+        try:
+            verdict = read_verdict(answer, self._limits)
+        except (InputError, FileCheckFailed) as error:
+            error.args = (str(error).replace(f"{path.name}:", f"{file}:"),)  # so that the user can copy the advice
+            raise
         if is_python(path):
             choices = (*request.file_options.describe(request.benchmark), project.describe(path))
             verdict = replace(verdict, choices=(*verdict.choices, *filter(None, choices)))

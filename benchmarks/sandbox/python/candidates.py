@@ -162,8 +162,8 @@ def _no_choice(module: ModuleType, tree: ast.Module, found: Candidates, file: st
     buildable = [name for name in names if not missing_arguments(getattr(module, name))]
     if buildable:
         return InputError(
-            f"{file} defines {len(buildable)} models: choose one as {file}:NAME ({_list(buildable)}), or print a table of "
-            f"them with {file}:'*'"
+            f"{file} defines {len(buildable)} models: choose one as {file}:NAME ({_list(buildable)}), or print a table "
+            f"of them with {file}:'*'"
         )
     models = names or found.classes
     if not models:
@@ -196,9 +196,11 @@ def needs_arguments(
         if ready
         else ("add a function without required arguments that returns the model")
     )
+    plural, them = ("s", "them") if len(missing) > 1 else ("", "it")
+    options = " ".join(f"--arg {argument}=VALUE" for argument in missing)
     return InputError(
-        f"{place} needs the argument{'s' if len(missing) > 1 else ''} {', '.join(missing)}{also}: {choice}, or give "
-        f"them as {file}:'{name}({call})' or --arg {missing[0]}=VALUE"
+        f"{place} needs the argument{plural} {', '.join(missing)}{also}: {choice}, or give {them} as "
+        f"{file}:'{name}({call})' or {options}"
     )
 
 

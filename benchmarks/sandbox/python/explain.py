@@ -10,6 +10,7 @@ from traceback import FrameSummary
 
 import arch
 from benchmarks.budget.error_line import error_line
+from benchmarks.budget.model_kind import NOTEBOOK_SUFFIX
 
 PIP_NAMES = {  # of packages whose name differs from that of their module
     "cv2": "opencv-python",
@@ -23,6 +24,7 @@ IMPORT_FUNCTIONS = ("load", "exec_module")  # in user_module.py and notebook_loa
 ADVICE = "advice: "  # notes of an error that start so were found by trying, see `benchmarks.sandbox.python.suggestion`
 MAX_USER_FRAMES = 3
 UNDER_MAIN = "put it under if __name__ == '__main__'"
+AS_CONSTANT = "replace what the model needs from this cell by a constant, such as num_classes = 100"  # in a notebook
 SUGGESTIONS = (  # regular expressions of error messages, and what to do
     ("call to 'print'", "the file is written in Python 2"),
     (
@@ -59,6 +61,8 @@ def explain(error: BaseException, path: Path, hidden_folder: str = "") -> str:
     line = error_line(error)
     place = "" if isinstance(error, SyntaxError) and f"line {error.lineno}" in line else place
     suggestion = next(_suggestions(error, path, hidden_folder), "")
+    if path.suffix == NOTEBOOK_SUFFIX:
+        suggestion = suggestion.replace(UNDER_MAIN, AS_CONSTANT)
     notes = "".join(f"; {note}" for note in getattr(error, "__notes__", ()) if not note.startswith(ADVICE))
     return f"{line}{place}{f': {suggestion}' if suggestion else ''}{notes}"
 

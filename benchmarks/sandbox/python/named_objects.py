@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import partial
 from types import ModuleType
 from typing import Any
@@ -89,8 +90,12 @@ class NamedObjects:
     def _lookup(self, module: ModuleType, name: str) -> Any:
         """Return the value of a name in an argument."""
         if not hasattr(module, name):
-            error = unknown("name", name, public_names(module), f" in {self.file.path.name}")
-            raise InputError(f"{error}; quote text, such as --arg act='\"relu\"'")
+            similar = get_close_matches(name, public_names(module), 1)
+            other = f"; did you mean the name {similar[0]!r}?" if similar else ""
+            raise InputError(
+                f"the argument {name!r} is not a name of {self.file.path.name}: if it is text, write "
+                f"--arg KEY='\"{name}\"'{other}"
+            )
         return getattr(module, name)
 
     def class_argument(self, module: ModuleType, name: str) -> str:

@@ -56,9 +56,11 @@ class LogitsHook:
             return output
         self._latest = name
         others = ", ".join(other for other, _ in tensors if other != name)
-        left_out = f", and {others} left out" if others else ""
+        left_out = f", and {others} is left out" if others else ""
         mode = "in training mode, " if model.training else ""
-        self.notes[f"{mode}the model returns a {type(output).__name__}: {name} is taken as the logits{left_out}"] = None
+        self.notes[
+            f"{mode}the model returns a {type(output).__name__}: output {name} is taken as the logits{left_out}"
+        ] = None
         return self._restore_batch(logits, images)
 
     def _select(self, tensors: list[Named], images: int | None) -> tuple[str, Tensor | None]:

@@ -99,9 +99,12 @@ class _Search:
             self.choices.append(
                 f"the images have {size} px; to check the model with {other} px, add --image-size {other}"
             )
+        replaced_classes = None
         if len(trial.shape) == 2 and not trial.fits(self.data.num_classes):
             given = self.objects.class_argument(module, name)
-            builder, choice = fit_classifier(builder, trial, self.data.input_shape, hook, given)
+            fitted, choice = fit_classifier(builder, trial, self.data.input_shape, hook, given)
+            replaced_classes = trial.shape[1] if fitted is not builder else None
+            builder = fitted
             self.choices.append(choice)
         elif not trial.fits(self.data.num_classes):
             self.choices.append(f"for one image the model returns {trial.output}: return the logits alone")
@@ -109,7 +112,8 @@ class _Search:
         def choices() -> tuple[str, ...]:
             return (*self.choices, *self.file.notes, *hook.notes)
 
-        return FoundModel(f"{self.file.path.name}:{name} (file)", builder, choices=choices)
+        description = f"{self.file.path.name}:{name} (file)"
+        return FoundModel(description, builder, replaced_classes=replaced_classes, choices=choices)
 
     def _name(self, module: ModuleType) -> tuple[str, str]:
         """Return the name of the model and, if the user gave none, why it was chosen."""

@@ -28,7 +28,7 @@ from benchmarks.sandbox.python.model_call import ModelCall
 from benchmarks.sandbox.python.named_objects import NamedObjects
 from benchmarks.sandbox.python.outputs import LogitsHook
 from benchmarks.sandbox.python.source import keys_read
-from benchmarks.sandbox.python.trial import runs_on_meta
+from benchmarks.sandbox.python.trial import attempt, runs_on_meta
 
 USUAL_SIZES = (224, 32, 28, 64, 96, 128, 160, 192, 240, 256, 299, 331, 384)  # pixels
 SIZE_ERRORS = (RuntimeError, ValueError, AssertionError, ZeroDivisionError, IndexError)  # raised for a wrong size
@@ -37,7 +37,7 @@ MAX_FACTORIES_TRIED = 4
 
 MISSING_ARGUMENTS = re.compile(r"(?<!forward)\(\) missing \d+ required .*argument")
 
-Runs = Callable[[str, int], bool]  # whether a model of the file, by name, runs on images of a size in pixels
+Runs = Callable[[str, int, bool], bool]  # whether a model of the file, by name, runs with a size in pixels; on the CPU?
 
 
 def add_suggestion(error: Exception, objects: NamedObjects, module: ModuleType, name: str, hook: LogitsHook) -> None:
@@ -54,7 +54,7 @@ def add_suggestion(error: Exception, objects: NamedObjects, module: ModuleType, 
         InputError: If a function with `**kwargs` needs arguments that only its code reveals.
     """
 
-    def runs(other: str, size: int) -> bool:
+    def runs(other: str, size: int, on_cpu: bool) -> bool:
         call = objects.call if other == name else ModelCall(other)
         search = replace(objects, call=call, data=replace(objects.data, image_size=size))
         try:
@@ -62,7 +62,10 @@ def add_suggestion(error: Exception, objects: NamedObjects, module: ModuleType, 
         except InputError:  # it needs other arguments
             return False
         builders = [partial(search.build, other, automatic or {}, hook) for automatic in tries]
-        return any(runs_on_meta(builder, search.data.input_shape, hook) for builder in builders)
+        shape = search.data.input_shape
+        if on_cpu:
+            return any(attempt(builder, shape, hook).error is None for builder in builders)
+        return any(runs_on_meta(builder, shape, hook) for builder in builders)
 
     target = objects.target(module, name)
     missing = _missing_in(error, keys_read(objects.file.tree, name))
@@ -94,10 +97,11 @@ def _suggest(error: BaseException, name: str, sizes: Sequence[int], factories: I
     deadline = time.monotonic() + MAX_SECONDS
     if isinstance(error, SIZE_ERRORS):
         for size in dict.fromkeys([*sizes[1:], *USUAL_SIZES]):
-            if size != sizes[0] and time.monotonic() < deadline and runs(name, size):
+            is_stated = size in sizes  # in the signature or the call; then it is worth the time of real tensors
+            if size != sizes[0] and time.monotonic() < deadline and runs(name, size, is_stated):
                 return f"it runs with images of {size} px instead of {sizes[0]} px: use --image-size {size}"
     for factory in islice(factories, MAX_FACTORIES_TRIED):
-        if time.monotonic() < deadline and runs(factory, sizes[0]):
+        if time.monotonic() < deadline and runs(factory, sizes[0], False):
             return f"the file builds it with {factory}, which runs: choose that name instead of {name}"
     if time.monotonic() > deadline:
         return ""

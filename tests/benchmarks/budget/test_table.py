@@ -51,5 +51,5 @@ def test_csv_has_exact_numbers_and_one_line_per_model() -> None:
         "1.5",
         "True",
     )
-    assert small["built_as"] == "Net(num_classes=10), the only class"
+    assert small["built_as"] == "Net(num_classes=10)"
     assert (failed["params"], failed["passed"], failed["conclusion"]) == ("", "False", "failed: SyntaxError: `invalid`")

@@ -28,6 +28,7 @@ Answer = Callable[..., list[Any]]
 def answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Answer:
     """Return a function that sets the outcome of each model, and returns a list that records the requests."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "300")
     for name in ("a.py", "b.py", "c.py"):
         (tmp_path / name).touch()
 
@@ -145,6 +146,21 @@ def test_failure_of_a_compared_model_is_reported(answer: Answer, capsys: pytest.
     assert "b.py: not ? today" in capsys.readouterr().err
 
 
+def test_invalid_models_do_not_stop_the_others(answer: Answer, capsys: pytest.CaptureFixture[str]) -> None:
+    requests = answer(a=FITS)
+    assert main(["a.py", "missing.py", "resnet8+nothing", "timm/nothing*", *BENCHMARK]) == 2
+    assert [request.model for request in requests[:-1]] == ["a.py"]
+    out = capsys.readouterr().out
+    assert "not checked: 3 of 4 models" in out
+    assert all(text in out for text in ("no file missing.py", "resnet8+nothing: ", "no model of timm matches"))
+
+
+def test_replaced_classifiers_are_noted(answer: Answer, capsys: pytest.CaptureFixture[str]) -> None:
+    answer(a=replace(FITS, replaced_classes=10), b=FITS)
+    main(["a.py", "b.py", *BENCHMARK])
+    assert "1 of these models, for 10 classes" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("argv", "expected"),
     [
@@ -155,8 +171,8 @@ def test_failure_of_a_compared_model_is_reported(answer: Answer, capsys: pytest.
         (["a.py", "--csv"], "several models"),
         (["a.py", "b.py", "--csv", "--json"], "--csv"),
         (["a.py", "b.py", "--weights", "w.pth"], "one MODEL"),
-        (["a.py", "missing.py"], "no file missing.py"),
-        (["a.py", "resnet8+nothing"], "nothing"),
+        (["a.py", "b.py", "--sort", "hours"], "--timing"),
+        (["resnet1*"], "timm/PATTERN"),
         (["a.py", "b.py", "--max-hours", "2"], "--timing"),
     ],
 )
