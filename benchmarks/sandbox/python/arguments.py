@@ -117,6 +117,8 @@ def set_parameters(target: Any, num_positional: int, keywords: Collection[str]) 
     ]
     for name in keywords:
         if name not in parameters and not takes_any(target):
+            if not parameters:
+                raise InputError(f"the argument {name} is given, but the model takes no arguments")
             raise unknown("argument", name, parameters)
         if name in by_position[:num_positional]:
             raise InputError(f"the argument {name} is given twice")
