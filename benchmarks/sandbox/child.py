@@ -5,6 +5,7 @@ harm.
 """
 
 import ctypes
+import fcntl
 import json
 import os
 import platform
@@ -20,11 +21,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+import psutil
+
 from arch.errors import InputError
 from benchmarks.budget.error_line import error_line
 from benchmarks.budget.model_kind import is_python
 from benchmarks.execution.progress import Progress, Report
 from benchmarks.sandbox.errors import FileRefused
+from benchmarks.sandbox.landlock import enter_own_domain
 from benchmarks.sandbox.processes import adopt_orphans
 from benchmarks.sandbox.python.explain import explain, short_traceback
 from benchmarks.sandbox.seccomp import install_filter
@@ -37,6 +41,7 @@ Message = dict[str, Any]
 MAX_WRITTEN_FILE_BYTES = 2**30
 MAX_DEAD_PARAMS_IN_MESSAGE = 200  # names; the size of a message is limited
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE = 1, 4  # prctl(2)
+CAPABILITY_VERSION = 0x20080522  # linux/capability.h
 KEYCTL_SYSCALLS = {"x86_64": 250, "aarch64": 219}  # system call numbers of keyctl(2)
 KEYCTL_JOIN_SESSION_KEYRING = 1
 
@@ -45,8 +50,9 @@ def main() -> None:
     """Answer the requests on standard input, one after the other, on what was standard output.
 
     Each request is answered in a forked process, so that torch is imported only once and nothing that the code of one
-    file does in Python affects the next check. Standard output is redirected to standard error, so that the output of
-    the model is not mistaken for an answer.
+    file does in Python affects the next check. Requests to end are answered here, once the processes before them have
+    ended. Standard output is redirected to standard error, so that the output of the model is not mistaken for an
+    answer.
     """
     channel, requests = os.fdopen(os.dup(1), "w"), os.fdopen(os.dup(0), "rb")
     os.dup2(2, 1)
@@ -54,11 +60,17 @@ def main() -> None:
     is_ready = False
     for line in requests:
         request = json.loads(line)
+        if request["task"] == "end":
+            _send(channel, request, {"ended": 0})
+            continue
         if not is_ready:
             _restrict_process(request["die_with_parent"])
             preload()
             is_ready = True
+        state = _state_in_reach(channel)
         end = _run_in_fork(partial(_answer_in_fork, request, channel, requests))
+        if _state_in_reach(channel) != state or psutil.Process().children():
+            return  # the next request needs a new sandbox
         _send(channel, request, {"ended": end})
 
 
@@ -84,14 +96,29 @@ def _run_in_fork(function: Callable[[], None]) -> int:
             finally:
                 os._exit(0)
         _, status = os.waitpid(pid, 0)
+        if os.getpid() == 1:  # in bubblewrap; even processes that keep forking cannot escape this
+            with suppress(ProcessLookupError):
+                os.kill(-1, signal.SIGKILL)
     return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+
+
+def _state_in_reach(channel: IO[str]) -> list[Any]:
+    """Return what the forked process can change of this one: its limits, its priority and the state of its pipes."""
+    if sys.platform != "linux":
+        return []
+    limits = [resource.getrlimit(getattr(resource, name)) for name in dir(resource) if name.startswith("RLIMIT_")]
+    priority = [os.getpriority(os.PRIO_PROCESS, 0), os.sched_getscheduler(0), os.sched_getaffinity(0)]
+    pipes = [fcntl.fcntl(file, query) for file in (2, channel) for query in (fcntl.F_GETFL, fcntl.F_GETPIPE_SZ)]
+    return [*limits, *priority, *pipes]
 
 
 def _answer_in_fork(request: Message, channel: IO[str], requests: IO[bytes]) -> None:
     requests.close()
     _protect_memory(False)
-    if request["die_with_parent"] and sys.platform == "linux":
+    if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # a fork does not inherit it
+        if not request["die_with_parent"]:
+            enter_own_domain()
     message = answer(request, partial(_send, channel, request))
     with suppress(Exception):  # the file may have replaced both streams
         sys.stdout.flush()
@@ -116,8 +143,14 @@ def _restrict_process(die_with_parent: bool) -> None:
     if platform.machine() in KEYCTL_SYSCALLS:  # a new keyring, because the user's may contain tickets and tokens
         libc.syscall(KEYCTL_SYSCALLS[platform.machine()], KEYCTL_JOIN_SESSION_KEYRING, None)
     if not die_with_parent:
+        _drop_capabilities(libc)
         install_filter()
     _protect_memory(True)
+
+
+def _drop_capabilities(libc: ctypes.CDLL) -> None:
+    """Give up the capabilities of root, which include reading the memory of other processes; see capset(2)."""
+    libc.capset((ctypes.c_uint32 * 2)(CAPABILITY_VERSION, 0), (ctypes.c_uint32 * 6)())
 
 
 def _protect_memory(is_protected: bool) -> None:

@@ -6,6 +6,7 @@ import secrets
 import selectors
 import shutil
 import signal
+import stat
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from benchmarks.sandbox.errors import FileCheckFailed
 from benchmarks.sandbox.limits import SandboxLimits
 from benchmarks.sandbox.messages import MAX_PRINTED_BYTES, ChildOutput, SandboxAnswer
 from benchmarks.sandbox.processes import adopt_orphans, as_signal, ending_signal, kill_tree
-from benchmarks.sandbox.start import Child, Confinement, scratch_mount_points, start_child
+from benchmarks.sandbox.start import Child, Confinement, start_child
 from benchmarks.sandbox.watch import CHECK_INTERVAL_SECONDS, LimitWatch
 
 Message = dict[str, Any]
@@ -64,11 +65,7 @@ class Sandbox:
         Raises:
             FileCheckFailed: If a limit was exceeded, or the process exited without a result.
         """
-        self._output = ChildOutput(secrets.token_hex(16))
-        secret = {"nonce": self._output.nonce, "die_with_parent": self.confinement.kind == "none"}
-        with suppress(BrokenPipeError):
-            self._child.stdin.write(json.dumps({**request, **secret}).encode() + b"\n")
-            self._child.stdin.flush()
+        self._send(request)
         message = self._receive(self.confinement.limits, progress)
         if message is None or "ended" in message:
             raise FileCheckFailed(self._describe_end(message))
@@ -77,24 +74,33 @@ class Sandbox:
     def clean_up(self) -> bool:
         """Wait until the process of the request has ended, and remove its files. Call this before the next request.
 
+        The child answers with a new nonce, which the code of the file cannot know, once all other processes have ended.
+
         Returns:
             Whether the sandbox can be used again.
         """
-        message: Message | None = {}
+        self._send({"task": "end"})
         try:
-            while message is not None and "ended" not in message:
-                message = self._receive(replace(self.confinement.limits, seconds=CLEAN_UP_TIMEOUT_SECONDS))
+            message = self._receive(replace(self.confinement.limits, seconds=CLEAN_UP_TIMEOUT_SECONDS))
         except FileCheckFailed:
             return False
-        mount_points = scratch_mount_points(self.confinement, self._scratch)
+        while _read_available(self._child.stderr):  # what the file has printed after its answer
+            pass
+        os.chmod(self._scratch, stat.S_IRWXU)
         for path in self._scratch.iterdir():
-            if path.name not in mount_points:
-                _remove(path)
-        return message is not None
+            _remove(path)
+        return message is not None and not any(self._scratch.iterdir())
 
     def close(self) -> None:
         """Kill the child and remove its files."""
         self._resources.close()
+
+    def _send(self, request: Message) -> None:
+        self._output = ChildOutput(secrets.token_hex(16))
+        secret = {"nonce": self._output.nonce, "die_with_parent": self.confinement.kind == "none"}
+        with suppress(BrokenPipeError):
+            self._child.stdin.write(json.dumps({**request, **secret}).encode() + b"\n")
+            self._child.stdin.flush()
 
     def _receive(self, limits: SandboxLimits, progress: Callable[[Message], None] = lambda _: None) -> Message | None:
         """Read both pipes until there is a message, and return it; None if the child closes its output first."""
@@ -164,9 +170,10 @@ def _scratch_folder() -> Iterator[Path]:
 def _remove(path: Path) -> None:
     with suppress(RecursionError):  # raised for folders that are nested too deeply for Python
         shutil.rmtree(path, ignore_errors=True)
-    if os.path.lexists(path):
-        with suppress(OSError, subprocess.TimeoutExpired):
-            subprocess.run(["rm", "-rf", "--", str(path)], capture_output=True, timeout=REMOVE_TIMEOUT_SECONDS)
+    for command in (["chmod", "-R", "u+rwx"], ["rm", "-rf"]):  # the code of a file may have locked its folders
+        if os.path.lexists(path):
+            with suppress(OSError, subprocess.TimeoutExpired):
+                subprocess.run([*command, "--", str(path)], capture_output=True, timeout=REMOVE_TIMEOUT_SECONDS)
 
 
 def _read_available(stream: IO[bytes]) -> bytes:

@@ -115,12 +115,6 @@ def readable_paths(visible: Sequence[Path]) -> list[str]:
     return [str(path) for path in paths if path.exists() and not home.is_relative_to(path.resolve())]
 
 
-def scratch_mount_points(confinement: Confinement, scratch: Path) -> set[str]:
-    """Return the names in the scratch folder that bubblewrap creates, because the folder takes the place of /tmp."""
-    paths = map(Path, (*readable_paths(confinement.visible), str(scratch)))
-    return {name for path in paths if path.is_relative_to("/tmp") for name in path.relative_to("/tmp").parts[:1]}
-
-
 def import_folders() -> list[str]:
     """Return the folders of this process's import path, such as those on PYTHONPATH or in the user's site-packages.
 
@@ -141,13 +135,14 @@ def _environment(scratch: Path) -> dict[str, str]:
 def _bubblewrap_arguments(confinement: Confinement, scratch: Path) -> list[str]:
     """Return the bubblewrap command to put before the child's (https://github.com/containers/bubblewrap).
 
-    The child runs in its own namespaces. When the first process in them exits, all others are killed.
+    The child is the first process in its own namespaces. The code of a file cannot kill it, and when it exits, all
+    others are killed. A process of bubblewrap in its place could be read and changed by the code of a file.
     """
-    arguments = [*bubblewrap_command(), "--proc", "/proc", "--dev", "/dev"]
+    arguments = [*bubblewrap_command(), "--as-pid-1", "--proc", "/proc", "--dev", "/dev"]
     if confinement.uses_gpu:
         for node in sorted(Path("/dev").glob("nvidia*")):
             arguments += ["--dev-bind-try", str(node), str(node)]
-    arguments += ["--remount-ro", "/dev", "--bind", str(scratch), "/tmp"]
+    arguments += ["--remount-ro", "/dev"]
     for path in (*SYSTEM_FOLDERS, *SYSTEM_FILES, *readable_paths(confinement.visible)):
         arguments += ["--ro-bind-try", path, path]
     return [*arguments, "--bind", str(scratch), str(scratch), "--remount-ro", "/", "--chdir", str(scratch)]

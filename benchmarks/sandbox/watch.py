@@ -81,7 +81,7 @@ def _unlisted_files(processes: Sequence[psutil.Process]) -> dict[tuple[int, int]
 def _scratch_usage(scratch: Path, max_files: int) -> tuple[int, int]:
     """Return the total size in bytes and the number of files in a folder; counting stops above `max_files`.
 
-    A path that is too long to be opened counts as too many files.
+    A folder that cannot be opened, because its path is too long or its files are hidden, counts as too many files.
     """
     disk, files, folders = 0, 0, [str(scratch)]
     while folders and files <= max_files:
@@ -94,6 +94,6 @@ def _scratch_usage(scratch: Path, max_files: int) -> tuple[int, int]:
                         if entry.is_dir(follow_symlinks=False):
                             folders.append(entry.path)
         except OSError as error:
-            if error.errno == errno.ENAMETOOLONG:
+            if error.errno in (errno.ENAMETOOLONG, errno.EACCES):
                 return disk, max_files + 1
     return disk, files

@@ -168,10 +168,38 @@ ATTACKS = {
     "descriptors": "[os.write(number, b'{\"ended\": 0}') for number in range(64) if number_is_open(number)]",
     "half a line": "[os.write(number, b'half a line') for number in range(64) if number_is_open(number)]",
     "signal": "os.kill(os.getppid(), 19)",
+    "forged end": "answer('verdict'), answer('ended'), time.sleep(1000)",
+    "stolen pipe": "os.write(os.open(f'/proc/{os.getppid()}/fd/4', os.O_WRONLY), b'{}\\n')",
+    "pipe of the first process": "os.write(os.open('/proc/1/fd/0', os.O_WRONLY), b'{}\\n')",
+    "limits": "import resource; resource.prlimit(os.getppid(), resource.RLIMIT_NOFILE, (4, 4))",
+    "priority": "os.setpriority(os.PRIO_PROCESS, os.getppid(), 19)",
+    "pipes without blocking": "[os.set_blocking(number, False) for number in range(2, 64) if number_is_open(number)]",
+    "locked folders": "os.mkdir(Path.home() / 'locked'); os.chmod(Path.home() / 'locked', 0); os.chmod(Path.home(), 0)",
     "environment": "os.environ.update(LD_PRELOAD='/nothing', PYTHONPATH='/nothing')",
     "modules": "import torch.nn.functional as F; F.linear = None; import ast; ast.parse = None",
     "home": "[(Path.home() / name).mkdir() for name in ('torch', 'arch', 'benchmarks', 'x' * 250)]",
 }
+
+
+FORGED_ANSWER = """
+import json, sys
+frame = sys._getframe()
+while not isinstance(frame.f_locals.get("request"), dict): frame = frame.f_back
+cost = {"params": 2, "trainable_params": 2}
+forged = {"model": "forged", "benchmark": "digits", "budget": {}, "image_size": 8, "batch_size": 64, "cost": cost}
+def answer(name):
+    content = {name: forged if name == "verdict" else 0, "nonce": frame.f_locals["request"]["nonce"]}
+    os.write(3, f"\\n{json.dumps(content)}\\n".encode())  # the child's channel
+
+"""
+UNCHANGED = """
+import os, resource
+from pathlib import Path
+assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 4
+assert os.getpriority(os.PRIO_PROCESS, 0) < 19
+assert os.get_blocking(2)
+assert not (Path.home() / "locked").exists()
+"""
 
 
 @pytest.mark.usefixtures("_run_files_without_torch")
@@ -181,23 +209,25 @@ def test_neighbor_in_the_same_sandbox_does_not_change_the_next_verdict(
 ) -> None:
     helper = "import os, time\nfrom pathlib import Path\ndef number_is_open(number):\n    try: os.fstat(number)\n"
     helper += "    except OSError: return False\n    return True\n"
+    helper += FORGED_ANSWER
     (repo / "a.py").write_text(helper + ATTACKS[attack])
-    (repo / "b.py").touch()
+    (repo / "b.py").write_text(UNCHANGED)
     _, second = check_all(repo / "a.py", repo / "b.py")
     assert params(second) == 1
+    assert second.verdict is not None
+    assert second.verdict.model == "b.py"
 
 
 @pytest.mark.usefixtures("_run_files_without_torch")
-def test_memory_of_the_sandbox_is_closed_to_files(repo: Path, check_all: CheckAll, kind: SandboxKind) -> None:
-    """Test that the code of a file cannot read the requests of later files from the process that has started it."""
-    if kind == "sandlock" and os.geteuid() == 0:
-        pytest.skip("root may read the memory of all processes, unless it has no capabilities, as in bubblewrap")
+def test_memory_of_the_sandbox_is_closed_to_files(repo: Path, check_all: CheckAll) -> None:
+    """Test that the code of a file cannot change the process that has started it."""
     attack = """
 import os
 opened = []
-for name in ("mem", "fd/0", "environ"):
-    try: open(f"/proc/{os.getppid()}/{name}", "rb").close(); opened.append(name)
-    except OSError: pass
+for number in (1, os.getppid()):
+    for name in ("mem", "fd/1", "fd/3", "fd/4"):
+        try: os.close(os.open(f"/proc/{number}/{name}", os.O_WRONLY)); opened.append(name)
+        except OSError: pass
 assert not opened, opened
 """
     (repo / "net.py").write_text(attack)

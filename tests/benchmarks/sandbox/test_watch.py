@@ -1,10 +1,13 @@
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from benchmarks.sandbox.errors import FileCheckFailed
 from benchmarks.sandbox.limits import SandboxLimits
+from benchmarks.sandbox.watch import LimitWatch
 
 RunProgram = Callable[..., Any]
 
@@ -71,3 +74,16 @@ def test_folder_too_deep_to_be_counted_exceeds_the_limit(run_program: RunProgram
     program = "for _ in range(50): os.mkdir('d' * 100); os.chdir('d' * 100)\ntime.sleep(60)"
     with pytest.raises(FileCheckFailed, match="20,000 files"):
         run_program(program)
+
+
+def test_folder_that_hides_its_files_is_not_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Test a folder that its owner can write to but not list; root can list it, so the error is simulated."""
+
+    def scandir(path: str) -> Any:
+        raise PermissionError(13, "Permission denied", path)
+
+    watch = LimitWatch(os.getpid(), tmp_path, SandboxLimits(60, 2**40))
+    monkeypatch.setattr("benchmarks.sandbox.watch._unlisted_files", lambda processes: {})
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(FileCheckFailed, match="20,000 files"):
+        watch.check()
