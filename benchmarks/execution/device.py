@@ -12,6 +12,7 @@ from benchmarks.execution.executor import WorkerFailed
 from benchmarks.execution.progress import Report, silent
 
 NVIDIA_DRIVER = (Path("/dev/nvidiactl"), Path("/dev/dxg"))  # Linux, WSL; CUDA is not available if both are missing
+AMD_DRIVER = Path("/dev/kfd")  # Linux; ROCm is not available without it
 MAX_GPU_CHECK_SECONDS = 120.0  # the first use of a GPU may take a minute on a computer with many of them
 
 
@@ -59,7 +60,7 @@ def _has_nvidia_driver() -> bool:
 
 def _may_have_gpu() -> bool:
     """Return whether to look for a GPU, for which torch must be loaded."""
-    return sys.platform != "linux" or _has_nvidia_driver()
+    return sys.platform != "linux" or _has_nvidia_driver() or AMD_DRIVER.exists()
 
 
 def _examine_gpus(indices: Sequence[int]) -> tuple[int, str]:

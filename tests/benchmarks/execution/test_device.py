@@ -21,9 +21,10 @@ def driver(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def no_driver(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Simulate a Linux machine without the NVIDIA driver."""
+    """Simulate a Linux machine without the driver of a GPU."""
     monkeypatch.setattr("sys.platform", "linux")
     monkeypatch.setattr(device, "NVIDIA_DRIVER", (tmp_path / "missing",))
+    monkeypatch.setattr(device, "AMD_DRIVER", tmp_path / "missing")
 
 
 def torch_sees(gpus: int, monkeypatch: pytest.MonkeyPatch, problem: str = "") -> None:
@@ -54,6 +55,23 @@ def test_without_a_driver_auto_is_the_cpu_and_does_not_load_torch(monkeypatch: p
 def test_auto_is_cuda_if_torch_sees_a_gpu(monkeypatch: pytest.MonkeyPatch, gpus: int, expected: str) -> None:
     torch_sees(gpus, monkeypatch)
     assert resolve_device("auto") == expected
+
+
+@pytest.mark.usefixtures("no_driver")
+def test_auto_is_cuda_if_torch_for_rocm_sees_an_amd_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(device, "AMD_DRIVER", tmp_path)
+    torch_sees(1, monkeypatch)
+    assert resolve_device("auto") == "cuda"
+
+
+@pytest.mark.usefixtures("no_driver")
+def test_an_amd_gpu_that_torch_for_cuda_does_not_see_is_not_mentioned(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(device, "AMD_DRIVER", tmp_path)
+    torch_sees(0, monkeypatch, "Found no NVIDIA driver on your system")
+    assert resolve_device("auto") == "cpu"
+    assert not capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["cuda", "cuda:0", "cuda:1"])
