@@ -19,7 +19,7 @@ from benchmarks.training.distillation import Distiller
 from benchmarks.training.evaluation import EVAL_BATCH, evaluate
 from benchmarks.training.loaded_images import with_loader
 from benchmarks.training.step import DeviceImages, StepOptions, TrainingStep, random_images
-from benchmarks.training.trainer import train_epoch
+from benchmarks.training.trainer import make_deterministic, train_epoch
 
 NUM_TIMING_WINDOWS = 5  # the median is used
 MIN_WINDOW_SECONDS = 0.5
@@ -43,7 +43,7 @@ def measure_throughput(
     compile_mode: CompileMode = "eager",
     distiller: Distiller | None = None,
 ) -> Throughput:
-    """Time training and evaluation on random images.
+    """Time training and evaluation on random images, with the deterministic algorithms that training uses.
 
     Args:
         model: A model on the device to measure. It is trained on noise, so do not use it afterwards.
@@ -55,6 +55,7 @@ def measure_throughput(
     Raises:
         DoesNotFit: If the memory of the device is too small to train on one batch.
     """
+    make_deterministic()
     try:
         return _measure(_TimedStep.create(model, recipe, data, compile_mode, distiller))
     except torch.OutOfMemoryError as error:

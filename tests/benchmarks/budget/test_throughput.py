@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from benchmarks.definition.benchmark import DatasetConfig
 from benchmarks.definition.recipe import Recipe
 from benchmarks.training.loaded_images import LoadedImages
 from benchmarks.training.step import DeviceImages, TrainingStep
-from benchmarks.training.trainer import train_epoch
+from benchmarks.training.trainer import make_deterministic, train_epoch
 
 RECIPE = Recipe(epochs=3, batch_size=32, warmup_epochs=1, crop_padding=1)
 DATA = DatasetConfig("digits", 10, image_size=8, in_chans=1)
@@ -61,6 +61,26 @@ def test_epochs_are_timed_on_the_images_that_training_reads(
     measure_throughput(small_model(), replace(RECIPE, **changes), DATA)
     assert len(splits) > throughput.NUM_TIMING_WINDOWS
     assert {type(split) for split in splits} == {expected}
+
+
+@pytest.fixture
+def default_algorithms() -> Iterator[None]:
+    """Use torch's default algorithms at the start of a test, like a new process."""
+    torch.use_deterministic_algorithms(False)
+    torch.backends.cudnn.benchmark = True
+    yield
+    make_deterministic()
+
+
+@pytest.mark.usefixtures("default_algorithms")
+def test_all_timed_steps_use_the_algorithms_of_training() -> None:
+    flags: set[tuple[bool, bool]] = set()
+    model = small_model()
+    model.register_forward_pre_hook(
+        lambda *_: flags.add((torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark))
+    )
+    measure_throughput(model, RECIPE, DATA)
+    assert flags == {(True, False)}
 
 
 def test_peak_memory_is_that_of_training(monkeypatch: pytest.MonkeyPatch) -> None:
