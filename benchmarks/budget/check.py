@@ -11,6 +11,7 @@ from arch.timm_model import TimmModel
 from arch.timm_net import wrong_size
 from benchmarks.budget.advice import add_advice
 from benchmarks.budget.builders import Builder, config_builder
+from benchmarks.budget.cost import countable_attention
 from benchmarks.budget.counting import check_cost, cost_verdict
 from benchmarks.budget.hours import add_throughput
 from benchmarks.budget.layers import add_layers
@@ -53,7 +54,8 @@ def check(
     if isinstance(architecture, TimmModel) and architecture.input_size:
         verdict = replace(verdict, image_size=architecture.input_size)
     if request.layers:
-        verdict = add_layers(verdict, builder, benchmark.data.input_shape)
+        with countable_attention():
+            verdict = add_layers(verdict, builder, benchmark.data.input_shape)
     if request.image_counts is None or not verdict.passed or verdict.unjudged:
         return verdict
     if request.profile is not None:

@@ -1,7 +1,7 @@
 """The first half of a budget check: parameters and MACs."""
 
 from benchmarks.budget.builders import Builder
-from benchmarks.budget.cost import count_attention, measure_cost
+from benchmarks.budget.cost import countable_attention, measure_cost
 from benchmarks.budget.verdict import MAC_COUNT_TOLERANCE, ModelCost, Verdict
 from benchmarks.definition.benchmark import Benchmark
 from benchmarks.definition.versions import versions
@@ -19,8 +19,9 @@ def check_cost(name: str, builder: Builder, benchmark: Benchmark, device: str) -
         benchmark: Images, recipe and budget.
         device: Device that the verdict is for; nothing runs on it.
     """
-    count_attention()
-    return cost_verdict(name, _count(builder, benchmark), benchmark, device)
+    with countable_attention():
+        cost = _count(builder, benchmark)
+    return cost_verdict(name, cost, benchmark, device)
 
 
 def cost_verdict(name: str, cost: ModelCost, benchmark: Benchmark, device: str) -> Verdict:

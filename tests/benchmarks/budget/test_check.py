@@ -3,6 +3,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from timm.layers import Attention
 from torch import nn
 
 from arch.errors import InputError
@@ -41,6 +42,22 @@ def parse_advice(advice: str) -> tuple[float, int]:
     match = ADVICE.fullmatch(advice)
     assert match is not None
     return float(match[1]), int(match[2].replace(",", ""))
+
+
+@pytest.mark.parametrize("layers", [False, True])
+def test_attention_is_fused_in_the_timed_model_only(
+    layers: bool, tiny: Benchmark, timed_models: list[nn.Module]
+) -> None:
+    built: list[bool] = []
+
+    def builder() -> nn.Module:
+        attention = Attention(8, num_heads=2)
+        built.append(attention.fused_attn)
+        return nn.Sequential(nn.Flatten(2), nn.Linear(64, 8), attention, nn.Flatten(), nn.Linear(8, 10))
+
+    check(CheckRequest("mine", tiny, "cpu", (80, 50), layers=layers), builder)
+    assert len(timed_models) == 1
+    assert (built[-1], any(built[:-1])) == (True, False)
 
 
 def test_progress_of_a_check(tiny: Benchmark, linear: Builder, timed_models: list[nn.Module]) -> None:
