@@ -15,11 +15,12 @@ from benchmarks.budget.verdict import Throughput
 from benchmarks.definition.benchmark import DatasetConfig
 from benchmarks.definition.recipe import Recipe
 from benchmarks.training.compile_mode import CompileMode
+from benchmarks.training.determinism import deterministically
 from benchmarks.training.distillation import Distiller
 from benchmarks.training.evaluation import EVAL_BATCH, evaluate
 from benchmarks.training.loaded_images import with_loader
 from benchmarks.training.step import DeviceImages, StepOptions, TrainingStep, random_images
-from benchmarks.training.trainer import make_deterministic, train_epoch
+from benchmarks.training.trainer import train_epoch
 
 NUM_TIMING_WINDOWS = 5  # the median is used
 MIN_WINDOW_SECONDS = 0.5
@@ -55,9 +56,8 @@ def measure_throughput(
     Raises:
         DoesNotFit: If the memory of the device is too small to train on one batch.
     """
-    make_deterministic()
     try:
-        return _measure(_TimedStep.create(model, recipe, data, compile_mode, distiller))
+        return deterministically(lambda: _measure(_TimedStep.create(model, recipe, data, compile_mode, distiller)))
     except torch.OutOfMemoryError as error:
         raise DoesNotFit(
             f"training on a batch of {recipe.batch_size} does not fit in the memory of this device"

@@ -13,9 +13,10 @@ from benchmarks.budget.memory import PeakMemory
 from benchmarks.budget.throughput import DoesNotFit, measure_throughput
 from benchmarks.definition.benchmark import DatasetConfig
 from benchmarks.definition.recipe import Recipe
+from benchmarks.training.determinism import make_deterministic
 from benchmarks.training.loaded_images import LoadedImages
 from benchmarks.training.step import DeviceImages, TrainingStep
-from benchmarks.training.trainer import make_deterministic, train_epoch
+from benchmarks.training.trainer import train_epoch
 
 RECIPE = Recipe(epochs=3, batch_size=32, warmup_epochs=1, crop_padding=1)
 DATA = DatasetConfig("digits", 10, image_size=8, in_chans=1)
@@ -81,6 +82,17 @@ def test_all_timed_steps_use_the_algorithms_of_training() -> None:
     )
     measure_throughput(model, RECIPE, DATA)
     assert flags == {(True, False)}
+
+
+@pytest.mark.usefixtures("default_algorithms")
+@pytest.mark.filterwarnings("ignore:put_ does not have")
+def test_model_with_an_operator_that_is_not_deterministic_is_measured() -> None:
+    def put(*_: object) -> None:
+        torch.zeros(3).put_(torch.tensor([1]), torch.ones(1))
+
+    model = small_model()
+    model.register_forward_pre_hook(put)
+    assert measure_throughput(model, RECIPE, DATA).training.median > 0
 
 
 def test_peak_memory_is_that_of_training(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,8 +20,9 @@ from benchmarks.training.compile_mode import (
     mark_step_begin,
     reset_compiler,
 )
+from benchmarks.training.determinism import make_deterministic
 from benchmarks.training.step import DeviceImages, StepOptions, TrainingStep
-from benchmarks.training.trainer import Splits, TrainingOptions, make_deterministic, train
+from benchmarks.training.trainer import Splits, TrainingOptions, train
 
 RECIPE = Recipe(epochs=2, batch_size=16, lr=0.05, warmup_epochs=1, crop_padding=1)
 
