@@ -14,7 +14,7 @@ NOT_DETERMINISTIC = re.compile(
 
 
 def make_deterministic(strict: bool = True) -> None:
-    """Let torch use deterministic algorithms only.
+    """Let torch use deterministic algorithms only, and compute in float32 where the recipe does.
 
     On a GPU, CUBLAS_WORKSPACE_CONFIG must also be set in the process's environment.
 
@@ -24,6 +24,9 @@ def make_deterministic(strict: bool = True) -> None:
             if this is true.
     """
     torch.backends.cudnn.benchmark = False
+    # By default, the float32 convolutions of recent GPUs round their inputs to the 10-bit mantissa of TF32. For matrix
+    # products, the environment of NVIDIA's containers sets the same default.
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     torch.use_deterministic_algorithms(True, warn_only=not strict)
     # By default, torch then also fills all new memory, to make reads of uninitialized memory deterministic.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a property of a module

@@ -28,6 +28,12 @@ def test_work_is_repeated_without_errors_if_an_operator_is_not_deterministic() -
     assert deterministically(put_twice)
 
 
+def test_float32_is_not_rounded_to_tf32() -> None:
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
+    make_deterministic()
+    assert (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32) == (False, False)
+
+
 def test_other_errors_are_raised() -> None:
     calls: list[int] = []
 
