@@ -14,6 +14,7 @@ from benchmarks.budget.step_clock import StepClock, block_means, speed, time_onc
 from benchmarks.budget.verdict import Throughput
 from benchmarks.definition.benchmark import DatasetConfig
 from benchmarks.definition.recipe import Recipe
+from benchmarks.execution.device import use_device
 from benchmarks.training.compile_mode import CompileMode
 from benchmarks.training.determinism import deterministically
 from benchmarks.training.distillation import Distiller
@@ -56,6 +57,7 @@ def measure_throughput(
     Raises:
         DoesNotFit: If the memory of the device is too small to train on one batch.
     """
+    use_device(str(next(model.parameters()).device))
     try:
         return deterministically(lambda: _measure(_TimedStep.create(model, recipe, data, compile_mode, distiller)))
     except torch.OutOfMemoryError as error:

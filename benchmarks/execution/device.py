@@ -115,6 +115,17 @@ def examine_gpus(report: Report, indices: Sequence[int]) -> tuple[int, str]:
     return count, ""
 
 
+def use_device(device: str) -> None:
+    """Make a GPU the current one of this process. Loads torch.
+
+    Otherwise, events would be recorded on the first GPU, and occupy hundreds of megabytes of its memory.
+    """
+    import torch
+
+    if device.startswith("cuda:"):
+        torch.cuda.set_device(device)
+
+
 def device_name(device: str) -> str:
     """Return the product name of a GPU, such as `NVIDIA GeForce RTX 3090`, or the CPU's threads. Loads torch."""
     import torch

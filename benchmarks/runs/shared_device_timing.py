@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from benchmarks.budget.memory import free_memory
+from benchmarks.execution.device import use_device
 from benchmarks.execution.progress import Report
 from benchmarks.runs.run import Run
 from benchmarks.training.determinism import deterministically
@@ -34,6 +35,7 @@ def images_per_second(report: Report, run: Run, barrier: Any, memory_share: floa
         MemoryError: If the training runs do not fit on the device.
     """
     try:
+        use_device(run.device)
         if peak_memory > memory_share * free_memory(run.device):
             raise MemoryError("they do not fit in the device's memory")
         barrier.wait(BARRIER_TIMEOUT)  # before any process allocates memory

@@ -16,6 +16,7 @@ from arch.plugins import plugin_versions
 from benchmarks.budget.memory import PeakMemory
 from benchmarks.datasets.arrays import ImageArrays
 from benchmarks.definition.benchmark import identify
+from benchmarks.execution.device import use_device
 from benchmarks.execution.progress import Progress, Report
 from benchmarks.execution.signals import StopRequest
 from benchmarks.records.store import RunRecord
@@ -48,6 +49,7 @@ def train_run(report: Report, run: Run, device: str, context: DistributedContext
         TrainingFailed, TrainingStopped: See `benchmarks.runs.dispatch.execute_run`.
     """
     warn = partial(_warn, report)
+    use_device(device)
     make_deterministic(strict=not run.nondeterministic_operator)
     torch.manual_seed(derive_seed(run.seed, "weights"))
     model = initial_model(run.config, run.benchmark, run.out).to(device)

@@ -95,6 +95,13 @@ def test_model_with_an_operator_that_is_not_deterministic_is_measured() -> None:
     assert measure_throughput(model, RECIPE, DATA).training.median > 0
 
 
+def test_steps_are_timed_on_the_device_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[str] = []
+    monkeypatch.setattr(throughput, "use_device", used.append)
+    measure_throughput(small_model(), RECIPE, DATA)
+    assert used == ["cpu"]
+
+
 def test_peak_memory_is_that_of_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PeakMemory, "bytes", lambda _: 123)
     assert measure_throughput(small_model(), RECIPE, DATA).peak_memory == 123

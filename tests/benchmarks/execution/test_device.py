@@ -6,7 +6,7 @@ import torch
 
 from arch.errors import InputError
 from benchmarks.execution import device
-from benchmarks.execution.device import examine_gpus, resolve_device
+from benchmarks.execution.device import examine_gpus, resolve_device, use_device
 from benchmarks.execution.executor import WorkerFailed
 from benchmarks.execution.local import LocalExecutor
 from benchmarks.execution.progress import silent
@@ -144,6 +144,16 @@ def test_a_gpu_is_usable_only_if_torch_can_compute_on_it(monkeypatch: pytest.Mon
     assert examine_gpus(silent, range(1)) == (2, "")
     assert examine_gpus(silent, range(2)) == (2, error.partition("\n")[0])
     assert used == ["cuda:0", "cuda:0", "cuda:1"]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("cpu", []), ("cuda", []), ("cuda:0", ["cuda:0"]), ("cuda:1", ["cuda:1"])]
+)
+def test_a_gpu_becomes_the_current_one(name: str, expected: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[str] = []
+    monkeypatch.setattr(torch.cuda, "set_device", used.append)
+    use_device(name)
+    assert used == expected
 
 
 def test_gpus_are_examined_in_a_worker_process() -> None:

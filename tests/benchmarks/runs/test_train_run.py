@@ -126,6 +126,19 @@ def test_a_record_names_an_operator_that_is_not_deterministic(
     assert sum("put_" in progress.warning for progress in reports) == 1
 
 
+def test_a_run_uses_its_device(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[str] = []
+
+    def stop(device: str) -> None:
+        used.append(device)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("benchmarks.runs.train_run.use_device", stop)
+    with pytest.raises(KeyboardInterrupt):
+        execute_run(silent, replace(run, device="cuda:1"))
+    assert used == ["cuda:1"]
+
+
 def test_a_record_can_be_stored(finished_record: RunRecord, tmp_path: Path) -> None:
     store = RecordStore(tmp_path)
     store.create()
