@@ -9,7 +9,7 @@ from statistics import median
 import torch
 from torch import nn
 
-from benchmarks.budget.memory import PeakMemory
+from benchmarks.budget.memory import PeakMemory, is_out_of_memory
 from benchmarks.budget.step_clock import StepClock, block_means, speed, time_once
 from benchmarks.budget.verdict import Throughput
 from benchmarks.definition.benchmark import DatasetConfig
@@ -60,7 +60,9 @@ def measure_throughput(
     use_device(str(next(model.parameters()).device))
     try:
         return deterministically(lambda: _measure(_TimedStep.create(model, recipe, data, compile_mode, distiller)))
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
         raise DoesNotFit(
             f"training on a batch of {recipe.batch_size} does not fit in the memory of this device"
         ) from error

@@ -107,15 +107,40 @@ def test_peak_memory_is_that_of_training(monkeypatch: pytest.MonkeyPatch) -> Non
     assert measure_throughput(small_model(), RECIPE, DATA).peak_memory == 123
 
 
-def test_batch_that_does_not_fit_raises() -> None:
+def model_that_raises(error: Exception) -> nn.Module:
+    """Return a model that raises an error on a batch that is larger than the first probe."""
+
     def forward(_: nn.Module, inputs: tuple[Tensor]) -> None:
         if len(inputs[0]) > throughput.PROBE_BATCH_SIZES[0]:
-            raise torch.OutOfMemoryError
+            raise error
 
     model = small_model()
     model.register_forward_pre_hook(forward)
+    return model
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError(),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("FIND was unable to find an engine to execute this computation"),
+        RuntimeError("GET was unable to find an engine to execute this computation"),
+        RuntimeError("Unable to find a valid cuDNN algorithm to run convolution"),
+        RuntimeError("CUDA error: out of memory\nCompile with TORCH_USE_CUDA_DSA"),
+    ],
+    ids=str,
+)
+def test_batch_that_does_not_fit_raises(error: Exception) -> None:
     with pytest.raises(DoesNotFit, match="batch of 32 does not fit"):
-        measure_throughput(model, RECIPE, DATA)
+        measure_throughput(model_that_raises(error), RECIPE, DATA)
+
+
+def test_other_errors_are_not_mistaken_for_a_full_memory() -> None:
+    with pytest.raises(RuntimeError, match="CUDNN_STATUS_BAD_PARAM") as error:
+        measure_throughput(model_that_raises(RuntimeError("CUDNN_STATUS_BAD_PARAM")), RECIPE, DATA)
+    assert not isinstance(error.value, DoesNotFit)
 
 
 def test_batch_that_takes_too_long_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
