@@ -18,7 +18,7 @@ from benchmarks.execution.device import use_device
 from benchmarks.training.compile_mode import CompileMode
 from benchmarks.training.determinism import deterministically
 from benchmarks.training.distillation import Distiller
-from benchmarks.training.evaluation import EVAL_BATCH, evaluate
+from benchmarks.training.evaluation import MAX_TRAINING_BATCHES, eval_batch_size, evaluate
 from benchmarks.training.loaded_images import with_loader
 from benchmarks.training.step import DeviceImages, StepOptions, TrainingStep, random_images
 from benchmarks.training.trainer import train_epoch
@@ -117,7 +117,7 @@ def _measure(timed: _TimedStep) -> Throughput:
         batch_size = recipe.batch_size
         windows, blocks = _time_epochs(timed)
         peak = memory.bytes()
-        eval_split = timed.noise(min(EVAL_BATCH, 4 * batch_size))
+        eval_split = timed.noise(min(eval_batch_size(recipe, device), MAX_TRAINING_BATCHES * batch_size))
     eval_seconds = _windows(lambda: evaluate(step.model, eval_split, recipe), device, NUM_SHORT_WINDOWS)
     return Throughput(
         training=speed(windows, blocks, recipe.batch_size),

@@ -107,6 +107,15 @@ def test_peak_memory_is_that_of_training(monkeypatch: pytest.MonkeyPatch) -> Non
     assert measure_throughput(small_model(), RECIPE, DATA).peak_memory == 123
 
 
+def test_evaluation_is_timed_on_the_batches_of_an_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(throughput, "eval_batch_size", lambda recipe, device: 17)
+    sizes: set[int] = set()
+    model = small_model()
+    model.register_forward_pre_hook(lambda model, inputs: None if model.training else sizes.add(len(inputs[0])))
+    measure_throughput(model, RECIPE, DATA)
+    assert sizes == {17}
+
+
 def model_that_raises(error: Exception) -> nn.Module:
     """Return a model that raises an error on a batch that is larger than the first probe."""
 
