@@ -34,7 +34,8 @@ def check(
 ) -> Verdict:
     """Check the model that `builder` returns.
 
-    Parameters and MACs are counted first. A model with too many parameters is not timed.
+    Parameters and MACs are counted first. A model with too many parameters is not timed. An architecture that is over
+    its hours in eager mode is also timed compiled, so that it passes if `ablate run` would train it.
 
     Args:
         request: The benchmark and device to check for; `request.model` is a description of the model.
@@ -61,7 +62,12 @@ def check(
     if request.profile is not None:
         return add_prediction(verdict, builder, benchmark, request.profile, request.image_counts)
     report(Progress("timing a few training steps", 1, 2, request.model))
-    return add_timing(verdict, TimedTraining(builder, benchmark, device, request.image_counts))
+    training = TimedTraining(builder, benchmark, device, request.image_counts)
+    eager = add_timing(verdict, training)
+    if architecture is None or eager.passed or not worth_compiling(eager, benchmark):
+        return eager
+    report(Progress("trying compiled models", 1, 2, request.model))  # as before an `ablate run` of this architecture
+    return try_compiled(verdict, eager, training)
 
 
 def check_recipe(report: Report, recipe: Recipe) -> None:
