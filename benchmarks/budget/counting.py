@@ -5,7 +5,7 @@ from benchmarks.budget.cost import countable_attention, measure_cost
 from benchmarks.budget.verdict import MAC_COUNT_TOLERANCE, ModelCost, Verdict
 from benchmarks.definition.benchmark import Benchmark
 from benchmarks.definition.versions import versions
-from benchmarks.execution.device import device_name
+from benchmarks.execution.device import device_name, gpu_versions
 
 OVERSIZE_FACTOR = 10  # a model with more parameters than this multiple of the limit is never built in memory
 
@@ -35,7 +35,7 @@ def cost_verdict(name: str, cost: ModelCost, benchmark: Benchmark, device: str) 
         batch_size=benchmark.recipe.batch_size,
         cost=cost,
         device=device_name(device),
-        versions=versions(),
+        versions=versions() | gpu_versions(device),
         problems=(f"{cost.params:,} parameters > {limit:,}",) if cost.params > limit else (),
         unjudged=_why_unchecked(cost, benchmark),
         notes=tuple(_notes(cost)),

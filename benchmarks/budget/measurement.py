@@ -16,7 +16,7 @@ from benchmarks.definition.benchmark import Benchmark
 from benchmarks.definition.overrides import RunConfig
 from benchmarks.definition.validation import strict_adapter
 from benchmarks.definition.versions import versions
-from benchmarks.execution.device import device_name
+from benchmarks.execution.device import device_name, gpu_versions
 from benchmarks.records.atomic_write import replace_file
 
 MEASUREMENT_FORMAT = 5  # increase whenever a code change affects what is measured
@@ -47,7 +47,7 @@ class Measurement:
             "net": _timing_key(config),
             "data": benchmark.data.definition(),
             "recipe": benchmark.recipe.definition(),
-            "where": [platform.node(), device_name(device), os.cpu_count(), versions()],
+            "where": [platform.node(), device_name(device), os.cpu_count(), versions() | gpu_versions(device)],
         }
         digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
         path = user_cache_path("timm-ablate") / "measurements" / f"{digest}.json"

@@ -8,11 +8,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from arch.errors import InputError
+from benchmarks.definition.versions import installed_version
 from benchmarks.execution.executor import WorkerFailed
 from benchmarks.execution.progress import Report, silent
 
 NVIDIA_DRIVER = (Path("/dev/nvidiactl"), Path("/dev/dxg"))  # Linux, WSL; CUDA is not available if both are missing
 AMD_DRIVER = Path("/dev/kfd")  # Linux; ROCm is not available without it
+NVIDIA_DRIVER_VERSION = Path("/proc/driver/nvidia/version")  # Linux
 MAX_GPU_CHECK_SECONDS = 120.0  # the first use of a GPU may take a minute on a computer with many of them
 
 
@@ -113,6 +115,30 @@ def examine_gpus(report: Report, indices: Sequence[int]) -> tuple[int, str]:
             except Exception as error:
                 return count, (str(error).strip() or type(error).__name__).splitlines()[0]
     return count, ""
+
+
+def gpu_versions(device: str) -> dict[str, str]:
+    """Return the versions of the software that chooses and runs the kernels of a GPU; none for a CPU. Loads torch."""
+    if not device.startswith("cuda"):
+        return {}
+    import torch
+
+    return {
+        "cuda": str(torch.version.cuda or f"ROCm {torch.version.hip}"),
+        "cudnn": str(torch.backends.cudnn.version()),
+        "triton": installed_version("triton"),
+        "driver": _driver_version(),
+    }
+
+
+def _driver_version() -> str:
+    """Return the version of the NVIDIA driver, such as "580.95.05", or "unknown"."""
+    try:
+        text = NVIDIA_DRIVER_VERSION.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return "unknown"
+    version = re.search(r"Kernel Module.*?\s(\d+(?:\.\d+)+)\s", text)
+    return version[1] if version else "unknown"
 
 
 def use_device(device: str) -> None:

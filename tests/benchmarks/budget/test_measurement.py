@@ -107,6 +107,7 @@ def test_budget_and_name_of_the_benchmark_do_not_matter(tiny: Benchmark) -> None
     [
         ("device_name", "cpu (3 threads)"),
         ("versions", {"torch": "99.0"}),
+        ("gpu_versions", {"cudnn": "99.0"}),
         ("platform.node", "another computer"),
         ("os.cpu_count", 1000),
         ("MEASUREMENT_FORMAT", 0),

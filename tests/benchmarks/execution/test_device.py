@@ -6,7 +6,7 @@ import torch
 
 from arch.errors import InputError
 from benchmarks.execution import device
-from benchmarks.execution.device import examine_gpus, resolve_device, use_device
+from benchmarks.execution.device import examine_gpus, gpu_versions, resolve_device, use_device
 from benchmarks.execution.executor import WorkerFailed
 from benchmarks.execution.local import LocalExecutor
 from benchmarks.execution.progress import silent
@@ -154,6 +154,33 @@ def test_a_gpu_becomes_the_current_one(name: str, expected: list[str], monkeypat
     monkeypatch.setattr(torch.cuda, "set_device", used.append)
     use_device(name)
     assert used == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.183.01  Sun May 12 19:39:15 UTC 2024\n", "535.183.01"),
+        (
+            "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build\n"
+            "GCC version:  gcc version 13.3.0\n",
+            "580.95.05",
+        ),
+        ("something else", "unknown"),
+        (None, "unknown"),
+    ],
+)
+def test_a_gpu_has_versions_of_its_own(
+    text: str | None, expected: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(device, "NVIDIA_DRIVER_VERSION", tmp_path / "version")
+    if text is not None:
+        (tmp_path / "version").write_text(text)
+    monkeypatch.setattr("torch.version.cuda", "13.0")
+    monkeypatch.setattr("torch.backends.cudnn.version", lambda: 92400)
+    versions = gpu_versions("cuda:1")
+    assert (versions["cuda"], versions["cudnn"], versions["driver"]) == ("13.0", "92400", expected)
+    assert "triton" in versions
+    assert gpu_versions("cpu") == {}
 
 
 def test_gpus_are_examined_in_a_worker_process() -> None:
