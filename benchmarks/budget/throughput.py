@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from statistics import median
 
@@ -127,6 +128,7 @@ def _measure(timed: _TimedStep) -> Throughput:
         compile_mode=timed.compile_mode,
         compile_seconds=compile_seconds,
         step_seconds=(min(blocks), max(blocks)),
+        measured=datetime.now(UTC).date().isoformat(),
     )
 
 

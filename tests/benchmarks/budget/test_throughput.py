@@ -1,5 +1,6 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -35,6 +36,7 @@ def small_model() -> nn.Module:
 def test_batch_size_of_the_recipe_is_measured() -> None:
     speed = measure_throughput(small_model(), RECIPE, DATA)
     assert speed.batch_size == 32
+    assert date.fromisoformat(speed.measured) >= datetime.now(UTC).date() - timedelta(days=1)
     for measured in (speed.training, speed.evaluation):
         assert 0 < measured.slowest <= measured.median <= measured.fastest
 
