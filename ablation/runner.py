@@ -10,6 +10,7 @@ from ablation.plans.plan import Plan
 from ablation.plans.recorded_rows import changed_plugins
 from ablation.plans.row import Row, with_teachers
 from arch.errors import InputError
+from benchmarks.budget.measurement import old_measurement_note
 from benchmarks.budget.report import dead_parameters
 from benchmarks.budget.verdict import Verdict
 from benchmarks.datasets.cache import CachedDataset
@@ -51,6 +52,7 @@ class PlanRunner:
         time_limit: Seconds for one run. None: a multiple of the predicted time.
         if_changed: What to do with checkpoints from different versions or devices. None: ask the user.
         executor: Where the runs are trained.
+        remeasure: Whether to measure speeds that are cached again.
         redo: The ids of recorded runs to train again. Their records are removed when their training starts.
     """
 
@@ -64,6 +66,7 @@ class PlanRunner:
     time_limit: float | None = None
     if_changed: IfChanged | None = None
     executor: Executor = field(default_factory=LocalExecutor)
+    remeasure: bool = False
     redo: frozenset[str] = frozenset()
 
     @property
@@ -236,11 +239,16 @@ class PlanRunner:
             function = "benchmarks.runs.models:check_initial_weights"
             self.executor.call(function, display, configs, self.benchmark, self.out.resolve())
         specs, counts = [row.spec for row in rows], self.data.counts(self.benchmark.data)
+        if self.remeasure:
+            function = "benchmarks.budget.measurement:delete_measurements"
+            self.executor.call(function, display, specs, self.benchmark, self.device)
         verdicts: list[Verdict] = self.executor.call(
             "benchmarks.budget.check:check_specs", display, specs, self.benchmark, self.device, counts
         )
         if not all(verdict.passed for verdict in verdicts):
             raise OverBudget(verdicts)
+        if note := old_measurement_note(verdict.throughput for verdict in verdicts):
+            display.say(note)
         for verdict in verdicts:
             if dead := dead_parameters(verdict.cost):
                 display.say(f"warning: {verdict.model}: {dead}")

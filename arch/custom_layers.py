@@ -26,6 +26,9 @@ BLOCK_ARGUMENTS = {  # parameter of a block -> the field of `Variant` that needs
     "order": "order",
 }
 
+# The backward pass of these activations needs their input, so in place they would copy it first.
+NEVER_IN_PLACE = frozenset({"silu", "mish", "hard_swish"})
+
 
 def parameters_of(layer: Any) -> Mapping[str, inspect.Parameter]:
     """Return the parameters of a class or function by name."""
@@ -58,7 +61,7 @@ def find_activation(name: str) -> Layer:
     """Return the factory of an activation, which is called with or without `inplace`."""
     if not is_custom(name):
         found: Layer = get_act_layer(name)
-        return found
+        return (lambda inplace=False: found()) if name in NEVER_IN_PLACE else found
     layer: Layer = find_layer("activation", name)
     takes_inplace = "inplace" in parameters_of(layer)
 

@@ -25,10 +25,11 @@ from benchmarks.sandbox.kinds import SandboxKind, is_available
 from benchmarks.sandbox.limits import SandboxLimits
 from benchmarks.training.checkpoint import Checkpoint, TrainingStopped
 from benchmarks.training.compile_mode import COMPILED_MODES, CompileMode
+from benchmarks.training.determinism import make_deterministic
 from benchmarks.training.distillation import Distiller, weights_digest
 from benchmarks.training.state import EpochMetrics
 from benchmarks.training.step import DeviceImages, TrainingStep
-from benchmarks.training.trainer import Splits, TrainingOptions, make_deterministic, train
+from benchmarks.training.trainer import Splits, TrainingOptions, train
 
 pytestmark = [
     pytest.mark.gpu,
@@ -83,6 +84,14 @@ def test_distillation_is_deterministic_and_does_not_change_the_teacher(compile_m
 def test_training_with_resized_images_is_deterministic() -> None:
     curves = [train_on_gpu("fp16", architecture=TimmModel("test_resnet", 64))[0] for _ in range(2)]
     assert train_losses(curves[0]) == train_losses(curves[1])
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16", "fp32"])
+def test_attention_is_deterministic(precision: str) -> None:
+    vit = TimmModel("vit_tiny_patch16_224", 64)
+    curves, weights = zip(*(train_on_gpu(precision, architecture=vit) for _ in range(2)), strict=True)
+    assert train_losses(curves[0]) == train_losses(curves[1])
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
 @pytest.mark.parametrize("compile_mode", COMPILED_MODES["cuda"])

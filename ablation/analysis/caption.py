@@ -43,6 +43,9 @@ def _source(recorded: RecordedPlan, runs: Sequence[RunRecord]) -> list[str]:
     num_changed = sum(bool(run.resumed_with_changes) for run in runs)
     if num_changed:
         parts.append(f"{num_changed} run{'s' * (num_changed > 1)} resumed with different versions or devices")
+    operators = sorted({run.nondeterministic_operator for run in runs} - {""})
+    if operators:
+        parts.append(f"not repeatable exactly, because {', '.join(map(printable, operators))} is not deterministic")
     overrides = {row.overrides for row in recorded.rows}
     if len(overrides) == 1 and (shared := str(overrides.pop())):
         parts.append(f"all rows with {recorded.names.name_weights(shared)}")

@@ -88,6 +88,7 @@ def differing_conditions(before: RunRecord, after: RunRecord) -> list[str]:
             "device": record.device,
             "commit": record.commit or "unknown",
             "compile_mode": record.compile_mode,
+            "operators that are not deterministic": record.nondeterministic_operator or "none",
             "changes while resuming": "; ".join(record.resumed_with_changes) or "none",
         }
         for record in (before, after)

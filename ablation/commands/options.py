@@ -142,6 +142,10 @@ class RunOptions:
             "[default: ask, or stop without a terminal]",
         ),
     ] = None
+    remeasure: Annotated[
+        bool,
+        typer.Option("--remeasure", help="Measure training speeds again, for example if the computer was busy before."),
+    ] = False
     world_size: Annotated[
         int | None,
         typer.Option(

@@ -114,6 +114,7 @@ def train_plan(
             runs_per_device=options.runs_per_device,
             time_limit=None if options.time_limit is None else 3600 * options.time_limit,
             if_changed=options.if_changed,
+            remeasure=options.remeasure,
             executor=executor,
         )
         if (note := _few_seeds_note(runner.plan, seeds, options.paired)) and runner.missing(store):

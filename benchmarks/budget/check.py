@@ -11,6 +11,7 @@ from arch.timm_model import TimmModel
 from arch.timm_net import wrong_size
 from benchmarks.budget.advice import add_advice
 from benchmarks.budget.builders import Builder, config_builder
+from benchmarks.budget.cost import countable_attention
 from benchmarks.budget.counting import check_cost, cost_verdict
 from benchmarks.budget.hours import add_throughput
 from benchmarks.budget.layers import add_layers
@@ -33,7 +34,8 @@ def check(
 ) -> Verdict:
     """Check the model that `builder` returns.
 
-    Parameters and MACs are counted first. A model with too many parameters is not timed.
+    Parameters and MACs are counted first. A model with too many parameters is not timed. An architecture that is over
+    its hours in eager mode is also timed compiled, so that it passes if `ablate run` would train it.
 
     Args:
         request: The benchmark and device to check for; `request.model` is a description of the model.
@@ -53,13 +55,19 @@ def check(
     if isinstance(architecture, TimmModel) and architecture.input_size:
         verdict = replace(verdict, image_size=architecture.input_size)
     if request.layers:
-        verdict = add_layers(verdict, builder, benchmark.data.input_shape)
+        with countable_attention():
+            verdict = add_layers(verdict, builder, benchmark.data.input_shape)
     if request.image_counts is None or not verdict.passed or verdict.unjudged:
         return verdict
     if request.profile is not None:
         return add_prediction(verdict, builder, benchmark, request.profile, request.image_counts)
     report(Progress("timing a few training steps", 1, 2, request.model))
-    return add_timing(verdict, TimedTraining(builder, benchmark, device, request.image_counts))
+    training = TimedTraining(builder, benchmark, device, request.image_counts)
+    eager = add_timing(verdict, training)
+    if architecture is None or eager.passed or not worth_compiling(eager, benchmark):
+        return eager
+    report(Progress("trying compiled models", 1, 2, request.model))  # as before an `ablate run` of this architecture
+    return try_compiled(verdict, eager, training)
 
 
 def check_recipe(report: Report, recipe: Recipe) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import chain
 
 import torch
-from timm.layers import set_fused_attn
+from timm.layers import set_fused_attn, use_fused_attn
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
@@ -65,9 +65,18 @@ def materialize(model: nn.Module, input_shape: Shape) -> nn.Module:
     return model
 
 
-def count_attention() -> None:
-    """Make timm build attention from matrix products, which both counters count. Call before building the model."""
+@contextmanager
+def countable_attention() -> Iterator[None]:
+    """Let timm build attention in this context from matrix products, which both counters count.
+
+    Training uses fused attention, so a model that is built in this context must not be timed.
+    """
+    previous = use_fused_attn(), use_fused_attn(experimental=True)
     set_fused_attn(False)
+    try:
+        yield
+    finally:
+        set_fused_attn(*previous)
 
 
 def _measure_without_weights(

@@ -1,11 +1,11 @@
 """The first half of a budget check: parameters and MACs."""
 
 from benchmarks.budget.builders import Builder
-from benchmarks.budget.cost import count_attention, measure_cost
+from benchmarks.budget.cost import countable_attention, measure_cost
 from benchmarks.budget.verdict import MAC_COUNT_TOLERANCE, ModelCost, Verdict
 from benchmarks.definition.benchmark import Benchmark
 from benchmarks.definition.versions import versions
-from benchmarks.execution.device import device_name
+from benchmarks.execution.device import device_name, gpu_versions
 
 OVERSIZE_FACTOR = 10  # a model with more parameters than this multiple of the limit is never built in memory
 
@@ -19,8 +19,9 @@ def check_cost(name: str, builder: Builder, benchmark: Benchmark, device: str) -
         benchmark: Images, recipe and budget.
         device: Device that the verdict is for; nothing runs on it.
     """
-    count_attention()
-    return cost_verdict(name, _count(builder, benchmark), benchmark, device)
+    with countable_attention():
+        cost = _count(builder, benchmark)
+    return cost_verdict(name, cost, benchmark, device)
 
 
 def cost_verdict(name: str, cost: ModelCost, benchmark: Benchmark, device: str) -> Verdict:
@@ -34,7 +35,7 @@ def cost_verdict(name: str, cost: ModelCost, benchmark: Benchmark, device: str) 
         batch_size=benchmark.recipe.batch_size,
         cost=cost,
         device=device_name(device),
-        versions=versions(),
+        versions=versions() | gpu_versions(device),
         problems=(f"{cost.params:,} parameters > {limit:,}",) if cost.params > limit else (),
         unjudged=_why_unchecked(cost, benchmark),
         notes=tuple(_notes(cost)),

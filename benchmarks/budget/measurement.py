@@ -4,8 +4,10 @@ import hashlib
 import json
 import os
 import platform
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +15,16 @@ from platformdirs import user_cache_path
 
 from benchmarks.budget.verdict import ModelCost, Throughput
 from benchmarks.definition.benchmark import Benchmark
+from benchmarks.definition.config_parser import read_run_config
 from benchmarks.definition.overrides import RunConfig
 from benchmarks.definition.validation import strict_adapter
 from benchmarks.definition.versions import versions
-from benchmarks.execution.device import device_name
+from benchmarks.execution.device import device_name, gpu_versions
+from benchmarks.execution.progress import Report
 from benchmarks.records.atomic_write import replace_file
 
-MEASUREMENT_FORMAT = 4  # increase whenever a code change affects what is measured
+MAX_DAYS_WITHOUT_NOTE = 30  # age of a measurement
+MEASUREMENT_FORMAT = 5  # increase whenever a code change affects what is measured
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,7 @@ class Measurement:
             "net": _timing_key(config),
             "data": benchmark.data.definition(),
             "recipe": benchmark.recipe.definition(),
-            "where": [platform.node(), device_name(device), os.cpu_count(), versions()],
+            "where": [platform.node(), device_name(device), os.cpu_count(), versions() | gpu_versions(device)],
         }
         digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
         path = user_cache_path("timm-ablate") / "measurements" / f"{digest}.json"
@@ -64,6 +69,22 @@ class Measurement:
         content = json.dumps(asdict(_CacheFile(self.cost, self.throughput)))
         with suppress(OSError):
             replace_file(self.path, lambda file: file.write_text(content))
+
+
+def delete_measurements(report: Report, specs: Sequence[str], benchmark: Benchmark, device: str) -> None:
+    """Delete the cached measurements of specs, so that the next check measures them. `report` is unused."""
+    for spec in specs:
+        with suppress(OSError):
+            Measurement.read(read_run_config(spec, benchmark.baseline), benchmark, device).path.unlink()
+
+
+def old_measurement_note(throughputs: Iterable[Throughput | None]) -> str:
+    """Return a note if the oldest of some throughputs was measured long ago, otherwise ""."""
+    dates = [throughput.measured for throughput in throughputs if throughput and throughput.measured]
+    limit = datetime.now(UTC).date() - timedelta(days=MAX_DAYS_WITHOUT_NOTE)
+    if not dates or min(dates) >= limit.isoformat():
+        return ""
+    return f"note: speeds that were measured on {min(dates)} are used again; --remeasure measures them now"
 
 
 def _timing_key(config: RunConfig) -> list[str]:

@@ -11,6 +11,13 @@ from torch import nn
 
 STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
+# Errors of the libraries that torch calls on a GPU whose memory is full.
+OUT_OF_MEMORY = re.compile(
+    r"CU(BLAS|DNN)_STATUS_ALLOC_FAILED|unable to find an engine|unable to find a valid cuDNN algorithm"
+    r"|(CUDA|HIP)( driver)? error: out of memory",
+    re.IGNORECASE,
+)
+
 
 class PeakMemory:
     """The peak memory since this object was created: of the GPU, or of this process on a CPU (Linux only)."""
@@ -38,6 +45,13 @@ class PeakMemory:
             return None
         peak = re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text(encoding="utf-8"))
         return max(0, int(peak.group(1)) * 1024 - self.bytes_before) if peak else None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether the reason for an error is that the memory of a GPU is full."""
+    return isinstance(error, torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and bool(OUT_OF_MEMORY.search(str(error)))
+    )
 
 
 def free_memory(device: str) -> int:

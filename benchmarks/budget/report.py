@@ -87,8 +87,8 @@ def _throughput(verdict: Verdict) -> str:
         return ""
     speed: Speed = verdict.throughput.training
     spread = f"{speed.slowest:,.0f} to {speed.fastest:,.0f}"
-    mode = "" if verdict.throughput.compile_mode == "eager" else f", {verdict.throughput.compile_mode}"
-    return f"{speed.median:,.0f} images/s ({spread}), batch {verdict.throughput.batch_size}{mode}, {verdict.device}"
+    batch, mode = verdict.throughput.batch_size, verdict.throughput.compile_mode
+    return f"{speed.median:,.0f} images/s ({spread}), batch {batch}, {mode}, {verdict.device}"
 
 
 def _hours(verdict: Verdict) -> str:

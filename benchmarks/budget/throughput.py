@@ -3,20 +3,23 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from statistics import median
 
 import torch
 from torch import nn
 
-from benchmarks.budget.memory import PeakMemory
+from benchmarks.budget.memory import PeakMemory, is_out_of_memory
 from benchmarks.budget.step_clock import StepClock, block_means, speed, time_once
 from benchmarks.budget.verdict import Throughput
 from benchmarks.definition.benchmark import DatasetConfig
 from benchmarks.definition.recipe import Recipe
+from benchmarks.execution.device import use_device
 from benchmarks.training.compile_mode import CompileMode
+from benchmarks.training.determinism import deterministically
 from benchmarks.training.distillation import Distiller
-from benchmarks.training.evaluation import EVAL_BATCH, evaluate
+from benchmarks.training.evaluation import MAX_TRAINING_BATCHES, eval_batch_size, evaluate
 from benchmarks.training.loaded_images import with_loader
 from benchmarks.training.step import DeviceImages, StepOptions, TrainingStep, random_images
 from benchmarks.training.trainer import train_epoch
@@ -43,7 +46,7 @@ def measure_throughput(
     compile_mode: CompileMode = "eager",
     distiller: Distiller | None = None,
 ) -> Throughput:
-    """Time training and evaluation on random images.
+    """Time training and evaluation on random images, with the deterministic algorithms that training uses.
 
     Args:
         model: A model on the device to measure. It is trained on noise, so do not use it afterwards.
@@ -55,9 +58,12 @@ def measure_throughput(
     Raises:
         DoesNotFit: If the memory of the device is too small to train on one batch.
     """
+    use_device(str(next(model.parameters()).device))
     try:
-        return _measure(_TimedStep.create(model, recipe, data, compile_mode, distiller))
-    except torch.OutOfMemoryError as error:
+        return deterministically(lambda: _measure(_TimedStep.create(model, recipe, data, compile_mode, distiller)))
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
         raise DoesNotFit(
             f"training on a batch of {recipe.batch_size} does not fit in the memory of this device"
         ) from error
@@ -112,7 +118,7 @@ def _measure(timed: _TimedStep) -> Throughput:
         batch_size = recipe.batch_size
         windows, blocks = _time_epochs(timed)
         peak = memory.bytes()
-        eval_split = timed.noise(min(EVAL_BATCH, 4 * batch_size))
+        eval_split = timed.noise(min(eval_batch_size(recipe, device), MAX_TRAINING_BATCHES * batch_size))
     eval_seconds = _windows(lambda: evaluate(step.model, eval_split, recipe), device, NUM_SHORT_WINDOWS)
     return Throughput(
         training=speed(windows, blocks, recipe.batch_size),
@@ -122,6 +128,7 @@ def _measure(timed: _TimedStep) -> Throughput:
         compile_mode=timed.compile_mode,
         compile_seconds=compile_seconds,
         step_seconds=(min(blocks), max(blocks)),
+        measured=datetime.now(UTC).date().isoformat(),
     )
 
 

@@ -78,6 +78,13 @@ def add_timing(verdict: Verdict, training: TimedTraining) -> Verdict:
             throughput = max(throughput, training.measure(), key=lambda measured: measured.training.median)
     except DoesNotFit as error:
         return replace(verdict, problems=(*verdict.problems, str(error)))
+    needed = (throughput.peak_memory or 0) + training.benchmark.bytes_on_device(training.image_counts)
+    if training.device != "cpu" and needed > free:
+        problem = (
+            f"training on a batch of {recipe.batch_size}, with all images on the GPU, needs {format_bytes(needed)} of "
+            f"memory, but only {format_bytes(free)} are free"
+        )
+        return replace(verdict, problems=(*verdict.problems, problem))
     return add_throughput(verdict, throughput, training.benchmark, training.image_counts)
 
 

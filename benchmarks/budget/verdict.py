@@ -83,6 +83,7 @@ class Throughput:
     compile_mode: CompileMode = "eager"
     compile_seconds: float = 0.0
     step_seconds: tuple[float, float] | None = None  # shortest and longest training step, or mean of very short steps
+    measured: str = ""  # the date in UTC, ISO 8601
 
     def hours(self, recipe: Recipe, train_images: int, eval_images: int) -> "PredictedHours":
         """Predict the hours of the full recipe, including compilation and an evaluation after each epoch."""

@@ -4,7 +4,7 @@ import os
 import platform
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any
@@ -57,7 +57,7 @@ def examine(out: Path, device: str, report: Report) -> Iterator[Finding]:
     for topic, folder in (("--out", out), ("cache", user_cache_path("timm-ablate"))):
         yield _examine_folder(topic, folder)
     yield _examine_records(out)
-    yield _try("device", lambda: _describe_device(device, report))
+    yield _examine_device(device, report)
     yield _try("self-test", lambda: _run_self_test(device, report))
 
 
@@ -120,13 +120,20 @@ def _try(topic: str, describe: Callable[[], str]) -> Finding:
         return Finding(topic, "failed", str(error))
 
 
+def _examine_device(device: str, report: Report) -> Finding:
+    warnings: list[str] = []
+    finding = _try("device", lambda: _describe_device(resolve_device(device, warn=warnings.append), report))
+    return replace(finding, problem=finding.problem or "; ".join(warnings))
+
+
 def _describe_device(device: str, report: Report) -> str:
-    description: str = LocalExecutor().call("benchmarks.cli.self_test:describe_device", report, resolve_device(device))
+    description: str = LocalExecutor().call("benchmarks.cli.self_test:describe_device", report, device)
     return description
 
 
 def _run_self_test(device: str, report: Report) -> str:
     with TemporaryDirectory() as folder:
         function = "benchmarks.cli.self_test:run_self_test"
-        result: str = LocalExecutor().call(function, report, resolve_device(device), Path(folder))
+        resolved = resolve_device(device, warn=lambda line: None)  # already reported as a finding about the device
+        result: str = LocalExecutor().call(function, report, resolved, Path(folder))
     return result

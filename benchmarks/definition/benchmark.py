@@ -5,6 +5,7 @@ Two results are comparable only if they come from the same benchmark, which its 
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
@@ -80,6 +81,17 @@ class Benchmark:
             values, channels = per_channel(value, self.data.in_chans), self.data.in_chans
             if len(values) != channels:
                 raise ValueError(f"recipe.{name} must be one number, or one per channel ({channels}): {list(values)}")
+
+    def bytes_on_device(self, image_counts: tuple[int, int]) -> int:
+        """Return the memory of the images that training keeps on its device, in bytes.
+
+        Args:
+            image_counts: Numbers of training and evaluation images. Training images that are transformed one by one
+                stay in the processes of a data loader.
+        """
+        train, evaluation = image_counts
+        num_images = evaluation if self.recipe.transforms_images else train + evaluation
+        return num_images * math.prod(self.data.input_shape)
 
     def definition(self, fingerprint: str, device: str, split: Split = "test") -> dict[str, Any]:
         """Return every field that affects results. The baseline, the budget, the default seeds and the plugins do not.

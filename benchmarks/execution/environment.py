@@ -1,7 +1,11 @@
 """Environment variables of the worker processes that train models."""
 
 import os
+import platform
 import sys
+from contextlib import suppress
+
+from platformdirs import user_cache_path
 
 WORKER_ENVIRONMENT = {  # read when the libraries load, so it must be set before the workers start
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # deterministic matrix products on a GPU
@@ -15,9 +19,19 @@ WORKER_ENVIRONMENT = {  # read when the libraries load, so it must be set before
 
 
 def set_worker_environment() -> None:
-    """Set the variables for child processes, except for variables that the user has already set."""
+    """Set the variables for child processes, except for variables that the user has already set.
+
+    Compiled models are kept in the user's cache, where the next command finds them.
+    """
     for name, value in WORKER_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    if "TORCHINDUCTOR_CACHE_DIR" not in os.environ:
+        folder = (
+            user_cache_path("timm-ablate") / "compiled" / platform.node()
+        )  # the cache may be shared by nodes with other CPUs
+        with suppress(OSError):  # torch then uses its default, a folder for temporary files, which may be short-lived
+            folder.mkdir(parents=True, exist_ok=True)
+            os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
 
 
 def restart_with_worker_environment() -> None:

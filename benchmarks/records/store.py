@@ -47,6 +47,7 @@ class RunRecord:
     finished: str  # UTC, ISO 8601
     compile_mode: str = "eager"  # see `benchmarks.training.compile_mode`
     runs_per_device: int = 1  # runs that shared the device, which increases `hours`
+    nondeterministic_operator: str = ""  # without a deterministic implementation, so the numbers may not be repeatable
     peak_memory: int | None = None  # bytes: of the GPU, or of the whole process on a CPU
     resumed_with_changes: list[str] = field(default_factory=list)  # what differed when training resumed: "epoch 3: ..."
     train_images: int = 0  # the number of training images; 0 in records from before it was stored

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from benchmarks.definition.versions import commit, versions
-from benchmarks.execution.device import device_name
+from benchmarks.execution.device import device_name, gpu_versions
 from benchmarks.execution.progress import Report
 from benchmarks.runs.run import IfChanged, Run
 from benchmarks.training.checkpoint import Checkpoint, load_newest
@@ -22,7 +22,7 @@ def checkpoint_identity(run: Run) -> dict[str, Any]:
         "device": _device_name(run),
         # the instruction set of a CPU decides which kernels torch uses
         "instructions": torch.backends.cpu.get_cpu_capability() if run.device == "cpu" else "",
-        "versions": versions(),
+        "versions": versions() | gpu_versions(run.device),
         "commit": commit(),
         "compile_mode": run.compile_mode if run.benchmark.recipe.world_size == 1 else "eager",
         "changed": [],

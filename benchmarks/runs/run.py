@@ -43,6 +43,7 @@ class Run:
     split: Split = "test"
     if_changed: IfChanged = "stop"
     keep_weights: bool = True
+    nondeterministic_operator: str = ""  # set once an operator is known to have no deterministic implementation
 
     @property
     def spec(self) -> str:

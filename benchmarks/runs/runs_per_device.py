@@ -19,6 +19,7 @@ from benchmarks.runs.run import Run
 
 CANDIDATES = (2, 4, 8)  # numbers of runs per device, tried in this order while each is fast enough
 MIN_SPEEDUP = 1.1  # total images/s relative to the next smaller number
+CONTEXT_BYTES = 2**29  # CUDA's own memory in each process
 MEMORY_SHARE = 0.8  # fraction of the device's free memory, for all runs together
 
 
@@ -36,7 +37,8 @@ def best_runs_per_device(run: Run, verdict: Verdict, num_runs: int, report: Repo
     if not run.device.startswith("cuda") or num_runs == 1 or verdict.throughput is None:
         return 1
     best, best_throughput = 1, verdict.throughput.training.median
-    peak_memory = verdict.throughput.peak_memory or 0
+    image_counts = run.data.counts(run.benchmark.data)
+    peak_memory = (verdict.throughput.peak_memory or 0) + run.benchmark.bytes_on_device(image_counts) + CONTEXT_BYTES
     for number in (number for number in CANDIDATES if number <= num_runs):
         task, note = "measuring runs per device", f"{number} at once"
         report(Progress(task, CANDIDATES.index(number), len(CANDIDATES), note))
@@ -53,7 +55,7 @@ def measure_total_throughput(run: Run, number: int, peak_memory: int) -> float:
     Args:
         run: What to train.
         number: The number of runs.
-        peak_memory: Peak memory of one training run, in bytes.
+        peak_memory: Peak memory of one training run with its images and its process, in bytes.
     """
     barrier = PROCESS_CONTEXT.Barrier(number)
     function = "benchmarks.runs.shared_device_timing:images_per_second"

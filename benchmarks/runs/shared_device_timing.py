@@ -7,12 +7,14 @@ from typing import Any
 import torch
 
 from benchmarks.budget.memory import free_memory
+from benchmarks.execution.device import use_device
 from benchmarks.execution.progress import Report
 from benchmarks.runs.run import Run
+from benchmarks.training.determinism import deterministically
 from benchmarks.training.loaded_images import with_loader
 from benchmarks.training.models import distiller_for_timing, fresh_model
 from benchmarks.training.step import StepOptions, TrainingStep, random_images
-from benchmarks.training.trainer import make_deterministic, train_epoch
+from benchmarks.training.trainer import train_epoch
 
 BARRIER_TIMEOUT = 180.0  # seconds within which all processes must reach each barrier
 MEASURED_SECONDS = 3.0
@@ -33,10 +35,11 @@ def images_per_second(report: Report, run: Run, barrier: Any, memory_share: floa
         MemoryError: If the training runs do not fit on the device.
     """
     try:
+        use_device(run.device)
         if peak_memory > memory_share * free_memory(run.device):
             raise MemoryError("they do not fit in the device's memory")
         barrier.wait(BARRIER_TIMEOUT)  # before any process allocates memory
-        train_steps = _prepare(run, barrier.parties)
+        train_steps = deterministically(lambda: _prepare(run, barrier.parties))
         barrier.wait(BARRIER_TIMEOUT)
         started, num_images = time.perf_counter(), 0
         while time.perf_counter() < started + MEASURED_SECONDS:
@@ -51,7 +54,6 @@ def images_per_second(report: Report, run: Run, barrier: Any, memory_share: floa
 
 def _prepare(run: Run, trainings: int) -> Callable[[], int]:
     """Return a warmed-up function that trains a few steps, waits for the device and returns the number of images."""
-    make_deterministic()
     data, recipe, device = run.benchmark.data, run.benchmark.recipe, torch.device(run.device)
     model = fresh_model(run.config.architecture, run.benchmark).to(device).to(memory_format=torch.channels_last)
     distiller = distiller_for_timing(run.config, run.benchmark, device)

@@ -16,6 +16,7 @@ from arch.plugins import plugin_versions
 from benchmarks.budget.memory import PeakMemory
 from benchmarks.datasets.arrays import ImageArrays
 from benchmarks.definition.benchmark import identify
+from benchmarks.execution.device import use_device
 from benchmarks.execution.progress import Progress, Report
 from benchmarks.execution.signals import StopRequest
 from benchmarks.records.store import RunRecord
@@ -23,6 +24,7 @@ from benchmarks.runs.models import initial_model, load_distiller
 from benchmarks.runs.resume_checks import checkpoint_identity, resolve_changes
 from benchmarks.runs.run import Run
 from benchmarks.training.checkpoint import Checkpoint
+from benchmarks.training.determinism import make_deterministic
 from benchmarks.training.distillation import Distiller, weights_digest
 from benchmarks.training.distributed_context import DistributedContext
 from benchmarks.training.evaluation import Evaluation
@@ -31,7 +33,7 @@ from benchmarks.training.seeds import derive_seed
 from benchmarks.training.state import EpochMetrics
 from benchmarks.training.step import DeviceImages
 from benchmarks.training.tensor_file import write_tensors
-from benchmarks.training.trainer import Splits, TrainingFailed, TrainingOptions, make_deterministic, train
+from benchmarks.training.trainer import Splits, TrainingFailed, TrainingOptions, train
 
 
 def train_run(report: Report, run: Run, device: str, context: DistributedContext) -> RunRecord:
@@ -47,7 +49,8 @@ def train_run(report: Report, run: Run, device: str, context: DistributedContext
         TrainingFailed, TrainingStopped: See `benchmarks.runs.dispatch.execute_run`.
     """
     warn = partial(_warn, report)
-    make_deterministic()
+    use_device(device)
+    make_deterministic(strict=not run.nondeterministic_operator)
     torch.manual_seed(derive_seed(run.seed, "weights"))
     model = initial_model(run.config, run.benchmark, run.out).to(device)
     distiller = load_distiller(run, device)
@@ -125,6 +128,7 @@ def _known_in_advance(run: Run) -> dict[str, Any]:
         "macs": run.macs,
         "predicted_hours": run.predicted_hours,
         "runs_per_device": run.runs_per_device,
+        "nondeterministic_operator": run.nondeterministic_operator,
     }
 
 

@@ -1,6 +1,6 @@
 """Measure a device's peak throughput, and the share of it that training reaches.
 
-    python -m benchmarks.studies.peak_throughput [VERDICTS.jsonl] [--device cuda]
+    python -m benchmarks.studies.peak_throughput [VERDICTS.jsonl] [--device cuda] [--precision fp16]
 
 VERDICTS.jsonl contains one line of `budget-check --json` per model. The peak is that of one large matrix product in the
 training precision. The memory bandwidth is that of copying a tensor that is too large for any cache, counting both
@@ -18,12 +18,15 @@ from typing import Any
 import torch
 
 import benchmarks.execution.preload  # noqa: F401  # suppresses warnings of torch.jit
+from benchmarks.budget.memory import free_memory
 from benchmarks.execution.device import device_name
 
 NUM_PEAK_WINDOWS = 7  # the median is used
 MIN_PEAK_WINDOW_SECONDS = 0.3
 MATRIX_SIZES = {"cuda": 8192, "cpu": 1536}  # rows and columns
-COPY_SIZES = {"cuda": 2**30, "cpu": 2**27}  # float32 elements
+COPY_SIZES = {"cuda": 2**30, "cpu": 2**27}  # float32 elements, if the device has enough memory
+MAX_SHARE_OF_MEMORY = 1 / 16  # of the free memory, for each of the two tensors that are copied
+DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}  # by precision of a recipe
 TRAINING_FLOPS_PER_MAC = 6  # 2 in the forward pass, 4 in the backward pass
 
 
@@ -37,7 +40,8 @@ def matrix_throughput(device: torch.device, dtype: torch.dtype) -> float:
 
 def copy_bandwidth(device: torch.device) -> float:
     """Return the memory bandwidth of a copy within the device's memory: bytes read plus bytes written, per second."""
-    source = torch.ones(COPY_SIZES[device.type], device=device)
+    limit = int(MAX_SHARE_OF_MEMORY * free_memory(str(device))) // torch.float32.itemsize
+    source = torch.ones(min(COPY_SIZES[device.type], limit), device=device)
     target = torch.empty_like(source)
     return 2 * source.nbytes / _seconds_per_call(lambda: target.copy_(source), device)
 
@@ -85,9 +89,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("verdicts", type=Path, nargs="?", help="file with one line of `budget-check --json` per model")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--precision", choices=DTYPES, help="of the recipe; default: fp16 on a GPU, fp32 on a CPU")
     options = parser.parse_args()
     device = torch.device(options.device)
-    dtype = torch.float16 if device.type == "cuda" else torch.float32
+    dtype = DTYPES[options.precision or ("fp16" if device.type == "cuda" else "fp32")]
     peak, bandwidth = matrix_throughput(device, dtype), copy_bandwidth(device)
     print(
         f"{device_name(options.device)}: {peak / 1e12:.3g} TFLOP/s in {str(dtype).removeprefix('torch.')} matrix "

@@ -45,17 +45,6 @@ class TrainingOptions(StepOptions):
     report: Report = silent
 
 
-def make_deterministic() -> None:
-    """Make torch give the same numbers for the same seed on the same device.
-
-    On a GPU, CUBLAS_WORKSPACE_CONFIG must also be set in the process's environment.
-    """
-    torch.backends.cudnn.benchmark = False
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    # By default, torch then also fills all new memory, to make reads of uninitialized memory deterministic.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a property of a module
-
-
 def train(
     model: nn.Module, splits: Splits, recipe: Recipe, seed: int, options: TrainingOptions | None = None
 ) -> tuple[list[EpochMetrics], Evaluation]:

@@ -297,6 +297,28 @@ class FailingCheck(LocalExecutor):
         return [Verdict(spec, benchmark.name, benchmark.budget, 8, 50, cost, problems=("too slow",)) for spec in specs]
 
 
+class RecordingCheck(LocalExecutor):
+    """Records the names of the called functions, and stops at the budget check."""
+
+    def __init__(self) -> None:
+        self.functions: list[str] = []
+
+    def call(self, function: str, on_progress: object, *args: Any, time_limit: float | None = None) -> Any:
+        self.functions.append(function.rpartition(":")[2])
+        if function.endswith(":check_specs"):
+            raise OverBudget([])
+
+
+@pytest.mark.parametrize("remeasure", [False, True])
+def test_measurements_are_deleted_before_the_check_if_asked_for(
+    remeasure: bool, benchmark: Benchmark, tmp_path: Path
+) -> None:
+    executor = RecordingCheck()
+    with pytest.raises(OverBudget):
+        run(replace(make_runner("compare:resnet8", benchmark, tmp_path), executor=executor, remeasure=remeasure))
+    assert executor.functions == ["delete_measurements"] * remeasure + ["check_specs"]
+
+
 def test_rows_over_the_budget_prevent_all_runs(benchmark: Benchmark, tmp_path: Path) -> None:
     with pytest.raises(OverBudget, match=r"resnet8: too slow; resnet8\+se: too slow") as raised:
         run(replace(make_runner("compare:resnet8,resnet8+se", benchmark, tmp_path), executor=FailingCheck()))

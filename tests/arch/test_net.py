@@ -9,10 +9,11 @@ import torch
 from timm.layers import BlurPool2d, DropPath
 from timm.models.resnet import BasicBlock, Bottleneck
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from arch.bases import BASES
 from arch.blocks import GeM, PreActBlock
-from arch.custom_layers import attention_layer
+from arch.custom_layers import attention_layer, find_activation
 from arch.models import build
 from arch.net import ResidualNet
 from arch.parts import PARTS
@@ -359,3 +360,40 @@ def test_a_net_trains_in_mixed_precision(spec: str) -> None:
     loss.backward()
     assert loss.isfinite()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+
+
+class RecordedClones(TorchDispatchMode):
+    """Counts the tensors that are copied."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.num_clones = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.num_clones += function is torch.ops.aten.clone.default
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", sorted(name for name, part in PARTS.items() if part.group == "act"))
+def test_activations_do_not_copy_their_input(name: str) -> None:
+    net = build(parse(f"resnet8+{name}").variant(), 10)
+    with RecordedClones() as recorded:
+        net(torch.zeros(2, 3, 8, 8))
+    assert recorded.num_clones == 0
+
+
+@pytest.mark.parametrize("spec", ["resnet8+silu", "resnet8+preact+mish"])
+def test_activations_have_the_same_gradients_in_place(spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gradients() -> list[torch.Tensor]:
+        find_activation.cache_clear()
+        torch.manual_seed(0)
+        net = build(parse(spec).variant(), 10)
+        net(torch.randn(8, 3, 16, 16)).logsumexp(1).sum().backward()
+        return [parameter.grad for parameter in net.parameters() if parameter.grad is not None]
+
+    separate = gradients()
+    monkeypatch.setattr("arch.custom_layers.NEVER_IN_PLACE", frozenset())
+    in_place = gradients()
+    find_activation.cache_clear()
+    assert len(separate) == len(in_place) > 10
+    assert all(torch.equal(one, other) for one, other in zip(separate, in_place, strict=True))

@@ -2,9 +2,10 @@
 
 from benchmarks.studies.training_loops.workload import EpochTimer, Workload
 from benchmarks.training.compile_mode import CompileMode
+from benchmarks.training.determinism import make_deterministic
 from benchmarks.training.loaded_images import with_loader
 from benchmarks.training.step import DeviceImages, StepOptions, TrainingStep
-from benchmarks.training.trainer import make_deterministic, train_epoch
+from benchmarks.training.trainer import train_epoch
 
 
 def ours(workload: Workload, compile_mode: CompileMode = "eager") -> EpochTimer:

@@ -68,11 +68,12 @@ class Workload:
     def time_with_torch_defaults(self, epoch: Callable[[], object]) -> float:
         """Return the seconds of an epoch without deterministic algorithms, which is torch's default."""
         deterministic = torch.are_deterministic_algorithms_enabled()
+        warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
         torch.use_deterministic_algorithms(False)
         try:
             return self.time(epoch)
         finally:
-            torch.use_deterministic_algorithms(deterministic, warn_only=True)
+            torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
 
     def time(self, epoch: Callable[[], object]) -> float:
         """Return the seconds until the device has finished an epoch, with torch's current settings."""

@@ -79,6 +79,12 @@ def test_runs_that_shared_a_device(make_record: Make, make_recorded: MakeRecorde
     assert "per device" not in caption(make_recorded(PLAN, records[:1]))
 
 
+def test_operators_that_are_not_deterministic(make_record: Make, make_recorded: MakeRecorded) -> None:
+    record = replace(make_record(seed=1), nondeterministic_operator="put_")
+    assert "because put_ is not deterministic" in caption(make_recorded(PLAN, [make_record(), record]))
+    assert "deterministic" not in caption(make_recorded(PLAN, [make_record()]))
+
+
 def test_runs_that_were_resumed_under_other_versions(make_record: Make, make_recorded: MakeRecorded) -> None:
     resumed = replace(make_record(seed=1), resumed_with_changes=["epoch 3: torch 2.9.0, now 2.10.0"])
     assert ", 1 run resumed " in caption(make_recorded(PLAN, [make_record(), resumed]))

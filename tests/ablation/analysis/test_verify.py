@@ -143,5 +143,7 @@ def test_conditions_that_differ(make_record: Make) -> None:
         "python None, now 3.11",
         "torch 2.9.0, now 2.10.0",
     ]
+    [difference] = differing_conditions(before, replace(before, nondeterministic_operator="put_"))
+    assert "none, now put_" in difference
     other_device = replace(before, device="cpu (4 threads)")
     assert differing_conditions(before, other_device) == ["device cpu (2 threads), now cpu (4 threads)"]

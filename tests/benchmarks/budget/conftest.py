@@ -1,23 +1,16 @@
 """Fixtures for tests of the budget check."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from timm.layers import set_fused_attn
 from torch import nn
 
 from benchmarks.budget.verdict import Speed, Throughput
 from benchmarks.definition.benchmark import DatasetConfig
 from benchmarks.definition.recipe import Recipe
 from benchmarks.training.compile_mode import CompileMode
-
-
-@pytest.fixture(autouse=True)
-def _restore_fused_attention() -> Iterator[None]:
-    yield
-    set_fused_attn(True)
 
 
 @pytest.fixture(autouse=True)

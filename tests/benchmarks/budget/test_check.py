@@ -3,9 +3,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from timm.layers import Attention
 from torch import nn
 
 from arch.errors import InputError
+from arch.spec import parse
 from benchmarks.budget.builders import Builder, spec_builder
 from benchmarks.budget.check import check, check_recipe, check_specs
 from benchmarks.budget.counting import check_cost
@@ -41,6 +43,22 @@ def parse_advice(advice: str) -> tuple[float, int]:
     match = ADVICE.fullmatch(advice)
     assert match is not None
     return float(match[1]), int(match[2].replace(",", ""))
+
+
+@pytest.mark.parametrize("layers", [False, True])
+def test_attention_is_fused_in_the_timed_model_only(
+    layers: bool, tiny: Benchmark, timed_models: list[nn.Module]
+) -> None:
+    built: list[bool] = []
+
+    def builder() -> nn.Module:
+        attention = Attention(8, num_heads=2)
+        built.append(attention.fused_attn)
+        return nn.Sequential(nn.Flatten(2), nn.Linear(64, 8), attention, nn.Flatten(), nn.Linear(8, 10))
+
+    check(CheckRequest("mine", tiny, "cpu", (80, 50), layers=layers), builder)
+    assert len(timed_models) == 1
+    assert (built[-1], any(built[:-1])) == (True, False)
 
 
 def test_progress_of_a_check(tiny: Benchmark, linear: Builder, timed_models: list[nn.Module]) -> None:
@@ -234,6 +252,28 @@ def test_model_over_its_hours_may_pass_compiled(
     assert verdict.throughput == replace(fast, compile_mode="compile")
     assert (verdict.problems, verdict.advice) == ((), "")
     assert modes == ["eager", "eager", "compile"]
+
+
+@pytest.mark.parametrize(
+    ("is_named", "share_of_hours", "expected"),
+    [(True, 0.9, ["eager", "eager", "compile"]), (False, 0.9, ["eager", "eager"]), (True, 1.1, ["eager"])],
+)
+def test_architecture_over_its_hours_is_also_checked_compiled(
+    is_named: bool,
+    share_of_hours: float,
+    expected: list[str],
+    tiny: Benchmark,
+    throughput: Throughput,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fast = replace(throughput, training=Speed(6400.0, 6400.0, 6400.0), evaluation=Speed(1e4, 1e4, 1e4))
+    modes = set_compiled(monkeypatch, throughput, fast)
+    benchmark = with_budget(tiny, max_hours=share_of_hours * throughput.hours(tiny.recipe, *IMAGE_COUNTS).low)
+    architecture = parse("resnet8").variant() if is_named else None  # None: the model of a file
+    request = CheckRequest("resnet8", benchmark, "cpu", IMAGE_COUNTS)
+    verdict = check(request, spec_builder("resnet8", benchmark), architecture=architecture)
+    assert verdict.throughput is not None
+    assert (verdict.throughput.compile_mode, modes) == (expected[-1], expected)
 
 
 def test_hopeless_model_is_not_compiled(

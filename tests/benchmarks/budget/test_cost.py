@@ -13,14 +13,15 @@ from torch.nn.utils import prune
 
 from arch.models import build
 from arch.spec import parse
-from benchmarks.budget.cost import count_attention, count_on_meta, measure_cost
+from benchmarks.budget.cost import count_on_meta, countable_attention, measure_cost
 from benchmarks.budget.parameters import registered_parameters
 from benchmarks.budget.verdict import MAC_COUNT_TOLERANCE, ModelCost, StageCost
 
 
 @pytest.fixture
-def _plain_attention() -> None:
-    count_attention()
+def _countable_attention() -> Iterator[None]:
+    with countable_attention():
+        yield
 
 
 class Small(nn.Module):
@@ -509,7 +510,7 @@ def test_model_that_detects_tracing_is_counted() -> None:
     assert (cost.macs_fvcore, cost.macs_torch, cost.macs) == (144, 432, 432)
 
 
-@pytest.mark.usefixtures("_plain_attention")
+@pytest.mark.usefixtures("_countable_attention")
 def test_attention_is_counted() -> None:
     """Count a ViT: patch embedding, one block of width 32 over 16 patches and a class token, and classifier."""
     shape: dict[str, Any] = {

@@ -11,7 +11,7 @@ from arch.spec import parse
 from benchmarks.budget import layers as layers_module
 from benchmarks.budget.builders import Builder
 from benchmarks.budget.check import check
-from benchmarks.budget.cost import count_attention, count_on_meta
+from benchmarks.budget.cost import count_on_meta, countable_attention
 from benchmarks.budget.layers import add_layers, list_layers
 from benchmarks.budget.request import CheckRequest
 from benchmarks.budget.verdict import LayerCost
@@ -103,8 +103,8 @@ def test_weight_of_two_layers_is_counted_once() -> None:
     ids=["resnet", "vit", "mobilenet"],
 )
 def test_sums_are_the_counts_of_the_model(builder: Callable[[], nn.Module]) -> None:
-    count_attention()
-    layers, cost = list_layers(builder, (3, 32, 32)), count_on_meta(builder, (3, 32, 32))
+    with countable_attention():
+        layers, cost = list_layers(builder, (3, 32, 32)), count_on_meta(builder, (3, 32, 32))
     assert sum(layer.params for layer in layers) == cost.params
     assert sum(layer.macs for layer in layers) == cost.macs_torch
 

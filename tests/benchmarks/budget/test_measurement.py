@@ -1,12 +1,14 @@
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from benchmarks.budget.measurement import Measurement
+from benchmarks.budget.measurement import Measurement, delete_measurements, old_measurement_note
 from benchmarks.budget.verdict import ModelCost, Speed, StageCost, Throughput
 from benchmarks.definition.benchmark import Benchmark, Budget
 from benchmarks.definition.config_parser import read_run_config
+from benchmarks.execution.progress import silent
 
 COST = ModelCost(
     params=100,
@@ -58,6 +60,21 @@ def test_measurement_is_replaced(tiny: Benchmark) -> None:
     assert [file.name for file in measurement.path.parent.iterdir()] == [measurement.path.name]
 
 
+def test_deleted_measurements_are_those_of_the_specs(tiny: Benchmark) -> None:
+    write(tiny)
+    delete_measurements(silent, ["resnet8+se", "resnet20"], tiny, "cpu")
+    assert read(tiny).cost == COST
+    delete_measurements(silent, ["resnet8"], tiny, "cpu")
+    assert read(tiny).cost is None
+
+
+@pytest.mark.parametrize(("days", "is_noted"), [(0, False), (29, False), (31, True)])
+def test_old_measurements_are_noted(days: int, is_noted: bool) -> None:
+    date = (datetime.now(UTC) - timedelta(days=days)).date().isoformat()
+    note = old_measurement_note([None, THROUGHPUT, replace(THROUGHPUT, measured=date)])
+    assert (date in note and "--remeasure" in note) is is_noted
+
+
 def test_measurement_without_a_cost_is_not_written(tiny: Benchmark) -> None:
     assert not write(tiny, None).path.parent.exists()
 
@@ -107,6 +124,7 @@ def test_budget_and_name_of_the_benchmark_do_not_matter(tiny: Benchmark) -> None
     [
         ("device_name", "cpu (3 threads)"),
         ("versions", {"torch": "99.0"}),
+        ("gpu_versions", {"cudnn": "99.0"}),
         ("platform.node", "another computer"),
         ("os.cpu_count", 1000),
         ("MEASUREMENT_FORMAT", 0),

@@ -53,7 +53,7 @@ def test_full_verdict_has_all_rows_in_order() -> None:
         ("costliest", "layer1 75% of MACs, head.fc 0% of MACs"),
         ("activations", "12,345 for one image"),
         ("training memory", "2.0 GiB peak for a batch of 64"),
-        ("training", "1,234 images/s (1,100 to 1,300), batch 64, cpu (2 threads)"),
+        ("training", "1,234 images/s (1,100 to 1,300), batch 64, eager, cpu (2 threads)"),
         ("predicted", "36 s of training (18 s to 1.2 min; limit 15.0 min) on cpu (2 threads)"),
         ("note", "first"),
         ("note", "second"),

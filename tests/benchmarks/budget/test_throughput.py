@@ -1,5 +1,6 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from benchmarks.budget.memory import PeakMemory
 from benchmarks.budget.throughput import DoesNotFit, measure_throughput
 from benchmarks.definition.benchmark import DatasetConfig
 from benchmarks.definition.recipe import Recipe
+from benchmarks.training.determinism import make_deterministic
 from benchmarks.training.loaded_images import LoadedImages
 from benchmarks.training.step import DeviceImages, TrainingStep
 from benchmarks.training.trainer import train_epoch
@@ -34,6 +36,7 @@ def small_model() -> nn.Module:
 def test_batch_size_of_the_recipe_is_measured() -> None:
     speed = measure_throughput(small_model(), RECIPE, DATA)
     assert speed.batch_size == 32
+    assert date.fromisoformat(speed.measured) >= datetime.now(UTC).date() - timedelta(days=1)
     for measured in (speed.training, speed.evaluation):
         assert 0 < measured.slowest <= measured.median <= measured.fastest
 
@@ -63,20 +66,92 @@ def test_epochs_are_timed_on_the_images_that_training_reads(
     assert {type(split) for split in splits} == {expected}
 
 
+@pytest.fixture
+def default_algorithms() -> Iterator[None]:
+    """Use torch's default algorithms at the start of a test, like a new process."""
+    torch.use_deterministic_algorithms(False)
+    torch.backends.cudnn.benchmark = True
+    yield
+    make_deterministic()
+
+
+@pytest.mark.usefixtures("default_algorithms")
+def test_all_timed_steps_use_the_algorithms_of_training() -> None:
+    flags: set[tuple[bool, bool]] = set()
+    model = small_model()
+    model.register_forward_pre_hook(
+        lambda *_: flags.add((torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark))
+    )
+    measure_throughput(model, RECIPE, DATA)
+    assert flags == {(True, False)}
+
+
+@pytest.mark.usefixtures("default_algorithms")
+@pytest.mark.filterwarnings("ignore:put_ does not have")
+def test_model_with_an_operator_that_is_not_deterministic_is_measured() -> None:
+    def put(*_: object) -> None:
+        torch.zeros(3).put_(torch.tensor([1]), torch.ones(1))
+
+    model = small_model()
+    model.register_forward_pre_hook(put)
+    assert measure_throughput(model, RECIPE, DATA).training.median > 0
+
+
+def test_steps_are_timed_on_the_device_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[str] = []
+    monkeypatch.setattr(throughput, "use_device", used.append)
+    measure_throughput(small_model(), RECIPE, DATA)
+    assert used == ["cpu"]
+
+
 def test_peak_memory_is_that_of_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PeakMemory, "bytes", lambda _: 123)
     assert measure_throughput(small_model(), RECIPE, DATA).peak_memory == 123
 
 
-def test_batch_that_does_not_fit_raises() -> None:
+def test_evaluation_is_timed_on_the_batches_of_an_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(throughput, "eval_batch_size", lambda recipe, device: 17)
+    sizes: set[int] = set()
+    model = small_model()
+    model.register_forward_pre_hook(lambda model, inputs: None if model.training else sizes.add(len(inputs[0])))
+    measure_throughput(model, RECIPE, DATA)
+    assert sizes == {17}
+
+
+def model_that_raises(error: Exception) -> nn.Module:
+    """Return a model that raises an error on a batch that is larger than the first probe."""
+
     def forward(_: nn.Module, inputs: tuple[Tensor]) -> None:
         if len(inputs[0]) > throughput.PROBE_BATCH_SIZES[0]:
-            raise torch.OutOfMemoryError
+            raise error
 
     model = small_model()
     model.register_forward_pre_hook(forward)
+    return model
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError(),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("FIND was unable to find an engine to execute this computation"),
+        RuntimeError("GET was unable to find an engine to execute this computation"),
+        RuntimeError("Unable to find a valid cuDNN algorithm to run convolution"),
+        RuntimeError("CUDA error: out of memory\nCompile with TORCH_USE_CUDA_DSA"),
+    ],
+    ids=str,
+)
+def test_batch_that_does_not_fit_raises(error: Exception) -> None:
     with pytest.raises(DoesNotFit, match="batch of 32 does not fit"):
-        measure_throughput(model, RECIPE, DATA)
+        measure_throughput(model_that_raises(error), RECIPE, DATA)
+
+
+def test_other_errors_are_not_mistaken_for_a_full_memory() -> None:
+    with pytest.raises(RuntimeError, match="CUDNN_STATUS_BAD_PARAM") as error:
+        measure_throughput(model_that_raises(RuntimeError("CUDNN_STATUS_BAD_PARAM")), RECIPE, DATA)
+    assert not isinstance(error.value, DoesNotFit)
 
 
 def test_batch_that_takes_too_long_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from benchmarks.budget.builders import Builder
 from benchmarks.budget.counting import check_cost
 from benchmarks.budget.throughput import DoesNotFit
 from benchmarks.budget.timing import TimedTraining, add_timing, try_compiled, worth_compiling
-from benchmarks.budget.verdict import Speed, Throughput, Verdict
+from benchmarks.budget.verdict import ModelCost, Speed, Throughput, Verdict
 from benchmarks.definition.benchmark import Benchmark, Budget
 from benchmarks.execution.device import device_name
 from benchmarks.training.compile_mode import CompileMode
@@ -121,6 +121,19 @@ def test_model_with_too_little_free_memory_is_over(
     (problem,) = verdict.problems
     assert re.search(r"batch of 32 .* \d+ MiB .* 0 MiB are free", problem)
     assert (verdict.hours, timed_models) == (None, [])
+
+
+@pytest.mark.parametrize(("missing", "passes"), [(0, True), (1, False)])
+def test_gpu_must_have_room_for_the_images_too(
+    missing: int, passes: bool, tiny: Benchmark, throughput: Throughput, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needed = 2**20 + (80 + 50) * 8 * 8  # the peak of training, and images of 8 x 8 pixels
+    monkeypatch.setattr("benchmarks.budget.timing.free_memory", lambda _: needed - missing)
+    monkeypatch.setattr(TimedTraining, "measure", lambda _: replace(throughput, peak_memory=2**20))
+    verdict = Verdict("mine", "tiny", tiny.budget, 8, 32, ModelCost(1, 1))
+    verdict = add_timing(verdict, TimedTraining(nn.Identity, tiny, "cuda", (80, 50)))
+    assert (verdict.passed, verdict.hours is not None) == (passes, passes)
+    assert all("images" in problem for problem in verdict.problems)
 
 
 def test_batch_that_does_not_fit_is_over(time_linear: Time, monkeypatch: pytest.MonkeyPatch) -> None:

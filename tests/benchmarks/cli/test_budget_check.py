@@ -436,7 +436,7 @@ def test_throughput_and_hours_are_in_the_table(answer_with: AnswerWith, capsys: 
     requests = answer_with(VERDICT)
     assert main(["resnet8", *DIGITS]) == 0
     assert read_output(capsys).splitlines()[4:] == [
-        "training 1,234 images/s (1,100 to 1,300), batch 64, cpu (2 threads)",
+        "training 1,234 images/s (1,100 to 1,300), batch 64, eager, cpu (2 threads)",
         "predicted 36 s of training (32 s to 40 s; limit 3.0 min) on cpu (2 threads)",
         "verdict within budget",
     ]

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,17 @@ def test_problem_is_printed_with_exit_code_3(
     *_, problem, summary = capsys.readouterr().out.splitlines()
     assert "RuntimeError: no kernel image is available" in problem
     assert "1 problem" in summary
+
+
+@pytest.mark.usefixtures("without_workers")
+def test_gpu_that_cannot_be_used_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def resolve(device: str, warn: Callable[[str], None]) -> str:
+        warn("the driver is too old")
+        return "cpu"
+
+    monkeypatch.setattr(doctor, "resolve_device", resolve)
+    finding = findings_by_topic(tmp_path)["device"]
+    assert (finding.text, finding.problem) == ("a device", "the driver is too old")
 
 
 @pytest.mark.usefixtures("without_workers")

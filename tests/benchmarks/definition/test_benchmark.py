@@ -194,3 +194,9 @@ def test_world_size_changes_the_id() -> None:
 def test_world_size_must_divide_the_batch() -> None:
     with pytest.raises(InputError, match=r"--world-size 3: batch_size \(256\) must be a multiple"):
         with_world_size(BENCHMARK, 3)
+
+
+def test_images_that_are_transformed_one_by_one_are_not_kept_on_the_device(tiny: Benchmark) -> None:
+    assert tiny.bytes_on_device((80, 50)) == (80 + 50) * 8 * 8
+    rotating = replace(tiny, recipe=replace(tiny.recipe, rotation=20.0))
+    assert rotating.bytes_on_device((80, 50)) == 50 * 8 * 8

@@ -4,7 +4,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.execution.environment import WORKER_ENVIRONMENT
+import pytest
+
+from benchmarks.execution.environment import WORKER_ENVIRONMENT, set_worker_environment
 
 PROGRAM = """
 import json, os, sys
@@ -32,6 +34,28 @@ def test_a_command_restarts_once_with_the_environment_of_workers() -> None:
 
 def test_a_command_with_the_environment_does_not_restart() -> None:
     assert len(output_of_program(WORKER_ENVIRONMENT)) == 2
+
+
+def test_compiled_models_are_kept_in_the_cache_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "")  # restored after the test
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+    set_worker_environment()
+    folder = Path(os.environ["TORCHINDUCTOR_CACHE_DIR"])
+    assert folder.is_dir()
+    assert folder.is_relative_to(tmp_path / "timm-ablate")
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "chosen by the user")
+    set_worker_environment()
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "chosen by the user"
+
+
+def test_a_cache_that_cannot_be_written_to_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "")
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+    set_worker_environment()
+    assert "TORCHINDUCTOR_CACHE_DIR" not in os.environ
 
 
 def test_the_variables_of_the_user_are_kept() -> None:

@@ -56,6 +56,22 @@ def test_other_versions_stop_a_run_and_are_named(
     assert not run.output_file("weights").exists()
 
 
+def test_another_driver_stops_a_run_and_both_are_recorded(
+    run: Run, stop_run: StopRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def set_driver(version: str) -> None:
+        monkeypatch.setattr("benchmarks.runs.resume_checks.gpu_versions", lambda device: {"driver": version})
+
+    set_driver("580.1")
+    stop_run(run, 1)
+    set_driver("590.2")
+    with pytest.raises(TrainingFailed, match=r"started with driver 580\.1, now 590\.2"):
+        execute_run(silent, run)
+    record = execute_run(silent, replace(run, if_changed="resume"))
+    assert record.versions == VERSIONS | {"driver": "590.2"}
+    assert any("driver 580.1, now 590.2" in change for change in record.resumed_with_changes)
+
+
 def test_another_device_stops_a_run_and_is_named(run: Run, stop_run: StopRun, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr("benchmarks.runs.resume_checks.device_name", lambda device: "cpu (99 threads)")

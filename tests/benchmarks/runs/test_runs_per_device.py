@@ -70,7 +70,8 @@ def test_the_number_grows_while_it_is_faster(
 ) -> None:
     measured = set_throughputs(throughputs, monkeypatch)
     assert best_runs_per_device(replace(run, device="cuda:1"), verdict, num_runs, silent) == expected
-    assert measured == [("cuda:1", number, PEAK_MEMORY) for number in tried]
+    needed = PEAK_MEMORY + (80 + 50) * 8 * 8 + runs_per_device.CONTEXT_BYTES  # images of 8 x 8 pixels
+    assert measured == [("cuda:1", number, needed) for number in tried]
 
 
 def test_progress_names_the_numbers_that_are_tried(run: Run, verdict: Verdict, monkeypatch: pytest.MonkeyPatch) -> None:

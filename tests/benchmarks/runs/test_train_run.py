@@ -20,6 +20,7 @@ from benchmarks.execution.progress import Progress, silent
 from benchmarks.execution.signals import Terminated
 from benchmarks.records.store import RecordStore, RunRecord
 from benchmarks.runs.dispatch import execute_run
+from benchmarks.runs.models import initial_model
 from benchmarks.runs.run import Run
 from benchmarks.runs.train_run import on_device
 from benchmarks.training import trainer
@@ -102,6 +103,40 @@ def test_a_record_describes_its_run(finished_run: Run, finished_record: RunRecor
     assert re.fullmatch(r"cpu \(\d+ threads\)", record.device)
     assert re.fullmatch(r"([0-9a-f]{12}\+?)?", record.commit)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", record.finished)
+
+
+@pytest.mark.filterwarnings("ignore:put_ does not have")
+def test_a_record_names_an_operator_that_is_not_deterministic(
+    run: Run, finished_record: RunRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def put(*_: object) -> None:
+        torch.zeros(3).put_(torch.tensor([1]), torch.ones(1))
+
+    def model_with_put(*arguments: Any) -> nn.Module:
+        model = initial_model(*arguments)
+        model.register_forward_pre_hook(put)
+        return model
+
+    monkeypatch.setattr("benchmarks.runs.train_run.initial_model", model_with_put)
+    reports: list[Progress] = []
+    record = execute_run(reports.append, run)
+    assert record.nondeterministic_operator == "put_"
+    assert finished_record.nondeterministic_operator == ""
+    assert record.curve[0]["train_loss"] == finished_record.curve[0]["train_loss"]
+    assert sum("put_" in progress.warning for progress in reports) == 1
+
+
+def test_a_run_uses_its_device(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[str] = []
+
+    def stop(device: str) -> None:
+        used.append(device)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("benchmarks.runs.train_run.use_device", stop)
+    with pytest.raises(KeyboardInterrupt):
+        execute_run(silent, replace(run, device="cuda:1"))
+    assert used == ["cuda:1"]
 
 
 def test_a_record_can_be_stored(finished_record: RunRecord, tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from timm.layers import set_fused_attn
 from torch import nn
 
 from benchmarks.budget.request import FileOptions
@@ -30,11 +29,10 @@ HEAD = "\nclass Head(nn.Linear): pass\n"  # a class of the file is not replaced 
 
 @pytest.fixture(autouse=True)
 def _restore_state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Undo the changes that a checked file makes in this process: its module, its import path and plain attention."""
+    """Undo the changes that a checked file makes in this process: its module and its import path."""
     monkeypatch.setattr(sys, "path", [*sys.path])
     yield
     sys.modules.pop("model_file_net", None)
-    set_fused_attn(True)
 
 
 def ask(path: Path, benchmark: Benchmark, **changes: Any) -> dict[str, Any]:

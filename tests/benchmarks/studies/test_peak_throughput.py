@@ -53,6 +53,22 @@ def test_measurements_of_this_device_are_positive_and_finite() -> None:
         assert math.isfinite(measured)
 
 
+@pytest.mark.parametrize(("free", "expected"), [(2**40, 1000), (16 * 4 * 100, 100)])
+def test_copied_tensors_fit_in_memory(
+    free: int, expected: int, timed_work: list[Callable[[], Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peak_throughput, "free_memory", lambda _: free)
+    peak_throughput.copy_bandwidth(CPU)
+    assert timed_work[0]().numel() == expected
+
+
+def test_peak_is_measured_in_the_precision_of_the_recipe(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "float32" in printed_lines([], monkeypatch, capsys)[0]
+    assert "bfloat16" in printed_lines(["--precision", "bf16"], monkeypatch, capsys)[0]
+
+
 def test_seconds_are_per_call(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
 

@@ -7,7 +7,10 @@ import pytest
 import torch
 from timm.layers import DropPath
 from torch import nn
+from torch._dynamo.utils import counters
 
+from benchmarks.budget import throughput
+from benchmarks.definition.benchmark import DatasetConfig
 from benchmarks.definition.recipe import Recipe
 from benchmarks.training.compile_mode import (
     COMPILED_MODES,
@@ -15,7 +18,9 @@ from benchmarks.training.compile_mode import (
     CompileMode,
     compile_model,
     mark_step_begin,
+    reset_compiler,
 )
+from benchmarks.training.determinism import make_deterministic
 from benchmarks.training.step import DeviceImages, StepOptions, TrainingStep
 from benchmarks.training.trainer import Splits, TrainingOptions, train
 
@@ -148,3 +153,18 @@ def test_compiled_training_equals_eager_and_is_deterministic() -> None:
     losses_again, weights_again = train_net(0.3, "compile")
     assert losses == losses_again
     assert all(torch.equal(tensor, weights_again[name]) for name, tensor in weights.items())
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("compiler")
+def test_training_reuses_the_code_that_the_budget_check_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(throughput, "MIN_WINDOW_SECONDS", 1e-6)
+    torch.use_deterministic_algorithms(False)  # torch's default, as in the process of a budget check
+    throughput.measure_throughput(net(), RECIPE, DatasetConfig("digits", 10, image_size=8, in_chans=1), "compile")
+    reset_compiler()
+    counters.clear()
+    make_deterministic()
+    train_net(0.0, "compile")
+    compiled = counters["aot_autograd"]
+    assert (compiled["autograd_cache_hit"], compiled["autograd_cache_miss"]) == (1, 0)
+    assert counters["inductor"]["fxgraph_cache_miss"] == 0

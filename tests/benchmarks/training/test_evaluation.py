@@ -8,7 +8,7 @@ from arch.models import build
 from arch.spec import parse
 from benchmarks.definition.recipe import Recipe
 from benchmarks.training import evaluation
-from benchmarks.training.evaluation import evaluate
+from benchmarks.training.evaluation import eval_batch_size, evaluate
 from benchmarks.training.step import DeviceImages
 
 RECIPE = Recipe(epochs=3, batch_size=16, lr=0.1, warmup_epochs=1, crop_padding=1)
@@ -90,6 +90,21 @@ def test_evaluation_batch_does_not_change_the_metrics(batch: int, monkeypatch: p
     result = evaluate(model, split, RECIPE)
     assert replace(result, loss=0.0) == replace(expected, loss=0.0)
     assert result.loss == pytest.approx(expected.loss, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("device", "batch_size", "expected"), [("cuda", 64, 256), ("cuda:1", 512, 1024), ("cpu", 64, 1024)]
+)
+def test_evaluation_batch_fits_where_training_does(device: str, batch_size: int, expected: int) -> None:
+    assert eval_batch_size(replace(RECIPE, batch_size=batch_size), torch.device(device)) == expected
+
+
+def test_images_are_evaluated_in_batches_of_that_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluation, "eval_batch_size", lambda recipe, device: 10)
+    model, sizes = net("resnet8+width=0.5"), []
+    model.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    evaluate(model, images(24), RECIPE)
+    assert sizes == [10, 10, 4]
 
 
 def test_evaluation_does_not_change_the_model() -> None:

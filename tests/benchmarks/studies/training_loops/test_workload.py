@@ -66,11 +66,12 @@ def test_model_sees_whole_batches_of_normalized_images(loop: Loop, workload: Wor
 
 
 @pytest.mark.parametrize("loop", [bare, dataloader, airbench_style])
-def test_reference_loops_restore_the_deterministic_setting(loop: Loop, workload: Workload) -> None:
-    torch.use_deterministic_algorithms(True, warn_only=True)
+@pytest.mark.parametrize("warn_only", [False, True])
+def test_reference_loops_restore_the_deterministic_setting(loop: Loop, warn_only: bool, workload: Workload) -> None:
+    torch.use_deterministic_algorithms(True, warn_only=warn_only)
     loop(workload)()
     assert torch.are_deterministic_algorithms_enabled()
-    assert torch.is_deterministic_algorithms_warn_only_enabled()
+    assert torch.is_deterministic_algorithms_warn_only_enabled() == warn_only
 
 
 def test_deterministic_setting_is_off_in_an_epoch_and_restored_after_an_error(workload: Workload) -> None:
