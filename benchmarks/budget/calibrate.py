@@ -8,8 +8,9 @@ import torch
 
 from arch.errors import InputError
 from benchmarks.budget.models import find_model
+from benchmarks.budget.operators import Work, evaluation_work, training_work
 from benchmarks.budget.profile import DeviceProfile
-from benchmarks.budget.roofline import Work, evaluation_work, fit, predict, training_work
+from benchmarks.budget.roofline import fit, loads_of, predict
 from benchmarks.budget.throughput import DoesNotFit, measure_throughput
 from benchmarks.definition.benchmark import Benchmark
 from benchmarks.definition.versions import versions
@@ -123,12 +124,12 @@ def _measure_model(name: str, device: str, benchmark: Benchmark) -> CalibrationS
         return None
     with torch.device("meta"):
         model = builder()
-    eval_batch = min(EVAL_BATCH, 4 * recipe.batch_size)
+    eval_batch, precision = min(EVAL_BATCH, 4 * recipe.batch_size), measured_precision(device, benchmark)
     return CalibrationSample(
         name,
         (
-            training_work(model, data.input_shape, recipe.images_per_step),
-            evaluation_work(model, data.input_shape, eval_batch),
+            training_work(model, data.input_shape, recipe.images_per_step, precision),
+            evaluation_work(model, data.input_shape, eval_batch, precision),
         ),
         (recipe.batch_size / throughput.training.median, eval_batch / throughput.evaluation.median),
     )
@@ -151,14 +152,20 @@ def fit_profile(samples: list[CalibrationSample], device: str, benchmark: Benchm
     cache = min(CACHE_SIZES, key=lambda size: float(np.mean(errors[size])))
     return DeviceProfile(
         device=device_name(device),
-        precision=benchmark.recipe.precision if device.startswith("cuda") else "fp32",
+        precision=measured_precision(device, benchmark),
         versions=versions(),
         nets=len(samples),
         median_error=round(float(np.median(errors[cache])), 4),
         worst_error=round(float(np.quantile(errors[cache], 0.9)), 4),
         cache=cache,
         seconds_per=_fit(samples, cache),
+        format=2,
     )
+
+
+def measured_precision(device: str, benchmark: Benchmark) -> str:
+    """Return the precision of training steps: the CPU has no mixed precision."""
+    return benchmark.recipe.precision if device.startswith("cuda") else "fp32"
 
 
 def _cross_validated_errors(samples: list[CalibrationSample], cache: int) -> list[float]:
@@ -167,12 +174,13 @@ def _cross_validated_errors(samples: list[CalibrationSample], cache: int) -> lis
     for fold in range(NUM_FOLDS):
         held_out = samples[fold::NUM_FOLDS]
         others = [sample for sample in samples if sample not in held_out]
-        trial = DeviceProfile("", "", {}, 0, 0.0, 0.0, cache, _fit(others, cache))
-        errors += [abs(predict(trial, sample.work[0]) / sample.seconds[0] - 1) for sample in held_out]
+        trial = DeviceProfile("", "", {}, 0, 0.0, 0.0, cache, _fit(others, cache), 2)
+        predicted = [predict(trial, loads_of(sample.work[0], cache)) for sample in held_out]
+        errors += [abs(time / sample.seconds[0] - 1) for time, sample in zip(predicted, held_out, strict=True)]
     return errors
 
 
 def _fit(samples: list[CalibrationSample], cache: int) -> dict[str, float]:
     """Fit a profile to both training steps and evaluation batches."""
-    steps = [work for sample in samples for work in sample.work]
-    return fit(steps, [seconds for sample in samples for seconds in sample.seconds], cache)
+    steps = [loads_of(work, cache) for sample in samples for work in sample.work]
+    return fit(steps, [seconds for sample in samples for seconds in sample.seconds])

@@ -7,8 +7,9 @@ import torch
 from benchmarks.budget.builders import Builder
 from benchmarks.budget.error_line import error_line
 from benchmarks.budget.hours import add_hours
+from benchmarks.budget.operators import evaluation_work, training_work
 from benchmarks.budget.profile import DeviceProfile
-from benchmarks.budget.roofline import evaluation_work, predict, training_work
+from benchmarks.budget.roofline import loads_of, predict
 from benchmarks.budget.verdict import PredictedHours, Verdict
 from benchmarks.definition.benchmark import Benchmark
 from benchmarks.training.evaluation import EVAL_BATCH
@@ -32,6 +33,8 @@ def add_prediction(
         return replace(verdict, unjudged=f"the operators of the model cannot be listed: {error_line(error)}")
     source = f"hours are predicted from the profile of {profile.device} in {profile.precision}"
     note = f"{source}, fitted to {profile.nets} models; {profile.accuracy()}"
+    if profile.derived:
+        note = f"{source}: {profile.derived}"
     verdict = replace(verdict, device=profile.device, notes=(*verdict.notes, note))
     return add_hours(verdict, hours, benchmark)
 
@@ -42,7 +45,10 @@ def _predict_hours(
     shape, recipe = benchmark.data.input_shape, benchmark.recipe
     with torch.device("meta"):
         model = builder()
-    step = predict(profile, training_work(model, shape, recipe.images_per_step))
-    evaluation = predict(profile, evaluation_work(model, shape, EVAL_BATCH)) / EVAL_BATCH
-    hours = recipe.epochs * (image_counts[0] // recipe.batch_size * step + image_counts[1] * evaluation) / 3600
-    return PredictedHours(hours, hours / (1 + profile.worst_error), hours * (1 + profile.worst_error))
+    training = training_work(model, shape, recipe.images_per_step, profile.precision)
+    evaluation = evaluation_work(model, shape, EVAL_BATCH, profile.precision)
+    step = predict(profile, loads_of(training, profile.cache))
+    image = predict(profile, loads_of(evaluation, profile.cache)) / EVAL_BATCH
+    hours = recipe.epochs * (image_counts[0] // recipe.batch_size * step + image_counts[1] * image) / 3600
+    error = profile.worst_error or 0.0
+    return PredictedHours(hours, hours / (1 + error), hours * (1 + error))

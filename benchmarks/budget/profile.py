@@ -2,29 +2,64 @@
 
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from arch.errors import InputError, unknown
 from benchmarks.definition.validation import strict_adapter
 from benchmarks.records.atomic_write import replace_file
 
+SHIPPED_PROFILES = Path(__file__).parent / "profiles"
+
+
+@dataclass(frozen=True)
+class FamilyError:
+    """The error of a profile on one family of models."""
+
+    nets: int
+    median: float
+    worst: float  # 90th percentile
+
 
 @dataclass(frozen=True)
 class DeviceProfile:
-    """The speed of one device under one precision."""
+    """The speed of one device under one precision.
+
+    Attributes:
+        device: Name of the device, as torch gives it.
+        precision: Precision of the measured training steps.
+        versions: Versions that the steps were measured with.
+        nets: Number of measured models that the profile was fitted to.
+        median_error: Relative error on models that were left out of the fit; None if no training was measured.
+        worst_error: 90th percentile of the same errors.
+        cache: Bytes; an operator that moves fewer bytes than this costs less per byte.
+        seconds_per: Seconds per unit of each load, such as "flops, matrix product", and of the general kinds.
+        format: Version of the names of the loads.
+        launch_seconds: Seconds that the host needs to launch an operator.
+        source: Where the measurements were published, if they are not the user's own.
+        error_by_family: Errors on whole families of models that were left out of the fit.
+        derived: How the profile was derived, if the training steps were measured on another device.
+    """
 
     device: str
-    precision: str  # precision of the measured training steps
+    precision: str
     versions: dict[str, str]
-    nets: int  # number of measured models that the profile was fitted to
-    median_error: float  # relative error on models that were left out of the fit
-    worst_error: float  # 90th percentile of the same errors
-    cache: int  # bytes; an operator that moves fewer bytes than this costs less per byte
-    seconds_per: dict[str, float]  # seconds per unit of each load, such as "flops of matrix product"
+    nets: int
+    median_error: float | None
+    worst_error: float | None
+    cache: int
+    seconds_per: dict[str, float]
+    format: Literal[2]
+    launch_seconds: float = 0.0
+    source: dict[str, str] = field(default_factory=dict)
+    error_by_family: dict[str, FamilyError] = field(default_factory=dict)
+    derived: str = ""
 
     def accuracy(self) -> str:
         """Return the cross-validated error as a phrase."""
+        if self.median_error is None or self.worst_error is None:
+            return f"no interval: {self.derived}"
         median, worst = 100 * self.median_error, 100 * self.worst_error
         return f"cross-validated error: median {median:.1f}%, 90th percentile {worst:.1f}%"
 
@@ -49,20 +84,15 @@ def write_profile(profile: DeviceProfile) -> Path:
 
 
 def read_profile(name: str) -> DeviceProfile:
-    """Read a profile by its name, or from the path of a .json file.
+    """Read a profile by its name, or from the path of a .json file. The user's own profiles precede the shipped ones.
 
     Raises:
         InputError: If there is no such profile, or it is damaged.
     """
-    known = {path.stem: path for path in profiles_folder().glob("*.json")}
+    known = {path.stem: path for folder in (SHIPPED_PROFILES, profiles_folder()) for path in folder.glob("*.json")}
     path = Path(name) if name.endswith(".json") else known.get(name)
-    if path is None and not known:
-        raise InputError(
-            f"unknown device profile {name!r}: there are no profiles yet; create one with budget-check --calibrate, "
-            "or give the path of a .json file"
-        )
     if path is None:
-        raise unknown("device profile", name, known, " (or a .json file)")
+        raise unknown("device profile", name, known, " (or a .json file, see budget-check --calibrate)")
     try:
         return parse_profile(path.read_bytes())
     except OSError as error:
@@ -83,7 +113,8 @@ def parse_profile(content: bytes | str) -> DeviceProfile:
         profile: DeviceProfile = strict_adapter(DeviceProfile).validate_json(content)
     except ValidationError as error:
         first = error.errors()[0]
-        raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        hint = "; profiles of earlier versions must be measured again" if first["loc"] == ("format",) else ""
+        raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}{hint}") from error
     if any(seconds < 0 for seconds in profile.seconds_per.values()):
         raise ValueError("seconds_per must be non-negative")
     return profile

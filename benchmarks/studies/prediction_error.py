@@ -18,8 +18,9 @@ import torch
 import benchmarks.execution.preload  # noqa: F401  # suppresses warnings of torch.jit
 from benchmarks.budget.calibrate import CALIBRATION_MODELS
 from benchmarks.budget.models import find_model
+from benchmarks.budget.operators import evaluation_work, training_work
 from benchmarks.budget.profile import DeviceProfile, read_profile
-from benchmarks.budget.roofline import evaluation_work, predict, training_work
+from benchmarks.budget.roofline import loads_of, predict
 from benchmarks.budget.throughput import measure_throughput
 from benchmarks.datasets.prepare import prepare_dataset
 from benchmarks.definition.benchmark import Benchmark
@@ -118,8 +119,10 @@ def _predict(name: str, benchmark: Benchmark, profile: DeviceProfile, splits: Sp
     shape, batch_size = benchmark.data.input_shape, benchmark.recipe.batch_size
     with torch.device("meta"):
         model = find_model(name, benchmark).builder()
-    step_seconds = predict(profile, training_work(model, shape, batch_size))
-    eval_seconds_per_image = predict(profile, evaluation_work(model, shape, EVAL_BATCH)) / EVAL_BATCH
+    precision, cache = profile.precision, profile.cache
+    step_seconds = predict(profile, loads_of(training_work(model, shape, batch_size, precision), cache))
+    evaluation = loads_of(evaluation_work(model, shape, EVAL_BATCH, precision), cache)
+    eval_seconds_per_image = predict(profile, evaluation) / EVAL_BATCH
     return len(splits.train) // batch_size * step_seconds + len(splits.evaluation) * eval_seconds_per_image
 
 

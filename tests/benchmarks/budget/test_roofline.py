@@ -1,4 +1,5 @@
 import json
+from collections import Counter
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -15,10 +16,12 @@ from benchmarks.budget.check import check
 from benchmarks.budget.cost import count_on_meta
 from benchmarks.budget.counting import cost_verdict
 from benchmarks.budget.models import find_model
+from benchmarks.budget.operator_kinds import Operator
+from benchmarks.budget.operators import Work, evaluation_work, training_work
 from benchmarks.budget.prediction import add_prediction
 from benchmarks.budget.profile import DeviceProfile, profile_name, profiles_folder, read_profile, write_profile
 from benchmarks.budget.request import CheckRequest
-from benchmarks.budget.roofline import Operator, Work, evaluation_work, fit, predict, training_work
+from benchmarks.budget.roofline import fit, loads_of, predict
 from benchmarks.definition.benchmark import Benchmark, Budget
 from benchmarks.definition.registry import BENCHMARKS
 from benchmarks.execution.progress import silent
@@ -34,15 +37,12 @@ PROFILE = DeviceProfile(
     worst_error=0.1,
     cache=CACHE,
     seconds_per={
-        f"{unit} of {kind}{place}": seconds * (number + 1)
+        f"{unit}, {kind}": seconds * (number + 1)
         for number, kind in enumerate(KINDS)
-        for unit, place, seconds in (
-            ("flops", "", 1e-11),
-            ("bytes", " in cache", 1e-10),
-            ("bytes", " in memory", 3e-10),
-            ("operators", "", 1e-6),
-        )
-    },
+        for unit, seconds in (("flops", 1e-11), ("bytes in cache", 1e-10), ("bytes in memory", 3e-10))
+    }
+    | {"operators": 1e-6},
+    format=2,
 )
 
 
@@ -56,38 +56,74 @@ def flops(work: Work, kind: str = "") -> float:
 
 def test_work_of_a_linear_layer() -> None:
     work = training_work(on_meta(nn.Flatten(), nn.Linear(48, 10, bias=False)), (3, 4, 4), 32)
-    products = [operator for operator in work if operator.kind == "matrix product"]
+    products = [operator for operator in work if operator.kind == "matrix product, single"]
     assert len(products) == 2  # forward pass and weight gradient; images need no gradient
     assert flops(products) == 2 * 2 * 32 * 48 * 10
     assert sum(product.bytes for product in products) == 2 * 4 * (32 * 48 + 48 * 10 + 32 * 10)
-    assert Operator("update", False, 0, 4 * 480) in work
-    assert Operator("augmentation", False, 0, 4 * 32 * 48) in work
+    assert Operator("update", "", 0, 4 * 480) in work
+    assert Operator("augmentation", "", 0, 4 * 32 * 48) in work
 
 
 @pytest.mark.parametrize(
     ("layer", "kind"),
     [
-        (nn.Conv2d(16, 16, 3), "convolution"),
-        (nn.Conv2d(16, 32, 1), "pointwise convolution"),
-        (nn.Conv2d(16, 8, 3), "thin convolution"),
-        (nn.Conv2d(16, 8, 1), "thin pointwise convolution"),
-        (nn.Conv2d(16, 16, 3, groups=2), "grouped convolution"),
-        (nn.Conv2d(16, 16, 3, groups=16), "depthwise convolution"),
-        (nn.BatchNorm2d(16), "norm"),
-        (nn.GroupNorm(2, 16), "norm"),
+        (nn.Conv2d(32, 32, 3), "convolution, spatial"),
+        (nn.Conv2d(32, 64, 1), "convolution, pointwise"),
+        (nn.Conv2d(32, 36, 3), "convolution, spatial unaligned"),
+        (nn.Conv2d(32, 8, 3), "convolution, spatial thin"),
+        (nn.Conv2d(32, 8, 1), "convolution, pointwise thin"),
+        (nn.Conv2d(32, 32, 3, groups=2), "grouped convolution, slow, width 16"),
+        (nn.Conv2d(32, 32, 3, groups=4), "grouped convolution, slow, width 8"),
+        (nn.Conv2d(64, 64, 3, groups=16), "grouped convolution, fast, width 4"),
+        (nn.Conv2d(64, 64, 3, groups=16, dilation=2), "grouped convolution, slow, width 4"),
+        (nn.Conv2d(64, 128, 3, groups=16), "grouped convolution, slow, width 4"),
+        (nn.Conv2d(32, 32, 3, groups=32), "depthwise convolution, 3x3"),
+        (nn.Conv2d(32, 32, 7, 2, groups=32), "depthwise convolution, 7x7, strided"),
+        (nn.ConvTranspose2d(32, 64, 2), "convolution, spatial"),
+        (nn.BatchNorm2d(32), "batch norm"),
+        (nn.GroupNorm(2, 32), "group norm"),
+        (nn.LayerNorm(8), "layer norm"),
+        (nn.Softmax(1), "softmax"),
+        (nn.MaxPool2d(2), "pooling"),
+        (nn.ReflectionPad2d(1), "resampling"),
+        (nn.ZeroPad2d(1), "copy"),
         (nn.GELU(), "elementwise"),
     ],
 )
 def test_layers_have_different_kinds(layer: nn.Module, kind: str) -> None:
-    work = evaluation_work(on_meta(layer), (16, 8, 8), 2)
+    work = evaluation_work(on_meta(layer), (int(getattr(layer, "in_channels", 32)), 8, 8), 2)
     assert [operator.kind for operator in work] == [kind, "normalization"]
     assert all(operator.bytes > 0 for operator in work)
 
 
-def test_backward_operators_are_marked() -> None:
+def test_gradients_of_a_convolution_are_told_apart() -> None:
     work = training_work(on_meta(nn.Conv2d(16, 16, 3), nn.Conv2d(16, 16, 3)), (16, 8, 8), 2)
-    directions = [operator.backward for operator in work if operator.kind == "convolution"]
-    assert directions == [False, False, True, True]
+    phases = [operator.phase for operator in work if operator.kind == "convolution, spatial"]
+    assert phases == ["", "", "input gradient", "weight gradient", "weight gradient"]
+
+
+def test_backward_pass_of_a_norm_is_marked() -> None:
+    work = training_work(on_meta(nn.BatchNorm2d(12)), (12, 8, 8), 2)
+    assert [operator.phase for operator in work if operator.kind == "batch norm, unaligned"] == ["", "backward"]
+
+
+def test_mixed_precision_halves_the_bytes_of_convolutions_and_not_of_layer_norms() -> None:
+    model = on_meta(nn.Conv2d(32, 32, 1, bias=False), nn.ReLU(), nn.LayerNorm(8), nn.ReLU())
+    full, mixed = (
+        {operator.kind: operator.bytes for operator in evaluation_work(model, (32, 8, 8), 2, precision)}
+        for precision in ("fp32", "fp16")
+    )
+    assert "cast" not in full
+    assert mixed["cast"] == 6 * 2 * 32 * 64  # what the layer norm reads
+    assert mixed["convolution, pointwise"] == full["convolution, pointwise"] / 2
+    assert mixed["layer norm"] == full["layer norm"]
+
+
+def test_mixed_precision_casts_a_weight_once() -> None:
+    layer = nn.Linear(64, 64, bias=False)
+    model = on_meta(nn.Flatten(), layer, layer)
+    casts = [op.bytes for op in training_work(model, (1, 8, 8), 2, "fp16") if op.kind == "cast"]
+    assert sorted(casts) == [6 * 2 * 64, 6 * 2 * 64, 6 * 64 * 64]  # images, logits and weight
 
 
 def test_training_takes_three_times_the_flops_of_a_forward_pass() -> None:
@@ -104,7 +140,7 @@ def steps(count: int) -> list[Work]:
 
     def operator(kind: str) -> Operator:
         a, b = torch.rand(2, generator=generator).tolist()
-        return Operator(kind, False, 1e8 * a, 3e6 * b)
+        return Operator(kind, "", 1e8 * a, 3e6 * b)
 
     def many() -> int:
         return int(torch.randint(5, (1,), generator=generator))
@@ -115,26 +151,53 @@ def steps(count: int) -> list[Work]:
 def test_fit_recovers_the_profile(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(roofline, "RIDGE_PENALTY", 0.0)
     work = [step for step in steps(100) if step]
-    assert fit(work, [predict(PROFILE, step) for step in work], CACHE) == pytest.approx(PROFILE.seconds_per, rel=1e-3)
+    loads = [loads_of(step, CACHE) for step in work]
+    fitted = fit(loads, [predict(PROFILE, step) for step in loads])
+    assert {load: fitted[load] for load in PROFILE.seconds_per} == pytest.approx(PROFILE.seconds_per, rel=1e-3)
+    assert fitted.keys() - PROFILE.seconds_per.keys() == {"flops", "bytes in cache", "bytes in memory"}
 
 
 def test_fitted_seconds_are_non_negative() -> None:
     work = [step for step in steps(60) if step]
-    rates = fit(work, [1e-3 * (1 + number % 7) for number in range(len(work))], CACHE)
+    seconds = [1e-3 * (1 + number % 7) for number in range(len(work))]
+    rates = fit([loads_of(step, CACHE) for step in work], seconds)
     assert all(seconds >= 0 for seconds in rates.values())
 
 
-def test_unknown_load_costs_as_much_as_the_most_expensive() -> None:
-    unknown, known = ([Operator(kind, False, 1e9, 0)] for kind in ("new", "elementwise"))
-    assert predict(PROFILE, unknown) == pytest.approx(predict(PROFILE, known))
+def test_unknown_load_costs_as_much_as_its_general_kind() -> None:
+    profile = replace(PROFILE, seconds_per=PROFILE.seconds_per | {"flops": 5e-11})
+    special, general, unknown = (
+        predict(profile, Counter({f"flops, {kind}": 1e9})) for kind in ("norm, of some kind", "norm", "new, kind")
+    )
+    assert special == general
+    assert unknown == pytest.approx(5e-2)
+
+
+def test_step_takes_at_least_the_time_of_its_launches() -> None:
+    profile = replace(PROFILE, launch_seconds=1e-5)
+    assert predict(profile, Counter({"operators": 100})) == pytest.approx(1e-3)
+    assert predict(profile, Counter({"operators": 100, "flops, convolution": 1e9})) == pytest.approx(1e-2 + 1e-4)
+
+
+def test_rare_kind_is_pulled_to_its_general_kind() -> None:
+    common = [Counter({"flops, norm, batch": 1e9 + number}) for number in range(20)]
+    rare = Counter({"flops, norm, batch": 1e9, "flops, norm, group": 1e3})
+    costs = fit([*common, rare], [1e-2] * 20 + [1.1e-2])  # as noise, the rare kind would cost 1e-6
+    assert costs["flops, norm, group"] < 1e-9
 
 
 def test_error_of_a_profile_is_cross_validated() -> None:
     work = [step for step in steps(80) if step]
-    exact = [CalibrationSample(str(i), (step, step), (predict(PROFILE, step),) * 2) for i, step in enumerate(work)]
+    exact = [
+        CalibrationSample(str(i), (step, step), (predict(PROFILE, loads_of(step, CACHE)),) * 2)
+        for i, step in enumerate(work)
+    ]
     noise = (0.5 + torch.rand(len(work), generator=torch.Generator().manual_seed(1))).tolist()
     noisy = [replace(sample, seconds=(sample.seconds[0] * by,) * 2) for sample, by in zip(exact, noise, strict=True)]
     good, bad = (fit_profile(samples, "cpu", BENCHMARKS["cifar100"]) for samples in (exact, noisy))
+    assert good.median_error is not None
+    assert bad.median_error is not None
+    assert bad.worst_error is not None
     assert good.median_error < 0.05
     assert 0.1 < bad.median_error <= bad.worst_error
     assert (good.nets, good.precision) == (len(work), "fp32")
@@ -163,8 +226,9 @@ def test_unknown_profile_suggests_the_closest() -> None:
         "no json",
         "{}",
         json.dumps(asdict(PROFILE) | {"nets": "many"}),
-        json.dumps(asdict(PROFILE) | {"seconds_per": {"flops of norm": -1.0}}),
+        json.dumps(asdict(PROFILE) | {"seconds_per": {"flops, norm": -1.0}}),
         json.dumps(asdict(PROFILE)).replace("0.03", "NaN"),
+        json.dumps({name: value for name, value in asdict(PROFILE).items() if name != "format"}),
     ],
 )
 def test_damaged_profile_is_invalid(content: str, tmp_path: Path) -> None:

@@ -484,7 +484,7 @@ def test_images_of_a_built_in_data_set_are_counted_without_files(answer_with: An
 def test_calibration_writes_a_profile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    profile = DeviceProfile("Some GPU", "fp16", {}, 40, 0.031, 0.092, 2**20, {"flops of norm": 1e-9})
+    profile = DeviceProfile("Some GPU", "fp16", {}, 40, 0.031, 0.092, 2**20, {"flops, norm": 1e-9}, 2)
     calls: list[tuple[Any, ...]] = []
 
     def call(function: str, report: Any, *args: Any) -> DeviceProfile:
