@@ -5,7 +5,7 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from arch.plugins import load_plugins
@@ -56,6 +56,9 @@ def run_search(options: SearchOptions, show: Callable[["SearchSummary"], None]) 
     store.create()
     with store.lock(), Display() as display:
         LocalExecutor().start()  # imports torch in a worker process while the images are prepared
+        if device := benchmark.budget.device:  # the search also learns from the hours of runs, which are those of here
+            display.say(f"the limit on the hours is that of the device at hand, and not of the budget's {device}")
+            benchmark = replace(benchmark, budget=replace(benchmark.budget, device=None))
         search = _build_settings(options, benchmark, space, display)
         return _Session(options, search, store, display, started).run(show)
 

@@ -180,7 +180,9 @@ def predict_hours(
     verdicts: list[Verdict] = LocalExecutor().call(
         "benchmarks.budget.check:check_specs", display, specs, benchmark, resolved_device, image_counts
     )
-    refused = [verdict for verdict in verdicts if not verdict.passed] or [v for v in verdicts if v.hours is None]
+    refused = [verdict for verdict in verdicts if not verdict.passed] or [
+        v for v in verdicts if v.hours_at_hand is None
+    ]
     if refused:
         raise InputError(f"{refused[0].line()}; use --no-timing to plan without hours")
-    return sum(verdict.hours.predicted for verdict in verdicts if verdict.hours)
+    return sum(verdict.hours_at_hand.predicted for verdict in verdicts if verdict.hours_at_hand)

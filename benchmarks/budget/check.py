@@ -17,6 +17,12 @@ from benchmarks.budget.hours import add_throughput
 from benchmarks.budget.layers import add_layers
 from benchmarks.budget.measurement import Measurement
 from benchmarks.budget.prediction import add_prediction
+from benchmarks.budget.reference import (
+    check_on_reference,
+    judge_on_reference,
+    reference_profile,
+    without_hours_limit,
+)
 from benchmarks.budget.request import CheckRequest
 from benchmarks.budget.timing import TimedTraining, add_timing, try_compiled, worth_compiling
 from benchmarks.budget.verdict import Verdict
@@ -59,10 +65,13 @@ def check(
             verdict = add_layers(verdict, builder, benchmark.data.input_shape)
     if request.image_counts is None or not verdict.passed or verdict.unjudged:
         return verdict
-    if request.profile is not None:
+    training = TimedTraining(builder, benchmark, device, request.image_counts)
+    if request.profile is not None and benchmark.budget.device is not None and request.profile.device != verdict.device:
+        report(Progress("timing a few training steps", 1, 2, request.model))
+        return check_on_reference(verdict, training, request.profile)
+    if request.profile is not None and benchmark.budget.device is None:
         return add_prediction(verdict, builder, benchmark, request.profile, request.image_counts)
     report(Progress("timing a few training steps", 1, 2, request.model))
-    training = TimedTraining(builder, benchmark, device, request.image_counts)
     eager = add_timing(verdict, training)
     if architecture is None or eager.passed or not worth_compiling(eager, benchmark):
         return eager
@@ -109,8 +118,13 @@ def check_specs(
         if verdict.unjudged:
             raise InputError(f"{verdict.model}: {verdict.unjudged}")
     if all(verdict.passed for verdict in verdicts):
-        timed = [TimedTraining.of(config, benchmark, device, image_counts) for config in configs]
+        reference = reference_profile(benchmark, device)
+        limit = benchmark if reference is None else without_hours_limit(benchmark)
+        timed = [TimedTraining.of(config, limit, device, image_counts) for config in configs]
         verdicts = _time_specs(report, verdicts, timed, measurements)
+        if reference is not None:
+            judged = [TimedTraining.of(config, benchmark, device, image_counts) for config in configs]
+            verdicts = [judge_on_reference(v, t, reference) for v, t in zip(verdicts, judged, strict=True)]
     return [add_advice(verdict, verdict.model, benchmark) for verdict in verdicts]
 
 

@@ -1,6 +1,6 @@
 """Format a verdict as rows for the terminal, and as Markdown for a pull request."""
 
-from benchmarks.budget.verdict import ModelCost, Speed, Verdict, format_bytes, format_hours
+from benchmarks.budget.verdict import ModelCost, PredictedHours, Speed, Verdict, format_bytes, format_hours
 
 MAX_DEAD_PARAMS_IN_REPORT = 8  # the remaining dead parameters are only counted
 
@@ -20,6 +20,7 @@ def rows(verdict: Verdict) -> list[tuple[str, str]]:
         ("training memory", _memory(verdict)),
         ("training", _throughput(verdict)),
         ("predicted", _hours(verdict)),
+        ("on this device", _local_hours(verdict)),
         *(("note", note) for note in verdict.notes),
         ("advice", verdict.advice),
         ("sandbox", verdict.sandbox),
@@ -88,12 +89,22 @@ def _throughput(verdict: Verdict) -> str:
     speed: Speed = verdict.throughput.training
     spread = f"{speed.slowest:,.0f} to {speed.fastest:,.0f}"
     batch, mode = verdict.throughput.batch_size, verdict.throughput.compile_mode
-    return f"{speed.median:,.0f} images/s ({spread}), batch {batch}, {mode}, {verdict.device}"
+    device = verdict.local_device or verdict.device
+    return f"{speed.median:,.0f} images/s ({spread}), batch {batch}, {mode}, {device}"
 
 
 def _hours(verdict: Verdict) -> str:
     if verdict.hours is None:
         return "" if verdict.problems or verdict.unjudged else "no hours, because timing was skipped"
-    hours, limit = verdict.hours, format_hours(verdict.budget.max_hours)
-    interval = f"{format_hours(hours.low)} to {format_hours(hours.high)}"
-    return f"{format_hours(hours.predicted)} of training ({interval}; limit {limit}) on {verdict.device}"
+    limit = format_hours(verdict.budget.max_hours)
+    return f"{_interval(verdict.hours, f'; limit {limit}')} on {verdict.device}"
+
+
+def _local_hours(verdict: Verdict) -> str:
+    return f"{_interval(verdict.local_hours)} on {verdict.local_device}" if verdict.local_hours else ""
+
+
+def _interval(hours: PredictedHours, limit: str = "") -> str:
+    """Return hours with their interval; without one, low and high are equal."""
+    interval = f"{format_hours(hours.low)} to {format_hours(hours.high)}" if hours.low < hours.high else "no interval"
+    return f"{format_hours(hours.predicted)} of training ({interval}{limit})"

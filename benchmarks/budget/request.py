@@ -62,7 +62,8 @@ class CheckRequest:
         benchmark: Images, recipe and budget.
         device: "cpu", "cuda", "cuda:1"...
         image_counts: Numbers of training and evaluation images. None skips throughput and hours.
-        profile: Profile of another device. If given, hours on that device are predicted, and the model is not timed.
+        profile: Profile of another device. If given, hours on that device are predicted, and the model is not timed,
+            unless the budget names that device.
         file_options: How the model of a Python file is built.
         weights: A weights file whose tensors must match those of the model; "" if there is none.
         layers: Whether to list the layers of the model.

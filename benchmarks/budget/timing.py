@@ -54,6 +54,11 @@ class TimedTraining:
         distiller = partial(distiller_for_timing, config, benchmark)
         return cls(builder, replace(benchmark, recipe=recipe), device, (images, image_counts[1]), distiller)
 
+    @property
+    def has_teacher(self) -> bool:
+        """Whether the training run distills a teacher."""
+        return isinstance(self.distiller, partial)
+
     def measure(self, compile_mode: CompileMode = "eager") -> Throughput:
         """Build the model and measure its throughput on the device."""
         data, recipe, device = self.benchmark.data, self.benchmark.recipe, torch.device(self.device)

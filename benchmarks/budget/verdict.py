@@ -131,6 +131,13 @@ class Verdict:
     replaced_classes: int | None = None  # number of classes of a file's model before its classifier was replaced
     layers: tuple[LayerCost, ...] = ()  # if the request asks for them
     advice: str = ""  # a change that would bring the model within the budget
+    local_hours: PredictedHours | None = None  # on the device at hand, if `hours` are those of the budget's device
+    local_device: str = ""  # the device at hand, if `device` is that of the budget
+
+    @property
+    def hours_at_hand(self) -> PredictedHours | None:
+        """The hours on the device at hand, which runs are planned with."""
+        return self.local_hours or self.hours
 
     @property
     def passed(self) -> bool:

@@ -141,13 +141,13 @@ def benchmark_with_budget(
     Raises:
         InputError: If the benchmark does not exist or is invalid, or a limit is not a positive number.
     """
-    from benchmarks.definition.benchmark import Budget
     from benchmarks.definition.registry import get_benchmark
 
     benchmark = get_benchmark(name)
-    budget = Budget(
-        benchmark.budget.max_params if max_params is None else _read_count(max_params),
-        benchmark.budget.max_hours if max_hours is None else max_hours,
+    budget = replace(
+        benchmark.budget,
+        max_params=benchmark.budget.max_params if max_params is None else _read_count(max_params),
+        max_hours=benchmark.budget.max_hours if max_hours is None else max_hours,
     )
     if budget.max_params < 1 or not 0 < budget.max_hours < float("inf"):
         raise InputError(f"--max-params and {hours_option} must be above 0")

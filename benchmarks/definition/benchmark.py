@@ -52,6 +52,7 @@ class Budget:
 
     max_params: Annotated[int, Gt(0)] = 30_000_000  # parameters, whether trained or not
     max_hours: Annotated[float, Gt(0)] = 2.0  # training and evaluation, on one device
+    device: str | None = None  # name of the device profile by which hours are judged; unset: the device at hand
 
 
 @dataclass(frozen=True)

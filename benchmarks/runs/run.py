@@ -112,12 +112,14 @@ class Run:
 
 def cost_fields(verdict: Verdict) -> dict[str, Any]:
     """Return the fields of `Run` that follow from the passing verdict on a spec."""
-    assert verdict.hours is not None  # the image counts are known, so a verdict within the budget includes hours
+    assert (
+        verdict.hours_at_hand is not None
+    )  # the image counts are known, so a verdict within the budget includes hours
     assert verdict.cost.macs is not None  # the models of specs can always be counted
     return {
         "params": verdict.cost.params,
         "macs": verdict.cost.macs,
-        "predicted_hours": verdict.hours.predicted,
+        "predicted_hours": verdict.hours_at_hand.predicted,
         "compile_mode": verdict.throughput.compile_mode if verdict.throughput else "eager",
     }
 
