@@ -36,7 +36,6 @@ class DeviceProfile:
         cache: Bytes; an operator that moves fewer bytes than this costs less per byte.
         seconds_per: Seconds per unit of each load, such as "flops, matrix product", and of the general kinds.
         format: Version of the names of the loads.
-        launch_seconds: Seconds that the host needs to launch an operator.
         source: Where the measurements were published, if they are not the user's own.
         error_by_family: Errors on whole families of models that were left out of the fit.
         derived: How the profile was derived, if the training steps were measured on another device.
@@ -51,7 +50,6 @@ class DeviceProfile:
     cache: int
     seconds_per: dict[str, float]
     format: Literal[2]
-    launch_seconds: float = 0.0
     source: dict[str, str] = field(default_factory=dict)
     error_by_family: dict[str, FamilyError] = field(default_factory=dict)
     derived: str = ""

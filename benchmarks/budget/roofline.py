@@ -46,11 +46,9 @@ def loads_of(work: Work, cache: int) -> Loads:
 def predict(profile: DeviceProfile, loads: Loads) -> float:
     """Predict the seconds that a step takes on the device of the profile.
 
-    A load that did not occur during calibration is assumed to cost as much as the loads of its general kind. A step
-    takes at least as long as the host needs to launch its operators.
+    A load that did not occur during calibration is assumed to cost as much as the loads of its general kind.
     """
-    on_device = sum(amount * _cost(load, profile.seconds_per) for load, amount in loads.items())
-    return max(on_device, profile.launch_seconds * loads["operators"])
+    return sum(amount * _cost(load, profile.seconds_per) for load, amount in loads.items())
 
 
 def _cost(load: str, seconds_per: Mapping[str, float]) -> float:

@@ -42,7 +42,6 @@ VERSIONS = {"torch": "1.12", "cuda": "11.3"}  # of the measurements
 REPLACED = ("tresnet", "sequencer")  # in-place activated norms are gone; a recurrent layer is traced step by step
 MAX_PARAMS_DIFFERENCE = 0.01  # relative
 NUM_FOLDS = 10
-LAUNCH_SECONDS = 1e-5  # 5 to 8 ms of host time for the 578 kernels of a ResNet-50: an estimate, not fitted
 FP16 = "fp16"
 
 
@@ -171,7 +170,6 @@ def new_profile(steps: Sequence[Step], errors: NDArray[np.float64]) -> DevicePro
         cache=0,
         seconds_per=fit([step.loads for step in steps], [step.seconds for step in steps]),
         format=2,
-        launch_seconds=LAUNCH_SECONDS,
         source=SOURCE,
         error_by_family={
             family: FamilyError(len(own), _quantile(own, 0.5), _quantile(own, 0.9))

@@ -173,12 +173,6 @@ def test_unknown_load_costs_as_much_as_its_general_kind() -> None:
     assert unknown == pytest.approx(5e-2)
 
 
-def test_step_takes_at_least_the_time_of_its_launches() -> None:
-    profile = replace(PROFILE, launch_seconds=1e-5)
-    assert predict(profile, Counter({"operators": 100})) == pytest.approx(1e-3)
-    assert predict(profile, Counter({"operators": 100, "flops, convolution": 1e9})) == pytest.approx(1e-2 + 1e-4)
-
-
 def test_rare_kind_is_pulled_to_its_general_kind() -> None:
     common = [Counter({"flops, norm, batch": 1e9 + number}) for number in range(20)]
     rare = Counter({"flops, norm, batch": 1e9, "flops, norm, group": 1e3})
