@@ -481,6 +481,26 @@ def test_images_of_a_built_in_data_set_are_counted_without_files(answer_with: An
     assert requests[0].image_counts == (50_000, 10_000)
 
 
+@pytest.mark.parametrize(
+    ("options", "device", "named"),
+    [
+        ([], "NVIDIA GeForce RTX 3090", "rtx3090"),
+        (["--device-profile", "rtx4090"], "NVIDIA GeForce RTX 4090", None),
+        (["--no-timing"], None, "rtx3090"),
+    ],
+)
+def test_hours_are_those_of_the_device_of_the_budget(
+    options: list[str], device: str | None, named: str | None, tmp_path: Path, answer_with: AnswerWith
+) -> None:
+    path = tmp_path / "mine.toml"
+    data = '[data]\nsource = "cifar100"\nnum_classes = 100'
+    path.write_text(f'name = "mine"\nbaseline = "resnet8"\n{data}\n[budget]\ndevice = "rtx3090"')
+    requests = answer_with(VERDICT)
+    assert main(["resnet8", "--benchmark", str(path), "--device", "cpu", *options]) == 0
+    assert requests[0].benchmark.budget.device == named
+    assert (requests[0].profile.device if requests[0].profile else None) == device
+
+
 def test_calibration_writes_a_profile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
