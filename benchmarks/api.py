@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from arch.errors import InputError
 from arch.plugins import load_plugins
 from benchmarks.budget.model_kind import kind_of
-from benchmarks.definition.benchmark import Benchmark, Budget
+from benchmarks.definition.benchmark import Benchmark
 from benchmarks.definition.registry import get_benchmark
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def check_budget(  # noqa: PLR0913  # all but the model are optional and keyword
         FileCheckFailed: If a file failed or exceeded a limit.
         WorkerFailed: If the worker process failed.
     """
-    from benchmarks.budget.profile import read_profile
+    from benchmarks.budget.profile import choose_profile
     from benchmarks.budget.request import CheckRequest, FileOptions
     from benchmarks.datasets.prepare import count_images
     from benchmarks.execution.device import resolve_device
@@ -85,7 +85,7 @@ def check_budget(  # noqa: PLR0913  # all but the model are optional and keyword
         raise InputError("max_hours needs predicted hours: use timing=True, or a device_profile")
     load_plugins(plugins, model if kind_of(model) == "spec" else "")
     loaded = _with_budget(get_benchmark(benchmark), max_params, max_hours)
-    profile = read_profile(str(device_profile)) if device_profile else None
+    loaded, profile = choose_profile(loaded, str(device_profile) if device_profile else None, timing)
     options = FileOptions(classes, image_size, str(output), _read_arguments(arguments))
     policy = replace(_policy(timing, time_limit, memory_limit), trust=trust, allow_code=allow_code)
     root = None if data is None else Path(data)
@@ -100,8 +100,10 @@ def _with_budget(benchmark: Benchmark, max_params: int | None, max_hours: float 
         if limit is not None and not isinstance(limit, int | float):
             raise InputError(f"{name} must be a number, not {limit!r}")
     limits = benchmark.budget
-    budget = Budget(
-        limits.max_params if max_params is None else max_params, limits.max_hours if max_hours is None else max_hours
+    budget = replace(
+        limits,
+        max_params=limits.max_params if max_params is None else max_params,
+        max_hours=limits.max_hours if max_hours is None else max_hours,
     )
     if budget.max_params < 1 or not 0 < budget.max_hours < float("inf"):
         raise InputError("max_params and max_hours must be above 0")

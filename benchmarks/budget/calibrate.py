@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from arch.errors import InputError
+from benchmarks.budget.cost import countable_attention
 from benchmarks.budget.models import find_model
 from benchmarks.budget.operators import Work, evaluation_work, training_work
 from benchmarks.budget.profile import DeviceProfile
@@ -122,7 +123,7 @@ def _measure_model(name: str, device: str, benchmark: Benchmark) -> CalibrationS
         return None
     if throughput.batch_size < recipe.batch_size:
         return None
-    with torch.device("meta"):
+    with torch.device("meta"), countable_attention():
         model = builder()
     eval_batch, precision = min(EVAL_BATCH, 4 * recipe.batch_size), measured_precision(device, benchmark)
     return CalibrationSample(
@@ -137,7 +138,7 @@ def _measure_model(name: str, device: str, benchmark: Benchmark) -> CalibrationS
 
 def training_work_of(name: str, benchmark: Benchmark) -> Work:
     """Return the work of a training step of a model by its name."""
-    with torch.device("meta"):
+    with torch.device("meta"), countable_attention():
         model = find_model(name, benchmark).builder()
     return training_work(model, benchmark.data.input_shape, benchmark.recipe.images_per_step)
 

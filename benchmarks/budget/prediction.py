@@ -5,6 +5,7 @@ from dataclasses import replace
 import torch
 
 from benchmarks.budget.builders import Builder
+from benchmarks.budget.cost import countable_attention
 from benchmarks.budget.error_line import error_line
 from benchmarks.budget.hours import add_hours
 from benchmarks.budget.operators import evaluation_work, training_work
@@ -35,7 +36,8 @@ def add_prediction(
     note = f"{source}, fitted to {profile.nets} models; {profile.accuracy()}"
     if profile.derived:
         note = f"{source}: {profile.derived}"
-    verdict = replace(verdict, device=profile.device, notes=(*verdict.notes, note))
+    device = f"{profile.device} ({profile.derived})" if profile.derived else profile.device
+    verdict = replace(verdict, device=device, notes=(*verdict.notes, note))
     return add_hours(verdict, hours, benchmark)
 
 
@@ -43,7 +45,7 @@ def _predict_hours(
     builder: Builder, benchmark: Benchmark, profile: DeviceProfile, image_counts: tuple[int, int]
 ) -> PredictedHours:
     shape, recipe = benchmark.data.input_shape, benchmark.recipe
-    with torch.device("meta"):
+    with torch.device("meta"), countable_attention():
         model = builder()
     training = training_work(model, shape, recipe.images_per_step, profile.precision)
     evaluation = evaluation_work(model, shape, EVAL_BATCH, profile.precision)

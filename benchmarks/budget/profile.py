@@ -2,11 +2,12 @@
 
 import json
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from arch.errors import InputError, unknown
+from benchmarks.definition.benchmark import Benchmark, Budget
 from benchmarks.definition.validation import strict_adapter
 from benchmarks.records.atomic_write import replace_file
 
@@ -97,6 +98,24 @@ def read_profile(name: str) -> DeviceProfile:
         raise InputError(f"cannot read device profile {path}: {error.strerror or error}") from error
     except ValueError as error:
         raise InputError(f"{path} is not a device profile: {error}") from error
+
+
+def budget_profile(budget: Budget) -> DeviceProfile | None:
+    """Return the profile of the device that a budget names, if it names one; see `read_profile` for the errors."""
+    return None if budget.device is None else read_profile(budget.device)
+
+
+def choose_profile(benchmark: Benchmark, name: str | None, is_timed: bool) -> tuple[Benchmark, DeviceProfile | None]:
+    """Return a benchmark and the profile that a model is checked with; see `read_profile` for the errors.
+
+    Args:
+        benchmark: The benchmark, whose budget may name a device.
+        name: Name of the profile that the user asked for. The hours are then not judged on any other device.
+        is_timed: Whether the user asked for hours on the device at hand.
+    """
+    if name is not None:
+        return replace(benchmark, budget=replace(benchmark.budget, device=None)), read_profile(name)
+    return benchmark, budget_profile(benchmark.budget) if is_timed else None
 
 
 def parse_profile(content: bytes | str) -> DeviceProfile:

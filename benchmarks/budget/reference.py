@@ -4,7 +4,7 @@ from dataclasses import replace
 from math import inf
 
 from benchmarks.budget.prediction import add_prediction
-from benchmarks.budget.profile import DeviceProfile, read_profile
+from benchmarks.budget.profile import DeviceProfile, budget_profile
 from benchmarks.budget.timing import TimedTraining, add_timing
 from benchmarks.budget.verdict import Verdict
 from benchmarks.definition.benchmark import Benchmark
@@ -17,10 +17,8 @@ def reference_profile(benchmark: Benchmark, device: str) -> DeviceProfile | None
     Raises:
         InputError: If there is no such profile.
     """
-    if benchmark.budget.device is None:
-        return None
-    profile = read_profile(benchmark.budget.device)
-    return None if profile.device == device_name(device) else profile
+    profile = budget_profile(benchmark.budget)
+    return None if profile is not None and profile.device == device_name(device) else profile
 
 
 def without_hours_limit(benchmark: Benchmark) -> Benchmark:

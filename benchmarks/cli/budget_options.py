@@ -1,6 +1,6 @@
 """The arguments and options of `budget-check`."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -190,16 +190,12 @@ class BudgetCheckOptions:
 
     def new_request(self, model: str, benchmark: "Benchmark", is_single: bool, display: "Display") -> "CheckRequest":
         """Return the request to check a model, after counting the images if it is timed."""
-        from benchmarks.budget.profile import read_profile
+        from benchmarks.budget.profile import choose_profile
         from benchmarks.budget.request import CheckRequest
         from benchmarks.datasets.prepare import count_images
         from benchmarks.execution.device import resolve_device
 
-        profile, budget = self.read_device_profile(), benchmark.budget
-        if profile is not None:
-            benchmark = replace(benchmark, budget=replace(budget, device=None))  # not judged on any other device
-        elif budget.device is not None and self.is_timed(is_single):
-            profile = read_profile(budget.device)
+        benchmark, profile = choose_profile(benchmark, self.device_profile, self.is_timed(is_single))
         counts = None
         if self.is_timed(is_single) or profile is not None:
             counts = count_images(benchmark.data, self.data, self.download, display)

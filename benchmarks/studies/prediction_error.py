@@ -17,6 +17,7 @@ import torch
 
 import benchmarks.execution.preload  # noqa: F401  # suppresses warnings of torch.jit
 from benchmarks.budget.calibrate import CALIBRATION_MODELS
+from benchmarks.budget.cost import countable_attention
 from benchmarks.budget.models import find_model
 from benchmarks.budget.operators import evaluation_work, training_work
 from benchmarks.budget.profile import DeviceProfile, read_profile
@@ -117,7 +118,7 @@ def _time_epoch(step: TrainingStep, splits: Splits) -> float:
 def _predict(name: str, benchmark: Benchmark, profile: DeviceProfile, splits: Splits) -> float:
     """Return the seconds of one epoch and its evaluation that a device profile predicts."""
     shape, batch_size = benchmark.data.input_shape, benchmark.recipe.batch_size
-    with torch.device("meta"):
+    with torch.device("meta"), countable_attention():
         model = find_model(name, benchmark).builder()
     precision, cache = profile.precision, profile.cache
     step_seconds = predict(profile, loads_of(training_work(model, shape, batch_size, precision), cache))

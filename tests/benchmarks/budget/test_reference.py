@@ -90,3 +90,13 @@ def test_device_of_the_budget_does_not_change_the_benchmark_id() -> None:
     other = replace(benchmark, budget=replace(benchmark.budget, device="rtx3090"))
     assert identify(other.definition("images", "cpu")) == identify(benchmark.definition("images", "cpu"))
     assert Budget(**json.loads(json.dumps(asdict(other.budget)))) == other.budget  # as in records
+
+
+def test_derived_profile_is_marked_in_every_line(tiny: Benchmark, linear: Builder) -> None:
+    profile = replace(SLOW, median_error=None, worst_error=None, derived="derived, not validated")
+    verdict = check(CheckRequest("mine", tiny, "cpu", IMAGE_COUNTS, profile), linear)
+    lines = [text for label, text in rows(verdict) if label in ("predicted", "verdict")]
+    assert len(lines) == 2
+    assert all("derived, not validated" in line for line in lines)
+    assert "no interval" in lines[0]
+    assert any("derived, not validated" in note for note in verdict.notes)

@@ -11,7 +11,7 @@ from benchmarks.budget.profile import SHIPPED_PROFILES, read_profile, write_prof
 from benchmarks.budget.roofline import loads_of, predict
 
 # Images per second of training on an RTX 3090, in mixed precision and channels_last (torch 1.12), and the batch size:
-# huggingface/pytorch-image-models, commit aa4b5850, Apache-2.0, results/benchmark-train-amp-nhwc-pt112-cu113-rtx3090.csv
+# huggingface/pytorch-image-models, results/benchmark-train-amp-nhwc-pt112-cu113-rtx3090.csv (aa4b5850, Apache-2.0)
 PUBLISHED = {
     "resnet18": (3481.78, 512),
     "mobilenetv2_100": (2313.10, 512),

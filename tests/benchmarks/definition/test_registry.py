@@ -213,7 +213,10 @@ def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
         ),
         (toml(MINIMAL) + "\nsorce = 1", "unknown key 'sorce' in [data]: did you mean 'source'? valid: image_column, "),
         (toml(MINIMAL) + "\n[recipe]\nepoch = 3", "'epoch' in [recipe]: did you mean 'epochs'? valid: aug_repeats, au"),
-        (toml(MINIMAL) + "\n[budget]\nhours = 3", "'hours' in [budget]: did you mean 'max_hours'? valid: max_hours, m"),
+        (
+            toml(MINIMAL) + "\n[budget]\nhours = 3",
+            "'hours' in [budget]: did you mean 'max_hours'? valid: device, max_hours, m",
+        ),
         (toml(MINIMAL) + "\n[recipe]\nepochs = '9'", "recipe.epochs: Input should be a valid integer"),
         (toml(MINIMAL) + "\n[recipe]\nepochs = 9.0", "recipe.epochs: Input should be a valid integer"),
         (toml(MINIMAL) + "\n[recipe]\nnesterov = 1", "recipe.nesterov: Input should be a valid boolean"),
