@@ -7,7 +7,8 @@ from typing import Any
 import psutil
 import pytest
 
-from benchmarks.sandbox import start
+from benchmarks.sandbox import kinds, start
+from benchmarks.sandbox.kinds import SandboxKind, is_available
 from benchmarks.sandbox.limits import SandboxLimits
 from benchmarks.sandbox.messages import SandboxAnswer
 from benchmarks.sandbox.sandbox import Sandbox
@@ -38,6 +39,16 @@ def run_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunProgram:
             return sandbox.ask({"device": "cpu", "path": "net.py"}, progress)
 
     return run
+
+
+@pytest.fixture(params=["bubblewrap", "sandlock"])
+def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> SandboxKind:
+    """Use each sandbox that works on this machine."""
+    selected: SandboxKind = request.param
+    if not is_available(selected):
+        pytest.skip(f"{selected} does not work here")
+    monkeypatch.setattr(kinds, "best_sandbox", lambda: selected)
+    return selected
 
 
 @pytest.fixture

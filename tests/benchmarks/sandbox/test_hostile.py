@@ -37,16 +37,6 @@ Check = Callable[..., tuple[int, str, str]]
 pytestmark = [pytest.mark.usefixtures("_run_files_without_torch"), pytest.mark.slow]
 
 
-@pytest.fixture(params=["bubblewrap", "sandlock"])
-def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> SandboxKind:
-    """Use each sandbox that works on this machine."""
-    selected: SandboxKind = request.param
-    if not is_available(selected):
-        pytest.skip(f"{selected} does not work here")
-    monkeypatch.setattr(kinds, "best_sandbox", lambda: selected)
-    return selected
-
-
 @pytest.fixture
 def _best_sandbox() -> None:
     """Skip the test if no sandbox works here; used where the kind of sandbox does not matter."""

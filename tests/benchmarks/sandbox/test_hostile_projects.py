@@ -12,9 +12,8 @@ from benchmarks.budget.request import CheckRequest
 from benchmarks.cli.budget_check import main
 from benchmarks.definition.benchmark import Benchmark
 from benchmarks.execution.progress import silent
-from benchmarks.sandbox import kinds
 from benchmarks.sandbox.file_check import FileChecker, FilePolicy
-from benchmarks.sandbox.kinds import SandboxKind, is_available
+from benchmarks.sandbox.kinds import SandboxKind
 from benchmarks.sandbox.limits import SandboxLimits
 from benchmarks.sandbox.many import check_models
 
@@ -30,16 +29,6 @@ class Net(nn.Sequential):
 CheckAll = Callable[..., list[CheckedModel]]
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(params=["bubblewrap", "sandlock"])
-def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> SandboxKind:
-    """Use each sandbox that works on this machine."""
-    selected: SandboxKind = request.param
-    if not is_available(selected):
-        pytest.skip(f"{selected} does not work here")
-    monkeypatch.setattr(kinds, "best_sandbox", lambda: selected)
-    return selected
 
 
 @pytest.fixture
