@@ -114,3 +114,5 @@ def _check_file(request: CheckRequest, checker: FileChecker) -> CheckedModel:
         return CheckedModel(request.model, failure="refused", reason=str(error))
     except FileCheckFailed as error:
         return CheckedModel(request.model, failure="failed", reason=str(error), printed=error.printed)
+    except OSError as error:  # such as a full disk, when a sandbox is started
+        return CheckedModel(request.model, failure="failed", reason=str(error))

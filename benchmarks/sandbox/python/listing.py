@@ -78,7 +78,7 @@ def _model_files(folder: Path, notes: list[str]) -> Iterator[Path]:
         folders[:] = sorted(name for name in folders[:remaining] if _is_searched(Path(place, name)))
         for name in sorted(files)[:remaining]:
             is_skipped = name.startswith(".") or any(fnmatchcase(name, pattern) for pattern in SKIPPED_FILES)
-            if name.endswith(LISTED_SUFFIXES) and not is_skipped and Path(place, name).is_file():
+            if name.endswith(LISTED_SUFFIXES) and not is_skipped and os.path.isfile(Path(place, name)):
                 yield Path(place, name)
         remaining -= num_entries
         if remaining < 0:
@@ -87,7 +87,7 @@ def _model_files(folder: Path, notes: list[str]) -> Iterator[Path]:
 
 
 def _is_searched(folder: Path) -> bool:
-    is_environment = (folder / "pyvenv.cfg").exists()
+    is_environment = os.path.exists(folder / "pyvenv.cfg")  # False, not an error, for a folder that cannot be read
     return not (folder.name.startswith(".") or folder.name in SKIPPED_FOLDERS or is_environment)
 
 

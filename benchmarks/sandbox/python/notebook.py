@@ -15,6 +15,7 @@ from benchmarks.budget.error_line import error_line
 from benchmarks.sandbox.files.other_format import not_a
 
 MAX_NOTEBOOK_BYTES = 100 * 2**20
+MAX_COMMANDS = 100  # in a cell, which is parsed again after each
 KEPT_CELL_MAGICS = ("capture", "prun", "time", "timeit")  # those that run the cell as Python code of the notebook
 CELL_MAGIC = re.compile(r"%%(\w*)")
 TIMED_STATEMENT = re.compile(r"^(\s*)%time\s+(?=\S)")
@@ -148,7 +149,7 @@ def _parse_without_commands(lines: list[str], file_name: str) -> ast.Module:
     A command causes a syntax error in its own line. A line of a string or expression that looks like a command does
     not, and stays.
     """
-    while True:
+    for _ in range(MAX_COMMANDS):
         try:
             return ast.parse("\n".join(lines), file_name)
         except SyntaxError as error:
@@ -156,6 +157,7 @@ def _parse_without_commands(lines: list[str], file_name: str) -> ast.Module:
             if not 0 <= index < len(lines) or not COMMAND.match(lines[index]):
                 raise
             _replace_command(lines, index)
+    raise ValueError(f"it contains {MAX_COMMANDS} or more commands of IPython")
 
 
 def _replace_command(lines: list[str], index: int) -> None:

@@ -1,5 +1,7 @@
 """Tests of checks of several models."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -70,3 +72,17 @@ def test_parallel_checks_share_the_memory() -> None:
     assert FilePolicy(SandboxLimits(memory=7)).share(2).limits.memory == 7
     whole = FilePolicy(SandboxLimits()).share(1).limits.memory
     assert FilePolicy(SandboxLimits()).share(4).limits.memory == pytest.approx(whole / 4, rel=0.2)
+
+
+def test_sandbox_that_cannot_be_started_is_the_failure_of_its_file(
+    tmp_path: Path, tiny: Benchmark, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("benchmarks.sandbox.file_check.Sandbox", start)
+    files = [tmp_path / "a.py", tmp_path / "b.py"]
+    for file in files:
+        file.touch()
+    outcomes = check([*map(str, files)], tiny, "none")
+    assert [(outcome.failure, "No space" in outcome.reason) for outcome in outcomes.values()] == [("failed", True)] * 2

@@ -8,6 +8,7 @@ import pytest
 from benchmarks.sandbox.python import listing
 from benchmarks.sandbox.python.listing import list_models
 
+MAX_PATH_LENGTH = 4096  # characters, on Linux
 NETS = """
 import torch
 from torch import nn
@@ -144,3 +145,12 @@ def test_search_of_a_huge_folder_ends_with_a_note(tmp_path: Path, monkeypatch: p
     for number in range(9):
         (tmp_path / f"{number}").mkdir()
     assert "more than 3 entries" in list_models(tmp_path).notes[0]
+
+
+def test_folder_whose_content_cannot_be_read_does_not_stop_the_list(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text("import torch\nclass Net(torch.nn.Module): pass")
+    folder = tmp_path
+    while len(str(folder)) < MAX_PATH_LENGTH - 5:  # a file in the last folder has too long a path
+        folder /= "x" * min(200, MAX_PATH_LENGTH - 2 - len(str(folder)))
+        folder.mkdir()
+    assert list_models(tmp_path).models == ["net.py:Net"]

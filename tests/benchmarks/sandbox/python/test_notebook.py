@@ -106,3 +106,10 @@ def test_huge_file_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(notebook, "MAX_NOTEBOOK_BYTES", 2**20)
     with pytest.raises(InputError, match=r"2 MiB.*limit is 1 MiB"):
         read_notebook(write(tmp_path, " " * 2**21))
+
+
+def test_cell_with_very_many_commands_is_left_out(tmp_path: Path) -> None:
+    """Test a cell whose parsing would take minutes, because it is parsed again after each command."""
+    content = cell(tmp_path, "%x\n" * 20_000)
+    assert content.statements == []
+    assert "commands" in content.reason
