@@ -43,7 +43,7 @@ def budget_check(models: ModelsArgument = None, *, options: BudgetCheckOptions) 
     benchmark = benchmark_with_budget(options.benchmark, options.max_params, options.max_hours)
     if options.calibrate:
         return _calibrate(benchmark, options)
-    if not models:
+    if not any(models):
         raise InputError("Missing argument 'MODEL'")
     options.read_device_profile()
     try:

@@ -22,13 +22,19 @@ EXIT_OVER = 1
 
 
 def check_several(models: Sequence[str], benchmark: "Benchmark", options: BudgetCheckOptions) -> int:
-    """Check several models, folders and patterns; print a table and return the exit code."""
+    """Check several models, folders and patterns; print a table and return the exit code.
+
+    Raises:
+        InputError: If the only argument is invalid.
+    """
     from benchmarks.budget.table import sort_outcomes, table_notes, to_csv, to_markdown
     from benchmarks.execution.progress import Display
     from benchmarks.sandbox.many import check_models
 
     with Display() as display:
         requests, invalid, notes = _requests(models, benchmark, options, display)
+        if len(invalid) == 1 and not requests:
+            raise InputError(invalid[0].reason)
         outcomes = [*invalid, *check_models(requests, options.file_policy(is_single=False), display)]
     outcomes = sort_outcomes(outcomes, options.sort)
     notes += table_notes(outcomes)

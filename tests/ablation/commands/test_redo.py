@@ -26,7 +26,7 @@ def test_row_is_trained_again_with_the_same_result(trained_copy: Path, capsys: p
     assert after.keys() == before.keys()
     assert after[removed.run_id].numbers() == before[removed.run_id].numbers()
     assert after[removed.run_id].finished >= before[removed.run_id].finished
-    assert after[removed.run_id].budget == {"max_params": 200_000, "max_hours": 0.5}
+    assert after[removed.run_id].budget == {"max_params": 200_000, "max_hours": 0.5, "device": None}
     assert sum(record != before[run_id] for run_id, record in after.items()) == 1
 
 

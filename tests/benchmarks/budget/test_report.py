@@ -50,7 +50,7 @@ def test_full_verdict_has_all_rows_in_order() -> None:
         ("dead parameters", "no backward pass reaches idle.weight, idle.bias"),
         ("MACs", "800,000 at 8 px (fvcore 800,000, torch 400,000)"),
         ("FLOPs", "1,600,000 (2 per MAC)"),
-        ("costliest", "layer1 75% of MACs, head.fc 0% of MACs"),
+        ("costliest", "layer1 75% of MACs"),
         ("activations", "12,345 for one image"),
         ("training memory", "2.0 GiB peak for a batch of 64"),
         ("training", "1,234 images/s (1,100 to 1,300), batch 64, eager, cpu (2 threads)"),

@@ -169,7 +169,7 @@ def test_timm_model_over_the_budget_is_not_timed(capsys: pytest.CaptureFixture[s
         (["resnet8", *UNTIMED, "--device", "gpu"], "unknown --device 'gpu'"),
         (["resnet8", *DIGITS, "--data", "missing"], "--data missing is not a folder"),
         (["./table.csv", *UNTIMED], "table.csv is not a model file: valid suffixes are .py, .ipynb, .safetensors"),
-        (["./folder", *UNTIMED], "folder is not a model file"),
+        (["./folder", *UNTIMED], "folder contains no model"),
         *(
             (["resnet8", *UNTIMED, "--max-params", text], f"--max-params {text!r} is not a valid number")
             for text in ("3x", "M", "30MM", "thirty", "nan", "inf", "1e999")

@@ -279,7 +279,7 @@ def test_only_the_project_is_readable(tmp_path: Path, check: Check) -> None:
     )
     code, _, err = check(path)
     assert code == 0
-    assert err.splitlines() == ["| width = 4", "| hidden", "| hidden", "| hidden", "| read-only"]
+    assert err.splitlines() == ["| width = 4", "| hidden", "| read-only"]
     assert not (project / "trace").exists()
 
 
@@ -461,7 +461,7 @@ def test_path_is_shown_without_control_characters(tmp_path: Path, check: Check) 
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("folder.py", "is not a file"),
+        ("folder.py", "contains no model"),
         ("pipe.py", "is not a file"),
         ("net.txt", "is not a model file: valid suffixes are .py, .ipynb, .safetensors"),
     ],
