@@ -49,14 +49,24 @@ def remaining_processes(sleep_command: list[str]) -> Callable[[], list[str]]:
     """Return a function that returns the command lines of live processes started by a check."""
 
     def commands() -> list[str]:
-        lines = [
-            " ".join(process.info["cmdline"] or ())
-            for process in psutil.process_iter(["cmdline", "status"])
-            if process.info["status"] != psutil.STATUS_ZOMBIE
-        ]
-        return [line for line in lines if "budget-check-" in line or " ".join(sleep_command) in line]
+        lines = []
+        for process in psutil.process_iter(["cmdline", "status"]):
+            line = " ".join(process.info["cmdline"] or ())
+            is_of_a_check = "budget-check-" in line or " ".join(sleep_command) in line
+            if is_of_a_check and process.info["status"] != psutil.STATUS_ZOMBIE and not _is_of_another_worker(process):
+                lines.append(line)
+        return lines
 
     return commands
+
+
+def _is_of_another_worker(process: psutil.Process) -> bool:
+    """Return whether a process belongs to a test that pytest-xdist runs at the same time."""
+    try:
+        ancestors = {ancestor.pid for ancestor in process.parents()}
+    except psutil.Error:  # it has ended
+        return True
+    return os.getppid() in ancestors and os.getpid() not in ancestors
 
 
 @pytest.fixture
