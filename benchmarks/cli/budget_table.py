@@ -113,7 +113,7 @@ def _print_table(outcomes: Sequence["CheckedModel"]) -> None:
 
 
 def exit_code(outcomes: Sequence["CheckedModel"]) -> int:
-    """Return the exit code of the command: that of the first kind of outcome, from over the budget to invalid input."""
+    """Return 1 if a model is over the budget, or else the exit code of the most serious failure."""
     if any(outcome.verdict and outcome.verdict.problems for outcome in outcomes):
         return EXIT_OVER
     codes = [code for failure, code in EXIT_CODES.items() if any(o.failure == failure for o in outcomes)]

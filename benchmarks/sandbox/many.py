@@ -7,7 +7,7 @@ from queue import SimpleQueue
 
 from arch.errors import InputError
 from benchmarks.budget.model_kind import kind_of
-from benchmarks.budget.outcome import CheckedModel
+from benchmarks.budget.outcome import CheckedModel, FailureKind
 from benchmarks.budget.request import CheckRequest
 from benchmarks.execution.executor import Future, WorkerFailed
 from benchmarks.execution.local import LocalExecutor
@@ -69,10 +69,19 @@ def _check_named(requests: Sequence[CheckRequest], workers: int) -> Iterator[Che
 def _outcome(model: str, future: Future) -> CheckedModel:
     try:
         return CheckedModel(model, future.result())
-    except InputError as error:
-        return CheckedModel(model, failure="invalid", reason=str(error))
-    except WorkerFailed as error:
-        return CheckedModel(model, failure="failed", reason=str(error))
+    except (InputError, WorkerFailed) as error:
+        return _failed(model, error)
+
+
+def _failed(model: str, error: Exception) -> CheckedModel:
+    """Return the outcome of a model whose check has raised an error."""
+    kind: FailureKind = "failed"
+    if isinstance(error, InputError):
+        kind = "invalid"
+    elif isinstance(error, FileRefused):
+        kind = "refused"
+    printed = error.printed if isinstance(error, FileCheckFailed) else ""
+    return CheckedModel(model, failure=kind, reason=str(error), printed=printed)
 
 
 def _check_files(requests: Sequence[CheckRequest], policy: FilePolicy, workers: int) -> Iterator[CheckedModel]:
@@ -107,12 +116,6 @@ def _check_files(requests: Sequence[CheckRequest], policy: FilePolicy, workers: 
 def _check_file(request: CheckRequest, checker: FileChecker) -> CheckedModel:
     try:
         verdict, printed = checker.check(request, silent)
-        return CheckedModel(request.model, verdict, printed=printed)
-    except InputError as error:
-        return CheckedModel(request.model, failure="invalid", reason=str(error))
-    except FileRefused as error:
-        return CheckedModel(request.model, failure="refused", reason=str(error))
-    except FileCheckFailed as error:
-        return CheckedModel(request.model, failure="failed", reason=str(error), printed=error.printed)
-    except OSError as error:  # such as a full disk, when a sandbox is started
-        return CheckedModel(request.model, failure="failed", reason=str(error))
+    except (InputError, FileRefused, FileCheckFailed, OSError) as error:  # OSError: such as a full disk
+        return _failed(request.model, error)
+    return CheckedModel(request.model, verdict, printed=printed)

@@ -1,6 +1,4 @@
 import json
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,18 +29,6 @@ class Net(nn.Module):
         return self.fc(self.first(x).mean((2, 3)))
 """
 STOP = "raise SystemExit('this cell must not run')"
-
-
-@pytest.fixture(autouse=True)
-def _restore_imports(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Remove the modules and the import path that a notebook leaves in this process."""
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.setattr(sys, "argv", [*sys.argv])
-    before = set(sys.modules)
-    yield
-    for name in set(sys.modules) - before:
-        if name.startswith(("model_file_", "neighbor_")):
-            del sys.modules[name]
 
 
 def write(folder: Path, *sources: str) -> Path:

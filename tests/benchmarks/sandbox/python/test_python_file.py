@@ -1,6 +1,4 @@
 import re
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,17 +40,6 @@ ready = Net(10, 1)
 width = 4
 """
 )
-
-
-@pytest.fixture(autouse=True)
-def _restore_imports(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Remove the modules and the import path that a checked file leaves in this process."""
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    before = set(sys.modules)
-    yield
-    for name in set(sys.modules) - before:
-        if name.startswith(("model_file_", "neighbor_")):
-            del sys.modules[name]
 
 
 def file(folder: Path, content: str) -> Path:
