@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 from arch.errors import InputError
 from arch.text import printable
 from benchmarks.cli.app import EXIT_FAILED, new_app, new_console, run_app
-from benchmarks.cli.budget_options import BudgetCheckOptions, ModelsArgument
+from benchmarks.cli.budget_options import (
+    EXIT_INVALID,
+    EXIT_OVER,
+    EXIT_REFUSED,
+    EXIT_WITHIN,
+    BudgetCheckOptions,
+    ModelsArgument,
+)
 from benchmarks.cli.options import benchmark_with_budget, with_options
 
 if TYPE_CHECKING:
@@ -15,7 +22,6 @@ if TYPE_CHECKING:
     from benchmarks.budget.verdict import Verdict
     from benchmarks.definition.benchmark import Benchmark
 
-EXIT_WITHIN, EXIT_OVER, EXIT_INVALID, EXIT_REFUSED = 0, 1, 2, 4  # EXIT_FAILED: the model could not be checked
 MAX_PRINTED_LINES = 10  # lines of a model file's output to show
 MAX_PRINTED_CHARACTERS = 200  # characters of each line to show
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 SortKey = Literal["params", "macs", "hours", "name"]
 
+EXIT_WITHIN, EXIT_OVER, EXIT_INVALID, EXIT_REFUSED = 0, 1, 2, 4  # EXIT_FAILED: the model could not be checked
+
 NO_ARGUMENTS: Any = ()  # a list cannot be the default of a dataclass field
 
 ModelsArgument = Annotated[

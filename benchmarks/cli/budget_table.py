@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from arch.errors import InputError
 from arch.text import printable
 from benchmarks.cli.app import EXIT_FAILED, new_console, print_line
-from benchmarks.cli.budget_options import BudgetCheckOptions
+from benchmarks.cli.budget_options import EXIT_INVALID, EXIT_OVER, EXIT_REFUSED, EXIT_WITHIN, BudgetCheckOptions
 
 if TYPE_CHECKING:
     from benchmarks.budget.outcome import CheckedModel
@@ -17,8 +17,11 @@ if TYPE_CHECKING:
     from benchmarks.definition.benchmark import Benchmark
     from benchmarks.execution.progress import Display
 
-EXIT_CODES = {"refused": 4, "failed": EXIT_FAILED, "invalid": 2}  # in descending order of priority
-EXIT_OVER = 1
+EXIT_CODES = {
+    "refused": EXIT_REFUSED,
+    "failed": EXIT_FAILED,
+    "invalid": EXIT_INVALID,
+}  # in descending order of priority
 
 
 def check_several(models: Sequence[str], benchmark: "Benchmark", options: BudgetCheckOptions) -> int:
@@ -118,4 +121,4 @@ def exit_code(outcomes: Sequence["CheckedModel"]) -> int:
         return EXIT_OVER
     codes = [code for failure, code in EXIT_CODES.items() if any(o.failure == failure for o in outcomes)]
     unjudged = any(outcome.verdict and outcome.verdict.unjudged for outcome in outcomes)
-    return next(iter(codes), EXIT_FAILED if unjudged else 0)
+    return next(iter(codes), EXIT_FAILED if unjudged else EXIT_WITHIN)
