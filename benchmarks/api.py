@@ -38,6 +38,9 @@ def check_budget(  # noqa: PLR0913  # all but the model are optional and keyword
     memory_limit: float | None = None,
     plugins: Sequence[str | Path] = (),
     weights: str | Path = "",
+    inference_batch: int = 0,
+    peak: bool = False,
+    energy: bool = False,
 ) -> "Verdict":
     """Compare a model with the budget of a benchmark. See `budget-check --help`.
 
@@ -63,6 +66,9 @@ def check_budget(  # noqa: PLR0913  # all but the model are optional and keyword
         memory_limit: GiB for checking a file. Default: 3/4 of the free memory.
         plugins: Python files with parts, bases, networks or data sources.
         weights: A weights file whose tensors must match those of the model.
+        inference_batch: Measure inference for one image and for batches of this size; 0 skips it.
+        peak: Whether to compare the FLOP/s of training with the device's peak.
+        energy: Whether to add the energy of training, or a note that says why it was not measured.
 
     Returns:
         The verdict with parameters, MACs, throughput and predicted hours; `verdict.passed` is the result.
@@ -73,6 +79,7 @@ def check_budget(  # noqa: PLR0913  # all but the model are optional and keyword
         FileCheckFailed: If a file failed or exceeded a limit.
         WorkerFailed: If the worker process failed.
     """
+    from benchmarks.budget.efficiency import EfficiencyOptions, prepare_efficiency
     from benchmarks.budget.profile import choose_profile
     from benchmarks.budget.request import CheckRequest, FileOptions
     from benchmarks.datasets.prepare import count_images
@@ -83,16 +90,22 @@ def check_budget(  # noqa: PLR0913  # all but the model are optional and keyword
 
     if max_hours is not None and not timing and not device_profile:
         raise InputError("max_hours needs predicted hours: use timing=True, or a device_profile")
+    if (peak or energy) and (device_profile or not timing):
+        raise InputError("peak and energy need a measured throughput: use timing=True, and no device_profile")
     load_plugins(plugins, model if kind_of(model) == "spec" else "")
     loaded = _with_budget(get_benchmark(benchmark), max_params, max_hours)
     loaded, profile = choose_profile(loaded, str(device_profile) if device_profile else None, timing)
     options = FileOptions(classes, image_size, str(output), _read_arguments(arguments))
-    policy = replace(_policy(timing, time_limit, memory_limit), trust=trust, allow_code=allow_code)
+    policy = replace(
+        _policy(timing or inference_batch > 0, time_limit, memory_limit), trust=trust, allow_code=allow_code
+    )
     root = None if data is None else Path(data)
     counts = count_images(loaded.data, root, download) if timing or profile is not None else None
     request = CheckRequest(model, loaded, resolve_device(device), counts, profile, options, str(weights), layers)
+    request = replace(request, inference_batch=inference_batch)
+    complete = prepare_efficiency(request, EfficiencyOptions(peak, energy=energy), silent)
     with FileChecker(policy) as checker:
-        return check_model(request, checker, silent)[0]
+        return complete(check_model(request, checker, silent)[0])
 
 
 def _with_budget(benchmark: Benchmark, max_params: int | None, max_hours: float | None) -> Benchmark:

@@ -14,6 +14,7 @@ from benchmarks.budget.builders import Builder, config_builder
 from benchmarks.budget.cost import countable_attention
 from benchmarks.budget.counting import check_cost, cost_verdict
 from benchmarks.budget.hours import add_throughput
+from benchmarks.budget.inference import add_inference
 from benchmarks.budget.layers import add_layers
 from benchmarks.budget.measurement import Measurement
 from benchmarks.budget.prediction import add_prediction
@@ -53,6 +54,17 @@ def check(
         InputError: If the recipe's optimizer is not valid, or the architecture is a timm model that cannot take the
             images of the benchmark.
     """
+    verdict = _check_training(request, builder, report, architecture)
+    if not request.inference_batch:
+        return verdict
+    report(Progress("timing inference", 1, 2, request.model))
+    return add_inference(verdict, builder, request)
+
+
+def _check_training(
+    request: CheckRequest, builder: Builder, report: Report, architecture: Architecture | None
+) -> Verdict:
+    """Check cost, throughput and hours. See `check` for the arguments."""
     benchmark, device = request.benchmark, request.device
     check_optimizer(benchmark.recipe)
     report(Progress("counting parameters and MACs", 0, 2, request.model))

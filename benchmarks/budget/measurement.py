@@ -13,6 +13,7 @@ from typing import Any
 
 from platformdirs import user_cache_path
 
+from benchmarks.budget.performance import Inference
 from benchmarks.budget.verdict import ModelCost, Throughput
 from benchmarks.definition.benchmark import Benchmark
 from benchmarks.definition.config_parser import read_run_config
@@ -24,13 +25,14 @@ from benchmarks.execution.progress import Report
 from benchmarks.records.atomic_write import replace_file
 
 MAX_DAYS_WITHOUT_NOTE = 30  # age of a measurement
-MEASUREMENT_FORMAT = 5  # increase whenever a code change affects what is measured
+MEASUREMENT_FORMAT = 6  # increase whenever a code change affects what is measured
 
 
 @dataclass(frozen=True)
 class _CacheFile:
     cost: ModelCost
     throughput: Throughput | None
+    inference: Inference | None
 
 
 @dataclass
@@ -43,10 +45,11 @@ class Measurement:
     path: Path
     cost: ModelCost | None = None
     throughput: Throughput | None = None
+    inference: Inference | None = None
 
     @classmethod
     def read(cls, config: RunConfig, benchmark: Benchmark, device: str) -> "Measurement":
-        """Read the measurement of a run config; cost and throughput are None if it is not cached."""
+        """Read the measurement of a run config; what is not cached is None."""
         key: dict[str, Any] = {
             "format": MEASUREMENT_FORMAT,
             "net": _timing_key(config),
@@ -60,13 +63,13 @@ class Measurement:
             content = strict_adapter(_CacheFile).validate_json(path.read_bytes())
         except (OSError, ValueError):
             return cls(path)
-        return cls(path, content.cost, content.throughput)
+        return cls(path, content.cost, content.throughput, content.inference)
 
     def write(self) -> None:
         """Write the measurement atomically. If the cache is not writable, the model is measured again next time."""
         if self.cost is None:
             return
-        content = json.dumps(asdict(_CacheFile(self.cost, self.throughput)))
+        content = json.dumps(asdict(_CacheFile(self.cost, self.throughput, self.inference)))
         with suppress(OSError):
             replace_file(self.path, lambda file: file.write_text(content))
 

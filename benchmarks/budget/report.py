@@ -1,5 +1,6 @@
 """Format a verdict as rows for the terminal, and as Markdown for a pull request."""
 
+from benchmarks.budget.performance import Latency, format_watt_hours
 from benchmarks.budget.verdict import ModelCost, PredictedHours, Speed, Verdict, format_bytes, format_hours
 
 MAX_DEAD_PARAMS_IN_REPORT = 8  # the remaining dead parameters are only counted
@@ -21,6 +22,9 @@ def rows(verdict: Verdict) -> list[tuple[str, str]]:
         ("training", _throughput(verdict)),
         ("predicted", _hours(verdict)),
         ("on this device", _local_hours(verdict)),
+        ("achieved", _utilization(verdict)),
+        ("energy", _energy(verdict)),
+        *_inference(verdict),
         *(("note", note) for note in verdict.notes),
         ("advice", verdict.advice),
         ("sandbox", verdict.sandbox),
@@ -108,3 +112,45 @@ def _interval(hours: PredictedHours, limit: str = "") -> str:
     """Return hours with their interval; without one, low and high are equal."""
     interval = f"{format_hours(hours.low)} to {format_hours(hours.high)}" if hours.low < hours.high else "no interval"
     return f"{format_hours(hours.predicted)} of training ({interval}{limit})"
+
+
+def _utilization(verdict: Verdict) -> str:
+    """Return the FLOP/s of training and their share of the peak."""
+    if verdict.utilization is None:
+        return ""
+    achieved, peak = verdict.utilization, verdict.utilization.peak
+    return (
+        f"{achieved.flops_per_second / 1e12:.3g} TFLOP/s in training (3 x 2 x MACs x images/s), "
+        f"{100 * achieved.share:.1f}% of the peak of {peak.flops_per_second / 1e12:.3g} TFLOP/s in {peak.precision} "
+        f"matrix products, measured on {peak.measured}"
+    )
+
+
+def _energy(verdict: Verdict) -> str:
+    energy = verdict.energy
+    if energy is None:
+        return ""
+    total = format_watt_hours(energy.watt_hours)
+    return f"{energy.joules_per_image:.3g} J per training image, {total} for all epochs ({energy.source})"
+
+
+def _inference(verdict: Verdict) -> list[tuple[str, str]]:
+    """Return the rows on inference: one for each batch size, and one for the memory."""
+    inference = verdict.inference
+    if inference is None:
+        return []
+    device = f"{inference.precision}, {verdict.local_device or verdict.device}"
+    return [
+        ("inference", f"{_latency(inference.single)}, {device}"),
+        ("inference", f"{inference.batch.images_per_second:,.0f} images/s, {_latency(inference.batch)}, {device}"),
+        (
+            "inference memory",
+            f"{format_bytes(inference.peak_memory)} peak, batch {inference.batch.batch_size}",
+        ),
+    ]
+
+
+def _latency(latency: Latency) -> str:
+    p99 = f"p99 {latency.p99:.3g}" if latency.p99 is not None else "too few calls for p99"
+    times = f"mean {latency.mean:.3g} ms (p50 {latency.p50:.3g}, {p99})"
+    return f"batch {latency.batch_size}: {times} in {latency.calls} calls"

@@ -67,9 +67,10 @@ class CheckRequest:
         file_options: How the model of a Python file is built.
         weights: A weights file whose tensors must match those of the model; "" if there is none.
         layers: Whether to list the layers of the model.
+        inference_batch: Images per batch to measure inference with, besides single images. 0 skips inference.
 
     Raises:
-        InputError: If the training images do not fill one batch of the recipe.
+        InputError: If the training images do not fill one batch of the recipe, or the batch size is negative.
     """
 
     model: str
@@ -80,7 +81,10 @@ class CheckRequest:
     file_options: FileOptions = NO_FILE_OPTIONS
     weights: str = ""
     layers: bool = False
+    inference_batch: int = 0
 
     def __post_init__(self) -> None:
+        if self.inference_batch < 0:
+            raise InputError(f"the batch size of inference must be at least 1, not {self.inference_batch}")
         if self.image_counts is not None:
             self.benchmark.recipe.require_full_batch(self.image_counts[0])

@@ -7,7 +7,7 @@ from typing import Literal
 
 from benchmarks.budget.outcome import CheckedModel
 from benchmarks.budget.report import as_code
-from benchmarks.budget.verdict import Verdict, format_count, format_hours
+from benchmarks.budget.verdict import Verdict, format_bytes, format_count, format_hours
 
 SortKey = Literal["params", "macs", "hours", "name"]
 
@@ -25,38 +25,67 @@ def sort_outcomes(outcomes: Sequence[CheckedModel], key: SortKey) -> list[Checke
 
 
 def header(outcomes: Sequence[CheckedModel]) -> list[str]:
-    """Return the titles of the columns. Hours are shown only if any were predicted."""
-    has_hours = any(outcome.verdict and outcome.verdict.hours for outcome in outcomes)
-    return ["model", "parameters", "MACs", "activations", *(["hours"] if has_hours else []), "verdict"]
+    """Return the titles of the columns. Those of measurements are shown only if any model was measured."""
+    texts = [_measured(outcome.verdict) for outcome in outcomes if outcome.verdict]
+    measured = [title for title in _measured(None) if any(text[title] for text in texts)]
+    return ["model", "parameters", "MACs", "activations", *measured, "verdict"]
 
 
 def cells(outcome: CheckedModel, columns: Sequence[str]) -> list[str]:
     """Return the texts of a row of a model with a verdict."""
     verdict = outcome.verdict
     assert verdict is not None
-    cost, hours = verdict.cost, verdict.hours
+    cost = verdict.cost
     texts = {
         "model": outcome.model,
         "parameters": f"{cost.params:,}",
         "MACs": "" if cost.macs is None else format_count(cost.macs),
         "activations": "" if cost.activations is None else format_count(cost.activations),
-        "hours": "" if hours is None else format_hours(hours.predicted),
         "verdict": verdict.conclusion,
+        **_measured(verdict),
     }
     return [texts[column] for column in columns]
+
+
+def _measured(verdict: Verdict | None) -> dict[str, str]:
+    """Return the texts of the columns of measurements, by title; "" if a value was not measured."""
+    hours, inference = (verdict.hours, verdict.inference) if verdict else (None, None)
+    utilization, energy = (verdict.utilization, verdict.energy) if verdict else (None, None)
+    return {
+        "hours": format_hours(hours.predicted) if hours else "",
+        "TFLOP/s": f"{utilization.flops_per_second / 1e12:.3g}" if utilization else "",
+        "% of peak": f"{100 * utilization.share:.1f}" if utilization else "",
+        "J/image": f"{energy.joules_per_image:.3g}" if energy else "",
+        "latency ms": f"{inference.single.p50:.3g}" if inference else "",
+        "inference images/s": f"{inference.batch.images_per_second:,.0f}" if inference else "",
+        "inference memory": format_bytes(inference.peak_memory) if inference else "",
+    }
 
 
 def table_notes(outcomes: Sequence[CheckedModel]) -> list[str]:
     """Return sentences about the models of the table."""
     replaced = [outcome.verdict.replaced_classes for outcome in outcomes if outcome.verdict]
     counts = sorted({classes for classes in replaced if classes is not None})
+    notes = _inference_notes(outcomes)
     if not counts:
-        return []
+        return notes
     num_models = sum(classes is not None for classes in replaced)
     keep = f"; --classes {counts[0]} keeps it" if len(counts) == 1 else ""
     return [
+        *notes,
         f"the classifier of {num_models} of these models, for {' or '.join(map(str, counts))} classes, was replaced by "
-        f"one for those of the benchmark{keep}"
+        f"one for those of the benchmark{keep}",
+    ]
+
+
+def _inference_notes(outcomes: Sequence[CheckedModel]) -> list[str]:
+    """Return a sentence about the batch sizes, if inference was measured."""
+    measured = [outcome.verdict.inference for outcome in outcomes if outcome.verdict and outcome.verdict.inference]
+    if not measured:
+        return []
+    return [
+        "latency is the median for one image; inference images/s and memory are those of batches of "
+        f"{measured[0].batch.batch_size}"
     ]
 
 
@@ -96,11 +125,30 @@ def _exact(outcome: CheckedModel) -> dict[str, object]:
         "activations": cost.activations if cost else None,
         "training_memory_bytes": cost.training_memory if cost else None,
         "images_per_second": throughput.training.median if throughput else None,
+        "training_peak_memory_bytes": throughput.peak_memory if throughput else None,
         "predicted_hours": hours.predicted if hours else None,
+        **_exact_performance(verdict),
         "passed": bool(verdict and verdict.passed),
         "replaced_classes": verdict.replaced_classes if verdict else None,
         "built_as": verdict.choices[0].partition(", the ")[0] if verdict and verdict.choices else None,
         "conclusion": outcome.conclusion,
+    }
+
+
+def _exact_performance(verdict: Verdict | None) -> dict[str, object]:
+    inference = verdict.inference if verdict else None
+    utilization, energy = (verdict.utilization, verdict.energy) if verdict else (None, None)
+    return {
+        "training_flops_per_second": utilization.flops_per_second if utilization else None,
+        "share_of_peak": utilization.share if utilization else None,
+        "joules_per_image": energy.joules_per_image if energy else None,
+        "training_watt_hours": energy.watt_hours if energy else None,
+        "latency_mean_ms": inference.single.mean if inference else None,
+        "latency_p50_ms": inference.single.p50 if inference else None,
+        "latency_p99_ms": inference.single.p99 if inference else None,
+        "inference_batch": inference.batch.batch_size if inference else None,
+        "inference_images_per_second": inference.batch.images_per_second if inference else None,
+        "inference_memory_bytes": inference.peak_memory if inference else None,
     }
 
 

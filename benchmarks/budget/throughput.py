@@ -10,7 +10,9 @@ from statistics import median
 import torch
 from torch import nn
 
+from benchmarks.budget.energy import EnergyMeter
 from benchmarks.budget.memory import PeakMemory, is_out_of_memory
+from benchmarks.budget.performance import Energy
 from benchmarks.budget.step_clock import StepClock, block_means, speed, time_once
 from benchmarks.budget.verdict import Throughput
 from benchmarks.definition.benchmark import DatasetConfig
@@ -114,9 +116,10 @@ def _measure(timed: _TimedStep) -> Throughput:
         compile_seconds = time_once(timed.training_on(timed.noise(recipe.batch_size)), device)
     if median(expected) > MAX_STEP_SECONDS:
         batch_size, windows, blocks, peak = len(eval_split), expected, expected, None
+        energy = Energy(problem="a batch of the recipe takes too long on this device")
     else:
         batch_size = recipe.batch_size
-        windows, blocks = _time_epochs(timed)
+        windows, blocks, energy = _time_epochs(timed)
         peak = memory.bytes()
         eval_split = timed.noise(min(eval_batch_size(recipe, device), MAX_TRAINING_BATCHES * batch_size))
     eval_seconds = _windows(lambda: evaluate(step.model, eval_split, recipe), device, NUM_SHORT_WINDOWS)
@@ -129,11 +132,14 @@ def _measure(timed: _TimedStep) -> Throughput:
         compile_seconds=compile_seconds,
         step_seconds=(min(blocks), max(blocks)),
         measured=datetime.now(UTC).date().isoformat(),
+        energy_per_image=energy,
     )
 
 
-def _time_epochs(timed: _TimedStep) -> tuple[list[float], list[float]]:
-    """Return the mean seconds per step in each of NUM_TIMING_WINDOWS short epochs, and in blocks of their steps.
+def _time_epochs(timed: _TimedStep) -> tuple[list[float], list[float], Energy]:
+    """Return the mean seconds per step in each of NUM_TIMING_WINDOWS short epochs and in blocks of their steps.
+
+    The energy per image is that of the same epochs.
 
     The steps of loaded images are averaged over an epoch, because the loader delivers several images at once.
     """
@@ -149,12 +155,14 @@ def _time_epochs(timed: _TimedStep) -> tuple[list[float], list[float]]:
     split = with_loader(timed.noise(steps * batch_size), step.recipe)
     windows: list[float] = []
     single_steps: list[float] = []
-    for _ in range(NUM_TIMING_WINDOWS + 1):
-        clock = StepClock(device)
-        windows.append(time_once(partial(train_epoch, step, split, steps, None, clock.mark), device) / steps)
-        single_steps += clock.seconds()
-    windows, single_steps = windows[1:], single_steps[steps:]  # the first epoch is a warm-up
-    return windows, windows if step.recipe.transforms_images else block_means(single_steps)
+    train_epoch(step, split, steps)  # a warm-up
+    with EnergyMeter(str(device)) as meter:
+        for _ in range(NUM_TIMING_WINDOWS):
+            clock = StepClock(device)
+            windows.append(time_once(partial(train_epoch, step, split, steps, None, clock.mark), device) / steps)
+            single_steps += clock.seconds()
+    energy = meter.energy.per_image(NUM_TIMING_WINDOWS * steps * batch_size)
+    return windows, windows if step.recipe.transforms_images else block_means(single_steps), energy
 
 
 def _seconds_per_loaded_step(timed: _TimedStep) -> float:

@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from benchmarks.budget.performance import Energy, Inference, TrainingEnergy, Utilization
 from benchmarks.definition.benchmark import Budget
 from benchmarks.definition.recipe import Recipe
 from benchmarks.training.compile_mode import CompileMode
@@ -84,6 +85,7 @@ class Throughput:
     compile_seconds: float = 0.0
     step_seconds: tuple[float, float] | None = None  # shortest and longest training step, or mean of very short steps
     measured: str = ""  # the date in UTC, ISO 8601
+    energy_per_image: Energy | None = None  # of training
 
     def hours(self, recipe: Recipe, train_images: int, eval_images: int) -> "PredictedHours":
         """Predict the hours of the full recipe, including compilation and an evaluation after each epoch."""
@@ -133,6 +135,9 @@ class Verdict:
     advice: str = ""  # a change that would bring the model within the budget
     local_hours: PredictedHours | None = None  # on the device at hand, if `hours` are those of the budget's device
     local_device: str = ""  # the device at hand, if `device` is that of the budget
+    inference: Inference | None = None  # on the device at hand, as are the next two, if they were requested
+    utilization: Utilization | None = None
+    energy: TrainingEnergy | None = None
 
     @property
     def hours_at_hand(self) -> PredictedHours | None:

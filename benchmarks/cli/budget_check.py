@@ -75,6 +75,7 @@ def _is_spec(model: str) -> bool:
 
 def _check(model: str, benchmark: "Benchmark", options: BudgetCheckOptions) -> int:
     """Check a file in a sandbox, or a named model in a worker process; print the verdict and return the exit code."""
+    from benchmarks.budget.efficiency import prepare_efficiency
     from benchmarks.budget.model_kind import kind_of
     from benchmarks.execution.executor import WorkerFailed
     from benchmarks.execution.local import LocalExecutor
@@ -88,10 +89,11 @@ def _check(model: str, benchmark: "Benchmark", options: BudgetCheckOptions) -> i
     with Display() as display, FileChecker(options.file_policy(is_single=True)) as checker:
         request = options.new_request(model, benchmark, True, display)
         try:
+            complete = prepare_efficiency(request, options.efficiency(), display)
             verdict, printed = check_model(request, checker, display)
         except (FileRefused, FileCheckFailed, WorkerFailed) as error:
             return _report_failure(model, error, options.as_json)
-    return _report(verdict, printed, options)
+    return _report(complete(verdict), printed, options)
 
 
 def _report_failure(model: str, error: Exception, as_json: bool) -> int:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from arch.errors import InputError
+from benchmarks.budget.performance import DEFAULT_INFERENCE_BATCH
 from benchmarks.cli.options import (
     NO_PLUGINS,
     BenchmarkOption,
@@ -19,6 +20,7 @@ from benchmarks.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from benchmarks.budget.efficiency import EfficiencyOptions
     from benchmarks.budget.profile import DeviceProfile
     from benchmarks.budget.request import CheckRequest, FileOptions
     from benchmarks.definition.benchmark import Benchmark
@@ -72,6 +74,26 @@ class BudgetCheckOptions:
             help="Measure the throughput and predict the hours  [default: --timing for one MODEL]",
         ),
     ] = None
+    inference: Annotated[
+        bool, typer.Option("--inference", help="Measure latency, throughput and peak memory of inference.")
+    ] = False
+    inference_batch: Annotated[
+        int,
+        typer.Option(
+            "--inference-batch",
+            metavar="N",
+            min=1,
+            max=65536,
+            help="Images per batch for the throughput of --inference.",
+        ),
+    ] = DEFAULT_INFERENCE_BATCH
+    peak: Annotated[
+        bool, typer.Option("--peak", help="Compare the FLOP/s of training with the device's peak, measured once.")
+    ] = False
+    remeasure: Annotated[bool, typer.Option("--remeasure", help="Measure the peak of --peak again.")] = False
+    energy: Annotated[
+        bool, typer.Option("--energy", help="Report the energy of training, if NVML or RAPL can measure it.")
+    ] = False
     device_profile: Annotated[
         str | None,
         typer.Option("--device-profile", metavar="NAME", help="Predict the hours on another device from its profile."),
@@ -183,8 +205,26 @@ class BudgetCheckOptions:
         if self.max_hours is not None and not self.is_timed(is_single) and self.device_profile is None:
             remedy = "add --timing" if self.timing is None else "remove --no-timing"
             raise InputError(f"--max-hours needs predicted hours: {remedy}, or add --device-profile")
+        self._check_measurements(is_single)
         if self.sort == "hours" and not self.is_timed(is_single) and self.device_profile is None:
             raise InputError("--sort hours needs predicted hours: add --timing or --device-profile")
+
+    def _check_measurements(self, is_single: bool) -> None:
+        """Raise InputError if what to measure contradicts other options."""
+        names = {"--inference": self.inference, "--peak": self.peak, "--energy": self.energy}
+        asked = [name for name, is_asked in names.items() if is_asked]
+        if asked and self.compare:
+            raise InputError(f"--compare shows costs only: remove {asked[0]}, or compare in a table without --compare")
+        if self.remeasure and not self.peak:
+            raise InputError("--remeasure measures the peak of --peak again: add --peak")
+        if not (self.peak or self.energy):
+            return
+        name = "--peak" if self.peak else "--energy"
+        if not self.is_timed(is_single):
+            remedy = "add --timing" if self.timing is None else "remove --no-timing"
+            raise InputError(f"{name} needs the measured throughput of training: {remedy}")
+        if self.device_profile is not None:
+            raise InputError(f"{name} measures this device: remove --device-profile")
 
     def is_timed(self, is_single: bool) -> bool:
         """Return whether models are timed. Several models are timed only if the user asks for it."""
@@ -202,7 +242,16 @@ class BudgetCheckOptions:
         if self.is_timed(is_single) or profile is not None:
             counts = count_images(benchmark.data, self.data, self.download, display)
         device, options = resolve_device(self.device), self.file_options()
-        return CheckRequest(model, benchmark, device, counts, profile, options, weights=self.weights)
+        batch = self.inference_batch if self.inference else 0
+        return CheckRequest(
+            model, benchmark, device, counts, profile, options, weights=self.weights, inference_batch=batch
+        )
+
+    def efficiency(self) -> "EfficiencyOptions":
+        """Return what to add to verdicts with a measured throughput."""
+        from benchmarks.budget.efficiency import EfficiencyOptions
+
+        return EfficiencyOptions(self.peak, self.remeasure, self.energy)
 
     def file_options(self) -> "FileOptions":
         """Return how the model of a Python file is built."""
@@ -215,6 +264,7 @@ class BudgetCheckOptions:
         from benchmarks.sandbox.file_check import FilePolicy
         from benchmarks.sandbox.limits import TIME_LIMIT_SECONDS, UNTIMED_LIMIT_SECONDS, SandboxLimits
 
-        seconds = self.time_limit or (TIME_LIMIT_SECONDS if self.is_timed(is_single) else UNTIMED_LIMIT_SECONDS)
+        is_timed = self.is_timed(is_single) or self.inference
+        seconds = self.time_limit or (TIME_LIMIT_SECONDS if is_timed else UNTIMED_LIMIT_SECONDS)
         limits = SandboxLimits(seconds, int((self.memory_limit or 0) * 2**30))
         return FilePolicy(limits, trust=self.trust, allow_code=self.allow_code)

@@ -30,6 +30,7 @@ def check_several(models: Sequence[str], benchmark: "Benchmark", options: Budget
     Raises:
         InputError: If the only argument is invalid.
     """
+    from benchmarks.budget.efficiency import prepare_efficiency
     from benchmarks.budget.table import sort_outcomes, table_notes, to_csv, to_markdown
     from benchmarks.execution.progress import Display
     from benchmarks.sandbox.many import check_models
@@ -38,7 +39,10 @@ def check_several(models: Sequence[str], benchmark: "Benchmark", options: Budget
         requests, invalid, notes = _requests(models, benchmark, options, display)
         if len(invalid) == 1 and not requests:
             raise InputError(invalid[0].reason)
+        complete = prepare_efficiency(requests[0], options.efficiency(), display) if requests else None
         outcomes = [*invalid, *check_models(requests, options.file_policy(is_single=False), display)]
+    if complete:
+        outcomes = [replace(o, verdict=complete(o.verdict)) if o.verdict else o for o in outcomes]
     outcomes = sort_outcomes(outcomes, options.sort)
     notes += table_notes(outcomes)
     if options.as_json:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from arch.errors import InputError
+from benchmarks.budget.performance import Energy, Inference, Latency, PeakThroughput, TrainingEnergy, Utilization
 from benchmarks.budget.verdict import LayerCost, ModelCost, PredictedHours, Speed, StageCost, Throughput, Verdict
 from benchmarks.definition.benchmark import Budget
 from benchmarks.definition.validation import strict_adapter
@@ -14,6 +15,10 @@ from benchmarks.sandbox.errors import FileCheckFailed, FileRefused
 from benchmarks.sandbox.limits import SandboxLimits
 from benchmarks.sandbox.messages import MAX_STRING_LENGTH, SandboxAnswer
 
+NESTED_IN_VERDICT = (
+    *(Budget, ModelCost, StageCost, LayerCost, Throughput, Speed, PredictedHours),
+    *(Energy, Inference, Latency, PeakThroughput, TrainingEnergy, Utilization),
+)
 MAX_PROGRESS_TOTAL = 1_000_000  # largest amount of work that a child may report
 
 
@@ -33,7 +38,7 @@ def read_verdict(answer: SandboxAnswer, limits: SandboxLimits) -> Verdict:
         raise FileCheckFailed(reason, answer.printed)
     from pydantic import ValidationError
 
-    adapter = strict_adapter(Verdict, Budget, ModelCost, StageCost, LayerCost, Throughput, Speed, PredictedHours)
+    adapter = strict_adapter(Verdict, *NESTED_IN_VERDICT)
     try:
         verdict: Verdict = adapter.validate_json(json.dumps(message["verdict"]))
     except ValidationError as error:

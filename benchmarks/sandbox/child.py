@@ -229,7 +229,13 @@ def check_model_file(request: Message, report: Report) -> "Verdict":
             shapes = tensor_shapes(file.builder, benchmark.data.input_shape)
             notes = (check_weights(Path(request["weights"]), shapes, allow_code),)
         asked = CheckRequest(
-            file.description, benchmark, request["device"], image_counts, profile, layers=request["layers"]
+            file.description,
+            benchmark,
+            request["device"],
+            image_counts,
+            profile,
+            layers=request["layers"],
+            inference_batch=request["inference_batch"],
         )
         verdict = check(asked, file.builder, report)
         notes = (*verdict.notes, *notes)

@@ -112,6 +112,7 @@ class FileChecker:
             "image_counts": request.image_counts,
             "allow_code": self.policy.allow_code,
             "layers": request.layers,
+            "inference_batch": request.inference_batch,
             "profile": asdict(request.profile) if request.profile else None,
         }
         visible = (project.folder or path, *((weights,) if weights else ()))

@@ -9,33 +9,19 @@ reads and writes.
 
 import argparse
 import json
-import time
-from collections.abc import Callable
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import torch
 
 import benchmarks.execution.preload  # noqa: F401  # suppresses warnings of torch.jit
 from benchmarks.budget.memory import free_memory
+from benchmarks.budget.peak import DTYPES, NUM_PEAK_WINDOWS, matrix_throughput, seconds_per_call
+from benchmarks.budget.performance import training_flops
 from benchmarks.execution.device import device_name
 
-NUM_PEAK_WINDOWS = 7  # the median is used
-MIN_PEAK_WINDOW_SECONDS = 0.3
-MATRIX_SIZES = {"cuda": 8192, "cpu": 1536}  # rows and columns
 COPY_SIZES = {"cuda": 2**30, "cpu": 2**27}  # float32 elements, if the device has enough memory
 MAX_SHARE_OF_MEMORY = 1 / 16  # of the free memory, for each of the two tensors that are copied
-DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}  # by precision of a recipe
-TRAINING_FLOPS_PER_MAC = 6  # 2 in the forward pass, 4 in the backward pass
-
-
-def matrix_throughput(device: torch.device, dtype: torch.dtype) -> float:
-    """Return the FLOP/s of a square matrix product."""
-    size = MATRIX_SIZES[device.type]
-    left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-    out = torch.empty_like(left)
-    return 2 * size**3 / _seconds_per_call(lambda: torch.mm(left, right, out=out), device)
 
 
 def copy_bandwidth(device: torch.device) -> float:
@@ -43,23 +29,7 @@ def copy_bandwidth(device: torch.device) -> float:
     limit = int(MAX_SHARE_OF_MEMORY * free_memory(str(device))) // torch.float32.itemsize
     source = torch.ones(min(COPY_SIZES[device.type], limit), device=device)
     target = torch.empty_like(source)
-    return 2 * source.nbytes / _seconds_per_call(lambda: target.copy_(source), device)
-
-
-def _seconds_per_call(work: Callable[[], object], device: torch.device) -> float:
-    """Return the median seconds per call over several windows."""
-
-    def time_window(num_calls: int) -> float:
-        started = time.perf_counter()
-        for _ in range(num_calls):
-            work()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        return (time.perf_counter() - started) / num_calls
-
-    time_window(3)  # warm-up
-    num_calls = max(3, round(MIN_PEAK_WINDOW_SECONDS / time_window(3)))
-    return median(time_window(num_calls) for _ in range(NUM_PEAK_WINDOWS))
+    return 2 * source.nbytes / seconds_per_call(lambda: target.copy_(source), device)
 
 
 def format_table(verdicts: list[dict[str, Any]], peak: float) -> str:
@@ -76,7 +46,7 @@ def format_table(verdicts: list[dict[str, Any]], peak: float) -> str:
     for verdict in verdicts:
         if verdict["throughput"] and verdict["macs"]:
             speed = verdict["throughput"]["training"]["median"]
-            flops = TRAINING_FLOPS_PER_MAC * verdict["macs"] * speed
+            flops = training_flops(verdict["macs"], speed)
             cost = f"{verdict['cost']['params']:,} | {verdict['macs'] / 1e9:.3f}"
             share = f"{flops / 1e12:.3g} | {100 * flops / peak:.1f}%"
             hours = verdict["hours"]["predicted"]

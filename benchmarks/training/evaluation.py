@@ -55,7 +55,7 @@ def evaluate(model: nn.Module, split: DeviceImages, recipe: Recipe) -> Evaluatio
     """
     model.eval()
     batches = split.images.split(eval_batch_size(recipe, split.images.device))
-    logits = torch.cat([_logits(model, images, recipe) for images in batches])
+    logits = torch.cat([compute_logits(model, images, recipe) for images in batches])
     predictions = logits.topk(min(5, logits.shape[1])).indices
     matches = predictions == split.labels[:, None]
     correct, num_classes = matches[:, 0], logits.shape[1]
@@ -70,7 +70,14 @@ def evaluate(model: nn.Module, split: DeviceImages, recipe: Recipe) -> Evaluatio
     )
 
 
-def _logits(model: nn.Module, images: Tensor, recipe: Recipe) -> Tensor:
+def compute_logits(model: nn.Module, images: Tensor, recipe: Recipe) -> Tensor:
+    """Return the logits of a batch in float32.
+
+    Args:
+        model: The model, in evaluation mode.
+        images: uint8, (n, channels, height, width), on the model's device.
+        recipe: Normalization and precision.
+    """
     batch = normalize(images, recipe.mean, recipe.std).contiguous(memory_format=torch.channels_last)
     with autocast(recipe, images.device):
         logits: Tensor = model(batch)

@@ -186,8 +186,10 @@ def test_full_batch_is_extrapolated_from_two_probes(monkeypatch: pytest.MonkeyPa
 
 
 def test_range_of_the_speed_is_that_of_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    def train(step: object, split: object, num_steps: int, running: object, after_batch: Callable[[], None]) -> None:
-        for _ in range(num_steps):
+    def train(
+        step: object, split: object, steps: int, running: None = None, after_batch: Callable[[], object] = lambda: None
+    ) -> None:
+        for _ in range(steps):
             now.append(now[-1] + (9.0 if len(now) % 5 == 0 else 1.0))
             after_batch()
 

@@ -39,7 +39,8 @@ def ask(path: Path, benchmark: Benchmark, **changes: Any) -> dict[str, Any]:
     """Return the answer to a request, converting both to JSON and back."""
     request = {"path": str(path), "name": "", "benchmark": asdict(benchmark), "device": "cpu", "image_counts": None}
     file = {"file_options": asdict(FileOptions()), "folders": [str(path.parent)], "hidden_folder": ""}
-    others = {"task": "check", "allow_code": False, "profile": None, "weights": "", "shapes": None, "layers": False}
+    others = {"task": "check", "allow_code": False, "profile": None, "weights": "", "shapes": None}
+    others |= {"layers": False, "inference_batch": 0}
     request = json.loads(json.dumps({**request, **file, **others, **changes}))
     with redirect_stderr(io.StringIO()):  # hides the traceback
         message: dict[str, Any] = json.loads(json.dumps(answer(request, lambda _: None)))
@@ -50,6 +51,15 @@ def source(folder: Path, text: str) -> Path:
     path = folder / "net.py"
     path.write_text(text)
     return path
+
+
+def test_inference_is_measured_if_asked_for(
+    tmp_path: Path, tiny: Benchmark, measured_inference: list[int]
+) -> None:
+    path = source(tmp_path, NET)
+    assert ask(path, tiny)["verdict"]["inference"] is None
+    assert ask(path, tiny, inference_batch=64)["verdict"]["inference"]["batch"]["batch_size"] == 64
+    assert measured_inference == [64]
 
 
 def test_layers_are_listed_if_asked_for(tmp_path: Path, tiny: Benchmark) -> None:

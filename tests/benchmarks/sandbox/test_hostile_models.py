@@ -188,6 +188,7 @@ def answers(files: Files) -> Iterator[Answers]:
         "weights": "",
         "shapes": None,
         "layers": False,
+        "inference_batch": 0,
     }
     shared |= {"file_options": asdict(FileOptions()), "folders": [str(files.folder)], "hidden_folder": ""}
     limits = SandboxLimits(300).with_memory_limit()

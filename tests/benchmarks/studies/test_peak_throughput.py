@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks.budget import peak
 from benchmarks.execution.device import device_name
 from benchmarks.studies import peak_throughput
 
@@ -15,9 +16,9 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peak_throughput, "MATRIX_SIZES", {"cpu": 16})
+    monkeypatch.setattr(peak, "MATRIX_SIZES", {"cpu": 16})
     monkeypatch.setattr(peak_throughput, "COPY_SIZES", {"cpu": 1000})
-    monkeypatch.setattr(peak_throughput, "MIN_PEAK_WINDOW_SECONDS", 1e-6)
+    monkeypatch.setattr(peak, "MIN_PEAK_WINDOW_SECONDS", 1e-6)
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def timed_work(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], Any]]:
         timed.append(work)
         return 2.0
 
-    monkeypatch.setattr(peak_throughput, "_seconds_per_call", take_two_seconds)
+    monkeypatch.setattr(peak_throughput, "seconds_per_call", take_two_seconds)
     return timed
 
 
@@ -48,7 +49,7 @@ def printed_lines(
 
 
 def test_measurements_of_this_device_are_positive_and_finite() -> None:
-    for measured in (peak_throughput.matrix_throughput(CPU, torch.float32), peak_throughput.copy_bandwidth(CPU)):
+    for measured in (peak.matrix_throughput(CPU, torch.float32), peak_throughput.copy_bandwidth(CPU)):
         assert measured > 0
         assert math.isfinite(measured)
 
@@ -69,23 +70,6 @@ def test_peak_is_measured_in_the_precision_of_the_recipe(
     assert "bfloat16" in printed_lines(["--precision", "bf16"], monkeypatch, capsys)[0]
 
 
-def test_seconds_are_per_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = [0.0]
-
-    def work() -> None:
-        clock[0] += 0.25
-
-    monkeypatch.setattr("time.perf_counter", lambda: clock[0])
-    monkeypatch.setattr(peak_throughput, "MIN_PEAK_WINDOW_SECONDS", 2.5)
-    assert peak_throughput._seconds_per_call(work, CPU) == 0.25
-    assert clock[0] == 0.25 * (3 + 3 + 10 * peak_throughput.NUM_PEAK_WINDOWS)
-
-
-def test_matrix_product_counts_two_flops_per_mac(timed_work: list[Callable[[], Any]]) -> None:
-    assert peak_throughput.matrix_throughput(CPU, torch.float32) == 2 * 16**3 / 2.0
-    assert timed_work[0]().shape == (16, 16)
-
-
 def test_copy_counts_reads_and_writes(timed_work: list[Callable[[], Any]]) -> None:
     assert peak_throughput.copy_bandwidth(CPU) == 2 * 4 * 1000 / 2.0
     assert torch.equal(timed_work[0](), torch.ones(1000))
@@ -98,7 +82,7 @@ def test_without_verdicts_only_the_peak_is_printed(
     monkeypatch.setattr(peak_throughput, "matrix_throughput", lambda *_: 5e12)
     monkeypatch.setattr(peak_throughput, "copy_bandwidth", lambda *_: 7e9)
     (line,) = printed_lines([], monkeypatch, capsys)
-    for fact in (device_name("cpu"), "5 TFLOP/s", "float32", "7 GB/s", f"n = {peak_throughput.NUM_PEAK_WINDOWS}"):
+    for fact in (device_name("cpu"), "5 TFLOP/s", "float32", "7 GB/s", f"n = {peak.NUM_PEAK_WINDOWS}"):
         assert fact in line
 
 
