@@ -11,6 +11,7 @@ from ablation.plans.recorded_rows import changed_plugins
 from ablation.plans.row import Row, with_teachers
 from arch.errors import InputError
 from benchmarks.budget.measurement import old_measurement_note
+from benchmarks.budget.performance import Inference
 from benchmarks.budget.report import dead_parameters
 from benchmarks.budget.verdict import Verdict
 from benchmarks.datasets.cache import CachedDataset
@@ -53,6 +54,7 @@ class PlanRunner:
         if_changed: What to do with checkpoints from different versions or devices. None: ask the user.
         executor: Where the runs are trained.
         remeasure: Whether to measure speeds that are cached again.
+        inference_batch: Images per batch to measure inference with before training; 0 skips it.
         redo: The ids of recorded runs to train again. Their records are removed when their training starts.
     """
 
@@ -67,6 +69,7 @@ class PlanRunner:
     if_changed: IfChanged | None = None
     executor: Executor = field(default_factory=LocalExecutor)
     remeasure: bool = False
+    inference_batch: int = 0
     redo: frozenset[str] = frozenset()
 
     @property
@@ -252,7 +255,21 @@ class PlanRunner:
         for verdict in verdicts:
             if dead := dead_parameters(verdict.cost):
                 display.say(f"warning: {verdict.model}: {dead}")
-        return dict(zip(specs, verdicts, strict=True))
+        return dict(zip(specs, self._with_inference(verdicts, specs, display), strict=True))
+
+    def _with_inference(self, verdicts: list[Verdict], specs: Sequence[str], display: Display) -> list[Verdict]:
+        """Measure the inference of the rows if it is requested, before runs share the device."""
+        if not self.inference_batch:
+            return verdicts
+        results: list[Inference] = self.executor.call(
+            "benchmarks.budget.inference:measure_specs",
+            display,
+            specs,
+            self.benchmark,
+            self.device,
+            self.inference_batch,
+        )
+        return [replace(verdict, inference=result) for verdict, result in zip(verdicts, results, strict=True)]
 
     def _check_images(self, rows: Sequence[Row]) -> None:
         """Raise InputError if a row has too few images for a batch, or two rows differ only in equal image subsets."""

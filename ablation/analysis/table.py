@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ablation.analysis.caption import caption
+from ablation.analysis.extra_columns import extra_numbers
 from ablation.analysis.records import RecordedPlan
 from ablation.analysis.statistics import Change, estimate_change, holm, verdict
 from ablation.analysis.table_formats import AblationTable
@@ -47,6 +48,8 @@ def ablation_frame(recorded: RecordedPlan, pairing: Pairing = "unpaired") -> pd.
             `ablation.analysis.statistics.Change`.
         p_holm: The p-value after Holm correction over the rows.
         change_from_first: The difference of the means from the first row, in points.
+        peak_memory, tflops_per_second, energy_watt_hours, latency_*, inference_*: See
+            `ablation.analysis.extra_columns.extra_numbers`.
         seeds, n, failed: The numbers of runs that are expected, are recorded, and failed.
 
     Raises:
@@ -105,4 +108,5 @@ def _line(row: Row, runs: Sequence[RunRecord]) -> dict[str, Any]:
         "top5_mean": mean("top5"),
         "benchmark_id": first and first.benchmark_id,
         "device": first and first.device,
+        **extra_numbers(row, runs),
     }

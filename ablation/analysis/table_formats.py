@@ -3,13 +3,14 @@
 import html
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 from tabulate import LATEX_ESCAPE_RULES, tabulate
 
+from ablation.analysis.extra_columns import extra_cells, extra_titles
 from ablation.plans.choices import Pairing
 from arch.text import printable
 from benchmarks.budget.verdict import format_count, format_hours
@@ -57,21 +58,25 @@ class AblationTable:
         caption: A description of the numbers.
         notes: Lines to print below the table.
         pairing: How changes were tested.
+        extra: The names of the columns to show besides COLUMNS: see `ablation.analysis.extra_columns`.
     """
 
     frame: pd.DataFrame
     caption: str
     notes: tuple[str, ...] = ()
     pairing: Pairing = "unpaired"
+    extra: tuple[str, ...] = ()
 
     def _repr_html_(self) -> str:
         """Return the HTML that notebooks display."""
         return to_html(self)
 
 
-def readable(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the frame as text, with units and a readable precision."""
-    return pd.DataFrame([_cells(line) for line in frame.to_dict("records")], columns=list(COLUMNS))
+def readable(frame: pd.DataFrame, extra: Sequence[str] = ()) -> pd.DataFrame:
+    """Return the frame as text, with units and a readable precision, and with the named extra columns."""
+    lines, titles = frame.to_dict("records"), [*COLUMNS, *extra_titles(extra)]
+    text = pd.DataFrame([[*_cells(line), *extra_cells(line, extra)] for line in lines], columns=titles)
+    return text.loc[:, ~text.columns.duplicated()]  # an extra column may be one that every table contains
 
 
 def _cells(line: dict[Any, Any]) -> list[str]:
@@ -117,24 +122,26 @@ def format_p(p: float) -> str:
     return "<0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
 
 
-def fitting_columns(fits: Callable[[list[str]], bool]) -> list[str]:
+def fitting_columns(fits: Callable[[list[str]], bool], extra: Sequence[str] = ()) -> list[str]:
     """Return the most important columns that fit, in table order.
 
     Args:
         fits: Whether these columns fit side by side.
+        extra: The names of extra columns, which are always shown.
     """
-    shown = list(COLUMNS_BY_IMPORTANCE[:MIN_COLUMNS])
+    requested = extra_titles(extra)
+    shown = [*COLUMNS_BY_IMPORTANCE[:MIN_COLUMNS], *requested]
     for name in COLUMNS_BY_IMPORTANCE[MIN_COLUMNS:]:
-        if fits([*shown, name]):
+        if name not in shown and fits([*shown, name]):
             shown.append(name)
-    return [name for name in COLUMNS if name in shown]
+    return [name for name in dict.fromkeys((*COLUMNS, *requested)) if name in shown]
 
 
 def to_markdown(table: AblationTable) -> str:
     """Return a GitHub-flavored Markdown table with its caption and notes below."""
-    text = readable(table.frame)
+    text = readable(table.frame, table.extra)
     text["step"] = text["step"].map(_escape_markdown)
-    body = tabulate(text.to_dict("split")["data"], COLUMNS, tablefmt="github", disable_numparse=True)
+    body = tabulate(text.to_dict("split")["data"], list(text.columns), tablefmt="github", disable_numparse=True)
     return "\n\n".join([body, *(_escape_markdown(line) for line in (table.caption, *table.notes))]) + "\n"
 
 
@@ -144,9 +151,9 @@ def _escape_markdown(text: str) -> str:
 
 def to_latex(table: AblationTable) -> str:
     """Return a `table` environment with booktabs rules. Names with non-Latin letters need LuaLaTeX or XeLaTeX."""
-    text = readable(table.frame)
-    rows, columns = text.to_dict("split")["data"], "l" + "r" * (len(COLUMNS) - 1)
-    body = tabulate(rows, COLUMNS, tablefmt="latex_booktabs", disable_numparse=True)
+    text = readable(table.frame, table.extra)
+    rows, columns = text.to_dict("split")["data"], "l" + "r" * (len(text.columns) - 1)
+    body = tabulate(rows, list(text.columns), tablefmt="latex_booktabs", disable_numparse=True)
     body = re.sub(r"\\begin\{tabular\}\{\w+\}", rf"\\begin{{tabular}}{{{columns}}}", body)
     sentences = " ".join(_escape_latex(f"{line.removesuffix('.')}.") for line in (table.caption, *table.notes))
     caption = rf"\caption{{{sentences}}}\label{{tab:ablation}}"
@@ -165,7 +172,8 @@ def _latex_symbols(text: str) -> str:
 
 def to_html(table: AblationTable) -> str:
     """Return a `figure` element with the table, its caption and its notes."""
-    body = tabulate(readable(table.frame).to_dict("split")["data"], COLUMNS, tablefmt="html", disable_numparse=True)
+    cells = readable(table.frame, table.extra)
+    body = tabulate(cells.to_dict("split")["data"], list(cells.columns), tablefmt="html", disable_numparse=True)
     text = "<br>".join(html.escape(line) for line in (table.caption, *table.notes))
     return f"<figure>\n{body}\n<figcaption>{text}</figcaption>\n</figure>\n"
 

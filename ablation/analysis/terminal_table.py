@@ -22,9 +22,9 @@ def to_terminal(table: AblationTable, width: int) -> RichTable:
         table: The table.
         width: The width of the console in characters.
     """
-    text = readable(table.frame)
+    text = readable(table.frame, table.extra)
     text["step"] = [shorten(name, max(MAX_NAME_CHARACTERS, int(MAX_NAME_SHARE * width))) for name in text["step"]]
-    shown = fitting_columns(lambda names: _terminal_width(text[names]) <= width)
+    shown = fitting_columns(lambda names: _terminal_width(text[names]) <= width, table.extra)
     hidden = [name for name in COLUMNS if name not in shown]
     caption = table.caption + (f"\ncolumns hidden to fit the terminal: {', '.join(hidden)}" if hidden else "")
     rich_table = RichTable(

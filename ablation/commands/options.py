@@ -82,6 +82,15 @@ PretrainedOption = Annotated[
     ),
 ]
 PairedOption = Annotated[bool, typer.Option("--paired", help="Use a paired test: compare rows seed by seed.")]
+ColumnsOption = Annotated[
+    str,
+    typer.Option(
+        "--columns",
+        metavar="NAME,...",
+        help="Also show speed, memory, tflops, energy, latency, inference, or all.",
+        show_default=False,
+    ),
+]
 NumCandidatesOption = Annotated[
     int | None,
     typer.Option(
@@ -174,6 +183,7 @@ class RunOptions:
         typer.Option("--ray-cpus", metavar="N", min=0, help="CPUs that Ray reserves per run  [default: 1]"),
     ] = None
     paired: PairedOption = False
+    columns: ColumnsOption = ""
     labels: LabelOption = None
     as_json: JsonOption = False
 

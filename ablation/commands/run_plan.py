@@ -34,6 +34,9 @@ def run_plan(plan: "Plan", benchmark: "Benchmark", options: RunOptions, control:
     Raises:
         InputError: If the plan or an option is invalid.
     """
+    from ablation.analysis.extra_columns import parse_columns
+
+    parse_columns(options.columns)  # raises an error before anything is trained
     plan, store = prepare_plan(plan, benchmark, options)
 
     from ablation.runner import OverBudget
@@ -80,10 +83,12 @@ def train_plan(
         InputError: If a row cannot be trained.
         OverBudget: If a row is over the budget. Nothing is trained.
     """
+    from ablation.analysis.extra_columns import INFERENCE_COLUMNS, parse_columns
     from ablation.plans.controls import CostMeter, with_controls
     from ablation.plans.labels import name_rows
     from ablation.plans.stored_plans import store_plan
     from ablation.runner import PlanRunner
+    from benchmarks.budget.performance import DEFAULT_INFERENCE_BATCH
     from benchmarks.datasets.prepare import prepare_dataset
     from benchmarks.execution.device import resolve_device
     from benchmarks.execution.local import LocalExecutor
@@ -116,6 +121,7 @@ def train_plan(
             if_changed=options.if_changed,
             remeasure=options.remeasure,
             executor=executor,
+            inference_batch=DEFAULT_INFERENCE_BATCH if INFERENCE_COLUMNS & {*parse_columns(options.columns)} else 0,
         )
         if (note := _few_seeds_note(runner.plan, seeds, options.paired)) and runner.missing(store):
             display.say(note)
@@ -139,11 +145,13 @@ def _few_seeds_note(plan: "Plan", seeds: int, paired: bool) -> str:
 
 def _show_table(runner: "PlanRunner", options: RunOptions, store: "RecordStore") -> int:
     """Print and write the table, and return the exit code."""
+    from ablation.analysis.extra_columns import parse_columns
     from ablation.analysis.records import collect
     from ablation.report.table_output import make_annotated_table, show_table, write_outputs
 
     recorded = collect(store, runner.plan, runner.benchmark, runner.benchmark_id).first_seeds(len(runner.seeds))
-    table = make_annotated_table(recorded, choose_pairing(options.paired))
+    extra = parse_columns(options.columns)
+    table = make_annotated_table(recorded, choose_pairing(options.paired), extra=extra)
     try:
         files = write_outputs(table, recorded)
     except InputError as error:  # the printed table can still be read

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from ablation.commands.options import (
+    ColumnsOption,
     NumCandidatesOption,
     PairedOption,
     RecordedPlanArgument,
@@ -20,6 +21,7 @@ class TableOptions:
     """The options that decide what the table contains and how it is printed."""
 
     paired: PairedOption = False
+    columns: ColumnsOption = ""
     num_candidates: NumCandidatesOption = None
     table_format: Annotated[
         Literal["terminal", "markdown", "latex", "html", "csv"], typer.Option("--format", help="Format of the table.")
@@ -34,10 +36,13 @@ def table(plan: RecordedPlanArgument = None, *, options: TableOptions, records: 
     All records of a table have the same benchmark id. If there are several ids, select one with --id, --data or
     --device.
     """
+    from ablation.analysis.extra_columns import parse_columns
+
+    extra = parse_columns(options.columns)
     recorded = records.find(plan)
 
     from ablation.report.table_output import make_annotated_table, show_table
 
-    table = make_annotated_table(recorded, choose_pairing(options.paired), options.num_candidates)
+    table = make_annotated_table(recorded, choose_pairing(options.paired), options.num_candidates, extra=extra)
     show_table(table, recorded, table_format="json" if options.as_json else options.table_format)
     return 0

@@ -1,13 +1,14 @@
 """The ablation table as a figure for slides."""
 
 import re
+from collections.abc import Sequence
 from textwrap import wrap
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ablation.analysis.table_formats import COLUMNS, LEFT_ALIGNED_COLUMNS, AblationTable, fitting_columns, readable
+from ablation.analysis.table_formats import LEFT_ALIGNED_COLUMNS, AblationTable, fitting_columns, readable
 from ablation.report.figure_style import VERDICT_COLORS, FigureSize, add_heading
 from ablation.report.label_placement import fit_text, ignore_missing_glyphs, text_width
 from arch.text import printable
@@ -42,16 +43,16 @@ def draw_table(table: AblationTable, size: FigureSize, title: str = "") -> Figur
     add_heading(figure, size, title, "")
     with ignore_missing_glyphs():
         text = _cells(table)
-        text, font = _fit(text, size)
+        text, font = _fit(text, size, table.extra)
         bottom = _draw_cells(axes, text, size, font)
         _draw_caption(axes, table.caption.removeprefix(f"{title}; ") if title else table.caption, size, bottom)
     return figure
 
 
 def _cells(table: AblationTable) -> pd.DataFrame:
-    text = readable(table.frame)
+    text = readable(table.frame, table.extra)
     text["step"] = [fit_text(name, MAX_NAME_WIDTH) for name in text["step"]]
-    numbers = [name for name in COLUMNS if name != "step"]
+    numbers = [name for name in text.columns if name != "step"]
     text[numbers] = text[numbers].map(lambda value: re.sub(r"-(?=\d)", "\u2212", value))
     return text
 
@@ -61,7 +62,7 @@ def _widths(text: pd.DataFrame) -> list[float]:
     return [max(BOLD_WIDTH * text_width(name), *map(text_width, text[name])) for name in text.columns]
 
 
-def _fit(text: pd.DataFrame, size: FigureSize) -> tuple[pd.DataFrame, float]:
+def _fit(text: pd.DataFrame, size: FigureSize, extra: Sequence[str]) -> tuple[pd.DataFrame, float]:
     """Return the columns to show, and the font size in points."""
     width, height = 72 * size.width - 2 * MARGIN * size.font, 72 * size.height
     height -= (HEADING_HEIGHT + CAPTION_HEIGHT + MARGIN) * size.font
@@ -71,7 +72,7 @@ def _fit(text: pd.DataFrame, size: FigureSize) -> tuple[pd.DataFrame, float]:
     def font_for(names: list[str]) -> float:
         return min(largest, width / (sum(_widths(text[names])) + COLUMN_GAP * (len(names) - 1)))
 
-    shown = fitting_columns(lambda names: font_for(names) >= smallest)
+    shown = fitting_columns(lambda names: font_for(names) >= smallest, extra)
     return text[shown], font_for(shown)
 
 

@@ -9,6 +9,7 @@ from typing import Literal
 
 from ablation.analysis.confounds import explain_confounds
 from ablation.analysis.datasize_series import datasize_series, update_notes
+from ablation.analysis.extra_columns import extra_notes
 from ablation.analysis.records import RecordedPlan
 from ablation.analysis.table import make_table
 from ablation.analysis.table_formats import AblationTable, to_csv, to_html, to_json, to_latex, to_markdown
@@ -43,6 +44,7 @@ def make_annotated_table(
     pairing: Pairing = "unpaired",
     num_candidates: int | None = None,
     with_findings: bool = True,
+    extra: tuple[str, ...] = (),
 ) -> AblationTable:
     """Return the table of a recorded plan with all notes on its study.
 
@@ -51,6 +53,7 @@ def make_annotated_table(
         pairing: How changes are tested.
         num_candidates: See `ablation.analysis.table.make_table`.
         with_findings: Whether the notes include the findings of a data-size study, which need learning curves.
+        extra: The names of extra columns: see `ablation.analysis.extra_columns`.
     """
     table = make_table(recorded, pairing, num_candidates)
     series = datasize_series(recorded)
@@ -58,7 +61,7 @@ def make_annotated_table(
     notes += [*update_notes(recorded), *_teacher_notes(recorded)]
     if with_findings:
         notes += datasize_findings(series)
-    return replace(table, notes=(*table.notes, *notes))
+    return replace(table, notes=(*table.notes, *notes, *extra_notes(table.frame, extra)), extra=extra)
 
 
 def _teacher_notes(recorded: RecordedPlan) -> list[str]:

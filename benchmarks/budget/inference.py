@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from arch.errors import InputError
 from benchmarks.budget.builders import Builder, config_builder
 from benchmarks.budget.cost import materialize
 from benchmarks.budget.measurement import Measurement
@@ -68,6 +69,9 @@ def measure_specs(
         benchmark: Images and recipe.
         device: "cpu", "cuda", "cuda:1"...
         batch_size: Images per batch.
+
+    Raises:
+        InputError: If a batch does not fit in the memory of the device.
     """
     results: list[Inference] = []
     for spec in specs:
@@ -76,7 +80,10 @@ def measure_specs(
         measurement = Measurement.read(config, benchmark, device)
         inference = measurement.inference
         if inference is None or inference.batch.batch_size != batch_size:
-            inference = measure_inference(config_builder(config, benchmark), benchmark, device, batch_size)
+            try:
+                inference = measure_inference(config_builder(config, benchmark), benchmark, device, batch_size)
+            except DoesNotFit as error:
+                raise InputError(f"the inference of {spec} cannot be measured: {error}") from error
             measurement.inference = inference
             measurement.write()
         results.append(inference)

@@ -55,6 +55,8 @@ class RunRecord:
     budget: dict[str, Any] = field(default_factory=dict)  # the fields of `Budget`; empty in older records
     overrides: dict[str, Any] = field(default_factory=dict)  # the teacher, if there was one
     plugins: dict[str, str] = field(default_factory=dict)  # the plugins that the model depends on: name -> digest
+    energy: dict[str, Any] = field(default_factory=dict)  # joules of training and evaluation, and what measured them
+    inference: dict[str, Any] = field(default_factory=dict)  # the fields of `Inference`; empty if it was not requested
     architecture: list[dict[str, Any]] = field(
         default_factory=list
     )  # the fields of one `arch.describe.Section` per stem, stage and head

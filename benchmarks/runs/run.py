@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from benchmarks.budget.performance import Inference
 from benchmarks.budget.verdict import Verdict
 from benchmarks.datasets.cache import CachedDataset
 from benchmarks.datasets.subsets import ALL_IMAGES
@@ -43,6 +44,7 @@ class Run:
     split: Split = "test"
     if_changed: IfChanged = "stop"
     keep_weights: bool = True
+    inference: Inference | None = None  # as the budget check measured it, if it was requested
     nondeterministic_operator: str = ""  # set once an operator is known to have no deterministic implementation
 
     @property
@@ -121,6 +123,7 @@ def cost_fields(verdict: Verdict) -> dict[str, Any]:
         "macs": verdict.cost.macs,
         "predicted_hours": verdict.hours_at_hand.predicted,
         "compile_mode": verdict.throughput.compile_mode if verdict.throughput else "eager",
+        "inference": verdict.inference,
     }
 
 

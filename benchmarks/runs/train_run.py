@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 from arch.describe import describe
 from arch.plugins import plugin_versions
+from benchmarks.budget.energy import EnergyMeter
 from benchmarks.budget.memory import PeakMemory
+from benchmarks.budget.performance import Energy
 from benchmarks.datasets.arrays import ImageArrays
 from benchmarks.definition.benchmark import identify
 from benchmarks.execution.device import use_device
@@ -63,7 +65,9 @@ def train_run(report: Report, run: Run, device: str, context: DistributedContext
         checkpoint = Checkpoint(run.checkpoint_folder, checkpoint_identity(run), warn, stop)
         resolve_changes(checkpoint, run.if_changed)
         options = TrainingOptions(checkpoint.identity["compile_mode"], context, distiller, checkpoint, report)
-        curve, final = train(model, splits, run.recipe, run.seed, options)
+        is_whole = checkpoint.loaded is None
+        with EnergyMeter(device) as meter:
+            curve, final = train(model, splits, run.recipe, run.seed, options)
     if run.overrides.teacher and _teacher_digest(distiller) != teacher_digest:
         raise TrainingFailed("the teacher's weights changed during the training")
     if context.rank == 0 and run.keep_weights:
@@ -75,6 +79,7 @@ def train_run(report: Report, run: Run, device: str, context: DistributedContext
         **_teacher_fields(run, teacher_digest),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
         peak_memory=memory.bytes(),
+        energy=_energy(meter.energy, run) if is_whole else {},
         train_images=len(train_images),
         train_digest=train_images.digest(),
         architecture=json.loads(json.dumps([asdict(section) for section in sections])),  # equal to what is read back
@@ -128,6 +133,7 @@ def _known_in_advance(run: Run) -> dict[str, Any]:
         "macs": run.macs,
         "predicted_hours": run.predicted_hours,
         "runs_per_device": run.runs_per_device,
+        "inference": asdict(run.inference) if run.inference else {},
         "nondeterministic_operator": run.nondeterministic_operator,
     }
 
@@ -151,6 +157,13 @@ def _metrics(curve: list[EpochMetrics], final: Evaluation, classes: Sequence[str
         "per_class": dict(zip(classes, final.per_class, strict=True)),
         "curve": [asdict(epoch) for epoch in curve],
     }
+
+
+def _energy(energy: Energy, run: Run) -> dict[str, Any]:
+    """Return the energy of a run; empty if it was not measured, or if the counters are not those of this run alone."""
+    if energy.joules is None or run.runs_per_device > 1 or run.recipe.world_size > 1:
+        return {}
+    return {"joules": energy.joules, "source": energy.source}
 
 
 def _teacher_fields(run: Run, teacher_digest: str) -> dict[str, Any]:

@@ -53,9 +53,7 @@ def source(folder: Path, text: str) -> Path:
     return path
 
 
-def test_inference_is_measured_if_asked_for(
-    tmp_path: Path, tiny: Benchmark, measured_inference: list[int]
-) -> None:
+def test_inference_is_measured_if_asked_for(tmp_path: Path, tiny: Benchmark, measured_inference: list[int]) -> None:
     path = source(tmp_path, NET)
     assert ask(path, tiny)["verdict"]["inference"] is None
     assert ask(path, tiny, inference_batch=64)["verdict"]["inference"]["batch"]["batch_size"] == 64

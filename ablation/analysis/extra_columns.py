@@ -1,0 +1,110 @@
+"""Columns that an ablation table shows on request: speed, memory, energy and inference of the rows."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from ablation.plans.row import Row
+from arch.errors import unknown
+from benchmarks.budget.performance import JOULES_PER_WATT_HOUR, format_watt_hours, training_flops
+from benchmarks.budget.verdict import format_bytes
+from benchmarks.records.store import RunRecord
+
+
+class ExtraColumn(NamedTuple):
+    """A column on request: its title, the column of the frame with its number, and the format of the number."""
+
+    title: str
+    number: str
+    format: Callable[[float], str]
+
+
+EXTRA_COLUMNS = {  # by name in --columns
+    "speed": ExtraColumn("img/s", "images_per_second", "{:,.0f}".format),  # in every table, but often hidden
+    "memory": ExtraColumn("memory", "peak_memory", lambda count: format_bytes(round(count))),
+    "tflops": ExtraColumn("TFLOP/s", "tflops_per_second", "{:.3g}".format),
+    "energy": ExtraColumn("energy", "energy_watt_hours", format_watt_hours),
+    "latency": ExtraColumn("latency ms", "latency_p50_ms", "{:.3g}".format),
+    "inference": ExtraColumn("inference img/s", "inference_images_per_second", "{:,.0f}".format),
+}
+INFERENCE_COLUMNS = {"latency", "inference"}  # measured before training, and only if they are requested
+
+
+def parse_columns(text: str) -> tuple[str, ...]:
+    """Return the names in a list such as "memory,latency", in its order; "all" stands for all of them.
+
+    Raises:
+        InputError: If there is no such column.
+    """
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    for name in names:
+        if name not in EXTRA_COLUMNS and name != "all":
+            raise unknown("column", name, [*EXTRA_COLUMNS, "all"])
+    return tuple(EXTRA_COLUMNS) if "all" in names else names
+
+
+def extra_titles(names: Sequence[str]) -> list[str]:
+    """Return the titles of columns by their names."""
+    return [EXTRA_COLUMNS[name].title for name in names]
+
+
+def extra_cells(line: dict[Any, Any], names: Sequence[str]) -> list[str]:
+    """Return the texts of columns in a line of the frame; "" if no record contains the number."""
+    columns = [EXTRA_COLUMNS[name] for name in names]
+    return ["" if pd.isna(line[column.number]) else column.format(line[column.number]) for column in columns]
+
+
+def extra_numbers(row: Row, runs: Sequence[RunRecord]) -> dict[str, float]:
+    """Return the numbers of a row, averaged over the runs whose records contain them; NaN if none does.
+
+    Keys:
+        peak_memory: Bytes at the peak of training.
+        tflops_per_second: Of training; NaN with a teacher or frozen layers, which the formula does not include.
+        energy_watt_hours: Of a whole run.
+        latency_mean_ms, latency_p50_ms, latency_p99_ms: Of one image.
+        inference_batch, inference_images_per_second, inference_memory: With a batch of this size; bytes.
+    """
+    is_plain = row.overrides.teacher is None and not row.overrides.frozen_layers
+    joules = [run.energy.get("joules") for run in runs]
+    inference = [run.inference for run in runs if run.inference]
+    single, batch = [figures["single"] for figures in inference], [figures["batch"] for figures in inference]
+    return {
+        "peak_memory": _mean([run.peak_memory for run in runs]),
+        "tflops_per_second": _mean([_flops(run) for run in runs]) / 1e12 if is_plain else math.nan,
+        "energy_watt_hours": _mean(joules) / JOULES_PER_WATT_HOUR,
+        "latency_mean_ms": _mean([latency["mean"] for latency in single]),
+        "latency_p50_ms": _mean([latency["p50"] for latency in single]),
+        "latency_p99_ms": _mean([latency["p99"] for latency in single]),
+        "inference_batch": _mean([latency["batch_size"] for latency in batch]),
+        "inference_images_per_second": _mean([latency["images_per_second"] for latency in batch]),
+        "inference_memory": _mean([figures["peak_memory"] for figures in inference]),
+    }
+
+
+def _flops(run: RunRecord) -> float:
+    return training_flops(run.macs, run.images_per_second, run.definition.get("recipe", {}).get("aug_splits", 1))
+
+
+def _mean(values: Sequence[float | None]) -> float:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else math.nan
+
+
+def extra_notes(frame: pd.DataFrame, names: Sequence[str]) -> list[str]:
+    """Return sentences about requested columns: what they contain, and which of them are empty."""
+    empty = [name for name in names if frame[EXTRA_COLUMNS[name].number].isna().all()]
+    notes = []
+    if INFERENCE_COLUMNS & set(names) - set(empty):
+        sizes = " and ".join(f"{size:.0f}" for size in sorted(frame["inference_batch"].dropna().unique()))
+        notes.append(f"Latency is the median for one image; inference img/s is that of batches of {sizes} images.")
+    if missing := [name for name in empty if name not in INFERENCE_COLUMNS]:
+        notes.append(f"No record contains {' or '.join(missing)}.")
+    if missing := [name for name in empty if name in INFERENCE_COLUMNS]:
+        notes.append(
+            f"No record contains {' or '.join(missing)}: inference is measured before training with "
+            f"`ablate run --columns {','.join(missing)}`."
+        )
+    return notes
