@@ -30,6 +30,11 @@ EXTRA_COLUMNS = {  # by name in --columns
     "latency": ExtraColumn("latency ms", "latency_p50_ms", "{:.3g}".format),
     "inference": ExtraColumn("inference img/s", "inference_images_per_second", "{:,.0f}".format),
 }
+NOTES = {
+    "memory": "Memory is the peak of training.",
+    "tflops": "TFLOP/s are those of training: 3 x 2 x MACs x img/s.",
+    "energy": "Energy is that of a run with its evaluations, measured for the whole GPU or all CPU packages.",
+}
 INFERENCE_COLUMNS = {"latency", "inference"}  # measured before training, and only if they are requested
 
 
@@ -96,8 +101,9 @@ def _mean(values: Sequence[float | None]) -> float:
 def extra_notes(frame: pd.DataFrame, names: Sequence[str]) -> list[str]:
     """Return sentences about requested columns: what they contain, and which of them are empty."""
     empty = [name for name in names if frame[EXTRA_COLUMNS[name].number].isna().all()]
-    notes = []
-    if INFERENCE_COLUMNS & set(names) - set(empty):
+    shown = set(names) - set(empty)
+    notes = [NOTES[name] for name in NOTES if name in shown]
+    if INFERENCE_COLUMNS & shown:
         sizes = " and ".join(f"{size:.0f}" for size in sorted(frame["inference_batch"].dropna().unique()))
         notes.append(f"Latency is the median for one image; inference img/s is that of batches of {sizes} images.")
     if missing := [name for name in empty if name not in INFERENCE_COLUMNS]:

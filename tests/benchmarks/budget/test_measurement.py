@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.budget.measurement import Measurement, delete_measurements, old_measurement_note
+from benchmarks.budget.performance import Energy, Inference, Latency
 from benchmarks.budget.verdict import ModelCost, Speed, StageCost, Throughput
 from benchmarks.definition.benchmark import Benchmark, Budget
 from benchmarks.definition.config_parser import read_run_config
@@ -22,7 +23,11 @@ COST = ModelCost(
     stages=(StageCost("stem", 10, 3), StageCost("head", 90, 3)),
     output_shape=(1, 10),
 )
-THROUGHPUT = Throughput(Speed(3.0, 2.5, 1 / 0.3), Speed(9.0, 8.0, 10.0), 32, 2**33, "compile", 12.5)
+ENERGY = Energy(0.125, "NVML")
+THROUGHPUT = Throughput(
+    Speed(3.0, 2.5, 1 / 0.3), Speed(9.0, 8.0, 10.0), 32, 2**33, "compile", 12.5, energy_per_image=ENERGY
+)
+INFERENCE = Inference(Latency(1, 100, 2.0, 1.5, 3.0, 500.0), Latency(64, 9, 8.0, 7.0, None, 8e3), 999, "fp32", "2026")
 
 
 def read(benchmark: Benchmark) -> Measurement:
@@ -33,7 +38,7 @@ def write(
     benchmark: Benchmark, cost: ModelCost | None = COST, throughput: Throughput | None = THROUGHPUT
 ) -> Measurement:
     measurement = read(benchmark)
-    measurement.cost, measurement.throughput = cost, throughput
+    measurement.cost, measurement.throughput, measurement.inference = cost, throughput, INFERENCE
     measurement.write()
     return measurement
 
@@ -49,7 +54,7 @@ def test_cache_is_empty_at_first(tiny: Benchmark, cache: Path) -> None:
 def test_written_measurement_is_read_back(tiny: Benchmark, throughput: Throughput | None) -> None:
     written = write(tiny, COST, throughput)
     assert read(tiny) == written
-    assert (written.cost, written.throughput) == (COST, throughput)
+    assert (written.cost, written.throughput, written.inference) == (COST, throughput, INFERENCE)
 
 
 def test_measurement_is_replaced(tiny: Benchmark) -> None:

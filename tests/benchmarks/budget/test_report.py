@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import pytest
 
+from benchmarks.budget.performance import Inference, Latency, PeakThroughput, TrainingEnergy, Utilization
 from benchmarks.budget.report import MAX_DEAD_PARAMS_IN_REPORT, rows, to_markdown
 from benchmarks.budget.verdict import ModelCost, PredictedHours, Speed, StageCost, Throughput, Verdict
 from benchmarks.definition.benchmark import Budget
@@ -176,3 +177,27 @@ def test_hostile_name_stays_in_its_cell(name: str) -> None:
     assert len(table) == len(rows(verdict))
     for line in table:
         assert re.fullmatch(r"\| [a-zA-Z ]+ \| `([^`|]|\\\|)+` \|", line)
+
+
+def test_measured_performance_has_rows() -> None:
+    peak = PeakThroughput(4e12, "fp16", "gpu", {}, "2026-01-02")
+    single, batch = Latency(1, 1000, 1.25, 1.2, 2.5, 800.0), Latency(256, 12, 128.0, 127.0, None, 2000.0)
+    verdict = replace(
+        FULL,
+        inference=Inference(single, batch, 2**30, "fp16", "2026-01-02"),
+        utilization=Utilization(1e12, 0.25, peak),
+        energy=TrainingEnergy(0.5, 1500.0, "NVML"),
+    )
+    for fact in ("1 TFLOP/s", "25.0%", "4 TFLOP/s", "fp16", "2026-01-02"):
+        assert fact in text(verdict, "achieved")
+    for fact in ("0.5 J", "1.50 kWh", "NVML"):
+        assert fact in text(verdict, "energy")
+    lines = [content for label, content in rows(verdict) if label == "inference"]
+    for fact in ("batch 1", "mean 1.25 ms", "p50 1.2", "p99 2.5", "1000 calls", "fp16"):
+        assert fact in lines[0]
+    for fact in ("2,000 images/s", "batch 256", "mean 128 ms", "too few calls for p99", "12 calls"):
+        assert fact in lines[1]
+    assert "1.0 GiB" in text(verdict, "inference memory")
+    content = verdict.to_json()
+    assert content["inference"]["single"]["p99"] == 2.5
+    assert (content["utilization"]["share"], content["energy"]["joules_per_image"]) == (0.25, 0.5)

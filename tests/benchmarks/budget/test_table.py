@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.budget.outcome import CheckedModel
-from benchmarks.budget.table import SortKey, cells, header, sort_outcomes, to_csv, to_markdown
+from benchmarks.budget.performance import Inference, Latency, PeakThroughput, TrainingEnergy, Utilization
+from benchmarks.budget.table import SortKey, cells, header, sort_outcomes, table_notes, to_csv, to_markdown
 from benchmarks.budget.verdict import ModelCost, PredictedHours, Verdict
 from benchmarks.definition.benchmark import Budget
 
@@ -53,3 +54,22 @@ def test_csv_has_exact_numbers_and_one_line_per_model() -> None:
     )
     assert small["built_as"] == "Net(num_classes=10)"
     assert (failed["params"], failed["passed"], failed["conclusion"]) == ("", "False", "failed: SyntaxError: `invalid`")
+
+
+def test_measured_performance_has_columns_if_any_model_was_measured() -> None:
+    single, batch = Latency(1, 100, 1.25, 1.2, 2.5, 800.0), Latency(64, 9, 32.0, 31.0, None, 2000.0)
+    measured = CheckedModel("c.py", replace(SMALL, inference=Inference(single, batch, 2**21, "fp32", "2026")))
+    outcomes = [*OUTCOMES, measured]
+    columns = header(outcomes)
+    assert columns[-4:] == ["latency ms", "inference images/s", "inference memory", "verdict"]
+    assert cells(measured, columns)[-4:-1] == ["1.2", "2,000", "2 MiB"]
+    assert cells(outcomes[2], columns)[-4:-1] == ["", "", ""]
+    assert any("64" in note for note in table_notes(outcomes))
+    peak = PeakThroughput(4e12, "fp32", "cpu", {}, "2026")
+    efficient = replace(SMALL, utilization=Utilization(1e12, 0.25, peak), energy=TrainingEnergy(0.5, 1500.0, "RAPL"))
+    columns = header([CheckedModel("d.py", efficient)])
+    assert columns[-4:] == ["TFLOP/s", "% of peak", "J/image", "verdict"]
+    assert cells(CheckedModel("d.py", efficient), columns)[-4:-1] == ["1", "25.0", "0.5"]
+    first, second = csv.DictReader(io.StringIO(to_csv([measured, CheckedModel("d.py", efficient)])))
+    assert (first["latency_p99_ms"], first["inference_batch"], first["joules_per_image"]) == ("2.5", "64", "")
+    assert (second["share_of_peak"], second["training_watt_hours"], second["latency_p50_ms"]) == ("0.25", "1500.0", "")

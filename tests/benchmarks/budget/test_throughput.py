@@ -11,6 +11,7 @@ from arch.models import build
 from arch.spec import parse
 from benchmarks.budget import throughput
 from benchmarks.budget.memory import PeakMemory
+from benchmarks.budget.performance import Energy
 from benchmarks.budget.throughput import DoesNotFit, measure_throughput
 from benchmarks.definition.benchmark import DatasetConfig
 from benchmarks.definition.recipe import Recipe
@@ -204,3 +205,37 @@ def test_range_of_the_speed_is_that_of_the_steps(monkeypatch: pytest.MonkeyPatch
     assert speed.step_seconds == (1.0, 9.0)
     assert speed.training.median == pytest.approx(32 / 2.6)
     assert (speed.training.slowest, speed.training.fastest) == pytest.approx((32 / 9, 32 / 1))
+
+
+def test_energy_is_that_of_the_timed_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Meter:
+        energy = Energy(640.0, "RAPL")
+
+        def __init__(self, device: str) -> None:
+            assert device == "cpu"
+
+        def __enter__(self) -> "Meter":
+            return self
+
+        def __exit__(self, *exception: object) -> None:
+            seen.append(len(splits))
+
+    def record(step: TrainingStep, split: DeviceImages, num_steps: int, *arguments: Any) -> tuple[float, float, int]:
+        splits.append(len(split))
+        return train_epoch(step, split, num_steps, *arguments)
+
+    splits: list[int] = []
+    seen: list[int] = []
+    monkeypatch.setattr(throughput, "EnergyMeter", Meter)
+    monkeypatch.setattr(throughput, "train_epoch", record)
+    energy = measure_throughput(small_model(), RECIPE, DATA).energy_per_image
+    images = sum(splits[-throughput.NUM_TIMING_WINDOWS :])
+    assert energy == Energy(640.0 / images, "RAPL")
+    assert seen == [len(splits)]
+
+
+def test_slow_model_has_no_energy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(throughput, "MAX_STEP_SECONDS", 0.0)
+    energy = measure_throughput(small_model(), RECIPE, DATA).energy_per_image
+    assert energy is not None
+    assert (energy.joules, bool(energy.problem)) == (None, True)

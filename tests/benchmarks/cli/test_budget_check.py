@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from arch.errors import InputError
+from benchmarks.budget.performance import Energy, PeakThroughput, Utilization
 from benchmarks.budget.profile import DeviceProfile, read_profile
 from benchmarks.budget.report import to_markdown
 from benchmarks.budget.request import CheckRequest, FileOptions
@@ -525,3 +526,54 @@ def test_help_lists_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     text = " ".join(read_output(capsys).split())
     assert "0 within the budget, 1 over the budget, 2 invalid input, 3 could not be checked, 4 refused" in text
+
+
+@pytest.mark.parametrize(
+    ("options", "batch", "seconds"), [([], 0, 120), (["--inference"], 256, 600), (["--inference-batch", "9"], 0, 120)]
+)
+def test_inference_is_requested_by_its_option(
+    options: list[str], batch: int, seconds: float, answer_files_with: FileAnswer
+) -> None:
+    checks = answer_files_with(VERDICT)
+    assert main(["net.py", *UNTIMED, *options]) == 0
+    ((request, policy),) = checks
+    assert (request.inference_batch, policy.limits.seconds) == (batch, seconds)
+
+
+def test_batch_of_inference_can_be_chosen(answer_files_with: FileAnswer) -> None:
+    checks = answer_files_with(VERDICT)
+    assert main(["net.py", *UNTIMED, "--inference", "--inference-batch", "9"]) == 0
+    assert checks[0][0].inference_batch == 9
+
+
+def test_peak_and_energy_are_added_in_the_parent_process(
+    answer_files_with: FileAnswer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    forged = Utilization(1e30, 1.0, PeakThroughput(1e30, "fp32", "forged", {}, "2026-01-01"))
+    throughput = replace(THROUGHPUT, energy_per_image=Energy(problem="no counter"))
+    answer_files_with(replace(VERDICT, throughput=throughput, utilization=forged))
+    peak = PeakThroughput(1e10, "fp32", "cpu", {}, "2026-01-02")
+    monkeypatch.setattr("benchmarks.execution.local.LocalExecutor.call", lambda *_: peak)
+    assert main(["net.py", *DIGITS, "--peak", "--energy", "--json"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["utilization"]["flops_per_second"] == 6 * 774_528 * 1234.0
+    assert content["utilization"]["share"] == pytest.approx(6 * 774_528 * 1234.0 / 1e10)
+    assert content["utilization"]["peak"]["measured"] == "2026-01-02"
+    assert content["notes"] == ["energy not measured: no counter"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["resnet8", "--peak", "--no-timing"], "--no-timing"),
+        (["resnet8", "resnet20", "--energy"], "--timing"),
+        (["resnet8", "--peak", "--device-profile", "rtx3090"], "--device-profile"),
+        (["resnet8", "--remeasure"], "--peak"),
+        (["resnet8", "resnet20", "--compare", "--inference"], "--inference"),
+    ],
+)
+def test_measurements_that_contradict_other_options_are_invalid(
+    arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*arguments, "--benchmark", "digits", "--device", "cpu"]) == 2
+    assert expected in read_error(capsys)

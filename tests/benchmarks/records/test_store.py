@@ -338,3 +338,18 @@ def test_record_without_a_budget_is_read(store: RecordStore) -> None:
 def test_folder_without_records_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--out"):
         RecordStore(tmp_path).require_records()
+
+
+def test_records_without_energy_and_inference_are_read(store: RecordStore) -> None:
+    fields = {name: value for name, value in asdict(RECORD).items() if name not in ("energy", "inference")}
+    write(store, seal(fields) + b"\n")
+    assert store.records() == [RECORD]
+    assert (RECORD.energy, RECORD.inference) == ({}, {})
+
+
+def test_energy_and_inference_are_read_as_they_were_appended(store: RecordStore) -> None:
+    inference = {"single": {"p50": 1.5, "p99": None}, "batch": {"batch_size": 64}, "precision": "fp32"}
+    record = replace(RECORD, energy={"joules": 0.5, "source": "RAPL"}, inference=inference)
+    store.append(record)
+    assert store.records() == [record]
+    assert store.records(curves=False) == [replace(record, curve=[], architecture=[])]

@@ -2,7 +2,7 @@ import os
 import re
 import signal
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,8 @@ import torch
 from torch import nn
 
 from arch.models import build
+from benchmarks.budget.energy import EnergyMeter
+from benchmarks.budget.performance import Energy, Inference, Latency
 from benchmarks.definition.benchmark import identify
 from benchmarks.definition.config_parser import read_run_config
 from benchmarks.execution.local import LocalExecutor
@@ -46,9 +48,9 @@ def trained_model(run: Run) -> nn.Module:
 
 
 def without_times(record: RunRecord) -> RunRecord:
-    """Return the record without times and peak memory, which differ between identical runs."""
+    """Return the record without times, peak memory and energy, which differ between identical runs."""
     curve = [{**epoch, "train_seconds": 0.0, "eval_seconds": 0.0} for epoch in record.curve]
-    return replace(record, curve=curve, hours=0.0, images_per_second=0.0, finished="", peak_memory=None)
+    return replace(record, curve=curve, hours=0.0, images_per_second=0.0, finished="", peak_memory=None, energy={})
 
 
 def saved_position(run: Run) -> tuple[int, int]:
@@ -87,6 +89,30 @@ def test_the_numbers_of_a_record_are_consistent(finished_record: RunRecord) -> N
     assert record.images_per_second == pytest.approx(128 / seconds)
     assert record.hours == pytest.approx((seconds + sum(epoch["eval_seconds"] for epoch in record.curve)) / 3600)
     assert record.peak_memory is None or record.peak_memory > 0
+
+
+@pytest.fixture
+def fake_meter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every energy meter measure 12.5 J."""
+    monkeypatch.setattr(EnergyMeter, "__enter__", lambda meter: meter)
+    monkeypatch.setattr(EnergyMeter, "__exit__", lambda meter, *_: setattr(meter, "energy", Energy(12.5, "RAPL")))
+
+
+@pytest.mark.usefixtures("fake_meter")
+@pytest.mark.parametrize(("runs_per_device", "energy"), [(1, {"joules": 12.5, "source": "RAPL"}), (2, {})])
+def test_a_record_contains_energy_and_inference(runs_per_device: int, energy: dict[str, Any], run: Run) -> None:
+    latency = Latency(1, 100, 2.0, 1.5, None, 500.0)
+    inference = Inference(latency, latency, 999, "fp32", "2026")
+    record = execute_run(silent, replace(run, inference=inference, runs_per_device=runs_per_device))
+    assert record.energy == energy  # runs that share the device cannot tell their energies apart
+    assert record.inference == asdict(inference)
+
+
+@pytest.mark.usefixtures("fake_meter")
+def test_a_resumed_run_has_no_energy(run: Run) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        execute_run(interrupt_second_epoch, run)
+    assert execute_run(silent, run).energy == {}
 
 
 def test_a_record_describes_its_run(finished_run: Run, finished_record: RunRecord) -> None:

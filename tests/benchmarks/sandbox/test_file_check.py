@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from arch.errors import InputError
+from benchmarks.budget.performance import Energy, Inference, Latency
 from benchmarks.budget.request import CheckRequest
 from benchmarks.budget.verdict import LayerCost, ModelCost, PredictedHours, Speed, StageCost, Throughput, Verdict
 from benchmarks.definition.benchmark import Benchmark, Budget
@@ -38,12 +39,13 @@ VERDICT = Verdict(
     8,
     32,
     COST,
-    Throughput(Speed(2.0, 1.0, 3.0), Speed(20.0, 10.0, 30.0), 32, 100),
+    Throughput(Speed(2.0, 1.0, 3.0), Speed(20.0, 10.0, 30.0), 32, 100, energy_per_image=Energy(0.5, "RAPL")),
     PredictedHours(0.2, 0.1, 0.3),
     "cpu (1 threads)",
     {"torch": "2.10"},
     notes=("first",),
     layers=(LayerCost("c", "Linear", "3->4", 12, 7, (1, 10)),),
+    inference=Inference(Latency(1, 100, 2.0, 1.5, 3.0, 500.0), Latency(9, 9, 8.0, 7.0, None, 8e3), 9, "fp32", "2026"),
 )
 
 AnswerWith = Callable[..., list[dict[str, Any]]]
@@ -88,7 +90,7 @@ def check(
     trust: bool = False,
     allow_code: bool = False,
 ) -> tuple[Verdict, str]:
-    request = CheckRequest(str(file), benchmark, "cpu", (80, 50))
+    request = CheckRequest(str(file), benchmark, "cpu", (80, 50), inference_batch=9)
     return check_file(request, FilePolicy(LIMITS, trust, allow_code, kind), silent)
 
 
@@ -109,6 +111,7 @@ def test_request_contains_the_absolute_path(
     assert (request["path"], request["name"]) == (str(net.resolve()), "Net")
     assert (request["device"], request["image_counts"], request["allow_code"]) == ("cpu", [80, 50], True)
     assert request["benchmark"]["name"] == "tiny"
+    assert request["inference_batch"] == 9
 
 
 def test_progress_is_passed_on(net: Path, tiny: Benchmark, answer_with: AnswerWith) -> None:

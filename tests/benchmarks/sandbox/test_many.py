@@ -2,6 +2,7 @@
 
 import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -86,3 +87,18 @@ def test_sandbox_that_cannot_be_started_is_the_failure_of_its_file(
         file.touch()
     outcomes = check([*map(str, files)], tiny, "none")
     assert [(outcome.failure, "No space" in outcome.reason) for outcome in outcomes.values()] == [("failed", True)] * 2
+
+
+def test_models_whose_inference_is_measured_are_checked_one_after_the_other(
+    tiny: Benchmark, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def check_named(requests: object, workers: int) -> Iterator[CheckedModel]:
+        numbers.append(workers)
+        yield CheckedModel("resnet8")
+
+    numbers: list[int] = []
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    monkeypatch.setattr("benchmarks.sandbox.many._check_named", check_named)
+    for batch in (0, 64):
+        check_models([CheckRequest("resnet8", tiny, "cpu", inference_batch=batch)], FilePolicy(SandboxLimits()), silent)
+    assert numbers == [4, 1]
