@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from arch.errors import InputError
 from arch.plugins import load_plugins
 from benchmarks.budget.model_kind import kind_of
+from benchmarks.budget.performance import DEFAULT_INFERENCE_BATCH
 from benchmarks.definition.benchmark import Benchmark
 from benchmarks.definition.registry import get_benchmark
 
@@ -38,8 +39,10 @@ def check_budget(  # noqa: PLR0913  # all but the model are optional and keyword
     memory_limit: float | None = None,
     plugins: Sequence[str | Path] = (),
     weights: str | Path = "",
-    inference_batch: int = 0,
+    inference: bool = False,
+    inference_batch: int = DEFAULT_INFERENCE_BATCH,
     peak: bool = False,
+    remeasure: bool = False,
     energy: bool = False,
 ) -> "Verdict":
     """Compare a model with the budget of a benchmark. See `budget-check --help`.
@@ -66,8 +69,10 @@ def check_budget(  # noqa: PLR0913  # all but the model are optional and keyword
         memory_limit: GiB for checking a file. Default: 3/4 of the free memory.
         plugins: Python files with parts, bases, networks or data sources.
         weights: A weights file whose tensors must match those of the model.
-        inference_batch: Measure inference for one image and for batches of this size; 0 skips it.
+        inference: Whether to measure the latency, throughput and peak memory of inference.
+        inference_batch: Images per batch for the throughput of inference.
         peak: Whether to compare the FLOP/s of training with the device's peak.
+        remeasure: Whether to measure the peak again.
         energy: Whether to add the energy of training, or a note that says why it was not measured.
 
     Returns:
@@ -90,20 +95,20 @@ def check_budget(  # noqa: PLR0913  # all but the model are optional and keyword
 
     if max_hours is not None and not timing and not device_profile:
         raise InputError("max_hours needs predicted hours: use timing=True, or a device_profile")
+    if inference_batch < 1:
+        raise InputError(f"inference_batch must be at least 1, not {inference_batch}")
     if (peak or energy) and (device_profile or not timing):
         raise InputError("peak and energy need a measured throughput: use timing=True, and no device_profile")
     load_plugins(plugins, model if kind_of(model) == "spec" else "")
     loaded = _with_budget(get_benchmark(benchmark), max_params, max_hours)
     loaded, profile = choose_profile(loaded, str(device_profile) if device_profile else None, timing)
     options = FileOptions(classes, image_size, str(output), _read_arguments(arguments))
-    policy = replace(
-        _policy(timing or inference_batch > 0, time_limit, memory_limit), trust=trust, allow_code=allow_code
-    )
+    policy = replace(_policy(timing or inference, time_limit, memory_limit), trust=trust, allow_code=allow_code)
     root = None if data is None else Path(data)
     counts = count_images(loaded.data, root, download) if timing or profile is not None else None
     request = CheckRequest(model, loaded, resolve_device(device), counts, profile, options, str(weights), layers)
-    request = replace(request, inference_batch=inference_batch)
-    complete = prepare_efficiency(request, EfficiencyOptions(peak, energy=energy), silent)
+    request = replace(request, inference_batch=inference_batch if inference else 0)
+    complete = prepare_efficiency(request, EfficiencyOptions(peak, remeasure, energy), silent)
     with FileChecker(policy) as checker:
         return complete(check_model(request, checker, silent)[0])
 

@@ -110,7 +110,7 @@ def extra_notes(frame: pd.DataFrame, names: Sequence[str]) -> list[str]:
         notes.append(f"No record contains {' or '.join(missing)}.")
     if missing := [name for name in empty if name in INFERENCE_COLUMNS]:
         notes.append(
-            f"No record contains {' or '.join(missing)}: inference is measured before training with "
-            f"`ablate run --columns {','.join(missing)}`."
+            f"No record contains {' or '.join(missing)}: `ablate run --columns {','.join(missing)}` measures inference "
+            "before it trains new runs, and `budget-check --inference` that of any model."
         )
     return notes

@@ -70,7 +70,7 @@ class CheckRequest:
         inference_batch: Images per batch to measure inference with, besides single images. 0 skips inference.
 
     Raises:
-        InputError: If the training images do not fill one batch of the recipe, or the batch size is negative.
+        InputError: If the training images do not fill one batch of the recipe.
     """
 
     model: str
@@ -84,7 +84,5 @@ class CheckRequest:
     inference_batch: int = 0
 
     def __post_init__(self) -> None:
-        if self.inference_batch < 0:
-            raise InputError(f"the batch size of inference must be at least 1, not {self.inference_batch}")
         if self.image_counts is not None:
             self.benchmark.recipe.require_full_batch(self.image_counts[0])

@@ -15,6 +15,7 @@ from ablation.runner import OverBudget, PlanRunner
 from arch.errors import InputError
 from arch.models import build
 from arch.spec import parse
+from benchmarks.budget.performance import Inference, Latency
 from benchmarks.budget.verdict import ModelCost, PredictedHours, Speed, Throughput, Verdict
 from benchmarks.datasets.prepare import prepare_dataset
 from benchmarks.definition.benchmark import Benchmark, Budget
@@ -125,6 +126,30 @@ def make_verdicts(rows: Sequence[Row], benchmark: Benchmark) -> dict[str, Verdic
 def without_check(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every row pass the budget check, and measure nothing."""
     monkeypatch.setattr(PlanRunner, "_check", lambda self, rows, display: make_verdicts(rows, self.benchmark))
+
+
+# Inference
+
+
+@pytest.mark.parametrize("batch_size", [0, 64])
+def test_inference_is_measured_on_request_and_recorded(
+    batch_size: int, benchmark: Benchmark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def call(executor: LocalExecutor, function: str, report: object, *arguments: Any) -> list[Inference]:
+        calls.append((function.partition(":")[2], *arguments))
+        return [inference for _ in arguments[0]]
+
+    calls: list[tuple[object, ...]] = []
+    latency = Latency(1, 100, 2.0, 1.5, None, 500.0)
+    inference = Inference(latency, latency, 999, "fp32", "2026")
+    monkeypatch.setattr(LocalExecutor, "call", call)
+    runner = replace(make_runner(SPEC, benchmark, tmp_path), inference_batch=batch_size)
+    verdicts = list(make_verdicts(runner.rows, benchmark).values())
+    specs = [row.spec for row in runner.rows]
+    completed = runner._with_inference(verdicts, specs, RecordingDisplay())
+    assert calls == ([("measure_specs", specs, benchmark, "cpu", 64)] if batch_size else [])
+    runs = [runner._make_run(row, 0, verdict) for row, verdict in zip(runner.rows, completed, strict=True)]
+    assert {run.inference for run in runs} == ({inference} if batch_size else {None})
 
 
 # Training

@@ -110,3 +110,27 @@ def test_limits_have_the_defaults_of_the_command(checks: list[tuple[CheckRequest
 def test_invalid_option_is_rejected(options: dict[str, Any], fact: str) -> None:
     with pytest.raises(InputError, match=fact):
         benchmarks.check_budget("resnet8", benchmark="digits", timing=False, **options)
+
+
+def test_inference_is_requested(net: str, checks: list[tuple[CheckRequest, FilePolicy]]) -> None:
+    benchmarks.check_budget(net, benchmark="digits", timing=False)
+    benchmarks.check_budget(net, benchmark="digits", timing=False, inference=True)
+    benchmarks.check_budget(net, benchmark="digits", timing=False, inference=True, inference_batch=9)
+    assert [(request.inference_batch, policy.limits.seconds) for request, policy in checks] == [
+        (0, 120),
+        (256, 600),
+        (9, 600),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"peak": True, "timing": False}, "timing=True"),
+        ({"energy": True, "device_profile": "rtx3090"}, "device_profile"),
+        ({"inference": True, "inference_batch": 0}, "inference_batch"),
+    ],
+)
+def test_impossible_measurements_are_invalid(options: dict[str, Any], expected: str, net: str) -> None:
+    with pytest.raises(InputError, match=expected):
+        benchmarks.check_budget(net, benchmark="digits", **options)

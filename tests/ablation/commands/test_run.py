@@ -165,3 +165,17 @@ def test_plan_with_too_many_predicted_hours_is_not_trained(
     tiny.write_text(tiny.read_text().replace("max_hours = 0.5", "max_hours = 1e-9"))
     assert main(["run", "baseline", "--benchmark", str(tiny), "--out", str(tmp_path / "out")]) == 1
     assert "predicted on cpu" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_requested_inference_is_measured_and_recorded(
+    trained: CompletedProcess[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["run", "baseline", "--seeds", "1", *trained.args[4:-1], str(tmp_path / "out")]
+    assert main([*arguments, "--columns", "latency,memory", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["rows"]
+    (record,) = records(tmp_path / "out")
+    assert record["inference"]["batch"]["batch_size"] == row["inference_batch"] == 256
+    assert record["inference"]["single"]["p50"] == pytest.approx(row["latency_p50_ms"])
+    assert records(Path(trained.args[-1]))[0]["inference"] == {}
+    assert "latency ms" in (tmp_path / "out" / "tiny_baseline.md").read_text()

@@ -33,6 +33,7 @@ ErrorLine = Callable[..., str]
         (["baseline", "--device", "gpu"], "unknown --device 'gpu'"),
         (["baseline", "--data", "nowhere"], "--data nowhere"),
         (["baseline", "--bogus"], "--bogus"),
+        (["baseline", "--columns", "latencies"], "unknown column 'latencies'"),
         (["baseline", "--runs-per-device", "0"], "--runs-per-device"),
         (["baseline", "--runs-per-device", "65"], "--runs-per-device"),
         (["baseline", "--runs-per-device", "x"], "--runs-per-device"),

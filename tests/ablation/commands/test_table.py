@@ -120,3 +120,13 @@ def test_table_of_an_unusable_folder_is_rejected_in_one_line(
 
 def test_table_without_records_says_how_to_get_them(tmp_path: Path, error_line: ErrorLine) -> None:
     assert "ablate run" in error_line("table", "--out", str(tmp_path))
+
+
+def test_requested_columns_are_added(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = printed(["--out", str(recorded), "--format", "markdown", "--columns", "tflops,latency"], capsys)
+    assert out.splitlines()[0].split("|")[-3:-1] == [f" {name}   " for name in ("TFLOP/s", "latency ms")]
+    assert "--columns latency" in out  # no record contains it
+
+
+def test_unknown_column_is_invalid(recorded: Path, error_line: ErrorLine) -> None:
+    assert "'latencies'" in error_line("table", "--out", str(recorded), "--columns", "latencies")

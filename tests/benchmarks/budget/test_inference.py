@@ -127,8 +127,3 @@ def test_cached_inference_of_the_same_batch_is_used_again(tiny: Benchmark, measu
         assert result.batch.batch_size == size
     assert measured == [16, 32]
     assert Measurement.read(read_run_config("resnet8"), tiny, "cpu").cost == measurement.cost
-
-
-def test_negative_batch_size_is_invalid(tiny: Benchmark) -> None:
-    with pytest.raises(InputError, match="-1"):
-        CheckRequest("mine", tiny, "cpu", inference_batch=-1)
