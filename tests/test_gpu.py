@@ -1,5 +1,6 @@
 """Tests that need a GPU."""
 
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
@@ -11,6 +12,10 @@ from arch.models import build
 from arch.spec import Architecture, parse
 from arch.timm_model import TimmModel
 from arch.timm_net import ImageFormat
+from benchmarks.budget.builders import spec_builder
+from benchmarks.budget.energy import EnergyMeter
+from benchmarks.budget.inference import measure_inference
+from benchmarks.budget.peak import peak_throughput
 from benchmarks.budget.request import CheckRequest
 from benchmarks.budget.throughput import measure_throughput
 from benchmarks.datasets.cache import CachedDataset
@@ -58,6 +63,31 @@ def train_on_gpu(
 
 def train_losses(curve: list[EpochMetrics]) -> list[float]:
     return [epoch.train_loss for epoch in curve]
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16", "fp32"])
+def test_inference_and_peak_are_measured_in_the_precision_of_the_recipe(
+    precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.budget.inference.MAX_CALLS", 3)
+    digits = BENCHMARKS["digits"]
+    benchmark = replace(digits, recipe=replace(digits.recipe, precision=precision))
+    inference = measure_inference(spec_builder("resnet8", benchmark), benchmark, "cuda", 64)
+    assert (inference.precision, inference.batch.batch_size, inference.batch.calls) == (precision, 64, 3)
+    assert inference.peak_memory > 4 * 77_754
+    peak = peak_throughput(silent, "cuda", precision)
+    assert peak.flops_per_second > 1e11
+    assert peak.device == torch.cuda.get_device_name()
+
+
+def test_energy_of_the_gpu_is_measured_or_the_reason_is_given() -> None:
+    matrix = torch.ones(4096, 4096, device="cuda")
+    with EnergyMeter("cuda") as meter:
+        for _ in range(1000):
+            matrix = (matrix @ matrix).clamp(-1, 1)
+        torch.cuda.synchronize()
+    assert (meter.energy.joules is None) is bool(meter.energy.problem)
+    assert meter.energy.joules is None or meter.energy.joules > 1
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16", "fp32"])

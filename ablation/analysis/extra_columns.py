@@ -38,13 +38,13 @@ NOTES = {
 INFERENCE_COLUMNS = {"latency", "inference"}  # measured before training, and only if they are requested
 
 
-def parse_columns(text: str) -> tuple[str, ...]:
-    """Return the names in a list such as "memory,latency", in its order; "all" stands for all of them.
+def parse_columns(text: str | None) -> tuple[str, ...]:
+    """Return the names in a list such as "memory,latency", in its order; "all" stands for all of them, None for none.
 
     Raises:
         InputError: If there is no such column.
     """
-    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    names = tuple(dict.fromkeys(name.strip() for name in (text or "").split(",") if name.strip()))
     for name in names:
         if name not in EXTRA_COLUMNS and name != "all":
             raise unknown("column", name, [*EXTRA_COLUMNS, "all"])

@@ -83,12 +83,11 @@ PretrainedOption = Annotated[
 ]
 PairedOption = Annotated[bool, typer.Option("--paired", help="Use a paired test: compare rows seed by seed.")]
 ColumnsOption = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--columns",
         metavar="NAME,...",
         help="Also show speed, memory, tflops, energy, latency, inference, or all.",
-        show_default=False,
     ),
 ]
 NumCandidatesOption = Annotated[
@@ -183,7 +182,7 @@ class RunOptions:
         typer.Option("--ray-cpus", metavar="N", min=0, help="CPUs that Ray reserves per run  [default: 1]"),
     ] = None
     paired: PairedOption = False
-    columns: ColumnsOption = ""
+    columns: ColumnsOption = None
     labels: LabelOption = None
     as_json: JsonOption = False
 

@@ -21,7 +21,7 @@ class TableOptions:
     """The options that decide what the table contains and how it is printed."""
 
     paired: PairedOption = False
-    columns: ColumnsOption = ""
+    columns: ColumnsOption = None
     num_candidates: NumCandidatesOption = None
     table_format: Annotated[
         Literal["terminal", "markdown", "latex", "html", "csv"], typer.Option("--format", help="Format of the table.")

@@ -101,9 +101,9 @@ def test_requested_columns_are_never_hidden(recorded: RecordedPlan) -> None:
 
 @pytest.mark.parametrize(
     ("text", "names"),
-    [("", ()), ("latency", ("latency",)), ("memory, latency,memory", ("memory", "latency")), ("all", ALL)],
+    [(None, ()), ("", ()), ("latency", ("latency",)), ("memory, latency,memory", ("memory", "latency")), ("all", ALL)],
 )
-def test_names_of_columns(text: str, names: tuple[str, ...]) -> None:
+def test_names_of_columns(text: str | None, names: tuple[str, ...]) -> None:
     assert parse_columns(text) == names
 
 
