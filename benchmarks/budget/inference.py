@@ -21,7 +21,7 @@ from benchmarks.budget.throughput import DoesNotFit
 from benchmarks.budget.verdict import Verdict
 from benchmarks.definition.benchmark import Benchmark
 from benchmarks.definition.config_parser import read_run_config
-from benchmarks.execution.device import use_device
+from benchmarks.execution.device import device_name, use_device
 from benchmarks.execution.progress import Progress, Report
 from benchmarks.training.determinism import deterministically
 from benchmarks.training.evaluation import compute_logits
@@ -127,7 +127,7 @@ def _measure(builder: Builder, benchmark: Benchmark, device: torch.device, batch
     single, batch = latency(images(1)), latency(images(batch_size))
     memory = peak_tensor_memory(model, lambda: compute_logits(model, images(batch_size), recipe), device)
     precision, today = device_precision(recipe, device.type), datetime.now(UTC).date().isoformat()
-    return Inference(single, batch, memory, precision, today)
+    return Inference(single, batch, memory, precision, device_name(str(device)), today)
 
 
 def _latency(work: Callable[[], object], batch_size: int, device: torch.device) -> Latency:

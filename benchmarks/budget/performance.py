@@ -39,6 +39,7 @@ class Inference:
         batch: Latency of a larger batch.
         peak_memory: Bytes of all tensors, including the weights, at the peak of inference on the larger batch.
         precision: Precision of the computation.
+        device: Name of the device, as torch gives it.
         measured: The date in UTC, ISO 8601.
     """
 
@@ -46,6 +47,7 @@ class Inference:
     batch: Latency
     peak_memory: int
     precision: str
+    device: str
     measured: str
 
 

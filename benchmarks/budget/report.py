@@ -139,7 +139,7 @@ def _inference(verdict: Verdict) -> list[tuple[str, str]]:
     inference = verdict.inference
     if inference is None:
         return []
-    device = f"{inference.precision}, {verdict.local_device or verdict.device}"
+    device = f"{inference.precision}, {inference.device}"  # that of the hours may be another one
     return [
         ("inference", f"{_latency(inference.single)}, {device}"),
         ("inference", f"{inference.batch.images_per_second:,.0f} images/s, {_latency(inference.batch)}, {device}"),

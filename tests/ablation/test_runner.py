@@ -141,7 +141,7 @@ def test_inference_is_measured_on_request_and_recorded(
 
     calls: list[tuple[object, ...]] = []
     latency = Latency(1, 100, 2.0, 1.5, None, 500.0)
-    inference = Inference(latency, latency, 999, "fp32", "2026")
+    inference = Inference(latency, latency, 999, "fp32", "cpu", "2026")
     monkeypatch.setattr(LocalExecutor, "call", call)
     runner = replace(make_runner(SPEC, benchmark, tmp_path), inference_batch=batch_size)
     verdicts = list(make_verdicts(runner.rows, benchmark).values())

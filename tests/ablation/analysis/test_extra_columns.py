@@ -28,7 +28,14 @@ ALL = tuple(EXTRA_COLUMNS)
 def inference(p50: float, images_per_second: float) -> dict[str, Any]:
     single = {"batch_size": 1, "mean": p50 + 0.5, "p50": p50, "p99": None}
     batch = {"batch_size": 256, "images_per_second": images_per_second}
-    return {"single": single, "batch": batch, "peak_memory": 2**20, "precision": "fp32", "measured": "2026-01-01"}
+    return {
+        "single": single,
+        "batch": batch,
+        "peak_memory": 2**20,
+        "precision": "fp32",
+        "device": "cpu",
+        "measured": "2026-01-01",
+    }
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,9 @@ from benchmarks.definition.config_parser import read_run_config
 from benchmarks.execution.progress import silent
 
 Linear = Callable[..., nn.Module]
-RESULT = Inference(Latency(1, 100, 2.0, 1.5, 3.0, 500.0), Latency(64, 9, 8.0, 7.0, None, 8000.0), 999, "fp32", "2026")
+RESULT = Inference(
+    Latency(1, 100, 2.0, 1.5, 3.0, 500.0), Latency(64, 9, 8.0, 7.0, None, 8000.0), 999, "fp32", "cpu", "2026"
+)
 
 
 @pytest.fixture

@@ -27,7 +27,9 @@ ENERGY = Energy(0.125, "NVML")
 THROUGHPUT = Throughput(
     Speed(3.0, 2.5, 1 / 0.3), Speed(9.0, 8.0, 10.0), 32, 2**33, "compile", 12.5, energy_per_image=ENERGY
 )
-INFERENCE = Inference(Latency(1, 100, 2.0, 1.5, 3.0, 500.0), Latency(64, 9, 8.0, 7.0, None, 8e3), 999, "fp32", "2026")
+INFERENCE = Inference(
+    Latency(1, 100, 2.0, 1.5, 3.0, 500.0), Latency(64, 9, 8.0, 7.0, None, 8e3), 999, "fp32", "cpu", "2026"
+)
 
 
 def read(benchmark: Benchmark) -> Measurement:

@@ -184,7 +184,7 @@ def test_measured_performance_has_rows() -> None:
     single, batch = Latency(1, 1000, 1.25, 1.2, 2.5, 800.0), Latency(256, 12, 128.0, 127.0, None, 2000.0)
     verdict = replace(
         FULL,
-        inference=Inference(single, batch, 2**30, "fp16", "2026-01-02"),
+        inference=Inference(single, batch, 2**30, "fp16", "cpu", "2026-01-02"),
         utilization=Utilization(1e12, 0.25, peak),
         energy=TrainingEnergy(0.5, 1500.0, "NVML"),
     )
@@ -198,6 +198,8 @@ def test_measured_performance_has_rows() -> None:
     for fact in ("2,000 images/s", "batch 256", "mean 128 ms", "too few calls for p99", "12 calls"):
         assert fact in lines[1]
     assert "1.0 GiB" in text(verdict, "inference memory")
+    elsewhere = rows(replace(verdict, device="NVIDIA GeForce RTX 3090"))
+    assert [content for label, content in elsewhere if label == "inference"] == lines  # measured on this device
     content = verdict.to_json()
     assert content["inference"]["single"]["p99"] == 2.5
     assert (content["utilization"]["share"], content["energy"]["joules_per_image"]) == (0.25, 0.5)

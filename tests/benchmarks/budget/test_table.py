@@ -58,7 +58,7 @@ def test_csv_has_exact_numbers_and_one_line_per_model() -> None:
 
 def test_measured_performance_has_columns_if_any_model_was_measured() -> None:
     single, batch = Latency(1, 100, 1.25, 1.2, 2.5, 800.0), Latency(64, 9, 32.0, 31.0, None, 2000.0)
-    measured = CheckedModel("c.py", replace(SMALL, inference=Inference(single, batch, 2**21, "fp32", "2026")))
+    measured = CheckedModel("c.py", replace(SMALL, inference=Inference(single, batch, 2**21, "fp32", "cpu", "2026")))
     outcomes = [*OUTCOMES, measured]
     columns = header(outcomes)
     assert columns[-4:] == ["latency ms", "inference images/s", "inference memory", "verdict"]

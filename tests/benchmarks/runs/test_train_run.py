@@ -102,7 +102,7 @@ def fake_meter(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(("runs_per_device", "energy"), [(1, {"joules": 12.5, "source": "RAPL"}), (2, {})])
 def test_a_record_contains_energy_and_inference(runs_per_device: int, energy: dict[str, Any], run: Run) -> None:
     latency = Latency(1, 100, 2.0, 1.5, None, 500.0)
-    inference = Inference(latency, latency, 999, "fp32", "2026")
+    inference = Inference(latency, latency, 999, "fp32", "cpu", "2026")
     record = execute_run(silent, replace(run, inference=inference, runs_per_device=runs_per_device))
     assert record.energy == energy  # runs that share the device cannot tell their energies apart
     assert record.inference == asdict(inference)

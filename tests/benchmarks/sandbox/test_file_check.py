@@ -45,7 +45,9 @@ VERDICT = Verdict(
     {"torch": "2.10"},
     notes=("first",),
     layers=(LayerCost("c", "Linear", "3->4", 12, 7, (1, 10)),),
-    inference=Inference(Latency(1, 100, 2.0, 1.5, 3.0, 500.0), Latency(9, 9, 8.0, 7.0, None, 8e3), 9, "fp32", "2026"),
+    inference=Inference(
+        Latency(1, 100, 2.0, 1.5, 3.0, 500.0), Latency(9, 9, 8.0, 7.0, None, 8e3), 9, "fp32", "cpu", "2026"
+    ),
 )
 
 AnswerWith = Callable[..., list[dict[str, Any]]]
