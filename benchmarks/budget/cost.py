@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import chain
 
@@ -91,7 +91,7 @@ def _measure_without_weights(
         if sum(parameter.numel() for parameter in registered_parameters(model).values()) > max_params_in_memory:
             cost, _ = _count_forward(model, input_shape)
             return add_training_cost(cost, model, lambda: model, input_shape, batch_size)
-    probe = _with_zeros(model)
+    probe = with_zeros(model)
     cost, reads_values = _count_forward(probe, input_shape)
     cost = _with_fvcore(cost, probe, input_shape)
     if reads_values or cost.macs_fvcore is None:
@@ -112,7 +112,7 @@ def _measure_with_weights(builder: Builder, input_shape: Shape, batch_size: int)
     return add_training_cost(cost, probe, on_meta, input_shape, batch_size)
 
 
-def _with_zeros(model: nn.Module) -> nn.Module:
+def with_zeros(model: nn.Module) -> nn.Module:
     """Return a copy of a model on the meta device whose parameters and buffers are zeros on the CPU."""
     zeros: dict[int, Tensor] = {}  # maps the id of a tensor to its copy, as `deepcopy` does
     for parameter in registered_parameters(model).values():
@@ -132,10 +132,20 @@ def without_compilation(model: nn.Module) -> nn.Module:
     return original
 
 
-def eagerly() -> AbstractContextManager[object]:
-    """Run compiled models and layers eagerly in the context, since compiled code hides the tensors that it saves."""
-    stance: AbstractContextManager[object] = torch.compiler.set_stance("force_eager")
-    return stance
+@contextmanager
+def eagerly() -> Iterator[None]:
+    """Run compiled and fused layers eagerly in this context, operator by operator.
+
+    Compiled code hides the tensors that it saves. Without gradients, torch fuses an `nn.TransformerEncoderLayer` into a
+    single operator, which no counter counts.
+    """
+    previous = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.compiler.set_stance("force_eager"):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(previous)
 
 
 @contextmanager

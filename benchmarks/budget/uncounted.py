@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 WORKING_WORDS = frozenset(
     {"addbmm", "addmm", "attention", "baddbmm", "bmm", "cdist", "cholesky", "conv", "convolution", "einsum", "fft"}
     | {"geqrf", "gru", "inverse", "linalg", "linear", "lstm", "matmul", "matrix", "mm", "ormqr", "pdist", "qr", "rnn"}
-    | {"svd", "triangular", "trilinear"}
+    | {"svd", "transformer", "triangular", "trilinear"}
 )
 OTHER_WORDS = frozenset({"errors", "norm", "upsample"})  # as in linalg_vector_norm and upsample_linear1d
 TORCH_NAMESPACES = ("aten", "prim", "prims", "profiler")

@@ -110,6 +110,9 @@ def test_sampling_is_counted_as_interpolation_by_fvcore() -> None:
 def test_names_without_work_are_left_out() -> None:
     operators = Counter({"aten::upsample_linear1d": 1, "aten::gelu": 2, "aten::_slow_conv2d_forward": 3})
     assert working_operators(operators) == ("slow_conv2d_forward x3",)
+    assert working_operators(Counter({"aten::_transformer_encoder_layer_fwd": 2})) == (
+        "transformer_encoder_layer_fwd x2",
+    )
     assert working_operators(Counter({"mine::attend": 1, "profiler::_record_function_enter_new": 1})) == (
         "mine::attend x1",
     )
