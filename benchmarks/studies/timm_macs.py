@@ -11,7 +11,7 @@ written to OUT/results.csv, and its summary is printed in Markdown, for benchmar
 
 timm counted with fvcore and published two decimals, so a difference starts where the published digits end. A line may
 have several published values, because some files contain models after reparameterization or of an earlier timm. The
-value with the closest number of parameters is used.
+value with the closest number of parameters is used, and among those, the closest MACs.
 """
 
 import argparse

@@ -58,8 +58,8 @@ def read_published(folder: Path) -> dict[Line, set[Published]]:
 
 def compare(counts: Counts, published: set[Published]) -> dict[str, object]:
     """Return a row of the table: the counts, the published values, and the relative differences beyond rounding."""
-    millions = (counts.params or 0) / 1e6
-    reference = min(published, key=lambda pair: (abs(pair.mparams - millions), pair.gmacs))
+    millions, billions = (counts.params or 0) / 1e6, (counts.macs_fvcore or counts.macs_torch or 0) / 1e9
+    reference = min(published, key=lambda pair: (abs(pair.mparams - millions), abs(pair.gmacs - billions)))
     numbers: dict[str, tuple[int | None, float, float]] = {
         "params": (counts.params, reference.mparams, 1e6),
         "macs_torch": (counts.macs_torch, reference.gmacs, 1e9),
