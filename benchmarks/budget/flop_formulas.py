@@ -21,8 +21,18 @@ def _deformable_convolution_flops(
     return 2 * prod(out_shape) * prod(weight[1:])
 
 
-# Since version 2.15, torch counts the FLOPs of the attention kernel without a custom formula.
+def _lstm_layer_flops(
+    inputs: Shape, input_weight: Shape, hidden_weight: Shape, *args: object, **options: object
+) -> int:
+    """Return the FLOPs of one layer and direction of an LSTM. The inputs are (steps, images, channels) or similar."""
+    *tokens, _ = inputs
+    return 2 * prod(tokens) * (prod(input_weight) + prod(hidden_weight))
+
+
+# Since version 2.15, torch counts the FLOPs of the attention kernel without a custom formula. An LSTM layer is an operator
+# of its own only on a CPU. On the meta device, it consists of matrix products, as other recurrent layers do everywhere.
 OWN_FORMULAS = {
+    torch.ops.aten.mkldnn_rnn_layer: _lstm_layer_flops,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
     torch.ops.torchvision.deform_conv2d: _deformable_convolution_flops,
 }

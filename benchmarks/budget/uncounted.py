@@ -20,7 +20,6 @@ WORKING_WORDS = frozenset(
 OTHER_WORDS = frozenset({"errors", "norm", "upsample"})  # as in linalg_vector_norm and upsample_linear1d
 TORCH_NAMESPACES = ("aten", "prim", "prims", "profiler")
 DATA_DEPENDENT_TAGS = frozenset({torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape})
-USER_NAMES = {"mkldnn_rnn_layer": "lstm"}  # a kernel, and the operator that it implements
 
 
 class OperatorRecorder(TorchDispatchMode):
@@ -75,5 +74,4 @@ def _does_work(name: str) -> bool:
 
 
 def _user_name(name: str) -> str:
-    operator = re.sub(f"^(?:{'|'.join(TORCH_NAMESPACES)})::_?", "", name)
-    return USER_NAMES.get(operator, operator)
+    return re.sub(f"^(?:{'|'.join(TORCH_NAMESPACES)})::_?", "", name)
