@@ -29,8 +29,8 @@ def _lstm_layer_flops(
     return 2 * prod(tokens) * (prod(input_weight) + prod(hidden_weight))
 
 
-# Since version 2.15, torch counts the FLOPs of the attention kernel without a custom formula. An LSTM layer is an operator
-# of its own only on a CPU. On the meta device, it consists of matrix products, as other recurrent layers do everywhere.
+# Since version 2.15, torch counts the FLOPs of the attention kernel without a custom formula. Only on a CPU is an LSTM
+# layer one operator; on the meta device it consists of matrix products, as other recurrent layers do everywhere.
 OWN_FORMULAS = {
     torch.ops.aten.mkldnn_rnn_layer: _lstm_layer_flops,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
