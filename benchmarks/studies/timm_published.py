@@ -65,7 +65,8 @@ def compare(counts: Counts, published: set[Published]) -> dict[str, object]:
         "macs_torch": (counts.macs_torch, reference.gmacs, 1e9),
         "macs_fvcore": (counts.macs_fvcore, reference.gmacs, 1e9),
     }
-    numbers["macs"] = max(numbers["macs_torch"], numbers["macs_fvcore"], key=lambda number: number[0] or 0)
+    both = (counts.macs_torch, counts.macs_fvcore)
+    numbers["macs"] = (None if None in both else max(both, key=lambda macs: macs or 0), reference.gmacs, 1e9)
     differences = {f"{name}_difference": _difference(*number) for name, number in numbers.items()}
     return asdict(counts) | {"gmacs": reference.gmacs, "mparams": reference.mparams, **differences}
 

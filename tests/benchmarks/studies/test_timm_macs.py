@@ -32,7 +32,13 @@ def test_differences_start_where_the_published_digits_end(macs: int | None, diff
     row = compare(counts, {Published(5.0, 9.0), Published(4.0, 8.0)})
     assert (row["gmacs"], row["mparams"], row["params_difference"]) == (4.0, 8.0, 0.0)
     assert row["macs_torch_difference"] == (None if difference is None else pytest.approx(difference, abs=1e-6))
-    assert row["macs_difference"] == row["macs_torch_difference"]
+    assert row["macs_difference"] is None  # fvcore did not count
+
+
+def test_larger_count_is_compared_as_well() -> None:
+    row = compare(Counts("a", 224, params=10**6, macs_torch=4 * 10**9, macs_fvcore=5 * 10**9), {Published(5.0, 1.0)})
+    assert (row["macs_difference"], row["macs_fvcore_difference"]) == (0.0, 0.0)
+    assert row["macs_torch_difference"] == pytest.approx(-0.199)
 
 
 def test_shares_are_those_of_the_counted_lines() -> None:
