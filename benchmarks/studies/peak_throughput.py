@@ -60,10 +60,16 @@ def main() -> None:
     parser.add_argument("verdicts", type=Path, nargs="?", help="file with one line of `budget-check --json` per model")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--precision", choices=DTYPES, help="of the recipe; default: fp16 on a GPU, fp32 on a CPU")
+    parser.add_argument("--json", action="store_true", help="print the peak as JSON")
     options = parser.parse_args()
     device = torch.device(options.device)
-    dtype = DTYPES[options.precision or ("fp16" if device.type == "cuda" else "fp32")]
+    precision = options.precision or ("fp16" if device.type == "cuda" else "fp32")
+    dtype = DTYPES[precision]
     peak, bandwidth = matrix_throughput(device, dtype), copy_bandwidth(device)
+    if options.json:
+        figures = {"flops": peak, "precision": precision, "bytes_per_second": bandwidth, "n": NUM_PEAK_WINDOWS}
+        print(json.dumps({"device": device_name(options.device), **figures}))
+        return
     print(
         f"{device_name(options.device)}: {peak / 1e12:.3g} TFLOP/s in {str(dtype).removeprefix('torch.')} matrix "
         f"products, {bandwidth / 1e9:.3g} GB/s copied, n = {NUM_PEAK_WINDOWS}"

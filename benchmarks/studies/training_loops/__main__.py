@@ -34,13 +34,20 @@ from benchmarks.studies.training_loops.timm_script import timm_script
 from benchmarks.studies.training_loops.workload import EpochTimer, Workload
 from benchmarks.training.compile_mode import COMPILED_MODES, reset_compiler
 
-REFERENCE_LOOPS = {"bare": bare, "dataloader": dataloader, "airbench_style": airbench_style}
+REFERENCE_LOOPS: dict[str, Callable[[Workload], EpochTimer]] = {
+    "bare": bare,
+    "bare, tuned": partial(bare, cudnn_benchmark=True),
+    "dataloader": dataloader,
+    "airbench_style": airbench_style,
+}
 
 
 def time_loops(
     workload: Workload, repeats: int, script: Path | None, only: Sequence[str] = ()
 ) -> dict[str, list[float]]:
     """Time the epochs of all training loops, interleaved in random order, after one warm-up epoch each.
+
+    Each epoch is also printed to standard error, so that a limit on the time leaves the figures so far.
 
     Args:
         workload: What to train.
@@ -58,18 +65,23 @@ def time_loops(
     for name in (name for name in loops if not only or name in only):
         try:
             epoch = loops[name](workload)
-            epoch()  # warm-up
+            _print_epoch(workload, name, "warm-up", epoch())
         except Exception as error:  # no compiler, not enough memory, a script that fails: the other loops continue
             print(f"{name} cannot train {workload.spec}: {error}", file=sys.stderr)
         else:
             epochs[name] = epoch
     seconds: dict[str, list[float]] = {name: [] for name in epochs}
     rng = random.Random(0)
-    for _ in range(repeats):
+    for turn in range(1, repeats + 1):
         for name in rng.sample(list(epochs), len(epochs)):  # random, so that no loop always follows the same one
             seconds[name].append(epochs[name]())
+            _print_epoch(workload, name, f"epoch {turn}", seconds[name][-1])
     reset_compiler()
     return seconds
+
+
+def _print_epoch(workload: Workload, loop: str, epoch: str, seconds: float) -> None:
+    print(f"{workload.spec}: {loop}: {epoch}, {seconds:.3f} s", file=sys.stderr, flush=True)
 
 
 def format_table(workload: Workload, seconds: dict[str, list[float]]) -> str:

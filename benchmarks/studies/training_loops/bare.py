@@ -7,8 +7,13 @@ from benchmarks.training.augment import normalize
 from benchmarks.training.step import autocast
 
 
-def bare(workload: Workload) -> EpochTimer:
-    """Prepare a loop without shuffling, augmentation, learning rate schedule or accuracy."""
+def bare(workload: Workload, cudnn_benchmark: bool = False) -> EpochTimer:
+    """Prepare a loop without shuffling, augmentation, learning rate schedule or accuracy.
+
+    Args:
+        workload: What to train.
+        cudnn_benchmark: Whether cuDNN chooses the fastest algorithms by timing them.
+    """
     recipe, model, scaler = workload.recipe, workload.model().train(), workload.scaler()
     optimizer = workload.optimizer(model)
     images, labels = workload.tensors()
@@ -25,4 +30,4 @@ def bare(workload: Workload) -> EpochTimer:
             scaler.step(optimizer)
             scaler.update()
 
-    return lambda: workload.time_with_torch_defaults(epoch)
+    return lambda: workload.time_with_torch_defaults(epoch, cudnn_benchmark)

@@ -65,14 +65,21 @@ class Workload:
         """Return the gradient scaler, which is enabled for fp16 on a GPU only."""
         return torch.amp.GradScaler(enabled=self.device.type == "cuda" and self.recipe.precision == "fp16")
 
-    def time_with_torch_defaults(self, epoch: Callable[[], object]) -> float:
-        """Return the seconds of an epoch without deterministic algorithms, which is torch's default."""
+    def time_with_torch_defaults(self, epoch: Callable[[], object], cudnn_benchmark: bool = False) -> float:
+        """Return the seconds of an epoch without deterministic algorithms, which is torch's default.
+
+        Args:
+            epoch: Trains one epoch.
+            cudnn_benchmark: Whether cuDNN chooses the fastest algorithms by timing them, which is not torch's default.
+        """
+        benchmark, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, cudnn_benchmark
         deterministic = torch.are_deterministic_algorithms_enabled()
         warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
         torch.use_deterministic_algorithms(False)
         try:
             return self.time(epoch)
         finally:
+            torch.backends.cudnn.benchmark = benchmark
             torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
 
     def time(self, epoch: Callable[[], object]) -> float:
