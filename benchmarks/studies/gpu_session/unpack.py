@@ -54,9 +54,10 @@ def _extract(path: Path, received: Path) -> None:
     try:
         with tarfile.open(path) as archive:
             manifest = _read(archive, MANIFEST)
-            if (received / MANIFEST).exists() and (received / MANIFEST).read_bytes() != manifest:
+            if not (received / MANIFEST).exists():
+                replace_file(received / MANIFEST, partial(Path.write_bytes, data=manifest))
+            elif (received / MANIFEST).read_bytes() != manifest:
                 raise InputError(f"{path} belongs to a different transfer than {received}: delete that folder")
-            (received / MANIFEST).write_bytes(manifest)
             files = json.loads(manifest)["files"]
             names = [name for name in archive.getnames() if name != MANIFEST and not (received / name).exists()]
             for name in names:

@@ -1,0 +1,68 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.studies.gpu_session.commands import Commands
+from benchmarks.studies.gpu_session.options import parse_options
+from benchmarks.studies.gpu_session.proof import read_candidates
+from benchmarks.studies.gpu_session.results import unpack
+
+SCRIPT = Path(__file__).parents[4] / "benchmarks" / "studies" / "gpu.sh"
+BENCHMARK = """
+name = "few_digits"
+baseline = "resnet8"
+[data]
+source = "digits"
+num_classes = 10
+image_size = 8
+in_chans = 1
+train_per_class = 8
+test_per_class = 4
+[recipe]
+epochs = 3
+batch_size = 20
+warmup_epochs = 1
+crop_padding = 0
+flip = 0.0
+"""
+
+
+def run(*arguments: object) -> str:
+    environment = {**os.environ, "PYTHON": sys.executable}
+    command = ["bash", str(SCRIPT), *map(str, arguments), "--device", "cpu"]
+    process = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert process.returncode == 0, process.stdout + process.stderr
+    return process.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_proof_trains_the_chosen_candidate_and_another_machine_continues_from_its_output(tmp_path: Path) -> None:
+    (tmp_path / "few_digits.toml").write_text(BENCHMARK)
+    specs = ["resnet8+se", "resnet8"]
+    fixed = ["--benchmark", tmp_path / "few_digits.toml", "--candidates", *specs, "--slowdown", 1]
+    run("proof", tmp_path / "out", 400, "--work", tmp_path / "work", *fixed)
+    summary = (tmp_path / "out" / "summary.md").read_text()
+    assert "| resnet8+se seed 0 |" in summary
+    sizes = [file.stat().st_size for file in (tmp_path / "out").iterdir()]
+    assert len(sizes) <= 8
+    assert max(sizes) <= 16 * 2**20
+    commands = Commands(parse_options(["proof", str(tmp_path), "60", "--work", str(tmp_path / "work")]))
+    assert [candidate.verdict for candidate in read_candidates(commands)] == ["chosen"]
+    unpack(tmp_path / "out", tmp_path / "restored")
+    for kind in ("runs/weights", "runs/predictions", "weights_half"):
+        assert len(list((tmp_path / "restored" / kind).glob("*/*.safetensors"))) == 1
+    output = run("proof", tmp_path / "out2", 100, "--work", tmp_path / "work2", "--continue", tmp_path / "out", *fixed)
+    assert "budget check" not in output
+    assert (tmp_path / "out2" / "summary.md").read_text().count("| resnet8+se seed 0 |") == 1
+
+
+@pytest.mark.slow
+def test_call_that_is_too_short_for_any_step_still_leaves_a_summary(tmp_path: Path) -> None:
+    run("probe", tmp_path / "out", 27, "--work", tmp_path / "work", "--benchmark", "digits")
+    summary = (tmp_path / "out" / "summary.md").read_text()
+    assert summary.count("| dropped |") == summary.count("remained") > 5
+    assert "| done" not in summary
