@@ -29,7 +29,8 @@ def _flops(macs: int | None, images_per_second: float, peak: float | None) -> di
     if not macs:
         return {}
     flops = TRAINING_FLOPS_PER_MAC * macs * images_per_second
-    return {"TFLOP/s": f"{flops / 1e12:.3g}", "% of peak": f"{100 * flops / peak:.1f}" if peak else ""}
+    share = {"% of peak": f"{100 * flops / peak:.1f}"} if peak else {}
+    return {"TFLOP/s": f"{flops / 1e12:.3g}", **share}
 
 
 def setting_rows(file: Path, peak: float | None) -> Rows:
@@ -78,8 +79,8 @@ def check_rows(runner: StepRunner, peak: float | None) -> Rows:
     return rows
 
 
-def training_rows(runs: Path) -> Rows:
-    """Return a row for each finished and each unfinished training run."""
+def training_rows(runs: Path, peak: float | None) -> Rows:
+    """Return a row for each finished and each unfinished training run in an output folder."""
     from benchmarks.records.store import RecordStore
     from benchmarks.records.unfinished import unfinished_runs
 
@@ -97,6 +98,7 @@ def training_rows(runs: Path) -> Rows:
             "img/s": f"{record.images_per_second:,.0f}",
             "mode": record.compile_mode,
             "runs per device": record.runs_per_device,
+            **_flops(record.macs, record.images_per_second, peak),
         }
         for record in RecordStore(runs).records()
     ]

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from benchmarks.records.atomic_write import replace_file
-from benchmarks.studies.gpu_session.commands import Commands, check_name
+from benchmarks.studies.gpu_session.commands import BUDGET_CHECK_CODES, TRAINING, Commands, check_name
 from benchmarks.studies.gpu_session.step_runner import StepRunner
 from benchmarks.studies.gpu_session.steps import Outcome, Step
 
@@ -45,7 +45,7 @@ def run_proof(runner: StepRunner, commands: Commands) -> None:
         return
     spec = chosen_spec(commands) or _choose(runner, commands)
     if not spec:
-        runner.record(Outcome("training", "dropped", note="no candidate was chosen"))
+        runner.record(Outcome(TRAINING, "dropped", note="no candidate was chosen"))
         return
     runner.run_all([commands.training(spec, 1, "--last", "--runs-per-device", "1")])
 
@@ -65,14 +65,15 @@ def _choose(runner: StepRunner, commands: Commands) -> str:
     """Time the candidates in order until one fits, and return its spec; "" if none does or the time is too short."""
     specs = commands.options.candidates
     count = commands.budget_check(*specs, *commands.common, "--no-timing", "--json")
-    steps = [Step(COUNT, count, 20, needs_images=True)]
-    runner.run_all(steps)
+    runner.run_all([Step(COUNT, count, 20, needs_images=True, exit_codes=BUDGET_CHECK_CODES)])
     if not runner.is_done(COUNT):
         return ""
-    macs = {spec: verdict["macs"] for spec, verdict in zip(specs, _verdicts(runner), strict=True)}
     candidates: list[Candidate] = []
-    for spec in specs:
-        candidates.append(_judge(runner, commands, spec, macs[spec], candidates))
+    for spec, counted in zip(specs, _verdicts(runner), strict=True):
+        if counted["problems"]:
+            candidates.append(Candidate(spec, counted["macs"], None, 0, counted["conclusion"]))
+        else:
+            candidates.append(_judge(runner, commands, spec, counted["macs"], candidates))
         _write(commands, candidates)
         if candidates[-1].verdict == "chosen":
             return spec

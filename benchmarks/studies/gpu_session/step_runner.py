@@ -56,6 +56,9 @@ class StepRunner:
         """Return whether a step is done, in this session or an earlier one."""
         return name in self.outcomes and self.outcomes[name].state == "done"
 
+    def _is_dropped(self, name: str) -> bool:
+        return name in self.outcomes and self.outcomes[name].state == "dropped"
+
     def run_all(self, steps: Sequence[Step]) -> None:
         """Run steps that are not done yet, until the remaining time is too short for the next one.
 
@@ -66,13 +69,14 @@ class StepRunner:
         for step in steps:
             if self.is_done(step.name) and not (step.fills or step.required):
                 continue
-            reason = reason or self._reason_to_stop(step)
-            if reason or (step.needs_images and self.missing_images):
-                self.record(Outcome(step.name, "dropped", 0, self._estimate(step), reason or self.missing_images))
+            if problem := reason or self._reason_to_stop(step):
+                reason = reason or f"after {step.name}"
             else:
-                outcome = self.run(step)
-                if step.required and outcome.state != "done":
-                    reason = f"{step.name} {outcome.state}"
+                problem = self.missing_images if step.needs_images else ""
+            if problem:
+                self.record(Outcome(step.name, "dropped", 0, self._estimate(step), problem))
+            elif self.run(step).state != "done" and step.required:
+                reason = f"after {step.name}"
 
     def _reason_to_stop(self, step: Step) -> str:
         if self.stopped_by_signal:
@@ -103,7 +107,7 @@ class StepRunner:
         seconds = self.deadline.clock() - started
         if stopped:
             outcome = Outcome(step.name, "stopped", seconds, estimate, stopped)
-        elif process.returncode:
+        elif process.returncode not in step.exit_codes:
             note = f"exit code {process.returncode}: {_last_line(output.with_suffix('.log')) or _last_line(output)}"
             outcome = Outcome(step.name, "failed", seconds, estimate, note)
         else:
@@ -133,6 +137,8 @@ class StepRunner:
         """Record an outcome, except that a step that is done stays so."""
         print(f"{outcome.name}: {outcome.state}, {outcome.seconds:.1f} s {outcome.note}".rstrip(), flush=True)
         if not (self.is_done(outcome.name) and outcome.state == "dropped"):
+            if outcome.state != "dropped" and self._is_dropped(outcome.name):
+                del self.outcomes[outcome.name]  # it moves behind the steps that ran before it
             self.outcomes[outcome.name] = outcome
         content = json.dumps([asdict(each) for each in self.outcomes.values()], indent=1)
         replace_file(self._file, lambda file: file.write_text(content))

@@ -20,6 +20,7 @@ class Step:
         required: Whether the session ends if the step fails.
         fills: Whether the step runs until the time is over. `seconds` is then the least that it is started with.
         environment: Additional environment variables.
+        exit_codes: Exit codes of a step that is done.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Step:
     required: bool = False
     fills: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
+    exit_codes: tuple[int, ...] = (0,)
 
 
 @dataclass(frozen=True)

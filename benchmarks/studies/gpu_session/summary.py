@@ -42,7 +42,7 @@ def _sections(runner: StepRunner, commands: Commands, packed: Packed | None) -> 
             yield f"## {name.capitalize()}\n\n{text}"
     if candidates := read_candidates(commands):
         yield "## Candidates\n\n" + _table([_candidate_row(vars(candidate)) for candidate in candidates])
-    if rows := training_rows(commands.runs):
+    if rows := training_rows(commands.runs, peak):
         yield "## Training\n\n" + _table(rows)
     if packed is not None:
         yield "## Files\n\n" + _files(packed)

@@ -37,7 +37,7 @@ class FakeRunner(StepRunner):
 
     def _content(self, step: Step) -> dict[str, Any]:
         if step.name == "count":
-            return {"models": [{"macs": int(macs * 1e9)} for macs in GMACS.values()]}
+            return {"models": [{"macs": int(macs * 1e9), "problems": []} for macs in GMACS.values()]}
         spec = step.name.rpartition(" ")[2]
         hours = {"predicted": self.seconds_per_gmac * GMACS.get(spec, 0) / 3600}
         return {"problems": [], "hours": hours, "local_hours": None, "conclusion": ""}
@@ -62,7 +62,7 @@ def verdicts(folder: Path) -> dict[str, str]:
 
 
 def test_first_candidate_that_fits_is_trained(tmp_path: Path) -> None:
-    runner = run(tmp_path, 500)  # wide needs 400 s, but 365 s remain after it was timed; middle needs 200 s
+    runner = run(tmp_path, 500)  # wide needs 400 s, but 370 s remain after it was timed; middle needs 200 s
     assert verdicts(tmp_path) == {"wide": "too slow", "middle": "chosen"}
     assert runner.ran == ["doctor", "count", "budget check wide", "budget check middle", "training"]
 
@@ -102,8 +102,22 @@ def test_candidate_without_predicted_hours_is_not_chosen(tmp_path: Path, monkeyp
     assert verdicts(tmp_path) == {"wide": "does not fit", "middle": "chosen"}
 
 
+def test_candidate_over_the_budget_is_not_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = FakeRunner._content
+
+    def content(self: FakeRunner, step: Step) -> dict[str, Any]:
+        found = original(self, step)
+        if step.name == "count":
+            found["models"][0] |= {"problems": ["too many"], "conclusion": "OVER: too many"}
+        return found
+
+    monkeypatch.setattr(FakeRunner, "_content", content)
+    assert "budget check wide" not in run(tmp_path, 700).ran
+    assert verdicts(tmp_path) == {"wide": "OVER: too many", "middle": "chosen"}
+
+
 def test_without_time_to_choose_nothing_is_trained(tmp_path: Path) -> None:
-    runner = run(tmp_path, 30)
+    runner = run(tmp_path, 15)
     assert runner.ran == ["doctor"]
     assert {name: outcome.state for name, outcome in runner.outcomes.items()} == {
         "doctor": "done",
