@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from benchmarks.records.atomic_write import replace_file
-from benchmarks.studies.gpu_session.commands import BUDGET_CHECK_CODES, TRAINING, Commands, check_name
+from benchmarks.studies.gpu_session.commands import BUDGET_CHECK_CODES, DOCTOR, TRAINING, Commands, check_name
 from benchmarks.studies.gpu_session.step_runner import StepRunner
 from benchmarks.studies.gpu_session.steps import Outcome, Step
 
@@ -41,7 +41,8 @@ class Candidate:
 def run_proof(runner: StepRunner, commands: Commands) -> None:
     """Choose a candidate, unless an earlier call has, and train it until it is finished or the time is over."""
     runner.run_all([commands.doctor()])
-    if not runner.is_done(commands.doctor().name):
+    if not runner.is_done(DOCTOR):
+        runner.record(Outcome(TRAINING, "dropped", note=f"after {DOCTOR}"))
         return
     spec = chosen_spec(commands) or _choose(runner, commands)
     if not spec:
@@ -69,7 +70,9 @@ def _choose(runner: StepRunner, commands: Commands) -> str:
     if not runner.is_done(COUNT):
         return ""
     candidates: list[Candidate] = []
-    for spec, counted in zip(specs, _verdicts(runner), strict=True):
+    verdicts = _verdicts(runner, specs)
+    for spec in specs:
+        counted = verdicts[spec]
         if counted["problems"]:
             candidates.append(Candidate(spec, counted["macs"], None, 0, counted["conclusion"]))
         else:
@@ -85,10 +88,10 @@ def _write(commands: Commands, candidates: Sequence[Candidate]) -> None:
     replace_file(commands.options.results / CANDIDATES_FILE, lambda file: file.write_text(content))
 
 
-def _verdicts(runner: StepRunner) -> list[dict[str, Any]]:
+def _verdicts(runner: StepRunner, specs: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return the verdict on each spec. `budget-check` sorts several models, and does not repeat the name of a single one."""
     content = json.loads(runner.output(COUNT).read_text())
-    verdicts: list[dict[str, Any]] = content.get("models", [content])
-    return verdicts
+    return {verdict["argument"]: verdict for verdict in content["models"]} if len(specs) > 1 else {specs[0]: content}
 
 
 def _judge(runner: StepRunner, commands: Commands, spec: str, macs: int, judged: Sequence[Candidate]) -> Candidate:

@@ -80,18 +80,21 @@ def pack(results: Path, out: Path, part_bytes: int = PART_BYTES, max_parts: int 
     return Packed(writer.parts, left_out)
 
 
-def unpack(folder: Path, results: Path) -> None:
+def unpack(folder: Path, results: Path) -> bool:
     """Restore the results of an earlier session from its parts.
 
     Args:
         folder: The folder with the parts.
         results: The folder to restore. If it already contains results, they are newer, and nothing is done.
 
+    Returns:
+        Whether the results were restored.
+
     Raises:
         InputError: If a part is missing or damaged.
     """
     if results.exists() and any(results.iterdir()):
-        return
+        return False
     parts = _parts(folder)
     expected = [f"{PREFIX}{number:02}" for number in range(1, len(parts) + 1)]
     missing = sorted(set(expected) - {part.name for part in parts})
@@ -104,6 +107,7 @@ def unpack(folder: Path, results: Path) -> None:
             archive.extractall(results, filter="data")
     except (tarfile.TarError, EOFError, OSError) as error:
         raise InputError(f"--continue {folder}: a part is damaged, or the last one is missing ({error})") from error
+    return True
 
 
 def _parts(folder: Path) -> list[Path]:

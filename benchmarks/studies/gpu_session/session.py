@@ -4,7 +4,7 @@ import signal
 from contextlib import suppress
 from types import FrameType
 
-from benchmarks.studies.gpu_session.commands import Commands
+from benchmarks.studies.gpu_session.commands import DOCTOR, Commands
 from benchmarks.studies.gpu_session.half_precision import write_half_precision
 from benchmarks.studies.gpu_session.options import SessionOptions
 from benchmarks.studies.gpu_session.probe import probe_steps
@@ -26,8 +26,7 @@ def run_session(options: SessionOptions, started: float) -> int:
     Raises:
         InputError: If the results of an earlier session cannot be restored.
     """
-    if options.previous is not None:
-        unpack(options.previous, options.results)
+    restored = options.previous is not None and unpack(options.previous, options.results)
     options.out.mkdir(parents=True, exist_ok=True)
     missing = missing_parts(options.work)
     note = f"the images are incomplete: part {', '.join(map(str, missing))} is missing" if missing else ""
@@ -35,6 +34,8 @@ def run_session(options: SessionOptions, started: float) -> int:
     runner, commands = StepRunner(options.results, deadline, options.slowdown, note), Commands(options)
     summary = options.out / "summary.md"
     runner.after_step = lambda: write_summary(summary, runner, commands)
+    if restored:
+        runner.outcomes.pop(DOCTOR, None)  # of another machine
     print(f"setup: {deadline.clock() - started:.1f} s {note}".rstrip(), flush=True)
     signal.signal(signal.SIGTERM, _interrupt)
     with suppress(KeyboardInterrupt):

@@ -62,12 +62,12 @@ class StepRunner:
     def run_all(self, steps: Sequence[Step]) -> None:
         """Run steps that are not done yet, until the remaining time is too short for the next one.
 
-        That step and all later ones are dropped, also after a required step that failed. Required steps and those that
-        fill the time run in each session, even if they are done.
+        That step and all later ones are dropped, also after a required step that failed. A step that fills the time
+        runs in each call, even if it is done.
         """
         reason = ""
         for step in steps:
-            if self.is_done(step.name) and not (step.fills or step.required):
+            if self.is_done(step.name) and not step.fills:
                 continue
             if problem := reason or self._reason_to_stop(step):
                 reason = reason or f"after {step.name}"

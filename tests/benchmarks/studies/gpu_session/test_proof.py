@@ -1,5 +1,6 @@
 import json
 import sys
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,8 @@ class FakeRunner(StepRunner):
 
     def _content(self, step: Step) -> dict[str, Any]:
         if step.name == "count":
-            return {"models": [{"macs": int(macs * 1e9), "problems": []} for macs in GMACS.values()]}
+            sizes = sorted(GMACS.items(), key=itemgetter(1))  # as `budget-check` does
+            return {"models": [{"argument": spec, "macs": int(1e9 * size), "problems": []} for spec, size in sizes]}
         spec = step.name.rpartition(" ")[2]
         hours = {"predicted": self.seconds_per_gmac * GMACS.get(spec, 0) / 3600}
         return {"problems": [], "hours": hours, "local_hours": None, "conclusion": ""}
@@ -86,7 +88,7 @@ def test_time_of_following_calls_counts(tmp_path: Path) -> None:
 def test_next_call_trains_what_an_earlier_one_chose(tmp_path: Path) -> None:
     run(tmp_path, 500)
     runner = run(tmp_path, 100)
-    assert runner.ran == ["doctor", "training"]
+    assert runner.ran == ["training"]
     assert chosen_spec(commands_for(tmp_path, 1)) == "middle"
 
 
@@ -108,7 +110,7 @@ def test_candidate_over_the_budget_is_not_timed(tmp_path: Path, monkeypatch: pyt
     def content(self: FakeRunner, step: Step) -> dict[str, Any]:
         found = original(self, step)
         if step.name == "count":
-            found["models"][0] |= {"problems": ["too many"], "conclusion": "OVER: too many"}
+            found["models"][-1] |= {"problems": ["too many"], "conclusion": "OVER: too many"}
         return found
 
     monkeypatch.setattr(FakeRunner, "_content", content)
@@ -124,6 +126,20 @@ def test_without_time_to_choose_nothing_is_trained(tmp_path: Path) -> None:
         "count": "dropped",
         "training": "dropped",
     }
+
+
+def test_macs_belong_to_their_candidate(tmp_path: Path) -> None:
+    run(tmp_path, 500)
+    macs = {candidate.spec: candidate.macs for candidate in read_candidates(commands_for(tmp_path, 1))}
+    assert macs == {"wide": 4e9, "middle": 2e9}
+
+
+def test_single_candidate_can_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = FakeRunner._content
+    single = {"macs": 10**9, "problems": []}  # `budget-check` of one model prints its verdict alone
+    monkeypatch.setattr(FakeRunner, "_content", lambda self, step: original(self, step) | single)
+    run(tmp_path, 500, "--candidates", "small")
+    assert verdicts(tmp_path) == {"small": "chosen"}
 
 
 def test_training_continues_with_the_same_command(tmp_path: Path) -> None:

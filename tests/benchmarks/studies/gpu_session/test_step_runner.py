@@ -67,14 +67,14 @@ def test_slowdown_multiplies_estimates(tmp_path: Path) -> None:
     assert runner.outcomes["first"].estimate == 120
 
 
-def test_next_call_skips_what_is_done_and_repeats_required_and_filling_steps(tmp_path: Path) -> None:
+def test_next_call_skips_what_is_done_and_repeats_the_step_that_fills_the_time(tmp_path: Path) -> None:
     plan = [Step("doctor", [], 5, required=True), *steps(first=60, second=50), Step("training", [], 30, fills=True)]
     FakeRunner(tmp_path, 100).run_all(plan)
     runner = FakeRunner(tmp_path, 90)
     assert runner.states == {"doctor": "done", "first": "done", "second": "dropped", "training": "dropped"}
     runner.run_all(plan)
     assert runner.states == dict.fromkeys(runner.states, "done")
-    assert runner.now == 5 + 50 + 30
+    assert runner.now == 50 + 30
 
 
 def test_step_that_is_done_stays_so_if_the_next_call_has_no_time_for_it(tmp_path: Path) -> None:
