@@ -89,7 +89,7 @@ def _write(commands: Commands, candidates: Sequence[Candidate]) -> None:
 
 
 def _verdicts(runner: StepRunner, specs: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Return the verdict on each spec. `budget-check` sorts several models, and does not repeat the name of a single one."""
+    """Return the verdict on each spec. `budget-check` sorts several models, and does not name a single one."""
     content = json.loads(runner.output(COUNT).read_text())
     return {verdict["argument"]: verdict for verdict in content["models"]} if len(specs) > 1 else {specs[0]: content}
 
