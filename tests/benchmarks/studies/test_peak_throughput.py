@@ -103,3 +103,12 @@ def test_each_timed_verdict_has_a_row_with_its_share_of_the_peak(
         "| timed | 1,234 | 0.500 | 1,000 | 0.500 | 3 | 25.0% |",  # 6 * 0.5e9 * 1000 = 3e12
         "| slow | 1,234 | 1.000 | 50 | 0.500 | 0.3 | 2.5% |",
     ]
+
+
+@pytest.mark.usefixtures("timed_work")
+def test_peak_as_json_has_units_of_one(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(peak_throughput, "matrix_throughput", lambda *_: 5e12)
+    monkeypatch.setattr(peak_throughput, "copy_bandwidth", lambda *_: 7e9)
+    (line,) = printed_lines(["--json"], monkeypatch, capsys)
+    figures = json.loads(line)
+    assert (figures["flops"], figures["bytes_per_second"], figures["precision"]) == (5e12, 7e9, "fp32")

@@ -49,6 +49,24 @@ def test_loops_take_turns_after_a_warm_up(workload: Workload, monkeypatch: pytes
     assert sorted(second for times in seconds.values() for second in times) == list(range(5, 13))
 
 
+def test_each_epoch_is_printed_as_soon_as_it_is_known(
+    workload: Workload, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop() -> float:
+        if len(epochs) == 3:
+            raise KeyboardInterrupt
+        epochs.append(0.25)
+        return epochs[-1]
+
+    epochs: list[float] = []
+    monkeypatch.setattr(study, "REFERENCE_LOOPS", {"bare": lambda _: stop})
+    with pytest.raises(KeyboardInterrupt):
+        study.time_loops(workload, 5, None, ["bare"])
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(", ")[-1] for line in lines] == ["0.250 s"] * 3
+    assert all("bare" in line and workload.spec in line for line in lines)
+
+
 def test_only_the_chosen_loops_run(workload: Workload) -> None:
     assert list(study.time_loops(workload, 1, None, ["bare", "ours"])) == ["ours", "bare"]
 

@@ -74,6 +74,14 @@ def test_reference_loops_restore_the_deterministic_setting(loop: Loop, warn_only
     assert torch.is_deterministic_algorithms_warn_only_enabled() == warn_only
 
 
+@pytest.mark.parametrize("tuned", [False, True])
+def test_only_the_tuned_loop_lets_cudnn_time_its_algorithms(tuned: bool, workload: Workload) -> None:
+    settings: list[bool] = []
+    workload.time_with_torch_defaults(lambda: settings.append(torch.backends.cudnn.benchmark), tuned)
+    assert settings == [tuned]
+    assert not torch.backends.cudnn.benchmark
+
+
 def test_deterministic_setting_is_off_in_an_epoch_and_restored_after_an_error(workload: Workload) -> None:
     settings: list[bool] = []
 
