@@ -66,9 +66,9 @@ class Commands:
         command = self.ablate("run", plan, *self.common, *fixed, *arguments)
         return Step(TRAINING, command, 30, needs_images=True, fills=True)
 
-    def timed_check(self, spec: str, seconds: float) -> Step:
+    def timed_check(self, spec: str, seconds: float, *arguments: str) -> Step:
         """Return the step that times a spec in all compile modes. `ablate run` uses the cached measurement."""
-        command = self.budget_check(spec, *self.common, "--json")
+        command = self.budget_check(spec, *self.common, "--json", *arguments)
         return Step(check_name(spec), command, seconds, needs_images=True, exit_codes=BUDGET_CHECK_CODES)
 
 

@@ -100,12 +100,13 @@ def _judge(runner: StepRunner, commands: Commands, spec: str, macs: int, judged:
     speeds = [candidate.seconds / candidate.macs for candidate in judged if candidate.seconds is not None]
     if speeds and min(speeds) * macs > TOO_SLOW * available:
         return Candidate(spec, macs, None, available, "not timed: too slow at the speed of the others")
-    step = commands.timed_check(spec, CHECK_SECONDS)
+    # A model that is more than twice too slow in eager mode is not compiled.
+    step = commands.timed_check(spec, CHECK_SECONDS, "--max-hours", f"{max(1, available) / 3600:.4f}")
     runner.run_all([step])
     if not runner.is_done(step.name):
         return Candidate(spec, macs, None, available, f"not timed: {runner.outcomes[step.name].note}")
     verdict = json.loads(runner.output(check_name(spec)).read_text())
-    if verdict["problems"] or not (hours := verdict["local_hours"] or verdict["hours"]):
+    if not (hours := verdict["local_hours"] or verdict["hours"]):
         return Candidate(spec, macs, None, available, verdict["conclusion"])
     seconds, available = 3600 * hours["predicted"], available_seconds(runner, commands)
     fits = MARGIN * seconds + runner.slowdown * START_SECONDS <= available

@@ -43,8 +43,8 @@ def run(*arguments: object) -> str:
 def test_proof_trains_the_chosen_candidate_and_another_machine_continues_from_its_output(tmp_path: Path) -> None:
     (tmp_path / "few_digits.toml").write_text(BENCHMARK)
     specs = ["resnet8+se", "resnet8"]
-    fixed = ["--benchmark", tmp_path / "few_digits.toml", "--candidates", *specs, "--slowdown", 1]
-    run("proof", tmp_path / "out", 400, "--work", tmp_path / "work", *fixed)
+    fixed = ["--benchmark", tmp_path / "few_digits.toml", "--candidates", *specs, "--slowdown", 2]
+    run("proof", tmp_path / "out", 900, "--work", tmp_path / "work", *fixed)
     summary = (tmp_path / "out" / "summary.md").read_text()
     assert "| resnet8+se seed 0 |" in summary
     sizes = [file.stat().st_size for file in (tmp_path / "out").iterdir()]
@@ -55,7 +55,7 @@ def test_proof_trains_the_chosen_candidate_and_another_machine_continues_from_it
     unpack(tmp_path / "out", tmp_path / "restored")
     for kind in ("runs/weights", "runs/predictions", "weights_half"):
         assert len(list((tmp_path / "restored" / kind).glob("*/*.safetensors"))) == 1
-    output = run("proof", tmp_path / "out2", 100, "--work", tmp_path / "work2", "--continue", tmp_path / "out", *fixed)
+    output = run("proof", tmp_path / "out2", 300, "--work", tmp_path / "work2", "--continue", tmp_path / "out", *fixed)
     assert "budget check" not in output
     assert (tmp_path / "out2" / "summary.md").read_text().count("| resnet8+se seed 0 |") == 1
 
