@@ -117,5 +117,5 @@ def available_seconds(runner: StepRunner, commands: Commands) -> float:
     """Return the seconds for training in this call and the following ones, which must start and pack as well."""
     options = commands.options
     calls = max(1, math.ceil(options.total / options.seconds))
-    lost = (calls - 1) * (options.reserved_seconds + runner.slowdown * (START_SECONDS + commands.doctor().seconds))
+    lost = (calls - 1) * (options.reserved_seconds + runner.slowdown * START_SECONDS)
     return runner.deadline.remaining + options.total - options.seconds - lost

@@ -147,4 +147,4 @@ class StepRunner:
 
 def _last_line(file: Path) -> str:
     lines = file.read_text(errors="replace").split("\n")
-    return next((line.strip() for line in reversed(lines) if line.strip()), "")[:300]
+    return next((line.strip() for line in reversed(lines) if re.search(r"\w", line)), "")[:300]

@@ -50,8 +50,10 @@ def _sections(runner: StepRunner, commands: Commands, packed: Packed | None) -> 
 
 def _introduction(runner: StepRunner, commands: Commands) -> str:
     options = commands.options
-    findings = {finding["topic"]: finding["text"] for finding in read_json(runner.output(DOCTOR)) or []}
-    lines = [f"- {topic}: {findings[topic]}" for topic in HARDWARE if topic in findings]
+    findings = read_json(runner.output(DOCTOR)) or []
+    texts = {finding["topic"]: finding["text"] for finding in findings}
+    lines = [f"- {topic}: {texts[topic]}" for topic in HARDWARE if topic in texts]
+    lines += [f"- problem with {finding['topic']}: {finding['problem']}" for finding in findings if finding["problem"]]
     seeds = f"0 to {options.seeds - 1}" if options.mode == "probe" else "0"
     date = datetime.now(UTC).date().isoformat()
     lines += [

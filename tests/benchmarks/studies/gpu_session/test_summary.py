@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.studies.gpu_session.commands import Commands
+from benchmarks.studies.gpu_session.commands import DOCTOR, Commands
 from benchmarks.studies.gpu_session.figures import setting_rows, training_rows
 from benchmarks.studies.gpu_session.options import parse_options
 from benchmarks.studies.gpu_session.probe import LOOPS, PEAK, probe_steps
@@ -69,6 +69,17 @@ def test_summary_names_each_step_with_its_state(runner: StepRunner, commands: Co
         assert any(all(fact in line for fact in facts) for line in text.splitlines())
     assert "4 TFLOP/s" in text
     assert "3 GB/s" in text
+
+
+def test_summary_describes_the_machine_and_its_problems(runner: StepRunner, commands: Commands) -> None:
+    findings = [
+        {"topic": "versions", "text": "torch 2.11.0", "problem": ""},
+        {"topic": "device", "text": "failed", "problem": "the driver is too old"},
+    ]
+    runner.output(DOCTOR).write_text(json.dumps(findings))
+    text = summary(runner, commands)
+    assert "torch 2.11.0" in text
+    assert any("device" in line and "the driver is too old" in line for line in text.splitlines())
 
 
 def test_stopped_loops_show_the_epochs_so_far(runner: StepRunner, commands: Commands) -> None:
