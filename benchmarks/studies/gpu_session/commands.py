@@ -67,9 +67,9 @@ class Commands:
         return Step(TRAINING, command, 30, needs_images=True, fills=True)
 
     def timed_check(self, spec: str, seconds: float, *arguments: str) -> Step:
-        """Return the step that times a spec in all compile modes. `ablate run` uses the cached measurement."""
-        command = self.budget_check(spec, *self.common, "--json", *arguments)
-        return Step(check_name(spec), command, seconds, needs_images=True, exit_codes=BUDGET_CHECK_CODES)
+        """Return the step that times a spec as `ablate run` does, which then uses the cached measurement."""
+        command = self.module("studies.gpu_session.timed_check", spec, *self.common, *arguments)
+        return Step(check_name(spec), command, seconds, needs_images=True)
 
 
 def check_name(spec: str) -> str:

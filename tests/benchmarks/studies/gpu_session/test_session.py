@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.records.store import RecordStore
 from benchmarks.studies.gpu_session.commands import Commands
 from benchmarks.studies.gpu_session.options import parse_options
 from benchmarks.studies.gpu_session.proof import read_candidates
@@ -51,7 +52,9 @@ def test_proof_trains_the_chosen_candidate_and_another_machine_continues_from_it
     assert len(sizes) <= 8
     assert max(sizes) <= 16 * 2**20
     commands = Commands(parse_options(["proof", str(tmp_path), "60", "--work", str(tmp_path / "work")]))
-    assert [candidate.verdict for candidate in read_candidates(commands)] == ["chosen"]
+    (candidate,), (record,) = read_candidates(commands), RecordStore(commands.runs).records()
+    assert candidate.verdict == "chosen"
+    assert 3600 * record.predicted_hours == candidate.seconds  # the measurement was used again
     unpack(tmp_path / "out", tmp_path / "restored")
     for kind in ("runs/weights", "runs/predictions", "weights_half"):
         assert len(list((tmp_path / "restored" / kind).glob("*/*.safetensors"))) == 1
