@@ -15,6 +15,7 @@ from benchmarks.records.atomic_write import replace_file
 from benchmarks.studies.gpu_session.steps import Deadline, Outcome, Step
 
 LIMIT_FACTOR = 2.0  # a step is stopped after this multiple of its estimate
+MIN_LIMIT_SECONDS = 30.0  # the first import of torch may take long
 STOP_SECONDS = 12.0  # time between SIGTERM, on which training saves its state, and SIGKILL
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -90,7 +91,9 @@ class StepRunner:
     def run(self, step: Step) -> Outcome:
         """Run one step and record its outcome. Standard output and standard error go to files."""
         estimate, remaining = self._estimate(step), self.deadline.remaining
-        limit = remaining if step.fills or step.required else min(LIMIT_FACTOR * estimate, remaining)
+        limit = min(remaining, max(MIN_LIMIT_SECONDS, LIMIT_FACTOR * estimate))
+        if step.fills or step.required:
+            limit = remaining
         print(f"{step.name}: at most {limit:.0f} s", flush=True)
         started, output = self.deadline.clock(), self.output(step.name)
         with output.open("wb") as stdout, output.with_suffix(".log").open("wb") as stderr:

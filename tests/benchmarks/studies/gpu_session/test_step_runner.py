@@ -108,11 +108,14 @@ def test_output_and_last_line_of_an_error_are_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_step_over_its_limit_is_asked_to_stop_and_may_save_its_state(tmp_path: Path) -> None:
+def test_step_over_its_limit_is_asked_to_stop_and_may_save_its_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = tmp_path / "saved"
     code = f"import signal, sys\nsignal.signal(15, lambda *_: (open({str(file)!r}, 'w'), sys.exit()))\n{HANG}"
-    runner = runner_for(tmp_path, slowdown=0.05)
-    runner.run(python("slow", code))
+    monkeypatch.setattr(step_runner, "MIN_LIMIT_SECONDS", 0)
+    runner = runner_for(tmp_path)
+    runner.run(python("slow", code, seconds=1))
     assert runner.outcomes["slow"].state == "stopped"
     assert file.exists()
 
@@ -123,8 +126,9 @@ def test_step_that_ignores_the_request_is_killed_with_its_children(
 ) -> None:
     monkeypatch.setattr(step_runner, "STOP_SECONDS", 0.1)
     child = f"import subprocess, sys\nprint(subprocess.Popen([sys.executable, '-c', {HANG!r}]).pid, flush=True)\n"
-    runner = runner_for(tmp_path, slowdown=0.05)
-    runner.run(python("stubborn", f"import signal\nsignal.signal(15, signal.SIG_IGN)\n{child}{HANG}"))
+    monkeypatch.setattr(step_runner, "MIN_LIMIT_SECONDS", 0)
+    runner = runner_for(tmp_path)
+    runner.run(python("stubborn", f"import signal\nsignal.signal(15, signal.SIG_IGN)\n{child}{HANG}", seconds=1))
     assert runner.outcomes["stubborn"].state == "stopped"
     pid = int(runner.output("stubborn").read_text())
     while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
