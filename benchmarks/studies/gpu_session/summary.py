@@ -54,7 +54,7 @@ def _introduction(runner: StepRunner, commands: Commands) -> str:
     texts = {finding["topic"]: finding["text"] for finding in findings}
     lines = [f"- {topic}: {texts[topic]}" for topic in HARDWARE if topic in texts]
     lines += [f"- problem with {finding['topic']}: {finding['problem']}" for finding in findings if finding["problem"]]
-    seeds = f"0 to {options.seeds - 1}" if options.mode == "probe" else "0"
+    seeds = f"0 to {options.seeds - 1}" if options.mode == "probe" and options.seeds > 1 else "0"
     date = datetime.now(UTC).date().isoformat()
     lines += [
         f"- date: {date}; time limit of the last call: {options.seconds:.0f} s; estimates times {options.slowdown:g}",
