@@ -164,6 +164,7 @@ TORCH_FREE = (  # modules, and packages or folders with all of their modules
     "benchmarks.runs.runs_per_device",
     "benchmarks.sandbox.file_check",
     "benchmarks.sandbox.sandbox",
+    "benchmarks.studies.gpu_session",
     "benchmarks.training.compile_mode",
     "search",
 )
