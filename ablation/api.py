@@ -94,6 +94,7 @@ def run(  # noqa: PLR0913  # all but the plan are optional and keyword-only
     seeds: int | None = None,
     out: str | Path = "runs",
     device: str = "auto",
+    device_profile: str | Path | None = None,
     paired: bool = False,
     plugins: Sequence[str | Path] = (),
 ) -> Study:
@@ -107,6 +108,8 @@ def run(  # noqa: PLR0913  # all but the plan are optional and keyword-only
         seeds: The number of seeds per row; None: the default of the benchmark.
         out: The output folder.
         device: "auto", "cpu", "cuda" or "cuda:N".
+        device_profile: The name or path of the profile of the device whose hours are limited, or "none" for the device
+            at hand; None: the device of the benchmark's budget.
         paired: Whether to use a paired test.
         plugins: Python files with parts, bases, networks or data sources. A file that has changed is loaded again.
 
@@ -121,6 +124,7 @@ def run(  # noqa: PLR0913  # all but the plan are optional and keyword-only
         seeds=seeds,
         out=Path(out),
         device=device,
+        device_profile=None if device_profile is None else str(device_profile),
         paired=paired,
         plugins=[Path(file) for file in plugins],
     )

@@ -12,7 +12,7 @@ from ablation.plans.row import Row, with_teachers
 from arch.errors import InputError
 from benchmarks.budget.measurement import old_measurement_note
 from benchmarks.budget.performance import Inference
-from benchmarks.budget.report import dead_parameters
+from benchmarks.budget.report import budget_hours_note, dead_parameters
 from benchmarks.budget.verdict import Verdict
 from benchmarks.datasets.cache import CachedDataset
 from benchmarks.datasets.subsets import ALL_IMAGES
@@ -250,8 +250,9 @@ class PlanRunner:
         )
         if not all(verdict.passed for verdict in verdicts):
             raise OverBudget(verdicts)
-        if note := old_measurement_note(verdict.throughput for verdict in verdicts):
-            display.say(note)
+        for note in (budget_hours_note(verdicts), old_measurement_note(verdict.throughput for verdict in verdicts)):
+            if note:
+                display.say(note)
         for verdict in verdicts:
             if dead := dead_parameters(verdict.cost):
                 display.say(f"warning: {verdict.model}: {dead}")

@@ -56,7 +56,8 @@ def check_budget(  # noqa: PLR0913  # all but the model are optional and keyword
         max_params: Maximum number of parameters, instead of the benchmark's.
         max_hours: Maximum predicted hours of training, instead of the benchmark's.
         timing: Whether to measure the throughput and predict the hours.
-        device_profile: The name or path of the profile of another device, to predict the hours on it.
+        device_profile: The name or path of the profile of another device, to predict the hours on it; "none" judges
+            those on the device at hand, although the benchmark's budget names another one.
         arguments: Arguments of the class or factory of a Python file: a dict of literals, or "KEY=VALUE" strings, in
             which VALUE may also be a name of the file.
         classes: Number of classes for a Python file, instead of the benchmark's.
@@ -85,7 +86,7 @@ def check_budget(  # noqa: PLR0913  # all but the model are optional and keyword
         WorkerFailed: If the worker process failed.
     """
     from benchmarks.budget.efficiency import EfficiencyOptions, prepare_efficiency
-    from benchmarks.budget.profile import choose_profile
+    from benchmarks.budget.profile import NO_PROFILE, choose_profile
     from benchmarks.budget.request import CheckRequest, FileOptions
     from benchmarks.datasets.prepare import count_images
     from benchmarks.execution.device import resolve_device
@@ -93,11 +94,11 @@ def check_budget(  # noqa: PLR0913  # all but the model are optional and keyword
     from benchmarks.sandbox.file_check import FileChecker
     from benchmarks.sandbox.model_check import check_model
 
-    if max_hours is not None and not timing and not device_profile:
+    if max_hours is not None and not timing and str(device_profile) in ("", NO_PROFILE):
         raise InputError("max_hours needs predicted hours: use timing=True, or a device_profile")
     if inference_batch < 1:
         raise InputError(f"inference_batch must be at least 1, not {inference_batch}")
-    if (peak or energy) and (device_profile or not timing):
+    if (peak or energy) and (str(device_profile) not in ("", NO_PROFILE) or not timing):
         raise InputError("peak and energy need a measured throughput: use timing=True, and no device_profile")
     load_plugins(plugins, model if kind_of(model) == "spec" else "")
     loaded = _with_budget(get_benchmark(benchmark), max_params, max_hours)

@@ -93,16 +93,19 @@ def benchmarks_page() -> str:
             benchmark.default_seeds,
             f"{benchmark.budget.max_params:,}",
             benchmark.budget.max_hours,
+            f"`{benchmark.budget.device}`" if benchmark.budget.device else "at hand",
         ]
         for benchmark in BENCHMARKS.values()
     ]
     header = ("benchmark", "baseline", "classes", "images", "epochs", "default seeds", "max parameters", "max hours")
+    header += ("device of the hours",)
     sections = [("Top level", Benchmark), ("[data]", DatasetConfig), ("[recipe]", Recipe), ("[budget]", Budget)]
     return "\n\n".join(
         [
             "# Benchmarks and recipe fields",
             table(header, rows),
-            "A benchmark of your own is a TOML file. Fields that it leaves out have the values of `cifar100`.",
+            "A benchmark of your own is a TOML file. Fields that it leaves out have the values of `cifar100`, "
+            "except `device`.",
             *(f"## {title}\n\n{_field_table(holder)}" for title, holder in sections),
         ]
     )

@@ -18,8 +18,9 @@ class ActiveTrial:
     Attributes:
         trial: Optuna's trial.
         candidate: The candidate that the trial trains.
-        within_hours: Whether the candidate is within the budget's hours, according to a measurement or to a prediction
-            with a safety margin. If False, the candidate must be timed before it is trained.
+        within_hours: Whether the candidate is within the budget's hours, according to a measurement, to the profile of
+            the device that the budget names, or to a prediction from MACs with a safety margin. If False, the candidate
+            must be timed before it is trained.
         is_timed: Whether the candidate's hours are measured.
         accuracies: Validation top-1 of the finished rungs, in percent.
         compile_mode: The fastest compile mode of the candidate.

@@ -23,6 +23,7 @@ def run(  # noqa: PLR0913  # all arguments are optional and keyword-only
     space: str | None = None,
     out: str | Path = "runs",
     device: str = "auto",
+    device_profile: str | Path | None = None,
     resume: bool = False,
     plugins: Sequence[str | Path] = (),
 ) -> "SearchSummary | None":
@@ -39,6 +40,8 @@ def run(  # noqa: PLR0913  # all arguments are optional and keyword-only
         space: A search space, as `FILE.toml` or `FILE.py:FUNCTION`; None: every registered part.
         out: The output folder.
         device: "auto", "cpu", "cuda" or "cuda:N".
+        device_profile: The name or path of the profile of the device whose hours are limited, or "none" for the device
+            at hand; None: the device of the benchmark's budget.
         resume: Whether to continue the study in the output folder.
         plugins: Python files with parts, bases, networks or data sources.
 
@@ -60,6 +63,7 @@ def run(  # noqa: PLR0913  # all arguments are optional and keyword-only
         space=space,
         out=Path(out),
         device=device,
+        device_profile=None if device_profile is None else str(device_profile),
         resume=resume,
         plugins=[Path(file) for file in plugins],
     )

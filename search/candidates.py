@@ -1,7 +1,7 @@
 """Candidates: their architecture, their cost, and whether they are within the budget before they are trained.
 
-Counting parameters and MACs takes milliseconds and allocates no memory. A candidate is timed only when its MACs leave
-open whether it is within the budget.
+Counting parameters and MACs takes milliseconds and allocates no memory. If the budget names a device, its profile
+decides about the hours. Otherwise, a candidate is timed only when its MACs leave open whether it is within the budget.
 """
 
 from dataclasses import dataclass, field, replace
@@ -13,6 +13,7 @@ from arch.spec import Architecture, parse
 from benchmarks.budget.verdict import format_hours
 from benchmarks.definition.benchmark import Benchmark, DatasetConfig
 from benchmarks.definition.overrides import RunConfig
+from search.reference_hours import ReferenceHours
 from search.space import ABSENT, ChoiceSpace
 
 HOPELESS_PARAMS_FACTOR = 4.0  # multiple of the parameter limit; reducing the width cannot save more than this factor
@@ -27,7 +28,13 @@ class Candidate:
     config: RunConfig
     params: int
     macs: int
-    hours: float  # predicted for the full training run; 0 while nothing has been timed
+    hours: float  # predicted for the full training run on the device at hand; 0 while nothing has been timed
+    reference_hours: float | None = None  # predicted for the device that the budget names, if it names another one
+
+    @property
+    def budget_hours(self) -> float:
+        """The hours that the budget limits."""
+        return self.hours if self.reference_hours is None else self.reference_hours
 
     @property
     def spec(self) -> str:
@@ -80,24 +87,35 @@ class HoursPredictor:
         return bool(self.rates) and macs * max(rate for _, rate in self.rates) * SPEED_UNCERTAINTY_FACTOR <= max_hours
 
 
-def screen(spec: str, benchmark: Benchmark, predictor: HoursPredictor) -> Candidate | InfeasibleCandidate:
+def screen(
+    spec: str, benchmark: Benchmark, predictor: HoursPredictor, reference: ReferenceHours | None = None
+) -> Candidate | InfeasibleCandidate:
     """Count a candidate and check what can be checked without timing it.
 
     Args:
         spec: The spec; the word `baseline` stands for the benchmark's baseline.
         benchmark: The benchmark, including the budget.
-        predictor: Predicts the hours from the MACs.
+        predictor: Predicts the hours on the device at hand from the MACs.
+        reference: Predicts the hours that the budget limits, if they are those of another device.
     """
     budget = benchmark.budget
     try:
         config = RunConfig(parse(spec, benchmark.baseline).simplified())
         params, macs = _count(config.spec.architecture, benchmark.data, budget.max_params)
+        on_reference = reference.predict(config) if reference is not None and params <= budget.max_params else None
     except Exception as error:  # steps or image sizes that do not fit, or any error in a user-defined part
         return InfeasibleCandidate(spec, f"cannot be built: {error}", excess=1.0)
     if params > budget.max_params:
         reason = f"{params:,} parameters > {budget.max_params:,}"
         return InfeasibleCandidate(str(config), reason, params / budget.max_params - 1, config.key, params, macs)
     hours = predictor.predict(macs)
+    if reference is not None and on_reference is not None:
+        predicted = on_reference.predicted
+        if on_reference.low > budget.max_hours:  # as in the budget check
+            where, limit = f"predicted for {reference.profile.label}", format_hours(budget.max_hours)
+            reason, excess = f"{format_hours(predicted)} {where} > {limit}", predicted / budget.max_hours - 1
+            return InfeasibleCandidate(str(config), reason, excess, config.key, params, macs)
+        return Candidate(config, params, macs, hours, predicted)
     if predictor.clearly_over(macs, budget.max_hours):
         reason = f"about {format_hours(hours)} predicted from {macs:,} MACs > {format_hours(budget.max_hours)}"
         excess = max(hours / budget.max_hours - 1, MIN_HOURS_EXCESS)

@@ -53,7 +53,8 @@ class Finalist:
     @property
     def seconds(self) -> float:
         """The predicted duration of one full training run."""
-        return TRAINING_OVERHEAD_SECONDS + (3600 * self.verdict.hours.predicted if self.verdict.hours else 0.0)
+        hours = self.verdict.hours_at_hand
+        return TRAINING_OVERHEAD_SECONDS + (3600 * hours.predicted if hours else 0.0)
 
 
 class FinalSelection:

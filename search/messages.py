@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from optuna.trial import FrozenTrial
 
-from benchmarks.budget.verdict import format_hours
 from benchmarks.execution.progress import Progress
 from search import trial_attrs
 from search.settings import SearchSettings
@@ -26,9 +25,10 @@ def overall_progress(search: SearchSettings, trials: Sequence[FrozenTrial]) -> P
 
 def describe_plan(search: SearchSettings) -> str:
     """Return a line about what the search will do."""
-    budget = search.benchmark.budget
     epochs = ", ".join(str(rung.recipe.epochs) for rung in search.rungs.benchmarks)
-    limits = f"{budget.max_params:,} parameters and {format_hours(budget.max_hours)} each"
-    text = f"{search.name} on {search.device}: {search.trials} candidates within {limits}, trained for {epochs} epochs"
+    text = (
+        f"{search.name} on {search.device}: {search.trials} candidates within {search.limits}; "
+        f"trained for {epochs} epochs"
+    )
     number = 2 * search.rungs.reduction_factor
     return text + (f"; no promotion before {number} candidates have finished a rung" if len(search.rungs) > 1 else "")

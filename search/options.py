@@ -16,6 +16,7 @@ from benchmarks.cli.options import (
     BenchmarkOption,
     DataOption,
     DeviceOption,
+    DeviceProfileOption,
     DownloadOption,
     JsonOption,
     OutOption,
@@ -113,6 +114,7 @@ class SearchOptions:
     ] = None
     out: OutOption = DEFAULT_OUT
     device: DeviceOption = "auto"
+    device_profile: DeviceProfileOption = None
     as_json: JsonOption = False
     version: VersionOption = False
 
@@ -149,6 +151,7 @@ class SearchOptions:
     def benchmark_options(self) -> str:
         """The options that select the benchmark, its images and the plugins, as given on the command line."""
         options = ["--benchmark", self.benchmark, *(["--data", str(self.data)] if self.data else [])]
+        options += ["--device-profile", self.device_profile] if self.device_profile else []
         return shlex.join([*options, *(word for plugin in self.plugins for word in ("--plugin", str(plugin)))])
 
     @property

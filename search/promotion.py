@@ -26,7 +26,7 @@ class Promotion:
         hours = active.candidate.hours if active.is_timed else record.hours / rungs.time_fraction(rung)
         self.predictor.add(active.candidate.macs, hours)
         active.candidate = replace(active.candidate, hours=hours)
-        if hours > self.search.benchmark.budget.max_hours and not active.is_timed:
+        if self.search.profile is None and hours > self.search.benchmark.budget.max_hours and not active.is_timed:
             active.within_hours = False  # the run took longer than predicted from MACs, so time the candidate
             return True
         active.accuracies.append(record.top1)
@@ -34,7 +34,7 @@ class Promotion:
         trial.set_user_attr(trial_attrs.HOURS, hours)
         if self._is_promoted(active, rung) and self.deadline.has_time_for(hours * rungs.time_fraction(rung + 1)):
             return True
-        values = [active.accuracies[-1], hours, float(active.candidate.params)]
+        values = [active.accuracies[-1], active.candidate.budget_hours, float(active.candidate.params)]
         trial_attrs.tell_complete(self.study, trial, values[: len(self.study.directions)])
         return False
 
@@ -46,11 +46,11 @@ class Promotion:
         """
         is_last = rung + 1 == len(self.search.rungs)
         if len(self.study.directions) == 1:
-            cost = active.candidate.hours / self.search.benchmark.budget.max_hours
+            cost = active.candidate.budget_hours / self.search.benchmark.budget.max_hours
             accuracy = active.accuracies[-1] - COST_TIE_BREAK * cost  # promotes the cheapest of equal candidates
             active.trial.report(accuracy, self.search.rungs.step(rung))
             return not is_last and not active.trial.should_prune()
-        own = (-active.accuracies[-1], active.candidate.hours, float(active.candidate.params))
+        own = (-active.accuracies[-1], active.candidate.budget_hours, float(active.candidate.params))
         others = [
             trial_attrs.objectives(trial, rung)
             for trial in self.study.get_trials(deepcopy=False)

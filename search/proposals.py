@@ -63,7 +63,7 @@ class Proposals:
             self.rejections.append(str(error))
             trial_attrs.tell_failed(self.study, trial, str(error))
             return None
-        candidate = screen(spec, self.search.benchmark, self.predictor)
+        candidate = screen(spec, self.search.benchmark, self.predictor, self.search.reference)
         trial_attrs.set_candidate(trial, candidate)
         if isinstance(candidate, InfeasibleCandidate):
             self.reject(trial, candidate.reason, candidate.excess)

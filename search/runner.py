@@ -21,7 +21,7 @@ from benchmarks.runs.execute_runs import Job, execute_jobs
 from benchmarks.runs.run import default_time_limit, record_outcome
 from search import trial_attrs
 from search.active_trial import ActiveTrial
-from search.candidates import HoursPredictor
+from search.candidates import Candidate, HoursPredictor
 from search.deadline import Deadline
 from search.heartbeat import Heartbeat, StaleTrialReaper
 from search.messages import overall_progress
@@ -172,9 +172,18 @@ class SearchRunner:
         if proposal is None:
             return None
         trial, candidate = proposal
-        within_hours = self.predictor.clearly_within(candidate.macs, self.search.benchmark.budget.max_hours)
-        active = self._use_records(ActiveTrial(trial, candidate, within_hours))
+        active = self._use_records(ActiveTrial(trial, candidate, self._is_within_hours(candidate)))
         return active if active and self._has_time(active) else None
+
+    def _is_within_hours(self, candidate: Candidate) -> bool:
+        """Return whether to train a candidate without timing it.
+
+        If the budget names another device, the profile of that device has decided about the hours. The first candidate
+        is timed nevertheless, since time limits are based on the speed of the device at hand.
+        """
+        if candidate.reference_hours is not None:
+            return self.predictor.predict(candidate.macs) > 0
+        return self.predictor.clearly_within(candidate.macs, self.search.benchmark.budget.max_hours)
 
     def _use_records(self, active: ActiveTrial) -> ActiveTrial | None:
         """Advance a trial past the rungs that are already recorded. Return None if that completes it."""
@@ -224,11 +233,12 @@ class SearchRunner:
 
     def _judge(self, active: ActiveTrial, verdict: Verdict) -> None:
         """Reject a timed candidate that is over the budget; otherwise, queue it for training."""
-        hours = verdict.hours.predicted if verdict.hours else 0.0
+        hours = verdict.hours_at_hand.predicted if verdict.hours_at_hand else 0.0
         if verdict.cost.macs is not None:
             self.predictor.add(active.candidate.macs, hours)
         if not verdict.passed or verdict.unjudged:
-            excess = hours / self.search.benchmark.budget.max_hours - 1
+            limited = verdict.hours.predicted if verdict.hours else 0.0
+            excess = limited / self.search.benchmark.budget.max_hours - 1
             self.proposals.reject(active.trial, verdict.conclusion, excess)
             return
         active.candidate = replace(active.candidate, hours=hours)

@@ -5,7 +5,7 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from arch.plugins import load_plugins
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from optuna.study import Study
     from optuna.trial import FrozenTrial
 
+    from benchmarks.budget.profile import DeviceProfile
     from benchmarks.definition.benchmark import Benchmark
     from benchmarks.execution.progress import Display
     from benchmarks.records.store import RecordStore
@@ -43,12 +44,14 @@ def run_search(options: SearchOptions, show: Callable[["SearchSummary"], None]) 
     load_plugins(options.plugins)
     benchmark = benchmark_with_budget(options.benchmark, options.max_params, options.budget_hours, "--budget-hours")
 
+    from benchmarks.budget.profile import with_budget_device
     from benchmarks.datasets.root import check_root
     from benchmarks.execution.device import check_device_name
     from benchmarks.execution.local import LocalExecutor
     from benchmarks.execution.progress import Display
     from benchmarks.records.store import RecordStore
 
+    benchmark = with_budget_device(benchmark, options.device_profile)
     check_root(benchmark.data, options.data, options.download)
     check_device_name(options.device)
     space = _load_space(options.space, benchmark)
@@ -56,9 +59,6 @@ def run_search(options: SearchOptions, show: Callable[["SearchSummary"], None]) 
     store.create()
     with store.lock(), Display() as display:
         LocalExecutor().start()  # imports torch in a worker process while the images are prepared
-        if device := benchmark.budget.device:  # the search also learns from the hours of runs, which are those of here
-            display.say(f"the limit on the hours is that of the device at hand, and not of the budget's {device}")
-            benchmark = replace(benchmark, budget=replace(benchmark.budget, device=None))
         search = _build_settings(options, benchmark, space, display)
         return _Session(options, search, store, display, started).run(show)
 
@@ -83,10 +83,11 @@ def _build_settings(
 
     data = prepare_dataset(benchmark.data, options.data, options.download, display)
     check_images(data, benchmark)
+    device = resolve_device(options.device)
     return SearchSettings(
         benchmark=benchmark,
         data=data,
-        device=resolve_device(options.device),
+        device=device,
         out=options.out,
         space=space or drop_useless_fragments(all_parts_space(), benchmark),  # imports torch, which takes seconds
         rungs=Rungs.for_benchmark(benchmark),
@@ -98,7 +99,19 @@ def _build_settings(
         seeds=options.seeds,
         time_limit=options.time_limit_seconds,
         benchmark_options=options.benchmark_options,
+        profile=_find_profile(benchmark, device, display),
     )
+
+
+def _find_profile(benchmark: "Benchmark", device: str, display: "Display") -> "DeviceProfile | None":
+    """Return the profile of the device that the budget names; None if it names none, or the device at hand."""
+    from benchmarks.execution.local import LocalExecutor
+
+    if benchmark.budget.device is None:
+        return None
+    function = "benchmarks.budget.reference:find_reference"  # a worker process, because the name of a GPU needs CUDA
+    profile: DeviceProfile | None = LocalExecutor().call(function, display, benchmark, device)
+    return profile
 
 
 @dataclass(frozen=True)
@@ -148,12 +161,13 @@ class _Session:
     def _open_study(self) -> "Study":
         from search.samplers.registry import SAMPLERS, successive_halving
         from search.settings import DIRECTIONS
-        from search.storage import open_storage, open_study
+        from search.storage import LIMITS, open_storage, open_study
 
         options, search = self.options, self.search
         pruner = successive_halving(search.rungs.reduction_factor)
         storage = open_storage(options.storage_url)
         study = open_study(storage, search.name, DIRECTIONS[search.objective], pruner, options.resume)
+        study.set_user_attr(LIMITS, search.limits)
         # A worker that joins a study must not propose what the first worker proposes with the same seed.
         study.sampler = SAMPLERS[options.sampler](secrets.randbelow(2**31) if options.resume else options.seed)
         return study

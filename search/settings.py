@@ -3,14 +3,18 @@
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 from arch.plugins import active_plugins
+from benchmarks.budget.profile import DeviceProfile, budget_profile
+from benchmarks.budget.verdict import format_hours
 from benchmarks.datasets.cache import CachedDataset
 from benchmarks.definition.benchmark import Benchmark, identify
 from benchmarks.execution.executor import Executor
 from benchmarks.execution.local import LocalExecutor
+from search.reference_hours import ReferenceHours
 from search.rungs import SEARCH_SPLIT, Rungs
 from search.space import Space
 
@@ -42,7 +46,26 @@ class SearchSettings:
     seeds: int = 3  # per finalist
     time_limit: float | None = None  # seconds for one training run; None: a multiple of the prediction
     benchmark_options: str = ""  # command-line options that select the benchmark and its images
+    profile: DeviceProfile | None = None  # of the device that the budget names, unless it is the device at hand
     executor: Executor = field(default_factory=LocalExecutor)
+
+    @cached_property
+    def reference(self) -> ReferenceHours | None:
+        """Predicts the hours that the budget limits; None if they are measured on the device at hand."""
+        if self.profile is None:
+            return None
+        return ReferenceHours(self.profile, self.benchmark, self.data.counts(self.benchmark.data))
+
+    @property
+    def hours_source(self) -> str:
+        """The device whose hours the budget limits, as a phrase."""
+        return "measured on this device" if self.profile is None else f"predicted for {self.profile.label}"
+
+    @property
+    def limits(self) -> str:
+        """The limits on a candidate, as a phrase."""
+        budget = self.benchmark.budget
+        return f"{budget.max_params:,} parameters and {format_hours(budget.max_hours)} each, {self.hours_source}"
 
     def final_selection_seconds(self, training_seconds: float) -> float:
         """Return the duration of the final selection and the test of the winner.
@@ -69,10 +92,13 @@ class SearchSettings:
         """The benchmark id of the winner's test records; `ablate run` uses the same id."""
         return identify(self.benchmark.definition(self.data.fingerprint, self._device_type))
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The name of the study, which differs between searches that are not comparable."""
-        identity = [self.space.id, self.objective, asdict(self.benchmark.budget)]
+        budget, profile = asdict(self.benchmark.budget), budget_profile(self.benchmark.budget)
+        if profile is not None:
+            budget["device"] = profile.digest  # its name or file may differ between computers
+        identity = [self.space.id, self.objective, budget]
         identity += [self.rung_id(rung) for rung in range(len(self.rungs))]
         identity += sorted(plugin.version.digest for plugin in active_plugins())
         return f"{self.benchmark.name}-{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:8]}"

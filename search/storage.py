@@ -18,6 +18,7 @@ from arch.errors import InputError
 
 CONNECT_ATTEMPTS = 3  # for an empty database whose tables another worker may be creating
 CONNECT_RETRY_SECONDS = 1
+LIMITS = "limits"  # user attribute of a study: the limits on its candidates
 BUSY_TIMEOUT_SECONDS = 60  # time to wait while another worker writes to an SQLite file
 
 
@@ -116,9 +117,11 @@ def open_study(
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     existing = optuna.get_all_study_names(storage)
     if resume and existing and name not in existing:
+        described = ", ".join(_describe_study(storage, other) for other in existing)
         raise InputError(
-            f"--resume: study {name} does not exist, only {', '.join(existing)}; the name of a study depends on the "
-            "benchmark, the space, the version of its parts, the budget and the objective"
+            f"--resume: study {name} does not exist, only {described}; the name of a study depends on the benchmark, "
+            "the space, the version of its parts, the budget, the device of its hours (--device-profile) and the "
+            "objective"
         )
     if name in existing and not resume:
         raise InputError(f"study {name} already exists: use --resume to continue it, or another --out to start anew")
@@ -132,6 +135,12 @@ def open_study(
         )
     except DuplicatedStudyError as error:  # another command created it a moment ago
         raise InputError(f"another command has just started study {name}: use --resume to join it") from error
+
+
+def _describe_study(storage: BaseStorage, name: str) -> str:
+    """Return the name of a study, and the limits on its candidates if they are stored."""
+    limits = storage.get_study_user_attrs(storage.get_study_id_from_name(name)).get(LIMITS)
+    return f"{name} ({limits})" if limits else name
 
 
 @contextmanager

@@ -13,7 +13,8 @@ SPEC = "spec"
 KEY = "key"  # hash of the architecture; "" for a spec that cannot be built
 PARAMS = "params"
 MACS = "macs"
-HOURS = "hours"  # hours of the full training run: predicted, or extrapolated from the last finished rung
+HOURS = "hours"  # of the full training run on the device at hand: predicted, or extrapolated from the last rung
+REFERENCE_HOURS = "reference_hours"  # predicted for the device that the budget names, if it names another one
 FEASIBLE = "feasible"  # whether the candidate is within the budget
 ACCURACIES = "accuracies"  # validation top-1 after each finished rung, in percent
 DUPLICATE_OF = "duplicate_of"  # number of an earlier trial with the same architecture
@@ -28,13 +29,15 @@ MIN_CONSTRAINT_VIOLATION = 1e-6  # Optuna treats only positive constraint values
 
 def set_candidate(trial: Trial, candidate: Candidate | InfeasibleCandidate) -> None:
     """Store on the trial what is known about its candidate before training."""
-    attributes = {
+    attributes: dict[str, object] = {
         SPEC: candidate.spec,
         KEY: candidate.key,
         PARAMS: candidate.params,
         MACS: candidate.macs,
         FEASIBLE: isinstance(candidate, Candidate),
     }
+    if isinstance(candidate, Candidate) and candidate.reference_hours is not None:
+        attributes[REFERENCE_HOURS] = candidate.reference_hours
     for name, value in attributes.items():
         trial.set_user_attr(name, value)
 
@@ -88,6 +91,12 @@ def rung_accuracies(trial: FrozenTrial) -> list[float]:
     return accuracies
 
 
+def budget_hours(trial: FrozenTrial) -> float:
+    """Return the hours that the budget limits; infinity if they are not known."""
+    hours: float = trial.user_attrs.get(REFERENCE_HOURS, trial.user_attrs.get(HOURS, math.inf))
+    return hours
+
+
 def is_trained(trial: FrozenTrial) -> bool:
     """Return whether the trial is complete, has an accuracy, and is within the budget."""
     return trial.state == TrialState.COMPLETE and bool(rung_accuracies(trial)) and bool(trial.user_attrs.get(FEASIBLE))
@@ -117,15 +126,14 @@ def ranked(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
 
     def rank(trial: FrozenTrial) -> tuple[int, float, float, int]:
         accuracies = rung_accuracies(trial)
-        return -len(accuracies), -accuracies[-1], trial.user_attrs.get(HOURS, math.inf), trial.number
+        return -len(accuracies), -accuracies[-1], budget_hours(trial), trial.number
 
     return sorted(filter(is_trained, trials), key=rank)
 
 
 def objectives(trial: FrozenTrial, rung: int) -> tuple[float, float, float]:
     """Return (-accuracy at this rung, hours, parameters): each is better when smaller."""
-    hours = trial.user_attrs.get(HOURS, math.inf)
-    return -rung_accuracies(trial)[rung], hours, float(trial.user_attrs[PARAMS])
+    return -rung_accuracies(trial)[rung], budget_hours(trial), float(trial.user_attrs[PARAMS])
 
 
 def pareto_mask(points: Sequence[Sequence[float]]) -> list[bool]:

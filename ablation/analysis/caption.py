@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import PurePath
 
 from ablation.analysis.records import RecordedPlan
 from ablation.plans.choices import Pairing
 from ablation.plans.row import Row
 from arch.text import printable, shorten
+from benchmarks.budget.verdict import format_hours
 from benchmarks.definition.overrides import UNIFORM, Distillation, format_number
 from benchmarks.records.store import RunRecord
 
@@ -24,7 +26,7 @@ def caption(recorded: RecordedPlan, pairing: Pairing = "unpaired") -> str:
         f"final epoch of {recorded.benchmark.recipe.epochs}{_epoch_remarks(rows)}, "
         f"mean ± std over {_seed_names(recorded.seeds)}; "
         f"change from {_reference(rows)} with 95% CI ({test}, Holm correction over the rows); "
-        f"{_distillation_remark(rows)}1 MAC = 2 FLOPs; "
+        f"{_distillation_remark(rows)}{_time_remark(recorded, runs)}1 MAC = 2 FLOPs; "
         '"not shown" does not mean "no effect".'
     )
 
@@ -57,6 +59,18 @@ def _epoch_remarks(rows: Sequence[Row]) -> str:
     if any(row.overrides.equal_updates for row in rows):
         remarks += " (more on fewer images, for equal updates)"
     return remarks
+
+
+def _time_remark(recorded: RecordedPlan, runs: Sequence[RunRecord]) -> str:
+    """Return which times the table shows, and which hours the budget limits if it names a device."""
+    if not runs:
+        return ""
+    measured = f"time of a run measured on {printable(', '.join(sorted({run.device for run in runs})))}"
+    budget = recorded.benchmark.budget
+    if budget.device is None:
+        return f"{measured}; "
+    name = printable(PurePath(budget.device).stem)
+    return f"{measured} (budget: {format_hours(budget.max_hours)} on {name}); "
 
 
 def _distillation_remark(rows: Sequence[Row]) -> str:

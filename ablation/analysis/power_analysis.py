@@ -1,9 +1,8 @@
-"""Plan the number of seeds: the power of a study, and the hours it takes."""
+"""Plan the number of seeds: the power of a study."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,13 +11,7 @@ from ablation.plans.choices import Pairing
 from ablation.plans.row import Row, with_teachers
 from arch.errors import InputError
 from benchmarks.definition.benchmark import Benchmark
-from benchmarks.execution.device import resolve_device
-from benchmarks.execution.local import LocalExecutor
-from benchmarks.execution.progress import Display
 from benchmarks.records.store import RecordStore
-
-if TYPE_CHECKING:
-    from benchmarks.budget.verdict import Verdict
 
 DEFAULT_SPREAD = 0.25  # points; the standard deviation of CIFAR-100's top-1 over seeds is 0.22 to 0.26
 NUM_SEEDS_SHOWN = (3, 5, 6, 8, 12, 20)  # shown in the table, besides the required number
@@ -155,34 +148,3 @@ def recorded_spread(out: Path, benchmark: Benchmark) -> Spread:
     degrees = sum(len(values) - 1 for values in samples)
     squares = sum(float(np.var(values)) * len(values) for values in samples)
     return Spread(float(np.sqrt(squares / degrees)), f"from {degrees + len(samples)} runs recorded in {out}")
-
-
-def predict_hours(
-    rows: Sequence[Row], benchmark: Benchmark, image_counts: tuple[int, int], device: str, display: Display
-) -> float:
-    """Predict the training hours of one seed of all rows, including teachers that are not rows.
-
-    Args:
-        rows: The rows of the study.
-        benchmark: The benchmark.
-        image_counts: The numbers of training and test images.
-        device: The device, as the user gave it.
-        display: Shows the progress.
-
-    Raises:
-        InputError: If a row has too few images for a batch, or exceeds the budget.
-    """
-    for row in with_teachers(rows):
-        num_images = row.overrides.num_train_images(image_counts[0], benchmark.data.num_classes)
-        row.require_full_batch(num_images, benchmark.recipe)
-    specs = list({row.key: row.spec for row in with_teachers(rows)}.values())
-    resolved_device = resolve_device(device, benchmark.recipe.world_size)
-    verdicts: list[Verdict] = LocalExecutor().call(
-        "benchmarks.budget.check:check_specs", display, specs, benchmark, resolved_device, image_counts
-    )
-    refused = [verdict for verdict in verdicts if not verdict.passed] or [
-        v for v in verdicts if v.hours_at_hand is None
-    ]
-    if refused:
-        raise InputError(f"{refused[0].line()}; use --no-timing to plan without hours")
-    return sum(verdict.hours_at_hand.predicted for verdict in verdicts if verdict.hours_at_hand)

@@ -106,6 +106,7 @@ def _benchmarks() -> list[dict[str, Any]]:
             "epochs": benchmark.recipe.epochs,
             "max params": f"{benchmark.budget.max_params:,}",
             "max hours": benchmark.budget.max_hours,
+            "device of the hours": benchmark.budget.device or "at hand",
         }
         for benchmark in BENCHMARKS.values()
     ]

@@ -16,6 +16,7 @@ from benchmarks.cli.options import (
     BenchmarkOption,
     DataOption,
     DeviceOption,
+    DeviceProfileOption,
     DownloadOption,
     JsonOption,
     OutOption,
@@ -123,6 +124,7 @@ class RunOptions:
     ] = None
     out: OutOption = DEFAULT_OUT
     device: DeviceOption = "auto"
+    device_profile: DeviceProfileOption = None
     runs_per_device: Annotated[
         int | None,
         typer.Option(
@@ -196,14 +198,16 @@ class RunOptions:
         """Load the plugins of the options and those that specs or plans name, and return the benchmark.
 
         Raises:
-            InputError: If a plugin cannot be loaded or the benchmark is invalid.
+            InputError: If a plugin cannot be loaded, or the benchmark or the device of its budget is invalid.
         """
         from arch.plugins import load_plugins
+        from benchmarks.budget.profile import with_budget_device
         from benchmarks.definition.benchmark import with_world_size
         from benchmarks.definition.registry import get_benchmark
 
         load_plugins(self.plugins, " ".join(specs))
-        return with_world_size(get_benchmark(self.benchmark), self.world_size)
+        benchmark = with_budget_device(get_benchmark(self.benchmark), self.device_profile)
+        return with_world_size(benchmark, self.world_size)
 
     def num_seeds(self, benchmark: "Benchmark") -> int:
         """Return the number of seeds per row."""

@@ -1,6 +1,7 @@
 """`ablate power`: the seeds and hours that a plan needs."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isnan
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,6 +17,7 @@ from benchmarks.cli.options import (
     BenchmarkOption,
     DataOption,
     DeviceOption,
+    DeviceProfileOption,
     DownloadOption,
     JsonOption,
     OutOption,
@@ -24,6 +26,7 @@ from benchmarks.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from ablation.analysis.plan_hours import HoursPerSeed
     from ablation.analysis.power_analysis import PowerAnalysis, Spread
     from ablation.plans.row import Row
     from benchmarks.definition.benchmark import Benchmark
@@ -56,7 +59,13 @@ class PowerOptions:
     plugins: PluginsOption = NO_PLUGINS
     out: OutOption = DEFAULT_OUT
     device: DeviceOption = "auto"
-    timing: Annotated[bool, typer.Option("--timing/--no-timing", help="Predict the hours on this device.")] = True
+    device_profile: DeviceProfileOption = None
+    timing: Annotated[
+        bool,
+        typer.Option(
+            "--timing/--no-timing", help="Predict the hours, from measurements on this device or from --device-profile."
+        ),
+    ] = True
     paired: PairedOption = False
     as_json: JsonOption = False
 
@@ -73,10 +82,11 @@ def power(plan: PlanArgument, *, options: PowerOptions) -> int:
     from ablation.plans.plan import parse_plan
     from ablation.plans.pretrained import with_pretrained
     from arch.plugins import load_plugins
+    from benchmarks.budget.profile import with_budget_device
     from benchmarks.definition.registry import get_benchmark
 
     load_plugins(options.plugins, plan)
-    benchmark = get_benchmark(options.benchmark)
+    benchmark = with_budget_device(get_benchmark(options.benchmark), options.device_profile)
     rows = with_pretrained(parse_plan(plan, benchmark), None).rows
     if not any(row.against for row in rows):
         raise InputError("the plan compares nothing: add a step, as in baseline+se, or a second config")
@@ -85,11 +95,11 @@ def power(plan: PlanArgument, *, options: PowerOptions) -> int:
 
     target, spread = PowerTarget(options.effect, options.power), _choose_spread(benchmark, options)
     analysis = analyze_power(rows, target, spread, choose_pairing(options.paired))
-    hours_per_seed = _predict_hours(rows, benchmark, options) if options.timing else None
+    hours = _predict_hours(rows, benchmark, options) if options.timing else []
     if options.as_json:
-        print(json.dumps(_content(plan, benchmark, analysis, hours_per_seed), indent=2))
+        print(json.dumps(_content(plan, benchmark, analysis, hours), indent=2))
     else:
-        _print_table(analysis, hours_per_seed)
+        _print_table(analysis, hours)
     return 0
 
 
@@ -99,19 +109,25 @@ def _choose_spread(benchmark: "Benchmark", options: PowerOptions) -> "Spread":
     return recorded_spread(options.out, benchmark) if options.spread is None else Spread(options.spread, "as given")
 
 
-def _predict_hours(rows: "tuple[Row, ...]", benchmark: "Benchmark", options: PowerOptions) -> float:
-    from ablation.analysis.power_analysis import predict_hours
+def _predict_hours(rows: "tuple[Row, ...]", benchmark: "Benchmark", options: PowerOptions) -> "Sequence[HoursPerSeed]":
+    """Predict the hours on the device of --device-profile, or on the device at hand and that of the budget."""
+    from ablation.analysis.plan_hours import PlanHours
+    from benchmarks.budget.profile import NO_PROFILE
     from benchmarks.datasets.prepare import count_images
     from benchmarks.execution.progress import Display
 
     with Display() as display:
         counts = count_images(benchmark.data, options.data, options.download, display)
-        return predict_hours(rows, benchmark, counts, options.device, display)
+        hours = PlanHours(rows, benchmark, counts, display)
+        if options.device_profile in (None, NO_PROFILE):
+            return hours.here(options.device)
+        return hours.on_profile()
 
 
 def _content(
-    plan: str, benchmark: "Benchmark", analysis: "PowerAnalysis", hours_per_seed: float | None
+    plan: str, benchmark: "Benchmark", analysis: "PowerAnalysis", hours: "Sequence[HoursPerSeed]"
 ) -> dict[str, Any]:
+    hours_per_seed = hours[0].hours if hours else None
     return {
         "plan": plan,
         "benchmark": benchmark.name,
@@ -123,6 +139,8 @@ def _content(
         "pairing": analysis.pairing,
         "seeds": analysis.seeds_needed,
         "hours_per_seed": hours_per_seed,
+        "hours_device": hours[0].device if hours else None,
+        "hours_per_seed_by_device": {item.device: item.hours for item in hours},
         "table": [
             {
                 "seeds": count.seeds,
@@ -136,7 +154,7 @@ def _content(
     }
 
 
-def _print_table(analysis: "PowerAnalysis", hours_per_seed: float | None) -> None:
+def _print_table(analysis: "PowerAnalysis", hours: "Sequence[HoursPerSeed]") -> None:
     from rich import box
     from rich.table import Table
 
@@ -144,23 +162,24 @@ def _print_table(analysis: "PowerAnalysis", hours_per_seed: float | None) -> Non
 
     console, target, spread = new_console(), analysis.target, analysis.spread
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
-    for column in ("seeds per row", "runs", "time on this device", f"power at {target.effect:g}", "smallest effect"):
+    times = ["predicted time" if item.is_predicted else "time on this device" for item in hours]
+    for column in ("seeds per row", "runs", *times, f"power at {target.effect:g}", "smallest effect"):
         table.add_column(column, justify="right")
     for count in analysis.seed_counts:
         table.add_row(
             str(count.seeds),
             str(count.runs),
-            "" if hours_per_seed is None else format_hours(count.seeds * hours_per_seed),
+            *(format_hours(count.seeds * item.hours) for item in hours),
             f"{count.power:.2f}",
             "none" if count.smallest_effect is None else f"{count.smallest_effect:.2f}",
             style="bold" if count.seeds == analysis.seeds_needed else None,
         )
     console.print(table)
-    console.print(
+    lines = [f"predicted time: that on {item.device}, from its device profile" for item in hours if item.is_predicted]
+    lines.append(
         f"{analysis.seeds_needed} seeds per row find a change of {target.effect:g} points with a power of at least "
         f"{target.power:g} (spread {spread.points:.2f} points, {spread.source}; {analysis.num_changes} change(s), "
-        f"{analysis.pairing})",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
+        f"{analysis.pairing})"
     )
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -51,7 +51,8 @@ class CostMeter:
 
         if self.metric == "hours":
             [verdict] = check_specs(silent, [str(spec)], self.benchmark, self.device, self.image_counts)
-            return verdict.hours.predicted if verdict.hours else inf  # a spec with too many parameters is not timed
+            hours = verdict.hours_at_hand  # those of the table
+            return hours.predicted if hours else inf  # a spec with too many parameters is not timed
         counted = count_on_meta(spec_builder(str(spec), self.benchmark), self.benchmark.data.input_shape)
         return float(counted.params if self.metric == "params" else counted.macs or 0)
 

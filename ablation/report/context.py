@@ -140,7 +140,7 @@ def _best_row(recorded: RecordedPlan, lines: Sequence[Mapping[Any, Any]]) -> dic
         (f"{int(line['params']):,}", "params"),
         (format_with_unit(2 * line["macs"], "FLOPs"), f"per image = {format_with_unit(line['macs'], 'MACs')}"),
         (f"{line['images_per_second']:,.0f} img/s", "in training"),
-        (format_hours(line["hours"]), "training and evaluation"),
+        (format_hours(line["hours"]), "per run, measured"),
     ]
     return {"best": numbers, "best_title": f"{title}: {shorten(row.label, 60)}, n = {line['n']}"}
 

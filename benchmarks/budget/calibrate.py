@@ -12,12 +12,11 @@ from benchmarks.budget.models import find_model
 from benchmarks.budget.operators import Work, evaluation_work, training_work
 from benchmarks.budget.profile import DeviceProfile
 from benchmarks.budget.roofline import fit, loads_of, predict
-from benchmarks.budget.throughput import DoesNotFit, measure_throughput
+from benchmarks.budget.throughput import DoesNotFit, measure_throughput, timed_eval_batch_size
 from benchmarks.definition.benchmark import Benchmark
 from benchmarks.definition.versions import versions
 from benchmarks.execution.device import device_name
 from benchmarks.execution.progress import Progress, Report
-from benchmarks.training.evaluation import EVAL_BATCH
 
 CPU_BATCH_SIZE = 64  # images; keeps a CPU as busy as the recipe's batch size, and takes less time per model
 MAX_SLOW_MODELS_IN_A_ROW = 5  # after this many, the remaining, larger models are skipped
@@ -125,7 +124,8 @@ def _measure_model(name: str, device: str, benchmark: Benchmark) -> CalibrationS
         return None
     with torch.device("meta"), countable_attention():
         model = builder()
-    eval_batch, precision = min(EVAL_BATCH, 4 * recipe.batch_size), measured_precision(device, benchmark)
+    eval_batch = timed_eval_batch_size(recipe, torch.device(device))
+    precision = measured_precision(device, benchmark)
     return CalibrationSample(
         name,
         (

@@ -1,15 +1,13 @@
 """The budget check: whether a model, or each of several specs, is within the budget of a benchmark."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 
 from arch.errors import InputError
-from arch.plugins import describe_error, plugin_versions
 from arch.spec import Architecture
 from arch.timm_model import TimmModel
-from arch.timm_net import wrong_size
 from benchmarks.budget.advice import add_advice
+from benchmarks.budget.build_errors import explaining_errors
 from benchmarks.budget.builders import Builder, config_builder
 from benchmarks.budget.cost import countable_attention
 from benchmarks.budget.counting import check_cost, cost_verdict
@@ -32,8 +30,6 @@ from benchmarks.definition.config_parser import read_run_config
 from benchmarks.definition.recipe import Recipe
 from benchmarks.execution.progress import Progress, Report, silent
 from benchmarks.training.optimizer import check_optimizer
-
-WRONG_SIZE_ERRORS = (RuntimeError, ValueError, AssertionError, TypeError)
 
 
 def check(
@@ -68,7 +64,7 @@ def _check_training(
     benchmark, device = request.benchmark, request.device
     check_optimizer(benchmark.recipe)
     report(Progress("counting parameters and MACs", 0, 2, request.model))
-    with _explaining_errors(request.model, architecture, benchmark):
+    with explaining_errors(request.model, architecture, benchmark):
         verdict = check_cost(request.model, builder, benchmark, device)
     if isinstance(architecture, TimmModel) and architecture.input_size:
         verdict = replace(verdict, image_size=architecture.input_size)
@@ -121,7 +117,7 @@ def check_specs(
     for spec, config, measurement in zip(specs, configs, measurements, strict=True):
         report(Progress("counting parameters and MACs", len(verdicts), len(specs), spec))
         if measurement.cost is None:
-            with _explaining_errors(spec, config.architecture, benchmark):
+            with explaining_errors(spec, config.architecture, benchmark):
                 verdicts.append(check_cost(spec, config_builder(config, benchmark), benchmark, device))
             measurement.cost = verdicts[-1].cost
         else:
@@ -138,28 +134,6 @@ def check_specs(
             judged = [TimedTraining.of(config, benchmark, device, image_counts) for config in configs]
             verdicts = [judge_on_reference(v, t, reference) for v, t in zip(verdicts, judged, strict=True)]
     return [add_advice(verdict, verdict.model, benchmark) for verdict in verdicts]
-
-
-@contextmanager
-def _explaining_errors(name: str, architecture: Architecture | None, benchmark: Benchmark) -> Iterator[None]:
-    """Raise InputError in this context if a timm model cannot take the images, or the code of a plugin fails."""
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:
-        if plugin_versions(architecture):
-            raise InputError(f"{name}: {describe_error(error)}{_hint(architecture, benchmark)}") from error
-        if isinstance(architecture, TimmModel) and isinstance(error, WRONG_SIZE_ERRORS):
-            raise wrong_size(architecture.name, architecture.input_size or benchmark.data.image_size, error) from error
-        raise
-
-
-def _hint(architecture: Architecture | None, benchmark: Benchmark) -> str:
-    if isinstance(architecture, TimmModel):
-        size = architecture.input_size or benchmark.data.image_size
-        return f" (for images of {size} px; add /PIXELS to the name of the network if it needs another size)"
-    return "; check the constructor of the plugin's layer and the shape that it returns"
 
 
 def _time_specs(

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, UntypedStorage
 
 aten = torch.ops.aten
 HALF_OPERATORS = frozenset(  # what autocast runs in half precision
@@ -29,6 +29,7 @@ class ElementSizes:
         self.is_mixed = is_mixed
         self._sizes: dict[int, int] = {}  # by storage, so that a view has the size of what it views
         self._cast: set[int] = set()  # storages that were cast; autocast keeps the copies of the weights
+        self._storages: list[UntypedStorage] = []  # kept, so that no later tensor has the address of an earlier one
 
     def num_bytes(self, packet: Any, tensor: Tensor) -> int:
         """Return the bytes of a tensor that an operator reads or returns."""
@@ -56,6 +57,7 @@ class ElementSizes:
         known = {_storage(tensor) for tensor in inputs}
         for tensor in outputs:
             if tensor.is_floating_point() and _storage(tensor) not in known:
+                self._storages.append(tensor.untyped_storage())
                 self._sizes[_storage(tensor)] = size or self._promoted_size(packet, inputs)
 
     def _required_size(self, packet: Any) -> int | None:

@@ -8,12 +8,13 @@ from benchmarks.budget.builders import Builder
 from benchmarks.budget.cost import countable_attention
 from benchmarks.budget.error_line import error_line
 from benchmarks.budget.hours import add_hours
+from benchmarks.budget.meta_cache import MetaCache
 from benchmarks.budget.operators import evaluation_work, training_work
 from benchmarks.budget.profile import DeviceProfile
 from benchmarks.budget.roofline import loads_of, predict
 from benchmarks.budget.verdict import PredictedHours, Verdict
 from benchmarks.definition.benchmark import Benchmark
-from benchmarks.training.evaluation import EVAL_BATCH
+from benchmarks.training.evaluation import eval_batch_size
 
 
 def add_prediction(
@@ -29,28 +30,33 @@ def add_prediction(
         image_counts: Numbers of training and evaluation images.
     """
     try:
-        hours = _predict_hours(builder, benchmark, profile, image_counts)
+        hours = predict_hours(builder, benchmark, profile, image_counts)
     except Exception as error:
         return replace(verdict, unjudged=f"the operators of the model cannot be listed: {error_line(error)}")
     source = f"hours are predicted from the profile of {profile.device} in {profile.precision}"
     note = f"{source}, fitted to {profile.nets} models; {profile.accuracy()}"
     if profile.derived:
         note = f"{source}: {profile.derived}"
-    device = f"{profile.device} ({profile.derived})" if profile.derived else profile.device
-    verdict = replace(verdict, device=device, notes=(*verdict.notes, note))
+    verdict = replace(verdict, device=profile.label, derived=profile.derived, notes=(*verdict.notes, note))
     return add_hours(verdict, hours, benchmark)
 
 
-def _predict_hours(
+def predict_hours(
     builder: Builder, benchmark: Benchmark, profile: DeviceProfile, image_counts: tuple[int, int]
 ) -> PredictedHours:
+    """Predict the hours of the full recipe on the device of a profile; see `add_prediction` for the arguments.
+
+    The interval is the 90th percentile of the profile's error; without one, low and high are equal.
+    """
     shape, recipe = benchmark.data.input_shape, benchmark.recipe
+    eval_batch = eval_batch_size(recipe, torch.device(profile.device_type))
     with torch.device("meta"), countable_attention():
         model = builder()
-    training = training_work(model, shape, recipe.images_per_step, profile.precision)
-    evaluation = evaluation_work(model, shape, EVAL_BATCH, profile.precision)
+    with MetaCache():
+        training = training_work(model, shape, recipe.images_per_step, profile.precision)
+        evaluation = evaluation_work(model, shape, eval_batch, profile.precision)
     step = predict(profile, loads_of(training, profile.cache))
-    image = predict(profile, loads_of(evaluation, profile.cache)) / EVAL_BATCH
+    image = predict(profile, loads_of(evaluation, profile.cache)) / eval_batch
     hours = recipe.epochs * (image_counts[0] // recipe.batch_size * step + image_counts[1] * image) / 3600
     error = profile.worst_error or 0.0
     return PredictedHours(hours, hours / (1 + error), hours * (1 + error))

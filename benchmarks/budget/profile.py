@@ -1,5 +1,6 @@
 """`DeviceProfile`: how fast a device trains, stored as a small JSON file that other machines can use."""
 
+import hashlib
 import json
 import re
 from dataclasses import asdict, dataclass, field, replace
@@ -12,6 +13,7 @@ from benchmarks.definition.validation import strict_adapter
 from benchmarks.records.atomic_write import replace_file
 
 SHIPPED_PROFILES = Path(__file__).parent / "profiles"
+NO_PROFILE = "none"  # value of --device-profile that selects the device at hand
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,21 @@ class DeviceProfile:
     source: dict[str, str] = field(default_factory=dict)
     error_by_family: dict[str, FamilyError] = field(default_factory=dict)
     derived: str = ""
+
+    @property
+    def digest(self) -> str:
+        """A hash of the content."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
+
+    @property
+    def label(self) -> str:
+        """The device, and how the profile was derived if it was not fitted to training on it."""
+        return f"{self.device} ({self.derived})" if self.derived else self.device
+
+    @property
+    def device_type(self) -> str:
+        """The type of the device, as torch names it: "cpu" or "cuda"."""
+        return "cpu" if self.device.startswith("cpu ") else "cuda"
 
     def accuracy(self) -> str:
         """Return the cross-validated error as a phrase."""
@@ -105,16 +122,32 @@ def budget_profile(budget: Budget) -> DeviceProfile | None:
     return None if budget.device is None else read_profile(budget.device)
 
 
+def with_budget_device(benchmark: Benchmark, name: str | None) -> Benchmark:
+    """Return a benchmark whose limit on the hours is about another device; see `read_profile` for the errors.
+
+    Args:
+        benchmark: The benchmark, whose budget may name a device.
+        name: Name or file of a device profile, or `NO_PROFILE` for the device at hand; None keeps that of the budget.
+    """
+    if name is not None:
+        file = str(Path(name).resolve()) if name.endswith(".json") else name  # records are read in other folders, too
+        benchmark = replace(benchmark, budget=replace(benchmark.budget, device=None if name == NO_PROFILE else file))
+    budget_profile(benchmark.budget)
+    return benchmark
+
+
 def choose_profile(benchmark: Benchmark, name: str | None, is_timed: bool) -> tuple[Benchmark, DeviceProfile | None]:
     """Return a benchmark and the profile that a model is checked with; see `read_profile` for the errors.
 
     Args:
         benchmark: The benchmark, whose budget may name a device.
-        name: Name of the profile that the user asked for. The hours are then not judged on any other device.
+        name: Name of the profile that the user asked for, or `NO_PROFILE`. The hours are then not judged on any other
+            device.
         is_timed: Whether the user asked for hours on the device at hand.
     """
     if name is not None:
-        return replace(benchmark, budget=replace(benchmark.budget, device=None)), read_profile(name)
+        here = replace(benchmark, budget=replace(benchmark.budget, device=None))
+        return here, None if name == NO_PROFILE else read_profile(name)
     return benchmark, budget_profile(benchmark.budget) if is_timed else None
 
 

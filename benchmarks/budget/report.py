@@ -1,5 +1,7 @@
 """Format a verdict as rows for the terminal, and as Markdown for a pull request."""
 
+from collections.abc import Sequence
+
 from benchmarks.budget.performance import Latency, format_watt_hours
 from benchmarks.budget.verdict import ModelCost, PredictedHours, Speed, Verdict, format_bytes, format_hours
 
@@ -42,6 +44,20 @@ def to_markdown(verdict: Verdict) -> str:
     mark = "❌" if verdict.problems else "⚠️" if verdict.unjudged else "✅"
     table = "\n".join(f"| {label} | {as_code(text)} |" for label, text in rows(verdict))
     return f"### {mark} budget-check, benchmark {as_code(verdict.benchmark)}\n\n| | |\n|:--|:--|\n{table}\n"
+
+
+def budget_hours_note(verdicts: Sequence[Verdict]) -> str:
+    """Return which hours were compared with a budget that names another device, and those here; otherwise ""."""
+    judged = [(v, v.hours, v.local_hours) for v in verdicts if v.hours and v.local_hours]
+    if not judged:
+        return ""
+    longest, hours, _ = max(judged, key=lambda item: item[1].predicted)
+    slowest_here = max((local for _, _, local in judged), key=lambda local: local.predicted)
+    limit = format_hours(longest.budget.max_hours)
+    return (
+        f"budget of {limit} per run, {longest.hours_source}: up to {_interval(hours)} ({longest.model}); "
+        f"up to {_interval(slowest_here)} on {longest.local_device}"
+    )
 
 
 def as_code(text: str) -> str:

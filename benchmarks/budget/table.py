@@ -7,7 +7,7 @@ from typing import Literal
 
 from benchmarks.budget.outcome import CheckedModel
 from benchmarks.budget.report import as_code
-from benchmarks.budget.verdict import Verdict, format_bytes, format_count, format_hours
+from benchmarks.budget.verdict import PredictedHours, Verdict, format_bytes, format_count, format_hours
 
 SortKey = Literal["params", "macs", "hours", "name"]
 
@@ -52,7 +52,8 @@ def _measured(verdict: Verdict | None) -> dict[str, str]:
     hours, inference = (verdict.hours, verdict.inference) if verdict else (None, None)
     utilization, energy = (verdict.utilization, verdict.energy) if verdict else (None, None)
     return {
-        "hours": format_hours(hours.predicted) if hours else "",
+        "hours": _hours(hours, " (derived)" if verdict and verdict.derived else ""),
+        "hours here": _hours(verdict.local_hours if verdict else None),
         "TFLOP/s": f"{utilization.flops_per_second / 1e12:.3g}" if utilization else "",
         "% of peak": f"{100 * utilization.share:.1f}" if utilization else "",
         "J/image": f"{energy.joules_per_image:.3g}" if energy else "",
@@ -62,17 +63,32 @@ def _measured(verdict: Verdict | None) -> dict[str, str]:
     }
 
 
+def _hours(hours: PredictedHours | None, remark: str = "") -> str:
+    return "" if hours is None else f"{format_hours(hours.predicted)}{remark}"
+
+
 def table_notes(outcomes: Sequence[CheckedModel]) -> list[str]:
     """Return sentences about the models of the table."""
-    replaced = [outcome.verdict.replaced_classes for outcome in outcomes if outcome.verdict]
+    verdicts = [outcome.verdict for outcome in outcomes if outcome.verdict]
+    return _hours_notes(verdicts) + _inference_notes(outcomes) + _classifier_notes(verdicts)
+
+
+def _hours_notes(verdicts: Sequence[Verdict]) -> list[str]:
+    """Return which devices the columns of hours are about."""
+    timed = [verdict for verdict in verdicts if verdict.hours]
+    notes = [f"hours are {verdict.hours_source}" for verdict in timed]
+    notes += [f"hours here are measured on {verdict.local_device}" for verdict in timed if verdict.local_hours]
+    return list(dict.fromkeys(notes))
+
+
+def _classifier_notes(verdicts: Sequence[Verdict]) -> list[str]:
+    replaced = [verdict.replaced_classes for verdict in verdicts]
     counts = sorted({classes for classes in replaced if classes is not None})
-    notes = _inference_notes(outcomes)
     if not counts:
-        return notes
+        return []
     num_models = sum(classes is not None for classes in replaced)
     keep = f"; --classes {counts[0]} keeps it" if len(counts) == 1 else ""
     return [
-        *notes,
         f"the classifier of {num_models} of these models, for {' or '.join(map(str, counts))} classes, was replaced by "
         f"one for those of the benchmark{keep}",
     ]
@@ -127,6 +143,11 @@ def _exact(outcome: CheckedModel) -> dict[str, object]:
         "images_per_second": throughput.training.median if throughput else None,
         "training_peak_memory_bytes": throughput.peak_memory if throughput else None,
         "predicted_hours": hours.predicted if hours else None,
+        "low_hours": hours.low if hours else None,
+        "high_hours": hours.high if hours else None,
+        "hours_device": verdict.device if verdict and hours else None,
+        "derived": bool(verdict.derived) if verdict and hours else None,
+        "local_hours": verdict.local_hours.predicted if verdict and verdict.local_hours else None,
         **_exact_performance(verdict),
         "passed": bool(verdict and verdict.passed),
         "replaced_classes": verdict.replaced_classes if verdict else None,

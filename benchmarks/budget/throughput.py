@@ -71,6 +71,14 @@ def measure_throughput(
         ) from error
 
 
+def timed_eval_batch_size(recipe: Recipe, device: torch.device) -> int:
+    """Return the number of images that are evaluated at once while a full batch is timed.
+
+    On a GPU, it is that of the training run. On a CPU, where it hardly affects the speed, it is limited to save time.
+    """
+    return min(eval_batch_size(recipe, device), MAX_TRAINING_BATCHES * recipe.batch_size)
+
+
 @dataclass(frozen=True)
 class _TimedStep:
     """A training step, and the random images that it is timed on."""
@@ -121,7 +129,7 @@ def _measure(timed: _TimedStep) -> Throughput:
         batch_size = recipe.batch_size
         windows, blocks, energy = _time_epochs(timed)
         peak = memory.bytes()
-        eval_split = timed.noise(min(eval_batch_size(recipe, device), MAX_TRAINING_BATCHES * batch_size))
+        eval_split = timed.noise(timed_eval_batch_size(recipe, device))
     eval_seconds = _windows(lambda: evaluate(step.model, eval_split, recipe), device, NUM_SHORT_WINDOWS)
     return Throughput(
         training=speed(windows, blocks, recipe.batch_size),

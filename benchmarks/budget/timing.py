@@ -16,7 +16,7 @@ from benchmarks.budget.memory import free_memory
 from benchmarks.budget.throughput import DoesNotFit, measure_throughput
 from benchmarks.budget.verdict import Throughput, Verdict, format_bytes
 from benchmarks.definition.benchmark import Benchmark
-from benchmarks.definition.overrides import RunConfig
+from benchmarks.definition.overrides import UNIFORM, RunConfig
 from benchmarks.training.compile_mode import COMPILED_MODES, CompileMode, reset_compiler
 from benchmarks.training.distillation import Distiller
 from benchmarks.training.models import distiller_for_timing, fresh_model
@@ -37,6 +37,7 @@ class TimedTraining:
     device: str
     image_counts: tuple[int, int]  # training and evaluation images
     distiller: DistillerFactory = lambda device: None
+    has_teacher: bool = False
 
     @classmethod
     def of(cls, config: RunConfig, benchmark: Benchmark, device: str, image_counts: tuple[int, int]) -> "TimedTraining":
@@ -52,12 +53,9 @@ class TimedTraining:
         images = overrides.num_train_images(image_counts[0], benchmark.data.num_classes)
         recipe = overrides.adjust_recipe(benchmark.recipe, images, image_counts[0])
         distiller = partial(distiller_for_timing, config, benchmark)
-        return cls(builder, replace(benchmark, recipe=recipe), device, (images, image_counts[1]), distiller)
-
-    @property
-    def has_teacher(self) -> bool:
-        """Whether the training run distills a teacher."""
-        return isinstance(self.distiller, partial)
+        training = cls(builder, replace(benchmark, recipe=recipe), device, (images, image_counts[1]), distiller)
+        distillation = overrides.distillation
+        return replace(training, has_teacher=distillation is not None and distillation.teacher != UNIFORM)
 
     def measure(self, compile_mode: CompileMode = "eager") -> Throughput:
         """Build the model and measure its throughput on the device."""

@@ -138,11 +138,18 @@ class Verdict:
     inference: Inference | None = None  # on the device at hand, as are the next two, if they were requested
     utilization: Utilization | None = None
     energy: TrainingEnergy | None = None
+    derived: str = ""  # how the device profile was derived, if `hours` are not validated for training
 
     @property
     def hours_at_hand(self) -> PredictedHours | None:
-        """The hours on the device at hand, which runs are planned with."""
-        return self.local_hours or self.hours
+        """The hours on the device at hand, which runs are planned with; None if they could not be measured."""
+        return self.local_hours if self.local_device else self.hours
+
+    @property
+    def hours_source(self) -> str:
+        """The device that `hours` refers to, and whether they were measured on it, as a phrase."""
+        is_measured = self.throughput is not None and not self.local_device
+        return f"{'measured on' if is_measured else 'predicted for'} {self.device}"
 
     @property
     def passed(self) -> bool:
@@ -158,7 +165,9 @@ class Verdict:
 
     def line(self) -> str:
         """Return the verdict as one line."""
-        hours = "" if self.hours is None else f", {format_hours(self.hours.predicted)} predicted"
+        hours = "" if self.hours is None else f", {format_hours(self.hours.predicted)} {self.hours_source}"
+        if self.local_hours is not None:
+            hours += f", {format_hours(self.local_hours.predicted)} measured on {self.local_device}"
         macs = "" if self.cost.macs is None else f", {self.cost.macs:,} MACs"
         advice = f" ({self.advice})" if self.advice else ""
         return f"{self.model}: {self.cost.params:,} params{macs}{hours}: {self.conclusion}{advice}"

@@ -51,7 +51,7 @@ def budget_check(models: ModelsArgument = None, *, options: BudgetCheckOptions) 
         return _calibrate(benchmark, options)
     if not any(models):
         raise InputError("Missing argument 'MODEL'")
-    options.read_device_profile()
+    options.check_device_profile()
     try:
         is_single = len(models) == 1 and not is_group(models[0])
         options.check(is_single)

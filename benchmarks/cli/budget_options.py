@@ -21,7 +21,6 @@ from benchmarks.cli.options import (
 
 if TYPE_CHECKING:
     from benchmarks.budget.efficiency import EfficiencyOptions
-    from benchmarks.budget.profile import DeviceProfile
     from benchmarks.budget.request import CheckRequest, FileOptions
     from benchmarks.definition.benchmark import Benchmark
     from benchmarks.execution.progress import Display
@@ -96,7 +95,13 @@ class BudgetCheckOptions:
     ] = False
     device_profile: Annotated[
         str | None,
-        typer.Option("--device-profile", metavar="NAME", help="Predict the hours on another device from its profile."),
+        typer.Option(
+            "--device-profile",
+            metavar="NAME|FILE|none",
+            help="Predict the hours on another device from its profile, and measure none; none: judge those on the "
+            "device at hand  [default: judge those on the device of the benchmark's budget, and measure those here]",
+            show_default=False,
+        ),
     ] = None
     calibrate: Annotated[bool, typer.Option("--calibrate", help="Measure this device and write its profile.")] = False
     minutes: Annotated[
@@ -184,11 +189,19 @@ class BudgetCheckOptions:
     ] = False
     version: VersionOption = False
 
-    def read_device_profile(self) -> "DeviceProfile | None":
-        """Read the profile of --device-profile, if there is one."""
+    @property
+    def has_profile(self) -> bool:
+        """Whether --device-profile selects another device."""
+        from benchmarks.budget.profile import NO_PROFILE
+
+        return self.device_profile not in (None, "", NO_PROFILE)
+
+    def check_device_profile(self) -> None:
+        """Raise InputError if --device-profile cannot be read."""
         from benchmarks.budget.profile import read_profile
 
-        return read_profile(self.device_profile) if self.device_profile else None
+        if self.device_profile and self.has_profile:
+            read_profile(self.device_profile)
 
     def check(self, is_single: bool) -> None:
         """Raise InputError if the options contradict each other or name a missing folder."""
@@ -202,11 +215,11 @@ class BudgetCheckOptions:
             raise InputError("--weights compares a weights file with one MODEL")
         if self.summary is not None and not self.summary.parent.is_dir():
             raise InputError(f"--summary {self.summary}: there is no folder {self.summary.parent}")
-        if self.max_hours is not None and not self.is_timed(is_single) and self.device_profile is None:
+        if self.max_hours is not None and not self.is_timed(is_single) and not self.has_profile:
             remedy = "add --timing" if self.timing is None else "remove --no-timing"
             raise InputError(f"--max-hours needs predicted hours: {remedy}, or add --device-profile")
         self._check_measurements(is_single)
-        if self.sort == "hours" and not self.is_timed(is_single) and self.device_profile is None:
+        if self.sort == "hours" and not self.is_timed(is_single) and not self.has_profile:
             raise InputError("--sort hours needs predicted hours: add --timing or --device-profile")
 
     def _check_measurements(self, is_single: bool) -> None:
@@ -223,7 +236,7 @@ class BudgetCheckOptions:
         if not self.is_timed(is_single):
             remedy = "add --timing" if self.timing is None else "remove --no-timing"
             raise InputError(f"{name} needs the measured throughput of training: {remedy}")
-        if self.device_profile is not None:
+        if self.has_profile:
             raise InputError(f"{name} measures this device: remove --device-profile")
 
     def is_timed(self, is_single: bool) -> bool:

@@ -46,6 +46,16 @@ DataOption = Annotated[
         show_default=False,
     ),
 ]
+DeviceProfileOption = Annotated[
+    str | None,
+    typer.Option(
+        "--device-profile",
+        metavar="NAME|FILE|none",
+        help="Limit the hours on another device, by its profile; none: on the device at hand  "
+        "[default: the device of the benchmark's budget]",
+        show_default=False,
+    ),
+]
 DownloadOption = Annotated[bool, typer.Option("--download", help="Download the images to --data if they are missing.")]
 OutOption = Annotated[
     Path,

@@ -47,27 +47,32 @@ ADAM_RECIPE = Recipe(
     flip=0.0,
 )
 
+GPU_BUDGET = Budget(device="rtx3090")  # two hours on this GPU, whatever the computer at hand has
+
 BENCHMARKS: dict[str, Benchmark] = {
     benchmark.name: benchmark
     for benchmark in (
-        Benchmark("cifar100", DatasetConfig("cifar100", 100), baseline="resnet50"),
+        Benchmark("cifar100", DatasetConfig("cifar100", 100), baseline="resnet50", budget=GPU_BUDGET),
         Benchmark(
             "cifar10",
             DatasetConfig("cifar10", 10),
             baseline="wide_cnn",
             recipe=COURSE_RECIPE,
+            budget=GPU_BUDGET,
         ),
         Benchmark(
             "cifar10_adam",  # a course on data size: ResNet-18 and ResNet-50 with the stem for large images, as in timm
             DatasetConfig("cifar10", 10),
             baseline="timm/resnet18",
             recipe=ADAM_RECIPE,
+            budget=GPU_BUDGET,
         ),
         Benchmark(
             "tinyimagenet",  # 200 classes, 64 pixels; 100,000 training and 10,000 test images (from its val/)
             DatasetConfig("folder", 200, image_size=64),
             baseline="wide_cnn",
             recipe=TINY_IMAGENET_RECIPE,
+            budget=GPU_BUDGET,
         ),
         Benchmark(
             "cifar100_small",  # real images that a CPU can train on: 10,000 training images, a few minutes per run

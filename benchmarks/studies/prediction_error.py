@@ -17,11 +17,9 @@ import torch
 
 import benchmarks.execution.preload  # noqa: F401  # suppresses warnings of torch.jit
 from benchmarks.budget.calibrate import CALIBRATION_MODELS
-from benchmarks.budget.cost import countable_attention
 from benchmarks.budget.models import find_model
-from benchmarks.budget.operators import evaluation_work, training_work
+from benchmarks.budget.prediction import predict_hours
 from benchmarks.budget.profile import DeviceProfile, read_profile
-from benchmarks.budget.roofline import loads_of, predict
 from benchmarks.budget.throughput import measure_throughput
 from benchmarks.datasets.prepare import prepare_dataset
 from benchmarks.definition.benchmark import Benchmark
@@ -30,7 +28,7 @@ from benchmarks.definition.versions import versions
 from benchmarks.execution.device import device_name
 from benchmarks.execution.environment import restart_with_worker_environment
 from benchmarks.runs.train_run import on_device
-from benchmarks.training.evaluation import EVAL_BATCH, evaluate
+from benchmarks.training.evaluation import evaluate
 from benchmarks.training.step import DeviceImages, TrainingStep
 from benchmarks.training.trainer import Splits, train_epoch
 
@@ -117,14 +115,9 @@ def _time_epoch(step: TrainingStep, splits: Splits) -> float:
 
 def _predict(name: str, benchmark: Benchmark, profile: DeviceProfile, splits: Splits) -> float:
     """Return the seconds of one epoch and its evaluation that a device profile predicts."""
-    shape, batch_size = benchmark.data.input_shape, benchmark.recipe.batch_size
-    with torch.device("meta"), countable_attention():
-        model = find_model(name, benchmark).builder()
-    precision, cache = profile.precision, profile.cache
-    step_seconds = predict(profile, loads_of(training_work(model, shape, batch_size, precision), cache))
-    evaluation = loads_of(evaluation_work(model, shape, EVAL_BATCH, precision), cache)
-    eval_seconds_per_image = predict(profile, evaluation) / EVAL_BATCH
-    return len(splits.train) // batch_size * step_seconds + len(splits.evaluation) * eval_seconds_per_image
+    counts = len(splits.train), len(splits.evaluation)
+    hours = predict_hours(find_model(name, benchmark).builder, benchmark, profile, counts)
+    return 3600 * hours.predicted / benchmark.recipe.epochs
 
 
 def format_table(epochs: list[EpochTimes]) -> str:

@@ -54,12 +54,13 @@ def write_outputs(
     """
     folder = search.out / search.name
     outcome = f"{count_outcomes(trials)}, in {format_hours(seconds / 3600)}"
+    time = _time_remark(search)
     trained = trial_attrs.ranked(trials)
     best = finalists[0].spec if finalists else trained[0].user_attrs[trial_attrs.SPEC]
     front = front_frame(trained, search.rungs.benchmarks[0].recipe.epochs)
     texts = {
-        "finalists.md": to_markdown(finalists_frame(finalists), outcome),
-        "front.md": to_markdown(front, f"benchmark id {search.rung_id(0)}, validation split"),
+        "finalists.md": to_markdown(finalists_frame(finalists), f"{outcome}{time}"),
+        "front.md": to_markdown(front, f"benchmark id {search.rung_id(0)}, validation split{time}"),
         "trials.csv": trials_frame(trials, search).to_csv(index=False),
     }
     files = _write_tables(folder, texts) + _write_importance_and_figures(folder, search, trained, best)
@@ -67,6 +68,11 @@ def write_outputs(
         files += export_winner(search, finalists[0], folder, display)
     path = order_by_gain(best, search.space, trained, search.benchmark.baseline)
     return SearchSummary(search, finalists, outcome, path, files, front)
+
+
+def _time_remark(search: SearchSettings) -> str:
+    """Return which times the tables and figures show, if they are not those on the device at hand."""
+    return f"; predicted time: on {search.profile.label}" if search.profile else ""
 
 
 def _write_tables(folder: Path, texts: dict[str, str]) -> list[Path]:
@@ -78,11 +84,12 @@ def _write_importance_and_figures(
 ) -> list[Path]:
     shares = choice_importance(trained)
     title, epochs = f"{search.name}: {len(trained)} candidates", search.rungs.benchmarks[0].recipe.epochs
+    front_title = f"{title}{_time_remark(search)}"
 
     def draw_front(file: Path) -> None:
         from search.report.plots import plot_front  # imports matplotlib
 
-        plot_front(trained, best, epochs, title, file)
+        plot_front(trained, best, epochs, front_title, file)
 
     def draw_importance(file: Path) -> None:
         from search.report.plots import plot_importance

@@ -1,7 +1,7 @@
 """`SearchSummary`: the results of a search, as text and as JSON."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +27,15 @@ class SearchSummary:
     def lines(self) -> list[str]:
         """The summary as text."""
         written = f"written: {', '.join(map(str, self.files))}"
+        search, limits = self.search, f"limits of a candidate: {self.search.limits}"
         if not self.finalists:
-            return [self.outcome, written]
-        winner, search = self.finalists[0], self.search
+            return [self.outcome, limits, written]
+        winner = self.finalists[0]
         selected = f" (selected from {len(self.finalists)} on the validation split)" if len(self.finalists) > 1 else ""
         return [
             self.outcome,
             f"winner: {winner.spec}{selected}",
+            limits,
             f"test top-1 {format_accuracy(winner.test)}% (n = {len(winner.test)}), final epoch of "
             f"{search.benchmark.recipe.epochs}, benchmark id {search.test_id}; only the winner was tested",
             f"step by step from the baseline, the most promising step first: {self.command}",
@@ -52,6 +54,7 @@ class SearchSummary:
         return {
             "study": search.name,
             "summary": self.outcome,
+            "budget": {**asdict(search.benchmark.budget), "hours_source": search.hours_source},
             "validation_id": search.validation_id,
             "test_id": search.test_id,
             "winner": self.finalists[0].spec if self.finalists else None,
@@ -71,5 +74,7 @@ def _finalist_to_json(finalist: Finalist) -> dict[str, Any]:
         "params": verdict.cost.params,
         "macs": verdict.cost.macs,
         "hours": verdict.hours.predicted if verdict.hours else None,
+        "hours_device": verdict.device,
+        "hours_here": verdict.hours_at_hand.predicted if verdict.hours_at_hand else None,
         "validation_top1": [record.top1 for record in finalist.validation],
     }

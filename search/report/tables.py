@@ -16,8 +16,7 @@ from search.settings import SearchSettings
 if TYPE_CHECKING:
     from rich.table import Table
 
-COST_COLUMNS = ["spec", "params", "MACs", "time"]
-FINALIST_COLUMNS = [*COST_COLUMNS, "val top-1 %", "n"]
+COST_COLUMNS = ["spec", "params", "MACs"]
 
 
 def format_accuracy(records: Sequence[RunRecord]) -> str:
@@ -29,11 +28,16 @@ def format_accuracy(records: Sequence[RunRecord]) -> str:
 
 
 def finalists_frame(finalists: Sequence[Finalist]) -> pd.DataFrame:
-    """Return one row of text per finalist, the winner first; accuracies are those on the validation split."""
+    """Return one row of text per finalist, the winner first; accuracies are those on the validation split.
+
+    The time is that of the runs, or that on the device of the budget if it names another one.
+    """
+    is_predicted = any(finalist.verdict.local_device for finalist in finalists)
     rows = []
     for finalist in finalists:
         verdict, records = finalist.verdict, finalist.validation
-        hours = [record.hours for record in records] or ([verdict.hours.predicted] if verdict.hours else [])
+        hours = [] if is_predicted else [record.hours for record in records]
+        hours = hours or ([verdict.hours.predicted] if verdict.hours else [])
         rows.append(
             [
                 finalist.spec,
@@ -44,7 +48,12 @@ def finalists_frame(finalists: Sequence[Finalist]) -> pd.DataFrame:
                 _format_seeds(finalist),
             ]
         )
-    return pd.DataFrame(rows, columns=FINALIST_COLUMNS)
+    return pd.DataFrame(rows, columns=[*COST_COLUMNS, time_column(is_predicted), "val top-1 %", "n"])
+
+
+def time_column(is_predicted: bool) -> str:
+    """Return the title of the column of times: on the device that the budget names, or on the device at hand."""
+    return "predicted time" if is_predicted else "time"
 
 
 def _format_seeds(finalist: Finalist) -> str:
@@ -60,18 +69,19 @@ def front_frame(trained: Sequence[FrozenTrial], epochs: int) -> pd.DataFrame:
         trained: The trained trials.
         epochs: The epochs of the first rung, after which the accuracies were measured.
     """
-    front = sorted(trial_attrs.pareto_front(trained), key=lambda trial: trial.user_attrs[trial_attrs.HOURS])
+    front = sorted(trial_attrs.pareto_front(trained), key=trial_attrs.budget_hours)
+    is_predicted = any(trial_attrs.REFERENCE_HOURS in trial.user_attrs for trial in trained)
     rows = [
         [
             trial.user_attrs[trial_attrs.SPEC],
             f"{trial.user_attrs[trial_attrs.PARAMS]:,}",
             format_count(trial.user_attrs[trial_attrs.MACS]),
-            format_hours(trial.user_attrs[trial_attrs.HOURS]),
+            format_hours(trial_attrs.budget_hours(trial)),
             f"{trial_attrs.rung_accuracies(trial)[0]:.2f}",
         ]
         for trial in front
     ]
-    return pd.DataFrame(rows, columns=[*COST_COLUMNS, f"val top-1 % after {epochs} epochs"])
+    return pd.DataFrame(rows, columns=[*COST_COLUMNS, time_column(is_predicted), f"val top-1 % after {epochs} epochs"])
 
 
 def trials_frame(trials: Sequence[FrozenTrial], search: SearchSettings) -> pd.DataFrame:
@@ -81,6 +91,7 @@ def trials_frame(trials: Sequence[FrozenTrial], search: SearchSettings) -> pd.Da
         trial_attrs.PARAMS,
         trial_attrs.MACS,
         trial_attrs.HOURS,
+        *((trial_attrs.REFERENCE_HOURS,) if search.profile else ()),
         trial_attrs.FEASIBLE,
         trial_attrs.DUPLICATE_OF,
         trial_attrs.REASON,

@@ -47,5 +47,7 @@ def test_row_over_the_budget_is_not_trained(folder: Path) -> None:
 def test_invalid_arguments_raise_input_errors(folder: Path) -> None:
     with pytest.raises(InputError, match="unknown part 'sse'"):
         ablation.run("baseline+sse", benchmark="tiny.toml")
+    with pytest.raises(InputError, match="rtx3080"):
+        ablation.run("baseline+se", benchmark="tiny.toml", device_profile="rtx3080")
     with pytest.raises(InputError, match="no records in"):
         ablation.read(out=folder)

@@ -218,10 +218,12 @@ def test_recorded_runs_are_not_trained_again(make_search: Make, run_search: Make
     search = make_search(trials=10)
     search.executor.accuracy = accuracy_by_width
     before = run_search(search, sqlite=True)
-    (tmp_path / "search.db").unlink()
+    values = [trial.values for trial in before.trials]
+    for file in tmp_path.glob("search.db*"):  # also the write-ahead log, which the first study may still have open
+        file.unlink()
     count = len(search.executor.trained)
     after = run_search(search, sqlite=True)
-    assert [trial.values for trial in before.trials] == [trial.values for trial in after.trials]
+    assert values == [trial.values for trial in after.trials]
     assert len(search.executor.trained) == count
 
 

@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 
 from arch.errors import InputError
 from search.samplers.registry import successive_halving
-from search.storage import open_storage, open_study, storage_errors_as_os_errors
+from search.storage import LIMITS, open_storage, open_study, storage_errors_as_os_errors
 
 WORKER = """
 import sys
@@ -86,6 +86,13 @@ def test_existing_study_is_continued_only_with_resume(tmp_path: Path) -> None:
 def test_resume_does_not_continue_another_study(tmp_path: Path) -> None:
     open_study_in(tmp_path / "search.db", resume=True)  # creates the study, because the file contains none
     with pytest.raises(InputError, match=r"study digits-2 does not exist, only digits-1.* benchmark"):
+        open_study_in(tmp_path / "search.db", resume=True, name="digits-2")
+
+
+def test_message_about_another_study_contains_its_limits(tmp_path: Path) -> None:
+    study = open_study_in(tmp_path / "search.db")
+    study.set_user_attr(LIMITS, "2.0 h each, predicted for a GPU")
+    with pytest.raises(InputError, match=r"only digits-1 \(2\.0 h each, predicted for a GPU\).*--device-profile"):
         open_study_in(tmp_path / "search.db", resume=True, name="digits-2")
 
 

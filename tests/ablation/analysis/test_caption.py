@@ -89,3 +89,15 @@ def test_runs_that_were_resumed_under_other_versions(make_record: Make, make_rec
     resumed = replace(make_record(seed=1), resumed_with_changes=["epoch 3: torch 2.9.0, now 2.10.0"])
     assert ", 1 run resumed " in caption(make_recorded(PLAN, [make_record(), resumed]))
     assert "resumed" not in caption(make_recorded(PLAN, [make_record()]))
+
+
+def test_times_are_measured_and_the_device_of_the_budget_is_named(
+    make_record: Make, make_recorded: MakeRecorded
+) -> None:
+    recorded = make_recorded(PLAN, [make_record()])
+    assert "time of a run measured on" in caption(recorded)
+    assert "(budget:" not in caption(recorded)
+    for device in ("rtx3090", "/profiles/rtx3090.json"):
+        budget = replace(recorded.benchmark.budget, device=device)
+        named = replace(recorded, benchmark=replace(recorded.benchmark, budget=budget))
+        assert "on rtx3090)" in caption(named)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from ablation.analysis.plan_hours import HoursPerSeed
 from ablation.analysis.power import power, seeds_needed
 from ablation.analysis.power_analysis import DEFAULT_SPREAD
 from ablation.cli import main
@@ -193,6 +194,48 @@ def test_images_that_fill_no_batch_have_no_hours(
 
 
 def test_hours_are_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ablation.analysis.power_analysis.predict_hours", lambda *_: 2.0)
+    hours = [HoursPerSeed(2.0, "cpu (2 threads)", is_predicted=False)]
+    monkeypatch.setattr("ablation.analysis.plan_hours.PlanHours.here", lambda *_: hours)
     assert main(["power", "baseline+se", "--spread", "0.25", "--out", str(tmp_path / "out")]) == 0
     assert re.search(r"^ *3 +6 +6\.0 h ", capsys.readouterr().out, re.MULTILINE)
+
+
+@pytest.fixture
+def planned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., dict[str, Any]]:
+    """Return a function that returns the JSON output of `ablate power` for baseline+se."""
+
+    def run(*arguments: str) -> dict[str, Any]:
+        assert main(["power", "baseline+se", "--json", "--out", str(tmp_path / "out"), *arguments]) == 0
+        content: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return content
+
+    return run
+
+
+def test_hours_of_a_device_profile_are_predicted_without_timing(
+    planned: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ablation.analysis.plan_hours.resolve_device", lambda *_: pytest.fail("timed here"))
+    content = planned("--benchmark", "cifar100", "--device-profile", "rtx3090")
+    assert content["hours_device"] == "NVIDIA GeForce RTX 3090"
+    assert 1.5 < content["hours_per_seed"] < 2.3  # resnet50 and resnet50+se
+    assert content["table"][0]["hours"] == pytest.approx(content["table"][0]["seeds"] * content["hours_per_seed"])
+
+
+def test_hours_on_both_devices_are_planned_if_the_budget_names_one(
+    planned: Callable[..., dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["show", "digits"]) == 0
+    lines = capsys.readouterr().out.replace('name = "digits"', 'name = "mine"').splitlines()
+    path = tmp_path / "mine.toml"
+    path.write_text("\n".join([line for line in lines if "device is not set" not in line] + ['device = "rtx3090"']))
+    content = planned("--benchmark", str(path), "--device", "cpu")
+    here, gpu = content["hours_per_seed_by_device"]
+    assert here.startswith("cpu (")
+    assert gpu == "NVIDIA GeForce RTX 3090"
+    assert content["hours_device"] == here
+    assert list(planned("--benchmark", str(path), "--device-profile", "none")["hours_per_seed_by_device"]) == [here]
+    assert main(["power", "baseline+se", "--benchmark", str(path), "--device", "cpu"]) == 0
+    printed = capsys.readouterr().out
+    assert "predicted time" in printed
+    assert "RTX 3090" in printed

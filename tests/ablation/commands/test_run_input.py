@@ -7,6 +7,8 @@ import pytest
 from PIL import Image
 
 from ablation.cli import main
+from ablation.commands.options import RunOptions
+from benchmarks.definition.registry import BENCHMARKS
 
 ErrorLine = Callable[..., str]
 
@@ -121,3 +123,14 @@ def test_damaged_image_is_named(tmp_path: Path, error_line: ErrorLine) -> None:
     (data / "train" / "dog" / "1.png").write_bytes(b"\x89PNG\r\n\x1a\nnot a picture")
     arguments = ["run", "baseline", *folder_benchmark(tmp_path / "pets.toml"), "--data", str(data)]
     assert "dog/1.png" in error_line(*arguments, "--out", str(tmp_path / "out"))
+
+
+@pytest.mark.parametrize(("name", "device"), [(None, "rtx3090"), ("rtx4090", "rtx4090"), ("none", None)])
+def test_device_profile_replaces_the_device_of_the_budget(name: str | None, device: str | None) -> None:
+    benchmark = RunOptions(benchmark="cifar100", device_profile=name).load_benchmark()
+    assert benchmark.budget.device == device
+    assert benchmark.definition("images", "cpu") == BENCHMARKS["cifar100"].definition("images", "cpu")
+
+
+def test_unknown_device_profile_is_rejected(error_line: ErrorLine) -> None:
+    assert "rtx3090" in error_line("run", "baseline+se", "--device-profile", "rtx3080")

@@ -168,7 +168,7 @@ def test_hours_are_predicted_for_the_device_and_the_images(monkeypatch: pytest.M
         requests.append((spec, device, counts))
         width = width_of(parse(spec))
         predicted = 1.0 if spec == "resnet20+se" else 0.25 * width
-        return [SimpleNamespace(hours=SimpleNamespace(predicted=predicted) if width < 3.9 else None)]
+        return [SimpleNamespace(hours_at_hand=SimpleNamespace(predicted=predicted) if width < 3.9 else None)]
 
     monkeypatch.setattr(check, "check_specs", check_specs)
     [factor] = match([("resnet20", "resnet20+se")], CostMeter("hours", DIGITS, "cuda:0", (40, 20)))

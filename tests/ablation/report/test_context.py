@@ -61,6 +61,7 @@ def test_best_row_with_its_cost(record_all: MakeRecorded) -> None:
         "1.2 min",
     ]
     assert "774.5 kMACs" in context["best"][3][1]
+    assert "measured" in context["best"][-1][1]
 
 
 def test_control_is_not_the_best_row(record_all: MakeRecorded) -> None:

@@ -1,5 +1,7 @@
 import json
+import os
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 from torch import nn
@@ -7,11 +9,15 @@ from torch import nn
 from arch.errors import InputError
 from benchmarks.budget.builders import Builder
 from benchmarks.budget.check import check, check_specs
-from benchmarks.budget.profile import DeviceProfile, write_profile
-from benchmarks.budget.reference import reference_profile
-from benchmarks.budget.report import rows
+from benchmarks.budget.counting import cost_verdict
+from benchmarks.budget.operator_kinds import Operator
+from benchmarks.budget.prediction import predict_hours
+from benchmarks.budget.profile import DeviceProfile, with_budget_device, write_profile
+from benchmarks.budget.reference import predict_specs, reference_profile
+from benchmarks.budget.report import budget_hours_note, rows
 from benchmarks.budget.request import CheckRequest
 from benchmarks.budget.throughput import DoesNotFit
+from benchmarks.budget.verdict import ModelCost, PredictedHours
 from benchmarks.definition.benchmark import Benchmark, Budget, identify
 from benchmarks.definition.registry import BENCHMARKS
 from benchmarks.execution.device import device_name
@@ -100,3 +106,53 @@ def test_derived_profile_is_marked_in_every_line(tiny: Benchmark, linear: Builde
     assert all("derived, not validated" in line for line in lines)
     assert "no interval" in lines[0]
     assert any("derived, not validated" in note for note in verdict.notes)
+
+
+def test_specs_are_predicted_without_timing(timed_models: list[nn.Module], tiny: Benchmark) -> None:
+    write_profile(FAST)
+    verdicts = predict_specs(
+        silent, ["resnet8", "resnet8@data=1/2", "resnet8@teacher=(resnet20)"], named(tiny), (80, 50)
+    )
+    assert timed_models == []
+    assert all(verdict.passed and verdict.device == "Some GPU" and verdict.local_hours is None for verdict in verdicts)
+    whole, half, student = (verdict.hours.predicted for verdict in verdicts if verdict.hours)
+    assert half < whole == student
+    assert [any("teacher" in note for note in verdict.notes) for verdict in verdicts] == [False, False, True]
+
+
+def test_device_of_the_budget_is_replaced(tiny: Benchmark, tmp_path: Path) -> None:
+    write_profile(FAST)
+    assert with_budget_device(named(tiny), None).budget.device == "some_gpu"
+    assert with_budget_device(named(tiny), "none").budget.device is None
+    assert with_budget_device(named(tiny), "rtx3090").budget == Budget(200_000, 1.0, "rtx3090")
+    file = tmp_path / "mine.json"
+    file.write_text(json.dumps(asdict(SLOW)))
+    device = with_budget_device(tiny, os.path.relpath(file)).budget.device
+    assert device == str(file)  # the same from every folder
+    with pytest.raises(InputError, match=r"unknown device profile 'rtx3091'.*rtx3090"):
+        with_budget_device(tiny, "rtx3091")
+
+
+@pytest.mark.parametrize(("device", "images"), [("Some GPU", 128), ("cpu (8 threads)", 1024)])
+def test_evaluation_is_predicted_with_the_batch_of_the_training_run(
+    device: str, images: int, tiny: Benchmark, linear: Builder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches: list[int] = []
+
+    def record(model: nn.Module, shape: object, batch_size: int, precision: str) -> list[Operator]:
+        batches.append(batch_size)
+        return [Operator("update", "", 0, 1)]
+
+    monkeypatch.setattr("benchmarks.budget.prediction.evaluation_work", record)
+    predict_hours(linear, tiny, replace(FAST, device=device), IMAGE_COUNTS)
+    assert batches == [images]
+
+
+def test_note_names_both_devices(tiny: Benchmark) -> None:
+    verdict = cost_verdict("resnet8", ModelCost(10, 10), tiny, "cpu")
+    assert budget_hours_note([replace(verdict, hours=PredictedHours(1.0, 0.9, 1.1))]) == ""
+    verdict = replace(verdict, device="Some GPU", local_device="some CPU", local_hours=PredictedHours(40.0, 39.0, 41.0))
+    longer = replace(verdict, model="resnet20", hours=PredictedHours(1.0, 0.9, 1.1))
+    shorter = replace(longer, model="resnet8", hours=PredictedHours(0.5, 0.4, 0.6))
+    note = budget_hours_note([shorter, longer])
+    assert all(fact in note for fact in ("predicted for Some GPU", "1.0 h", "resnet20", "40.0 h", "some CPU"))

@@ -4,6 +4,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from torch import nn
 
@@ -15,6 +16,7 @@ from benchmarks.budget.calibrate import CALIBRATION_MODELS, CalibrationSample, c
 from benchmarks.budget.check import check
 from benchmarks.budget.cost import count_on_meta
 from benchmarks.budget.counting import cost_verdict
+from benchmarks.budget.meta_cache import MetaCache
 from benchmarks.budget.models import find_model
 from benchmarks.budget.operator_kinds import Operator
 from benchmarks.budget.operators import Work, evaluation_work, training_work
@@ -297,3 +299,21 @@ def test_sample_contains_work_and_duration(monkeypatch: pytest.MonkeyPatch) -> N
     assert all(seconds > 0 for seconds in sample.seconds)
     forward, training = flops(sample.work[1]) / 64, flops(sample.work[0]) / 16
     assert 2.5 * forward < training <= 3 * forward
+
+
+@pytest.mark.parametrize(("device", "batch_size", "images"), [("cuda", 32, 128), ("cuda", 512, 1024), ("cpu", 64, 256)])
+def test_calibration_uses_the_evaluation_batch_that_is_timed(device: str, batch_size: int, images: int) -> None:
+    recipe = replace(BENCHMARKS["cifar100"].recipe, batch_size=batch_size)
+    assert throughput.timed_eval_batch_size(recipe, torch.device(device)) == images
+
+
+def test_work_does_not_depend_on_the_addresses_of_tensors() -> None:
+    def work() -> tuple[Work, Work]:
+        with torch.device("meta"):
+            model = timm.create_model("vit_tiny_patch16_224", img_size=32, num_classes=10)
+        evaluation = evaluation_work(model, (3, 32, 32), 8, "fp16")
+        return training_work(model, (3, 32, 32), 8, "fp16"), evaluation
+
+    plain = work()
+    with MetaCache():  # allocates other tensors
+        assert work() == plain

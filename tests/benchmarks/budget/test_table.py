@@ -36,6 +36,33 @@ def test_hours_are_a_column_if_any_are_known() -> None:
     assert cells(timed[-1], header(timed)) == ["c.py", "1,000", "5.0 M", "", "1.5 h", "within budget"]
 
 
+DERIVED = "derived, not validated for training"
+ELSEWHERE = replace(TIMED, device="Some GPU", local_hours=PredictedHours(9.0, 8.0, 10.0), local_device="cpu")
+
+
+def test_derived_hours_are_marked_in_every_format() -> None:
+    derived = CheckedModel("a.py", replace(TIMED, device=f"Some GPU ({DERIVED})", derived=DERIVED))
+    columns = header([derived])
+    assert dict(zip(columns, cells(derived, columns), strict=True))["hours"] == "1.5 h (derived)"
+    assert any(DERIVED in note for note in table_notes([derived]))
+    assert "1.5 h (derived)" in to_markdown([derived])
+    assert DERIVED in to_markdown([derived])
+    marked, fitted = csv.DictReader(io.StringIO(to_csv([derived, CheckedModel("b.py", ELSEWHERE)])))
+    assert (marked["derived"], fitted["derived"]) == ("True", "False")
+    assert DERIVED in marked["hours_device"]
+    assert derived.to_json()["derived"] == DERIVED
+
+
+def test_hours_on_both_devices_are_columns() -> None:
+    outcome = CheckedModel("a.py", ELSEWHERE)
+    columns = header([outcome])
+    texts = dict(zip(columns, cells(outcome, columns), strict=True))
+    assert (texts["hours"], texts["hours here"]) == ("1.5 h", "9.0 h")
+    assert table_notes([outcome]) == ["hours are predicted for Some GPU", "hours here are measured on cpu"]
+    (row,) = csv.DictReader(io.StringIO(to_csv([outcome])))
+    assert (row["low_hours"], row["high_hours"], row["local_hours"]) == ("1.0", "2.0", "9.0")
+
+
 def test_markdown_lists_failures_below_the_table() -> None:
     text = to_markdown(OUTCOMES)
     rows = [line for line in text.splitlines() if line.startswith("|")]

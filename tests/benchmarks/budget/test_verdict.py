@@ -66,8 +66,20 @@ def test_missing_counts_are_null_and_omitted(tiny: Benchmark) -> None:
 
 
 def test_line_contains_cost_hours_and_advice() -> None:
-    verdict = replace(VERDICT, problems=("10 parameters > 5",), advice="use fewer")
-    assert verdict.line() == "mine: 10 params, 6 MACs, 12.0 min predicted: OVER: 10 parameters > 5 (use fewer)"
+    verdict = replace(VERDICT, problems=("10 parameters > 5",), advice="use fewer", device="some GPU")
+    line = "mine: 10 params, 6 MACs, 12.0 min measured on some GPU: OVER: 10 parameters > 5 (use fewer)"
+    assert verdict.line() == line
+
+
+def test_line_contains_the_hours_on_both_devices() -> None:
+    verdict = replace(VERDICT, device="some GPU", local_hours=PredictedHours(9.0, 8.0, 10.0), local_device="some CPU")
+    assert "12.0 min predicted for some GPU, 9.0 h measured on some CPU" in verdict.line()
+
+
+def test_hours_at_hand_are_unknown_if_only_those_of_another_device_are_predicted() -> None:
+    elsewhere = replace(VERDICT, local_device="cpu (2 threads)")
+    assert VERDICT.hours_at_hand == VERDICT.hours
+    assert elsewhere.hours_at_hand is None
 
 
 @pytest.mark.parametrize(

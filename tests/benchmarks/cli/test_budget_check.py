@@ -241,6 +241,11 @@ def test_limit_of_hours_needs_predicted_hours(capsys: pytest.CaptureFixture[str]
     assert all(option in line for option in ("--max-hours", "--no-timing", "--device-profile"))
 
 
+def test_limit_of_hours_needs_another_device_if_none_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["resnet8", *UNTIMED, "--max-hours", "0.5", "--device-profile", "none"]) == 2
+    assert "--max-hours" in read_error(capsys)
+
+
 @pytest.mark.parametrize("model", ["baseline", "net.py"])
 def test_images_must_fill_one_batch(
     model: str,
@@ -487,6 +492,7 @@ def test_images_of_a_built_in_data_set_are_counted_without_files(answer_with: An
     [
         ([], "NVIDIA GeForce RTX 3090", "rtx3090"),
         (["--device-profile", "rtx4090"], "NVIDIA GeForce RTX 4090", None),
+        (["--device-profile", "none"], None, None),
         (["--no-timing"], None, "rtx3090"),
     ],
 )

@@ -11,7 +11,7 @@ from arch.models import build
 from arch.spec import parse
 from benchmarks.definition.benchmark import Benchmark, Budget, DatasetConfig, identify
 from benchmarks.definition.recipe import Recipe
-from benchmarks.definition.registry import BENCHMARKS, get_benchmark
+from benchmarks.definition.registry import BENCHMARKS, get_benchmark, load_benchmark
 from benchmarks.training.step import TrainingStep
 
 MINIMAL: dict[str, Any] = {"name": "mine", "baseline": "resnet8", "data": {"source": "digits", "num_classes": 10}}
@@ -99,8 +99,20 @@ def load(folder: Path, text: str) -> Benchmark:
 def test_cifar100_has_the_default_recipe_and_budget() -> None:
     benchmark = BENCHMARKS["cifar100"]
     assert benchmark.recipe == Recipe()
-    assert benchmark.budget == Budget(max_params=30_000_000, max_hours=2.0)
+    assert benchmark.budget == Budget(max_params=30_000_000, max_hours=2.0, device="rtx3090")
     assert benchmark.data.input_shape == (3, 32, 32)
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_benchmarks_for_a_gpu_name_it_and_those_for_a_cpu_do_not(name: str) -> None:
+    device = None if name in ("cifar100_small", "digits") else "rtx3090"
+    assert BENCHMARKS[name].budget.device == device
+
+
+def test_benchmark_of_ones_own_names_no_device_unless_it_does(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('name = "mine"\nbaseline = "resnet8"\n[data]\nsource = "cifar100"\nnum_classes = 100\n')
+    assert load_benchmark(path).budget.device is None
 
 
 @pytest.mark.parametrize(("name", "epochs", "weight_decay"), [("cifar10", 20, 0.0), ("tinyimagenet", 10, 5e-4)])

@@ -42,7 +42,7 @@ def test_all_outputs_are_written(
 
 def test_outputs_without_finalists(search: SearchSettings, all_kinds: list[FrozenTrial], display: Display) -> None:
     summary = write_outputs(search, all_kinds, [], 1.0, display)
-    assert len(summary.lines) == 2
+    assert len(summary.lines) == 3
     assert summary.to_json()["winner"] is None
     assert summary.path == "baseline+eca"  # the promoted candidate
     assert (search.out / search.name / "front.png").exists()

@@ -1,11 +1,14 @@
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
+from benchmarks.budget.profile import read_profile
+from benchmarks.budget.verdict import PredictedHours
 from search.finalists import Finalist
 from search.report.summary import SearchSummary
 from search.settings import SearchSettings
@@ -42,3 +45,20 @@ def test_json_contains_ids_and_accuracies(summary: SearchSummary) -> None:
     winner, other = content["finalists"]
     assert (winner["validation_top1"], other["validation_top1"]) == ([98.0, 99.0], [90.0])
     assert (winner["params"], winner["macs"], winner["hours"]) == (77_754, 774_500, 0.5)
+
+
+def test_device_of_the_limit_is_named(summary: SearchSummary) -> None:
+    assert "measured on this device" in "\n".join(summary.lines)
+    search = replace(summary.search, profile=read_profile("rtx3090"))
+    predicted = replace(summary, search=search)
+    assert "predicted for NVIDIA GeForce RTX 3090" in "\n".join(predicted.lines)
+    assert "predicted for NVIDIA GeForce RTX 3090" in "\n".join(replace(predicted, finalists=[]).lines)
+    assert predicted.to_json()["budget"]["hours_source"] == "predicted for NVIDIA GeForce RTX 3090"
+
+
+def test_finalists_have_both_hours(summary: SearchSummary) -> None:
+    winner = summary.finalists[0]
+    verdict = replace(winner.verdict, device="GPU", local_device="cpu", local_hours=PredictedHours(9.0, 8.0, 10.0))
+    (content, _) = replace(summary, finalists=[replace(winner, verdict=verdict), winner]).to_json()["finalists"]
+    assert (content["hours"], content["hours_device"], content["hours_here"]) == (0.5, "GPU", 9.0)
+    assert replace(winner, verdict=verdict).seconds > 9 * 3600  # the time of a search is that of the device at hand

@@ -8,10 +8,10 @@ from rich.console import Console
 from search import trial_attrs
 from search.finalists import Finalist
 from search.report.tables import (
-    FINALIST_COLUMNS,
     count_outcomes,
     finalists_frame,
     format_accuracy,
+    front_frame,
     to_markdown,
     to_terminal,
     trials_frame,
@@ -30,11 +30,22 @@ def test_accuracy_is_mean_and_sample_standard_deviation(make_finalist: Callable[
 
 def test_finalists_frame_contains_cost_and_accuracy(make_finalist: Callable[..., Finalist]) -> None:
     frame = finalists_frame([make_finalist("resnet8+se", (98.0, 99.0)), make_finalist("resnet8")])
-    assert frame.columns.tolist() == FINALIST_COLUMNS
+    assert frame.columns.tolist() == ["spec", "params", "MACs", "time", "val top-1 %", "n"]
     assert frame.to_numpy().tolist() == [
         ["resnet8+se", "77,754", "774.5 k", "30.0 min", "98.50 ± 0.71", "2"],  # measured time
         ["resnet8", "77,754", "774.5 k", "30.0 min", "", "0"],  # predicted time
     ]
+
+
+def test_times_on_the_device_of_the_budget_are_predicted(
+    make_finalist: Callable[..., Finalist], make_trial: Callable[..., FrozenTrial]
+) -> None:
+    finalist = make_finalist("resnet8", (98.0, 99.0))
+    frame = finalists_frame([replace(finalist, verdict=replace(finalist.verdict, local_device="cpu (2 threads)"))])
+    assert frame["predicted time"].tolist() == ["30.0 min"]  # not the mean of the runs
+    cheap, fast_here = make_trial(reference_hours=0.5), make_trial("+se", top1=[95.0], reference_hours=1.5, hours=0.001)
+    front = front_frame([fast_here, cheap], 3)
+    assert front["predicted time"].tolist() == ["30.0 min", "1.5 h"]
 
 
 def test_failed_seeds_of_a_finalist_are_counted(make_finalist: Callable[..., Finalist]) -> None:

@@ -1,0 +1,102 @@
+"""Predict the hours that the rows of a plan take, on the device at hand and on that of the benchmark's budget."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ablation.plans.row import Row, with_teachers
+from arch.errors import InputError
+from benchmarks.budget.verdict import PredictedHours, Verdict
+from benchmarks.definition.benchmark import Benchmark
+from benchmarks.execution.device import resolve_device
+from benchmarks.execution.local import LocalExecutor
+from benchmarks.execution.progress import Display
+
+
+@dataclass(frozen=True)
+class HoursPerSeed:
+    """The training hours of one seed of all rows on one device.
+
+    Attributes:
+        hours: The sum over the rows, including teachers that are not rows.
+        device: The name of the device.
+        is_predicted: Whether the hours are predicted from a device profile instead of measured.
+    """
+
+    hours: float
+    device: str
+    is_predicted: bool
+
+
+@dataclass(frozen=True)
+class PlanHours:
+    """Predicts the training hours of a plan.
+
+    Attributes:
+        rows: The rows of the plan.
+        benchmark: The benchmark, whose budget may name a device.
+        image_counts: The numbers of training and test images.
+        display: Shows the progress.
+
+    Raises:
+        InputError: If a row has too few images for a batch.
+    """
+
+    rows: Sequence[Row]
+    benchmark: Benchmark
+    image_counts: tuple[int, int]
+    display: Display
+
+    def __post_init__(self) -> None:
+        for row in with_teachers(self.rows):
+            num_images = row.overrides.num_train_images(self.image_counts[0], self.benchmark.data.num_classes)
+            row.require_full_batch(num_images, self.benchmark.recipe)
+
+    def here(self, device: str) -> list[HoursPerSeed]:
+        """Measure the rows here, and return the hours here, then those on the device of the budget if it names another.
+
+        Args:
+            device: The device at hand, as the user gave it.
+
+        Raises:
+            InputError: If a row exceeds the budget.
+        """
+        resolved = resolve_device(device, self.benchmark.recipe.world_size)
+        verdicts = self._check("benchmarks.budget.check:check_specs", resolved, self.image_counts)
+        here = [verdict.hours_at_hand for verdict in verdicts]
+        name = verdicts[0].local_device
+        hours = [HoursPerSeed(_total(verdicts, here), name or verdicts[0].device, is_predicted=False)]
+        return [*hours, _on_budget_device(verdicts)] if name else hours
+
+    def on_profile(self) -> list[HoursPerSeed]:
+        """Return the hours on the device of the budget, without measuring anything.
+
+        Raises:
+            InputError: If a row exceeds the budget.
+        """
+        return [_on_budget_device(self._check("benchmarks.budget.reference:predict_specs", self.image_counts))]
+
+    def _check(self, function: str, *arguments: object) -> list[Verdict]:
+        specs = list({row.key: row.spec for row in with_teachers(self.rows)}.values())
+        verdicts: list[Verdict] = LocalExecutor().call(function, self.display, specs, self.benchmark, *arguments)
+        for verdict in verdicts:
+            if not verdict.passed:
+                raise _refusal(verdict)
+        return verdicts
+
+
+def _on_budget_device(verdicts: Sequence[Verdict]) -> HoursPerSeed:
+    total = _total(verdicts, [verdict.hours for verdict in verdicts])
+    return HoursPerSeed(total, verdicts[0].device, is_predicted=True)
+
+
+def _total(verdicts: Sequence[Verdict], hours: Sequence[PredictedHours | None]) -> float:
+    total = 0.0
+    for verdict, part in zip(verdicts, hours, strict=True):
+        if part is None:
+            raise _refusal(verdict)
+        total += part.predicted
+    return total
+
+
+def _refusal(verdict: Verdict) -> InputError:
+    return InputError(f"{verdict.line()}; use --no-timing to plan without hours")
