@@ -166,7 +166,7 @@ def test_training_step_does_not_wait_for_the_gpu() -> None:
         try:
             for iteration, indices in enumerate(order.split(64)):
                 batch = split.take(indices)
-                step(batch.images, batch.labels, iteration, generator)
+                step(batch.images, batch.labels, iteration)
         finally:
             torch.cuda.set_sync_debug_mode("default")
 
@@ -177,7 +177,7 @@ def test_first_step_that_the_scaler_skips_changes_nothing() -> None:
     step.scaler = torch.amp.GradScaler(init_scale=2.0**120)
     before = [parameter.detach().clone() for parameter in step.model.parameters()]
     images = torch.randint(256, (64, 32, 32, 3), dtype=torch.uint8, device="cuda").permute(0, 3, 1, 2)
-    step(images, torch.randint(10, (64,), device="cuda"), 0, torch.Generator("cuda"))
+    step(images, torch.randint(10, (64,), device="cuda"), 0)
     for parameter, old in zip(step.model.parameters(), before, strict=True):
         assert torch.equal(parameter, old)
         assert not step.optimizer.state[parameter]["momentum_buffer"].any()

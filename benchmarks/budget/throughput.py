@@ -111,7 +111,7 @@ class _TimedStep:
         """Return a function that trains one step on all images of `split`."""
         self.step.model.train()
         images = torch.cat([split.images] * self.step.recipe.aug_splits)
-        return lambda: self.step(images, split.labels, 0, self.generator)
+        return lambda: self.step(images, split.labels, 0)
 
 
 def _measure(timed: _TimedStep) -> Throughput:
@@ -154,7 +154,7 @@ def _time_epochs(timed: _TimedStep) -> tuple[list[float], list[float], Energy]:
     step, device = timed.step, timed.device
     batch_size = step.recipe.batch_size
     train_once = timed.training_on(timed.noise(batch_size))
-    for _ in range(NUM_WARM_UP_STEPS):  # CUDA graphs are recorded in the second step
+    for _ in range(NUM_WARM_UP_STEPS):
         train_once()
     window, step_seconds = MIN_WINDOW_SECONDS, time_once(train_once, device)
     if step.recipe.transforms_images:

@@ -131,7 +131,7 @@ def our_loading(workload: Workload) -> Callable[[], None]:
     epochs = iter(range(10**6))
 
     def epoch() -> None:
-        running = RunningEpoch(0, next(epochs), len(images), CPU, step.context)
+        running = RunningEpoch(0, next(epochs), len(images), step.generator, step.context)
         samples = repeat_images(running.order, recipe.aug_repeats).split(recipe.batch_size)[: workload.steps]
         for number, batch in enumerate(images.batches(samples, running.transforms_seed)):
             _, labels = step.augment(batch.images, batch.labels, number, running.generator)
@@ -146,7 +146,7 @@ def our_training(workload: Workload) -> Callable[[], None]:
     epochs = iter(range(10**6))
 
     def epoch() -> None:
-        running = RunningEpoch(0, next(epochs), len(images), CPU, step.context)
+        running = RunningEpoch(0, next(epochs), len(images), step.generator, step.context)
         train_epoch(step, images, workload.steps, running)
 
     return epoch

@@ -1,4 +1,4 @@
-"""Compile modes: run a model eagerly, compiled, or compiled and replayed as CUDA graphs.
+"""Compile modes: compute training steps eagerly, with a compiled model, as a replayed CUDA graph, or both.
 
 torch is imported inside the functions because the parent process, which must not load torch, reads the constants.
 """
@@ -8,15 +8,49 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
+from benchmarks.definition.overrides import PREVIOUS, Distillation
+from benchmarks.definition.recipe import Recipe
+
 if TYPE_CHECKING:
     from torch import nn
 
-CompileMode = Literal["eager", "compile", "cuda_graphs"]
+CompileMode = Literal["eager", "compile", "cuda_graphs", "compile_cuda_graphs"]
 
 # device type -> the compile modes that are timed against eager
-COMPILED_MODES: dict[str, tuple[CompileMode, ...]] = {"cpu": ("compile",), "cuda": ("compile", "cuda_graphs")}
-# compile mode -> the `mode` argument of `torch.compile`
-TORCH_COMPILE_MODES: dict[CompileMode, str | None] = {"compile": None, "cuda_graphs": "reduce-overhead"}
+COMPILED_MODES: dict[str, tuple[CompileMode, ...]] = {
+    "cpu": ("compile",),
+    "cuda": ("cuda_graphs", "compile", "compile_cuda_graphs"),
+}
+# device type -> the fastest compile mode that needs no compiler, for runs that are not timed
+UNTIMED_MODES: dict[str, CompileMode] = {"cpu": "eager", "cuda": "cuda_graphs"}
+
+
+class CompileModeFailed(RuntimeError):
+    """Training steps cannot be computed in a compile mode, or it gives other numbers. The message is the reason."""
+
+
+def uses_compiler(compile_mode: CompileMode) -> bool:
+    """Return whether the model is compiled by torch.compile, which takes up to minutes."""
+    return compile_mode.startswith("compile")
+
+
+def uses_graph(compile_mode: CompileMode) -> bool:
+    """Return whether the training step is captured as a CUDA graph, which takes about as long as ten steps."""
+    return compile_mode.endswith("cuda_graphs")
+
+
+def obstacle_to_capture(recipe: Recipe, distillation: Distillation | None) -> str:
+    """Return why the training step cannot be captured as a CUDA graph, "" if nothing is known to prevent it.
+
+    A graph repeats the numbers that the host computed during the capture, so no step may depend on others.
+    """
+    if recipe.world_size > 1:
+        return "several devices share each batch"
+    if recipe.mixes or recipe.erasing:
+        return "mixup, cutmix and random erasing draw random numbers on the host"
+    if distillation and (distillation.growing or distillation.teacher == PREVIOUS):
+        return "the distillation loss changes from epoch to epoch"
+    return ""
 
 
 def compile_model(model: "nn.Module", compile_mode: CompileMode) -> Callable[..., Any]:
@@ -26,10 +60,10 @@ def compile_model(model: "nn.Module", compile_mode: CompileMode) -> Callable[...
     which remains the one to evaluate and save.
 
     Args:
-        model: The model, returned unchanged for "eager".
-        compile_mode: How to run forward and backward passes.
+        model: The model, returned unchanged unless the compile mode uses the compiler.
+        compile_mode: How to compute training steps.
     """
-    if compile_mode == "eager":
+    if not uses_compiler(compile_mode):
         return model
     import torch
     import torch._dynamo.config as dynamo
@@ -45,7 +79,7 @@ def compile_model(model: "nn.Module", compile_mode: CompileMode) -> Callable[...
         inductor.deterministic = True
     # By default, torch silently runs the model eagerly beyond the recompile limit.
     dynamo.fail_on_recompile_limit_hit = True
-    compiled: Callable[..., Any] = torch.compile(model, dynamic=False, mode=TORCH_COMPILE_MODES[compile_mode])
+    compiled: Callable[..., Any] = torch.compile(model, dynamic=False)
     return compiled
 
 
@@ -57,7 +91,7 @@ def shut_down_compile_workers() -> None:
 
 
 def reset_compiler() -> None:
-    """Free all compiled code of this process.
+    """Free all compiled code of this process, and the memory of CUDA graphs that are not used any more.
 
     The compiler counts all models of one class toward the same recompile limit, so the limit is reset as well.
     """
@@ -69,11 +103,3 @@ def reset_compiler() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-
-
-def mark_step_begin(compile_mode: CompileMode) -> None:
-    """Let CUDA graphs reuse the memory of the previous step's tensors."""
-    if compile_mode == "cuda_graphs":
-        import torch
-
-        torch.compiler.cudagraph_mark_step_begin()

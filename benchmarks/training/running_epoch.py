@@ -19,20 +19,22 @@ class RunningEpoch:
         seed: The run's seed.
         epoch: Counted from 0.
         num_images: Size of the training split.
-        device: Device of the images.
+        generator: Source of the draws for the order and the augmentation, on the device of the images. It is seeded
+            here, and only one epoch at a time can use it.
         context: Processes that share each batch. All use the same order; each has its own draws for augmentation,
             drop_path and dropout.
     """
 
     def __init__(
-        self, seed: int, epoch: int, num_images: int, device: torch.device, context: DistributedContext
+        self, seed: int, epoch: int, num_images: int, generator: torch.Generator, context: DistributedContext
     ) -> None:
         self.epoch = epoch
         self.batches = 0  # batches trained on
         self.seconds = 0.0  # time spent on them
+        device = generator.device
         self.loss_sum = torch.zeros((), device=device, dtype=torch.float64)
         self.correct = torch.zeros((), device=device, dtype=torch.int64)
-        self.generator = torch.Generator(device).manual_seed(derive_seed(seed, epoch, "images"))
+        self.generator = generator.manual_seed(derive_seed(seed, epoch, "images"))
         self.order = torch.randperm(num_images, generator=self.generator, device=device)
         rank = () if context.rank == 0 else (context.rank,)
         if rank:

@@ -61,7 +61,7 @@ class TrainingState:
         step = self.step
         if step.distiller is not None:
             step.distiller.begin_epoch(step.model, step.context)
-        self.epoch = RunningEpoch(self.seed, len(self.curve), self.num_images, step.device, step.context)
+        self.epoch = RunningEpoch(self.seed, len(self.curve), self.num_images, step.generator, step.context)
 
     @property
     def position(self) -> int:

@@ -11,12 +11,21 @@ from torch import Tensor, nn
 
 from benchmarks.definition.recipe import Recipe
 from benchmarks.training.batch_augmentation import BatchAugmentation, MixedLabels
-from benchmarks.training.compile_mode import CompileMode, compile_model, mark_step_begin, shut_down_compile_workers
+from benchmarks.training.compile_mode import (
+    CompileMode,
+    CompileModeFailed,
+    compile_model,
+    obstacle_to_capture,
+    uses_graph,
+)
 from benchmarks.training.distillation import Distiller
 from benchmarks.training.distributed_context import SINGLE_PROCESS, DistributedContext
+from benchmarks.training.graphed_step import prepare
+from benchmarks.training.learning_rates import LearningRates
 from benchmarks.training.loss import create_loss
 from benchmarks.training.optimizer import create_optimizer
 from benchmarks.training.schedule import create_schedule
+from benchmarks.training.step_check import Computation
 
 
 @dataclass(frozen=True)
@@ -72,7 +81,7 @@ class StepOptions:
     """How training steps are computed.
 
     Attributes:
-        compile_mode: How the model's forward and backward passes are run.
+        compile_mode: How the steps are computed.
         context: Processes that share each batch.
         distiller: Adds a distillation loss. None: the model is trained on the labels alone.
     """
@@ -92,6 +101,12 @@ class TrainingStep:
         recipe: Hyperparameters.
         steps_per_epoch: Steps of one epoch, for the learning rate schedule.
         options: Default: eager, in a single process, without a teacher.
+
+    Attributes:
+        generator: Source of the augmentation's random draws, which each epoch seeds.
+
+    Raises:
+        CompileModeFailed: If the steps of this training cannot be computed in the compile mode.
     """
 
     def __init__(
@@ -100,49 +115,72 @@ class TrainingStep:
         options = options or StepOptions()
         self.model, self.recipe, self.steps_per_epoch = model, recipe, steps_per_epoch
         self.compile_mode, self.context, self.distiller = options.compile_mode, options.context, options.distiller
-        if recipe.grad_accum_steps > 1 and self.compile_mode == "cuda_graphs":
-            raise ValueError("CUDA graphs cannot accumulate gradients: they reuse the memory of the first ones")
+        distillation = self.distiller.settings if self.distiller else None
+        if uses_graph(self.compile_mode) and (obstacle := obstacle_to_capture(recipe, distillation)):
+            raise CompileModeFailed(f"not capturable: {obstacle}")
         self.wrapped = self.context.wrap(model)
         self.forward = compile_model(self.wrapped, self.compile_mode)
-        self.compiling = self.compile_mode != "eager"
         self.device = next(model.parameters()).device
+        self.generator = torch.Generator(self.device)
         self.optimizer = create_optimizer(model, recipe)
         self.schedule = create_schedule(self.optimizer, recipe, steps_per_epoch)
+        self.rates = LearningRates(self.optimizer, self.device)
         self.augment = BatchAugmentation(recipe, self.device)
         self.loss = create_loss(recipe, self.device)
         self.ema = ModelEmaV3(model, recipe.ema_decay, use_warmup=recipe.ema_warmup) if recipe.ema_decay else None
         self.scaler = torch.amp.GradScaler(enabled=self.device.type == "cuda" and recipe.precision == "fp16")
+        self._computation: Computation | None = self.compute if self.compile_mode == "eager" else None
 
     @property
     def evaluated_model(self) -> nn.Module:
         """The model to evaluate and to save: the average of the weights if the recipe has one."""
         return self.model if self.ema is None else self.ema.module
 
-    def __call__(
-        self, images: Tensor, labels: Tensor, iteration: int, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
+    def __call__(self, images: Tensor, labels: Tensor, iteration: int) -> tuple[Tensor, Tensor]:
         """Train on one batch.
 
         Args:
             images: uint8, (batch, channels, height, width), or all `aug_splits` of the batch, one after the other.
             labels: int64, (batch,).
             iteration: Steps since the start of training.
-            generator: Source of the augmentation's random draws.
 
         Returns:
             The loss summed over the batch and the number of correct predictions, as tensors: reading their values here
             would make the host wait for the device. A prediction for a mixed image is correct if it is the label with
             the larger weight. Of `aug_splits`, only predictions for the clean images count.
+
+        Raises:
+            CompileModeFailed: In the first step, if the compile mode fails or gives other numbers than eager mode.
         """
+        if self._computation is None:
+            self._computation = prepare(self, images, labels, iteration)
+        self.set_learning_rates(iteration)
+        results = self._computation(images, labels, iteration)
+        if not self.rates.are_capturable:
+            self._update()
+        if self.ema is not None:
+            self.ema.update(self.model, step=iteration + 1)
+        return results
+
+    def set_learning_rates(self, iteration: int, factor: float = 1.0) -> None:
+        """Set the learning rates of an iteration, multiplied by a factor."""
         updates = iteration if self.recipe.schedule_on_updates else iteration - iteration % self.steps_per_epoch
         self.schedule.step_update(updates)
+        self.rates.scale(factor)
+
+    def compute(self, images: Tensor, labels: Tensor, iteration: int) -> tuple[Tensor, Tensor]:
+        """Compute the gradients of a batch, and the update if a CUDA graph can contain it.
+
+        The arguments and results are those of a call of the step.
+        """
         self.optimizer.zero_grad(set_to_none=True)
-        batch, mixed = self.augment(images, labels, iteration, generator)
+        batch, mixed = self.augment(images, labels, iteration, self.generator)
         parts, results = self._parts(batch, mixed), []
         for number, (part, part_labels) in enumerate(parts, 1):
             with nullcontext() if number == len(parts) else self.context.no_sync(self.wrapped):
                 results.append(self._add_gradients(part, part_labels, len(part) / len(batch), iteration))
-        self._update(iteration)
+        if self.rates.are_capturable:
+            self._update()
         losses, correct = zip(*results, strict=True)
         return sum(losses), sum(correct)
 
@@ -163,7 +201,6 @@ class TrainingStep:
             share: The part's share of the batch.
             iteration: Steps since the start of training.
         """
-        mark_step_begin(self.compile_mode)
         with autocast(self.recipe, self.device):
             logits = self.forward(batch)
             targets = labels.targets(logits.shape[1], self.recipe.label_smoothing)
@@ -171,14 +208,11 @@ class TrainingStep:
             if self.distiller is not None:
                 loss = self.distiller.loss(loss, logits, batch, iteration // self.steps_per_epoch)
         self.scaler.scale(loss if share == 1 else share * loss).backward()
-        if self.compiling:
-            shut_down_compile_workers()
-            self.compiling = False
         clean = logits.detach()[: len(labels.labels)]
         return loss.detach() * len(clean), (clean.argmax(1) == labels.dominant).sum()
 
-    def _update(self, iteration: int) -> None:
-        """Update the weights with the gradients, and the average of the weights if the recipe has one."""
+    def _update(self) -> None:
+        """Update the weights with the gradients."""
         recipe = self.recipe
         if recipe.clip_grad:
             self.scaler.unscale_(self.optimizer)
@@ -187,8 +221,6 @@ class TrainingStep:
             dispatch_clip_grad(parameters, recipe.clip_grad, mode=recipe.clip_mode)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        if self.ema is not None:
-            self.ema.update(self.model, step=iteration + 1)
 
 
 def autocast(recipe: Recipe, device: torch.device) -> torch.autocast:

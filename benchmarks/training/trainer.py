@@ -151,7 +151,7 @@ def train_epoch(
         Mean loss, top-1 accuracy in percent, and the number of images seen, of the whole pass.
     """
     batch_size = step.recipe.batch_size
-    running = running or RunningEpoch(0, 0, len(split), step.device, step.context)
+    running = running or RunningEpoch(0, 0, len(split), step.generator, step.context)
     running.start()
     step.model.train()
     repeats = step.recipe.aug_repeats
@@ -159,7 +159,7 @@ def train_epoch(
     shards = [step.context.shard(batch, interleaved=repeats > 1) for batch in samples]
     for batch in split.batches(shards, running.transforms_seed):
         iteration = running.epoch * num_steps + running.batches
-        loss, correct = step(batch.images, batch.labels, iteration, running.generator)
+        loss, correct = step(batch.images, batch.labels, iteration)
         running.loss_sum += loss
         running.correct += correct
         running.batches += 1

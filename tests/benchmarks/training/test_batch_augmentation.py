@@ -24,6 +24,12 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def seeded(step: TrainingStep, seed: int) -> TrainingStep:
+    """Seed the draws of the augmentation."""
+    step.generator.manual_seed(seed)
+    return step
+
+
 def noise(count: int = 8, channels: int = 3, size: int = 8) -> Tensor:
     return torch.randint(256, (count, channels, size, size), dtype=torch.uint8, generator=generator(1))
 
@@ -157,7 +163,7 @@ class Logits(nn.Module):
 
 def test_loss_is_the_soft_cross_entropy_with_the_targets_of_timm() -> None:
     changed = recipe(mixup=0.8, label_smoothing=0.1, warmup_epochs=0)
-    loss, _ = TrainingStep(Logits(), changed, 10)(noise(), LABELS, 3, generator(5))
+    loss, _ = seeded(TrainingStep(Logits(), changed, 10), 5)(noise(), LABELS, 3)
     with global_generators_restored():
         seed_like_augmentation()
         targets = Mixup(0.8, label_smoothing=0.1, num_classes=5)(noise().float(), LABELS)[1]
@@ -169,7 +175,7 @@ def test_predictions_are_counted_against_the_label_with_the_larger_weight() -> N
         mixed = MixedLabels(LABELS, LABELS.flip(0), weight)
         assert torch.equal(mixed.dominant, expected)
         assert torch.equal(mixed.targets(5, 0.1).argmax(1), expected)
-    _, correct = TrainingStep(Logits(), recipe(mixup=0.8), 10)(noise(), LABELS, 3, generator(5))
+    _, correct = seeded(TrainingStep(Logits(), recipe(mixup=0.8), 10), 5)(noise(), LABELS, 3)
     assert correct == 2  # class 0 is the largest logit, and two labels are 0, whichever labels dominate
 
 
@@ -179,7 +185,7 @@ def test_mixed_batch_in_parts_has_the_loss_and_the_gradient_of_the_whole_batch(l
     for parts in (1, 4):
         model = Logits()
         changed = recipe(cutmix=1.0, mixup=0.8, loss=loss, grad_accum_steps=parts, warmup_epochs=0)
-        summed, correct = TrainingStep(model, changed, 10)(noise(), LABELS, 3, generator(5))
+        summed, correct = seeded(TrainingStep(model, changed, 10), 5)(noise(), LABELS, 3)
         results.append((summed, correct, model.logits.grad))
     torch.testing.assert_close(results[0], results[1])
 

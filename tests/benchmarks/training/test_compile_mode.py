@@ -123,7 +123,7 @@ def test_step_calls_the_compiled_model_and_keeps_the_original(monkeypatch: pytes
     monkeypatch.setattr("benchmarks.training.step.compile_model", compile_nothing)
     step = TrainingStep(model, RECIPE, 10, StepOptions("compile"))
     batch = images(16)
-    step(batch.images, batch.labels, 0, torch.Generator().manual_seed(0))
+    step(batch.images, batch.labels, 0)
     assert batch_sizes == [16]
     assert step.model is model
 
@@ -138,7 +138,7 @@ def test_compile_workers_are_shut_down_after_the_first_step(
     step, batch = TrainingStep(net(), RECIPE, 10, StepOptions(compile_mode)), images(16)
     assert calls == []
     for iteration in range(3):
-        step(batch.images, batch.labels, iteration, torch.Generator().manual_seed(0))
+        step(batch.images, batch.labels, iteration)
         assert len(calls) == num_calls
 
 

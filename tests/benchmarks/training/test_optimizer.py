@@ -84,7 +84,7 @@ def test_plain_sgd_gives_the_bits_of_the_first_version(changes: dict[str, Any]) 
         generator = torch.Generator().manual_seed(iteration)
         images = torch.randint(256, (8, 1, 8, 8), dtype=torch.uint8, generator=generator)
         labels = torch.randint(10, (8,), generator=generator)
-        loss, _ = step(images, labels, iteration, generator)
+        loss, _ = step(images, labels, iteration)
         assert torch.equal(loss, earlier_step((images.float() - 127.5) / 127.5, labels, iteration))
     assert equal(model, earlier)
 

@@ -6,12 +6,10 @@ import torch
 from benchmarks.training.distributed_context import SINGLE_PROCESS, DistributedContext
 from benchmarks.training.running_epoch import RunningEpoch
 
-CPU = torch.device("cpu")
-
 
 def test_order_depends_on_seed_and_epoch_alone() -> None:
     def order(seed: int, epoch: int, context: DistributedContext = SINGLE_PROCESS) -> list[int]:
-        indices: list[int] = RunningEpoch(seed, epoch, 50, CPU, context).order.tolist()
+        indices: list[int] = RunningEpoch(seed, epoch, 50, torch.Generator(), context).order.tolist()
         return indices
 
     assert sorted(order(0, 0)) == list(range(50))
@@ -22,7 +20,7 @@ def test_order_depends_on_seed_and_epoch_alone() -> None:
 
 def test_processes_share_the_order_and_have_draws_of_their_own() -> None:
     epochs = [
-        RunningEpoch(0, 1, 50, CPU, context)
+        RunningEpoch(0, 1, 50, torch.Generator(), context)
         for context in (SINGLE_PROCESS, DistributedContext(0, 2), DistributedContext(1, 2), DistributedContext(2, 3))
     ]
     assert all(torch.equal(epoch.order, epochs[0].order) for epoch in epochs)
@@ -34,7 +32,7 @@ def test_processes_share_the_order_and_have_draws_of_their_own() -> None:
 
 def test_layers_draw_differently_in_each_epoch_and_identically_in_each_run() -> None:
     def draws(seed: int, epoch: int) -> tuple[float, ...]:
-        RunningEpoch(seed, epoch, 5, CPU, SINGLE_PROCESS).start()
+        RunningEpoch(seed, epoch, 5, torch.Generator(), SINGLE_PROCESS).start()
         return tuple(torch.rand(4).tolist())
 
     assert draws(0, 0) == draws(0, 0)
@@ -42,13 +40,13 @@ def test_layers_draw_differently_in_each_epoch_and_identically_in_each_run() -> 
 
 
 def test_epoch_has_no_state_before_its_first_batch() -> None:
-    epoch = RunningEpoch(0, 0, 5, CPU, SINGLE_PROCESS)
+    epoch = RunningEpoch(0, 0, 5, torch.Generator(), SINGLE_PROCESS)
     epoch.start()
     assert epoch.tensors() == {}
 
 
 def test_restored_epoch_continues_with_the_next_draws() -> None:
-    epoch = RunningEpoch(0, 0, 5, CPU, SINGLE_PROCESS)
+    epoch = RunningEpoch(0, 0, 5, torch.Generator(), SINGLE_PROCESS)
     epoch.start()
     torch.rand(3)
     torch.rand(7, generator=epoch.generator)
@@ -57,7 +55,7 @@ def test_restored_epoch_continues_with_the_next_draws() -> None:
     epoch.correct += 3
     tensors = {name: tensor.clone() for name, tensor in epoch.tensors().items()}
     expected = torch.rand(4), torch.rand(4, generator=epoch.generator)
-    restored = RunningEpoch(0, 0, 5, CPU, SINGLE_PROCESS)
+    restored = RunningEpoch(0, 0, 5, torch.Generator(), SINGLE_PROCESS)
     restored.restore(2, 0.25, tensors)
     torch.manual_seed(99)
     restored.start()
@@ -71,7 +69,7 @@ def test_restored_epoch_continues_with_the_next_draws() -> None:
 def test_timer_counts_the_time_between_start_and_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [10.0]
     monkeypatch.setattr("benchmarks.training.running_epoch.time", SimpleNamespace(perf_counter=lambda: now[0]))
-    epoch = RunningEpoch(0, 0, 5, CPU, SINGLE_PROCESS)
+    epoch = RunningEpoch(0, 0, 5, torch.Generator(), SINGLE_PROCESS)
     now[0] = 20.0
     epoch.start()
     now[0] = 23.0

@@ -30,7 +30,7 @@ def train_batch(state: TrainingState) -> None:
     running = state.epoch
     indices = running.order[running.batches * 4 :][:4]
     images = (indices[:, None, None, None] * torch.arange(27).reshape(3, 3, 3)).to(torch.uint8)
-    loss, correct = state.step(images, indices % 2, running.epoch * 2 + running.batches, running.generator)
+    loss, correct = state.step(images, indices % 2, running.epoch * 2 + running.batches)
     running.loss_sum += loss
     running.correct += correct
     running.batches += 1

@@ -28,6 +28,12 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def seeded(step: TrainingStep, seed: int = 0) -> TrainingStep:
+    """Seed the draws of the augmentation."""
+    step.generator.manual_seed(seed)
+    return step
+
+
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_take_returns_the_images_and_labels_at_the_indices(memory_format: torch.memory_format) -> None:
     pixels = torch.randint(256, (9, 3, 5, 4), dtype=torch.uint8)
@@ -74,7 +80,7 @@ class RecordingContext(DistributedContext):
 def test_forward_pass_uses_the_wrapped_model() -> None:
     context, model, batch = RecordingContext(), net(), random_images(8, (3, 4, 5), 5, generator())
     step = TrainingStep(model, RECIPE, 3, StepOptions(context=context))
-    step(batch.images, batch.labels, 0, generator())
+    seeded(step)(batch.images, batch.labels, 0)
     assert context.wrapped == [model]
     assert step.model is model  # the unwrapped model is saved and evaluated
     assert [len(inputs) for inputs in context.inputs] == [8]
@@ -83,7 +89,7 @@ def test_forward_pass_uses_the_wrapped_model() -> None:
 def test_model_sees_cropped_flipped_and_normalized_images() -> None:
     context, batch = RecordingContext(), random_images(8, (3, 4, 5), 5, generator())
     step = TrainingStep(net(), RECIPE, 3, StepOptions(context=context))
-    step(batch.images, batch.labels, 0, generator(4))
+    seeded(step, 4)(batch.images, batch.labels, 0)
     expected = normalize(crop_and_flip(batch.images, 1, 0.5, generator(4)), 0.5, 0.5)
     assert torch.equal(context.inputs[0], expected)
 
@@ -107,14 +113,14 @@ def test_initial_momenta_do_not_change_the_updates(nesterov: bool) -> None:
     steps[1].optimizer.state.clear()
     for step in steps:
         for iteration in range(3):
-            step(batch.images, batch.labels, iteration, generator(iteration))
+            seeded(step, iteration)(batch.images, batch.labels, iteration)
     one, other = (model.state_dict() for model in models)
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_returned_tensors_need_no_gradient() -> None:
     batch = random_images(8, (3, 4, 5), 5, generator())
-    loss, correct = TrainingStep(net(), RECIPE, 3)(batch.images, batch.labels, 0, generator())
+    loss, correct = seeded(TrainingStep(net(), RECIPE, 3))(batch.images, batch.labels, 0)
     assert (loss.shape, correct.shape) == ((), ())
     assert not loss.requires_grad
     assert 0 <= int(correct) <= 8
@@ -149,7 +155,7 @@ def test_gpu_uses_the_precision_of_the_recipe(
 def plain_step(batch: DeviceImages, model: nn.Module, **changes: Any) -> TrainingStep:
     recipe = replace(RECIPE, warmup_epochs=0, crop_padding=0, flip=0.0, **changes)
     step = TrainingStep(model, recipe, 3)
-    step(batch.images, batch.labels, 0, generator())
+    seeded(step)(batch.images, batch.labels, 0)
     return step
 
 
@@ -180,7 +186,7 @@ def test_scaled_gradients_are_unscaled_before_they_are_clipped() -> None:
     plain_step(batch, expected, clip_grad=0.05)
     step = TrainingStep(model, replace(RECIPE, warmup_epochs=0, crop_padding=0, flip=0.0, clip_grad=0.05), 3)
     step.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
-    step(batch.images, batch.labels, 0, generator())
+    seeded(step)(batch.images, batch.labels, 0)
     for parameter, other in zip(model.parameters(), expected.parameters(), strict=True):
         torch.testing.assert_close(parameter, other)
 
@@ -199,7 +205,7 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(num_parts: int) -> N
 def test_loss_and_accuracy_of_accumulated_steps_are_those_of_the_whole_batch() -> None:
     batch = random_images(8, (3, 4, 5), 5, generator())
     whole, parts = (
-        TrainingStep(net(), replace(RECIPE, grad_accum_steps=number), 3)(batch.images, batch.labels, 0, generator())
+        seeded(TrainingStep(net(), replace(RECIPE, grad_accum_steps=number), 3))(batch.images, batch.labels, 0)
         for number in (1, 4)
     )
     torch.testing.assert_close(whole, parts)
@@ -216,7 +222,7 @@ def test_average_of_the_weights_is_that_of_timm(warmup: bool) -> None:
     step = TrainingStep(model, replace(RECIPE, ema_decay=0.9, ema_warmup=warmup), 3)
     average = ModelEmaV3(expected, decay=0.9, use_warmup=warmup)
     for iteration in range(4):
-        step(batch.images, batch.labels, iteration, generator())
+        seeded(step)(batch.images, batch.labels, iteration)
         expected.load_state_dict(model.state_dict())
         average.update(expected, step=iteration + 1)
     evaluated = step.evaluated_model
@@ -240,7 +246,7 @@ def test_learning_rate_may_change_with_each_epoch_only() -> None:
     for epoch in range(6):
         timm.step(epoch)
         for iteration in range(3 * epoch, 3 * epoch + 3):
-            step(batch.images, batch.labels, iteration, generator())
+            seeded(step)(batch.images, batch.labels, iteration)
             assert step.optimizer.param_groups[0]["lr"] == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-12)
 
 
@@ -251,7 +257,7 @@ def test_splits_of_a_batch_stay_together(loss: Any, num_parts: int) -> None:
     labels = batch.labels[:8]
     changes: dict[str, Any] = {"aug_splits": 3, "rotation": 5.0, "loss": loss, "grad_accum_steps": num_parts}
     step = TrainingStep(model, replace(RECIPE, warmup_epochs=0, **changes), 3)
-    summed, correct = step(batch.images, labels, 0, generator())
+    summed, correct = seeded(step)(batch.images, labels, 0)
     reference = net()
     logits = reference(normalize(batch.images, 0.5, 0.5))
     timm: Any = {
