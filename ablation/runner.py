@@ -1,6 +1,7 @@
 """Run a plan: execute the runs that have no record yet, if their models are within the budget."""
 
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -175,7 +176,8 @@ class PlanRunner:
 
     def _make_runs(self, pairs: Sequence[RowAndSeed], display: Display) -> tuple[list[Run], dict[str, str]]:
         """Check rows and return their runs, and the name of each run in messages, by its id."""
-        verdicts = self._check(list(dict.fromkeys(row for row, _ in pairs)), display)
+        num_runs = Counter(row.spec for row, _ in pairs)
+        verdicts = self._check(list(dict.fromkeys(row for row, _ in pairs)), num_runs, display)
         runs = self._decide_changes([self._make_run(row, seed, verdicts[row.spec]) for row, seed in pairs], display)
         number = self._choose_runs_per_device(runs, verdicts, display)
         labels = {run.id: f"{row.label} seed {seed}" for run, (row, seed) in zip(runs, pairs, strict=True)}
@@ -235,18 +237,18 @@ class PlanRunner:
             return self.time_limit
         return max(default_time_limit(run.predicted_hours, run.runs_per_device) for run in runs)
 
-    def _check(self, rows: list[Row], display: Display) -> dict[str, Verdict]:
-        """Check images, initial weights and budget of the rows. Return the verdicts by spec."""
+    def _check(self, rows: list[Row], num_runs: dict[str, int], display: Display) -> dict[str, Verdict]:
+        """Check images, initial weights and budget of the rows, whose runs are counted by spec. Return the verdicts."""
         self._check_images(with_teachers(self.rows))
         if configs := [row.config for row in rows if row.overrides.needs_model_check]:
             function = "benchmarks.runs.models:check_initial_weights"
             self.executor.call(function, display, configs, self.benchmark, self.out.resolve())
-        specs, counts = [row.spec for row in rows], self.data.counts(self.benchmark.data)
+        counts = self.data.counts(self.benchmark.data)
         if self.remeasure:
             function = "benchmarks.budget.measurement:delete_measurements"
-            self.executor.call(function, display, specs, self.benchmark, self.device)
+            self.executor.call(function, display, list(num_runs), self.benchmark, self.device)
         verdicts: list[Verdict] = self.executor.call(
-            "benchmarks.budget.check:check_specs", display, specs, self.benchmark, self.device, counts
+            "benchmarks.budget.check:check_specs", display, num_runs, self.benchmark, self.device, counts
         )
         if not all(verdict.passed for verdict in verdicts):
             raise OverBudget(verdicts)
@@ -254,9 +256,12 @@ class PlanRunner:
             if note:
                 display.say(note)
         for verdict in verdicts:
+            for note in verdict.notes:
+                if note.startswith("compile mode"):
+                    display.say(f"note: {verdict.model}: {note}")
             if dead := dead_parameters(verdict.cost):
                 display.say(f"warning: {verdict.model}: {dead}")
-        return dict(zip(specs, self._with_inference(verdicts, specs, display), strict=True))
+        return dict(zip(num_runs, self._with_inference(verdicts, list(num_runs), display), strict=True))
 
     def _with_inference(self, verdicts: list[Verdict], specs: Sequence[str], display: Display) -> list[Verdict]:
         """Measure the inference of the rows if it is requested, before runs share the device."""

@@ -23,7 +23,7 @@ class ActiveTrial:
             must be timed before it is trained.
         is_timed: Whether the candidate's hours are measured.
         accuracies: Validation top-1 of the finished rungs, in percent.
-        compile_mode: The fastest compile mode of the candidate.
+        compile_mode: The fastest compile mode of the candidate, or the one for candidates that are not timed.
     """
 
     trial: Trial

@@ -134,7 +134,7 @@ class FinalSelection:
         """Return the verdict of the budget check of `ablate run`, or the error that prevented it."""
         search = self.search
         counts = search.data.counts(search.benchmark.data)
-        args = [spec], search.benchmark, search.device, counts
+        args = {spec: max(1, search.seeds)}, search.benchmark, search.device, counts
         limit = search.time_limit or default_time_limit(0.0, 1)
         try:
             verdicts: list[Verdict] = search.executor.call(

@@ -19,6 +19,7 @@ from benchmarks.execution.progress import Display, Progress
 from benchmarks.records.store import RecordStore, RunRecord
 from benchmarks.runs.execute_runs import Job, execute_jobs
 from benchmarks.runs.run import default_time_limit, record_outcome
+from benchmarks.training.compile_mode import untimed_mode
 from search import trial_attrs
 from search.active_trial import ActiveTrial
 from search.candidates import Candidate, HoursPredictor
@@ -63,6 +64,7 @@ class SearchRunner:
         self.reaper = StaleTrialReaper(study)
         self.proposals = Proposals(search, study, self.predictor)
         self.promotion = Promotion(search, study, self.predictor, self.deadline)
+        self.untimed_mode = untimed_mode(search.device, search.benchmark.recipe)
         self.is_complete = False  # if True, no new candidate is started
         self.failures: list[str] = []  # reasons for the consecutive failures
         self.too_long: list[str] = []  # candidates for which there was no time
@@ -126,7 +128,7 @@ class SearchRunner:
         if active.within_hours:
             run = active.next_run(search)
             return Job(active, "benchmarks.runs.dispatch:execute_run", (run,), time_limit)
-        args = [active.candidate.spec], search.benchmark, search.device, self.image_counts
+        args = {active.candidate.spec: 1}, search.benchmark, search.device, self.image_counts
         return Job(active, "benchmarks.budget.check:check_specs", args, time_limit)
 
     def _time_limit(self, active: ActiveTrial) -> float:
@@ -172,7 +174,8 @@ class SearchRunner:
         if proposal is None:
             return None
         trial, candidate = proposal
-        active = self._use_records(ActiveTrial(trial, candidate, self._is_within_hours(candidate)))
+        within_hours = self._is_within_hours(candidate)
+        active = self._use_records(ActiveTrial(trial, candidate, within_hours, compile_mode=self.untimed_mode))
         return active if active and self._has_time(active) else None
 
     def _is_within_hours(self, candidate: Candidate) -> bool:

@@ -156,7 +156,7 @@ def test_two_gpus_share_each_batch(tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 def test_training_step_does_not_wait_for_the_gpu() -> None:
-    recipe, generator = Recipe(epochs=2, batch_size=64, warmup_epochs=1), torch.Generator("cuda").manual_seed(0)
+    recipe = Recipe(epochs=2, batch_size=64, warmup_epochs=1)
     images = torch.randint(256, (512, 32, 32, 3), dtype=torch.uint8, device="cuda").permute(0, 3, 1, 2)
     split = DeviceImages(images, torch.randint(10, (512,), device="cuda"))
     step = TrainingStep(build(parse(SPEC).variant(), 10).to("cuda"), recipe, 8)

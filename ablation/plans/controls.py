@@ -50,7 +50,7 @@ class CostMeter:
         from benchmarks.execution.progress import silent
 
         if self.metric == "hours":
-            [verdict] = check_specs(silent, [str(spec)], self.benchmark, self.device, self.image_counts)
+            [verdict] = check_specs(silent, {str(spec): 1}, self.benchmark, self.device, self.image_counts)
             hours = verdict.hours_at_hand  # those of the table
             return hours.predicted if hours else inf  # a spec with too many parameters is not timed
         counted = count_on_meta(spec_builder(str(spec), self.benchmark), self.benchmark.data.input_shape)

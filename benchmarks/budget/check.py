@@ -1,6 +1,6 @@
 """The budget check: whether a model, or each of several specs, is within the budget of a benchmark."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from arch.errors import InputError
@@ -23,12 +23,20 @@ from benchmarks.budget.reference import (
     without_hours_limit,
 )
 from benchmarks.budget.request import CheckRequest
-from benchmarks.budget.timing import TimedTraining, add_timing, try_compiled, worth_compiling
+from benchmarks.budget.timing import (
+    TimedTraining,
+    add_timing,
+    hours_by_architecture,
+    modes_to_try,
+    try_modes,
+    with_failures,
+)
 from benchmarks.budget.verdict import Verdict
 from benchmarks.definition.benchmark import Benchmark
 from benchmarks.definition.config_parser import read_run_config
 from benchmarks.definition.recipe import Recipe
 from benchmarks.execution.progress import Progress, Report, silent
+from benchmarks.training.compile_mode import uses_compiler
 from benchmarks.training.optimizer import check_optimizer
 
 
@@ -37,8 +45,8 @@ def check(
 ) -> Verdict:
     """Check the model that `builder` returns.
 
-    Parameters and MACs are counted first. A model with too many parameters is not timed. An architecture that is over
-    its hours in eager mode is also timed compiled, so that it passes if `ablate run` would train it.
+    Parameters and MACs are counted first. A model with too many parameters is not timed. As before an `ablate run`, an
+    architecture is also timed with CUDA graphs on a GPU, and compiled if it is over its hours otherwise.
 
     Args:
         request: The benchmark and device to check for; `request.model` is a description of the model.
@@ -81,10 +89,13 @@ def _check_training(
         return add_prediction(verdict, builder, benchmark, request.profile, request.image_counts)
     report(Progress("timing a few training steps", 1, 2, request.model))
     eager = add_timing(verdict, training)
-    if architecture is None or eager.passed or not worth_compiling(eager, benchmark):
+    modes = modes_to_try(eager, training, eager.hours.predicted if eager.hours else 0.0) if architecture else ()
+    if eager.passed:
+        modes = tuple(mode for mode in modes if not uses_compiler(mode))
+    if not modes:
         return eager
-    report(Progress("trying compiled models", 1, 2, request.model))  # as before an `ablate run` of this architecture
-    return try_compiled(verdict, eager, training)
+    report(Progress("trying compile modes", 1, 2, request.model))
+    return try_modes(verdict, eager, training, modes)[0]
 
 
 def check_recipe(report: Report, recipe: Recipe) -> None:
@@ -93,7 +104,7 @@ def check_recipe(report: Report, recipe: Recipe) -> None:
 
 
 def check_specs(
-    report: Report, specs: Sequence[str], benchmark: Benchmark, device: str, image_counts: tuple[int, int]
+    report: Report, specs: Mapping[str, int], benchmark: Benchmark, device: str, image_counts: tuple[int, int]
 ) -> list[Verdict]:
     """Check several specs. They are timed only if none of them has too many parameters.
 
@@ -101,7 +112,7 @@ def check_specs(
 
     Args:
         report: Called with progress updates.
-        specs: The specs; the verdicts are in the same order.
+        specs: The number of runs to come of each spec; the verdicts are in the same order.
         benchmark: Images, recipe and budget.
         device: "cpu", "cuda", "cuda:1"...
         image_counts: Numbers of training and evaluation images.
@@ -128,7 +139,10 @@ def check_specs(
     if all(verdict.passed for verdict in verdicts):
         reference = reference_profile(benchmark, device)
         limit = benchmark if reference is None else without_hours_limit(benchmark)
-        timed = [TimedTraining.of(config, limit, device, image_counts) for config in configs]
+        timed = [
+            replace(TimedTraining.of(config, limit, device, image_counts), num_runs=number)
+            for config, number in zip(configs, specs.values(), strict=True)
+        ]
         verdicts = _time_specs(report, verdicts, timed, measurements)
         if reference is not None:
             judged = [TimedTraining.of(config, benchmark, device, image_counts) for config in configs]
@@ -139,20 +153,24 @@ def check_specs(
 def _time_specs(
     report: Report, counted: Sequence[Verdict], timed: Sequence[TimedTraining], measurements: Sequence[Measurement]
 ) -> list[Verdict]:
-    """Time every model in eager mode first, then compiled, and write the fastest measurements to the cache."""
+    """Time every model in eager mode first, then in faster modes, and write the fastest measurements to the cache."""
     rows = list(zip(counted, timed, measurements, strict=True))
     verdicts: list[Verdict] = []
     for verdict, training, measurement in rows:
         report(Progress("timing a few training steps", len(verdicts), len(rows), verdict.model))
         verdicts.append(_cached_or_timed(verdict, measurement, training))
+    hours = hours_by_architecture(verdicts, timed)
     for number, (verdict, training, measurement) in enumerate(rows):
-        eager = verdicts[number]
-        if eager.throughput is None or measurement.throughput is not None:
+        best = verdicts[number]
+        modes = modes_to_try(best, training, hours[training.architecture], measurement.tried)
+        if modes:
+            report(Progress("trying compile modes", number, len(rows), verdict.model))
+            verdicts[number], errors = try_modes(verdict, best, training, modes)
+            measurement.tried = {**measurement.tried, **errors}
+        if verdicts[number].throughput != measurement.throughput:
+            measurement.throughput, measurement.shared = verdicts[number].throughput, {}
+        elif not modes:
             continue
-        if worth_compiling(eager, training.benchmark):
-            report(Progress("trying compiled models", number, len(rows), verdict.model))
-            verdicts[number] = try_compiled(verdict, eager, training)
-        measurement.throughput = verdicts[number].throughput
         measurement.write()
     return verdicts
 
@@ -162,6 +180,6 @@ def _cached_or_timed(verdict: Verdict, measurement: Measurement, training: Timed
     if measurement.throughput is not None:
         cached = add_throughput(verdict, measurement.throughput, training.benchmark, training.image_counts)
         if cached.passed:
-            return cached
-        measurement.throughput = None
+            return with_failures(cached, measurement.tried)
+        measurement.throughput, measurement.tried, measurement.shared = None, {}, {}
     return add_timing(verdict, training)

@@ -6,7 +6,7 @@ import os
 import platform
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,10 @@ from benchmarks.definition.versions import versions
 from benchmarks.execution.device import device_name, gpu_versions
 from benchmarks.execution.progress import Report
 from benchmarks.records.atomic_write import replace_file
+from benchmarks.training.compile_mode import CompileMode
 
 MAX_DAYS_WITHOUT_NOTE = 30  # age of a measurement
-MEASUREMENT_FORMAT = 6  # increase whenever a code change affects what is measured
+MEASUREMENT_FORMAT = 7  # increase whenever a code change affects what is measured
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class _CacheFile:
     cost: ModelCost
     throughput: Throughput | None
     inference: Inference | None
+    tried: dict[str, str]
+    shared: dict[str, float]
 
 
 @dataclass
@@ -40,12 +43,21 @@ class Measurement:
     """The cached measurement of one model.
 
     It is valid for the images and the recipe of one benchmark, one device of one computer, and one set of versions.
+
+    Attributes:
+        path: The file.
+        cost: Parameters and MACs.
+        throughput: The speed of one training run in its fastest compile mode.
+        tried: The compile modes that were tried besides eager, with the errors of those that failed.
+        shared: The total images/s of several runs that share the device, by their number (as text).
     """
 
     path: Path
     cost: ModelCost | None = None
     throughput: Throughput | None = None
     inference: Inference | None = None
+    tried: dict[str, str] = field(default_factory=dict)
+    shared: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def read(cls, config: RunConfig, benchmark: Benchmark, device: str) -> "Measurement":
@@ -63,13 +75,13 @@ class Measurement:
             content = strict_adapter(_CacheFile).validate_json(path.read_bytes())
         except (OSError, ValueError):
             return cls(path)
-        return cls(path, content.cost, content.throughput, content.inference)
+        return cls(path, content.cost, content.throughput, content.inference, content.tried, content.shared)
 
     def write(self) -> None:
         """Write the measurement atomically. If the cache is not writable, the model is measured again next time."""
         if self.cost is None:
             return
-        content = json.dumps(asdict(_CacheFile(self.cost, self.throughput, self.inference)))
+        content = json.dumps(asdict(_CacheFile(self.cost, self.throughput, self.inference, self.tried, self.shared)))
         with suppress(OSError):
             replace_file(self.path, lambda file: file.write_text(content))
 
@@ -79,6 +91,24 @@ def delete_measurements(report: Report, specs: Sequence[str], benchmark: Benchma
     for spec in specs:
         with suppress(OSError):
             Measurement.read(read_run_config(spec, benchmark.baseline), benchmark, device).path.unlink()
+
+
+def read_shared(
+    report: Report, config: RunConfig, benchmark: Benchmark, device: str, compile_mode: CompileMode
+) -> dict[str, float]:
+    """Return `Measurement.shared` of a run config; empty if its fastest compile mode is not this one."""
+    measurement = Measurement.read(config, benchmark, device)
+    is_fastest = measurement.throughput is not None and measurement.throughput.compile_mode == compile_mode
+    return measurement.shared if is_fastest else {}
+
+
+def write_shared(
+    report: Report, config: RunConfig, benchmark: Benchmark, device: str, shared: dict[str, float]
+) -> None:
+    """Add the speeds of several runs that share the device to the measurement of a run config."""
+    measurement = Measurement.read(config, benchmark, device)
+    measurement.shared = shared
+    measurement.write()
 
 
 def old_measurement_note(throughputs: Iterable[Throughput | None]) -> str:

@@ -25,6 +25,7 @@ class PeakMemory:
     def __init__(self, model: nn.Module, device: torch.device) -> None:
         self.device = device
         if device.type == "cuda":
+            torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats(device)
             return
         with suppress(AttributeError):  # glibc only: returns free memory to the system, so that it is not counted
@@ -37,10 +38,15 @@ class PeakMemory:
         except OSError:
             self.is_supported = False
 
-    def bytes(self) -> int | None:
-        """Return the peak in bytes, or None if the system does not report it."""
+    def bytes(self, has_graph: bool = False) -> int | None:
+        """Return the peak in bytes, or None if the system does not report it.
+
+        Args:
+            has_graph: Whether a CUDA graph was captured, whose memory stays reserved for its next replay.
+        """
         if self.device.type == "cuda":
-            return torch.cuda.max_memory_allocated(self.device)
+            peak_of = torch.cuda.max_memory_reserved if has_graph else torch.cuda.max_memory_allocated
+            return peak_of(self.device)
         if not self.is_supported:
             return None
         peak = re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text(encoding="utf-8"))

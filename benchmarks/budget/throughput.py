@@ -18,7 +18,7 @@ from benchmarks.budget.verdict import Throughput
 from benchmarks.definition.benchmark import DatasetConfig
 from benchmarks.definition.recipe import Recipe
 from benchmarks.execution.device import use_device
-from benchmarks.training.compile_mode import CompileMode
+from benchmarks.training.compile_mode import CompileMode, uses_graph
 from benchmarks.training.determinism import deterministically
 from benchmarks.training.distillation import Distiller
 from benchmarks.training.evaluation import MAX_TRAINING_BATCHES, eval_batch_size, evaluate
@@ -54,11 +54,12 @@ def measure_throughput(
         model: A model on the device to measure. It is trained on noise, so do not use it afterwards.
         recipe: Batch size, precision and augmentation.
         data: Image shape and number of classes.
-        compile_mode: How the forward and backward pass are executed.
+        compile_mode: How the training steps are computed.
         distiller: Computes a distillation loss in each step, if given.
 
     Raises:
         DoesNotFit: If the memory of the device is too small to train on one batch.
+        CompileModeFailed: If the compile mode fails, or gives other numbers than eager mode.
     """
     use_device(str(next(model.parameters()).device))
     try:
@@ -119,7 +120,7 @@ def _measure(timed: _TimedStep) -> Throughput:
     memory, compile_seconds = PeakMemory(step.model, device), 0.0
     if timed.compile_mode == "eager":
         expected, eval_split = _expected_steps(timed)
-    else:  # a probe of a different size would be compiled, too; the eager step is known to be short
+    else:  # a mode is prepared for one batch size, and the eager step is known to be short
         expected = [0.0]
         compile_seconds = time_once(timed.training_on(timed.noise(recipe.batch_size)), device)
     if median(expected) > MAX_STEP_SECONDS:
@@ -128,7 +129,7 @@ def _measure(timed: _TimedStep) -> Throughput:
     else:
         batch_size = recipe.batch_size
         windows, blocks, energy = _time_epochs(timed)
-        peak = memory.bytes()
+        peak = memory.bytes(uses_graph(timed.compile_mode))
         eval_split = timed.noise(timed_eval_batch_size(recipe, device))
     eval_seconds = _windows(lambda: evaluate(step.model, eval_split, recipe), device, NUM_SHORT_WINDOWS)
     return Throughput(

@@ -1,7 +1,7 @@
 """The second half of a budget check: measure throughput on this device, and predict hours from it."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -17,27 +17,42 @@ from benchmarks.budget.throughput import DoesNotFit, measure_throughput
 from benchmarks.budget.verdict import Throughput, Verdict, format_bytes
 from benchmarks.definition.benchmark import Benchmark
 from benchmarks.definition.overrides import UNIFORM, RunConfig
-from benchmarks.training.compile_mode import COMPILED_MODES, CompileMode, reset_compiler
+from benchmarks.training.compile_mode import COMPILED_MODES, CompileMode, reset_compiler, uses_compiler
 from benchmarks.training.distillation import Distiller
 from benchmarks.training.models import distiller_for_timing, fresh_model
 from benchmarks.training.weights import freeze
 
 DistillerFactory = Callable[[torch.device], Distiller | None]
 
-MIN_HOURS_TO_COMPILE = 0.15  # predicted hours; below this, compilation is not tried
-MAX_COMPILE_SPEEDUP = 2  # compilation is not tried on a model whose hours exceed the limit by a larger factor
+MIN_HOURS_TO_COMPILE = 0.15  # predicted hours of all runs to come; below this, compilation is not tried
+# No faster mode is tried on a model whose hours exceed the limit by a larger factor.
+MAX_COMPILE_SPEEDUP = 2
+MAX_GRAPH_SPEEDUP = 5  # of small models on a GPU
 
 
 @dataclass(frozen=True)
 class TimedTraining:
-    """A training run to time: a model, a recipe and images on a device, and the distiller if there is a teacher."""
+    """A training run to time: a model, a recipe and images on a device, and the distiller if there is a teacher.
+
+    Attributes:
+        builder: Builds the model.
+        benchmark: Images, recipe and budget.
+        device: "cpu", "cuda", "cuda:1"...
+        image_counts: Numbers of training and evaluation images.
+        distiller: Creates the distiller on a device.
+        has_teacher: Whether the training run distills a teacher, which is trained before.
+        architecture: The key of the architecture; "" if it is unknown.
+        num_runs: The number of such runs to come.
+    """
 
     builder: Builder
     benchmark: Benchmark
     device: str
-    image_counts: tuple[int, int]  # training and evaluation images
+    image_counts: tuple[int, int]
     distiller: DistillerFactory = lambda device: None
     has_teacher: bool = False
+    architecture: str = ""
+    num_runs: int = 1
 
     @classmethod
     def of(cls, config: RunConfig, benchmark: Benchmark, device: str, image_counts: tuple[int, int]) -> "TimedTraining":
@@ -53,9 +68,10 @@ class TimedTraining:
         images = overrides.num_train_images(image_counts[0], benchmark.data.num_classes)
         recipe = overrides.adjust_recipe(benchmark.recipe, images, image_counts[0])
         distiller = partial(distiller_for_timing, config, benchmark)
-        training = cls(builder, replace(benchmark, recipe=recipe), device, (images, image_counts[1]), distiller)
-        distillation = overrides.distillation
-        return replace(training, has_teacher=distillation is not None and distillation.teacher != UNIFORM)
+        counts, distillation = (images, image_counts[1]), overrides.distillation
+        training = cls(builder, replace(benchmark, recipe=recipe), device, counts, distiller)
+        has_teacher = distillation is not None and distillation.teacher != UNIFORM
+        return replace(training, has_teacher=has_teacher, architecture=architecture.key())
 
     def measure(self, compile_mode: CompileMode = "eager") -> Throughput:
         """Build the model and measure its throughput on the device."""
@@ -91,33 +107,68 @@ def add_timing(verdict: Verdict, training: TimedTraining) -> Verdict:
     return add_throughput(verdict, throughput, training.benchmark, training.image_counts)
 
 
-def worth_compiling(eager: Verdict, benchmark: Benchmark) -> bool:
-    """Return whether training takes long enough for compilation to pay off, and could fit the limit once compiled."""
-    if eager.throughput is None or eager.hours is None:
-        return False
-    return (
-        eager.throughput.batch_size == benchmark.recipe.batch_size
-        and eager.hours.predicted >= MIN_HOURS_TO_COMPILE
-        and eager.hours.low <= MAX_COMPILE_SPEEDUP * benchmark.budget.max_hours
-    )
+def modes_to_try(
+    verdict: Verdict, training: TimedTraining, hours_to_come: float, tried: Collection[str] = ()
+) -> tuple[CompileMode, ...]:
+    """Return the compile modes that may be faster.
+
+    Capturing a CUDA graph takes seconds, so it is tried for every model. Compiling takes up to a minute in the first
+    run; the others find the code in the cache.
+
+    Args:
+        verdict: The verdict on the model in the fastest mode so far.
+        training: The training run.
+        hours_to_come: The predicted hours of all runs to come that could use the compiled code.
+        tried: Compile modes that have been tried before.
+    """
+    if verdict.throughput is None or verdict.hours is None:
+        return ()
+    if verdict.throughput.batch_size != training.benchmark.recipe.batch_size:
+        return ()
+    speedup = verdict.hours.low / training.benchmark.budget.max_hours
+    may_compile = hours_to_come >= MIN_HOURS_TO_COMPILE and speedup <= MAX_COMPILE_SPEEDUP
+    modes = COMPILED_MODES[training.device.partition(":")[0]] if speedup <= MAX_GRAPH_SPEEDUP else ()
+    return tuple(mode for mode in modes if mode not in tried and (may_compile or not uses_compiler(mode)))
 
 
-def try_compiled(counted: Verdict, eager: Verdict, training: TimedTraining) -> Verdict:
-    """Measure the model in each compile mode except eager, and return the verdict with the fewest hours, or `eager`.
+def hours_by_architecture(verdicts: Sequence[Verdict], trainings: Sequence[TimedTraining]) -> Mapping[str, float]:
+    """Return the predicted hours of all runs to come of each architecture, whose compiled code they share."""
+    hours: dict[str, float] = {}
+    for verdict, training in zip(verdicts, trainings, strict=True):
+        predicted = verdict.hours.predicted if verdict.hours else 0.0
+        hours[training.architecture] = hours.get(training.architecture, 0.0) + training.num_runs * predicted
+    return hours
+
+
+def try_modes(
+    counted: Verdict, best: Verdict, training: TimedTraining, modes: Sequence[CompileMode]
+) -> tuple[Verdict, dict[str, str]]:
+    """Measure the model in compile modes.
 
     Args:
         counted: The verdict before the model was timed.
-        eager: The verdict on the model in eager mode. A note is added to it for each compile mode that fails.
+        best: The verdict on the model in the fastest mode so far.
         training: The training run to measure.
+        modes: The modes to try.
+
+    Returns:
+        The verdict with the fewest hours, and the modes that were tried, with the errors of those that failed.
     """
-    compiled: list[Verdict] = []
-    for compile_mode in COMPILED_MODES[training.device.partition(":")[0]]:
+    verdicts, errors = [best], {str(mode): "" for mode in modes}
+    for compile_mode in modes:
         try:
             throughput = training.measure(compile_mode)
-        except Exception as error:  # no compiler, not enough memory, or a layer that cannot be compiled
-            eager = replace(eager, notes=(*eager.notes, f"compile mode {compile_mode} failed: {error_line(error)}"))
+        except Exception as error:  # no compiler, not enough memory, other numbers, or a layer that cannot be compiled
+            errors[compile_mode] = error_line(error)
         else:
-            compiled.append(add_throughput(counted, throughput, training.benchmark, training.image_counts))
+            verdicts.append(add_throughput(counted, throughput, training.benchmark, training.image_counts))
         finally:
             reset_compiler()
-    return min([eager, *compiled], key=lambda verdict: verdict.hours.predicted if verdict.hours else math.inf)
+    fastest = min(verdicts, key=lambda verdict: verdict.hours.predicted if verdict.hours else math.inf)
+    return with_failures(fastest, errors), errors
+
+
+def with_failures(verdict: Verdict, errors: Mapping[str, str]) -> Verdict:
+    """Add a note to a verdict for each compile mode that failed."""
+    notes = [f"compile mode {mode} failed: {error}" for mode, error in errors.items() if error]
+    return replace(verdict, notes=(*verdict.notes, *notes))

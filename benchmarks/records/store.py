@@ -46,6 +46,7 @@ class RunRecord:
     commit: str
     finished: str  # UTC, ISO 8601
     compile_mode: str = "eager"  # see `benchmarks.training.compile_mode`
+    compile_failure: str = ""  # why the run was trained in eager mode although another compile mode was chosen
     runs_per_device: int = 1  # runs that shared the device, which increases `hours`
     nondeterministic_operator: str = ""  # without a deterministic implementation, so the numbers may not be repeatable
     peak_memory: int | None = None  # bytes: of the GPU, or of the whole process on a CPU

@@ -8,8 +8,9 @@ import torch
 from benchmarks.definition.versions import commit, versions
 from benchmarks.execution.device import device_name, gpu_versions
 from benchmarks.execution.progress import Report
-from benchmarks.runs.run import IfChanged, Run
+from benchmarks.runs.run import Run
 from benchmarks.training.checkpoint import Checkpoint, load_newest
+from benchmarks.training.compile_mode import uses_compiler
 from benchmarks.training.trainer import TrainingFailed
 
 
@@ -24,7 +25,8 @@ def checkpoint_identity(run: Run) -> dict[str, Any]:
         "instructions": torch.backends.cpu.get_cpu_capability() if run.device == "cpu" else "",
         "versions": versions() | gpu_versions(run.device),
         "commit": commit(),
-        "compile_mode": run.compile_mode if run.benchmark.recipe.world_size == 1 else "eager",
+        "compile_mode": "eager" if run.compile_failure or run.benchmark.recipe.world_size > 1 else run.compile_mode,
+        "compile_failure": run.compile_failure,
         "changed": [],
     }
 
@@ -34,19 +36,20 @@ def _device_name(run: Run) -> str:
     return f"cpu ({size} processes)" if run.device == "cpu" and size > 1 else device_name(run.device)
 
 
-def resolve_changes(checkpoint: Checkpoint, if_changed: IfChanged) -> None:
+def resolve_changes(checkpoint: Checkpoint, run: Run) -> None:
     """Compare the checkpoint's versions and device with the current ones, and act on differences.
 
-    A resumed run keeps the checkpoint's compile mode, so that it gives the same results as an uninterrupted run.
+    A resumed run keeps the checkpoint's compile mode, so that it gives the same results as an uninterrupted run, unless
+    this mode has failed.
 
     Args:
         checkpoint: The checkpoint, whose identity is the current one. It is modified so that the run starts over
             or resumes; if it resumes, `identity["changed"]` lists all changes during training, such as
             `epoch 3: torch 2.10.0, now 2.11.0`.
-        if_changed: What to do if they differ.
+        run: What to train, and what to do if they differ.
 
     Raises:
-        TrainingFailed: If they differ and `if_changed` is "stop", or if the checkpoint belongs to a different run.
+        TrainingFailed: If they differ and `run.if_changed` is "stop", or if the checkpoint belongs to a different run.
     """
     if checkpoint.loaded is None:
         return
@@ -55,15 +58,21 @@ def resolve_changes(checkpoint: Checkpoint, if_changed: IfChanged) -> None:
     if not isinstance(saved, dict) or saved.get("run_id") != current["run_id"]:
         raise TrainingFailed(f"{checkpoint.folder} contains the checkpoint of a different run; delete that folder")
     changes = differences(saved, current)
-    if changes and if_changed == "stop":
+    if changes and run.if_changed == "stop":
         raise TrainingFailed(
             f"it was started with {', '.join(changes)}; use --if-changed resume or --if-changed restart"
         )
-    if changes and if_changed == "restart":
+    if changes and run.if_changed == "restart":
         checkpoint.loaded = None
         return
-    all_changes = [*saved["changed"], *(f"epoch {header['epoch'] + 1}: {change}" for change in changes)]
-    checkpoint.identity = {**current, "compile_mode": saved["compile_mode"], "changed": all_changes}
+    if run.compile_failure and uses_compiler(saved["compile_mode"]):
+        changes.append(f"compile mode {saved['compile_mode']}, now eager")
+    checkpoint.identity = {
+        **current,
+        "compile_mode": current["compile_mode"] if run.compile_failure else saved["compile_mode"],
+        "compile_failure": run.compile_failure or saved.get("compile_failure", ""),
+        "changed": [*saved["changed"], *(f"epoch {header['epoch'] + 1}: {change}" for change in changes)],
+    }
 
 
 def differences(saved: dict[str, Any], current: dict[str, Any]) -> list[str]:

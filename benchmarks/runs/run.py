@@ -46,6 +46,7 @@ class Run:
     keep_weights: bool = True
     inference: Inference | None = None  # as the budget check measured it, if it was requested
     nondeterministic_operator: str = ""  # set once an operator is known to have no deterministic implementation
+    compile_failure: str = ""  # set once the compile mode is known to fail: why the run trains in eager mode
 
     @property
     def spec(self) -> str:

@@ -13,7 +13,7 @@ from benchmarks.definition.config_parser import read_run_config
 from benchmarks.definition.registry import get_benchmark
 from benchmarks.execution.device import resolve_device
 from benchmarks.execution.local import LocalExecutor
-from benchmarks.execution.progress import Progress, Report
+from benchmarks.execution.progress import Progress, Report, silent
 from benchmarks.execution.worker_process import PROCESS_CONTEXT
 from benchmarks.runs.run import Run
 
@@ -26,7 +26,8 @@ MEMORY_SHARE = 0.8  # fraction of the device's free memory, for all runs togethe
 def best_runs_per_device(run: Run, verdict: Verdict, num_runs: int, report: Report) -> int:
     """Return how many of `num_runs` runs like `run` should train on the device at once.
 
-    The result is 1 on a CPU, whose cores one run keeps busy (measured: benchmarks/results/), and for a single run.
+    The result is 1 on a CPU, whose cores one run keeps busy (measured: benchmarks/results/), and for a single run. The
+    measured speeds are kept with those of a single run.
 
     Args:
         run: The run that needs the most memory.
@@ -39,14 +40,35 @@ def best_runs_per_device(run: Run, verdict: Verdict, num_runs: int, report: Repo
     best, best_throughput = 1, verdict.throughput.training.median
     image_counts = run.data.counts(run.benchmark.data)
     peak_memory = (verdict.throughput.peak_memory or 0) + run.benchmark.bytes_on_device(image_counts) + CONTEXT_BYTES
+    cached = read_cached_throughputs(run)
+    throughputs = dict(cached)
     for number in (number for number in CANDIDATES if number <= num_runs):
-        task, note = "measuring runs per device", f"{number} at once"
-        report(Progress(task, CANDIDATES.index(number), len(CANDIDATES), note))
-        throughput = measure_total_throughput(run, number, peak_memory)
+        if number not in throughputs:
+            task, note = "measuring runs per device", f"{number} at once"
+            report(Progress(task, CANDIDATES.index(number), len(CANDIDATES), note))
+            throughputs[number] = measure_total_throughput(run, number, peak_memory)
+        throughput = throughputs[number]
         if throughput < MIN_SPEEDUP * best_throughput:
             break
         best, best_throughput = number, throughput
+    if throughputs != cached:
+        cache_throughputs(run, throughputs)
     return best
+
+
+def read_cached_throughputs(run: Run) -> dict[int, float]:
+    """Return the total images/s that were measured before, by the number of runs."""
+    arguments = run.config, run.benchmark, run.device, run.compile_mode
+    shared: dict[str, float] = LocalExecutor().call("benchmarks.budget.measurement:read_shared", silent, *arguments)
+    return {int(number): throughput for number, throughput in shared.items()}
+
+
+def cache_throughputs(run: Run, throughputs: dict[int, float]) -> None:
+    """Keep the total images/s for the next command, except for numbers of runs that did not fit on the device."""
+    shared = {str(number): throughput for number, throughput in throughputs.items() if throughput}
+    LocalExecutor().call(
+        "benchmarks.budget.measurement:write_shared", silent, run.config, run.benchmark, run.device, shared
+    )
 
 
 def measure_total_throughput(run: Run, number: int, peak_memory: int) -> float:

@@ -26,6 +26,7 @@ from benchmarks.runs.models import initial_model, load_distiller
 from benchmarks.runs.resume_checks import checkpoint_identity, resolve_changes
 from benchmarks.runs.run import Run
 from benchmarks.training.checkpoint import Checkpoint
+from benchmarks.training.compile_mode import uses_graph
 from benchmarks.training.determinism import make_deterministic
 from benchmarks.training.distillation import Distiller, weights_digest
 from benchmarks.training.distributed_context import DistributedContext
@@ -63,7 +64,7 @@ def train_run(report: Report, run: Run, device: str, context: DistributedContext
     splits = Splits(training_images(train_images, run, device), on_device(eval_images, device))
     with StopRequest([signal.SIGTERM] if context.size == 1 else [], patient=True) as stop:
         checkpoint = Checkpoint(run.checkpoint_folder, checkpoint_identity(run), warn, stop)
-        resolve_changes(checkpoint, run.if_changed)
+        resolve_changes(checkpoint, run)
         options = TrainingOptions(checkpoint.identity["compile_mode"], context, distiller, checkpoint, report)
         is_whole = checkpoint.loaded is None
         with EnergyMeter(device) as meter:
@@ -78,7 +79,7 @@ def train_run(report: Report, run: Run, device: str, context: DistributedContext
         **_environment(checkpoint.identity),
         **_teacher_fields(run, teacher_digest),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
-        peak_memory=memory.bytes(),
+        peak_memory=memory.bytes(uses_graph(checkpoint.identity["compile_mode"])),
         energy=_energy(meter.energy, run) if is_whole else {},
         train_images=len(train_images),
         train_digest=train_images.digest(),
@@ -140,7 +141,7 @@ def _known_in_advance(run: Run) -> dict[str, Any]:
 
 def _environment(identity: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of a record with the device and the versions, from the identity of its checkpoints."""
-    fields = {name: identity[name] for name in ("device", "versions", "commit", "compile_mode")}
+    fields = {name: identity[name] for name in ("device", "versions", "commit", "compile_mode", "compile_failure")}
     return {**fields, "resumed_with_changes": identity["changed"]}
 
 

@@ -21,8 +21,6 @@ COMPILED_MODES: dict[str, tuple[CompileMode, ...]] = {
     "cpu": ("compile",),
     "cuda": ("cuda_graphs", "compile", "compile_cuda_graphs"),
 }
-# device type -> the fastest compile mode that needs no compiler, for runs that are not timed
-UNTIMED_MODES: dict[str, CompileMode] = {"cpu": "eager", "cuda": "cuda_graphs"}
 
 
 class CompileModeFailed(RuntimeError):
@@ -51,6 +49,16 @@ def obstacle_to_capture(recipe: Recipe, distillation: Distillation | None) -> st
     if distillation and (distillation.growing or distillation.teacher == PREVIOUS):
         return "the distillation loss changes from epoch to epoch"
     return ""
+
+
+def untimed_mode(device: str, recipe: Recipe) -> CompileMode:
+    """Return the compile mode of runs that are not timed: the fastest one that needs no compiler.
+
+    Args:
+        device: "cpu", "cuda", "cuda:1"...
+        recipe: The recipe of the runs, which have no teacher.
+    """
+    return "cuda_graphs" if device.startswith("cuda") and not obstacle_to_capture(recipe, None) else "eager"
 
 
 def compile_model(model: "nn.Module", compile_mode: CompileMode) -> Callable[..., Any]:

@@ -31,7 +31,7 @@ def with_budget(benchmark: Benchmark, max_params: int = 200_000, max_hours: floa
 
 
 def check_rows(benchmark: Benchmark, specs: list[str] = ROWS) -> list[Verdict]:
-    return check_specs(silent, specs, benchmark, "cpu", IMAGE_COUNTS)
+    return check_specs(silent, dict.fromkeys(specs, 1), benchmark, "cpu", IMAGE_COUNTS)
 
 
 def macs(verdict: Verdict) -> int:
@@ -111,7 +111,7 @@ def test_model_is_not_timed(
 
 def test_specs_are_checked_in_order(tiny: Benchmark, throughput: Throughput, timed_models: list[nn.Module]) -> None:
     reports: list[Progress] = []
-    verdicts = check_specs(reports.append, ROWS, with_budget(tiny), "cpu", IMAGE_COUNTS)
+    verdicts = check_specs(reports.append, dict.fromkeys(ROWS, 1), with_budget(tiny), "cpu", IMAGE_COUNTS)
     assert [verdict.model for verdict in verdicts] == ROWS
     assert [verdict.hours for verdict in verdicts] == [throughput.hours(tiny.recipe, *IMAGE_COUNTS)] * 2
     assert verdicts[0].cost.params == RESNET8_PARAMS < verdicts[1].cost.params

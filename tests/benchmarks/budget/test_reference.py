@@ -75,10 +75,10 @@ def test_model_that_does_not_fit_here_is_judged_nevertheless(
 
 def test_specs_are_judged_on_the_device_of_the_budget(timed_models: list[nn.Module], tiny: Benchmark) -> None:
     write_profile(SLOW)
-    (over,) = check_specs(silent, ["resnet8"], named(tiny), "cpu", IMAGE_COUNTS)
+    (over,) = check_specs(silent, {"resnet8": 1}, named(tiny), "cpu", IMAGE_COUNTS)
     assert not over.passed
     write_profile(FAST)
-    (within,) = check_specs(silent, ["resnet8"], named(tiny), "cpu", IMAGE_COUNTS)
+    (within,) = check_specs(silent, {"resnet8": 1}, named(tiny), "cpu", IMAGE_COUNTS)
     assert within.passed
     assert len(timed_models) == 1  # the first measurement is cached
     assert within.local_hours is not None

@@ -8,11 +8,12 @@ from torch import nn
 from benchmarks.budget.builders import Builder
 from benchmarks.budget.counting import check_cost
 from benchmarks.budget.throughput import DoesNotFit
-from benchmarks.budget.timing import TimedTraining, add_timing, try_compiled, worth_compiling
-from benchmarks.budget.verdict import ModelCost, Speed, Throughput, Verdict
+from benchmarks.budget.timing import TimedTraining, add_timing, hours_by_architecture, modes_to_try, try_modes
+from benchmarks.budget.verdict import ModelCost, PredictedHours, Speed, Throughput, Verdict
 from benchmarks.definition.benchmark import Benchmark, Budget
+from benchmarks.definition.config_parser import read_run_config
 from benchmarks.execution.device import device_name
-from benchmarks.training.compile_mode import CompileMode
+from benchmarks.training.compile_mode import COMPILED_MODES, CompileMode
 
 IMAGE_COUNTS = (80, 50)
 EXPECTED_SECONDS = 2 * (64 / 64.0 + 50 / 100.0)  # 2 epochs of 2 batches of 32 images, at the fixture's throughput
@@ -169,7 +170,40 @@ def test_compilation_is_tried_if_it_may_help(
     verdict = time_linear(max_hours)
     for minimum, expected in ((EXPECTED_SECONDS / 3600 / 1.01, worth), (1.01 * EXPECTED_SECONDS / 3600, False)):
         monkeypatch.setattr("benchmarks.budget.timing.MIN_HOURS_TO_COMPILE", minimum)
-        assert worth_compiling(verdict, with_hours(tiny, max_hours)) is expected
+        training = TimedTraining(nn.Identity, with_hours(tiny, max_hours), "cpu", IMAGE_COUNTS)
+        hours = verdict.hours.predicted if verdict.hours else 0.0
+        assert modes_to_try(verdict, training, hours) == (("compile",) if expected else ())
+
+
+@pytest.mark.parametrize(
+    ("hours_to_come", "speedup", "tried", "expected"),
+    [
+        (1e-4, 0.1, [], ["cuda_graphs"]),  # too short to compile
+        (0.14, 0.1, [], ["cuda_graphs"]),
+        (0.16, 0.1, [], ["cuda_graphs", "compile", "compile_cuda_graphs"]),
+        (0.16, 0.1, ["cuda_graphs", "compile"], ["compile_cuda_graphs"]),
+        (0.16, 2.1, [], ["cuda_graphs"]),
+        (0.16, 5.1, [], []),
+    ],
+)
+def test_modes_that_may_help_are_tried_on_a_gpu(
+    hours_to_come: float, speedup: float, tried: list[str], expected: list[str], tiny: Benchmark, throughput: Throughput
+) -> None:
+    hours = PredictedHours(1.0, 1.0, 1.0)
+    verdict = Verdict("mine", "tiny", tiny.budget, 8, 32, ModelCost(1, 1), throughput=throughput, hours=hours)
+    training = TimedTraining(nn.Identity, with_hours(tiny, 1.0 / speedup), "cuda:1", IMAGE_COUNTS)
+    assert modes_to_try(verdict, training, hours_to_come, tried) == tuple(expected)
+
+
+def test_runs_of_one_architecture_share_the_compiled_code(tiny: Benchmark) -> None:
+    trainings = [
+        replace(TimedTraining.of(read_run_config(spec), tiny, "cpu", IMAGE_COUNTS), num_runs=number)
+        for spec, number in (("resnet8", 3), ("resnet8@epochs=2", 4), ("resnet8+se", 5))
+    ]
+    verdict = Verdict("mine", "tiny", tiny.budget, 8, 32, ModelCost(1, 1))
+    hours = [PredictedHours(predicted, 0.0, 1.0) for predicted in (0.01, 0.02, 0.1)]
+    found = hours_by_architecture([replace(verdict, hours=each) for each in hours], trainings)
+    assert list(found.values()) == [pytest.approx(3 * 0.01 + 4 * 0.02), pytest.approx(5 * 0.1)]
 
 
 @pytest.fixture
@@ -193,7 +227,10 @@ def compile_linear(
         benchmark = with_hours(tiny)
         counted = check_cost("mine", linear, benchmark, "cpu")
         training = TimedTraining(linear, benchmark, device, IMAGE_COUNTS)
-        return try_compiled(counted, add_timing(counted, training), training), modes
+        eager = add_timing(counted, training)
+        verdict, errors = try_modes(counted, eager, training, COMPILED_MODES[training.device.partition(":")[0]])
+        assert list(errors) == modes[1:]
+        return verdict, modes
 
     return run
 
@@ -236,6 +273,8 @@ def test_failed_compilation_is_noted(compile_linear: CompileLinear) -> None:
 
 def test_fastest_of_three_modes_is_used_on_a_gpu(compile_linear: CompileLinear, throughput: Throughput) -> None:
     fast, faster = (replace(throughput, training=Speed(speed, speed, speed)) for speed in (640.0, 1280.0))
-    verdict, modes = compile_linear("cuda:1", compile=fast, cuda_graphs=faster)
-    assert modes == ["eager", "compile", "cuda_graphs"]
+    failed = RuntimeError("the losses differ")
+    verdict, modes = compile_linear("cuda:1", compile=fast, cuda_graphs=faster, compile_cuda_graphs=failed)
+    assert modes == ["eager", "cuda_graphs", "compile", "compile_cuda_graphs"]
+    assert ["compile_cuda_graphs" in note and "the losses differ" in note for note in verdict.notes] == [True]
     assert compile_mode(verdict) == "cuda_graphs"

@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import pytest
 
+from benchmarks.budget.measurement import Measurement, delete_measurements
 from benchmarks.budget.verdict import ModelCost, Speed, Throughput, Verdict
 from benchmarks.definition.benchmark import Benchmark
 from benchmarks.execution.progress import Progress, silent
@@ -10,6 +11,8 @@ from benchmarks.runs import runs_per_device
 from benchmarks.runs.run import Run
 from benchmarks.runs.runs_per_device import best_runs_per_device, measure_total_throughput
 
+READ_CACHED_THROUGHPUTS = runs_per_device.read_cached_throughputs
+CACHE_THROUGHPUTS = runs_per_device.cache_throughputs
 PEAK_MEMORY = 2**30
 ALONE = Throughput(Speed(100.0, 90.0, 110.0), Speed(200.0, 200.0, 200.0), batch_size=32, peak_memory=PEAK_MEMORY)
 
@@ -17,6 +20,15 @@ ALONE = Throughput(Speed(100.0, 90.0, 110.0), Speed(200.0, 200.0, 200.0), batch_
 @pytest.fixture
 def verdict(tiny: Benchmark) -> Verdict:
     return Verdict("resnet8", "tiny", tiny.budget, 8, 32, ModelCost(1, 1), throughput=ALONE)
+
+
+@pytest.fixture(autouse=True)
+def cached(monkeypatch: pytest.MonkeyPatch) -> dict[int, float]:
+    """Return the cached throughputs, which are empty at first."""
+    throughputs: dict[int, float] = {}
+    monkeypatch.setattr(runs_per_device, "read_cached_throughputs", lambda run: dict(throughputs))
+    monkeypatch.setattr(runs_per_device, "cache_throughputs", lambda run, added: throughputs.update(added))
+    return throughputs
 
 
 def set_throughputs(throughputs: Mapping[int, float], monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, int]]:
@@ -72,6 +84,29 @@ def test_the_number_grows_while_it_is_faster(
     assert best_runs_per_device(replace(run, device="cuda:1"), verdict, num_runs, silent) == expected
     needed = PEAK_MEMORY + (80 + 50) * 8 * 8 + runs_per_device.CONTEXT_BYTES  # images of 8 x 8 pixels
     assert measured == [("cuda:1", number, needed) for number in tried]
+
+
+def test_cached_throughputs_are_not_measured_again(
+    run: Run, verdict: Verdict, cached: dict[int, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = set_throughputs({2: 150.0, 4: 250.0, 8: 260.0}, monkeypatch)
+    on_gpu = replace(run, device="cuda")
+    assert [best_runs_per_device(on_gpu, verdict, num_runs, silent) for num_runs in (3, 5, 5, 9, 9)] == [2, 4, 4, 4, 4]
+    assert [number for _, number, _ in measured] == [2, 4, 8]
+    assert cached == {2: 150.0, 4: 250.0, 8: 260.0}
+
+
+def test_throughputs_are_kept_in_the_cache_of_a_computer(run: Run) -> None:
+    run = replace(run, compile_mode="eager")
+    measurement = Measurement.read(run.config, run.benchmark, "cpu")
+    measurement.cost, measurement.throughput = ModelCost(1, 1), ALONE
+    measurement.write()
+    assert READ_CACHED_THROUGHPUTS(run) == {}
+    CACHE_THROUGHPUTS(run, {2: 150.0, 4: 0.0})  # four runs did not fit, maybe because of other processes
+    assert READ_CACHED_THROUGHPUTS(run) == {2: 150.0}
+    assert READ_CACHED_THROUGHPUTS(replace(run, compile_mode="compile")) == {}
+    delete_measurements(silent, [run.spec], run.benchmark, "cpu")
+    assert READ_CACHED_THROUGHPUTS(run) == {}
 
 
 def test_progress_names_the_numbers_that_are_tried(run: Run, verdict: Verdict, monkeypatch: pytest.MonkeyPatch) -> None:

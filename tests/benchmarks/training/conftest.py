@@ -21,7 +21,7 @@ class EmulatedGraph(TorchDispatchMode):
     """
 
     def __init__(self, generator: torch.Generator) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.generator = generator
         self.operators: list[tuple[Any, Any, Any, list[Tensor]]] = []
         self.replays = 0
@@ -47,12 +47,18 @@ class EmulatedGraph(TorchDispatchMode):
         if name in WAITING_OPERATORS:
             raise RuntimeError("operation not permitted when stream is capturing")
         generator = keywords.get("generator")
-        if generator is not None and generator._cdata != self.generator._cdata:
+        if generator is not None and id_of(generator) != id_of(self.generator):
             raise RuntimeError("Attempt to increase offset for a CUDA generator not in capture mode.")
         results = function(*args, **keywords)
         addresses = (tree_map(fixed, value) for value in (args, keywords))
         self.operators.append((function, *addresses, [fixed(result) for result in tensors(results)]))
         return results
+
+
+def id_of(generator: Any) -> int:
+    """Return the address of a generator, which each operator receives as a new Python object."""
+    address: int = generator._cdata
+    return address
 
 
 def tensors(results: Any) -> list[Tensor]:

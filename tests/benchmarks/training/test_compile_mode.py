@@ -1,5 +1,6 @@
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -14,14 +15,17 @@ from benchmarks.definition.benchmark import DatasetConfig
 from benchmarks.definition.recipe import Recipe
 from benchmarks.training.compile_mode import (
     COMPILED_MODES,
-    TORCH_COMPILE_MODES,
     CompileMode,
+    CompileModeFailed,
     compile_model,
-    mark_step_begin,
     reset_compiler,
+    untimed_mode,
+    uses_compiler,
+    uses_graph,
 )
 from benchmarks.training.determinism import make_deterministic
 from benchmarks.training.step import DeviceImages, StepOptions, TrainingStep
+from benchmarks.training.step_check import NUM_CHECKED_STEPS
 from benchmarks.training.trainer import Splits, TrainingOptions, train
 
 RECIPE = Recipe(epochs=2, batch_size=16, lr=0.05, warmup_epochs=1, crop_padding=1)
@@ -85,28 +89,40 @@ def test_eager_returns_the_model_itself() -> None:
 
 def test_every_compile_mode_is_tried_on_some_device() -> None:
     tried = {mode for modes in COMPILED_MODES.values() for mode in modes}
-    assert tried == set(get_args(CompileMode)) - {"eager"} == TORCH_COMPILE_MODES.keys()
+    assert tried == set(get_args(CompileMode)) - {"eager"}
 
 
-@pytest.mark.parametrize(("compile_mode", "mode"), [("compile", None), ("cuda_graphs", "reduce-overhead")])
+def test_modes_use_the_compiler_or_a_graph_or_both() -> None:
+    uses = {mode: (uses_compiler(mode), uses_graph(mode)) for mode in get_args(CompileMode)}
+    assert uses == {
+        "eager": (False, False),
+        "compile": (True, False),
+        "cuda_graphs": (False, True),
+        "compile_cuda_graphs": (True, True),
+    }
+
+
+def test_runs_that_are_not_timed_use_cuda_graphs_on_a_gpu() -> None:
+    modes = [untimed_mode(device, RECIPE) for device in ("cpu", "cuda", "cuda:1")]
+    assert modes == ["eager", "cuda_graphs", "cuda_graphs"]
+    assert untimed_mode("cuda", replace(RECIPE, mixup=0.5)) == "eager"
+
+
+@pytest.mark.parametrize("compile_mode", ["compile", "compile_cuda_graphs"])
 def test_model_is_compiled_for_one_shape_without_timing_kernels(
-    compile_mode: CompileMode, mode: str | None, compile_calls: list[dict[str, Any]]
+    compile_mode: CompileMode, compile_calls: list[dict[str, Any]]
 ) -> None:
     import torch._inductor.config as inductor
 
     compile_model(nn.Linear(2, 2), compile_mode)
-    assert compile_calls == [{"dynamic": False, "mode": mode}]
+    assert compile_calls == [{"dynamic": False}]
     assert inductor.deterministic
 
 
-@pytest.mark.parametrize(("compile_mode", "num_marks"), [("eager", 0), ("compile", 0), ("cuda_graphs", 1)])
-def test_only_cuda_graphs_mark_the_step(
-    compile_mode: CompileMode, num_marks: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls: list[None] = []
-    monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", lambda: calls.append(None))
-    mark_step_begin(compile_mode)
-    assert len(calls) == num_marks
+def test_model_of_cuda_graphs_is_not_compiled(compile_calls: list[dict[str, Any]]) -> None:
+    model = nn.Linear(2, 2)
+    assert compile_model(model, "cuda_graphs") is model
+    assert compile_calls == []
 
 
 def test_step_calls_the_compiled_model_and_keeps_the_original(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,8 +140,43 @@ def test_step_calls_the_compiled_model_and_keeps_the_original(monkeypatch: pytes
     step = TrainingStep(model, RECIPE, 10, StepOptions("compile"))
     batch = images(16)
     step(batch.images, batch.labels, 0)
-    assert batch_sizes == [16]
+    assert batch_sizes == [16] * (NUM_CHECKED_STEPS + 1)
     assert step.model is model
+
+
+class Rounding(nn.Module):
+    """Computes as a compiled model would: with other rounding, or wrong."""
+
+    def __init__(self, model: nn.Module, factor: float) -> None:
+        super().__init__()
+        self.model, self.factor = model, factor
+
+    def forward(self, batch: torch.Tensor) -> Any:
+        return self.factor * self.model(batch)
+
+
+@pytest.mark.parametrize(
+    ("drop_rate", "factor", "is_accepted"), [(0.0, 1.0001, True), (0.0, 2.0, False), (0.3, 9, False)]
+)
+def test_compiled_model_must_give_about_the_numbers_of_the_model(
+    drop_rate: float, factor: float, is_accepted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.training.step.compile_model", lambda model, mode: Rounding(model, factor))
+    if is_accepted:
+        train_net(drop_rate, "compile")
+        return
+    with pytest.raises(CompileModeFailed, match="in eager mode"):
+        train_net(drop_rate, "compile")
+
+
+def test_model_that_cannot_be_compiled_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(batch: torch.Tensor) -> Any:
+        raise RuntimeError("no C++ compiler\nand more")
+
+    monkeypatch.setattr("benchmarks.training.step.compile_model", lambda model, mode: fail)
+    with pytest.raises(CompileModeFailed) as raised:
+        train_net(0.0, "compile")
+    assert str(raised.value) == "no C++ compiler"
 
 
 @pytest.mark.parametrize(("compile_mode", "num_calls"), [("eager", 0), ("compile", 1)])
@@ -134,7 +185,7 @@ def test_compile_workers_are_shut_down_after_the_first_step(
 ) -> None:
     calls: list[None] = []
     monkeypatch.setattr("benchmarks.training.step.compile_model", lambda model, compile_mode: model)
-    monkeypatch.setattr("benchmarks.training.step.shut_down_compile_workers", lambda: calls.append(None))
+    monkeypatch.setattr("benchmarks.training.graphed_step.shut_down_compile_workers", lambda: calls.append(None))
     step, batch = TrainingStep(net(), RECIPE, 10, StepOptions(compile_mode)), images(16)
     assert calls == []
     for iteration in range(3):

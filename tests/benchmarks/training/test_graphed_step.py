@@ -1,7 +1,9 @@
 """CUDA graphs, emulated on the CPU: training gives the numbers of eager training, bit by bit, or is refused."""
 
 import copy
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -30,7 +32,7 @@ RECIPE = Recipe(epochs=4, batch_size=16, lr=0.1, warmup_epochs=1, crop_padding=1
 IMAGES = random_images(56, (1, 8, 8), 10, torch.Generator().manual_seed(0))  # three batches and a half
 
 
-def small_net() -> nn.Sequential:
+def small_net() -> nn.Module:
     torch.manual_seed(0)
     layers = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), DropPath(0.3), nn.Dropout(0.3), nn.Flatten()
     return nn.Sequential(*layers, nn.Linear(4 * 6 * 6, 10))
@@ -51,6 +53,10 @@ def assert_equal(
     assert actual[0] == expected[0]
     for name, tensor in expected[1].items():
         assert torch.equal(actual[1][name], tensor), name
+
+
+def reaches(calls: Iterator[int], number: int) -> bool:
+    return next(calls) > number
 
 
 def optimizer_of(name: str) -> dict[str, Any]:
@@ -109,8 +115,8 @@ def test_distillation_from_a_fixed_teacher_equals_eager_training(hard: bool, emu
 @pytest.mark.parametrize("changes", [{}, {"ema_decay": 0.9}, optimizer_of("adamw")], ids=str)
 @pytest.mark.usefixtures("emulated_graphs")
 def test_resume_in_the_middle_of_an_epoch_equals_eager_training(changes: dict[str, Any], tmp_path: Path) -> None:
-    recipe, calls = replace(RECIPE, **changes), count(1)
-    stopped = Checkpoint(tmp_path, {}, stopping=lambda: next(calls) > 9)
+    recipe = replace(RECIPE, **changes)
+    stopped = Checkpoint(tmp_path, {}, stopping=partial(reaches, count(1), 9))
     with pytest.raises(TrainingStopped):
         train_net(recipe, TrainingOptions("cuda_graphs", checkpoint=stopped))
     checkpoint = Checkpoint(tmp_path, {})
@@ -123,9 +129,8 @@ def test_resume_in_the_middle_of_an_epoch_equals_eager_training(changes: dict[st
 def test_checkpoint_is_that_of_eager_training(tmp_path: Path) -> None:
     checkpoints = []
     for mode in ("cuda_graphs", "eager"):
-        calls = count(1)
+        stopped = Checkpoint(tmp_path / mode, {}, stopping=partial(reaches, count(1), 9))
         with pytest.raises(TrainingStopped):
-            stopped = Checkpoint(tmp_path / mode, {}, stopping=lambda calls=calls: next(calls) > 9)
             train_net(RECIPE, TrainingOptions(mode, checkpoint=stopped))
         loaded = Checkpoint(tmp_path / mode, {}).loaded
         assert loaded is not None
@@ -141,7 +146,7 @@ def test_gradient_scaler_is_part_of_the_graph() -> None:
     results = []
     for mode in ("cuda_graphs", "eager"):
         model = small_net()
-        nn.init.normal_(model[-1].weight, std=10.0)
+        nn.init.normal_(model.get_parameter("6.weight"), std=10.0)
         step = TrainingStep(model, RECIPE, 3, StepOptions(mode))
         # In the first step, the scaled gradients are infinite, so that the scaler skips the update.
         step.scaler = torch.amp.GradScaler("cpu", init_scale=3e38, backoff_factor=2.0**-120, growth_interval=2)
@@ -187,8 +192,8 @@ def test_changing_distillation_loss_is_refused(teacher: str) -> None:
     settings = read_run_config("resnet8@teacher=(resnet20)").overrides.distillation
     assert settings is not None
     changing = replace(settings, teacher="previous") if teacher == "previous" else replace(settings, growing=True)
+    options = StepOptions("cuda_graphs", distiller=Distiller(changing, small_net(), 4))
     with pytest.raises(CompileModeFailed, match="distillation"):
-        options = StepOptions("cuda_graphs", distiller=Distiller(changing, small_net(), 4))
         TrainingStep(small_net(), RECIPE, 3, options)
 
 
@@ -201,6 +206,8 @@ class Waiting(nn.Module):
 
 class ReplacedBuffer(nn.Module):
     """Replaces a buffer in place of updating it."""
+
+    mean: Tensor
 
     def __init__(self) -> None:
         super().__init__()

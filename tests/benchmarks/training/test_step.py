@@ -211,11 +211,6 @@ def test_loss_and_accuracy_of_accumulated_steps_are_those_of_the_whole_batch() -
     torch.testing.assert_close(whole, parts)
 
 
-def test_cuda_graphs_do_not_accumulate_gradients() -> None:
-    with pytest.raises(ValueError, match="CUDA graphs cannot accumulate"):
-        TrainingStep(net(), replace(RECIPE, grad_accum_steps=2), 3, StepOptions("cuda_graphs"))
-
-
 @pytest.mark.parametrize("warmup", [False, True])
 def test_average_of_the_weights_is_that_of_timm(warmup: bool) -> None:
     batch, model, expected = random_images(8, (3, 4, 5), 5, generator()), net(), net()
