@@ -3,9 +3,11 @@
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from ablation.cli import main
 from arch.models import build
@@ -29,11 +31,11 @@ from benchmarks.sandbox.file_check import FilePolicy, check_file
 from benchmarks.sandbox.kinds import SandboxKind, is_available
 from benchmarks.sandbox.limits import SandboxLimits
 from benchmarks.training.checkpoint import Checkpoint, TrainingStopped
-from benchmarks.training.compile_mode import COMPILED_MODES, CompileMode
+from benchmarks.training.compile_mode import COMPILED_MODES, CompileMode, CompileModeFailed
 from benchmarks.training.determinism import make_deterministic
 from benchmarks.training.distillation import Distiller, weights_digest
 from benchmarks.training.state import EpochMetrics
-from benchmarks.training.step import DeviceImages, TrainingStep
+from benchmarks.training.step import DeviceImages, StepOptions, TrainingStep, random_images
 from benchmarks.training.trainer import Splits, TrainingOptions, train
 
 pytestmark = [
@@ -46,7 +48,10 @@ SPEC = "resnet8+se+drop_path=0.2"
 
 
 def train_on_gpu(
-    precision: str, options: TrainingOptions | None = None, architecture: Architecture | None = None
+    precision: str,
+    options: TrainingOptions | None = None,
+    architecture: Architecture | None = None,
+    changes: dict[str, Any] | None = None,
 ) -> tuple[list[EpochMetrics], dict[str, torch.Tensor]]:
     """Train on the GPU. Return the training curve, and the final weights on the CPU."""
     make_deterministic()
@@ -56,7 +61,7 @@ def train_on_gpu(
     labels = images.float().mean((1, 2, 3)).argsort().argsort() * 10 // 512
     split = DeviceImages(images, labels)
     model = build(architecture or parse(SPEC).variant(), 10, 3, ImageFormat(32)).to("cuda")
-    recipe = Recipe(epochs=3, batch_size=64, warmup_epochs=1, precision=precision)
+    recipe = replace(Recipe(epochs=3, batch_size=64, warmup_epochs=1, precision=precision), **(changes or {}))
     curve, _ = train(model, Splits(split, split), recipe, 0, options)
     return curve, {name: tensor.cpu() for name, tensor in model.state_dict().items()}
 
@@ -131,6 +136,62 @@ def test_compiled_training_is_deterministic(compile_mode: CompileMode) -> None:
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     eager, _ = train_on_gpu("fp16")
     assert curves[0][-1].train_loss == pytest.approx(eager[-1].train_loss, rel=0.2)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16", "fp32"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"ema_decay": 0.9, "ema_warmup": True, "clip_grad": 1.0},
+        {"grad_accum_steps": 2, "weight_decay_exclusions": True},
+        {"optimizer": "adamw", "lr": 0.001},
+    ],
+    ids=str,
+)
+def test_cuda_graphs_give_the_numbers_of_eager_mode(precision: str, changes: dict[str, Any]) -> None:
+    results = [train_on_gpu(precision, TrainingOptions(mode), changes=changes) for mode in ("eager", "cuda_graphs")]
+    (curve, weights), (graphed_curve, graphed_weights) = results
+    assert train_losses(graphed_curve) == train_losses(curve)
+    assert [epoch.loss for epoch in graphed_curve] == [epoch.loss for epoch in curve]
+    assert all(torch.equal(graphed_weights[name], weights[name]) for name in weights)
+
+
+class Waiting(nn.Module):
+    """Reads a result on the host, which cannot be captured."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images if images.sum().item() else 2 * images
+
+
+def test_eager_training_is_the_same_after_a_failed_capture(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected, _ = train_on_gpu("fp16")
+    with monkeypatch.context() as patch:
+        patch.setattr("tests.test_gpu.build", lambda *arguments: nn.Sequential(Waiting(), build(*arguments)))
+        with pytest.raises(CompileModeFailed):
+            train_on_gpu("fp16", TrainingOptions("cuda_graphs"))
+    curve, _ = train_on_gpu("fp16")  # its layers draw from the generator that the capture used
+    assert train_losses(curve) == train_losses(expected)
+    assert torch.cuda.current_stream() == torch.cuda.default_stream()
+
+
+def test_step_as_a_graph_does_not_wait_for_the_gpu_and_is_faster_to_launch() -> None:
+    recipe = Recipe(epochs=2, batch_size=64, warmup_epochs=1)
+    split = random_images(512, (3, 32, 32), 10, torch.Generator("cuda").manual_seed(0))
+    batch = split.take(torch.arange(64, device="cuda"))
+    kernels = []
+    for mode in ("eager", "cuda_graphs"):
+        step = TrainingStep(build(parse(SPEC).variant(), 10).to("cuda"), recipe, 8, StepOptions(mode))
+        for iteration in range(2):
+            step(batch.images, batch.labels, iteration)
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+                step(batch.images, batch.labels, 2)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        kernels.append(sum(event.count for event in profile.key_averages()))
+    assert kernels[1] < kernels[0] / 10
 
 
 @pytest.mark.parametrize("compile_mode", ["eager", *COMPILED_MODES["cuda"]])

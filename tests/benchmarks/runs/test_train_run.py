@@ -27,7 +27,7 @@ from benchmarks.runs.run import Run
 from benchmarks.runs.train_run import on_device
 from benchmarks.training import trainer
 from benchmarks.training.checkpoint import load_newest
-from benchmarks.training.compile_mode import CompileMode
+from benchmarks.training.compile_mode import CompileMode, CompileModeFailed
 from benchmarks.training.evaluation import Evaluation, evaluate
 from benchmarks.training.tensor_file import read_tensors
 from benchmarks.training.trainer import TrainingFailed, TrainingOptions
@@ -444,6 +444,46 @@ def test_a_run_resumes_with_the_compile_mode_of_its_checkpoint(
     assert read_tensors(weights(run))[1]["compile_mode"] == compile_mode
     assert record.resumed_with_changes == []
     assert [report.done for report in reports] == [1, 2]  # resumed, not started again
+
+
+def test_a_run_whose_compile_mode_fails_trains_in_eager_mode(run: Run, finished_record: RunRecord) -> None:
+    reports: list[Progress] = []
+    record = execute_run(reports.append, replace(run, compile_mode="cuda_graphs"))  # not possible on a CPU
+    assert record.compile_failure.startswith("compile mode cuda_graphs failed: ")
+    assert without_times(replace(record, compile_failure="")) == without_times(finished_record)
+    (warning,) = {report.warning for report in reports} - {""}
+    assert record.compile_failure in warning
+    assert "eager" in warning
+
+
+@pytest.mark.usefixtures("save_after_each_batch")
+def test_a_resumed_run_remembers_that_its_compile_mode_failed(run: Run, finished_record: RunRecord) -> None:
+    run = replace(run, compile_mode="cuda_graphs")
+    with pytest.raises(KeyboardInterrupt):
+        execute_run(interrupt_second_epoch, run)
+    record = execute_run(silent, run)
+    assert record.compile_failure.startswith("compile mode cuda_graphs failed: ")
+    assert without_times(replace(record, compile_failure="")) == without_times(finished_record)
+
+
+@pytest.mark.usefixtures("save_after_each_batch")
+def test_a_resumed_run_that_cannot_be_compiled_any_more_records_the_change(
+    run: Run, compile_modes: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        execute_run(interrupt_second_epoch, replace(run, compile_mode="compile"))
+    train = trainer.train
+
+    def fail_to_compile(*args: Any) -> Any:
+        if args[-1].compile_mode == "compile":
+            raise CompileModeFailed("no C++ compiler")
+        return train(*args)
+
+    monkeypatch.setattr("benchmarks.runs.train_run.train", fail_to_compile)
+    record = execute_run(silent, replace(run, compile_mode="compile"))
+    assert compile_modes == ["compile"]
+    assert (record.compile_mode, record.compile_failure) == ("eager", "compile mode compile failed: no C++ compiler")
+    assert record.resumed_with_changes == ["epoch 2: compile mode compile, now eager"]
 
 
 # Overrides

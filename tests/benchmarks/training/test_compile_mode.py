@@ -1,4 +1,7 @@
+import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -219,3 +222,42 @@ def test_training_reuses_the_code_that_the_budget_check_compiled(monkeypatch: py
     compiled = counters["aot_autograd"]
     assert (compiled["autograd_cache_hit"], compiled["autograd_cache_miss"]) == (1, 0)
     assert counters["inductor"]["fxgraph_cache_miss"] == 0
+
+
+TIME_OR_TRAIN = """
+import sys
+import torch
+from torch._dynamo.utils import counters
+from torch import nn
+from benchmarks.budget import throughput
+from benchmarks.definition.benchmark import DatasetConfig
+from benchmarks.definition.recipe import Recipe
+from benchmarks.training.determinism import make_deterministic
+from benchmarks.training.step import random_images
+from benchmarks.training.trainer import Splits, TrainingOptions, train
+
+recipe = Recipe(epochs=1, batch_size=16, warmup_epochs=0, crop_padding=1)
+model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 6 * 6, 10))
+if sys.argv[1] == "time":
+    throughput.MIN_WINDOW_SECONDS = 1e-6
+    throughput.measure_throughput(model, recipe, DatasetConfig("digits", 10, image_size=8, in_chans=1), "compile")
+else:
+    make_deterministic()
+    split = random_images(16, (1, 8, 8), 10, torch.Generator())
+    train(model, Splits(split, split), recipe, 0, TrainingOptions("compile"))
+print([counters["inductor"][f"fxgraph_cache_{outcome}"] for outcome in ("hit", "miss")])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("compiler")
+def test_a_training_process_finds_the_code_that_the_timing_process_compiled() -> None:
+    def run(task: str) -> list[int]:
+        command = [sys.executable, "-c", TIME_OR_TRAIN, task]
+        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        numbers: list[int] = json.loads(output.splitlines()[-1])
+        return numbers
+
+    timing_hits, timing_misses = run("time")
+    assert timing_misses > 0
+    assert run("train") == [timing_hits + timing_misses, 0]
