@@ -40,8 +40,10 @@ class CudaGraph:
         Raises:
             RuntimeError: If `work` waits for the device, or does something else that cannot be captured.
         """
+        # A data loader's thread may allocate pinned memory meanwhile, which the default mode would not allow.
+        capturing = torch.cuda.graph(self._graph, capture_error_mode="thread_local")
         try:
-            with torch.cuda.stream(torch.cuda.current_stream(self.device)), torch.cuda.graph(self._graph):
+            with torch.cuda.stream(torch.cuda.current_stream(self.device)), capturing:
                 return work()  # the outer context restores the stream if torch.cuda.graph fails to
         except BaseException:
             _replace_default_generator(self.device)

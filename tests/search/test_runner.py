@@ -285,6 +285,20 @@ def test_no_time_limit_exceeds_the_time_of_the_search(make_search: Make, run_sea
     assert max(search.executor.limits) <= 120
 
 
+@pytest.mark.parametrize(
+    ("device", "mixup", "expected"), [("cpu", 0, "eager"), ("cuda:0", 0, "cuda_graphs"), ("cuda:0", 0.5, "eager")]
+)
+def test_candidates_that_are_not_timed_use_cuda_graphs_on_a_gpu(
+    device: str, mixup: float, expected: str, make_search: Make, run_search: Make
+) -> None:
+    search = make_search(trials=12)
+    benchmark = replace(search.benchmark, recipe=replace(search.benchmark.recipe, mixup=mixup))
+    search = replace(search, device=device, benchmark=benchmark)
+    run_search(search)
+    modes = {run.compile_mode for run in search.executor.trained if run.spec not in search.executor.timed}
+    assert modes == {expected}
+
+
 def test_with_several_workers_candidates_are_timed_alone(make_search: Make, run_search: Make) -> None:
     search = make_search(trials=12, workers=3)
     search.executor.hours = lambda spec: 0.1  # too close to the limit to train without timing

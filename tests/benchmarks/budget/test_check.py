@@ -242,6 +242,32 @@ def test_compiled_measurement_is_cached(
     assert modes == ["eager", "compile"]
 
 
+def test_compilation_is_tried_once_as_soon_as_enough_runs_are_to_come(
+    tiny: Benchmark, throughput: Throughput, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modes = set_compiled(monkeypatch, throughput, throughput)
+    hours = throughput.hours(tiny.recipe, *IMAGE_COUNTS).predicted
+    monkeypatch.setattr("benchmarks.budget.timing.MIN_HOURS_TO_COMPILE", 3.5 * hours)
+    for specs, expected in (
+        ({"resnet8": 3}, ["eager"]),
+        ({"resnet8": 4}, ["eager", "compile"]),
+        ({"resnet8": 5}, ["eager", "compile"]),
+        ({"resnet8+se": 2, "resnet8+se@epochs=2": 1}, ["eager", "compile", "eager", "eager", "compile", "compile"]),
+    ):
+        check_specs(silent, specs, with_budget(tiny), "cpu", IMAGE_COUNTS)
+        assert modes == expected
+
+
+def test_failure_of_a_compile_mode_is_noted_again_with_the_cached_measurement(
+    tiny: Benchmark, throughput: Throughput, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modes = set_compiled(monkeypatch, throughput, None)
+    notes = [check_rows(with_budget(tiny), ["resnet8"])[0].notes for _ in range(2)]
+    assert modes == ["eager", "compile"]
+    assert notes[0] == notes[1]
+    assert "compile" in notes[0][-1]
+
+
 def test_model_over_its_hours_may_pass_compiled(
     tiny: Benchmark, throughput: Throughput, monkeypatch: pytest.MonkeyPatch
 ) -> None:

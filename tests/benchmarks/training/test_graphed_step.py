@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from arch.models import build
 from arch.spec import parse
+from benchmarks.datasets.arrays import ImageArrays
 from benchmarks.definition.config_parser import read_run_config
 from benchmarks.definition.recipe import Recipe
 from benchmarks.training.checkpoint import Checkpoint, TrainingStopped
@@ -22,6 +23,7 @@ from benchmarks.training.compile_mode import CompileModeFailed
 from benchmarks.training.distillation import Distiller
 from benchmarks.training.graphed_step import GraphedStep
 from benchmarks.training.learning_rates import LearningRates
+from benchmarks.training.loaded_images import LoadedImages
 from benchmarks.training.state import EpochMetrics
 from benchmarks.training.step import StepOptions, TrainingStep, random_images
 from benchmarks.training.trainer import Splits, TrainingOptions, train
@@ -88,6 +90,18 @@ def test_training_equals_eager_training(changes: dict[str, Any], emulated_graphs
     assert_equal(graphed, train_net(recipe))
     (graph,) = emulated_graphs
     assert graph.replays == 3 + 4 * (56 // recipe.batch_size)  # three steps of the check, and those of four epochs
+
+
+def test_training_on_images_from_a_loader_equals_eager_training(emulated_graphs: list[Any]) -> None:
+    recipe = replace(RECIPE, rotation=20.0, aug_splits=2, loss="jsd", aug_repeats=2)
+    arrays = ImageArrays(IMAGES.images.permute(0, 2, 3, 1).numpy(), IMAGES.labels.numpy())
+    results = []
+    for mode in ("cuda_graphs", "eager"):
+        model, split = small_net(), LoadedImages(arrays, recipe, torch.device("cpu"), 0)
+        curve, _ = train(model, Splits(split, IMAGES), recipe, 3, TrainingOptions(mode))
+        results.append(([replace(epoch, train_seconds=0.0, eval_seconds=0.0) for epoch in curve], model.state_dict()))
+    assert_equal(*results)
+    assert len(emulated_graphs) == 1
 
 
 def test_network_of_the_digits_benchmark_trains_as_in_eager_mode(emulated_graphs: list[Any]) -> None:
