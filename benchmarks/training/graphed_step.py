@@ -1,7 +1,5 @@
 """Training steps that are compiled, captured as a CUDA graph, or both, after a check of their numbers."""
 
-from typing import TYPE_CHECKING
-
 from torch import Tensor
 
 from benchmarks.training.compile_mode import (
@@ -14,15 +12,13 @@ from benchmarks.training.cuda_graph import CudaGraph
 from benchmarks.training.determinism import nondeterministic_operator
 from benchmarks.training.step_check import (
     Computation,
+    Step,
     compute_steps,
     layers_draw,
     require_equal,
     require_similar,
     state_restored,
 )
-
-if TYPE_CHECKING:
-    from benchmarks.training.step import TrainingStep
 
 
 class GraphedStep:
@@ -42,7 +38,7 @@ class GraphedStep:
         RuntimeError: If the step cannot be captured, or there is not enough memory.
     """
 
-    def __init__(self, step: "TrainingStep", images: Tensor, labels: Tensor, iteration: int) -> None:
+    def __init__(self, step: Step, images: Tensor, labels: Tensor, iteration: int) -> None:
         self.step, self.images, self.labels = step, images.clone(), labels.clone()
         self.graph = CudaGraph(step.generator)
         with state_restored(step):
@@ -66,7 +62,7 @@ class GraphedStep:
         return loss.clone(), correct.clone()
 
 
-def prepare(step: "TrainingStep", images: Tensor, labels: Tensor, iteration: int) -> Computation:
+def prepare(step: Step, images: Tensor, labels: Tensor, iteration: int) -> Computation:
     """Return the function that computes the steps of a training in its compile mode.
 
     Args:
@@ -90,7 +86,7 @@ def prepare(step: "TrainingStep", images: Tensor, labels: Tensor, iteration: int
         raise CompileModeFailed((str(error).strip() or type(error).__name__).splitlines()[0]) from error
 
 
-def _check_compiled(step: "TrainingStep", images: Tensor, labels: Tensor, iteration: int) -> None:
+def _check_compiled(step: Step, images: Tensor, labels: Tensor, iteration: int) -> None:
     """Compare steps of the compiled model, which is compiled here, with those of the model itself."""
     compiled = step.forward
     try:

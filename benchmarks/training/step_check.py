@@ -4,17 +4,16 @@ The checks leave no trace: weights, buffers, momenta, gradient scaler and random
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
-from benchmarks.training.compile_mode import CompileModeFailed
-
-if TYPE_CHECKING:
-    from benchmarks.training.step import TrainingStep
+from benchmarks.training.compile_mode import CompileMode, CompileModeFailed
+from benchmarks.training.learning_rates import LearningRates
 
 NUM_CHECKED_STEPS = 3  # each with other images, draws and learning rates; torch recommends as many before a capture
 # Compiled kernels round differently, so losses and the norm of the gradients may differ by this factor or difference.
@@ -30,8 +29,28 @@ class Computation(Protocol):
         """Return the summed loss and the number of correct predictions."""
 
 
+class Step(Protocol):
+    """What the checks need of a `TrainingStep`, which depends on this module."""
+
+    model: nn.Module
+    wrapped: nn.Module
+    forward: Callable[..., Any]
+    compile_mode: CompileMode
+    device: torch.device
+    generator: torch.Generator
+    optimizer: Optimizer
+    rates: LearningRates
+    scaler: torch.amp.GradScaler
+
+    def compute(self, images: Tensor, labels: Tensor, iteration: int) -> tuple[Tensor, Tensor]:
+        """See `TrainingStep.compute`."""
+
+    def set_learning_rates(self, iteration: int, factor: float = 1.0) -> None:
+        """See `TrainingStep.set_learning_rates`."""
+
+
 @contextmanager
-def state_restored(step: "TrainingStep") -> Iterator[None]:
+def state_restored(step: Step) -> Iterator[None]:
     """Restore the state of a training step at the end, in the same memory."""
     step.scaler.scale(torch.zeros((), device=step.device))  # the scaler creates its tensors at its first use
     scaler, own_generator = step.scaler.state_dict(), step.generator.get_state()
@@ -48,7 +67,7 @@ def state_restored(step: "TrainingStep") -> Iterator[None]:
 
 
 def compute_steps(
-    step: "TrainingStep", compute: Computation, images: Tensor, labels: Tensor, iteration: int
+    step: Step, compute: Computation, images: Tensor, labels: Tensor, iteration: int
 ) -> dict[str, Tensor]:
     """Compute NUM_CHECKED_STEPS steps, and return copies of the results of each and of the final state, by name.
 
@@ -102,7 +121,7 @@ def require_similar(actual: dict[str, Tensor], expected: dict[str, Tensor], has_
             raise CompileModeFailed(f"the {name} is {number:.4g}, but {expected_numbers[name]:.4g} in eager mode")
 
 
-def layers_draw(step: "TrainingStep") -> bool:
+def layers_draw(step: Step) -> bool:
     """Return whether the steps just computed by `compute_steps` have drawn from the device's default generator."""
     is_cuda = step.device.type == "cuda"
     state = torch.cuda.get_rng_state(step.device) if is_cuda else torch.get_rng_state()
@@ -110,7 +129,7 @@ def layers_draw(step: "TrainingStep") -> bool:
     return not torch.equal(state, torch.cuda.get_rng_state(step.device) if is_cuda else torch.get_rng_state())
 
 
-def _state(step: "TrainingStep") -> dict[str, Tensor]:
+def _state(step: Step) -> dict[str, Tensor]:
     """Return the tensors that a step changes, except for the gradient scaler's."""
     parameters = dict(step.model.named_parameters())
     optimizer = {

@@ -125,7 +125,7 @@ def make_verdicts(rows: Sequence[Row], benchmark: Benchmark) -> dict[str, Verdic
 @pytest.fixture
 def without_check(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every row pass the budget check, and measure nothing."""
-    monkeypatch.setattr(PlanRunner, "_check", lambda self, rows, display: make_verdicts(rows, self.benchmark))
+    monkeypatch.setattr(PlanRunner, "_check", lambda self, rows, num_runs, display: make_verdicts(rows, self.benchmark))
 
 
 # Inference

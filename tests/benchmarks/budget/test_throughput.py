@@ -106,7 +106,7 @@ def test_steps_are_timed_on_the_device_of_the_model(monkeypatch: pytest.MonkeyPa
 
 
 def test_peak_memory_is_that_of_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(PeakMemory, "bytes", lambda _: 123)
+    monkeypatch.setattr(PeakMemory, "bytes", lambda *_: 123)
     assert measure_throughput(small_model(), RECIPE, DATA).peak_memory == 123
 
 

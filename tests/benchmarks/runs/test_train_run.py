@@ -193,7 +193,7 @@ def test_a_record_contains_the_sections_of_the_model(run: Run) -> None:
 def test_the_peak_memory_is_recorded_if_it_is_known(
     peak: int | None, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("benchmarks.runs.train_run.PeakMemory.bytes", lambda _: peak)
+    monkeypatch.setattr("benchmarks.runs.train_run.PeakMemory.bytes", lambda *_: peak)
     assert execute_run(silent, run).peak_memory == peak
 
 
