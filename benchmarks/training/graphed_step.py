@@ -11,7 +11,6 @@ from benchmarks.training.compile_mode import (
 from benchmarks.training.cuda_graph import CudaGraph
 from benchmarks.training.determinism import nondeterministic_operator
 from benchmarks.training.step_check import (
-    Computation,
     Step,
     compute_steps,
     layers_draw,
@@ -62,8 +61,8 @@ class GraphedStep:
         return loss.clone(), correct.clone()
 
 
-def prepare(step: Step, images: Tensor, labels: Tensor, iteration: int) -> Computation:
-    """Return the function that computes the steps of a training in its compile mode.
+def prepare(step: Step, images: Tensor, labels: Tensor, iteration: int) -> GraphedStep | None:
+    """Compile and check the steps of a training, as its compile mode requires, and return its graph if it has one.
 
     Args:
         step: The training step, with the state before its first batch. The state does not change.
@@ -79,7 +78,7 @@ def prepare(step: Step, images: Tensor, labels: Tensor, iteration: int) -> Compu
         if uses_compiler(step.compile_mode):
             _check_compiled(step, images, labels, iteration)
             shut_down_compile_workers()
-        return GraphedStep(step, images, labels, iteration) if uses_graph(step.compile_mode) else step.compute
+        return GraphedStep(step, images, labels, iteration) if uses_graph(step.compile_mode) else None
     except Exception as error:
         if isinstance(error, RuntimeError) and nondeterministic_operator(error):
             raise

@@ -20,12 +20,11 @@ from benchmarks.training.compile_mode import (
 )
 from benchmarks.training.distillation import Distiller
 from benchmarks.training.distributed_context import SINGLE_PROCESS, DistributedContext
-from benchmarks.training.graphed_step import prepare
+from benchmarks.training.graphed_step import GraphedStep, prepare
 from benchmarks.training.learning_rates import LearningRates
 from benchmarks.training.loss import create_loss
 from benchmarks.training.optimizer import create_optimizer
 from benchmarks.training.schedule import create_schedule
-from benchmarks.training.step_check import Computation
 
 
 @dataclass(frozen=True)
@@ -129,7 +128,8 @@ class TrainingStep:
         self.loss = create_loss(recipe, self.device)
         self.ema = ModelEmaV3(model, recipe.ema_decay, use_warmup=recipe.ema_warmup) if recipe.ema_decay else None
         self.scaler = torch.amp.GradScaler(enabled=self.device.type == "cuda" and recipe.precision == "fp16")
-        self._computation: Computation | None = self.compute if self.compile_mode == "eager" else None
+        self._is_prepared = self.compile_mode == "eager"
+        self._graphed: GraphedStep | None = None
 
     @property
     def evaluated_model(self) -> nn.Module:
@@ -152,10 +152,10 @@ class TrainingStep:
         Raises:
             CompileModeFailed: In the first step, if the compile mode fails or gives other numbers than eager mode.
         """
-        if self._computation is None:
-            self._computation = prepare(self, images, labels, iteration)
+        if not self._is_prepared:
+            self._graphed, self._is_prepared = prepare(self, images, labels, iteration), True
         self.set_learning_rates(iteration)
-        results = self._computation(images, labels, iteration)
+        results = (self._graphed or self.compute)(images, labels, iteration)
         if not self.rates.are_capturable:
             self._update()
         if self.ema is not None:
