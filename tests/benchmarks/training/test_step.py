@@ -1,3 +1,5 @@
+import gc
+import weakref
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -266,3 +268,15 @@ def test_splits_of_a_batch_stay_together(loss: Any, num_parts: int) -> None:
     expected.backward()
     for parameter, other in zip(model.parameters(), reference.parameters(), strict=True):
         torch.testing.assert_close(parameter.grad, other.grad)
+
+
+def test_step_is_freed_with_its_last_reference() -> None:
+    step, batch = TrainingStep(net(), RECIPE, 3), random_images(8, (3, 4, 5), 5, generator())
+    step(batch.images, batch.labels, 0)
+    reference = weakref.ref(step)
+    gc.disable()
+    try:
+        del step
+        assert reference() is None
+    finally:
+        gc.enable()
