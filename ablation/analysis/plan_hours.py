@@ -1,6 +1,6 @@
 """Predict the hours that the rows of a plan take, on the device at hand and on that of the benchmark's budget."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from ablation.plans.row import Row, with_teachers
@@ -61,7 +61,8 @@ class PlanHours:
             InputError: If a row exceeds the budget.
         """
         resolved = resolve_device(device, self.benchmark.recipe.world_size)
-        verdicts = self._check("benchmarks.budget.check:check_specs", resolved, self.image_counts)
+        num_runs = dict.fromkeys(self._specs, 1)
+        verdicts = self._check("benchmarks.budget.check:check_specs", num_runs, resolved, self.image_counts)
         here = [verdict.hours_at_hand for verdict in verdicts]
         name = verdicts[0].local_device
         hours = [HoursPerSeed(_total(verdicts, here), name or verdicts[0].device, is_predicted=False)]
@@ -73,10 +74,14 @@ class PlanHours:
         Raises:
             InputError: If a row exceeds the budget.
         """
-        return [_on_budget_device(self._check("benchmarks.budget.reference:predict_specs", self.image_counts))]
+        verdicts = self._check("benchmarks.budget.reference:predict_specs", self._specs, self.image_counts)
+        return [_on_budget_device(verdicts)]
 
-    def _check(self, function: str, *arguments: object) -> list[Verdict]:
-        specs = list({row.key: row.spec for row in with_teachers(self.rows)}.values())
+    @property
+    def _specs(self) -> list[str]:
+        return list({row.key: row.spec for row in with_teachers(self.rows)}.values())
+
+    def _check(self, function: str, specs: Collection[str], *arguments: object) -> list[Verdict]:
         verdicts: list[Verdict] = LocalExecutor().call(function, self.display, specs, self.benchmark, *arguments)
         for verdict in verdicts:
             if not verdict.passed:

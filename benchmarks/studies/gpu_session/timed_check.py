@@ -10,6 +10,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+from benchmarks.budget.profile import NO_PROFILE, with_budget_device
 from benchmarks.datasets.prepare import prepare_dataset
 from benchmarks.definition.registry import get_benchmark
 from benchmarks.execution.device import resolve_device
@@ -28,12 +29,13 @@ def main() -> None:
         "--max-hours", type=float, help="limit of this check; a model far over it in eager mode is not compiled"
     )
     options = parser.parse_args()
-    benchmark, device = get_benchmark(options.benchmark), resolve_device(options.device)
+    benchmark = with_budget_device(get_benchmark(options.benchmark), NO_PROFILE)
+    device = resolve_device(options.device)
     if options.max_hours is not None:
         benchmark = replace(benchmark, budget=replace(benchmark.budget, max_hours=options.max_hours))
     counts = prepare_dataset(benchmark.data, options.data).counts(benchmark.data)
     function = "benchmarks.budget.check:check_specs"
-    (verdict,) = LocalExecutor().call(function, silent, [options.spec], benchmark, device, counts)
+    (verdict,) = LocalExecutor().call(function, silent, {options.spec: 1}, benchmark, device, counts)
     print(json.dumps(verdict.to_json()))
 
 
