@@ -97,9 +97,8 @@ def test_kinds_of_blocks_and_stems(step: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TIMM_MODELS)
-@pytest.mark.parametrize("precision", ["fp16", "bf16"])
-def test_timm_model(name: str, precision: str) -> None:
-    found = problems_of(parse(f"timm/{name}").architecture, precision)
+def test_timm_model(name: str) -> None:
+    found = problems_of(parse(f"timm/{name}").architecture)
     assert {problem for problem in found if not problem.startswith("layout change")} == set()
 
 
@@ -110,6 +109,6 @@ def test_attention_and_normalization_in_each_precision(precision: str) -> None:
 
 def test_list_of_nondeterministic_operators_is_complete() -> None:
     documentation = str(torch.use_deterministic_algorithms.__doc__)
-    without_kernel = documentation.partition("will throw a")[2].partition("In addition, several operations")[0]
+    without_kernel = documentation.rpartition("when ``mode=True``:\n")[2].partition("In addition")[0]
     assert len(names := set(re.findall(r":(?:class|func):`(torch\.[\w.]+)`", without_kernel))) > 10
     assert names - DOCUMENTED.keys() == set()

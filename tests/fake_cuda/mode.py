@@ -4,14 +4,17 @@ On tensors of torch's FakeTensorMode, autocast, autograd's formulas, the gradien
 but kernels only compute shapes, types and strides. Whatever needs a driver besides is replaced here.
 """
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import numpy as np
 import torch
 import torch._subclasses.fake_tensor as fake_tensor
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
@@ -22,7 +25,7 @@ from torch._subclasses.fake_tensor import (
 )
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from benchmarks.training import augment, tensor_file
+from benchmarks.training import augment, tensor_file, weights
 from benchmarks.training.determinism import make_deterministic
 from tests.fake_cuda import engine
 
@@ -68,33 +71,34 @@ class FakeCudaMode(FakeTensorMode):
             return False
         try:
             result = super().__torch_dispatch__(func, types, args, kwargs)
-            return self._in_channels_last(result) if self._keeps_channels_last(operator, args) else result
-        except DataDependentOutputException:  # not a subclass of the next one in all versions
-            return self._any_value(operator, args, kwargs)
+        except DataDependentOutputException:
+            return _any_value(operator, args[0])
         except DynamicOutputShapeException:
             with self:
-                return _largest_result(operator, args)
-
-    def _keeps_channels_last(self, operator: Any, args: Any) -> bool:
-        if operator not in KEEP_CHANNELS_LAST:
-            return False
-        tensors = [argument for argument in args[:3] if isinstance(argument, Tensor) and argument.dim() == 4]
-        return any(tensor.is_contiguous(memory_format=torch.channels_last) for tensor in tensors)
+                return _largest_result(operator, args, kwargs)
+        return self._in_channels_last(result) if _keeps_channels_last(operator, args) else result
 
     def _in_channels_last(self, result: Any) -> Any:
+        def convert(tensor: Tensor) -> Tensor:
+            return tensor.contiguous(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
+
         with self:
-            convert = lambda t: t.contiguous(memory_format=torch.channels_last) if t.dim() == 4 else t  # noqa: E731
             return tree_map_only(Tensor, convert, result)
 
-    def _any_value(self, operator: Any, args: Any, kwargs: Any) -> Any:
-        """Return a value of the type that a program reads from the device."""
-        if operator is aten.bincount:
-            with self:
-                return args[0].new_empty(kwargs.get("minlength") or args[2])
-        if operator is not aten._local_scalar_dense:
-            return True
-        number = args[0].device.type == "cpu"  # counters of updates are at least 1; found_inf on the GPU is 0
-        return float(number) if args[0].dtype.is_floating_point else int(number)
+
+def _keeps_channels_last(operator: Any, args: Any) -> bool:
+    if operator not in KEEP_CHANNELS_LAST:
+        return False
+    tensors = [argument for argument in args[:3] if isinstance(argument, Tensor) and argument.dim() == 4]
+    return any(tensor.is_contiguous(memory_format=torch.channels_last) for tensor in tensors)
+
+
+def _any_value(operator: Any, tensor: Tensor) -> Any:
+    """Return a value of the type that a program reads from the device."""
+    if operator is not aten._local_scalar_dense:
+        return True
+    number = tensor.device.type == "cpu"  # counters of updates are at least 1; found_inf on the GPU is 0
+    return float(number) if tensor.dtype.is_floating_point else int(number)
 
 
 def _check_in_place(name: str, leaves: list[Any]) -> None:
@@ -104,15 +108,18 @@ def _check_in_place(name: str, leaves: list[Any]) -> None:
         raise RuntimeError(f"{name}: the tensors are on {' and '.join(sorted(devices))}")
 
 
-def _largest_result(operator: Any, args: Any) -> Tensor:
+def _largest_result(operator: Any, args: Any, kwargs: Any) -> Tensor:
     """Return the result of an operator whose size depends on values, with the maximum size."""
+    tensor: Tensor = args[0]
     if operator is aten.nonzero:
-        return torch.empty(args[0].numel(), args[0].dim(), dtype=torch.int64, device=args[0].device)
+        return tensor.new_empty(tensor.numel(), tensor.dim(), dtype=torch.int64)
     if operator is aten.masked_select:
-        return args[0].new_empty(args[0].numel())
+        return tensor.new_empty(tensor.numel())
+    if operator is aten.bincount:  # of labels below `minlength`
+        return tensor.new_empty(kwargs["minlength"] if "minlength" in kwargs else args[2], dtype=torch.int64)
     if operator is aten.index and len(args[1]) == 1:
         mask = args[1][0]
-        return args[0].new_empty(mask.numel(), *args[0].shape[mask.dim() :])
+        return tensor.new_empty(mask.numel(), *tensor.shape[mask.dim() :])
     raise NotImplementedError(f"the size of the result of {operator} is unknown")
 
 
@@ -135,7 +142,7 @@ class FakeGenerator(torch.Generator):
 
 
 class FakeEvent:
-    """In place of `torch.cuda.Event`. A second passes between two events."""
+    """In place of `torch.cuda.Event`. Half a second passes between two events."""
 
     def __init__(self, enable_timing: bool = False) -> None: ...
 
@@ -145,7 +152,7 @@ class FakeEvent:
         torch.cuda.synchronize()
 
     def elapsed_time(self, _: "FakeEvent") -> float:
-        return 1000.0
+        return 500.0  # milliseconds
 
 
 def _apply(self: nn.Module, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
@@ -181,6 +188,11 @@ def _separate(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: _zeros(tensor.detach().cpu()) for name, tensor in tensors.items()}
 
 
+def _load_file(path: Path) -> dict[str, Tensor]:
+    with unset_fake_temporarily():
+        return load_file(path)
+
+
 def _do_nothing(*arguments: object) -> None: ...
 
 
@@ -203,6 +215,7 @@ def fake_cuda() -> Iterator[FakeCudaMode]:
         "current_device": lambda: 0,
         "device_count": lambda: 1,
         "empty_cache": _do_nothing,
+        "get_device_capability": lambda device=None: (9, 0),
         "get_device_name": lambda device=None: "fake GPU",
         "get_rng_state": lambda device=None: torch.zeros(16, dtype=torch.uint8),
         "is_available": lambda: True,
@@ -224,6 +237,9 @@ def fake_cuda() -> Iterator[FakeCudaMode]:
         stack.enter_context(mock.patch.object(FakeTensor, "numpy", _numpy))
         stack.enter_context(mock.patch.object(FakeTensor, "tolist", lambda self: _numpy(self.cpu()).tolist()))
         stack.enter_context(mock.patch.object(tensor_file, "_separate", _separate))
+        stack.enter_context(mock.patch.object(weights, "load_file", _load_file))
         stack.enter_context(_deterministic())
+        stack.enter_context(warnings.catch_warnings())
+        warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")  # by copy.deepcopy
         stack.callback(augment._pixel_values.cache_clear)  # it would keep fake tensors of this mode
         yield stack.enter_context(FakeCudaMode())
