@@ -74,22 +74,24 @@ def _propagate(
     pending: Gradients = defaultdict(dict)
     for edge, gradient in roots:
         _add(pending, (edge.node, edge.output_nr), gradient)
+    predecessors = _predecessors(edge.node for edge, _ in roots)
+    needed = predecessors.keys() if wanted is None else _ancestors({node for node, _ in captured}, predecessors)
     with torch.no_grad():
-        for node in _topological_order(edge.node for edge, _ in roots):
+        for node in TopologicalSorter(predecessors).static_order():
             received = pending.pop(node, {})
             gradients = [_as_expected(received.get(i), meta) for i, meta in enumerate(node._input_metadata)]
             captured.update({(node, i): g for i, g in enumerate(gradients) if (node, i) in captured})
-            if all(gradient is None for gradient in gradients):
+            if node not in needed or all(gradient is None for gradient in gradients):
                 continue
-            if not hasattr(node, "variable"):
-                _call(node, gradients, pending)
-            elif wanted is None:
+            if hasattr(node, "variable"):
                 _accumulate(node.variable, gradients[0])
+            else:
+                _call(node, gradients, pending)
     return captured
 
 
-def _topological_order(roots: Iterable[Node]) -> Iterable[Node]:
-    """Return each node after all nodes that pass a gradient to it."""
+def _predecessors(roots: Iterable[Node]) -> dict[Node, set[Node]]:
+    """Return, for each node that the roots depend on, the nodes that pass a gradient to it."""
     predecessors: dict[Node, set[Node]] = {root: set() for root in roots}
     stack = list(predecessors)
     while stack:
@@ -100,7 +102,18 @@ def _topological_order(roots: Iterable[Node]) -> Iterable[Node]:
                     predecessors[successor] = set()
                     stack.append(successor)
                 predecessors[successor].add(node)
-    return TopologicalSorter(predecessors).static_order()
+    return predecessors
+
+
+def _ancestors(nodes: Iterable[Node], predecessors: dict[Node, set[Node]]) -> set[Node]:
+    """Return all nodes that pass a gradient to one of these nodes, directly or through others."""
+    ancestors: set[Node] = set()
+    stack = list(nodes)
+    while stack:
+        new = predecessors.get(stack.pop(), set()) - ancestors
+        ancestors |= new
+        stack.extend(new)
+    return ancestors
 
 
 def _call(node: Node, gradients: list[Tensor | None], pending: Gradients) -> None:

@@ -55,8 +55,6 @@ KEEP_CHANNELS_LAST = {
 class FakeCudaMode(FakeTensorMode):
     """A FakeTensorMode that creates tensors on a missing GPU, and returns some value where a program reads one."""
 
-    avoid_device_init = True  # type: ignore[assignment]  # by default, what `torch.cuda.is_available` returns
-
     def __init__(self) -> None:
         super().__init__(allow_non_fake_inputs=True)
 
@@ -229,6 +227,8 @@ def fake_cuda() -> Iterator[FakeCudaMode]:
     with ExitStack() as stack:
         stack.enter_context(mock.patch.multiple(torch.cuda, **cuda))
         stack.enter_context(mock.patch.object(fake_tensor, "init_gpu_context", _do_nothing))
+        # Otherwise, constants are created on the device, because torch believes that it is available.
+        stack.enter_context(mock.patch.object(FakeTensorMode, "avoid_device_init", True))
         stack.enter_context(mock.patch.object(torch, "Generator", FakeGenerator))
         stack.enter_context(mock.patch.object(torch, "set_rng_state", _do_nothing))  # see FakeGenerator.set_state
         stack.enter_context(mock.patch.object(nn.Module, "_apply", _apply))

@@ -74,7 +74,8 @@ def record_step(
 
 def check_results(step: TrainingStep, loss: Tensor, correct: Tensor) -> None:
     """Check the types of what a step returns, and of the weights and gradients that it leaves."""
-    assert (loss.dtype, correct.dtype) == (torch.float32, torch.int64)
+    assert loss.dtype == torch.float32, f"the loss is {loss.dtype}"
+    assert correct.dtype == torch.int64
     assert {str(loss.device), str(correct.device)} == {DEVICE}
     trained = [parameter for parameter in step.model.parameters() if parameter.requires_grad]
     assert all(parameter.dtype == torch.float32 for parameter in step.model.parameters())
