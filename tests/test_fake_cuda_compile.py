@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from arch.spec import parse
-from tests.fake_cuda.mode import DEVICE, fake_cuda
+from tests.fake_cuda.device import DEVICE, fake_cuda
 from tests.fake_cuda.training import DEFAULT_IMAGES
 
 NUM_ASSEMBLED = 8  # kernels of each compute capability; all of them would take a minute

@@ -1,7 +1,7 @@
 """Train every base, every part and some timm models for one step on fake CUDA tensors.
 
-Bases and parts are taken from their registries, so a new one is tested without a change here. If it has a known problem,
-add it to `KNOWN`.
+Bases and parts are taken from their registries, so a new one is tested without a change here. If it has a known
+problem, add it to `KNOWN`.
 """
 
 import re
@@ -15,7 +15,7 @@ from arch.bases import BASES
 from arch.errors import InputError
 from arch.parts import PARTS
 from arch.spec import Architecture, parse
-from tests.fake_cuda.mode import fake_cuda
+from tests.fake_cuda.device import fake_cuda
 from tests.fake_cuda.nondeterministic import DOCUMENTED
 from tests.fake_cuda.training import DEFAULT_IMAGES, RECIPE, problems, record_step, shortened
 

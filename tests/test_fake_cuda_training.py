@@ -18,13 +18,12 @@ from benchmarks.definition.benchmark import Benchmark
 from benchmarks.definition.config_parser import read_run_config
 from benchmarks.definition.recipe import Recipe
 from benchmarks.definition.registry import BENCHMARKS
-from benchmarks.execution.progress import Progress, silent
+from benchmarks.execution.progress import silent
 from benchmarks.records.paths import initial_weights_file
 from benchmarks.records.weights_file import digest_of
 from benchmarks.runs.run import Run
 from benchmarks.runs.train_run import train_run
 from benchmarks.training.checkpoint import Checkpoint, TrainingStopped
-from benchmarks.training.distillation import Distiller
 from benchmarks.training.distributed_context import SINGLE_PROCESS
 from benchmarks.training.evaluation import evaluate
 from benchmarks.training.loaded_images import LoadedImages
@@ -34,7 +33,7 @@ from benchmarks.training.step import StepOptions, TrainingStep
 from benchmarks.training.tensor_file import write_tensors
 from benchmarks.training.trainer import Splits, TrainingOptions, train, train_epoch
 from benchmarks.training.weights import freeze
-from tests.fake_cuda.mode import DEVICE, fake_cuda
+from tests.fake_cuda.device import DEVICE, fake_cuda
 from tests.fake_cuda.recorder import Recorder
 from tests.fake_cuda.training import DEFAULT_IMAGES, RECIPE, Images, problems, record_step, shortened
 
@@ -67,11 +66,12 @@ OPTIONS: tuple[dict[str, Any], ...] = (
     {"aug_splits": 2, "color_jitter": (0.4, 0.4, 0.4, 0.1), "grad_accum_steps": 2},
 )
 # Fields that only change numbers, the number of steps, or what happens outside of the step.
-NO_TENSORS = set(
-    "epochs batch_size lr warmup_epochs warmup_lr min_lr world_size optimizer optimizer_options schedule decay_epochs "
-    "decay_rate milestones poly_power cooldown_epochs warmup_prefix schedule_on_updates resized_crop_scale "
-    "resized_crop_ratio interpolation rotation rotation_fill aug_repeats".split()
-)
+NO_TENSORS = {
+    *("epochs", "batch_size", "world_size", "aug_repeats", "optimizer", "optimizer_options"),
+    *("lr", "warmup_epochs", "warmup_lr", "warmup_prefix", "min_lr", "schedule", "schedule_on_updates"),
+    *("decay_epochs", "decay_rate", "milestones", "poly_power", "cooldown_epochs"),
+    *("resized_crop_scale", "resized_crop_ratio", "interpolation", "rotation", "rotation_fill"),
+}
 # one optimizer of each class that a recipe can name
 OPTIMIZERS = {
     get_optimizer_info(str(name)).opt_class: str(name) for name in list_optimizers() if _is_supported(str(name))
@@ -127,7 +127,8 @@ def test_all_fields_of_a_recipe_are_covered() -> None:
 @pytest.mark.parametrize("optimizer", sorted(OPTIMIZERS.values()))
 def test_optimizers(optimizer: str) -> None:
     found = problems(record_step(DEFAULT_IMAGES.build(RESNET8), replace(RECIPE, optimizer=optimizer)))
-    assert {problem for problem in found if not problem.startswith("layout change")} == READS_FOUND_INF
+    about_step = ("layout change", "mm in", "addmm in", "baddbmm in")  # the update may choose layouts and types
+    assert {problem for problem in found if not problem.startswith(about_step)} == READS_FOUND_INF
 
 
 def test_sgd_is_fused_and_the_scaler_does_not_read_its_result() -> None:
@@ -198,8 +199,7 @@ def test_evaluation(precision: str) -> None:
     assert len(evaluation.predictions) == 40
     found = problems(recorder, recipe)
     assert {problem for problem in found if not problem.startswith(("host waits", "float64"))} == set()
-    batches = recorder.convolutions.total() // 9
-    assert batches == 3  # of 16 images, so waiting for each would show below
+    assert recorder.operators["convolution"] == 3 * 9  # batches of 16 images, so waiting for each would show below
     assert recorder.synchronizations == {
         "_local_scalar_dense": 3,
         "bincount": 2,
@@ -213,7 +213,13 @@ def test_training_is_saved_and_resumed(tmp_path: Path) -> None:
     split = DEFAULT_IMAGES.random(12)
     stopped = Checkpoint(tmp_path, {}, stopping=lambda: True)
     with pytest.raises(TrainingStopped):
-        train(DEFAULT_IMAGES.build(RESNET8).to(DEVICE), Splits(split, split), recipe, 0, TrainingOptions(checkpoint=stopped))
+        train(
+            DEFAULT_IMAGES.build(RESNET8).to(DEVICE),
+            Splits(split, split),
+            recipe,
+            0,
+            TrainingOptions(checkpoint=stopped),
+        )
     checkpoint = Checkpoint(tmp_path, {})
     assert checkpoint.loaded is not None
     assert checkpoint.loaded[1]["batch"] == 1

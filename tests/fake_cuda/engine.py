@@ -18,7 +18,7 @@ Edge = tuple[Node, int]  # a node, and the index of one of its inputs
 Gradients = dict[Node, dict[int, Tensor]]
 
 
-def backward(  # noqa: PLR0913, PLR0917  # the interface of torch.Tensor.backward
+def backward(  # the interface of torch.Tensor.backward
     self: Tensor,
     gradient: Tensor | None = None,
     retain_graph: bool | None = None,

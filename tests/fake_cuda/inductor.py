@@ -14,11 +14,11 @@ from unittest import mock
 import torch
 from torch import Tensor, nn
 from torch._dynamo.device_interface import CudaInterface
-from functorch.compile import make_boxed_func
+from torch._functorch._aot_autograd.utils import make_boxed_func
 from torch._inductor import async_compile, compile_fx, config
 from torch._inductor.runtime import triton_helpers, triton_heuristics
 
-from tests.fake_cuda.mode import DEVICE
+from tests.fake_cuda.device import DEVICE, always
 
 # What Inductor asks about a GPU; the numbers are those of an H100.
 PROPERTIES = SimpleNamespace(
@@ -70,10 +70,11 @@ def triton_kernels(model: nn.Module, images: Tensor, dtype: torch.dtype) -> Kern
     def compile_only(graph: torch.fx.GraphModule, inputs: Any, **options: Any) -> Callable[..., Any]:
         """Generate the code of a graph, and let the graph run in place of it."""
         compile_fx.compile_fx_inner(graph, inputs, **{**options, "cudagraphs": False})
-        return make_boxed_func(graph.forward)
+        boxed: Callable[..., Any] = make_boxed_func(graph.forward)
+        return boxed
 
     def backend(graph: torch.fx.GraphModule, inputs: Any) -> Any:
-        return compile_fx.compile_fx(graph, inputs, inner_compile=compile_only)
+        return compile_fx.compile_fx(graph, inputs, inner_compile=compile_only)  # type: ignore[arg-type]  # returns no OutputCode
 
     with _fake_properties(), mock.patch.object(async_compile.AsyncCompile, "triton", keep):
         compiled = torch.compile(model, backend=backend, dynamic=False, fullgraph=True)
@@ -82,10 +83,6 @@ def triton_kernels(model: nn.Module, images: Tensor, dtype: torch.dtype) -> Kern
         logits.float().logsumexp(1).sum().backward()
         torch.compiler.reset()
     return kernels
-
-
-def _always(answer: Any) -> Callable[..., Any]:
-    return lambda *_, **__: answer
 
 
 @contextmanager
@@ -112,13 +109,13 @@ def _fake_properties() -> Iterator[None]:
     )
     with ExitStack() as stack:
         for name, answer in answers.items():
-            stack.enter_context(mock.patch.object(torch.cuda, name, _always(answer), create=True))
+            stack.enter_context(mock.patch.object(torch.cuda, name, always(answer), create=True))
         for owner in (CudaInterface, CudaInterface.Worker):
             stack.enter_context(mock.patch.object(owner, "get_device_properties", staticmethod(lambda *_: PROPERTIES)))
         stack.enter_context(mock.patch.object(CudaInterface, "current_device", staticmethod(lambda: 0)))
         stack.enter_context(mock.patch.object(CudaInterface, "get_compute_capability", staticmethod(lambda *_: 90)))
         stack.enter_context(mock.patch.object(CudaInterface, "is_available", staticmethod(lambda: True)))
-        stack.enter_context(mock.patch.object(torch.cuda.graphs, "is_current_stream_capturing", lambda: False))
+        stack.enter_context(mock.patch.object(torch.cuda.graphs, "is_current_stream_capturing", always(False)))
         stack.enter_context(mock.patch.object(triton.runtime.driver, "_active", driver))
         stack.enter_context(config.patch(CONFIG))
         yield
@@ -138,11 +135,13 @@ def assemble(kernels: Kernels, folder: Path, compute_capability: int) -> list[by
     target = GPUTarget("cuda", compute_capability, 32)
     options = {"num_warps": 4}
     with _fake_properties(), ExitStack() as stack:
-        stack.enter_context(mock.patch.object(triton_helpers, "set_driver_to_gpu", _always(None)))
+        stack.enter_context(mock.patch.object(triton_helpers, "set_driver_to_gpu", always(None)))
         for kind in ("pointwise", "reduction", "persistent_reduction"):
             stack.enter_context(mock.patch.object(triton_heuristics, kind, _with_metadata))
         functions = [_load(name, source, folder) for name, source in kernels.items()]
-        return [triton.compile(_ast_source(function), target=target, options=options).asm["cubin"] for function in functions]
+        return [
+            triton.compile(_ast_source(function), target=target, options=options).asm["cubin"] for function in functions
+        ]
 
 
 def _with_metadata(size_hints: dict[str, int] | None = None, **metadata: Any) -> Callable[[Any], Any]:

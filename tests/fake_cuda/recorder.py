@@ -24,6 +24,7 @@ READS_VALUES = {
     aten.unique_consecutive,
     aten.unique_dim,
 }
+PRODUCTS = {aten.addmm, aten.baddbmm, aten.bmm, aten.convolution, aten.convolution_backward, aten.mm}
 COPIES = {aten._to_copy, aten.copy_}
 
 
@@ -36,27 +37,29 @@ class Recorder(TorchDispatchMode):
         nondeterministic: Operators without a deterministic kernel.
         float64: Operators with a float64 tensor on the device.
         layout_changes: Operators that turn a channels-last image into one that is not.
-        convolutions: The type of the input, and whether it is in the channels-last format, of each convolution.
+        products: The types of the inputs of convolutions and matrix products, as (operator, type).
+        nchw_convolutions: Convolutions of images that are not in the channels-last format.
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.operators: Counter[str] = Counter()
         self.synchronizations: Counter[str] = Counter()
         self.nondeterministic: Counter[str] = Counter()
         self.float64: Counter[str] = Counter()
         self.layout_changes: Counter[str] = Counter()
-        self.convolutions: Counter[tuple[torch.dtype, bool]] = Counter()
+        self.products: Counter[tuple[str, torch.dtype]] = Counter()
+        self.nchw_convolutions = 0
         self._patches = ExitStack()
 
     def __enter__(self) -> Self:
         note = self._patches.enter_context(mock.patch.object(torch.cuda, "synchronize"))
         note.side_effect = lambda device=None: self.synchronizations.update(["synchronize"])
-        super().__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *exception: Any) -> None:
-        super().__exit__(*exception)
+        super().__exit__(*exception)  # type: ignore[no-untyped-call]
         self._patches.close()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -77,15 +80,15 @@ class Recorder(TorchDispatchMode):
             self.nondeterministic[name] += 1
         if _computes_in_float64(inputs + outputs):
             self.float64[name] += 1
-        if operator is aten.convolution:
-            self.convolutions[args[0].dtype, not _is_image(args[0]) or _is_channels_last(args[0])] += 1
+        if operator in PRODUCTS:
+            self.products.update((name, tensor.dtype) for tensor in inputs)
+        if operator is aten.convolution and _is_image(args[0]) and not _is_channels_last(args[0]):
+            self.nchw_convolutions += 1
         if not func.is_view and _changes_layout(inputs, outputs):
             self.layout_changes[name] += 1
 
 
-def _synchronization(
-    operator: Any, args: Any, kwargs: Any, inputs: list[Tensor], outputs: list[Tensor]
-) -> str:
+def _synchronization(operator: Any, args: Any, kwargs: Any, inputs: list[Tensor], outputs: list[Tensor]) -> str:
     """Return why the host waits for the device in an operator; "" if it does not."""
     if operator in READS_VALUES:
         return str(operator.__name__)

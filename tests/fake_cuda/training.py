@@ -12,7 +12,7 @@ from arch.timm_net import ImageFormat
 from arch.variant import Variant
 from benchmarks.definition.recipe import Recipe
 from benchmarks.training.step import DeviceImages, StepOptions, TrainingStep, random_images
-from tests.fake_cuda.mode import DEVICE
+from tests.fake_cuda.device import DEVICE
 from tests.fake_cuda.recorder import Recorder
 
 RECIPE = Recipe(epochs=2, batch_size=4, warmup_epochs=1)
@@ -91,11 +91,9 @@ def problems(recorder: Recorder, recipe: Recipe = RECIPE) -> set[str]:
     found |= {f"not deterministic: {name}" for name in recorder.nondeterministic}
     found |= {f"float64: {name}" for name in recorder.float64}
     found |= {f"layout change: {name}" for name in recorder.layout_changes}
-    for dtype, is_channels_last in recorder.convolutions:
-        if dtype != expected:
-            found.add(f"convolution in {dtype}")
-        if not is_channels_last:
-            found.add("convolution: not channels last")
+    found |= {f"{name} in {dtype}" for name, dtype in recorder.products if dtype != expected}
+    if recorder.nchw_convolutions:
+        found.add("convolution: not channels last")
     return found
 
 
