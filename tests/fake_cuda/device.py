@@ -11,12 +11,13 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+import safetensors.torch
 import torch
 import torch._subclasses.fake_tensor as fake_tensor
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
 
-from benchmarks.training import augment, tensor_file, weights
+from benchmarks.training import augment, tensor_file
 from benchmarks.training.determinism import make_deterministic
 from tests.fake_cuda import engine
 from tests.fake_cuda.mode import FakeCudaMode
@@ -52,7 +53,7 @@ class FakeGenerator(torch.Generator):
         return self._device
 
     def set_state(self, state: Tensor) -> "FakeGenerator":
-        """Do nothing, because states that were stored in a file have lost their values."""
+        """Do nothing, because a fake tensor has no values."""
         return self
 
 
@@ -103,14 +104,9 @@ def _separate(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: _zeros(tensor.detach().cpu()) for name, tensor in tensors.items()}
 
 
-def _for_real(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function whose tensors are not fake, because it accesses their memory."""
-
-    def call(*args: Any, **kwargs: Any) -> Any:
-        with unset_fake_temporarily():
-            return function(*args, **kwargs)
-
-    return call
+def _save(tensors: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
+    with unset_fake_temporarily():
+        return safetensors.torch.save(tensors, metadata)
 
 
 def always(answer: Any) -> Callable[..., Any]:
@@ -152,8 +148,7 @@ def fake_cuda() -> Iterator[FakeCudaMode]:
         stack.enter_context(mock.patch.object(FakeTensor, "numpy", _numpy))
         stack.enter_context(mock.patch.object(FakeTensor, "tolist", lambda self: _numpy(self.cpu()).tolist()))
         stack.enter_context(mock.patch.object(tensor_file, "_separate", _separate))
-        for module, name in ((tensor_file, "save"), (tensor_file, "load"), (weights, "load_file")):
-            stack.enter_context(mock.patch.object(module, name, _for_real(getattr(module, name))))
+        stack.enter_context(mock.patch.object(tensor_file, "save", _save))
         stack.enter_context(_deterministic())
         stack.enter_context(warnings.catch_warnings())
         warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")  # by copy.deepcopy
