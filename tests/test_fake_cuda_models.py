@@ -102,6 +102,7 @@ def test_timm_model(name: str) -> None:
     assert {problem for problem in found if not problem.startswith("layout change")} == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp16", "bf16", "fp32"])
 def test_attention_and_normalization_in_each_precision(precision: str) -> None:
     assert problems_of(parse("resnet8+se+drop_path=0.2+dropout=0.1").variant(), precision) == set()

@@ -96,6 +96,7 @@ def recipe_id(options: dict[str, Any]) -> str:
 # Single steps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_recipes_of_benchmarks(name: str) -> None:
     benchmark = BENCHMARKS[name]
@@ -205,6 +206,7 @@ def test_evaluation(precision: str) -> None:
     }
 
 
+@pytest.mark.slow
 def test_training_is_saved(tmp_path: Path) -> None:
     recipe = replace(RECIPE, ema_decay=0.9, optimizer="adamw", precision="fp16")
     split, model = DEFAULT_IMAGES.random(12), DEFAULT_IMAGES.build(RESNET8).to(DEVICE)
@@ -241,6 +243,7 @@ def test_runs_of_studies(config: str, tiny: Benchmark, digits: CachedDataset, tm
     assert run.output_file("weights").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", ["resnet8", "resnet8@teacher=(resnet20)"])
 def test_measurement_of_throughput(config: str, tiny: Benchmark) -> None:
     images, student = Images(8, 1), read_run_config(config)
