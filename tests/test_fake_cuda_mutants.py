@@ -107,8 +107,11 @@ def test_loss_in_half_precision(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_optimizer_that_is_not_fused(monkeypatch: pytest.MonkeyPatch) -> None:
-    sgd = torch.optim.SGD
-    monkeypatch.setattr(torch.optim, "SGD", lambda *args, fused, **kwargs: sgd(*args, **kwargs))
+    class SGD(torch.optim.SGD):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs | {"fused": False})
+
+    monkeypatch.setattr(torch.optim, "SGD", SGD)
     assert problems_of_step() == {"host waits: _local_scalar_dense"}
 
 

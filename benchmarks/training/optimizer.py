@@ -24,6 +24,7 @@ from arch.timm_net import TimmNet
 from benchmarks.definition.recipe import Recipe
 
 RECIPE_FIELDS = ("lr", "weight_decay", "momentum")  # arguments of optimizers that are fields of the recipe
+FUSED_ON_GPU = (torch.optim.Adam, torch.optim.AdamW)  # on a CPU, records have the numbers of other kernels
 # Arguments that are no hyperparameters: they select an implementation, or cannot be written in a benchmark.
 IMPLEMENTATION_ARGUMENTS = ("self", "params", "foreach", "fused", "capturable", "differentiable", "verbose")
 
@@ -45,6 +46,9 @@ def create_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
     options: dict[str, Any] = dict(recipe.optimizer_options)
     if recipe.optimizer == "sgd":
         options["nesterov"] = _uses_nesterov(recipe)
+    is_on_gpu = next(model.parameters()).device.type == "cuda"
+    if is_on_gpu and get_optimizer_class(recipe.optimizer, bind_defaults=False) in FUSED_ON_GPU:
+        options["fused"] = True  # the host need not wait for the scaler's check for infinities
     with _errors_of_options(recipe):
         return create_optimizer_v2(
             parameter_groups(model, recipe),
