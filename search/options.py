@@ -101,7 +101,11 @@ class SearchOptions:
         ),
     ] = None
     resume: Annotated[
-        bool, typer.Option("--resume", help="Continue or join the study if it exists; otherwise start it.")
+        bool,
+        typer.Option(
+            "--resume",
+            help="Continue or join the study, which must have the same settings; start it if --out contains none.",
+        ),
     ] = False
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the sampler.")] = 0
     time_limit: Annotated[

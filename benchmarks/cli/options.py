@@ -51,7 +51,7 @@ DeviceProfileOption = Annotated[
     typer.Option(
         "--device-profile",
         metavar="NAME|FILE|none",
-        help="Limit the hours on another device, by its profile; none: on the device at hand  "
+        help="Judge the hours on another device, by its profile; none: on the device at hand  "
         "[default: the device of the benchmark's budget]",
         show_default=False,
     ),

@@ -56,10 +56,18 @@ def parse_options(arguments: Sequence[str]) -> SessionOptions:
     parser.add_argument(
         "--work", type=Path, default=DEFAULT_WORK, help="folder for everything that the next call on this machine needs"
     )
-    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
-    parser.add_argument("--benchmark", default="cifar100", help="name or TOML file")
-    parser.add_argument("--plan", default="resnet20+se+cbam", help="probe: the plan to train in the remaining time")
-    parser.add_argument("--seeds", type=int, default=3, help="probe: seeds of the plan; a proof trains one")
+    parser.add_argument(
+        "--device", choices=["cuda", "cpu"], default="cuda", help="default: cuda; cpu to try the script"
+    )
+    parser.add_argument("--benchmark", default="cifar100", help="name or TOML file; default: cifar100")
+    parser.add_argument(
+        "--plan",
+        default="resnet20+se+cbam",
+        help="probe: the plan to train in the remaining time; default: %(default)s",
+    )
+    parser.add_argument(
+        "--seeds", type=int, default=3, help="probe: seeds of the plan (default: 3); a proof trains one"
+    )
     parser.add_argument(
         "--candidates", nargs="+", default=list(CANDIDATES), help="proof: specs, the most accurate first"
     )
