@@ -121,8 +121,12 @@ def old_measurement_note(throughputs: Iterable[Throughput | None]) -> str:
 
 
 def _timing_key(config: RunConfig) -> list[str]:
-    """Return what the duration of a training step depends on: the model, its teacher and its frozen layers."""
+    """Return what the duration of a training step depends on: the model, its teacher and its frozen layers.
+
+    A distillation weight that grows counts, too, because such a step cannot be captured as a CUDA graph.
+    """
     distillation = config.overrides.distillation
     teacher = distillation.teacher if distillation else ""
     teacher_key = teacher if isinstance(teacher, str) else teacher.architecture.key()
-    return [config.architecture.key(), teacher_key, *config.overrides.frozen_layers]
+    growing = "@growing" if distillation and distillation.growing else ""
+    return [config.architecture.key(), teacher_key + growing, *config.overrides.frozen_layers]

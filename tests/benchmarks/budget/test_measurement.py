@@ -98,6 +98,15 @@ def test_teacher_and_frozen_layers_have_their_own_measurement(tiny: Benchmark, c
     assert Measurement.read(read_run_config(config), tiny, "cpu").cost is None
 
 
+def test_growing_distillation_weight_has_its_own_measurement(tiny: Benchmark) -> None:
+    fixed, growing = (read_run_config(f"resnet8@teacher=(resnet20){text}") for text in ("", "@growing"))
+    measurement = Measurement.read(fixed, tiny, "cpu")
+    measurement.cost, measurement.throughput = COST, replace(THROUGHPUT, compile_mode="cuda_graphs")
+    measurement.write()
+    assert Measurement.read(fixed, tiny, "cpu").throughput == measurement.throughput
+    assert Measurement.read(growing, tiny, "cpu").throughput is None  # it cannot be captured
+
+
 def test_number_of_images_and_initial_weights_do_not_matter(tiny: Benchmark) -> None:
     write(tiny)
     config = read_run_config("resnet8@data=1/4@init=0123456789abcdef")
