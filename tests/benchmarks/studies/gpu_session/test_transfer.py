@@ -1,3 +1,7 @@
+import hashlib
+import json
+import tarfile
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -107,3 +111,19 @@ def test_what_cannot_be_packed_is_reported(images: Path, wheels: Path, tmp_path:
         pack(tmp_path / "parts", tmp_path, None, SMALL)
     with pytest.raises(InputError, match=r"part-\*.tar"):
         unpack([tmp_path], tmp_path / "work")
+
+
+@pytest.mark.parametrize("name", ["{outside}", "images/../../../outside.txt"])
+def test_part_cannot_write_outside_of_its_folder(name: str, tmp_path: Path) -> None:
+    outside = tmp_path / "outside.txt"
+    name = name.format(outside=outside)
+    manifest = {"parts": 1, "files": {name: {"part": 1, "sha256": hashlib.sha256(b"hostile").hexdigest()}}}
+    (tmp_path / "parts").mkdir()
+    with tarfile.open(tmp_path / "parts" / "part-1.tar", "w") as archive:
+        for entry_name, content in ((transfer.MANIFEST, json.dumps(manifest).encode()), (name, b"hostile")):
+            entry = tarfile.TarInfo(entry_name)
+            entry.size = len(content)
+            archive.addfile(entry, BytesIO(content))
+    with pytest.raises(InputError, match="damaged"):
+        unpack([tmp_path / "parts"], tmp_path / "work" / "folder")
+    assert not outside.exists()
