@@ -1,6 +1,9 @@
 """Copies of the final weights in half precision, which fit where the originals do not."""
 
+from functools import partial
 from pathlib import Path
+
+from benchmarks.records.atomic_write import replace_file
 
 FOLDER = "weights_half"
 
@@ -20,7 +23,6 @@ def write_half_precision(runs: Path, results: Path) -> None:
         copy = results / FOLDER / file.relative_to(runs / "weights")
         if copy.exists():
             continue
-        copy.parent.mkdir(parents=True, exist_ok=True)
         with safe_open(file, "numpy") as weights:
             tensors = {name: weights.get_tensor(name) for name in weights.keys()}  # noqa: SIM118  # not a dict
             metadata = weights.metadata()
@@ -28,4 +30,4 @@ def write_half_precision(runs: Path, results: Path) -> None:
             name: tensor.astype(np.float16) if tensor.dtype == np.float32 else tensor
             for name, tensor in tensors.items()
         }
-        save_file(half, copy, metadata)
+        replace_file(copy, partial(save_file, half, metadata=metadata))  # also if the machine is taken away meanwhile

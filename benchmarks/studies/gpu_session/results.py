@@ -2,7 +2,9 @@
 
 import gzip
 import io
+import shutil
 import tarfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,7 +83,7 @@ def pack(results: Path, out: Path, part_bytes: int = PART_BYTES, max_parts: int 
 
 
 def unpack(folder: Path, results: Path) -> bool:
-    """Restore the results of an earlier session from its parts.
+    """Restore the results of an earlier session from its parts, completely or not at all.
 
     Args:
         folder: The folder with the parts.
@@ -100,13 +102,17 @@ def unpack(folder: Path, results: Path) -> bool:
     missing = sorted(set(expected) - {part.name for part in parts})
     if not parts or missing:
         raise InputError(f"--continue {folder}: {', '.join(missing) or f'{PREFIX}01'} is missing")
-    results.mkdir(parents=True, exist_ok=True)
-    stream = io.BytesIO(b"".join(part.read_bytes() for part in parts))
+    temporary = results.with_name(f"{results.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
     try:
-        with tarfile.open(fileobj=stream, mode="r|gz") as archive:
-            archive.extractall(results, filter="data")
-    except (tarfile.TarError, EOFError, OSError) as error:
+        # `tarfile` would not compare the checksum at the end of the stream.
+        content = io.BytesIO(gzip.decompress(b"".join(part.read_bytes() for part in parts)))
+        with tarfile.open(fileobj=content) as archive:
+            archive.extractall(temporary, filter="data")
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         raise InputError(f"--continue {folder}: a part is damaged, or the last one is missing ({error})") from error
+    temporary.replace(results)  # an empty folder is replaced
     return True
 
 

@@ -52,6 +52,18 @@ def test_missing_part_is_reported(lost: int, tmp_path: Path) -> None:
         unpack(tmp_path, tmp_path / "restored")
 
 
+def test_results_are_complete_after_a_damaged_part_was_replaced(tmp_path: Path) -> None:
+    pack(write(tmp_path / "results", records=10, weights=25_000), tmp_path, part_bytes=10_000)
+    part, restored = tmp_path / "results.tar.gz.02", tmp_path / "restored"
+    content = part.read_bytes()
+    part.write_bytes(bytes(1000) + content[1000:])
+    with pytest.raises(InputError, match="damaged"):
+        unpack(tmp_path, restored)
+    part.write_bytes(content)
+    assert unpack(tmp_path, restored)
+    assert sorted(path.name for path in (restored / "runs").iterdir()) == ["records", "weights"]
+
+
 def test_newer_results_are_kept(tmp_path: Path) -> None:
     pack(write(tmp_path / "results", records=10), tmp_path)
     newer = write(tmp_path / "newer", records=20)
