@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -6,7 +7,7 @@ from safetensors.numpy import load_file, save_file
 
 from benchmarks.studies.gpu_session.half_precision import write_half_precision
 
-WEIGHTS = {"weight": np.array([0.5, 2.0], np.float32), "count": np.array([3], np.int64)}
+WEIGHTS: dict[str, Any] = {"weight": np.array([0.5, 2.0], np.float32), "count": np.array([3], np.int64)}
 
 
 def write_weights(runs: Path) -> None:
@@ -18,9 +19,9 @@ def test_weights_are_copied_in_half_precision(tmp_path: Path) -> None:
     write_weights(tmp_path)
     write_half_precision(tmp_path, tmp_path / "results")
     copy = load_file(tmp_path / "results" / "weights_half" / "digits" / "a.safetensors")
-    assert {name: (tensor.dtype, tensor.tolist()) for name, tensor in copy.items()} == {
-        "weight": (np.float16, [0.5, 2.0]),
-        "count": (np.int64, [3]),
+    assert {name: (str(tensor.dtype), tensor.tolist()) for name, tensor in copy.items()} == {
+        "weight": ("float16", [0.5, 2.0]),
+        "count": ("int64", [3]),
     }
 
 
@@ -32,8 +33,9 @@ def test_interrupted_copy_is_written_again(tmp_path: Path, monkeypatch: pytest.M
         file.write_bytes(b"half a file")
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr("safetensors.numpy.save_file", interrupt)
-        write_half_precision(tmp_path, tmp_path / "results")
+        with pytest.raises(KeyboardInterrupt):
+            write_half_precision(tmp_path, tmp_path / "results")
     write_half_precision(tmp_path, tmp_path / "results")
     assert load_file(tmp_path / "results" / "weights_half" / "digits" / "a.safetensors")["count"].tolist() == [3]

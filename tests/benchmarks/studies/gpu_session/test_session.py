@@ -1,15 +1,19 @@
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
+from arch.errors import InputError
 from benchmarks.records.store import RecordStore
 from benchmarks.studies.gpu_session.commands import Commands
 from benchmarks.studies.gpu_session.options import parse_options
 from benchmarks.studies.gpu_session.proof import read_candidates
 from benchmarks.studies.gpu_session.results import unpack
+from benchmarks.studies.gpu_session.session import handle_stop_signals, run_session
 
 SCRIPT = Path(__file__).parents[4] / "benchmarks" / "studies" / "gpu.sh"
 BENCHMARK = """
@@ -37,6 +41,29 @@ def run(*arguments: object) -> str:
     process = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert process.returncode == 0, process.stdout + process.stderr
     return process.stdout
+
+
+def test_second_session_in_the_same_folder_is_refused(tmp_path: Path) -> None:
+    options = parse_options(["probe", str(tmp_path / "out"), "60", "--work", str(tmp_path)])
+    with FileLock(tmp_path / ".lock"), pytest.raises(InputError, match="--work"):
+        run_session(options, 0.0)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_stop_signals_are_handled_unless_they_are_ignored(number: signal.Signals) -> None:
+    received: list[int] = []
+    previous = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        handle_stop_signals(lambda number, frame: received.append(number))
+        os.kill(os.getpid(), number)
+        assert received == [number]
+        handle_stop_signals(signal.SIG_IGN)
+        handle_stop_signals(signal.default_int_handler)
+        os.kill(os.getpid(), number)
+    finally:
+        for each, handler in previous.items():
+            signal.signal(each, handler)
 
 
 @pytest.mark.slow
