@@ -66,6 +66,8 @@ def _choose(runner: StepRunner, commands: Commands) -> str:
     """Time the candidates in order until one fits, and return its spec; "" if none does or the time is too short."""
     specs = commands.options.candidates
     count = commands.budget_check(*specs, *commands.common, "--no-timing", "--json")
+    if runner.is_done(COUNT) and _counted_specs(runner, commands) != {*specs}:
+        del runner.outcomes[COUNT]  # an earlier call had other candidates
     runner.run_all([Step(COUNT, count, 20, needs_images=True, exit_codes=BUDGET_CHECK_CODES)])
     if not runner.is_done(COUNT):
         return ""
@@ -86,6 +88,13 @@ def _choose(runner: StepRunner, commands: Commands) -> str:
 def _write(commands: Commands, candidates: Sequence[Candidate]) -> None:
     content = json.dumps([asdict(candidate) for candidate in candidates], indent=1)
     replace_file(commands.options.results / CANDIDATES_FILE, lambda file: file.write_text(content))
+
+
+def _counted_specs(runner: StepRunner, commands: Commands) -> set[str]:
+    content = json.loads(runner.output(COUNT).read_text())
+    if "models" not in content:  # `budget-check` does not name a single one
+        return {candidate.spec for candidate in read_candidates(commands)}
+    return {verdict["argument"] for verdict in content["models"]}
 
 
 def _verdicts(runner: StepRunner, specs: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -134,6 +134,15 @@ def test_macs_belong_to_their_candidate(tmp_path: Path) -> None:
     assert macs == {"wide": 4e9, "middle": 2e9}
 
 
+def test_other_candidates_of_a_later_call_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run(tmp_path, 400, speed=1000).ran[:2] == ["doctor", "count"]  # all are too slow
+    assert "count" not in run(tmp_path, 400, speed=1000).ran
+    monkeypatch.setitem(GMACS, "smaller", 0.1)
+    runner = run(tmp_path, 400, "--candidates", "wide", "smaller", speed=1000)
+    assert "count" in runner.ran
+    assert verdicts(tmp_path)["smaller"] == "chosen"
+
+
 def test_single_candidate_can_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     original = FakeRunner._content
     single = {"macs": 10**9, "problems": []}  # `budget-check` of one model prints its verdict alone
