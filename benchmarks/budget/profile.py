@@ -165,6 +165,8 @@ def parse_profile(content: bytes | str) -> DeviceProfile:
         first = error.errors()[0]
         hint = "; profiles of earlier versions must be measured again" if first["loc"] == ("format",) else ""
         raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}{hint}") from error
-    if any(seconds < 0 for seconds in profile.seconds_per.values()):
-        raise ValueError("seconds_per must be non-negative")
+    if any(seconds < 0 for seconds in profile.seconds_per.values()) or not any(profile.seconds_per.values()):
+        raise ValueError("seconds_per must be non-negative, and not all of them 0")
+    if min(profile.median_error or 0, profile.worst_error or 0) < 0:
+        raise ValueError("median_error and worst_error must be non-negative")
     return profile
