@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def read_verdict(answer: SandboxAnswer, limits: SandboxLimits) -> Verdict:
         verdict: Verdict = adapter.validate_json(json.dumps(message["verdict"]))
     except ValidationError as error:
         raise FileCheckFailed("the process that loads the model returned an invalid verdict") from error
-    return verdict
+    return replace(verdict, utilization=None, energy=None)  # only the parent process adds these
 
 
 def read_listing(answer: SandboxAnswer) -> tuple[list[str], list[str]]:
