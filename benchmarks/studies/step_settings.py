@@ -3,8 +3,8 @@
     python -m benchmarks.studies.step_settings resnet50 [--out FILE.jsonl] [--device cuda] [--batch-size 256]
 
 Each setting is printed as one line of JSON as soon as it is known. With --out, the lines are also appended to a file,
-and settings that the file already contains are skipped. torch reads TORCH_CUDNN_USE_HEURISTIC_MODE_B=1 when it starts,
-so this setting needs a call of its own, with --only eager.
+and settings that the file already contains for this device and batch size are skipped. torch reads
+TORCH_CUDNN_USE_HEURISTIC_MODE_B=1 when it starts, so this setting needs a call of its own, with --only eager.
 """
 
 import argparse
@@ -30,7 +30,8 @@ from benchmarks.definition.recipe import Recipe
 from benchmarks.definition.registry import BENCHMARKS
 from benchmarks.execution.device import device_name, use_device
 from benchmarks.execution.environment import restart_with_worker_environment
-from benchmarks.training.compile_mode import COMPILED_MODES, CompileMode, reset_compiler
+from benchmarks.studies.gpu_session.figures import read_lines
+from benchmarks.training.compile_mode import COMPILED_MODES, CompileMode, reset_compiler, uses_graph
 from benchmarks.training.determinism import make_deterministic
 from benchmarks.training.step import DeviceImages, StepOptions, TrainingStep, random_images
 from benchmarks.training.trainer import train_epoch
@@ -115,7 +116,7 @@ def measure(spec: str, recipe: Recipe, setting: Setting, device: torch.device) -
         "n": NUM_WINDOWS,
         "images_per_second": recipe.batch_size / median(windows),
         "ready_seconds": ready,
-        "peak_memory": memory.bytes(),
+        "peak_memory": memory.bytes(uses_graph(setting.compile_mode)),
     }
 
 
@@ -143,12 +144,11 @@ def _parse_options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _finished(out: Path | None) -> set[tuple[str, str]]:
-    """Return the specs and settings that a file already contains."""
-    if out is None or not out.exists():
-        return set()
-    lines = [json.loads(line) for line in out.read_text().splitlines()]
-    return {(line["spec"], line["setting"]) for line in lines if "milliseconds" in line}
+def _append(file: Path, line: str) -> None:
+    """Append a line, also after one that was cut off."""
+    content = file.read_text() if file.exists() else ""
+    with file.open("a") as stream:
+        stream.write(f"{line}\n" if not content or content.endswith("\n") else f"\n{line}\n")
 
 
 def main() -> None:
@@ -160,10 +160,12 @@ def main() -> None:
     recipe = replace(BENCHMARKS["cifar100"].recipe, batch_size=options.batch_size)
     suffix = ", cuDNN heuristic mode B" if os.environ.get(HEURISTIC_MODE_B) == "1" else ""
     common = {"device": device_name(options.device), "spec": options.spec, "batch_size": options.batch_size}
-    finished = _finished(options.out)
+    finished = [line for line in read_lines(options.out) if "milliseconds" in line] if options.out else []
     for setting in settings_of(device.type):
         name = setting.name + suffix
-        if (options.only and setting.name not in options.only) or (options.spec, name) in finished:
+        if options.only and setting.name not in options.only:
+            continue
+        if any((common | {"setting": name}).items() <= line.items() for line in finished):
             continue
         figures: dict[str, Any] = {"macs": count_macs(options.spec)}
         try:
@@ -174,8 +176,7 @@ def main() -> None:
         line = json.dumps(common | {"setting": name} | figures)
         print(line, flush=True)
         if options.out is not None:
-            with options.out.open("a") as file:
-                file.write(f"{line}\n")
+            _append(options.out, line)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The rows of the tables in the summary of a session."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,15 @@ def read_json(file: Path) -> Any:
         return json.loads(file.read_text())
     except (OSError, ValueError):
         return None
+
+
+def read_lines(file: Path) -> list[dict[str, Any]]:
+    """Return the content of JSON lines, without any that was cut off, as by a full disk. A file may be missing."""
+    lines: list[dict[str, Any]] = []
+    for line in file.read_text().splitlines() if file.exists() else []:
+        with suppress(ValueError):
+            lines.append(json.loads(line))
+    return lines
 
 
 def peak_flops(file: Path) -> float | None:
@@ -34,16 +44,15 @@ def _flops(macs: int | None, images_per_second: float, peak: float | None) -> di
 
 
 def setting_rows(file: Path, peak: float | None) -> Rows:
-    """Return a row for each line of `step_settings`, with its speed relative to the first setting of its model."""
-    lines = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-    rows, reference = [], dict[str, float]()
-    for line in lines:
+    """Return a row for each line of `step_settings`, with its speed relative to the first of its model and device."""
+    rows, reference = [], dict[tuple[str, str], float]()
+    for line in read_lines(file):
         row = {"model": line["spec"], "batch": line["batch_size"], "setting": line["setting"]}
         if "error" in line:
             rows.append(row | {"note": line["error"].replace("|", "/")})
             continue
         milliseconds, speed = line["milliseconds"], line["images_per_second"]
-        first = reference.setdefault(line["spec"], speed)
+        first = reference.setdefault((line["spec"], line["device"]), speed)
         row |= {
             "ms/step": f"{milliseconds:.3f}",
             "min": f"{line['fastest']:.3f}",
@@ -53,7 +62,8 @@ def setting_rows(file: Path, peak: float | None) -> Rows:
             "relative": f"{speed / first:.3f}",
         }
         row |= _flops(line["macs"], speed, peak)
-        rows.append(row | {"ready s": f"{line['ready_seconds']:.1f}", "peak GiB": f"{line['peak_memory'] / 2**30:.2f}"})
+        memory = {"peak GiB": f"{line['peak_memory'] / 2**30:.2f}"} if line["peak_memory"] is not None else {}
+        rows.append(row | {"ready s": f"{line['ready_seconds']:.1f}"} | memory)
     return rows
 
 

@@ -79,6 +79,18 @@ def test_finished_settings_are_skipped_and_failed_ones_repeated(
     assert len(file.read_text().splitlines()) == len(first) + 1
 
 
+def test_other_batch_sizes_are_timed_and_lines_that_were_cut_off_are_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(step_settings, "measure", lambda *_: FIGURES)
+    file, only = tmp_path / "lines.jsonl", ("--only", "eager")
+    (line,) = printed_lines(monkeypatch, capsys, "--out", file, *only)
+    assert printed_lines(monkeypatch, capsys, "--out", file, *only, "--batch-size", 8) == [line | {"batch_size": 8}]
+    file.write_text(file.read_text()[:-20])
+    assert len(printed_lines(monkeypatch, capsys, "--out", file, *only, "--batch-size", 8)) == 1
+    assert printed_lines(monkeypatch, capsys, "--out", file, *only, "--batch-size", 8) == []
+
+
 def test_heuristic_mode_b_is_part_of_the_name(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

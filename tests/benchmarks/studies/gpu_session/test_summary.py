@@ -19,7 +19,7 @@ PEAK_FIGURES = {"flops": 4e12, "precision": "fp16", "bytes_per_second": 3e9, "n"
 def setting(name: str, images_per_second: float, spec: str = "resnet50") -> dict[str, Any]:
     times = {"milliseconds": 10.0, "fastest": 9.0, "slowest": 11.0, "n": 5, "ready_seconds": 3.0}
     figures = {"macs": 10**9, "images_per_second": images_per_second, "peak_memory": 2**30}
-    return {"spec": spec, "batch_size": 256, "setting": name, **times, **figures}
+    return {"device": "H200", "spec": spec, "batch_size": 256, "setting": name, **times, **figures}
 
 
 def write_lines(file: Path, *lines: dict[str, Any]) -> Path:
@@ -52,6 +52,19 @@ def test_settings_are_compared_with_the_first_one_of_their_model_and_with_the_pe
     assert [row.get("TFLOP/s") for row in rows] == ["0.6", "1.2", "0.3", None]  # 6 * 1e9 * img/s
     assert [row.get("% of peak") for row in rows] == ["15.0", "30.0", "7.5", None]
     assert rows[-1]["note"] == "a / b"
+
+
+def test_settings_of_another_device_have_their_own_reference(tmp_path: Path) -> None:
+    other = setting("eager", 50.0) | {"device": "RTX 3090", "peak_memory": None}
+    rows = setting_rows(write_lines(tmp_path / "lines", setting("eager", 100.0), other), None)
+    assert [row["relative"] for row in rows] == ["1.000", "1.000"]
+    assert [row.get("peak GiB") for row in rows] == ["1.00", None]
+
+
+def test_line_that_was_cut_off_is_left_out(tmp_path: Path) -> None:
+    file = write_lines(tmp_path / "lines", setting("eager", 100.0))
+    file.write_text(file.read_text() + '{"spec": "resn')
+    assert [row["setting"] for row in setting_rows(file, None)] == ["eager"]
 
 
 def test_without_a_peak_there_is_no_share(tmp_path: Path) -> None:
