@@ -93,9 +93,7 @@ def delete_measurements(report: Report, specs: Sequence[str], benchmark: Benchma
             Measurement.read(read_run_config(spec, benchmark.baseline), benchmark, device).path.unlink()
 
 
-def read_shared(
-    report: Report, config: RunConfig, benchmark: Benchmark, device: str, compile_mode: CompileMode
-) -> dict[str, float]:
+def read_shared(config: RunConfig, benchmark: Benchmark, device: str, compile_mode: CompileMode) -> dict[str, float]:
     """Return `Measurement.shared` of a run config; empty if its fastest compile mode is not this one."""
     measurement = Measurement.read(config, benchmark, device)
     is_fastest = measurement.throughput is not None and measurement.throughput.compile_mode == compile_mode
@@ -107,7 +105,7 @@ def write_shared(
 ) -> None:
     """Add the speeds of several runs that share the device to the measurement of a run config."""
     measurement = Measurement.read(config, benchmark, device)
-    measurement.shared = shared
+    measurement.shared = measurement.shared | shared
     measurement.write()
 
 

@@ -40,7 +40,7 @@ def best_runs_per_device(run: Run, verdict: Verdict, num_runs: int, report: Repo
     best, best_throughput = 1, verdict.throughput.training.median
     image_counts = run.data.counts(run.benchmark.data)
     peak_memory = (verdict.throughput.peak_memory or 0) + run.benchmark.bytes_on_device(image_counts) + CONTEXT_BYTES
-    cached = read_cached_throughputs(run)
+    cached = read_cached_throughputs(run, peak_memory)
     throughputs = dict(cached)
     for number in (number for number in CANDIDATES if number <= num_runs):
         if number not in throughputs:
@@ -56,10 +56,15 @@ def best_runs_per_device(run: Run, verdict: Verdict, num_runs: int, report: Repo
     return best
 
 
-def read_cached_throughputs(run: Run) -> dict[int, float]:
-    """Return the total images/s that were measured before, by the number of runs."""
-    arguments = run.config, run.benchmark, run.device, run.compile_mode
-    shared: dict[str, float] = LocalExecutor().call("benchmarks.budget.measurement:read_shared", silent, *arguments)
+def read_cached_throughputs(run: Run, peak_memory: int) -> dict[int, float]:
+    """Return the total images/s that were measured before, by the number of runs, of those that fit on the device now.
+
+    Args:
+        run: What to train.
+        peak_memory: See `measure_total_throughput`.
+    """
+    function = "benchmarks.runs.shared_device_timing:read_cached"
+    shared: dict[str, float] = LocalExecutor().call(function, silent, run, peak_memory, MEMORY_SHARE)
     return {int(number): throughput for number, throughput in shared.items()}
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.budget.measurement import read_shared
 from benchmarks.budget.memory import free_memory
 from benchmarks.execution.device import use_device
 from benchmarks.execution.progress import Report
@@ -50,6 +51,20 @@ def images_per_second(report: Report, run: Run, barrier: Any, memory_share: floa
         barrier.abort()
         raise
     return throughput
+
+
+def read_cached(report: Report, run: Run, peak_memory: int, memory_share: float) -> dict[str, float]:
+    """Return the cached total images/s by the number of runs, without numbers that do not fit on the device now.
+
+    Args:
+        report: Unused.
+        run: What to train.
+        peak_memory: Peak memory of the training run, in bytes.
+        memory_share: The part of the device's free memory that all runs together may use.
+    """
+    shared = read_shared(run.config, run.benchmark, run.device, run.compile_mode)
+    free = free_memory(run.device)
+    return {number: speed for number, speed in shared.items() if int(number) * peak_memory <= memory_share * free}
 
 
 def _prepare(run: Run, trainings: int) -> Callable[[], int]:

@@ -26,7 +26,7 @@ def verdict(tiny: Benchmark) -> Verdict:
 def cached(monkeypatch: pytest.MonkeyPatch) -> dict[int, float]:
     """Return the cached throughputs, which are empty at first."""
     throughputs: dict[int, float] = {}
-    monkeypatch.setattr(runs_per_device, "read_cached_throughputs", lambda run: dict(throughputs))
+    monkeypatch.setattr(runs_per_device, "read_cached_throughputs", lambda run, peak_memory: dict(throughputs))
     monkeypatch.setattr(runs_per_device, "cache_throughputs", lambda run, added: throughputs.update(added))
     return throughputs
 
@@ -101,12 +101,15 @@ def test_throughputs_are_kept_in_the_cache_of_a_computer(run: Run) -> None:
     measurement = Measurement.read(run.config, run.benchmark, "cpu")
     measurement.cost, measurement.throughput = ModelCost(1, 1), ALONE
     measurement.write()
-    assert READ_CACHED_THROUGHPUTS(run) == {}
+    assert READ_CACHED_THROUGHPUTS(run, 0) == {}
     CACHE_THROUGHPUTS(run, {2: 150.0, 4: 0.0})  # four runs did not fit, maybe because of other processes
-    assert READ_CACHED_THROUGHPUTS(run) == {2: 150.0}
-    assert READ_CACHED_THROUGHPUTS(replace(run, compile_mode="compile")) == {}
+    assert READ_CACHED_THROUGHPUTS(run, 0) == {2: 150.0}
+    assert READ_CACHED_THROUGHPUTS(run, 2**60) == {}  # two runs do not fit now
+    CACHE_THROUGHPUTS(run, {4: 0.0})
+    assert READ_CACHED_THROUGHPUTS(run, 0) == {2: 150.0}
+    assert READ_CACHED_THROUGHPUTS(replace(run, compile_mode="compile"), 0) == {}
     delete_measurements(silent, [run.spec], run.benchmark, "cpu")
-    assert READ_CACHED_THROUGHPUTS(run) == {}
+    assert READ_CACHED_THROUGHPUTS(run, 0) == {}
 
 
 def test_progress_names_the_numbers_that_are_tried(run: Run, verdict: Verdict, monkeypatch: pytest.MonkeyPatch) -> None:
