@@ -1,6 +1,7 @@
 """The command line of a session."""
 
 import argparse
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +76,9 @@ def parse_options(arguments: Sequence[str]) -> SessionOptions:
     parser.add_argument("--slowdown", type=float, help="factor on all estimates; default: 1, or 2 on a CPU")
     parser.add_argument("--started", type=float, help=argparse.SUPPRESS)  # set when the command restarts itself
     values = vars(parser.parse_args(arguments))
+    for name in ("seconds", "total", "slowdown"):
+        if values[name] is not None and not 0 < values[name] < math.inf:  # also refuses "nan"
+            parser.error(f"{name}: {values[name]:g} is not a positive number")
     for name in ("out", "data", "previous", "work"):
         values[name] = values[name] and values[name].resolve()
     values["parts"] = [path.resolve() for path in values["parts"]]
