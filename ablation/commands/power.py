@@ -175,7 +175,9 @@ def _print_table(analysis: "PowerAnalysis", hours: "Sequence[HoursPerSeed]") -> 
             style="bold" if count.seeds == analysis.seeds_needed else None,
         )
     console.print(table)
-    lines = [f"predicted time: that on {item.device}, from its device profile" for item in hours if item.is_predicted]
+    lines = [
+        f"The predicted time is for {item.device}, from its device profile." for item in hours if item.is_predicted
+    ]
     lines.append(
         f"{analysis.seeds_needed} seeds per row find a change of {target.effect:g} points with a power of at least "
         f"{target.power:g} (spread {spread.points:.2f} points, {spread.source}; {analysis.num_changes} change(s), "

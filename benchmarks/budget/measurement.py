@@ -1,9 +1,6 @@
 """Cost and throughput of a model on this device, cached on disk."""
 
-import hashlib
 import json
-import os
-import platform
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -11,16 +8,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from platformdirs import user_cache_path
-
+from benchmarks.budget.device_cache import cache_file
 from benchmarks.budget.performance import Inference
 from benchmarks.budget.verdict import ModelCost, Throughput
 from benchmarks.definition.benchmark import Benchmark
 from benchmarks.definition.config_parser import read_run_config
 from benchmarks.definition.overrides import RunConfig
 from benchmarks.definition.validation import strict_adapter
-from benchmarks.definition.versions import versions
-from benchmarks.execution.device import device_name, gpu_versions
 from benchmarks.execution.progress import Report
 from benchmarks.records.atomic_write import replace_file
 from benchmarks.training.compile_mode import CompileMode
@@ -62,15 +56,13 @@ class Measurement:
     @classmethod
     def read(cls, config: RunConfig, benchmark: Benchmark, device: str) -> "Measurement":
         """Read the measurement of a run config; what is not cached is None."""
-        key: dict[str, Any] = {
+        subject: dict[str, Any] = {
             "format": MEASUREMENT_FORMAT,
             "net": _timing_key(config),
             "data": benchmark.data.definition(),
             "recipe": benchmark.recipe.definition(),
-            "where": [platform.node(), device_name(device), os.cpu_count(), versions() | gpu_versions(device)],
         }
-        digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
-        path = user_cache_path("timm-ablate") / "measurements" / f"{digest}.json"
+        path = cache_file("measurements", subject, device)
         try:
             content = strict_adapter(_CacheFile).validate_json(path.read_bytes())
         except (OSError, ValueError):

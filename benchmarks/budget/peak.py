@@ -1,24 +1,19 @@
 """Measure a device's peak throughput, that of one large matrix product, once per device and precision."""
 
-import hashlib
 import json
-import os
-import platform
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
-from pathlib import Path
 from statistics import median
 
 import torch
-from platformdirs import user_cache_path
 
+from benchmarks.budget.device_cache import cache_file, device_versions
 from benchmarks.budget.performance import PeakThroughput
 from benchmarks.definition.validation import strict_adapter
-from benchmarks.definition.versions import versions
-from benchmarks.execution.device import device_name, gpu_versions, use_device
+from benchmarks.execution.device import device_name, use_device
 from benchmarks.execution.progress import Progress, Report
 from benchmarks.records.atomic_write import replace_file
 from benchmarks.training.determinism import make_deterministic
@@ -38,8 +33,7 @@ def peak_throughput(report: Report, device: str, precision: str, remeasure: bool
         precision: "fp16", "bf16" or "fp32".
         remeasure: Whether to measure it even if it is cached.
     """
-    all_versions = versions() | gpu_versions(device)
-    path = _cache_file(device, precision, all_versions)
+    path = cache_file("peaks", precision, device)
     if not remeasure:
         with suppress(OSError, ValueError):
             cached: PeakThroughput = strict_adapter(PeakThroughput).validate_json(path.read_bytes())
@@ -48,16 +42,11 @@ def peak_throughput(report: Report, device: str, precision: str, remeasure: bool
     use_device(device)
     make_deterministic()  # as in training; float32 products are not rounded to TF32
     flops = matrix_throughput(torch.device(device), DTYPES[precision])
-    peak = PeakThroughput(flops, precision, device_name(device), all_versions, datetime.now(UTC).date().isoformat())
+    today = datetime.now(UTC).date().isoformat()
+    peak = PeakThroughput(flops, precision, device_name(device), device_versions(device), today)
     with suppress(OSError):  # an unwritable cache: it is measured again next time
         replace_file(path, lambda file: file.write_text(json.dumps(asdict(peak))))
     return peak
-
-
-def _cache_file(device: str, precision: str, all_versions: dict[str, str]) -> Path:
-    key = [platform.node(), device_name(device), os.cpu_count(), all_versions, precision]
-    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
-    return user_cache_path("timm-ablate") / "peaks" / f"{digest}.json"
 
 
 def matrix_throughput(device: torch.device, dtype: torch.dtype) -> float:

@@ -12,7 +12,6 @@ There is no profile of an RTX 5090: its inference was published in the contiguou
 any measurement of an RTX 3090.
 """
 
-import argparse
 import csv
 import json
 from collections import Counter
@@ -25,7 +24,7 @@ from timm.layers import set_fused_attn
 
 from benchmarks.budget.profile import DeviceProfile, read_profile
 from benchmarks.budget.roofline import SEPARATOR
-from benchmarks.studies.fit_public_profile import FILES, NUM_FOLDS, SOURCE, Step, read_steps
+from benchmarks.studies.fit_public_profile import FILES, NUM_FOLDS, SOURCE, Step, parse_options, read_steps
 
 INFERENCE = {card: f"benchmark-infer-amp-nhwc-pt240-cu124-{card}.csv" for card in ("rtx3090", "rtx4090")}
 DERIVED = "derived from inference throughput, not validated for training"
@@ -36,11 +35,7 @@ Ratios = dict[str, float]
 
 def main() -> None:
     """Print the ratios and the error of the inference times, and write the profile."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--cache", type=Path, help="folder for the traces")
-    parser.add_argument("--out", type=Path, help="path of the profile to write")
-    options = parser.parse_args()
+    options = parse_options(__doc__)
     set_fused_attn(enable=False)
     profile = read_profile("rtx3090")
     measured = inference_ratios(options.data)

@@ -64,13 +64,18 @@ class Trace:
     loads: Mapping[str, float]
 
 
-def main() -> None:
-    """Print the errors of both memory layouts, and write the profile of channels_last."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path)
+def parse_options(description: str | None) -> argparse.Namespace:
+    """Return the command line of a study that writes a profile: data, cache and out."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, help="folder with timm's measurements")
     parser.add_argument("--cache", type=Path, help="folder for the traces")
     parser.add_argument("--out", type=Path, help="path of the profile to write")
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Print the errors of both memory layouts, and write the profile of channels_last."""
+    options = parse_options(__doc__)
     set_fused_attn(enable=False)  # as in the timm of the measurements
     for layout, file in FILES.items():
         steps = read_steps(options.data / file, options.cache)

@@ -20,11 +20,11 @@ from statistics import median
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 import benchmarks.execution.preload  # noqa: F401  # suppresses warnings of torch.jit
 from arch.models import build
 from arch.spec import parse
+from benchmarks.budget.cost import count_on_meta
 from benchmarks.budget.memory import PeakMemory
 from benchmarks.definition.recipe import Recipe
 from benchmarks.definition.registry import BENCHMARKS
@@ -129,9 +129,7 @@ def _seconds(step: TrainingStep, split: DeviceImages, steps: int) -> float:
 
 def count_macs(spec: str) -> int:
     """Return the multiply-adds of the convolutions and matrix products for one image."""
-    with torch.device("meta"), FlopCounterMode(display=False) as counter:
-        build(parse(spec).variant(), NUM_CLASSES).eval()(torch.empty(1, *INPUT_SHAPE))
-    return int(counter.get_total_flops()) // 2
+    return count_on_meta(lambda: build(parse(spec).variant(), NUM_CLASSES), INPUT_SHAPE).macs_torch or 0
 
 
 def _parse_options() -> argparse.Namespace:
@@ -160,6 +158,7 @@ def main() -> None:
     recipe = replace(BENCHMARKS["cifar100"].recipe, batch_size=options.batch_size)
     suffix = ", cuDNN heuristic mode B" if os.environ.get(HEURISTIC_MODE_B) == "1" else ""
     common = {"device": device_name(options.device), "spec": options.spec, "batch_size": options.batch_size}
+    macs = count_macs(options.spec)
     finished = [line for line in read_lines(options.out) if "milliseconds" in line] if options.out else []
     for setting in settings_of(device.type):
         name = setting.name + suffix
@@ -167,10 +166,9 @@ def main() -> None:
             continue
         if any((common | {"setting": name}).items() <= line.items() for line in finished):
             continue
-        figures: dict[str, Any] = {"macs": count_macs(options.spec)}
         try:
             with applied(setting):
-                figures |= measure(options.spec, recipe, setting, device)
+                figures = {"macs": macs} | measure(options.spec, recipe, setting, device)
         except Exception as error:  # no compiler, not enough memory: the other settings continue
             figures = {"error": f"{type(error).__name__}: {error}".splitlines()[0]}
         line = json.dumps(common | {"setting": name} | figures)

@@ -72,7 +72,7 @@ def write_outputs(
 
 def _time_remark(search: SearchSettings) -> str:
     """Return which times the tables and figures show, if they are not those on the device at hand."""
-    return f"; predicted time: on {search.profile.label}" if search.profile else ""
+    return f"; times are predicted for {search.profile.label}" if search.profile else ""
 
 
 def _write_tables(folder: Path, texts: dict[str, str]) -> list[Path]:

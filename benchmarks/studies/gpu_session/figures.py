@@ -5,9 +5,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from benchmarks.budget.performance import training_flops
 from benchmarks.studies.gpu_session.step_runner import StepRunner
 
-TRAINING_FLOPS_PER_MAC = 6  # 2 in the forward pass, 4 in the backward pass
 Rows = list[dict[str, Any]]
 
 
@@ -38,7 +38,7 @@ def _flops(macs: int | None, images_per_second: float, peak: float | None) -> di
     """Return the columns for the FLOP/s that training reaches."""
     if not macs:
         return {}
-    flops = TRAINING_FLOPS_PER_MAC * macs * images_per_second
+    flops = training_flops(macs, images_per_second)
     share = {"% of peak": f"{100 * flops / peak:.1f}"} if peak else {}
     return {"TFLOP/s": f"{flops / 1e12:.3g}", **share}
 

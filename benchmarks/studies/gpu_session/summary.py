@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.studies.gpu_session.commands import DOCTOR, Commands
-from benchmarks.studies.gpu_session.figures import check_rows, peak_flops, read_json, setting_rows, training_rows
+from benchmarks.studies.gpu_session.figures import Rows, check_rows, peak_flops, read_json, setting_rows, training_rows
 from benchmarks.studies.gpu_session.probe import LOOPS, PEAK, RUNS_PER_DEVICE
 from benchmarks.studies.gpu_session.proof import read_candidates
 from benchmarks.studies.gpu_session.results import Packed
@@ -14,7 +14,6 @@ from benchmarks.studies.gpu_session.step_runner import StepRunner
 
 MAX_LOG_LINES = 12  # of an unfinished step
 HARDWARE = ("versions", "commit", "computer", "device", "self-test")  # findings of `ablate doctor`
-Rows = list[dict[str, Any]]
 
 
 def write_summary(path: Path, runner: StepRunner, commands: Commands, packed: Packed | None = None) -> None:

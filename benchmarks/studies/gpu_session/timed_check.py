@@ -2,7 +2,8 @@
 
     python -m benchmarks.studies.gpu_session.timed_check SPEC [--benchmark cifar100] [--data DIR] [--device cuda]
 
-prints the verdict as JSON. `budget-check` measures anew, and compiles only a model that would be over its hours.
+prints the verdict as JSON. `budget-check` does not use cached measurements, and compiles only a model that would
+otherwise be over its hours.
 """
 
 import argparse

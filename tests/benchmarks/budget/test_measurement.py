@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.budget import measurement
 from benchmarks.budget.measurement import Measurement, delete_measurements, old_measurement_note
 from benchmarks.budget.performance import Energy, Inference, Latency
 from benchmarks.budget.verdict import ModelCost, Speed, StageCost, Throughput
@@ -151,9 +152,10 @@ def test_other_computers_and_versions_have_their_own_measurement(
     name: str, value: object, tiny: Benchmark, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(tiny)
-    monkeypatch.setattr(
-        f"benchmarks.budget.measurement.{name}", value if name == "MEASUREMENT_FORMAT" else lambda *_: value
-    )
+    if name == "MEASUREMENT_FORMAT":
+        monkeypatch.setattr(measurement, name, value)
+    else:
+        monkeypatch.setattr(f"benchmarks.budget.device_cache.{name}", lambda *_: value)
     assert read(tiny).cost is None
 
 

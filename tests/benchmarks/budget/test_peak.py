@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.budget import peak
+from benchmarks.budget import device_cache, peak
 from benchmarks.budget.peak import peak_throughput
 from benchmarks.execution.progress import silent
 
@@ -48,7 +48,7 @@ def test_each_precision_and_version_has_its_own_peak(
 ) -> None:
     peak_throughput(silent, "cpu", "fp32")
     peak_throughput(silent, "cpu", "bf16")
-    monkeypatch.setattr(peak, "versions", lambda: {"torch": "99"})
+    monkeypatch.setattr(device_cache, "versions", lambda: {"torch": "99"})
     peak_throughput(silent, "cpu", "fp32")
     assert measured == [torch.float32, torch.bfloat16, torch.float32]
 
