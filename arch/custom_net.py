@@ -3,9 +3,9 @@
 from types import MethodType
 from typing import Any
 
-from timm.layers import BlurPool2d
 from torch import nn
 
+from arch.blur_pool import BlurPool2d
 from arch.custom_layers import attention_layer, find_activation
 from arch.entries import NETWORKS
 from arch.errors import InputError

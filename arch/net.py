@@ -3,13 +3,14 @@
 from dataclasses import replace
 from typing import Any
 
-from timm.layers import BlurPool2d, ClassifierHead, DropPath, calculate_drop_path_rates
+from timm.layers import ClassifierHead, DropPath, calculate_drop_path_rates
 from timm.models import checkpoint_seq
 from timm.models._features import feature_take_indices
 from timm.models.resnet import BasicBlock, Bottleneck, downsample_avg, downsample_conv
 from torch import Tensor, nn
 
 from arch.blocks import GeM, PadShortcut, PlainBlock, PreActBlock, branch_convs, create_stem, stem_stride
+from arch.blur_pool import BlurPool2d
 from arch.custom_layers import (
     attention_layer,
     create_custom_block,

@@ -32,12 +32,6 @@ KNOWN = {
     "gelu": {"layout change: gelu_backward"},
     "silu": {"layout change: silu_backward"},
     "mish": {"layout change: mish_backward"},
-    # CUDA's reflection padding always writes NCHW. The gradient of other ways to pad has other last bits.
-    "blurpool": {
-        "layout change: reflection_pad2d",
-        "layout change: reflection_pad2d_backward",
-        "convolution: not channels last",
-    },
     "cbam": {"convolution: not channels last"},  # of the spatial attention: only 2 channels
 }
 CHOICES = {name: part.value.choices for name, part in PARTS.items() if part.value and name in ("block", "stem")}
@@ -93,6 +87,12 @@ def test_part(part: str) -> None:
 @pytest.mark.parametrize("step", [f"{part}={value}" for part, values in CHOICES.items() for value in values])
 def test_kinds_of_blocks_and_stems(step: str) -> None:
     assert problems_of(parse(f"resnet8+{step}").variant()) == set()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("base", ["resnet8+preact", "pyramidnet110+depth=0.1", "resnet50", "wide_cnn"])
+def test_blurpool_in_each_kind_of_block(base: str) -> None:
+    assert problems_of(parse(f"{base}+blurpool").variant()) == set()
 
 
 @pytest.mark.slow

@@ -120,6 +120,8 @@ def _call(node: Node, gradients: list[Tensor | None], pending: Gradients) -> Non
     """Call a backward formula and pass its results on."""
     results = node(*gradients) if callable(node) else node.apply(*gradients)  # torch's own, or a custom function
     results = results if isinstance(results, tuple) else (results,)
+    if len(results) > len(node.next_functions):  # a custom function returns None for arguments that are not tensors
+        results = tuple(result for result in results if result is not None)
     for (successor, index), gradient in zip(node.next_functions, results, strict=True):
         if successor is not None and gradient is not None:
             _add(pending, (successor, index), gradient)
