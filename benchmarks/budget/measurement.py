@@ -42,7 +42,8 @@ class Measurement:
         path: The file.
         cost: Parameters and MACs.
         throughput: The speed of one training run in its fastest compile mode.
-        tried: The compile modes that were tried besides eager, with the errors of those that failed.
+        tried: The compile modes that were tried besides eager, with the errors of those that failed. Modes
+            that may succeed at another time are not included.
         shared: The total images/s of several runs that share the device, by their number (as text).
     """
 

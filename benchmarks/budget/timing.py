@@ -13,6 +13,7 @@ from benchmarks.budget.cost import materialize
 from benchmarks.budget.error_line import error_line
 from benchmarks.budget.hours import add_throughput
 from benchmarks.budget.memory import free_memory
+from benchmarks.budget.passing_errors import is_passing
 from benchmarks.budget.throughput import DoesNotFit, measure_throughput
 from benchmarks.budget.verdict import Throughput, Verdict, format_bytes
 from benchmarks.definition.benchmark import Benchmark
@@ -152,20 +153,23 @@ def try_modes(
         modes: The modes to try.
 
     Returns:
-        The verdict with the fewest hours, and the modes that were tried, with the errors of those that failed.
+        The verdict with the fewest hours, and the modes that were tried, with the errors of those that failed. Modes
+        that may succeed at another time are left out; the verdict has a note on them, too.
     """
-    verdicts, errors = [best], {str(mode): "" for mode in modes}
+    verdicts, errors, passing = [best], {str(mode): "" for mode in modes}, set[str]()
     for compile_mode in modes:
         try:
             throughput = training.measure(compile_mode)
         except Exception as error:  # no compiler, not enough memory, other numbers, or a layer that cannot be compiled
             errors[compile_mode] = error_line(error)
+            if is_passing(error):
+                passing.add(compile_mode)
         else:
             verdicts.append(add_throughput(counted, throughput, training.benchmark, training.image_counts))
         finally:
             reset_compiler()
     fastest = min(verdicts, key=lambda verdict: verdict.hours.predicted if verdict.hours else math.inf)
-    return with_failures(fastest, errors), errors
+    return with_failures(fastest, errors), {mode: error for mode, error in errors.items() if mode not in passing}
 
 
 def with_failures(verdict: Verdict, errors: Mapping[str, str]) -> Verdict:

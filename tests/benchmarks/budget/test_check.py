@@ -3,6 +3,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+import torch
 from timm.layers import Attention
 from torch import nn
 
@@ -266,6 +267,31 @@ def test_failure_of_a_compile_mode_is_noted_again_with_the_cached_measurement(
     assert modes == ["eager", "compile"]
     assert notes[0] == notes[1]
     assert "compile" in notes[0][-1]
+
+
+def test_compile_mode_is_tried_again_after_a_failure_that_may_pass(
+    tiny: Benchmark, throughput: Throughput, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcomes: list[Throughput | Exception] = [
+        throughput,
+        torch.OutOfMemoryError("the GPU is full"),
+        RuntimeError("other numbers"),
+    ]
+    modes: list[str] = []
+
+    def measure(training: TimedTraining, compile_mode: CompileMode = "eager") -> Throughput:
+        modes.append(compile_mode)
+        outcome = outcomes[len(modes) - 1]
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    monkeypatch.setattr(TimedTraining, "measure", measure)
+    monkeypatch.setattr("benchmarks.budget.timing.MIN_HOURS_TO_COMPILE", 0.0)
+    notes = [check_rows(with_budget(tiny), ["resnet8"])[0].notes[-1] for _ in range(3)]
+    assert modes == ["eager", "compile", "compile"]
+    assert ["the GPU is full" in note for note in notes] == [True, False, False]
+    assert ["other numbers" in note for note in notes] == [False, True, True]
 
 
 def test_model_over_its_hours_may_pass_compiled(
