@@ -11,11 +11,13 @@ from torch import Tensor, nn
 
 from benchmarks.definition.recipe import Recipe
 from benchmarks.training.batch_augmentation import BatchAugmentation, MixedLabels
+from benchmarks.training.batch_counts import countable_norms, counting_at_the_end
 from benchmarks.training.compile_mode import (
     CompileMode,
     CompileModeFailed,
     compile_model,
     obstacle_to_capture,
+    uses_compiler,
     uses_graph,
 )
 from benchmarks.training.distillation import Distiller
@@ -128,6 +130,9 @@ class TrainingStep:
         self.loss = create_loss(recipe, self.device)
         self.ema = ModelEmaV3(model, recipe.ema_decay, use_warmup=recipe.ema_warmup) if recipe.ema_decay else None
         self.scaler = torch.amp.GradScaler(enabled=self.device.type == "cuda" and recipe.precision == "fp16")
+        # The compiler needs the layers as they are, and distributed training sends their counters in the forward pass.
+        layers_count = uses_compiler(self.compile_mode) or self.context.size > 1
+        self._norms = [] if layers_count else countable_norms(model)
         self._is_prepared = self.compile_mode == "eager"
         self._graphed: GraphedStep | None = None
 
@@ -176,9 +181,10 @@ class TrainingStep:
         self.optimizer.zero_grad(set_to_none=True)
         batch, mixed = self.augment(images, labels, iteration, self.generator)
         parts, results = self._parts(batch, mixed), []
-        for number, (part, part_labels) in enumerate(parts, 1):
-            with nullcontext() if number == len(parts) else self.context.no_sync(self.wrapped):
-                results.append(self._add_gradients(part, part_labels, len(part) / len(batch), iteration))
+        with counting_at_the_end(self._norms):
+            for number, (part, part_labels) in enumerate(parts, 1):
+                with nullcontext() if number == len(parts) else self.context.no_sync(self.wrapped):
+                    results.append(self._add_gradients(part, part_labels, len(part) / len(batch), iteration))
         if self.rates.are_capturable:
             self._update()
         losses, correct = zip(*results, strict=True)
