@@ -13,6 +13,7 @@ from benchmarks.definition.benchmark import Benchmark
 from benchmarks.definition.registry import get_benchmark
 
 if TYPE_CHECKING:
+    from benchmarks.budget.request import HoursMode
     from benchmarks.budget.verdict import Verdict
     from benchmarks.sandbox.file_check import FilePolicy
 
@@ -26,7 +27,7 @@ def check_budget(  # noqa: PLR0913  # all but the model are optional and keyword
     device: str = "auto",
     max_params: int | None = None,
     max_hours: float | None = None,
-    timing: bool = True,
+    timing: bool | None = None,
     device_profile: str | Path = "",
     arguments: Mapping[str, Any] | Sequence[str] = (),
     classes: int | None = None,
@@ -55,9 +56,10 @@ def check_budget(  # noqa: PLR0913  # all but the model are optional and keyword
         device: "auto", "cpu", "cuda" or "cuda:N".
         max_params: Maximum number of parameters, instead of the benchmark's.
         max_hours: Maximum predicted hours of training, instead of the benchmark's.
-        timing: Whether to measure the throughput and predict the hours.
-        device_profile: The name or path of the profile of another device, to predict the hours on it; "none" judges
-            those on the device at hand, although the benchmark's budget names another one.
+        timing: Whether to measure the throughput and hours on the device at hand. Default: unless `device_profile`
+            names a device.
+        device_profile: The name or path of the profile of another device, whose hours are predicted and limited;
+            "none" limits those on the device at hand, although the benchmark's budget names another one.
         arguments: Arguments of the class or factory of a Python file: a dict of literals, or "KEY=VALUE" strings, in
             which VALUE may also be a name of the file.
         classes: Number of classes for a Python file, instead of the benchmark's.
@@ -66,7 +68,7 @@ def check_budget(  # noqa: PLR0913  # all but the model are optional and keyword
         layers: Whether to list the layers of the model in `verdict.layers`.
         trust: Run the code of a file even if no sandbox is available.
         allow_code: Open TorchScript, `.pt2` and pickled modules, in the sandbox.
-        time_limit: Seconds for checking a file. Default: 600, or 120 without timing.
+        time_limit: Seconds for checking a file. Default: 600, or 120 if nothing is timed.
         memory_limit: GiB for checking a file. Default: 3/4 of the free memory.
         plugins: Python files with parts, bases, networks or data sources.
         weights: A weights file whose tensors must match those of the model.
@@ -86,29 +88,41 @@ def check_budget(  # noqa: PLR0913  # all but the model are optional and keyword
         WorkerFailed: If the worker process failed.
     """
     from benchmarks.budget.efficiency import EfficiencyOptions, prepare_efficiency
-    from benchmarks.budget.profile import NO_PROFILE, choose_profile
-    from benchmarks.budget.request import CheckRequest, FileOptions
-    from benchmarks.datasets.prepare import count_images
+    from benchmarks.budget.profile import NO_PROFILE, budget_profile, with_budget_device
+    from benchmarks.budget.request import CheckRequest, FileOptions, count_for_hours
     from benchmarks.execution.device import resolve_device
     from benchmarks.execution.progress import silent
     from benchmarks.sandbox.file_check import FileChecker
     from benchmarks.sandbox.model_check import check_model
 
-    if max_hours is not None and not timing and str(device_profile) in ("", NO_PROFILE):
-        raise InputError("max_hours needs predicted hours: use timing=True, or a device_profile")
     if inference_batch < 1:
         raise InputError(f"inference_batch must be at least 1, not {inference_batch}")
-    if (peak or energy) and (str(device_profile) not in ("", NO_PROFILE) or not timing):
-        raise InputError("peak and energy need a measured throughput: use timing=True, and no device_profile")
+    names_device = str(device_profile) not in ("", NO_PROFILE)
+    is_timed = not names_device if timing is None else timing
+    if (peak or energy) and not is_timed:
+        raise InputError("peak and energy need a measured throughput: use timing=True")
     load_plugins(plugins, model if kind_of(model) == "spec" else "")
     loaded = _with_budget(get_benchmark(benchmark), max_params, max_hours)
-    loaded, profile = choose_profile(loaded, str(device_profile) if device_profile else None, timing)
+    loaded = with_budget_device(loaded, str(device_profile) or None)
+    if max_hours is not None and not is_timed and loaded.budget.device is None:
+        raise InputError("max_hours needs predicted hours: use timing=True, or a device_profile")
+    is_needed = names_device or max_hours is not None
+    mode: HoursMode = "measured" if is_timed else "predicted" if is_needed else "optional"
     options = FileOptions(classes, image_size, str(output), _read_arguments(arguments))
-    policy = replace(_policy(timing or inference, time_limit, memory_limit), trust=trust, allow_code=allow_code)
+    policy = replace(_policy(is_timed or inference, time_limit, memory_limit), trust=trust, allow_code=allow_code)
     root = None if data is None else Path(data)
-    counts = count_images(loaded.data, root, download) if timing or profile is not None else None
-    request = CheckRequest(model, loaded, resolve_device(device), counts, profile, options, str(weights), layers)
-    request = replace(request, inference_batch=inference_batch if inference else 0)
+    request = CheckRequest(
+        model,
+        loaded,
+        resolve_device(device),
+        count_for_hours(loaded, mode, root, download, silent),
+        budget_profile(loaded.budget),
+        mode,
+        options,
+        str(weights),
+        layers,
+        inference_batch if inference else 0,
+    )
     complete = prepare_efficiency(request, EfficiencyOptions(peak, remeasure, energy), silent)
     with FileChecker(policy) as checker:
         return complete(check_model(request, checker, silent)[0])

@@ -111,7 +111,7 @@ def screen(
     hours = predictor.predict(macs)
     if reference is not None and on_reference is not None:
         predicted = on_reference.predicted
-        if on_reference.low > budget.max_hours:  # as in the budget check
+        if on_reference.is_over(budget.max_hours):
             where, limit = f"predicted for {reference.profile.label}", format_hours(budget.max_hours)
             reason, excess = f"{format_hours(predicted)} {where} > {limit}", predicted / budget.max_hours - 1
             return InfeasibleCandidate(str(config), reason, excess, config.key, params, macs)

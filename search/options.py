@@ -56,7 +56,8 @@ class SearchOptions:
         typer.Option(
             "--timeout",
             metavar="TIME",
-            help="Maximum duration of the whole search, including finalists and test, such as 90s, 45m or 3h.",
+            help="Maximum duration of the search, such as 90s, 45m or 3h. The winner is trained for its test in any "
+            "case, which may take longer.",
         ),
     ] = None
     benchmark: BenchmarkOption = "digits"
@@ -107,7 +108,7 @@ class SearchOptions:
             help="Continue or join the study, which must have the same settings; start it if --out contains none.",
         ),
     ] = False
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the sampler.")] = 0
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the sampler; --resume uses a random one.")] = 0
     time_limit: Annotated[
         float | None,
         typer.Option(

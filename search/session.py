@@ -109,7 +109,7 @@ def _find_profile(benchmark: "Benchmark", device: str, display: "Display") -> "D
 
     if benchmark.budget.device is None:
         return None
-    function = "benchmarks.budget.reference:find_reference"  # a worker process, because the name of a GPU needs CUDA
+    function = "benchmarks.budget.judge:find_other_device"  # a worker process, because the name of a GPU needs CUDA
     profile: DeviceProfile | None = LocalExecutor().call(function, display, benchmark, device)
     return profile
 

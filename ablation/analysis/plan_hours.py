@@ -1,6 +1,6 @@
 """Predict the hours that the rows of a plan take, on the device at hand and on that of the benchmark's budget."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ablation.plans.row import Row, with_teachers
@@ -60,9 +60,7 @@ class PlanHours:
         Raises:
             InputError: If a row exceeds the budget.
         """
-        resolved = resolve_device(device, self.benchmark.recipe.world_size)
-        num_runs = dict.fromkeys(self._specs, 1)
-        verdicts = self._check("benchmarks.budget.check:check_specs", num_runs, resolved, self.image_counts)
+        verdicts = self._check(resolve_device(device, self.benchmark.recipe.world_size))
         here = [verdict.hours_at_hand for verdict in verdicts]
         name = verdicts[0].local_device
         hours = [HoursPerSeed(_total(verdicts, here), name or verdicts[0].device, is_predicted=False)]
@@ -74,15 +72,14 @@ class PlanHours:
         Raises:
             InputError: If a row exceeds the budget.
         """
-        verdicts = self._check("benchmarks.budget.reference:predict_specs", self._specs, self.image_counts)
-        return [_on_budget_device(verdicts)]
+        return [_on_budget_device(self._check(None))]
 
-    @property
-    def _specs(self) -> list[str]:
-        return list({row.key: row.spec for row in with_teachers(self.rows)}.values())
-
-    def _check(self, function: str, specs: Collection[str], *arguments: object) -> list[Verdict]:
-        verdicts: list[Verdict] = LocalExecutor().call(function, self.display, specs, self.benchmark, *arguments)
+    def _check(self, device: str | None) -> list[Verdict]:
+        """Check all rows, once each; see `check_specs`."""
+        specs = dict.fromkeys({row.key: row.spec for row in with_teachers(self.rows)}.values(), 1)
+        arguments = specs, self.benchmark, device, self.image_counts
+        function = "benchmarks.budget.check:check_specs"
+        verdicts: list[Verdict] = LocalExecutor().call(function, self.display, *arguments)
         for verdict in verdicts:
             if not verdict.passed:
                 raise _refusal(verdict)

@@ -1,7 +1,8 @@
 """The budget check: whether a model, or each of several specs, is within the budget of a benchmark."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 
 from arch.errors import InputError
 from arch.spec import Architecture
@@ -11,17 +12,12 @@ from benchmarks.budget.build_errors import explaining_errors
 from benchmarks.budget.builders import Builder, config_builder
 from benchmarks.budget.cost import countable_attention
 from benchmarks.budget.counting import check_cost, cost_verdict
-from benchmarks.budget.hours import add_throughput
+from benchmarks.budget.hours import add_throughput, without_hours
 from benchmarks.budget.inference import add_inference
+from benchmarks.budget.judge import Timer, judge_hours
 from benchmarks.budget.layers import add_layers
 from benchmarks.budget.measurement import Measurement
-from benchmarks.budget.prediction import add_prediction
-from benchmarks.budget.reference import (
-    check_on_reference,
-    judge_on_reference,
-    reference_profile,
-    without_hours_limit,
-)
+from benchmarks.budget.profile import budget_profile
 from benchmarks.budget.request import CheckRequest
 from benchmarks.budget.timing import (
     TimedTraining,
@@ -58,44 +54,63 @@ def check(
         InputError: If the recipe's optimizer is not valid, or the architecture is a timm model that cannot take the
             images of the benchmark.
     """
-    verdict = _check_training(request, builder, report, architecture)
+    counted = _check_cost(request, builder, report, architecture)
+    verdict = _check_hours(counted, request, _SingleTimer(request, report, architecture is not None), builder)
     if not request.inference_batch:
         return verdict
     report(Progress("timing inference", 1, 2, request.model))
     return add_inference(verdict, builder, request)
 
 
-def _check_training(
-    request: CheckRequest, builder: Builder, report: Report, architecture: Architecture | None
-) -> Verdict:
-    """Check cost, throughput and hours. See `check` for the arguments."""
-    benchmark, device = request.benchmark, request.device
+def _check_cost(request: CheckRequest, builder: Builder, report: Report, architecture: Architecture | None) -> Verdict:
+    """Check the cost. See `check` for the arguments."""
+    benchmark = request.benchmark
     check_optimizer(benchmark.recipe)
     report(Progress("counting parameters and MACs", 0, 2, request.model))
     with explaining_errors(request.model, architecture, benchmark):
-        verdict = check_cost(request.model, builder, benchmark, device)
+        verdict = check_cost(request.model, builder, benchmark, request.device)
     if isinstance(architecture, TimmModel) and architecture.input_size:
         verdict = replace(verdict, image_size=architecture.input_size)
     if request.layers:
         with countable_attention():
             verdict = add_layers(verdict, builder, benchmark.data.input_shape)
-    if request.image_counts is None or not verdict.passed or verdict.unjudged:
-        return verdict
-    training = TimedTraining(builder, benchmark, device, request.image_counts)
-    if request.profile is not None and benchmark.budget.device is not None and request.profile.device != verdict.device:
-        report(Progress("timing a few training steps", 1, 2, request.model))
-        return check_on_reference(verdict, training, request.profile)
-    if request.profile is not None and benchmark.budget.device is None:
-        return add_prediction(verdict, builder, benchmark, request.profile, request.image_counts)
-    report(Progress("timing a few training steps", 1, 2, request.model))
-    eager = add_timing(verdict, training)
-    modes = modes_to_try(eager, training, eager.hours.predicted if eager.hours else 0.0) if architecture else ()
-    if eager.passed:
-        modes = tuple(mode for mode in modes if not uses_compiler(mode))
-    if not modes:
-        return eager
-    report(Progress("trying compile modes", 1, 2, request.model))
-    return try_modes(verdict, eager, training, modes)[0]
+    return verdict
+
+
+def _check_hours(counted: Verdict, request: CheckRequest, timer: Timer, builder: Builder) -> Verdict:
+    """Add the hours to a verdict on the cost."""
+    benchmark, mode = request.benchmark, request.hours
+    if request.image_counts is None:
+        is_missing = mode == "optional" and benchmark.budget.device is not None
+        return without_hours(counted, "the number of images is unknown; add --data", mode) if is_missing else counted
+    profile = request.profile or budget_profile(benchmark.budget)
+    training = TimedTraining(builder, benchmark, request.device, request.image_counts)
+    [verdict] = judge_hours([counted], [training], profile, timer if mode == "measured" else None)
+    if mode == "optional" and verdict.unjudged != counted.unjudged:
+        return without_hours(replace(verdict, unjudged=counted.unjudged), verdict.unjudged, mode)
+    return verdict
+
+
+@dataclass(frozen=True)
+class _SingleTimer:
+    """Times one model in eager mode, and in faster modes if its architecture is known. A `Timer`."""
+
+    request: CheckRequest
+    report: Report
+    tries_modes: bool
+
+    def __call__(self, verdicts: Sequence[Verdict], trainings: Sequence[TimedTraining]) -> list[Verdict]:
+        [verdict], [training] = verdicts, trainings
+        self.report(Progress("timing a few training steps", 1, 2, self.request.model))
+        eager = add_timing(verdict, training)
+        hours = eager.hours.predicted if eager.hours else 0.0
+        modes = modes_to_try(eager, training, hours) if self.tries_modes else ()
+        if eager.passed:
+            modes = tuple(mode for mode in modes if not uses_compiler(mode))
+        if not modes:
+            return [eager]
+        self.report(Progress("trying compile modes", 1, 2, self.request.model))
+        return [try_modes(verdict, eager, training, modes)[0]]
 
 
 def check_recipe(report: Report, recipe: Recipe) -> None:
@@ -104,7 +119,7 @@ def check_recipe(report: Report, recipe: Recipe) -> None:
 
 
 def check_specs(
-    report: Report, specs: Mapping[str, int], benchmark: Benchmark, device: str, image_counts: tuple[int, int]
+    report: Report, specs: Mapping[str, int], benchmark: Benchmark, device: str | None, image_counts: tuple[int, int]
 ) -> list[Verdict]:
     """Check several specs. They are timed only if none of them has too many parameters.
 
@@ -114,7 +129,8 @@ def check_specs(
         report: Called with progress updates.
         specs: The number of runs to come of each spec; the verdicts are in the same order.
         benchmark: Images, recipe and budget.
-        device: "cpu", "cuda", "cuda:1"...
+        device: "cpu", "cuda", "cuda:1"..., on which the runs will be trained. None times nothing: hours are those on
+            the device that the budget names.
         image_counts: Numbers of training and evaluation images.
 
     Raises:
@@ -122,36 +138,32 @@ def check_specs(
             or does not return one logit per class, or the code of a plugin fails.
     """
     check_optimizer(benchmark.recipe)
+    at_hand = device or "cpu"
     configs = [read_run_config(spec, benchmark.baseline) for spec in specs]
-    measurements = [Measurement.read(config, benchmark, device) for config in configs]
+    measurements = [Measurement.read(config, benchmark, at_hand) for config in configs]
     verdicts: list[Verdict] = []
     for spec, config, measurement in zip(specs, configs, measurements, strict=True):
         report(Progress("counting parameters and MACs", len(verdicts), len(specs), spec))
         if measurement.cost is None:
             with explaining_errors(spec, config.architecture, benchmark):
-                verdicts.append(check_cost(spec, config_builder(config, benchmark), benchmark, device))
+                verdicts.append(check_cost(spec, config_builder(config, benchmark), benchmark, at_hand))
             measurement.cost = verdicts[-1].cost
         else:
-            verdicts.append(cost_verdict(spec, measurement.cost, benchmark, device))
+            verdicts.append(cost_verdict(spec, measurement.cost, benchmark, at_hand))
     for verdict in verdicts:
         if verdict.unjudged:
             raise InputError(f"{verdict.model}: {verdict.unjudged}")
-    if all(verdict.passed for verdict in verdicts):
-        reference = reference_profile(benchmark, device)
-        limit = benchmark if reference is None else without_hours_limit(benchmark)
-        timed = [
-            replace(TimedTraining.of(config, limit, device, image_counts), num_runs=number)
-            for config, number in zip(configs, specs.values(), strict=True)
-        ]
-        verdicts = _time_specs(report, verdicts, timed, measurements)
-        if reference is not None:
-            judged = [TimedTraining.of(config, benchmark, device, image_counts) for config in configs]
-            verdicts = [judge_on_reference(v, t, reference) for v, t in zip(verdicts, judged, strict=True)]
+    trainings = [
+        replace(TimedTraining.of(config, benchmark, at_hand, image_counts), num_runs=number)
+        for config, number in zip(configs, specs.values(), strict=True)
+    ]
+    timer = partial(_time_specs, report, measurements) if device else None
+    verdicts = judge_hours(verdicts, trainings, budget_profile(benchmark.budget), timer, trained_here=True)
     return [add_advice(verdict, verdict.model, benchmark) for verdict in verdicts]
 
 
 def _time_specs(
-    report: Report, counted: Sequence[Verdict], timed: Sequence[TimedTraining], measurements: Sequence[Measurement]
+    report: Report, measurements: Sequence[Measurement], counted: Sequence[Verdict], timed: Sequence[TimedTraining]
 ) -> list[Verdict]:
     """Time every model in eager mode first, then in faster modes, and write the fastest measurements to the cache."""
     rows = list(zip(counted, timed, measurements, strict=True))

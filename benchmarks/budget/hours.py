@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 
+from benchmarks.budget.request import HoursMode
 from benchmarks.budget.verdict import PredictedHours, Throughput, Verdict, format_hours
 from benchmarks.definition.benchmark import Benchmark
 
+NO_HOURS = "no hours"  # begins the note of a verdict without hours
 BUSY_FACTOR = 2  # ratio of the longest to the shortest training step above which the computer is busy
 
 
@@ -38,10 +40,23 @@ def add_throughput(
 def add_hours(verdict: Verdict, hours: PredictedHours, benchmark: Benchmark) -> Verdict:
     """Add predicted hours to a verdict. They exceed the limit only if their whole interval is above it."""
     verdict, limit = replace(verdict, hours=hours), benchmark.budget.max_hours
-    if hours.high <= limit:
+    if hours.is_within(limit):
         return verdict
-    if hours.low <= limit:
+    if not hours.is_over(limit):
         close = "too close to call: the limit is within the interval of the predicted hours"
         return replace(verdict, notes=(*verdict.notes, close))
     problem = f"{format_hours(hours.predicted)} predicted on {verdict.device} > {format_hours(limit)}"
     return replace(verdict, problems=(*verdict.problems, problem))
+
+
+def without_hours(verdict: Verdict, reason: str, mode: HoursMode) -> Verdict:
+    """Return a verdict that says why it has no hours. The model is not judged without them, unless they are optional.
+
+    Args:
+        verdict: A verdict without hours.
+        reason: Why there are none, as a phrase.
+        mode: Whether the hours are needed.
+    """
+    if mode == "optional":
+        return replace(verdict, notes=(*verdict.notes, f"{NO_HOURS}: {reason}"))
+    return replace(verdict, unjudged=verdict.unjudged or reason)

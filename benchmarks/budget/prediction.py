@@ -12,41 +12,47 @@ from benchmarks.budget.meta_cache import MetaCache
 from benchmarks.budget.operators import evaluation_work, training_work
 from benchmarks.budget.profile import DeviceProfile
 from benchmarks.budget.roofline import loads_of, predict
+from benchmarks.budget.timing import TimedTraining
 from benchmarks.budget.verdict import PredictedHours, Verdict
 from benchmarks.definition.benchmark import Benchmark
 from benchmarks.training.evaluation import eval_batch_size
 
 
-def add_prediction(
-    verdict: Verdict, builder: Builder, benchmark: Benchmark, profile: DeviceProfile, image_counts: tuple[int, int]
-) -> Verdict:
-    """Add the hours on the device of a profile to a verdict.
+def add_prediction(verdict: Verdict, training: TimedTraining, profile: DeviceProfile) -> Verdict:
+    """Add the hours on the device of a profile to a verdict, and compare them with the budget.
 
     Args:
         verdict: The verdict on the cost.
-        builder: Builds the model, on the meta device.
-        benchmark: Its recipe determines the hours, its budget limits them.
+        training: The training run.
         profile: Profile of the device.
-        image_counts: Numbers of training and evaluation images.
     """
     try:
-        hours = predict_hours(builder, benchmark, profile, image_counts)
+        hours = predict_hours(training.builder, training.benchmark, profile, training.image_counts)
     except Exception as error:
         return replace(verdict, unjudged=f"the operators of the model cannot be listed: {error_line(error)}")
     source = f"hours are predicted from the profile of {profile.device} in {profile.precision}"
     note = f"{source}, fitted to {profile.nets} models; {profile.accuracy()}"
     if profile.derived:
         note = f"{source}: {profile.derived}"
-    verdict = replace(verdict, device=profile.label, derived=profile.derived, notes=(*verdict.notes, note))
-    return add_hours(verdict, hours, benchmark)
+    notes = (*verdict.notes, note)
+    if training.has_teacher:
+        notes += ("the predicted hours do not include the teacher",)
+    verdict = replace(verdict, device=profile.label, derived=profile.derived, notes=notes)
+    return add_hours(verdict, hours, training.benchmark)
 
 
 def predict_hours(
     builder: Builder, benchmark: Benchmark, profile: DeviceProfile, image_counts: tuple[int, int]
 ) -> PredictedHours:
-    """Predict the hours of the full recipe on the device of a profile; see `add_prediction` for the arguments.
+    """Predict the hours of the full recipe on the device of a profile.
 
-    The interval is the 90th percentile of the profile's error; without one, low and high are equal.
+    The interval is the 90th percentile of the profile's error. A profile without a measured error gives none.
+
+    Args:
+        builder: Builds the model, on the meta device.
+        benchmark: Its recipe determines the hours.
+        profile: Profile of the device.
+        image_counts: Numbers of training and evaluation images.
     """
     shape, recipe = benchmark.data.input_shape, benchmark.recipe
     eval_batch = eval_batch_size(recipe, torch.device(profile.device_type))
@@ -58,5 +64,7 @@ def predict_hours(
     step = predict(profile, loads_of(training, profile.cache))
     image = predict(profile, loads_of(evaluation, profile.cache)) / eval_batch
     hours = recipe.epochs * (image_counts[0] // recipe.batch_size * step + image_counts[1] * image) / 3600
-    error = profile.worst_error or 0.0
-    return PredictedHours(hours, hours / (1 + error), hours * (1 + error))
+    if profile.worst_error is None:
+        return PredictedHours(hours)
+    factor = 1 + profile.worst_error
+    return PredictedHours(hours, hours / factor, hours * factor)

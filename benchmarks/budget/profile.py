@@ -136,21 +136,6 @@ def with_budget_device(benchmark: Benchmark, name: str | None) -> Benchmark:
     return benchmark
 
 
-def choose_profile(benchmark: Benchmark, name: str | None, is_timed: bool) -> tuple[Benchmark, DeviceProfile | None]:
-    """Return a benchmark and the profile that a model is checked with; see `read_profile` for the errors.
-
-    Args:
-        benchmark: The benchmark, whose budget may name a device.
-        name: Name of the profile that the user asked for, or `NO_PROFILE`. The hours are then not judged on any other
-            device.
-        is_timed: Whether the user asked for hours on the device at hand.
-    """
-    if name is not None:
-        here = replace(benchmark, budget=replace(benchmark.budget, device=None))
-        return here, None if name == NO_PROFILE else read_profile(name)
-    return benchmark, budget_profile(benchmark.budget) if is_timed else None
-
-
 def parse_profile(content: bytes | str) -> DeviceProfile:
     """Parse a profile from JSON.
 

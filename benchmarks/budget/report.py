@@ -115,7 +115,8 @@ def _throughput(verdict: Verdict) -> str:
 
 def _hours(verdict: Verdict) -> str:
     if verdict.hours is None:
-        return "" if verdict.problems or verdict.unjudged else "no hours, because timing was skipped"
+        is_explained = verdict.problems or verdict.unjudged or verdict.budget.device is not None  # by a note
+        return "" if is_explained else "no hours, because timing was skipped"
     limit = format_hours(verdict.budget.max_hours)
     return f"{_interval(verdict.hours, f'; limit {limit}')} on {verdict.device}"
 
@@ -125,8 +126,10 @@ def _local_hours(verdict: Verdict) -> str:
 
 
 def _interval(hours: PredictedHours, limit: str = "") -> str:
-    """Return hours with their interval; without one, low and high are equal."""
-    interval = f"{format_hours(hours.low)} to {format_hours(hours.high)}" if hours.low < hours.high else "no interval"
+    """Return hours with their interval."""
+    interval = "no interval"
+    if hours.low is not None and hours.high is not None:
+        interval = f"{format_hours(hours.low)} to {format_hours(hours.high)}"
     return f"{format_hours(hours.predicted)} of training ({interval}{limit})"
 
 

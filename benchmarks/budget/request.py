@@ -1,10 +1,15 @@
 """`CheckRequest`: the input of a budget check, as plain data."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
 
 from arch.errors import InputError
 from benchmarks.budget.profile import DeviceProfile
 from benchmarks.definition.benchmark import Benchmark
+from benchmarks.execution.progress import Report
+
+HoursMode = Literal["measured", "predicted", "optional"]
 
 MIN_CLASSES = 2
 MIN_IMAGE_SIZE, MAX_IMAGE_SIZE = 4, 512  # pixels
@@ -53,6 +58,36 @@ class FileOptions:
 NO_FILE_OPTIONS = FileOptions()
 
 
+def count_for_hours(
+    benchmark: Benchmark, mode: HoursMode, root: Path | None, download: bool, report: Report
+) -> tuple[int, int] | None:
+    """Count the images for the hours of a check.
+
+    Args:
+        benchmark: The benchmark, whose budget may name a device.
+        mode: Optional hours need the device of the budget, and images that are known or in `root`.
+        root: The place of the images, if the user has given one.
+        download: Whether to download missing images.
+        report: Called with progress updates.
+
+    Returns:
+        The numbers of training and evaluation images; None if there will be no hours.
+
+    Raises:
+        InputError: If the images are missing or invalid.
+    """
+    from benchmarks.datasets.prepare import count_images
+
+    if mode == "optional" and benchmark.budget.device is None:
+        return None
+    try:
+        return count_images(benchmark.data, root, download, report)
+    except InputError:
+        if mode != "optional" or root is not None:
+            raise
+        return None
+
+
 @dataclass(frozen=True)
 class CheckRequest:
     """A model, and the benchmark and device that it is checked for.
@@ -62,8 +97,9 @@ class CheckRequest:
         benchmark: Images, recipe and budget.
         device: "cpu", "cuda", "cuda:1"...
         image_counts: Numbers of training and evaluation images. None skips throughput and hours.
-        profile: Profile of another device. If given, hours on that device are predicted, and the model is not timed,
-            unless the budget names that device.
+        profile: Profile of the device that the budget names, which the sandbox of a model file cannot read.
+        hours: "measured" times the model here, and also predicts its hours on the device of the budget. "predicted"
+            only predicts them. "optional" does so, too, but if they cannot be predicted, a note gives the reason.
         file_options: How the model of a Python file is built.
         weights: A weights file whose tensors must match those of the model; "" if there is none.
         layers: Whether to list the layers of the model.
@@ -78,6 +114,7 @@ class CheckRequest:
     device: str
     image_counts: tuple[int, int] | None = None
     profile: DeviceProfile | None = None
+    hours: HoursMode = "measured"
     file_options: FileOptions = NO_FILE_OPTIONS
     weights: str = ""
     layers: bool = False

@@ -5,6 +5,7 @@ import io
 from collections.abc import Sequence
 from typing import Literal
 
+from benchmarks.budget.hours import NO_HOURS
 from benchmarks.budget.outcome import CheckedModel
 from benchmarks.budget.report import as_code
 from benchmarks.budget.verdict import PredictedHours, Verdict, format_bytes, format_count, format_hours
@@ -74,10 +75,11 @@ def table_notes(outcomes: Sequence[CheckedModel]) -> list[str]:
 
 
 def _hours_notes(verdicts: Sequence[Verdict]) -> list[str]:
-    """Return which devices the columns of hours are about."""
+    """Return which devices the columns of hours are about, and why some models have none."""
     timed = [verdict for verdict in verdicts if verdict.hours]
     notes = [f"hours are {verdict.hours_source}" for verdict in timed]
     notes += [f"hours here are measured on {verdict.local_device}" for verdict in timed if verdict.local_hours]
+    notes += [note for verdict in verdicts for note in verdict.notes if note.startswith(NO_HOURS)]
     return list(dict.fromkeys(notes))
 
 

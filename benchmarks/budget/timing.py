@@ -94,7 +94,7 @@ def add_timing(verdict: Verdict, training: TimedTraining) -> Verdict:
     try:
         throughput = training.measure()
         # Another process may have used the device, so a model over the limit is measured a second time.
-        if throughput.hours(recipe, *training.image_counts).low > limit:
+        if throughput.hours(recipe, *training.image_counts).is_over(limit):
             throughput = max(throughput, training.measure(), key=lambda measured: measured.training.median)
     except DoesNotFit as error:
         return replace(verdict, problems=(*verdict.problems, str(error)))
@@ -126,9 +126,10 @@ def modes_to_try(
         return ()
     if verdict.throughput.batch_size != training.benchmark.recipe.batch_size:
         return ()
-    speedup = verdict.hours.low / training.benchmark.budget.max_hours
-    may_compile = hours_to_come >= MIN_HOURS_TO_COMPILE and speedup <= MAX_COMPILE_SPEEDUP
-    modes = COMPILED_MODES[training.device.partition(":")[0]] if speedup <= MAX_GRAPH_SPEEDUP else ()
+    limit = training.benchmark.budget.max_hours
+    may_compile = hours_to_come >= MIN_HOURS_TO_COMPILE and not verdict.hours.is_over(MAX_COMPILE_SPEEDUP * limit)
+    may_capture = not verdict.hours.is_over(MAX_GRAPH_SPEEDUP * limit)
+    modes = COMPILED_MODES[training.device.partition(":")[0]] if may_capture else ()
     return tuple(mode for mode in modes if mode not in tried and (may_compile or not uses_compiler(mode)))
 
 

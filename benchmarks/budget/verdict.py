@@ -104,11 +104,19 @@ class Throughput:
 
 @dataclass(frozen=True)
 class PredictedHours:
-    """Predicted training hours of the full recipe, and the interval that the measurements allow for."""
+    """Predicted training hours of the full recipe, and their interval; None if the measurements support none."""
 
     predicted: float
-    low: float
-    high: float
+    low: float | None = None
+    high: float | None = None
+
+    def is_over(self, limit: float) -> bool:
+        """Return whether the whole interval is above a limit; without an interval, whether the prediction is."""
+        return (self.predicted if self.low is None else self.low) > limit
+
+    def is_within(self, limit: float) -> bool:
+        """Return whether the whole interval is within a limit; without an interval, whether the prediction is."""
+        return (self.predicted if self.high is None else self.high) <= limit
 
 
 @dataclass(frozen=True)

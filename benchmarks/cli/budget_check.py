@@ -39,6 +39,7 @@ def budget_check(models: ModelsArgument = None, *, options: BudgetCheckOptions) 
     several models, the first of 1, 4, 3 and 2 that applies to one of them.
     """
     from arch.plugins import load_plugins
+    from benchmarks.budget.profile import with_budget_device
     from benchmarks.cli.budget_compare import compare_two
     from benchmarks.cli.budget_input import check_name, check_options
     from benchmarks.cli.budget_table import check_several
@@ -47,14 +48,15 @@ def budget_check(models: ModelsArgument = None, *, options: BudgetCheckOptions) 
     models = models or []
     load_plugins(options.plugins, " ".join(filter(_is_spec, models)))
     benchmark = benchmark_with_budget(options.benchmark, options.max_params, options.max_hours)
+    benchmark = with_budget_device(benchmark, options.device_profile)
     if options.calibrate:
+        options.check_calibration(models)
         return _calibrate(benchmark, options)
     if not any(models):
         raise InputError("Missing argument 'MODEL'")
-    options.check_device_profile()
     try:
         is_single = len(models) == 1 and not is_group(models[0])
-        options.check(is_single)
+        options.check(benchmark, is_single)
         check_options(benchmark, options)
         if is_single:
             check_name(models[0], benchmark)

@@ -1,6 +1,7 @@
 """The arguments and options of `budget-check`."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -8,6 +9,7 @@ import typer
 
 from arch.errors import InputError
 from benchmarks.budget.performance import DEFAULT_INFERENCE_BATCH
+from benchmarks.cli.needs import Needs
 from benchmarks.cli.options import (
     NO_PLUGINS,
     BenchmarkOption,
@@ -21,7 +23,7 @@ from benchmarks.cli.options import (
 
 if TYPE_CHECKING:
     from benchmarks.budget.efficiency import EfficiencyOptions
-    from benchmarks.budget.request import CheckRequest, FileOptions
+    from benchmarks.budget.request import CheckRequest, FileOptions, HoursMode
     from benchmarks.definition.benchmark import Benchmark
     from benchmarks.execution.progress import Display
     from benchmarks.sandbox.file_check import FilePolicy
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 SortKey = Literal["params", "macs", "hours", "name"]
 
 EXIT_WITHIN, EXIT_OVER, EXIT_INVALID, EXIT_REFUSED = 0, 1, 2, 4  # EXIT_FAILED: the model could not be checked
+
+USED_BY_CALIBRATE = ("benchmark", "plugins", "device", "calibrate", "minutes", "version")
 
 NO_ARGUMENTS: Any = ()  # a list cannot be the default of a dataclass field
 
@@ -70,7 +74,8 @@ class BudgetCheckOptions:
         bool | None,
         typer.Option(
             "--timing/--no-timing",
-            help="Measure the throughput and predict the hours  [default: --timing for one MODEL]",
+            help="Measure the throughput and hours on the device at hand  [default: --timing for one MODEL without "
+            "--device-profile]",
         ),
     ] = None
     inference: Annotated[
@@ -85,11 +90,14 @@ class BudgetCheckOptions:
             max=65536,
             help="Images per batch for the throughput of --inference.",
         ),
+        Needs("inference", "--inference"),
     ] = DEFAULT_INFERENCE_BATCH
     peak: Annotated[
         bool, typer.Option("--peak", help="Compare the FLOP/s of training with the device's peak, measured once.")
     ] = False
-    remeasure: Annotated[bool, typer.Option("--remeasure", help="Measure the peak of --peak again.")] = False
+    remeasure: Annotated[
+        bool, typer.Option("--remeasure", help="Measure the peak of --peak again."), Needs("peak", "--peak")
+    ] = False
     energy: Annotated[
         bool, typer.Option("--energy", help="Report the energy of training, if NVML or RAPL can measure it.")
     ] = False
@@ -98,14 +106,16 @@ class BudgetCheckOptions:
         typer.Option(
             "--device-profile",
             metavar="NAME|FILE|none",
-            help="Predict the hours on another device from its profile, and measure none; none: judge those on the "
-            "device at hand  [default: judge those on the device of the benchmark's budget, and measure those here]",
+            help="Judge the hours on another device, predicted from its profile; none: those on the device at hand  "
+            "[default: the device of the benchmark's budget]",
             show_default=False,
         ),
     ] = None
     calibrate: Annotated[bool, typer.Option("--calibrate", help="Measure this device and write its profile.")] = False
     minutes: Annotated[
-        float, typer.Option("--minutes", metavar="M", min=0, help="Maximum duration of --calibrate.")
+        float,
+        typer.Option("--minutes", metavar="M", min=0, help="Maximum duration of --calibrate."),
+        Needs("calibrate", "--calibrate"),
     ] = 12
     arguments: Annotated[
         list[str],
@@ -163,7 +173,7 @@ class BudgetCheckOptions:
             metavar="S",
             min=1,
             max=10**6,
-            help="Time limit for checking a file, in seconds  [default: 600; 120 with --no-timing]",
+            help="Time limit for checking a file, in seconds  [default: 600; 120 if nothing is timed]",
         ),
     ] = None
     memory_limit: Annotated[
@@ -196,31 +206,48 @@ class BudgetCheckOptions:
 
         return self.device_profile not in (None, "", NO_PROFILE)
 
-    def check_device_profile(self) -> None:
-        """Raise InputError if --device-profile cannot be read."""
-        from benchmarks.budget.profile import read_profile
+    def check_calibration(self, models: Sequence[str]) -> None:
+        """Raise InputError if a MODEL or an option is given that `--calibrate` does not use."""
+        if models:
+            raise InputError("--calibrate measures the device, not a MODEL: use one or the other")
+        unused = [field for field in fields(self) if field.name not in USED_BY_CALIBRATE]
+        if any(getattr(self, field.name) not in (field.default, []) for field in unused):
+            raise InputError(
+                "--calibrate uses only --benchmark, --plugin, --device and --minutes: remove other options"
+            )
 
-        if self.device_profile and self.has_profile:
-            read_profile(self.device_profile)
+    def check(self, benchmark: "Benchmark", is_single: bool) -> None:
+        """Raise InputError if the options contradict each other or name a missing folder.
 
-    def check(self, is_single: bool) -> None:
-        """Raise InputError if the options contradict each other or name a missing folder."""
+        Args:
+            benchmark: The benchmark of the options.
+            is_single: Whether there is only one model.
+        """
         if self.as_csv and (self.as_json or self.compare):
             raise InputError("--csv prints a table of several models; it cannot be combined with --json or --compare")
         if self.as_csv and is_single:
             raise InputError("--csv prints a table of several models; use --json for a single one")
         if self.compare and is_single:
             raise InputError("--compare needs two MODELs")
+        if self.sort != "params" and (is_single or self.compare):
+            raise InputError("--sort orders the table of several models: remove it")
         if self.weights and not is_single:
             raise InputError("--weights compares a weights file with one MODEL")
         if self.summary is not None and not self.summary.parent.is_dir():
             raise InputError(f"--summary {self.summary}: there is no folder {self.summary.parent}")
-        if self.max_hours is not None and not self.is_timed(is_single) and not self.has_profile:
-            remedy = "add --timing" if self.timing is None else "remove --no-timing"
-            raise InputError(f"--max-hours needs predicted hours: {remedy}, or add --device-profile")
+        self._check_hours(benchmark, is_single)
         self._check_measurements(is_single)
-        if self.sort == "hours" and not self.is_timed(is_single) and not self.has_profile:
-            raise InputError("--sort hours needs predicted hours: add --timing or --device-profile")
+
+    def _check_hours(self, benchmark: "Benchmark", is_single: bool) -> None:
+        """Raise InputError if an option needs hours, but they are neither measured nor predicted."""
+        needs_hours = {"--max-hours": self.max_hours is not None, "--sort hours": self.sort == "hours"}
+        names = [name for name, is_given in needs_hours.items() if is_given]
+        if names and not self.is_timed(is_single) and benchmark.budget.device is None:
+            raise InputError(f"{names[0]} needs predicted hours: {self._timing_remedy}, or add --device-profile NAME")
+
+    @property
+    def _timing_remedy(self) -> str:
+        return "remove --no-timing" if self.timing is False else "add --timing"
 
     def _check_measurements(self, is_single: bool) -> None:
         """Raise InputError if what to measure contradicts other options."""
@@ -228,36 +255,38 @@ class BudgetCheckOptions:
         asked = [name for name, is_asked in names.items() if is_asked]
         if asked and self.compare:
             raise InputError(f"--compare shows costs only: remove {asked[0]}, or compare in a table without --compare")
-        if self.remeasure and not self.peak:
-            raise InputError("--remeasure measures the peak of --peak again: add --peak")
-        if not (self.peak or self.energy):
-            return
-        name = "--peak" if self.peak else "--energy"
-        if not self.is_timed(is_single):
-            remedy = "add --timing" if self.timing is None else "remove --no-timing"
-            raise InputError(f"{name} needs the measured throughput of training: {remedy}")
-        if self.has_profile:
-            raise InputError(f"{name} measures this device: remove --device-profile")
+        if (self.peak or self.energy) and not self.is_timed(is_single):
+            name = "--peak" if self.peak else "--energy"
+            raise InputError(f"{name} needs the measured throughput of training: {self._timing_remedy}")
 
     def is_timed(self, is_single: bool) -> bool:
         """Return whether models are timed. Several models are timed only if the user asks for it."""
-        return is_single if self.timing is None else self.timing
+        return (is_single and not self.has_profile) if self.timing is None else self.timing
+
+    def hours_mode(self, is_single: bool) -> "HoursMode":
+        """Return whether hours are measured or predicted, and whether the user needs them."""
+        if self.is_timed(is_single):
+            return "measured"
+        return "predicted" if self.has_profile or self.max_hours is not None else "optional"
 
     def new_request(self, model: str, benchmark: "Benchmark", is_single: bool, display: "Display") -> "CheckRequest":
-        """Return the request to check a model, after counting the images if it is timed."""
-        from benchmarks.budget.profile import choose_profile
-        from benchmarks.budget.request import CheckRequest
-        from benchmarks.datasets.prepare import count_images
+        """Return the request to check a model, after counting the images if its hours are measured or predicted."""
+        from benchmarks.budget.profile import budget_profile
+        from benchmarks.budget.request import CheckRequest, count_for_hours
         from benchmarks.execution.device import resolve_device
 
-        benchmark, profile = choose_profile(benchmark, self.device_profile, self.is_timed(is_single))
-        counts = None
-        if self.is_timed(is_single) or profile is not None:
-            counts = count_images(benchmark.data, self.data, self.download, display)
-        device, options = resolve_device(self.device), self.file_options()
-        batch = self.inference_batch if self.inference else 0
+        mode = self.hours_mode(is_single)
+        counts = count_for_hours(benchmark, mode, self.data, self.download, display)
         return CheckRequest(
-            model, benchmark, device, counts, profile, options, weights=self.weights, inference_batch=batch
+            model,
+            benchmark,
+            resolve_device(self.device),
+            counts,
+            budget_profile(benchmark.budget),
+            mode,
+            self.file_options(),
+            self.weights,
+            inference_batch=self.inference_batch if self.inference else 0,
         )
 
     def efficiency(self) -> "EfficiencyOptions":

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from arch.errors import InputError
+from benchmarks.cli.needs import check_needs
 from benchmarks.definition.names import check_path
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def with_options(command: Callable[..., int]) -> Callable[..., int]:
         command: A command with at least one dataclass among its parameters.
 
     Returns:
-        The command with expanded parameters.
+        The command with expanded parameters. It rejects options that have no effect without another (see `Needs`).
     """
     signature = inspect.signature(command, eval_str=True)
     groups: dict[str, Any] = {
@@ -118,15 +119,19 @@ def with_options(command: Callable[..., int]) -> Callable[..., int]:
     for name, parameter in signature.parameters.items():
         parameters += _expand(groups[name]) if name in groups else [parameter]
 
+    expected = {parameter.name: parameter for parameter in parameters}
+
     @functools.wraps(command)
-    def expanded(**values: Any) -> int:
+    def expanded(context: typer.Context, **values: Any) -> int:
+        check_needs(context, expected, values)
         options: dict[str, Any] = {
             name: group(**{field.name: values.pop(field.name) for field in fields(group)})
             for name, group in groups.items()
         }
         return command(**values, **options)
 
-    expanded.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    context = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
+    expanded.__signature__ = signature.replace(parameters=[context, *parameters])  # type: ignore[attr-defined]
     return expanded
 
 

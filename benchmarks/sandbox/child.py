@@ -203,6 +203,7 @@ def check_model_file(request: Message, report: Report) -> "Verdict":
     import benchmarks.execution.preload  # noqa: F401  # silences warnings of torch.jit
     from benchmarks.budget.check import check
     from benchmarks.budget.counting import cost_verdict
+    from benchmarks.budget.hours import without_hours
     from benchmarks.budget.profile import parse_profile
     from benchmarks.budget.request import CheckRequest, FileOptions
     from benchmarks.budget.verdict import ModelCost
@@ -234,6 +235,7 @@ def check_model_file(request: Message, report: Report) -> "Verdict":
             request["device"],
             image_counts,
             profile,
+            request["hours"],
             layers=request["layers"],
             inference_batch=request["inference_batch"],
         )
@@ -242,4 +244,4 @@ def check_model_file(request: Message, report: Report) -> "Verdict":
         return replace(verdict, choices=file.choices(), notes=notes, replaced_classes=file.replaced_classes)
     verdict = cost_verdict(file.description, file.cost, benchmark, request["device"])
     verdict = replace(verdict, notes=(*verdict.notes, *file.notes))
-    return verdict if image_counts is None else replace(verdict, unjudged=verdict.unjudged or file.why_untimed)
+    return verdict if image_counts is None else without_hours(verdict, file.why_untimed, request["hours"])

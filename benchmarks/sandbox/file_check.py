@@ -110,6 +110,7 @@ class FileChecker:
             "benchmark": asdict(request.file_options.adjust(request.benchmark)),
             "device": request.device,
             "image_counts": request.image_counts,
+            "hours": request.hours,
             "allow_code": self.policy.allow_code,
             "layers": request.layers,
             "inference_batch": request.inference_batch,

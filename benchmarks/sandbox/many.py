@@ -29,7 +29,7 @@ def check_models(requests: Sequence[CheckRequest], policy: FilePolicy, report: R
     Returns:
         The outcomes, in the order of the requests.
     """
-    is_timed = any(r.inference_batch or (r.image_counts and r.profile is None) for r in requests)
+    is_timed = any(r.inference_batch or (r.image_counts and r.hours == "measured") for r in requests)
     workers = 1 if is_timed else min(MAX_WORKERS, os.cpu_count() or 1)
     files = [request for request in requests if _is_file(request)]
     named = [request for request in requests if not _is_file(request)]

@@ -98,8 +98,8 @@ def measure_epochs(name: str, benchmark: Benchmark, splits: Splits, profile: Dev
         model=name,
         params=sum(parameter.numel() for parameter in model.parameters()),
         timed=hours.predicted * seconds_per_hour,
-        low=hours.low * seconds_per_hour,
-        high=hours.high * seconds_per_hour,
+        low=(hours.low or hours.predicted) * seconds_per_hour,
+        high=(hours.high or hours.predicted) * seconds_per_hour,
         by_profile=_predict(name, benchmark, profile, splits) if profile else None,
         measured=(_time_epoch(step, splits), _time_epoch(step, splits)),
     )

@@ -127,7 +127,7 @@ def test_inference_is_requested(net: str, checks: list[tuple[CheckRequest, FileP
     ("options", "expected"),
     [
         ({"peak": True, "timing": False}, "timing=True"),
-        ({"energy": True, "device_profile": "rtx3090"}, "device_profile"),
+        ({"energy": True, "device_profile": "rtx3090"}, "timing=True"),
         ({"inference": True, "inference_batch": 0}, "inference_batch"),
     ],
 )

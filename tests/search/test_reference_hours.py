@@ -9,8 +9,8 @@ from typing import Any
 import optuna
 import pytest
 
+from benchmarks.budget.check import check_specs
 from benchmarks.budget.profile import DeviceProfile, read_profile
-from benchmarks.budget.reference import predict_specs
 from benchmarks.definition.benchmark import Benchmark
 from benchmarks.definition.config_parser import read_run_config
 from benchmarks.definition.registry import BENCHMARKS
@@ -43,7 +43,7 @@ def reference() -> ReferenceHours:
 
 def test_hours_are_those_of_the_budget_check(reference: ReferenceHours) -> None:
     hours = reference.predict(read_run_config("resnet8+se"))
-    (verdict,) = predict_specs(silent, ["resnet8+se"], NAMED, COUNTS)
+    (verdict,) = check_specs(silent, {"resnet8+se": 1}, NAMED, None, COUNTS)
     assert hours == verdict.hours
     assert verdict.device == PROFILE.device
 
@@ -60,6 +60,8 @@ def test_candidate_is_judged_by_the_profile_and_not_by_the_hours_here(reference:
     slow_here = HoursPredictor()
     slow_here.add(1000, 50.0)
     hours = reference.predict(read_run_config("resnet8"))
+    assert hours.low is not None
+    assert hours.high is not None
     within = screen("resnet8", with_limit(hours.high), slow_here, reference)
     assert isinstance(within, Candidate)
     assert within.hours > 50 * hours.high
@@ -72,6 +74,7 @@ def test_candidate_is_judged_by_the_profile_and_not_by_the_hours_here(reference:
 
 def test_limit_within_the_interval_is_left_to_the_final_check(reference: ReferenceHours) -> None:
     hours = reference.predict(read_run_config("resnet8"))
+    assert hours.low is not None
     limit = (hours.low + hours.predicted) / 2
     assert isinstance(screen("resnet8", with_limit(limit), HoursPredictor(), reference), Candidate)
 
@@ -123,6 +126,7 @@ def test_only_candidates_within_the_predicted_hours_are_trained(
     make_search: Make, run_search: Callable[[SearchSettings], optuna.Study], reference: ReferenceHours
 ) -> None:
     limit = reference.predict(read_run_config("resnet8")).high
+    assert limit is not None
     benchmark = with_limit(limit)
     search = make_search(benchmark=benchmark, rungs=Rungs.for_benchmark(benchmark), profile=PROFILE, trials=10)
     study = run_search(search)

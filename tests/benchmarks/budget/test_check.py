@@ -40,6 +40,12 @@ def macs(verdict: Verdict) -> int:
     return verdict.cost.macs
 
 
+def low_hours(throughput: Throughput, benchmark: Benchmark) -> float:
+    low = throughput.hours(benchmark.recipe, *IMAGE_COUNTS).low
+    assert low is not None
+    return low
+
+
 def parse_advice(advice: str) -> tuple[float, int]:
     match = ADVICE.fullmatch(advice)
     assert match is not None
@@ -299,7 +305,7 @@ def test_model_over_its_hours_may_pass_compiled(
 ) -> None:
     fast = replace(throughput, training=Speed(6400.0, 6400.0, 6400.0), evaluation=Speed(1e4, 1e4, 1e4))
     modes = set_compiled(monkeypatch, throughput, fast)
-    max_hours = 0.9 * throughput.hours(tiny.recipe, *IMAGE_COUNTS).low
+    max_hours = 0.9 * low_hours(throughput, tiny)
     (verdict,) = check_rows(with_budget(tiny, max_hours=max_hours), ["resnet8"])
     assert verdict.throughput == replace(fast, compile_mode="compile")
     assert (verdict.problems, verdict.advice) == ((), "")
@@ -320,7 +326,7 @@ def test_architecture_over_its_hours_is_also_checked_compiled(
 ) -> None:
     fast = replace(throughput, training=Speed(6400.0, 6400.0, 6400.0), evaluation=Speed(1e4, 1e4, 1e4))
     modes = set_compiled(monkeypatch, throughput, fast)
-    benchmark = with_budget(tiny, max_hours=share_of_hours * throughput.hours(tiny.recipe, *IMAGE_COUNTS).low)
+    benchmark = with_budget(tiny, max_hours=share_of_hours * low_hours(throughput, tiny))
     architecture = parse("resnet8").variant() if is_named else None  # None: the model of a file
     request = CheckRequest("resnet8", benchmark, "cpu", IMAGE_COUNTS)
     verdict = check(request, spec_builder("resnet8", benchmark), architecture=architecture)
@@ -332,7 +338,7 @@ def test_hopeless_model_is_not_compiled(
     tiny: Benchmark, throughput: Throughput, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     modes = set_compiled(monkeypatch, throughput, None)
-    max_hours = throughput.hours(tiny.recipe, *IMAGE_COUNTS).low / 2.1
+    max_hours = low_hours(throughput, tiny) / 2.1
     (verdict,) = check_rows(with_budget(tiny, max_hours=max_hours), ["resnet8"])
     assert not verdict.passed
     assert set(modes) == {"eager"}

@@ -24,6 +24,7 @@ from benchmarks.budget.prediction import add_prediction
 from benchmarks.budget.profile import DeviceProfile, profile_name, profiles_folder, read_profile, write_profile
 from benchmarks.budget.request import CheckRequest
 from benchmarks.budget.roofline import fit, loads_of, predict
+from benchmarks.budget.timing import TimedTraining
 from benchmarks.definition.benchmark import Benchmark, Budget
 from benchmarks.definition.registry import BENCHMARKS
 from benchmarks.execution.progress import silent
@@ -244,13 +245,13 @@ def test_missing_profile_is_invalid() -> None:
 def test_hours_are_predicted_from_the_profile(
     max_hours: float | None, passed: bool, is_close: bool, tiny: Benchmark
 ) -> None:
-    builder, image_counts = spec_builder("resnet8", tiny), (80, 50)
+    builder = spec_builder("resnet8", tiny)
     unlimited = replace(tiny, budget=Budget(200_000, 1e9))
     counted = cost_verdict("resnet8", count_on_meta(builder, tiny.data.input_shape), unlimited, "cpu")
-    hours = add_prediction(counted, builder, unlimited, PROFILE, image_counts).hours
+    hours = add_prediction(counted, TimedTraining(builder, unlimited, "cpu", (80, 50)), PROFILE).hours
     assert hours is not None
     limited = replace(tiny, budget=Budget(200_000, max_hours or hours.predicted))
-    verdict = add_prediction(counted, builder, limited, PROFILE, image_counts)
+    verdict = add_prediction(counted, TimedTraining(builder, limited, "cpu", (80, 50)), PROFILE)
     assert verdict.hours == hours
     assert hours.low == pytest.approx(hours.predicted / 1.1)
     assert hours.high == pytest.approx(hours.predicted * 1.1)
@@ -261,7 +262,7 @@ def test_hours_are_predicted_from_the_profile(
 
 
 def test_check_uses_the_profile_instead_of_this_device(tiny: Benchmark, linear: Builder) -> None:
-    verdict = check(CheckRequest("mine", tiny, "cpu", (80, 50), PROFILE), linear)
+    verdict = check(CheckRequest("mine", tiny, "cpu", (80, 50), PROFILE, "predicted"), linear)
     assert verdict.device == "Some GPU"
     assert verdict.hours is not None
 
@@ -271,7 +272,7 @@ def test_model_that_fails_on_the_meta_device_has_no_prediction(tiny: Benchmark, 
         raise RuntimeError("not today")
 
     counted = cost_verdict("mine", count_on_meta(linear, tiny.data.input_shape), tiny, "cpu")
-    verdict = add_prediction(counted, fail, tiny, PROFILE, (80, 50))
+    verdict = add_prediction(counted, TimedTraining(fail, tiny, "cpu", (80, 50)), PROFILE)
     assert verdict.hours is None
     assert "RuntimeError: not today" in verdict.unjudged
 

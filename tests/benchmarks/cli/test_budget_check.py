@@ -1,3 +1,4 @@
+import csv
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -286,7 +287,10 @@ def test_file_is_checked_with_the_given_options(answer_files_with: FileAnswer) -
     digits = BENCHMARKS["digits"]
     assert checks == [
         (CheckRequest("net.pt", digits, "cpu", (200, 500)), FilePolicy(SandboxLimits(600, 0))),
-        (CheckRequest("net.py:Net", digits, "cpu"), FilePolicy(SandboxLimits(5, 3 * 2**29), True, True)),
+        (
+            CheckRequest("net.py:Net", digits, "cpu", hours="optional"),
+            FilePolicy(SandboxLimits(5, 3 * 2**29), True, True),
+        ),
     ]
 
 
@@ -488,24 +492,50 @@ def test_images_of_a_built_in_data_set_are_counted_without_files(answer_with: An
 
 
 @pytest.mark.parametrize(
-    ("options", "device", "named"),
+    ("options", "device", "mode"),
     [
-        ([], "NVIDIA GeForce RTX 3090", "rtx3090"),
-        (["--device-profile", "rtx4090"], "NVIDIA GeForce RTX 4090", None),
-        (["--device-profile", "none"], None, None),
-        (["--no-timing"], None, "rtx3090"),
+        ([], "rtx3090", "measured"),
+        (["--device-profile", "rtx4090"], "rtx4090", "predicted"),
+        (["--device-profile", "rtx4090", "--timing"], "rtx4090", "measured"),
+        (["--device-profile", "none"], None, "measured"),
+        (["--no-timing"], "rtx3090", "optional"),
+        (["--no-timing", "--max-hours", "1"], "rtx3090", "predicted"),
     ],
 )
 def test_hours_are_those_of_the_device_of_the_budget(
-    options: list[str], device: str | None, named: str | None, tmp_path: Path, answer_with: AnswerWith
+    options: list[str], device: str | None, mode: str, tmp_path: Path, answer_with: AnswerWith
 ) -> None:
     path = tmp_path / "mine.toml"
     data = '[data]\nsource = "cifar100"\nnum_classes = 100'
     path.write_text(f'name = "mine"\nbaseline = "resnet8"\n{data}\n[budget]\ndevice = "rtx3090"')
     requests = answer_with(VERDICT)
     assert main(["resnet8", "--benchmark", str(path), "--device", "cpu", *options]) == 0
-    assert requests[0].benchmark.budget.device == named
-    assert (requests[0].profile.device if requests[0].profile else None) == device
+    assert (requests[0].benchmark.budget.device, requests[0].hours) == (device, mode)
+    assert requests[0].profile == (read_profile(device) if device else None)
+    assert requests[0].image_counts == (50_000, 10_000)
+
+
+@pytest.mark.slow
+def test_several_models_have_the_hours_of_the_device_of_the_budget(capsys: pytest.CaptureFixture[str]) -> None:
+    models = ["resnet18", "wrn28_8", "--device", "cpu"]
+    assert main([*models, "--max-hours", "0.5", "--csv"]) == 1  # over the hours
+    small, large = csv.DictReader(capsys.readouterr().out.splitlines())
+    assert (small["passed"], large["passed"]) == ("True", "False")
+    assert float(small["predicted_hours"]) < 0.5 < float(large["low_hours"])
+    assert small["hours_device"] == large["hours_device"] == read_profile("rtx3090").device
+    assert small["local_hours"] == large["local_hours"] == ""
+
+
+@pytest.mark.slow
+def test_device_without_an_interval_has_only_predicted_hours(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["resnet18", "--device-profile", "rtx4090", "--json"]) == 0
+    hours = json.loads(capsys.readouterr().out)["hours"]
+    assert (hours["low"], hours["high"]) == (None, None)
+    assert hours["predicted"] > 0
+    assert main(["resnet18", "resnet34", "--device-profile", "rtx4090", "--csv"]) == 0
+    for row in csv.DictReader(capsys.readouterr().out.splitlines()):
+        assert (row["low_hours"], row["high_hours"], row["derived"]) == ("", "", "True")
+        assert float(row["predicted_hours"]) > 0
 
 
 def test_calibration_writes_a_profile(
@@ -534,9 +564,7 @@ def test_help_lists_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
     assert "0 within the budget, 1 over the budget, 2 invalid input, 3 could not be checked, 4 refused" in text
 
 
-@pytest.mark.parametrize(
-    ("options", "batch", "seconds"), [([], 0, 120), (["--inference"], 256, 600), (["--inference-batch", "9"], 0, 120)]
-)
+@pytest.mark.parametrize(("options", "batch", "seconds"), [([], 0, 120), (["--inference"], 256, 600)])
 def test_inference_is_requested_by_its_option(
     options: list[str], batch: int, seconds: float, answer_files_with: FileAnswer
 ) -> None:
@@ -569,12 +597,34 @@ def test_peak_and_energy_are_added_in_the_parent_process(
 
 
 @pytest.mark.parametrize(
+    ("arguments", "facts"),
+    [
+        (["resnet8", "--inference-batch", "256"], ("--inference-batch", "--inference:")),  # even with its default
+        (["resnet8", "--minutes", "3"], ("--minutes", "--calibrate")),
+        (["resnet8", "--remeasure"], ("--remeasure", "--peak")),
+        (["resnet8", "--sort", "macs"], ("--sort", "several")),
+        (["resnet8", "resnet20", "--compare", "--sort", "name"], ("--sort", "several")),
+        (["resnet8", "--calibrate"], ("MODEL", "--calibrate")),
+        *(
+            (["--calibrate", *option], ("--calibrate", "--minutes"))
+            for option in (["--device-profile", "rtx3090"], ["--json"], ["--no-timing"], ["--arg", "a=1"], ["--trust"])
+        ),
+    ],
+)
+def test_option_without_effect_is_invalid(
+    arguments: list[str], facts: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*arguments, *DIGITS]) == 2
+    line = read_error(capsys)
+    assert all(fact in line for fact in facts)
+
+
+@pytest.mark.parametrize(
     ("arguments", "expected"),
     [
         (["resnet8", "--peak", "--no-timing"], "--no-timing"),
         (["resnet8", "resnet20", "--energy"], "--timing"),
-        (["resnet8", "--peak", "--device-profile", "rtx3090"], "--device-profile"),
-        (["resnet8", "--remeasure"], "--peak"),
+        (["resnet8", "--peak", "--device-profile", "rtx3090"], "--timing"),
         (["resnet8", "resnet20", "--compare", "--inference"], "--inference"),
     ],
 )

@@ -40,7 +40,7 @@ def ask(path: Path, benchmark: Benchmark, **changes: Any) -> dict[str, Any]:
     request = {"path": str(path), "name": "", "benchmark": asdict(benchmark), "device": "cpu", "image_counts": None}
     file = {"file_options": asdict(FileOptions()), "folders": [str(path.parent)], "hidden_folder": ""}
     others = {"task": "check", "allow_code": False, "profile": None, "weights": "", "shapes": None}
-    others |= {"layers": False, "inference_batch": 0}
+    others |= {"hours": "measured", "layers": False, "inference_batch": 0}
     request = json.loads(json.dumps({**request, **file, **others, **changes}))
     with redirect_stderr(io.StringIO()):  # hides the traceback
         message: dict[str, Any] = json.loads(json.dumps(answer(request, lambda _: None)))
@@ -138,14 +138,17 @@ def test_unsafe_file_is_refused(tmp_path: Path, tiny: Benchmark) -> None:
     assert "--allow-code" in message["refused"]
 
 
-@pytest.mark.parametrize(("image_counts", "is_timed"), [(None, False), ([80, 50], True)])
+@pytest.mark.parametrize(
+    ("image_counts", "hours", "needs_hours"),
+    [(None, "optional", False), ([80, 50], "measured", True), ([80, 50], "optional", False)],
+)
 def test_weights_are_counted_but_not_timed(
-    image_counts: list[int] | None, is_timed: bool, tmp_path: Path, tiny: Benchmark
+    image_counts: list[int] | None, hours: str, needs_hours: bool, tmp_path: Path, tiny: Benchmark
 ) -> None:
     torch.save(nn.Linear(4, 4).state_dict(), tmp_path / "net.pt")
-    verdict = ask(tmp_path / "net.pt", tiny, image_counts=image_counts)["verdict"]
+    verdict = ask(tmp_path / "net.pt", tiny, image_counts=image_counts, hours=hours)["verdict"]
     assert verdict["cost"]["params"] == 20
-    assert ("weights alone" in verdict["unjudged"]) is is_timed
+    assert ("weights alone" in verdict["unjudged"]) is needs_hours
 
 
 def saved_net(folder: Path, num_classes: int) -> str:

@@ -184,6 +184,7 @@ def answers(files: Files) -> Iterator[Answers]:
         "benchmark": asdict(BENCHMARKS["digits"]),
         "device": "cpu",
         "image_counts": None,
+        "hours": "optional",
         "profile": None,
         "weights": "",
         "shapes": None,

@@ -10,12 +10,12 @@ from arch.errors import InputError
 from benchmarks.budget.builders import Builder
 from benchmarks.budget.check import check, check_specs
 from benchmarks.budget.counting import cost_verdict
+from benchmarks.budget.judge import find_other_device
 from benchmarks.budget.operator_kinds import Operator
 from benchmarks.budget.prediction import predict_hours
 from benchmarks.budget.profile import DeviceProfile, with_budget_device, write_profile
-from benchmarks.budget.reference import predict_specs, reference_profile
 from benchmarks.budget.report import budget_hours_note, rows
-from benchmarks.budget.request import CheckRequest
+from benchmarks.budget.request import CheckRequest, HoursMode, count_for_hours
 from benchmarks.budget.throughput import DoesNotFit
 from benchmarks.budget.verdict import ModelCost, PredictedHours
 from benchmarks.definition.benchmark import Benchmark, Budget, identify
@@ -43,12 +43,43 @@ def test_hours_are_judged_on_the_device_of_the_budget(
     assert (verdict.device, verdict.local_device) == ("Some GPU", device_name("cpu"))
     assert verdict.hours is not None
     assert verdict.local_hours is not None
-    assert verdict.local_hours.low > 1e-5  # there is no limit on the device at hand
+    assert verdict.local_hours.is_over(1e-5)  # there is no limit on the device at hand
     assert verdict.budget.max_hours == 1e-5
     report = dict(rows(verdict))
     assert "on Some GPU" in report["predicted"]
     assert device_name("cpu") in report["on this device"]
     assert device_name("cpu") in report["training"]
+
+
+@pytest.mark.parametrize("mode", ["predicted", "optional"])
+@pytest.mark.parametrize(("profile", "passed"), [(FAST, True), (SLOW, False)])
+def test_hours_on_the_device_of_the_budget_need_no_timing(
+    mode: HoursMode, profile: DeviceProfile, passed: bool, tiny: Benchmark, linear: Builder, timed_models: list[object]
+) -> None:
+    write_profile(profile)  # read by its name, if the request has no profile
+    for given in (profile, None):
+        verdict = check(CheckRequest("mine", named(tiny), "cpu", IMAGE_COUNTS, given, mode), linear)
+        assert (verdict.passed, verdict.device, verdict.local_hours) == (passed, "Some GPU", None)
+        assert verdict.hours is not None
+    at_hand = replace(profile, device=device_name("cpu"))  # even if it is the device at hand
+    assert check(CheckRequest("mine", named(tiny), "cpu", IMAGE_COUNTS, at_hand, mode), linear).hours
+    assert timed_models == []
+
+
+def test_optional_hours_that_cannot_be_predicted_are_a_note(
+    tiny: Benchmark, linear: Builder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("no such operator")
+
+    monkeypatch.setattr("benchmarks.budget.prediction.training_work", fail)
+    request = CheckRequest("mine", named(tiny), "cpu", IMAGE_COUNTS, FAST, "predicted")
+    assert "no such operator" in check(request, linear).unjudged
+    optional = check(replace(request, hours="optional"), linear)
+    assert (optional.unjudged, optional.passed, optional.hours) == ("", True, None)
+    assert "no such operator" in optional.notes[-1]
+    without_images = check(replace(request, hours="optional", image_counts=None), linear)
+    assert "--data" in without_images.notes[-1]
 
 
 @pytest.mark.usefixtures("timed_models")
@@ -86,9 +117,9 @@ def test_specs_are_judged_on_the_device_of_the_budget(timed_models: list[nn.Modu
 
 
 def test_unknown_device_of_a_budget_is_invalid(tiny: Benchmark) -> None:
-    assert reference_profile(tiny, "cpu") is None
+    assert find_other_device(silent, tiny, "cpu") is None
     with pytest.raises(InputError, match="unknown device profile 'some_gpu'"):
-        reference_profile(named(tiny), "cpu")
+        find_other_device(silent, named(tiny), "cpu")
 
 
 def test_device_of_the_budget_does_not_change_the_benchmark_id() -> None:
@@ -100,7 +131,7 @@ def test_device_of_the_budget_does_not_change_the_benchmark_id() -> None:
 
 def test_derived_profile_is_marked_in_every_line(tiny: Benchmark, linear: Builder) -> None:
     profile = replace(SLOW, median_error=None, worst_error=None, derived="derived, not validated")
-    verdict = check(CheckRequest("mine", tiny, "cpu", IMAGE_COUNTS, profile), linear)
+    verdict = check(CheckRequest("mine", tiny, "cpu", IMAGE_COUNTS, profile, "predicted"), linear)
     lines = [text for label, text in rows(verdict) if label in ("predicted", "verdict")]
     assert len(lines) == 2
     assert all("derived, not validated" in line for line in lines)
@@ -110,9 +141,8 @@ def test_derived_profile_is_marked_in_every_line(tiny: Benchmark, linear: Builde
 
 def test_specs_are_predicted_without_timing(timed_models: list[nn.Module], tiny: Benchmark) -> None:
     write_profile(FAST)
-    verdicts = predict_specs(
-        silent, ["resnet8", "resnet8@data=1/2", "resnet8@teacher=(resnet20)"], named(tiny), (80, 50)
-    )
+    specs = ["resnet8", "resnet8@data=1/2", "resnet8@teacher=(resnet20)"]
+    verdicts = check_specs(silent, dict.fromkeys(specs, 1), named(tiny), None, IMAGE_COUNTS)
     assert timed_models == []
     assert all(verdict.passed and verdict.device == "Some GPU" and verdict.local_hours is None for verdict in verdicts)
     whole, half, student = (verdict.hours.predicted for verdict in verdicts if verdict.hours)
@@ -156,3 +186,16 @@ def test_note_names_both_devices(tiny: Benchmark) -> None:
     shorter = replace(longer, model="resnet8", hours=PredictedHours(0.5, 0.4, 0.6))
     note = budget_hours_note([shorter, longer])
     assert all(fact in note for fact in ("predicted for Some GPU", "1.0 h", "resnet20", "40.0 h", "some CPU"))
+
+
+def test_images_are_counted_for_the_hours_that_are_wanted(tmp_path: Path) -> None:
+    cifar, folder = BENCHMARKS["cifar100"], BENCHMARKS["tinyimagenet"]
+    here = with_budget_device(cifar, "none")
+    place = None, False, silent
+    assert count_for_hours(cifar, "optional", *place) == count_for_hours(here, "measured", *place) == (50_000, 10_000)
+    assert count_for_hours(here, "optional", *place) is None
+    assert count_for_hours(folder, "optional", *place) is None  # an unknown number of images
+    with pytest.raises(InputError, match="--data"):
+        count_for_hours(folder, "predicted", *place)
+    with pytest.raises(InputError, match="train"):
+        count_for_hours(folder, "optional", tmp_path, False, silent)
