@@ -11,6 +11,7 @@ from ablation.plans.plan import Plan
 from ablation.plans.recorded_rows import changed_plugins
 from ablation.plans.row import Row, with_teachers
 from arch.errors import InputError
+from arch.text import plural
 from benchmarks.budget.measurement import old_measurement_note
 from benchmarks.budget.performance import Inference
 from benchmarks.budget.report import budget_hours_note, dead_parameters
@@ -149,7 +150,7 @@ class PlanRunner:
         display.say(f"{self.benchmark.name} ({self.benchmark_id}) on {self.device}, rows: {specs}")
         num_recorded = len(self.seeds) * len({row.key for row in with_teachers(self.rows)}) - len(missing)
         if num_recorded:
-            display.say(f"{num_recorded} runs are already recorded, {len(missing)} to train")
+            display.say(f"{plural(num_recorded, 'run')} already recorded, {len(missing)} to train")
         for line in self._changed_plugins(missing, records):
             display.say(line)
         for name, tag in self._unused_tags():
@@ -193,7 +194,7 @@ class PlanRunner:
             if isinstance(outcome, Exception):
                 display.say(f"{labels[run.id]} failed: {outcome}")
                 return
-            finished = f"{progress.num_finished} of {len(runs)} runs"
+            finished = f"{progress.num_finished} of {plural(len(runs), 'run')}"
             display.say(f"{labels[run.id]}: top-1 {outcome.top1:.2f} ({finished})")
 
         execute_runs(runs, self.executor, self._time_limit(runs), progress.update, on_finished)

@@ -13,6 +13,11 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
+def plural(count: int, noun: str, nouns: str = "") -> str:
+    """Return a count and its noun, such as "1 run" or "1,200 runs". `nouns` is the plural if it is not noun + "s"."""
+    return f"{count:,} {noun if count == 1 else nouns or f'{noun}s'}"
+
+
 def shorten(text: str, max_characters: int = MAX_NAME_CHARACTERS) -> str:
     """Return a printable version of a name with at most `max_characters` characters.
 

@@ -33,7 +33,7 @@ def run(  # noqa: PLR0913  # all arguments are optional and keyword-only
         benchmark: The name of a benchmark, or the path of a TOML file.
         data: The folder with the images.
         budget_hours: Maximum hours to train one candidate; None: the limit of the benchmark.
-        timeout: Maximum duration of the search, such as "45m"; None: no limit.
+        timeout: Maximum duration of the search, such as "45m"; the training of the winner for its test may exceed it.
         trials: The number of candidates to train.
         finalists: The number of candidates to train with the full recipe.
         seeds: The number of seeds per finalist.

@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial
 
 from arch.errors import InputError
 from arch.spec import parse
+from arch.text import plural
 from benchmarks.budget.verdict import Verdict
 from benchmarks.definition.benchmark import Split
 from benchmarks.definition.overrides import RunConfig
@@ -93,7 +94,8 @@ class FinalSelection:
         requested = min(len(finalists), max(1, self.search.finalists))
         if (number, seeds) != (requested, self.search.seeds):
             self.display.say(
-                f"--timeout leaves time for {number} of {requested} finalists and {seeds} of {self.search.seeds} seeds"
+                f"--timeout leaves time for {number} of {plural(requested, 'finalist')} "
+                f"and {seeds} of {plural(self.search.seeds, 'seed')}"
             )
         finalists = finalists[:number]
         if number > 1:
@@ -174,7 +176,9 @@ class FinalSelection:
         """Train runs and record them."""
         names = {run.id: f"{run.spec} seed {run.seed}" for run in runs}
         stage = "testing the winner" if split == "test" else "finalists"
-        progress = OverallProgress(runs, names, self.display, f"{stage}, {len(runs)} full training runs, epochs")
+        progress = OverallProgress(
+            runs, names, self.display, f"{stage}, {plural(len(runs), 'full training run')}, epochs"
+        )
         longest = max((default_time_limit(run.predicted_hours, run.runs_per_device) for run in runs), default=0.0)
 
         def on_finished(run: Run, outcome: RunRecord | Exception) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from optuna.trial import FrozenTrial
 
+from arch.text import plural
 from benchmarks.execution.progress import Progress
 from search import trial_attrs
 from search.settings import SearchSettings
@@ -17,9 +18,9 @@ def overall_progress(search: SearchSettings, trials: Sequence[FrozenTrial]) -> P
     if leaders := trial_attrs.ranked(trained):
         accuracies = trial_attrs.rung_accuracies(leaders[0])
         epochs = search.rungs.benchmarks[len(accuracies) - 1].recipe.epochs
-        notes.append(f"best {accuracies[-1]:.2f} after {epochs} epoch(s)")
+        notes.append(f"best {accuracies[-1]:.2f} after {plural(epochs, 'epoch')}")
     if num_infeasible:
-        notes.append(f"{num_infeasible} of {len(trained) + num_infeasible} proposals over the budget")
+        notes.append(f"{num_infeasible} of {plural(len(trained) + num_infeasible, 'proposal')} over the budget")
     return Progress("candidates", len(trained), search.trials, ", ".join(notes))
 
 
@@ -27,7 +28,7 @@ def describe_plan(search: SearchSettings) -> str:
     """Return a line about what the search will do."""
     epochs = ", ".join(str(rung.recipe.epochs) for rung in search.rungs.benchmarks)
     text = (
-        f"{search.name} on {search.device}: {search.trials} candidates within {search.limits}; "
+        f"{search.name} on {search.device}: {plural(search.trials, 'candidate')} within {search.limits}; "
         f"trained for {epochs} epochs"
     )
     number = 2 * search.rungs.reduction_factor

@@ -19,6 +19,7 @@ from benchmarks.cli.options import (
     DeviceProfileOption,
     DownloadOption,
     JsonOption,
+    MaxParamsOption,
     OutOption,
     PluginsOption,
     VersionOption,
@@ -44,10 +45,7 @@ class SearchOptions:
             "[default: the benchmark's]",
         ),
     ] = None
-    max_params: Annotated[
-        str | None,
-        typer.Option("--max-params", metavar="N", help="Maximum parameters of a candidate, such as 30M or 500K."),
-    ] = None
+    max_params: MaxParamsOption = None
     trials: Annotated[
         int, typer.Option("--trials", metavar="N", min=1, max=10**6, help="Number of candidates to train.")
     ] = 64
@@ -154,9 +152,11 @@ class SearchOptions:
 
     @property
     def benchmark_options(self) -> str:
-        """The options that select the benchmark, its images and the plugins, as given on the command line."""
+        """The options for the benchmark, its budget and images, and the plugins, as given on the command line."""
         options = ["--benchmark", self.benchmark, *(["--data", str(self.data)] if self.data else [])]
         options += ["--device-profile", self.device_profile] if self.device_profile else []
+        options += ["--budget-hours", f"{self.budget_hours:g}"] if self.budget_hours is not None else []
+        options += ["--max-params", self.max_params] if self.max_params else []
         return shlex.join([*options, *(word for plugin in self.plugins for word in ("--plugin", str(plugin)))])
 
     @property

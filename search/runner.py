@@ -12,6 +12,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from arch.errors import InputError
+from arch.text import plural
 from benchmarks.budget.verdict import Verdict, format_hours
 from benchmarks.definition.recipe import Recipe
 from benchmarks.execution.executor import WorkerFailed
@@ -266,7 +267,7 @@ class SearchRunner:
             self.display.say(f"the search ends: {len(self.failures)} consecutive training runs failed")
         elif self.deadline.has_passed():
             num_trained = sum(map(trial_attrs.is_trained, self.trials()))
-            self.display.say(f"the search ends at --timeout with {num_trained} trained candidates")
+            self.display.say(f"the search ends at --timeout with {plural(num_trained, 'trained candidate')}")
         elif self.proposals.exhausted:
             number = self.proposals.max_misses
             self.display.say(f"the search ends: the last {number} proposals were over the budget or duplicates")
@@ -281,7 +282,9 @@ class SearchRunner:
             raise NothingFits("--timeout is too short for a single candidate; use a longer one")
         rejections = self.proposals.rejections
         reason = max(set(rejections), key=rejections.count)
-        raise NothingFits(f"none of {len(rejections)} candidates is within the budget; most frequent reason: {reason}")
+        raise NothingFits(
+            f"none of {plural(len(rejections), 'candidate')} is within the budget; most frequent reason: {reason}"
+        )
 
     def _on_progress(self, active: ActiveTrial, progress: Progress) -> None:
         if progress.warning:

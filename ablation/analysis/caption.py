@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import PurePath
 
 from ablation.analysis.records import RecordedPlan
 from ablation.plans.choices import Pairing
 from ablation.plans.row import Row
-from arch.text import printable, shorten
+from arch.text import plural, printable, shorten
+from benchmarks.budget.profile import budget_device_label
 from benchmarks.budget.verdict import format_hours
 from benchmarks.definition.overrides import UNIFORM, Distillation, format_number
 from benchmarks.records.store import RunRecord
@@ -44,7 +44,7 @@ def _source(recorded: RecordedPlan, runs: Sequence[RunRecord]) -> list[str]:
         parts.append(f"timed with up to {runs_per_device} runs per device")
     num_changed = sum(bool(run.resumed_with_changes) for run in runs)
     if num_changed:
-        parts.append(f"{num_changed} run{'s' * (num_changed > 1)} resumed with different versions or devices")
+        parts.append(f"{plural(num_changed, 'run')} resumed with different versions or devices")
     operators = sorted({run.nondeterministic_operator for run in runs} - {""})
     if operators:
         parts.append(f"not repeatable exactly, because {', '.join(map(printable, operators))} is not deterministic")
@@ -69,7 +69,7 @@ def _time_remark(recorded: RecordedPlan, runs: Sequence[RunRecord]) -> str:
     budget = recorded.benchmark.budget
     if budget.device is None:
         return f"{measured}; "
-    name = printable(PurePath(budget.device).stem)
+    name = printable(budget_device_label(budget))
     return f"{measured} (budget: {format_hours(budget.max_hours)} on {name}); "
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from ablation.analysis.datasize_series import Series, SizePoint
 from ablation.analysis.power_law_fit import MAX_EXPONENT, Curves, fit_curves, percentile_level, resampled_means
 from ablation.analysis.statistics import Values
+from arch.text import plural
 
 MIN_SIZES = 3  # because the law has three parameters
 MAX_FLOOR_WIDTH = 0.75  # fraction of [0, lowest error]; if the interval is wider, c is not identified
@@ -71,7 +72,7 @@ class PowerLaw:
             return "; ".join([*parts, "no CIs, because a size has only one seed"])
         intervals = ", ".join(f"{name} {_interval(getattr(self, name))}" for name in "abc")
         few = "" if self.seeds > 2 else "only "
-        parts.append(f"95% CIs from a bootstrap over {few}{self.seeds} seeds per size: {intervals}")
+        parts.append(f"95% CIs from a bootstrap over {few}{plural(self.seeds, 'seed')} per size: {intervals}")
         if self.b.low == 0:
             parts.append("not shown that the error decreases at all")
         if not self.identifies_floor:

@@ -13,7 +13,7 @@ from ablation.analysis.records import RecordedPlan
 from ablation.analysis.statistics import ALPHA, MIN_BOOTSTRAP_VALUES
 from ablation.plans.choices import Pairing
 from ablation.plans.row import Row
-from arch.text import printable, shorten
+from arch.text import plural, printable, shorten
 
 MAX_NAMES_IN_NOTE = 3
 
@@ -77,8 +77,8 @@ def _seed_notes(frame: pd.DataFrame, rows: Sequence[Row], pairing: Pairing, unde
         family, seeds = _family_size(lines), max(counts)
         test: Pairing = "paired" if all(row.is_interaction for row in undetectable) else pairing
         notes.append(
-            f"With {seeds} seed{'s' * (seeds > 1)}, no change can be significant after Holm correction over "
-            f"{family} row{'s' * (family > 1)}; use --seeds {fewest_seeds(family, test)} or more."
+            f"With {plural(seeds, 'seed')}, no change can be significant after Holm correction over "
+            f"{plural(family, 'row')}; use --seeds {fewest_seeds(family, test)} or more."
         )
     elif undetectable:
         names = ", ".join(shorten(row.label) for row in undetectable)

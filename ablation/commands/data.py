@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from arch.errors import InputError
-from arch.text import printable
+from arch.text import plural, printable
 from benchmarks.cli.app import EXIT_FAILED, new_console, print_line
 from benchmarks.cli.options import (
     DEFAULT_OUT,
@@ -113,7 +113,8 @@ def _examine(root: Path | None, options: DataOptions) -> "DataReport":
 def _print_report(report: "DataReport") -> None:
     counts = report.counts
     totals = ", ".join(f"{count:,} {split}" for split, count in counts.sum().items())
-    print_line(f"{printable(report.place)}: {len(report.classes):,} classes, {len(report.images):,} images ({totals})")
+    classes, images = plural(len(report.classes), "class", "classes"), plural(len(report.images), "image")
+    print_line(f"{printable(report.place)}: {classes}, {images} ({totals})")
     _print_counts(counts)
     _print_frequent("size", report.sizes)
     _print_frequent("colors", report.colors)
@@ -147,7 +148,7 @@ def _print_counts(counts: "pd.DataFrame") -> None:
 
 def _print_frequent(name: str, counts: "pd.Series[int]") -> None:
     shown = ", ".join(f"{value} ({count:,})" for value, count in counts.head(MAX_LINES_PRINTED).items())
-    omitted = f" and {len(counts) - MAX_LINES_PRINTED:,} others" if len(counts) > MAX_LINES_PRINTED else ""
+    omitted = f" and {plural(len(counts) - MAX_LINES_PRINTED, 'other')}" if len(counts) > MAX_LINES_PRINTED else ""
     print_line(f"{name}: {shown}{omitted}")
 
 
@@ -160,4 +161,4 @@ def _print_copies(report: "DataReport") -> None:
     repeated = {split: report.num_copies_within(str(split)) for split in report.counts}
     for split, count in repeated.items():
         if count:
-            print_line(f"{split}: {count:,} images are copies of other {split} images")
+            print_line(f"{split}: {plural(count, 'copy', 'copies')} of other {split} images")

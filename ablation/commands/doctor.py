@@ -2,6 +2,7 @@
 
 import json
 
+from arch.text import plural
 from benchmarks.cli.app import EXIT_FAILED, new_console
 from benchmarks.cli.options import DEFAULT_OUT, DeviceOption, JsonOption, OutOption
 
@@ -26,5 +27,5 @@ def doctor(out: OutOption = DEFAULT_OUT, device: DeviceOption = "auto", as_json:
     if as_json:
         print(json.dumps(to_json(findings), indent=2))
     else:
-        console.print(f"{num_problems} problem(s) found" if num_problems else "no problems found")
+        console.print(f"{plural(num_problems, 'problem')} found" if num_problems else "no problems found")
     return EXIT_FAILED if num_problems else 0

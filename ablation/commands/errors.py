@@ -21,7 +21,7 @@ from ablation.commands.options import (
     load_named_plugins,
 )
 from arch.errors import InputError
-from arch.text import printable
+from arch.text import plural, printable
 from benchmarks.cli.app import new_console, print_line
 from benchmarks.cli.options import NO_PLUGINS, DataOption, DeviceOption, JsonOption, PluginsOption, with_options
 
@@ -167,7 +167,9 @@ def _print_classes(analysis: "ErrorAnalysis") -> None:
         (printable(row["class"]), str(row["images"]), f"{row['top1']:.2f}", _format(row["change"], "+.2f"))
         for row in worst.to_dict("records")
     ]
-    title = f"{analysis.row.spec}, mean over {len(analysis.seeds)} seed(s): the classes with the lowest accuracy"
+    title = (
+        f"{analysis.row.spec}, mean over {plural(len(analysis.seeds), 'seed')}: the classes with the lowest accuracy"
+    )
     _print_table(title, ("class", "images", "top-1 %", "Δ first row"), rows)
 
 

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from ablation.commands.options import RecordedPlanArgument, RecordOptions
+from arch.text import plural
 from benchmarks.cli.options import with_options
 
 
@@ -24,5 +25,5 @@ def export(
     keys = {row.key for row in recorded.rows}
     selected = [record for record in recorded.records if record.key in keys]
     line = export_records(tracker, selected, recorded.out / "trackers")
-    print(f"{len(selected)} runs: {line}")
+    print(f"{plural(len(selected), 'run')}: {line}")
     return 0

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from arch.errors import InputError
+from arch.text import plural
 from benchmarks.cli.app import print_line
 from benchmarks.cli.options import JsonOption
 from benchmarks.definition.names import check_path
@@ -56,7 +57,7 @@ def merge(
         print(json.dumps({"out": str(target), **asdict(result)}, indent=2))
     else:
         print_line(
-            f"{target}: added {result.records} records, {result.failed_runs} failed runs and {result.files} files; "
-            f"{result.known} records were already there"
+            f"{target}: added {plural(result.records, 'record')}, {plural(result.failed_runs, 'failed run')} and "
+            f"{plural(result.files, 'file')}; already there: {plural(result.known, 'record')}"
         )
     return 0

@@ -14,13 +14,16 @@ from benchmarks.cli.options import (
     DEFAULT_OUT,
     NO_PLUGINS,
     BenchmarkOption,
+    BudgetHoursOption,
     DataOption,
     DeviceOption,
     DeviceProfileOption,
     DownloadOption,
     JsonOption,
+    MaxParamsOption,
     OutOption,
     PluginsOption,
+    benchmark_with_budget,
 )
 from benchmarks.definition.names import check_path
 
@@ -125,6 +128,8 @@ class RunOptions:
     out: OutOption = DEFAULT_OUT
     device: DeviceOption = "auto"
     device_profile: DeviceProfileOption = None
+    budget_hours: BudgetHoursOption = None
+    max_params: MaxParamsOption = None
     runs_per_device: Annotated[
         int | None,
         typer.Option(
@@ -203,10 +208,10 @@ class RunOptions:
         from arch.plugins import load_plugins
         from benchmarks.budget.profile import with_budget_device
         from benchmarks.definition.benchmark import with_world_size
-        from benchmarks.definition.registry import get_benchmark
 
         load_plugins(self.plugins, " ".join(specs))
-        benchmark = with_budget_device(get_benchmark(self.benchmark), self.device_profile)
+        benchmark = benchmark_with_budget(self.benchmark, self.max_params, self.budget_hours, "--budget-hours")
+        benchmark = with_budget_device(benchmark, self.device_profile)
         return with_world_size(benchmark, self.world_size)
 
     def num_seeds(self, benchmark: "Benchmark") -> int:

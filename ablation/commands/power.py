@@ -10,6 +10,7 @@ import typer
 
 from ablation.commands.options import PairedOption, PlanArgument, choose_pairing
 from arch.errors import InputError
+from arch.text import plural
 from benchmarks.cli.app import new_console
 from benchmarks.cli.options import (
     DEFAULT_OUT,
@@ -180,8 +181,8 @@ def _print_table(analysis: "PowerAnalysis", hours: "Sequence[HoursPerSeed]") -> 
     ]
     lines.append(
         f"{analysis.seeds_needed} seeds per row find a change of {target.effect:g} points with a power of at least "
-        f"{target.power:g} (spread {spread.points:.2f} points, {spread.source}; {analysis.num_changes} change(s), "
-        f"{analysis.pairing})"
+        f"{target.power:g} (spread {spread.points:.2f} points, {spread.source}; "
+        f"{plural(analysis.num_changes, 'change')}, {analysis.pairing})"
     )
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -12,7 +12,7 @@ import typer
 
 from ablation.commands.options import IdOption, SeedOption
 from arch.errors import InputError
-from arch.text import printable
+from arch.text import plural, printable
 from benchmarks.cli.app import print_line
 from benchmarks.cli.options import DEFAULT_OUT, JsonOption, OutOption, with_options
 
@@ -63,7 +63,8 @@ def remove(
         names = [{"spec": run.spec, "seed": run.seed, "benchmark_id": run.benchmark_id} for run in runs]
         print(json.dumps({"runs": names, "moved_lines": lines, "deleted": [str(file) for file in files]}, indent=2))
     else:
-        print_line(f"removed {len(runs)} runs: {lines} lines moved to removed_*.jsonl, {len(files)} files deleted")
+        moved, deleted = plural(lines, "line"), plural(len(files), "file")
+        print_line(f"removed {plural(len(runs), 'run')}: {moved} moved to removed_*.jsonl, {deleted} deleted")
     return 0
 
 
@@ -85,7 +86,8 @@ def _question(runs: Sequence["AnyRun"], files: Sequence[Path]) -> str:
         seeds.setdefault(f"{run.spec or run.key} ({run.benchmark_id})", []).append(run.seed)
     rows = ", ".join(f"{name} seeds {format_seeds(numbers)}" for name, numbers in seeds.items())
     size = sum(path.stat().st_size for file in files for path in (file, *file.rglob("*")) if path.is_file())
-    return printable(f"Remove {rows}, and delete {len(files)} files and checkpoints ({size / 1e6:.1f} MB)?")
+    paths = plural(len(files), "file or checkpoint", "files and checkpoints")
+    return printable(f"Remove {rows}, and delete {paths} ({size / 1e6:.1f} MB)?")
 
 
 def _remove(store: "RecordStore", runs: Sequence["AnyRun"], files: Sequence[Path]) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ablation.commands.options import RunOptions, choose_pairing
 from ablation.plans.choices import ControlMetric
 from arch.errors import InputError
+from arch.text import plural
 from benchmarks.cli.app import EXIT_FAILED
 
 if TYPE_CHECKING:
@@ -138,8 +139,8 @@ def _few_seeds_note(plan: "Plan", seeds: int, paired: bool) -> str:
     if not num_changes or seeds >= (needed := fewest_seeds(num_changes, choose_pairing(paired))):
         return ""
     return (
-        f"note: with --seeds {seeds}, no change can be significant after Holm correction over {num_changes} "
-        f"row{'s' * (num_changes > 1)}; use --seeds {needed} or more to get verdicts"
+        f"note: with --seeds {seeds}, no change can be significant after Holm correction over "
+        f"{plural(num_changes, 'row')}; use --seeds {needed} or more to get verdicts"
     )
 
 
@@ -167,4 +168,4 @@ def print_over_budget(error: "OverBudget", as_json: bool) -> None:
         print(json.dumps({"over_budget": [verdict.to_json() for verdict in error.verdicts]}, indent=2))
     for verdict in error.verdicts:
         print(f"ablate: {verdict.line()}", file=sys.stderr)
-    print("ablate: over budget: nothing was trained", file=sys.stderr)
+    print("ablate: over budget: nothing was trained; --budget-hours and --max-params set the limits", file=sys.stderr)

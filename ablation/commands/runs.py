@@ -4,7 +4,7 @@ import json
 from typing import TYPE_CHECKING
 
 from ablation.commands.options import DEFAULT_OUTS, OutsOption
-from arch.text import printable, shorten
+from arch.text import plural, printable, shorten
 from benchmarks.cli.app import new_console, print_line
 from benchmarks.cli.options import JsonOption
 
@@ -30,7 +30,7 @@ def runs(out: OutsOption = DEFAULT_OUTS, as_json: JsonOption = False) -> int:
         _print_plan(plan)
     for unfinished in run_list.unfinished:
         name = f"{unfinished.spec} seed {unfinished.seed}" if unfinished.spec else unfinished.run_id
-        epochs = "no readable checkpoint" if unfinished.epochs is None else f"{unfinished.epochs} epochs done"
+        epochs = "no readable checkpoint" if unfinished.epochs is None else f"{plural(unfinished.epochs, 'epoch')} done"
         print_line(printable(f"unfinished: {name} ({epochs})"))
     for failed in run_list.failed:
         reason = shorten(failed.reason, MAX_REASON_CHARACTERS)

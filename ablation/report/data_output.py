@@ -7,7 +7,7 @@ import pandas as pd
 
 from ablation.analysis.table_formats import quote_formula
 from arch.errors import InputError
-from arch.text import printable, shorten
+from arch.text import plural, printable, shorten
 from benchmarks.cli.figures import write_figure
 from benchmarks.datasets.data_report import DataReport
 from benchmarks.definition.names import safe_file_name
@@ -71,7 +71,9 @@ def _write_csv(frame: pd.DataFrame, path: Path) -> None:
 def _write_contact_sheet(report: DataReport, path: Path) -> list[Path]:
     if not report.thumbnails:
         return []
-    title = shorten(f"{printable(Path(report.place).name)}: {len(report.images):,} images", MAX_TITLE_CHARACTERS)
+    title = shorten(
+        f"{printable(Path(report.place).name)}: {plural(len(report.images), 'image')}", MAX_TITLE_CHARACTERS
+    )
 
     def draw(file: Path) -> None:
         from ablation.report.contact_sheet import plot_contact_sheet  # imports matplotlib

@@ -10,7 +10,7 @@ from ablation.analysis.power import fewest_seeds
 from ablation.analysis.power_law import fit_power_law, why_no_law
 from ablation.analysis.statistics import ALPHA, Change, estimate_change, holm, verdict
 from ablation.report.findings import format_evidence
-from arch.text import shorten
+from arch.text import plural, shorten
 
 
 @dataclass(frozen=True)
@@ -122,8 +122,8 @@ def _seed_notes(comparisons: Sequence[SizeComparison]) -> list[str]:
         return []
     seeds = max(comparison.change.n for comparison in comparisons)
     return [
-        f"With {seeds} seed{'s' * (seeds > 1)}, no difference can be significant after Holm correction over "
-        f"{family} comparison{'s' * (family > 1)}; use --seeds {fewest_seeds(family, 'unpaired')} or more."
+        f"With {plural(seeds, 'seed')}, no difference can be significant after Holm correction over "
+        f"{plural(family, 'comparison')}; use --seeds {fewest_seeds(family, 'unpaired')} or more."
     ]
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 from ablation.analysis.errors import ErrorAnalysis
 from ablation.analysis.table_formats import quote_formula
 from arch.errors import InputError
-from arch.text import shorten
+from arch.text import plural, shorten
 from benchmarks.cli.figures import write_figure
 from benchmarks.records.atomic_write import replace_file
 
@@ -40,7 +40,7 @@ def write_error_analysis(analysis: ErrorAnalysis, stem: Path) -> list[Path]:
             return [classes_file]
         _write_csv(pd.DataFrame(confusion, index=names, columns=names), matrix_file)
         num_seeds = len(analysis.seeds) - len(analysis.seeds_without_predictions)
-        title = f"{shorten(analysis.row.spec, MAX_TITLE_CHARACTERS)}, {num_seeds} seed(s)"
+        title = f"{shorten(analysis.row.spec, MAX_TITLE_CHARACTERS)}, {plural(num_seeds, 'seed')}"
 
         def draw(file: Path) -> None:
             from ablation.report.confusion_matrix import plot_confusion  # imports matplotlib

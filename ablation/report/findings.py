@@ -8,7 +8,7 @@ from ablation.analysis.records import RecordedPlan
 from ablation.analysis.statistics import ALPHA, Change, estimate_change
 from ablation.analysis.table_formats import AblationTable
 from ablation.plans.row import Row
-from arch.text import shorten
+from arch.text import plural, shorten
 from benchmarks.budget.verdict import format_count, format_hours
 
 Line = Mapping[Any, Any]  # one row of `AblationTable.frame`
@@ -34,7 +34,7 @@ def findings(recorded: RecordedPlan, table: AblationTable) -> list[str]:
 def _row_sentence(row: Row, line: Line, rows: Sequence[Row], lines: Sequence[Line]) -> str:
     subject = _subject(row, rows)
     if not line["n"]:
-        failed = f"; {line['failed']} of {line['seeds']} runs failed" if line["failed"] else ""
+        failed = f"; {line['failed']} of {plural(line['seeds'], 'run')} failed" if line["failed"] else ""
         return f"{subject}: no result{failed}."
     if math.isnan(line["change"]):
         return f"{subject}: no comparison, because {_missing_reference(row, rows, lines)}."

@@ -21,7 +21,7 @@ from ablation.report.datasize_findings import datasize_findings
 from ablation.report.findings import findings
 from ablation.report.page_figures import draw_page_figures
 from arch.errors import InputError
-from arch.text import printable
+from arch.text import plural, printable
 from benchmarks.records.atomic_write import replace_file
 
 TEXT_FONTS = (10.0, 9.5, 9.0, 8.5, 8.0, 7.5)  # points; the largest size with which everything fits is used
@@ -135,7 +135,7 @@ def _layouts(context: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def _with_findings(context: dict[str, Any], sentences: Sequence[str], count: int) -> dict[str, Any]:
     """Return the context with `count` findings; the last one, which is about all rows, is always kept."""
     omitted = len(sentences) - count
-    note = f"{omitted} finding{'s' * (omitted > 1)} omitted for lack of space; see the .json file of this report."
+    note = f"{plural(omitted, 'finding')} omitted for lack of space; see the .json file of this report."
     return {
         **context,
         "findings": [*sentences[: count - 1], sentences[-1]],

@@ -86,7 +86,7 @@ def calibrate(report: Report, device: str, benchmark: Benchmark, minutes: float)
     samples = measure(report, CALIBRATION_MODELS, device, benchmark, minutes)
     if len(samples) < NUM_FOLDS:
         raise InputError(
-            f"only {len(samples)} models were measured, but a profile needs at least {NUM_FOLDS}: "
+            f"a profile needs at least {NUM_FOLDS} models, but only {len(samples)} could be measured: "
             f"allow more than {minutes:g} --minutes"
         )
     return fit_profile(samples, device, benchmark)
@@ -161,6 +161,7 @@ def fit_profile(samples: list[CalibrationSample], device: str, benchmark: Benchm
         cache=cache,
         seconds_per=_fit(samples, cache),
         format=2,
+        image_sizes=(benchmark.data.image_size, benchmark.data.image_size),
     )
 
 

@@ -1,5 +1,6 @@
 """The first half of a budget check: parameters and MACs."""
 
+from arch.text import plural
 from benchmarks.budget.builders import Builder
 from benchmarks.budget.cost import countable_attention, measure_cost
 from benchmarks.budget.verdict import MAC_COUNT_TOLERANCE, ModelCost, Verdict
@@ -69,7 +70,7 @@ def _notes(cost: ModelCost) -> list[str]:
         notes.append(f"MACs of {', '.join(cost.uncounted)} are not counted")
     if cost.hidden_params:
         notes.append(
-            f"{cost.hidden_params:,} parameters are used but not registered (in a plain list?), "
-            "so no optimizer updates them"
+            f"{plural(cost.hidden_params, 'parameter')} used but not registered (in a plain list?): "
+            "no optimizer updates them"
         )
     return notes

@@ -34,10 +34,11 @@ def add_prediction(verdict: Verdict, training: TimedTraining, profile: DevicePro
     note = f"{source}, fitted to {profile.nets} models; {profile.accuracy()}"
     if profile.derived:
         note = f"{source}: {profile.derived}"
-    notes = (*verdict.notes, note)
+    extrapolated = profile.extrapolation(verdict.image_size)
+    notes = (*verdict.notes, f"{note}; {extrapolated}" if extrapolated else note)
     if training.has_teacher:
         notes += ("the predicted hours do not include the teacher",)
-    verdict = replace(verdict, device=profile.label, derived=profile.derived, notes=notes)
+    verdict = replace(verdict, device=profile.label, derived=profile.derived, extrapolated=extrapolated, notes=notes)
     return add_hours(verdict, hours, training.benchmark)
 
 

@@ -3,8 +3,9 @@
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Literal
 
 from arch.errors import InputError, unknown
@@ -42,6 +43,7 @@ class DeviceProfile:
         source: Where the measurements were published, if they are not the user's own.
         error_by_family: Errors on whole families of models that were left out of the fit.
         derived: How the profile was derived, if the training steps were measured on another device.
+        image_sizes: The smallest and the largest images of the measured steps, in pixels per side; None if unknown.
     """
 
     device: str
@@ -56,11 +58,13 @@ class DeviceProfile:
     source: dict[str, str] = field(default_factory=dict)
     error_by_family: dict[str, FamilyError] = field(default_factory=dict)
     derived: str = ""
+    image_sizes: tuple[int, int] | None = None
 
     @property
     def digest(self) -> str:
-        """A hash of the content."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
+        """A hash of the content, except the image sizes, which change no prediction."""
+        content = {name: value for name, value in asdict(self).items() if name != "image_sizes"}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
     @property
     def label(self) -> str:
@@ -78,6 +82,16 @@ class DeviceProfile:
             return f"no interval: {self.derived}"
         median, worst = 100 * self.median_error, 100 * self.worst_error
         return f"cross-validated error: median {median:.1f}%, 90th percentile {worst:.1f}%"
+
+    def extrapolation(self, image_size: int) -> str:
+        """Return on which images the error was measured, as a phrase, if these are of another size; otherwise ""."""
+        if self.image_sizes is None or self.worst_error is None:
+            return ""
+        smallest, largest = self.image_sizes
+        if smallest <= image_size <= largest:
+            return ""
+        sizes = f"{smallest} px" if smallest == largest else f"{smallest} to {largest} px"
+        return f"the error of the profile was measured on images of {sizes}, not {image_size} px"
 
 
 def profiles_folder() -> Path:
@@ -99,8 +113,12 @@ def write_profile(profile: DeviceProfile) -> Path:
     return path
 
 
-def read_profile(name: str) -> DeviceProfile:
+def read_profile(name: str, other_choices: Sequence[str] = ()) -> DeviceProfile:
     """Read a profile by its name, or from the path of a .json file. The user's own profiles precede the shipped ones.
+
+    Args:
+        name: The name of the profile, or the path of the file.
+        other_choices: Words that the user could have given instead, for the error message.
 
     Raises:
         InputError: If there is no such profile, or it is damaged.
@@ -108,7 +126,8 @@ def read_profile(name: str) -> DeviceProfile:
     known = {path.stem: path for folder in (SHIPPED_PROFILES, profiles_folder()) for path in folder.glob("*.json")}
     path = Path(name) if name.endswith(".json") else known.get(name)
     if path is None:
-        raise unknown("device profile", name, known, " (or a .json file, see budget-check --calibrate)")
+        error = unknown("device profile", name, [*known, *other_choices])
+        raise InputError(f"{error}, or the path of a .json file that budget-check --calibrate has written")
     try:
         return parse_profile(path.read_bytes())
     except OSError as error:
@@ -122,6 +141,15 @@ def budget_profile(budget: Budget) -> DeviceProfile | None:
     return None if budget.device is None else read_profile(budget.device)
 
 
+def budget_device_label(budget: Budget) -> str:
+    """Return the name of the device that a budget names, or that of its profile if this computer does not have it."""
+    try:
+        profile = budget_profile(budget)
+    except InputError:
+        return PurePath(budget.device or "").stem
+    return profile.label if profile else ""
+
+
 def with_budget_device(benchmark: Benchmark, name: str | None) -> Benchmark:
     """Return a benchmark whose limit on the hours is about another device; see `read_profile` for the errors.
 
@@ -129,6 +157,8 @@ def with_budget_device(benchmark: Benchmark, name: str | None) -> Benchmark:
         benchmark: The benchmark, whose budget may name a device.
         name: Name or file of a device profile, or `NO_PROFILE` for the device at hand; None keeps that of the budget.
     """
+    if name is not None and name != NO_PROFILE:
+        read_profile(name, [NO_PROFILE])
     if name is not None:
         file = str(Path(name).resolve()) if name.endswith(".json") else name  # records are read in other folders, too
         benchmark = replace(benchmark, budget=replace(benchmark.budget, device=None if name == NO_PROFILE else file))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from arch.text import plural
 from benchmarks.budget.performance import Latency, format_watt_hours
 from benchmarks.budget.verdict import ModelCost, PredictedHours, Speed, Verdict, format_bytes, format_hours
 
@@ -57,6 +58,7 @@ def budget_hours_note(verdicts: Sequence[Verdict]) -> str:
     return (
         f"budget of {limit} per run, {longest.hours_source}: up to {_interval(hours)} ({longest.model}); "
         f"up to {_interval(slowest_here)} on {longest.local_device}"
+        + (f"; {longest.extrapolated}" if longest.extrapolated else "")
     )
 
 
@@ -129,7 +131,7 @@ def _interval(hours: PredictedHours, limit: str = "") -> str:
     """Return hours with their interval."""
     interval = "no interval"
     if hours.low is not None and hours.high is not None:
-        interval = f"{format_hours(hours.low)} to {format_hours(hours.high)}"
+        interval = " to ".join(dict.fromkeys(map(format_hours, (hours.low, hours.high))))
     return f"{format_hours(hours.predicted)} of training ({interval}{limit})"
 
 
@@ -172,4 +174,4 @@ def _inference(verdict: Verdict) -> list[tuple[str, str]]:
 def _latency(latency: Latency) -> str:
     p99 = f"p99 {latency.p99:.3g}" if latency.p99 is not None else "too few calls for p99"
     times = f"mean {latency.mean:.3g} ms (p50 {latency.p50:.3g}, {p99})"
-    return f"batch {latency.batch_size}: {times} in {latency.calls} calls"
+    return f"batch {latency.batch_size}: {times} in {plural(latency.calls, 'call')}"

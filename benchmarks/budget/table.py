@@ -78,6 +78,7 @@ def _hours_notes(verdicts: Sequence[Verdict]) -> list[str]:
     """Return which devices the columns of hours are about, and why some models have none."""
     timed = [verdict for verdict in verdicts if verdict.hours]
     notes = [f"hours are {verdict.hours_source}" for verdict in timed]
+    notes += [verdict.extrapolated for verdict in timed if verdict.extrapolated]
     notes += [f"hours here are measured on {verdict.local_device}" for verdict in timed if verdict.local_hours]
     notes += [note for verdict in verdicts for note in verdict.notes if note.startswith(NO_HOURS)]
     return list(dict.fromkeys(notes))

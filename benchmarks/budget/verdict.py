@@ -147,6 +147,7 @@ class Verdict:
     utilization: Utilization | None = None
     energy: TrainingEnergy | None = None
     derived: str = ""  # how the device profile was derived, if `hours` are not validated for training
+    extrapolated: str = ""  # on which image sizes the error of the device profile was measured, if on others
 
     @property
     def hours_at_hand(self) -> PredictedHours | None:
@@ -191,7 +192,9 @@ def format_hours(hours: float) -> str:
     """Format a duration as hours, minutes or seconds, depending on its size."""
     if hours >= 1:
         return f"{hours:,.1f} h"
-    return f"{60 * hours:.1f} min" if hours >= 1 / 60 else f"{3600 * hours:.0f} s"
+    if hours >= 1 / 60:
+        return f"{60 * hours:.1f} min"
+    return "< 1 s" if 0 < hours < 1 / 3600 else f"{3600 * hours:.0f} s"
 
 
 def format_bytes(count: int) -> str:

@@ -17,6 +17,7 @@ from benchmarks.cli.options import (
     DeviceOption,
     DownloadOption,
     JsonOption,
+    MaxParamsOption,
     PluginsOption,
     VersionOption,
 )
@@ -56,14 +57,7 @@ class BudgetCheckOptions:
     download: DownloadOption = False
     plugins: PluginsOption = NO_PLUGINS
     device: DeviceOption = "auto"
-    max_params: Annotated[
-        str | None,
-        typer.Option(
-            "--max-params",
-            metavar="N",
-            help="Maximum number of parameters, such as 30M or 500K  [default: the benchmark's]",
-        ),
-    ] = None
+    max_params: MaxParamsOption = None
     max_hours: Annotated[
         float | None,
         typer.Option(

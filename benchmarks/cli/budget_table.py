@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from arch.errors import InputError
-from arch.text import printable
+from arch.text import plural, printable
 from benchmarks.cli.app import EXIT_FAILED, new_console, print_line
 from benchmarks.cli.budget_options import EXIT_INVALID, EXIT_OVER, EXIT_REFUSED, EXIT_WITHIN, BudgetCheckOptions
 
@@ -114,7 +114,7 @@ def _print_table(outcomes: Sequence["CheckedModel"]) -> None:
         console.print(table)
     failed = [outcome for outcome in outcomes if not outcome.verdict]
     if failed:
-        console.print(f"\nnot checked: {len(failed)} of {len(outcomes)} models", highlight=False)
+        console.print(f"\nnot checked: {len(failed)} of {plural(len(outcomes), 'model')}", highlight=False)
     for outcome in failed:
         print_line(printable(f"{outcome.model}: {outcome.reason}"))
 

@@ -13,6 +13,7 @@ import psutil
 from platformdirs import user_cache_path
 
 from arch.errors import InputError
+from arch.text import plural
 from benchmarks.definition.versions import commit, installed_version, versions
 from benchmarks.execution.device import resolve_device
 from benchmarks.execution.executor import WorkerFailed
@@ -109,7 +110,9 @@ def _examine_records(out: Path) -> Finding:
     holder = FolderLock(out).holder()
     locked = f", locked by {holder}" if holder else ""
     return Finding(
-        "records", f"{len(records)} runs recorded, {num_unfinished} unfinished{locked}", "; ".join(store.warnings())
+        "records",
+        f"{plural(len(records), 'run')} recorded, {num_unfinished} unfinished{locked}",
+        "; ".join(store.warnings()),
     )
 
 

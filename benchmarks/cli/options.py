@@ -57,6 +57,22 @@ DeviceProfileOption = Annotated[
         show_default=False,
     ),
 ]
+BudgetHoursOption = Annotated[
+    float | None,
+    typer.Option(
+        "--budget-hours",
+        metavar="H",
+        help="Maximum hours of one training run with the full recipe  [default: the benchmark's]",
+    ),
+]
+MaxParamsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--max-params",
+        metavar="N",
+        help="Maximum number of parameters, such as 30M or 500K  [default: the benchmark's]",
+    ),
+]
 DownloadOption = Annotated[bool, typer.Option("--download", help="Download the images to --data if they are missing.")]
 OutOption = Annotated[
     Path,

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 from PIL import Image
 
+from arch.text import plural
+
 UPRIGHT = "turned upright according to the EXIF orientation"
 FEWER_BITS = "scaled from more than 8 bits to 8 bits"
 NO_TRANSPARENCY = "stripped of transparency"
@@ -84,7 +86,7 @@ class ConversionCounts:
             total: The number of images.
         """
         return [
-            f"{count:,} of {total:,} images {'was' if count == 1 else 'were'} {conversion}, "
+            f"{count:,} of {plural(total, 'image')} {'was' if count == 1 else 'were'} {conversion}, "
             f"such as {self._examples[conversion]}"
             for conversion, count in self._counts.most_common()
         ]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from arch.text import printable
+from arch.text import plural, printable
 from benchmarks.datasets.cache import CachedDataset
 from benchmarks.datasets.csv_file import is_csv_file, list_csv
 from benchmarks.datasets.data_report import DataReport
@@ -85,7 +85,8 @@ def _mismatches(files: ListedFiles, config: DatasetConfig | None) -> Iterator[st
     if config is None:
         return
     if len(files.train) != config.num_classes:
-        yield f"{files.root} has {len(files.train)} classes, but the benchmark has {config.num_classes}"
+        classes = plural(len(files.train), "class", "classes")
+        yield f"{files.root} has {classes}, but the benchmark has {config.num_classes}"
     if files.test is None and config.test_fraction is None:
         yield "there is no test split, and the benchmark does not set test_fraction"
     if files.test is not None and config.test_fraction is not None:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arch.errors import InputError
+from arch.text import plural
 from benchmarks.datasets.arrays import DecodedDataset
 from benchmarks.datasets.decode_splits import EncodedDataset, EncodedSplit, decode_dataset, warn
 from benchmarks.datasets.listed_files import NEEDS_TEST_FRACTION
@@ -89,7 +90,9 @@ def read_huggingface(
         values = [_labels(splits[split], label_column) for split in used]
         present, names = _classes(place, values, train.features[label_column])
         if len(names) != config.num_classes:
-            raise InputError(f"{place} has {len(names)} classes, but this benchmark has {config.num_classes}")
+            raise InputError(
+                f"{place} has {plural(len(names), 'class', 'classes')}, but this benchmark has {config.num_classes}"
+            )
         encoded = [
             _encode(splits[split], image_column, np.searchsorted(present, labels).tolist(), f"{split} image")
             for split, labels in zip(used, values, strict=True)

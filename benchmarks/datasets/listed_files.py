@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from arch.errors import InputError
+from arch.text import plural
 from benchmarks.datasets.decode_splits import warn
 from benchmarks.datasets.image_files import IMAGE_SUFFIXES
 from benchmarks.definition.benchmark import DatasetConfig
@@ -67,7 +68,8 @@ def check_files(files: ListedFiles, config: DatasetConfig, report: Report) -> No
     if files.test is not None and config.test_fraction is not None:
         raise InputError(f"{files.root} has a test split ({files.split_names[1]}): remove test_fraction from [data]")
     if len(files.train) != config.num_classes:
-        raise InputError(f"{files.root} has {len(files.train)} classes, but this benchmark has {config.num_classes}")
+        classes = plural(len(files.train), "class", "classes")
+        raise InputError(f"{files.root} has {classes}, but this benchmark has {config.num_classes}")
     for note in (*files.notes, *describe_skipped(files)):
         warn(report, str(files.root), note)
 

@@ -11,6 +11,7 @@ from PIL import Image
 from arch.entries import DATA_SOURCES
 from arch.errors import InputError
 from arch.plugins import describe_error
+from arch.text import plural
 from benchmarks.datasets.arrays import DecodedDataset
 from benchmarks.datasets.listed_files import NEEDS_TEST_FRACTION
 from benchmarks.datasets.torchvision_data import decode_samples
@@ -30,7 +31,7 @@ class ArraySamples(Sequence[Any]):
             shape = f"{self.images.dtype} {self.images.shape}"
             raise ValueError(f"images must be a uint8 array (n, height, width[, channels]), not {shape}")
         if len(self.images) != len(self.targets):
-            raise ValueError(f"{len(self.images)} images have {len(self.targets)} labels")
+            raise ValueError(f"{plural(len(self.images), 'image')}, but {plural(len(self.targets), 'label')}")
 
     def __len__(self) -> int:
         return len(self.targets)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from arch.errors import InputError, unknown
+from arch.text import plural
 from benchmarks.datasets.arrays import DecodedDataset
 from benchmarks.datasets.decode_splits import EncodedDataset, EncodedSplit, decode_dataset, warn
 from benchmarks.datasets.listed_files import NEEDS_TEST_FRACTION
@@ -66,7 +67,9 @@ def decode_samples(
     labels = [_labels_of(source, split) for split in splits if split is not None]
     present = np.unique(np.concatenate(labels))
     if len(present) != config.num_classes:
-        raise InputError(f"{source} has {len(present)} classes, but this benchmark has {config.num_classes}")
+        raise InputError(
+            f"{source} has {plural(len(present), 'class', 'classes')}, but this benchmark has {config.num_classes}"
+        )
     encoded = [
         _encode(split, np.searchsorted(present, split_labels), f"{split_name} image")
         for split, split_labels, split_name in zip(splits, labels, ("train", "test"), strict=False)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from arch.errors import InputError
+from arch.text import plural
 from benchmarks.definition.versions import installed_version
 from benchmarks.execution.executor import WorkerFailed
 from benchmarks.execution.progress import Report, silent
@@ -44,12 +45,12 @@ def resolve_device(name: str, world_size: int = 1, warn: Callable[[str], None] =
         return _checked_cpu(world_size)
     if world_size > 1 and (world_size > count or ":" in name):
         raise InputError(
-            f"--world-size {world_size} uses cuda:0 to cuda:{world_size - 1}, but torch sees {count} GPU(s)"
+            f"--world-size {world_size} uses cuda:0 to cuda:{world_size - 1}, but torch sees {plural(count, 'GPU')}"
         )
     if first >= count:
         reason = f" ({problem})" if problem else ""
         raise InputError(
-            f"--device {name} does not exist: torch sees {count} GPU(s){reason}; use cpu, which always works"
+            f"--device {name} does not exist: torch sees {plural(count, 'GPU')}{reason}; use cpu, which always works"
         )
     if problem:
         raise InputError(f"--device {name} cannot be used ({problem}); use cpu, which always works")

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from annotated_types import MinLen
 
 from arch.errors import InputError
+from arch.text import plural
 from benchmarks.records.atomic_write import replace_file
 from benchmarks.records.json_lines import JsonLines
 from benchmarks.records.lock import FolderLock
@@ -252,8 +253,8 @@ class RecordStore:
                 numbers = ", ".join(map(str, file.damaged))
                 sentences.append(f"damaged lines in {file.path} are ignored: {numbers}")
             sentences += [
-                f"{count} records in {file.path} were written in record format {other}; this version reads format "
-                f"{RECORD_FORMAT} and ignores them"
+                f"{plural(count, 'record')} in {file.path} {'was' if count == 1 else 'were'} written in record format "
+                f"{other}; this version reads format {RECORD_FORMAT} and ignores {'it' if count == 1 else 'them'}"
                 for other, count in sorted(file.other_formats.items())
             ]
         return sentences

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 
+from arch.text import plural
 from benchmarks.sandbox.errors import FileCheckFailed
 from benchmarks.sandbox.limits import SandboxLimits
 from benchmarks.sandbox.processes import process_tree
@@ -57,7 +58,7 @@ class LimitWatch:
         if memory > limits.memory:
             raise FileCheckFailed(
                 f"it ran out of memory: it used more than the limit of {limits.describe_memory_limit()} in "
-                f"{len(processes)} processes"
+                f"{plural(len(processes), 'process', 'processes')}"
             )
         disk, files = _scratch_usage(self.scratch, limits.files)
         disk += sum(size for (device, _), size in unlisted.items() if device == scratch_device)

@@ -39,6 +39,7 @@ SOURCE = {
     "script": "benchmarks/studies/fit_public_profile.py",
 }
 VERSIONS = {"torch": "1.12", "cuda": "11.3"}  # of the measurements
+IMAGE_SIZES = (96, 480)  # of the measurements, in pixels
 REPLACED = ("tresnet", "sequencer")  # in-place activated norms are gone; a recurrent layer is traced step by step
 MAX_PARAMS_DIFFERENCE = 0.01  # relative
 NUM_FOLDS = 10
@@ -176,6 +177,7 @@ def new_profile(steps: Sequence[Step], errors: NDArray[np.float64]) -> DevicePro
         seconds_per=fit([step.loads for step in steps], [step.seconds for step in steps]),
         format=2,
         source=SOURCE,
+        image_sizes=IMAGE_SIZES,
         error_by_family={
             family: FamilyError(len(own), _quantile(own, 0.5), _quantile(own, 0.9))
             for family, own in sorted(families.items())

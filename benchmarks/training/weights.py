@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from arch.errors import InputError
-from arch.text import printable
+from arch.text import plural, printable
 from arch.timm_net import TimmNet
 from benchmarks.records.weights_file import check_weights
 
@@ -42,7 +42,8 @@ def load_weights(net: nn.Module, path: Path, replace_classifier: bool) -> None:
         with torch.random.fork_rng(devices=[]):  # later draws do not depend on the file's classifier
             model.reset_classifier(file_classes)
     elif 0 < file_classes != num_classes:
-        raise InputError(f"the weights in {shown} are for {file_classes} classes, but this benchmark has {num_classes}")
+        classes = plural(file_classes, "class", "classes")
+        raise InputError(f"the weights in {shown} are for {classes}, but this benchmark has {num_classes}")
     _check_channels(model, tensors, shown)
     tensors = _with_shared_names(tensors, model)
     if mismatches := _mismatches(model.state_dict(), tensors):
@@ -133,7 +134,7 @@ def _list_names(names: Sequence[str]) -> str:
     """Return the number of tensors and the first few names, such as "4 tensors (conv1.weight, bn1.weight, ...)"."""
     listed = [name[:MAX_TENSOR_NAME_LENGTH] for name in names[:MAX_TENSORS_IN_MESSAGE]]
     more = ["..."] if len(names) > MAX_TENSORS_IN_MESSAGE else []
-    return f"{len(names)} tensor{'s' * (len(names) > 1)} ({printable(', '.join(listed + more))})"
+    return f"{plural(len(names), 'tensor')} ({printable(', '.join(listed + more))})"
 
 
 def _shape(tensor: Tensor) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from optuna.trial import FrozenTrial
 
 from arch.errors import InputError
+from arch.text import plural
 from benchmarks.budget.verdict import format_hours
 from benchmarks.cli.figures import write_figure
 from benchmarks.execution.executor import WorkerFailed
@@ -58,9 +59,11 @@ def write_outputs(
     trained = trial_attrs.ranked(trials)
     best = finalists[0].spec if finalists else trained[0].user_attrs[trial_attrs.SPEC]
     front = front_frame(trained, search.rungs.benchmarks[0].recipe.epochs)
+    extrapolated = search.profile.extrapolation(search.benchmark.data.image_size) if search.profile else ""
+    footnote = f"{time}; {extrapolated}" if extrapolated else time
     texts = {
-        "finalists.md": to_markdown(finalists_frame(finalists), f"{outcome}{time}"),
-        "front.md": to_markdown(front, f"benchmark id {search.rung_id(0)}, validation split{time}"),
+        "finalists.md": to_markdown(finalists_frame(finalists), f"{outcome}{footnote}"),
+        "front.md": to_markdown(front, f"benchmark id {search.rung_id(0)}, validation split{footnote}"),
         "trials.csv": trials_frame(trials, search).to_csv(index=False),
     }
     files = _write_tables(folder, texts) + _write_importance_and_figures(folder, search, trained, best)
@@ -83,7 +86,7 @@ def _write_importance_and_figures(
     folder: Path, search: SearchSettings, trained: Sequence[FrozenTrial], best: str
 ) -> list[Path]:
     shares = choice_importance(trained)
-    title, epochs = f"{search.name}: {len(trained)} candidates", search.rungs.benchmarks[0].recipe.epochs
+    title, epochs = f"{search.name}: {plural(len(trained), 'candidate')}", search.rungs.benchmarks[0].recipe.epochs
     front_title = f"{title}{_time_remark(search)}"
 
     def draw_front(file: Path) -> None:

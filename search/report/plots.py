@@ -6,6 +6,7 @@ from pathlib import Path
 import matplotlib
 from optuna.trial import FrozenTrial
 
+from arch.text import plural
 from benchmarks.budget.verdict import format_count, format_hours
 from search import trial_attrs
 
@@ -44,7 +45,7 @@ def plot_front(trained: Sequence[FrozenTrial], winner: str, epochs: int, title: 
         axes.tick_params(axis="x", labelsize=8, rotation=30)
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-    axes_pair[0].set_ylabel(f"validation top-1 after {epochs} epochs (%)")
+    axes_pair[0].set_ylabel(f"validation top-1 after {plural(epochs, 'epoch')} (%)")
     axes_pair[0].legend(loc="lower right", frameon=False)
     figure.suptitle(title, parse_math=False, x=0.01, ha="left", fontsize=11)
     figure.savefig(path, dpi=DPI, format="png")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from optuna.trial import FrozenTrial
 
+from arch.text import plural
 from benchmarks.budget.verdict import format_count, format_hours
 from benchmarks.records.store import RunRecord
 from search import trial_attrs
@@ -81,7 +82,9 @@ def front_frame(trained: Sequence[FrozenTrial], epochs: int) -> pd.DataFrame:
         ]
         for trial in front
     ]
-    return pd.DataFrame(rows, columns=[*COST_COLUMNS, time_column(is_predicted), f"val top-1 % after {epochs} epochs"])
+    return pd.DataFrame(
+        rows, columns=[*COST_COLUMNS, time_column(is_predicted), f"val top-1 % after {plural(epochs, 'epoch')}"]
+    )
 
 
 def trials_frame(trials: Sequence[FrozenTrial], search: SearchSettings) -> pd.DataFrame:
@@ -115,7 +118,8 @@ def count_outcomes(trials: Sequence[FrozenTrial]) -> str:
     infeasible = sum(map(trial_attrs.is_infeasible, trials))
     failures = [t.user_attrs.get(trial_attrs.REASON, "") for t in trials if trial_attrs.is_permanent_failure(t)]
     total = trained + infeasible
-    text = f"{trained} candidates trained, {infeasible} of {total} ({100 * infeasible / max(total, 1):.0f}%) infeasible"
+    share = f"{infeasible} of {total} ({100 * infeasible / max(total, 1):.0f}%)"
+    text = f"{plural(trained, 'candidate')} trained, {share} infeasible"
     if failures:
         text += f", {len(failures)} failed (most often: {Counter(failures).most_common(1)[0][0]})"
     return text

@@ -1,4 +1,4 @@
-from arch.text import shorten
+from arch.text import plural, shorten
 
 
 def test_long_name_keeps_both_ends() -> None:
@@ -22,3 +22,8 @@ def test_links_of_a_chain_can_be_told_apart() -> None:
 def test_name_is_printable() -> None:
     assert shorten("a\x1b[31m\ud800\u202eb") == "a?[31m??b"
     assert shorten("e" + "\u0301" * 40) == "e\u0301\u0301"
+
+
+def test_count_agrees_with_its_noun() -> None:
+    assert [plural(count, "run") for count in (0, 1, 1200)] == ["0 runs", "1 run", "1,200 runs"]
+    assert [plural(count, "class", "classes") for count in (1, 2)] == ["1 class", "2 classes"]

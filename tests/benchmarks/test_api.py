@@ -81,7 +81,7 @@ def test_options_are_those_of_the_command(checks: list[tuple[CheckRequest, FileP
     benchmarks.check_budget("net.py", timing=False, **options, time_limit=5, memory_limit=0.5, allow_code=True)
     ((request, policy),) = checks
     assert request.file_options == FileOptions(7, 16, "1")
-    assert (request.benchmark.budget.max_params, request.image_counts) == (10, None)
+    assert (request.benchmark.budget.max_params, request.image_counts) == (10, (50_000, 10_000))
     assert (policy.limits.seconds, policy.limits.memory) == (5, 2**29)
     assert (policy.allow_code, policy.trust) == (True, False)
 

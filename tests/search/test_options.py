@@ -52,4 +52,6 @@ def test_benchmark_options_can_be_passed_to_ablate(tmp_path: Path) -> None:
     assert SearchOptions(benchmark="digits").benchmark_options == "--benchmark digits"
     options = SearchOptions(benchmark="own.toml", data=tmp_path)
     assert options.benchmark_options == f"--benchmark own.toml --data {tmp_path}"
+    limited = SearchOptions(budget_hours=0.1, max_params="500K").benchmark_options
+    assert limited == "--benchmark digits --budget-hours 0.1 --max-params 500K"
     assert SearchOptions(device_profile="rtx3090").benchmark_options == "--benchmark digits --device-profile rtx3090"

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from arch.errors import InputError, unknown
+from arch.text import plural
 from benchmarks.definition.benchmark import DatasetConfig
 
 CLASS_NAMES = ("num_classes", "n_classes", "class_num", "num_class", "n_class", "nclass", "nclasses", "nb_classes")
@@ -123,7 +124,7 @@ def set_parameters(target: Any, num_positional: int, keywords: Collection[str]) 
         if name in by_position[:num_positional]:
             raise InputError(f"the argument {name} is given twice")
     if num_positional > len(by_position) and Parameter.VAR_POSITIONAL not in {p.kind for p in parameters.values()}:
-        raise InputError(f"it takes {len(by_position)} arguments, and {num_positional} are given")
+        raise InputError(f"it takes {plural(len(by_position), 'argument')}, but the call has {num_positional}")
     return [*by_position[:num_positional], *keywords]
 
 

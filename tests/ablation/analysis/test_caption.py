@@ -5,6 +5,7 @@ import pytest
 
 from ablation.analysis.caption import caption
 from ablation.analysis.records import RecordedPlan
+from benchmarks.budget.profile import read_profile
 from benchmarks.records.store import RunRecord
 
 Make = Callable[..., RunRecord]
@@ -97,7 +98,8 @@ def test_times_are_measured_and_the_device_of_the_budget_is_named(
     recorded = make_recorded(PLAN, [make_record()])
     assert "time of a run measured on" in caption(recorded)
     assert "(budget:" not in caption(recorded)
-    for device in ("rtx3090", "/profiles/rtx3090.json"):
+    devices = {"rtx3090": read_profile("rtx3090").device, "/profiles/lab_gpu.json": "lab_gpu"}  # a file elsewhere
+    for device, name in devices.items():
         budget = replace(recorded.benchmark.budget, device=device)
         named = replace(recorded, benchmark=replace(recorded.benchmark, budget=budget))
-        assert "on rtx3090)" in caption(named)
+        assert f"on {name})" in caption(named)

@@ -88,7 +88,7 @@ def test_hidden_parameters_count_and_are_noted(tiny: Benchmark) -> None:
     verdict = check(Hoarder, tiny, 759)
     assert verdict.problems == ("760 parameters > 759",)
     *_, note = verdict.notes
-    assert note.startswith("110 parameters are used but not registered")
+    assert note.startswith("110 parameters used but not registered")
 
 
 @pytest.mark.parametrize(

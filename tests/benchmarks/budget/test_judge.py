@@ -12,10 +12,12 @@ from benchmarks.budget.check import check, check_specs
 from benchmarks.budget.counting import cost_verdict
 from benchmarks.budget.judge import find_other_device
 from benchmarks.budget.operator_kinds import Operator
+from benchmarks.budget.outcome import CheckedModel
 from benchmarks.budget.prediction import predict_hours
-from benchmarks.budget.profile import DeviceProfile, with_budget_device, write_profile
+from benchmarks.budget.profile import DeviceProfile, read_profile, with_budget_device, write_profile
 from benchmarks.budget.report import budget_hours_note, rows
 from benchmarks.budget.request import CheckRequest, HoursMode, count_for_hours
+from benchmarks.budget.table import to_markdown
 from benchmarks.budget.throughput import DoesNotFit
 from benchmarks.budget.verdict import ModelCost, PredictedHours
 from benchmarks.definition.benchmark import Benchmark, Budget, identify
@@ -159,8 +161,10 @@ def test_device_of_the_budget_is_replaced(tiny: Benchmark, tmp_path: Path) -> No
     file.write_text(json.dumps(asdict(SLOW)))
     device = with_budget_device(tiny, os.path.relpath(file)).budget.device
     assert device == str(file)  # the same from every folder
-    with pytest.raises(InputError, match=r"unknown device profile 'rtx3091'.*rtx3090"):
+    with pytest.raises(InputError, match=r"unknown device profile 'rtx3091': .*'rtx3090'\? valid: none, .*\.json"):
         with_budget_device(tiny, "rtx3091")
+    with pytest.raises(InputError, match="valid: rtx3090"):  # the file of a benchmark leaves the device out instead
+        read_profile("none")
 
 
 @pytest.mark.parametrize(("device", "images"), [("Some GPU", 128), ("cpu (8 threads)", 1024)])
@@ -199,3 +203,23 @@ def test_images_are_counted_for_the_hours_that_are_wanted(tmp_path: Path) -> Non
         count_for_hours(folder, "predicted", *place)
     with pytest.raises(InputError, match="train"):
         count_for_hours(folder, "optional", tmp_path, False, silent)
+
+
+@pytest.mark.parametrize(("sizes", "is_noted"), [((96, 480), True), ((4, 480), False), (None, False)])
+def test_images_outside_the_measured_sizes_are_noted_once(
+    sizes: tuple[int, int] | None, is_noted: bool, tiny: Benchmark, linear: Builder
+) -> None:
+    profile = replace(FAST, image_sizes=sizes)
+    assert profile.digest == FAST.digest  # the same study of a search
+    verdict = check(CheckRequest("mine", tiny, "cpu", IMAGE_COUNTS, profile, "predicted"), linear)
+    text = "\n".join(text for _, text in rows(verdict))
+    assert text.count("96 to 480 px, not 8 px") == int(is_noted)
+    assert ("8 px" in verdict.to_json()["extrapolated"]) is is_noted
+    table = to_markdown([CheckedModel("a", verdict), CheckedModel("b", verdict)])
+    assert table.count("not 8 px") == int(is_noted)
+
+
+def test_shipped_profile_names_its_image_sizes() -> None:
+    profile = read_profile("rtx3090")
+    assert "96 to 480 px" in profile.extrapolation(32)
+    assert profile.extrapolation(224) == read_profile("rtx4090").extrapolation(32) == ""

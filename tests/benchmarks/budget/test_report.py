@@ -193,7 +193,7 @@ def test_measured_performance_has_rows() -> None:
     for fact in ("0.5 J", "1.50 kWh", "NVML"):
         assert fact in text(verdict, "energy")
     lines = [content for label, content in rows(verdict) if label == "inference"]
-    for fact in ("batch 1", "mean 1.25 ms", "p50 1.2", "p99 2.5", "1000 calls", "fp16"):
+    for fact in ("batch 1", "mean 1.25 ms", "p50 1.2", "p99 2.5", "1,000 calls", "fp16"):
         assert fact in lines[0]
     for fact in ("2,000 images/s", "batch 256", "mean 128 ms", "too few calls for p99", "12 calls"):
         assert fact in lines[1]

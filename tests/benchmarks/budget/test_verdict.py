@@ -84,7 +84,15 @@ def test_hours_at_hand_are_unknown_if_only_those_of_another_device_are_predicted
 
 @pytest.mark.parametrize(
     ("hours", "expected"),
-    [(1234.5, "1,234.5 h"), (2.0, "2.0 h"), (1.0, "1.0 h"), (0.5, "30.0 min"), (0.01, "36 s"), (0.0, "0 s")],
+    [
+        (1234.5, "1,234.5 h"),
+        (2.0, "2.0 h"),
+        (1.0, "1.0 h"),
+        (0.5, "30.0 min"),
+        (0.01, "36 s"),
+        (1e-4, "< 1 s"),
+        (0.0, "0 s"),
+    ],
 )
 def test_unit_of_hours_depends_on_their_size(hours: float, expected: str) -> None:
     assert format_hours(hours) == expected

@@ -70,6 +70,7 @@ def test_outcomes_are_counted(all_kinds: list[FrozenTrial]) -> None:
     assert "13 candidates trained, 1 of 14 (7%) infeasible" in text
     assert "2 failed (most often: the loss is nan)" in text
     assert count_outcomes(all_kinds[:2]) == "2 candidates trained, 0 of 2 (0%) infeasible"
+    assert count_outcomes(all_kinds[:1]) == "1 candidate trained, 0 of 1 (0%) infeasible"
     assert count_outcomes([]) == "0 candidates trained, 0 of 0 (0%) infeasible"
 
 
