@@ -179,7 +179,7 @@ def test_seeds_without_predictions_are_listed(record: Record, printed: Callable[
         record("baseline", seed, predictions_with((0, seed + 1, 1)), keep=seed % 2 == 0, plan="baseline")
     output = printed()
     assert "seeds 1, 3" in output
-    assert "mean over 4 seed(s)" in output
+    assert "mean over 4 seeds" in output
     assert json.loads(printed("--json"))["confusions"][0]["percent"] == 20  # mean of seeds 0 and 2
 
 
@@ -199,7 +199,7 @@ def test_last_row_with_records_is_analyzed(record: Record, printed: Callable[...
     output = printed()
     [line] = [line for line in output.splitlines() if "resnet8+se+cbam" in line]
     assert "analyzing resnet8+se instead" in line
-    assert "resnet8+se, mean over 1 seed(s)" in output
+    assert "resnet8+se, mean over 1 seed:" in output
     assert json.loads(printed("--json"))["spec"] == "resnet8+se"
     assert "has no records" not in printed("baseline+se")
 

@@ -28,7 +28,7 @@ def test_records_are_moved_without_a_question_if_there_are_no_files(
     recorded: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["remove", "+se", "--seed", "3", "--out", str(recorded)]) == 0
-    assert "removed 1 runs" in capsys.readouterr().out
+    assert "removed 1 run:" in capsys.readouterr().out
     store = RecordStore(recorded)
     assert (len(store.records()), [record.seed for record in store.removed_records()]) == (11, [3])
 

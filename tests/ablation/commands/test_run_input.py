@@ -8,6 +8,7 @@ from PIL import Image
 
 from ablation.cli import main
 from ablation.commands.options import RunOptions
+from benchmarks.definition.benchmark import Budget
 from benchmarks.definition.registry import BENCHMARKS
 
 ErrorLine = Callable[..., str]
@@ -129,6 +130,12 @@ def test_damaged_image_is_named(tmp_path: Path, error_line: ErrorLine) -> None:
 def test_device_profile_replaces_the_device_of_the_budget(name: str | None, device: str | None) -> None:
     benchmark = RunOptions(benchmark="cifar100", device_profile=name).load_benchmark()
     assert benchmark.budget.device == device
+    assert benchmark.definition("images", "cpu") == BENCHMARKS["cifar100"].definition("images", "cpu")
+
+
+def test_limits_of_a_search_replace_those_of_the_benchmark() -> None:
+    benchmark = RunOptions(benchmark="cifar100", budget_hours=0.5, max_params="1M").load_benchmark()
+    assert benchmark.budget == Budget(1_000_000, 0.5, "rtx3090")
     assert benchmark.definition("images", "cpu") == BENCHMARKS["cifar100"].definition("images", "cpu")
 
 

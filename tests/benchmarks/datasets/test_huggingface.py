@@ -105,7 +105,7 @@ def test_unlabeled_test_split_is_replaced_by_the_validation_split(save: Callable
     ("kind", "fields", "expected"),
     [
         ("two labels", {}, r"several columns contain labels: set label_column.* animal \(ClassLabel\), color"),
-        ("two labels", {"label_column": "color"}, "has 1 classes, but this benchmark has 2"),
+        ("two labels", {"label_column": "color"}, "has 1 class, but this benchmark has 2"),
         ("two labels", {"label_column": "animal"}, None),
         ("texts", {}, "no column has the type of labels; columns: photo"),
         ("texts", {"label_column": "text"}, None),

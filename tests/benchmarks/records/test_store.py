@@ -302,7 +302,7 @@ def test_other_record_formats_are_reported_and_ignored(store: RecordStore) -> No
     assert (store.records(), store.failed_runs()) == ([RECORD], [FAILED_RUN])
     of_records, of_failed_runs = store.warnings()
     assert f"2 records in {store.path} were written in record format 1; this version reads format 2" in of_records
-    assert "failed_runs.jsonl were written in record format 3" in of_failed_runs
+    assert "failed_runs.jsonl was written in record format 3" in of_failed_runs
 
 
 def test_readme_is_written_once(store: RecordStore) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.budget.outcome import CheckedModel
-from benchmarks.budget.request import CheckRequest
+from benchmarks.budget.profile import DeviceProfile
+from benchmarks.budget.request import CheckRequest, HoursMode
 from benchmarks.definition.benchmark import Benchmark
 from benchmarks.execution.progress import Progress, silent
 from benchmarks.sandbox import kinds
@@ -102,3 +103,21 @@ def test_models_whose_inference_is_measured_are_checked_one_after_the_other(
     for batch in (0, 64):
         check_models([CheckRequest("resnet8", tiny, "cpu", inference_batch=batch)], FilePolicy(SandboxLimits()), silent)
     assert numbers == [4, 1]
+
+
+@pytest.mark.parametrize(("hours", "workers"), [("measured", 1), ("optional", 4)])
+def test_models_are_timed_one_after_the_other(
+    hours: HoursMode, workers: int, tiny: Benchmark, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers: list[int] = []
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+
+    def check_named(requests: list[CheckRequest], number: int) -> Iterator[CheckedModel]:
+        numbers.append(number)
+        return (CheckedModel(request.model) for request in requests)
+
+    monkeypatch.setattr("benchmarks.sandbox.many._check_named", check_named)
+    profile = DeviceProfile("Some GPU", "fp16", {}, 40, 0.03, 0.1, 0, {"operators": 1e-9}, 2)
+    requests = [CheckRequest(name, tiny, "cpu", (80, 50), profile, hours) for name in ("resnet8", "resnet20")]
+    check_models(requests, FilePolicy(SandboxLimits()), silent)
+    assert numbers == [workers]

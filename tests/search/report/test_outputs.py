@@ -9,6 +9,7 @@ import pytest
 from optuna.trial import FrozenTrial
 
 from arch.errors import InputError
+from benchmarks.budget.profile import read_profile
 from benchmarks.execution.progress import Display
 from search import trial_attrs
 from search.finalists import Finalist
@@ -38,6 +39,18 @@ def test_all_outputs_are_written(
     assert json.loads(importance.read_text()).keys() == search.space.choices.keys()
     assert all(picture.read_bytes().startswith(b"\x89PNG") for picture in pictures)
     assert summary.path == "baseline+width=1.5+se", "the width has the larger gain"
+
+
+def test_footnotes_name_the_images_of_the_error_of_a_profile(
+    search: SearchSettings, all_kinds: list[FrozenTrial], make_finalist: Callable[..., Finalist], display: Display
+) -> None:
+    on_profile = replace(search, profile=read_profile("rtx3090"))
+    finalists, front, *_ = write_outputs(
+        on_profile, all_kinds, [make_finalist("resnet8", (90.0,), (91.0,))], 90.0, display
+    ).files
+    for table in (finalists, front):
+        assert "predicted for NVIDIA GeForce RTX 3090" in table.read_text()
+        assert "96 to 480 px, not 8 px" in table.read_text()
 
 
 def test_outputs_without_finalists(search: SearchSettings, all_kinds: list[FrozenTrial], display: Display) -> None:
