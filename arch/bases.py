@@ -12,6 +12,7 @@ PREACT = "He et al. 2016, arXiv:1603.05027"
 RESNEXT = "Xie et al. 2017, arXiv:1611.05431"
 WRN = "Zagoruyko & Komodakis 2016, arXiv:1605.07146"
 CRD = "Tian et al. 2020, arXiv:1910.10699"
+RES2NET = "Gao et al. 2019, arXiv:1904.01169"
 PYRAMID = "Han et al. 2017, arXiv:1610.02915"
 
 
@@ -64,6 +65,15 @@ def _wide_resnet(layers: int, k: int) -> Variant:
     return Variant(depths, (16 * k, 32 * k, 64 * k), (1, 2, 2), stem_width=16, order="pre")
 
 
+def _res2next(cardinality: int, width: int, scale: int) -> Variant:
+    """Return Res2NeXt-29 for CIFAR, whose 3x3 convolutions have `cardinality` groups of `width` channels.
+
+    The stages are those of ResNeXt-29 (Xie et al. 2017, section 5.3), with 64 to 256 channels before the expansion.
+    """
+    shape = Variant((3, 3, 3), (64, 128, 256), (1, 2, 2), stem_width=64, block="bottleneck")
+    return replace(shape, groups=cardinality, inner_ratio=cardinality * width * scale / 64, scale=scale)
+
+
 def _pyramidnet(block: str, depth: int, growth: int) -> Variant:
     """Return a PyramidNet with `depth` blocks in each of three stages; the 16 channels grow by `growth` in total."""
     shape = Variant((depth,) * 3, (16,) * 3, (1, 2, 2), stem_width=16, block=block)
@@ -81,6 +91,7 @@ BASES |= {
     "resnet34": Base(_resnet("basic", 3, 4, 6, 3), RESNET),
     "resnet50": Base(_resnet("bottleneck", 3, 4, 6, 3), RESNET),
     "resnext50": Base(replace(_resnet("bottleneck", 3, 4, 6, 3), groups=32, inner_ratio=2.0), RESNEXT),
+    "res2next29": Base(_res2next(6, 24, 4), f"{RES2NET}, 6c x 24w x 4s"),
     "preact_resnet18": Base(replace(_resnet("basic", 2, 2, 2, 2), order="pre"), PREACT),
     "preact_resnet50": Base(replace(_resnet("bottleneck", 3, 4, 6, 3), order="pre"), PREACT),
     "resnet8x4": Base(_cifar_resnet_x4(8), CRD, searched=False),

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 import torch
-from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -84,9 +83,13 @@ class PreActBlock(nn.Module):
         act_layer: Layer,
         attn_layer: Layer | None,
         aa_layer: Layer | None,
-        drop_path: float,
+        drop_block: Layer | None = None,
+        drop_path: nn.Module | None = None,
     ) -> None:
-        """Create a block from the convolutions of its branch, with a blur after the strided 3x3 one if requested."""
+        """Create a block from the convolutions of its branch.
+
+        If requested, the strided 3x3 convolution is followed by DropBlock (after its norm) and a blur.
+        """
         super().__init__()
         self.preact = nn.Sequential(nn.BatchNorm2d(in_chs))
         if not pyramid:
@@ -95,7 +98,10 @@ class PreActBlock(nn.Module):
         strided = 1 if len(convs) == 3 else 0  # index of the convolution whose output the blur downsamples
         for index, next_conv in enumerate(convs[1:]):
             channels = next_conv.in_channels
-            self.branch.extend([nn.BatchNorm2d(channels), act_layer(inplace=True)])
+            self.branch.append(nn.BatchNorm2d(channels))
+            if drop_block is not None and index == strided:
+                self.branch.append(drop_block())
+            self.branch.append(act_layer(inplace=True))
             if aa_layer is not None and stride > 1 and index == strided:
                 self.branch.append(aa_layer(channels=channels, stride=stride))
             self.branch.append(next_conv)
@@ -103,7 +109,7 @@ class PreActBlock(nn.Module):
         if pyramid:
             self.branch.append(nn.BatchNorm2d(out_chs))
         self.attn = attn_layer(out_chs) if attn_layer is not None else nn.Identity()
-        self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
+        self.drop_path = drop_path if drop_path is not None else nn.Identity()
         self.shortcut = shortcut if shortcut is not None else nn.Identity()
         self.shortcut_from_input = pyramid or isinstance(self.shortcut, nn.Identity | PadShortcut)
 
@@ -130,6 +136,7 @@ class PlainBlock(nn.Module):
         act_layer: Layer,
         attn_layer: Layer | None,
         aa_layer: Layer | None,
+        drop_block: Layer | None = None,
     ) -> None:
         super().__init__()
         self.pool = nn.Sequential()
@@ -137,7 +144,10 @@ class PlainBlock(nn.Module):
             self.pool.append(nn.MaxPool2d(3, 1 if aa_layer is not None else stride, padding=1))
             if aa_layer is not None:
                 self.pool.append(aa_layer(channels=in_chs, stride=stride))
-        self.branch = nn.Sequential(conv(in_chs, out_chs, 3), nn.BatchNorm2d(out_chs), act_layer(inplace=True))
+        self.branch = nn.Sequential(conv(in_chs, out_chs, 3), nn.BatchNorm2d(out_chs))
+        if drop_block is not None:
+            self.branch.append(drop_block())
+        self.branch.append(act_layer(inplace=True))
         self.attn = attn_layer(out_chs) if attn_layer is not None else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -150,7 +160,7 @@ def branch_convs(variant: Variant, in_chs: int, width: int, stride: int) -> list
     conv_stride = 1 if variant.blurpool else stride
     if variant.block == "basic":
         return [conv(in_chs, width, 3, conv_stride), conv(width, width, 3)]
-    inner = round(width * variant.inner_ratio)
+    inner = variant.inner_width(width)
     return [
         conv(in_chs, inner, 1),
         conv(inner, inner, 3, conv_stride, variant.groups),

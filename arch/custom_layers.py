@@ -21,7 +21,10 @@ BLOCK_ARGUMENTS = {  # parameter of a block -> the field of `Variant` that needs
     "attn_layer": "attention",
     "aa_layer": "blurpool",
     "shortcut": "shortcut",
+    "layer_scale": "layer_scale",
     "drop_path": "drop_path",
+    "shakedrop": "shakedrop",
+    "drop_block": "drop_block",
     "groups": "groups",
     "order": "order",
 }
@@ -95,7 +98,8 @@ def create_custom_block(variant: Variant, shape: tuple[int, int, int], layers: d
         if argument not in parameters and getattr(variant, field) != getattr(Variant, field):
             name = variant.block.partition(VERSION_SIGN)[0]
             raise InputError(f"block {name} does not accept {field}: its constructor needs a parameter {argument}")
-    offered = {**layers, "groups": variant.groups, "order": variant.order}
+    fields = ("groups", "order", "layer_scale")
+    offered = layers | {name: getattr(variant, name) for name in fields}
     block: nn.Module = layer(*shape, **{name: value for name, value in offered.items() if name in parameters})
     return block
 

@@ -5,16 +5,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from timm.layers import BlurPool2d, SelectAdaptivePool2d
+from timm.layers import BlurPool2d, SelectAdaptivePool2d, StdConv2d
+from timm.models.res2net import Bottle2neck
 from torch import Tensor, nn
 
 from arch.blocks import GeM, PadShortcut, PlainBlock
 from arch.net import ResidualNet
+from arch.standardization import ATTENTION_NAMES
 from arch.timm_describe import blocks_of, is_plain, timm_sections
 from arch.timm_net import TimmNet
 
 SHORTCUT_NAMES = ("downsample", "shortcut")  # attributes of blocks in timm and in this package
-ATTENTION_NAMES = ("se", "attn")
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ def _section(name: str, module: nn.Module, output: tuple[int, ...]) -> Section:
     named = dict(block.named_children())
     attention = next((named[name] for name in ATTENTION_NAMES if is_stage and name in named), None)
     shortcut = [layer for part in SHORTCUT_NAMES if is_stage and part in named for layer in _layers(named[part])]
-    inside = [block] if not is_stage else [m for n, m in named.items() if n not in (*SHORTCUT_NAMES, *ATTENTION_NAMES)]
+    aside = (*SHORTCUT_NAMES, *ATTENTION_NAMES, *(["pool"] if isinstance(block, Bottle2neck) else []))  # of one split
+    inside = [block] if not is_stage else [m for n, m in named.items() if n not in aside]
     return Section(
         name=name,
         blocks=len(blocks),
@@ -98,8 +100,11 @@ def _layers(module: nn.Module) -> Iterator[str]:
     """Yield descriptions of the convolutions, poolings, linear layers and channel paddings at any depth."""
     if isinstance(module, nn.Conv2d):
         size = "x".join(map(str, module.kernel_size))
+        kind = "std conv" if isinstance(module, StdConv2d) else "conv"
         groups = f" in {module.groups} groups" if module.groups > 1 else ""
-        yield f"{size} conv {module.out_channels}{groups}" + (f" /{module.stride[0]}" if module.stride[0] > 1 else "")
+        yield f"{size} {kind} {module.out_channels}{groups}" + (f" /{module.stride[0]}" if module.stride[0] > 1 else "")
+    elif isinstance(module, nn.ModuleList) and len(module) and all(isinstance(m, nn.Conv2d) for m in module):
+        yield f"{next(_layers(module[0]))} on {len(module)} split{'s' if len(module) > 1 else ''}"  # of Res2Net
     elif isinstance(module, nn.Linear):
         yield f"linear {module.out_features}"
     elif isinstance(module, SelectAdaptivePool2d):

@@ -3,25 +3,25 @@
 from dataclasses import replace
 from typing import Any
 
-from timm.layers import ClassifierHead, DropPath, calculate_drop_path_rates
+from timm.layers import ClassifierHead
 from timm.models import checkpoint_seq
 from timm.models._features import feature_take_indices
-from timm.models.resnet import BasicBlock, Bottleneck, downsample_avg, downsample_conv
+from timm.models.res2net import Bottle2neck
+from timm.models.resnet import BasicBlock, Bottleneck
 from torch import Tensor, nn
 
-from arch.blocks import GeM, PadShortcut, PlainBlock, PreActBlock, branch_convs, create_stem, stem_stride
-from arch.blur_pool import BlurPool2d
+from arch.block_factory import create_block
+from arch.blocks import GeM, create_stem, stem_stride
 from arch.custom_layers import (
-    attention_layer,
-    create_custom_block,
     create_custom_pool,
-    create_custom_shortcut,
     create_custom_stem,
     custom_stem_stride,
     find_activation,
     output_channels,
 )
 from arch.layers import is_custom
+from arch.regularization import block_rates
+from arch.standardization import standardize_weights
 from arch.variant import POOLS, Variant
 
 
@@ -59,6 +59,8 @@ class ResidualNet(nn.Module):
         dropout = variant.dropout if drop_rate is None else drop_rate
         self.head = ClassifierHead(self.num_features, num_classes, "avg", dropout)
         self.reset_classifier(num_classes, pool)
+        if variant.weight_standardization:
+            standardize_weights(nn.ModuleList([self.stem, self.stages]))
         self.init_weights()
 
     @property
@@ -67,19 +69,23 @@ class ResidualNet(nn.Module):
         return int(self.head.num_features)
 
     def init_weights(self) -> None:
-        """Apply He initialization (arXiv:1502.01852); the last norm of a post-activation branch starts at 0."""
+        """Apply He initialization (arXiv:1502.01852).
+
+        The last norm of a post-activation branch starts at 0, unless LayerScale already makes the branch small.
+        """
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         for module in self.modules():
-            if isinstance(module, BasicBlock | Bottleneck):
-                module.zero_init_last()
+            if isinstance(module, BasicBlock | Bottleneck | Bottle2neck):
+                if not self.variant.layer_scale:
+                    module.zero_init_last()
             elif module is not self and callable(own := getattr(module, "init_weights", None)):
                 own()  # a layer of a plugin
 
     def _create_stages(self, drop_path_rate: float | None) -> tuple[nn.Sequential, list[dict[str, Any]]]:
         variant = self.variant if drop_path_rate is None else replace(self.variant, drop_path=drop_path_rate)
-        rates: Any = iter(calculate_drop_path_rates(variant.drop_path, sum(variant.depths)))
+        rates = block_rates(variant)
         chs = variant.stem_width
         reduction = custom_stem_stride(variant) if is_custom(variant.stem) else stem_stride(variant.stem)
         stages, info = nn.Sequential(), []
@@ -87,8 +93,8 @@ class ResidualNet(nn.Module):
             stage = nn.Sequential()
             stage_variant = replace(variant, attention=variant.attention_in(index + 1))
             for number, width in enumerate(widths):
-                block_stride = stride if number == 0 else 1
-                stage.append(create_block(stage_variant, chs, width, block_stride, next(rates)))
+                shape = (chs, width, stride if number == 0 else 1)
+                stage.append(create_block(stage_variant, shape, rates[index][number]))
                 chs = output_channels(variant, width)
             stages.append(stage)
             reduction *= stride
@@ -175,45 +181,3 @@ class ResidualNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.forward_head(self.forward_features(x))
-
-
-def create_block(variant: Variant, in_chs: int, width: int, stride: int, drop_path: float) -> nn.Module:
-    """Create one block: timm's for post-activation with a shortcut, otherwise one from `arch.blocks`."""
-    layers: dict[str, Any] = {
-        "act_layer": find_activation(variant.act),
-        "attn_layer": attention_layer(variant.attention),
-        "aa_layer": BlurPool2d if variant.blurpool else None,
-    }
-    if is_custom(variant.block):
-        out_chs = output_channels(variant, width)
-        changes_shape = stride > 1 or in_chs != out_chs
-        layers["shortcut"] = _create_shortcut(variant, in_chs, out_chs, stride) if changes_shape else None
-        return create_custom_block(variant, (in_chs, out_chs, stride), {**layers, "drop_path": drop_path})
-    if variant.block == "conv":
-        return PlainBlock(in_chs, width, stride, **layers)
-    out_chs = output_channels(variant, width)
-    shortcut = _create_shortcut(variant, in_chs, out_chs, stride) if stride > 1 or in_chs != out_chs else None
-    if variant.order != "post":
-        convs = branch_convs(variant, in_chs, width, stride)
-        pyramid = variant.order == "pyramid"
-        return PreActBlock(
-            in_chs, convs, stride=stride, shortcut=shortcut, pyramid=pyramid, drop_path=drop_path, **layers
-        )
-    layers["drop_path"] = DropPath(drop_path) if drop_path else None
-    if variant.block == "basic":
-        return BasicBlock(in_chs, width, stride, shortcut, **layers)
-    # timm computes the inner width as floor(width * base_width / 64) * groups; adding 0.5 avoids rounding down
-    inner = round(width * variant.inner_ratio)
-    base_width: Any = (inner // variant.groups + 0.5) * 64 / width
-    return Bottleneck(in_chs, width, stride, shortcut, variant.groups, base_width, **layers)
-
-
-def _create_shortcut(variant: Variant, in_chs: int, out_chs: int, stride: int) -> nn.Module:
-    if is_custom(variant.shortcut):
-        return create_custom_shortcut(variant.shortcut, in_chs, out_chs, stride)
-    if variant.shortcut == "pad":
-        return PadShortcut(in_chs, out_chs, stride)
-    create = downsample_avg if variant.shortcut == "avg" else downsample_conv
-    shortcut: Any = create(in_chs, out_chs, 1, stride)
-    # a pre-activation shortcut has no norm: drop the last layer of ([pool], convolution, norm)
-    return nn.Sequential(*list(shortcut)[:-1]) if variant.order != "post" else nn.Sequential(*shortcut)

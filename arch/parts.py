@@ -7,6 +7,7 @@ order of registration, so a part that modifies another one must be registered af
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import combinations
+from math import sqrt
 
 from arch.bases import BASES
 from arch.entries import PARTS, Part, Value
@@ -20,7 +21,9 @@ STAGE_SUBSETS = tuple("".join(subset) for size in range(1, len(STAGES) + 1) for 
 SEARCHED_BASES = tuple(name for name, base in BASES.items() if base.searched)
 SEARCHED_FACTORS = (0.5, 1.5, 2.0)  # multipliers of blocks or channels that a search tries
 REGNET = "Radosavovic et al. 2020, arXiv:2003.13678"  # varies depth and width per stage
-KEPT_WITH_BACKBONE = ("attention", "act", "blurpool", "drop_path", "dropout", "pool")  # and attention_stages
+REGULARIZATION = ("layer_scale", "drop_path", "shakedrop", "drop_block", "dropout")
+# and attention_stages
+KEPT_WITH_BACKBONE = ("attention", "act", "blurpool", "weight_standardization", *REGULARIZATION, "pool")
 
 
 def timm_attention(name: str, paper: str, *, reduction: int | None = None) -> None:
@@ -83,6 +86,21 @@ def _scaled(numbers: tuple[int, ...], scale: Callable[[int], int], stage: int | 
     return tuple(scale(number) if stage in (None, position) else number for position, number in enumerate(numbers, 1))
 
 
+def _res2net_ratio(variant: Variant, scale: int) -> float:
+    """Return the inner ratio for another scale with which a bottleneck has about the same number of parameters.
+
+    For a width of 64 channels, each split gets an even number of channels, and a multiple of the groups. For resnet50,
+    these are the splits of Gao et al. 2019, table 1: 48w x 2s, 26w x 4s and 14w x 8s.
+    """
+    split, convs = variant.inner_ratio / variant.scale, max(1, variant.scale - 1)
+    # parameters / width^2: two 1x1 convolutions between 4 * width and the inner channels, and the 3x3 ones
+    params = 8 * variant.inner_ratio + 9 * convs * split**2 / variant.groups
+    squared, linear = 9 * (scale - 1) / variant.groups, 8 * scale
+    split = (sqrt(linear**2 + 4 * squared * params) - linear) / (2 * squared)
+    multiple = max(2, variant.groups)
+    return scale * max(multiple, round(64 * split / multiple) * multiple) / 64
+
+
 def _with_attention_in(variant: Variant, stages: tuple[int, ...]) -> Variant:
     """Return `variant` with attention only in those of `stages` that it has; () means all stages.
 
@@ -100,7 +118,7 @@ def _with_attention_in(variant: Variant, stages: tuple[int, ...]) -> Variant:
     Value("resnet18", choices=tuple(BASES), grid=SEARCHED_BASES),
 )
 def backbone(variant: Variant, base: str) -> Variant:
-    """the backbone of another base; keeps attention, activation, blur, pooling, drop path and dropout"""
+    """backbone of another base; keeps the parts that change no shape: attention, activation, regularization, pooling"""
     kept = {name: getattr(variant, name) for name in KEPT_WITH_BACKBONE}
     return _with_attention_in(replace(BASES[base].variant, **kept), variant.attention_stages)
 
@@ -166,6 +184,12 @@ def groups(variant: Variant, number: int) -> Variant:
     return replace(variant, groups=number)
 
 
+@part("Gao et al. 2019, arXiv:1904.01169", Value(4, 2, 8, grid=(2, 4, 8)))
+def res2net(variant: Variant, scale: int) -> Variant:
+    """split the 3x3 convolutions of bottleneck blocks into this number of scales, at about the same parameters"""
+    return replace(variant, scale=scale, inner_ratio=_res2net_ratio(variant, scale))
+
+
 timm_attention("se", "Hu et al. 2018, arXiv:1709.01507", reduction=16)
 timm_attention("cbam", "Woo et al. 2018, arXiv:1807.06521", reduction=16)
 timm_attention("lcbam", "Woo et al. 2018, arXiv:1807.06521; timm's lightweight variant", reduction=16)
@@ -211,10 +235,34 @@ def blurpool(variant: Variant) -> Variant:
     return replace(variant, blurpool=True)
 
 
+@part("Qiao et al. 2019, arXiv:1903.10520")
+def weight_standardization(variant: Variant) -> Variant:
+    """standardize the filters of the convolutions in stem, residual branches and shortcuts"""
+    return replace(variant, weight_standardization=True)
+
+
+@part("Touvron et al. 2021, arXiv:2103.17239", Value(0.1, 1e-6, 1.0, grid=(0.1, 1e-5)))
+def layer_scale(variant: Variant, initial: float) -> Variant:
+    """learned scale per channel of each residual branch, which starts at this value"""
+    return replace(variant, layer_scale=initial)
+
+
 @part("Huang et al. 2016, arXiv:1603.09382", Value(0.1, 0.0, 0.9, grid=(0.05, 0.1, 0.2)))
 def drop_path(variant: Variant, rate: float) -> Variant:
     """stochastic depth with a rate that rises linearly to this value in the last block"""
-    return replace(variant, drop_path=rate)
+    return replace(variant, drop_path=rate, shakedrop=0.0)
+
+
+@part("Yamada et al. 2018, arXiv:1802.02375", Value(0.5, 0.0, 0.9, grid=(0.25, 0.5)), group="drop_path")
+def shakedrop(variant: Variant, rate: float) -> Variant:
+    """ShakeDrop instead of stochastic depth, with a rate that rises linearly to this value in the last block"""
+    return replace(variant, shakedrop=rate, drop_path=0.0)
+
+
+@part("Ghiasi et al. 2018, arXiv:1810.12890", Value(0.1, 0.0, 0.5, grid=(0.05, 0.1, 0.2)))
+def drop_block(variant: Variant, rate: float) -> Variant:
+    """DropBlock with 4x4 squares, at this rate in the last stage and a quarter of it in the one before"""
+    return replace(variant, drop_block=rate)
 
 
 @part("Srivastava et al. 2014, JMLR 15", Value(0.1, 0.0, 0.9, grid=(0.1, 0.3)))

@@ -137,9 +137,9 @@ def block(name: str) -> Callable[[C], C]:
 
     Returns:
         A decorator. The class is built as `Class(in_chs, out_chs, stride)`. Of the keyword arguments act_layer,
-        attn_layer, aa_layer, shortcut, drop_path (a rate) and groups it gets those that are parameters of its
-        constructor; a part that needs one of the others is refused. `Class.expansion` is the number of output channels
-        per channel of the stage (default: 1).
+        attn_layer, aa_layer, shortcut, drop_path and shakedrop (rates), drop_block (a factory or None), layer_scale (an
+        initial value), groups and order it gets those that are parameters of its constructor; a part that needs one of
+        the others is refused. `Class.expansion` is the number of output channels per channel of the stage (default: 1).
     """
     return _choice("block", name)
 

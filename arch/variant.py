@@ -34,11 +34,16 @@ class Variant:
     growth: int = 0  # channels added evenly over all blocks (alpha of PyramidNet)
     groups: int = 1  # groups of the 3x3 convolution of a bottleneck (cardinality of ResNeXt)
     inner_ratio: float = 1.0  # channels of the 3x3 convolution of a bottleneck / its width
+    scale: int = 1  # parts into which these channels are split; each but one has a 3x3 convolution (Res2Net)
     attention: tuple[str, ...] = ()  # applied in this order at the end of each residual branch or plain block
     attention_stages: tuple[int, ...] = ()  # stages that have attention, counted from 1; empty: all
     act: str = "relu"  # a name that timm.layers.get_act_layer accepts
     blurpool: bool = False  # replaces each strided 3x3 convolution with a stride-1 convolution and a blur
+    weight_standardization: bool = False  # standardizes the filters of all convolutions outside attention layers
+    layer_scale: float = 0.0  # initial value of a learned scale per channel of each residual branch; 0: no scale
     drop_path: float = 0.0  # stochastic depth rate of the last block, rising linearly from 0
+    shakedrop: float = 0.0  # rate of ShakeDrop in the last block, rising linearly; replaces stochastic depth
+    drop_block: float = 0.0  # rate of DropBlock in the last stage; a quarter of it in the one before
     dropout: float = 0.0  # dropout rate before the classifier
     pool: str = "avg"  # one of POOLS: global pooling
 
@@ -55,26 +60,41 @@ class Variant:
                 raise ValueError(f"{name} must be one of {', '.join(valid)}")
         if not 0 < len(self.depths) == len(self.widths) == len(self.strides):
             raise ValueError("depths, widths and strides must have one entry per stage")
-        if min(self.depths + self.widths + self.strides + (self.stem_width, self.groups)) < 1:
-            raise ValueError("depths, widths, strides, stem width and groups must be at least 1")
+        if min(self.depths + self.widths + self.strides + (self.stem_width, self.groups, self.scale)) < 1:
+            raise ValueError("depths, widths, strides, stem width, groups and scale must be at least 1")
         if not set(self.attention_stages) <= set(range(1, len(self.depths) + 1)):
             raise ValueError(f"attention_stages must be from 1 to {len(self.depths)}")
         if self.groups > 1 and self.block in ("basic", "conv"):
             raise ValueError("groups require bottleneck blocks (resnet50, resnext50, pyramidnet272)")
+        if self.scale > 1:
+            self._check_scale()
+        if self.drop_path and self.shakedrop:
+            raise ValueError("drop_path and shakedrop both drop residual branches: use one of them")
         if self.block == "conv":
             self._check_plain()
         self._check_channels()
 
+    def _check_scale(self) -> None:
+        """Reject what the block of Res2Net does not have."""
+        if self.block != "bottleneck":
+            raise ValueError("res2net requires bottleneck blocks (resnet50, resnext50)")
+        if self.order != "post":
+            raise ValueError(f"res2net requires blocks with post-activation, not {self.order}")
+        if self.blurpool:
+            raise ValueError("res2net cannot be combined with blurpool: its strided blocks already pool one split")
+
     def _check_plain(self) -> None:
         """Reject options that need a shortcut: around one layer it would be linear (He et al. 2016, section 3.2)."""
-        for name in ("order", "shortcut", "drop_path"):
+        for name in ("order", "shortcut", "layer_scale", "drop_path", "shakedrop"):
             value = getattr(self, name)
             if value != getattr(Variant, name):
                 raise ValueError(f"{name} {value} requires residual blocks (basic, bottleneck): conv has no shortcut")
 
     def _check_channels(self) -> None:
         widths = sum(self.block_widths(), ())
-        for inner in (round(width * self.inner_ratio) for width in widths):
+        for inner in map(self.inner_width, widths):
+            if not inner:
+                raise ValueError(f"a width of {min(widths)} channels cannot be split into {self.scale} scales")
             if inner % self.groups:
                 raise ValueError(f"{self.groups} groups do not divide {inner} channels")
         expansion = EXPANSION if self.block == "bottleneck" else 1
@@ -93,6 +113,10 @@ class Variant:
             stages.append(tuple(width + self.growth * (done + i + 1) // blocks for i in range(depth)))
             done += depth
         return tuple(stages)
+
+    def inner_width(self, width: int) -> int:
+        """Return the channels of each 3x3 convolution of a bottleneck with this width."""
+        return round(width * self.inner_ratio / self.scale)
 
     def attention_in(self, stage: int) -> tuple[str, ...]:
         """Return the attention layers in each block of a stage, counted from 1."""

@@ -121,6 +121,17 @@ def test_training_with_resized_images_is_deterministic() -> None:
     assert train_losses(curves[0]) == train_losses(curves[1])
 
 
+@pytest.mark.parametrize("compile_mode", ["eager", "cuda_graphs"])
+@pytest.mark.parametrize(
+    "spec", ["resnet8+shakedrop+drop_block+layer_scale", "resnet50+res2net+weight_standardization"]
+)
+def test_regularized_networks_are_deterministic(spec: str, compile_mode: CompileMode) -> None:
+    variant, options = parse(spec).variant(), TrainingOptions(compile_mode)
+    curves, weights = zip(*(train_on_gpu("fp16", options, variant) for _ in range(2)), strict=True)
+    assert train_losses(curves[0]) == train_losses(curves[1])
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
 @pytest.mark.parametrize("precision", ["fp16", "bf16", "fp32"])
 def test_attention_is_deterministic(precision: str) -> None:
     vit = TimmModel("vit_tiny_patch16_224", 64)

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 import torch
-from timm.layers import BlurPool2d
+from timm.layers import BlurPool2d, DropPath
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -109,7 +109,7 @@ def preact_block(
     blur = aa_layer is not None
     variant = Variant((1,), (width,), (1,), width, block=block, groups=groups, blurpool=blur)
     convs = branch_convs(variant, in_chs, width, stride)
-    defaults: dict[str, Any] = {"shortcut": None, "pyramid": False, "attn_layer": None, "drop_path": 0.0}
+    defaults: dict[str, Any] = {"shortcut": None, "pyramid": False, "attn_layer": None}
     built = PreActBlock(in_chs, convs, stride=stride, act_layer=nn.ReLU, aa_layer=aa_layer, **(defaults | options))
     shaken(built)
     return built
@@ -202,7 +202,7 @@ def test_attention_reads_the_end_of_the_branch(pyramid: bool) -> None:
 
 
 def test_drop_path_drops_whole_residuals_in_training_and_none_in_evaluation() -> None:
-    block, x = preact_block(drop_path=0.5), torch.randn(64, 8, 4, 4)
+    block, x = preact_block(drop_path=DropPath(0.5)), torch.randn(64, 8, 4, 4)
     residual = block(x) - x
     torch.testing.assert_close(residual, block.branch(block.preact(x)))
     block.drop_path.train()

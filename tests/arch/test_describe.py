@@ -41,7 +41,8 @@ def test_the_sections_of_every_base_make_up_its_net(base: str) -> None:
     assert sum(section.params for section in sections) + count(net.norm) == count(net)
     stem, *stages, head = sections
     assert tuple(stage.blocks for stage in stages) == variant.depths
-    assert {stage.block for stage in stages} == {{"post": BLOCKS[variant.block]}.get(variant.order, "PreActBlock")}
+    post = "Bottle2neck" if variant.scale > 1 else BLOCKS[variant.block]
+    assert {stage.block for stage in stages} == {{"post": post}.get(variant.order, "PreActBlock")}
     assert (stem.block, head.block, stem.blocks, head.blocks) == ("", "", 1, 1)
     convs = {"conv": 1, "basic": 2, "bottleneck": 3}[variant.block]
     assert all(len([layer for layer in stage.branch if "conv" in layer]) == convs for stage in stages)

@@ -25,6 +25,7 @@ from arch.variant import Variant
 
 REGISTERED = timm.list_models("cifar_*")
 SPECS = ["resnet8+preact+gem+blurpool+cbam", "resnet8+stem=patch2+catavgmax_pool+avg_down+se", "resnet8+pad_shortcut"]
+SPECS += ["resnet8+weight_standardization+layer_scale+drop_block", "resnet50+res2net+drop_block+se"]
 Case = tuple[str, dict[str, Any]]  # name and keyword arguments of a model
 CASES: list[Case] = [(name, {}) for name in REGISTERED] + [("cifar_net", {"spec": spec}) for spec in SPECS]
 IDS = [kwargs.get("spec", name) for name, kwargs in CASES]

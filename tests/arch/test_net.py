@@ -78,6 +78,10 @@ def assert_same_logits(ours: nn.Module, reference: nn.Module, state: list[Tensor
         ("resnet50+depth=0.3+avg_down", "resnet50", SHALLOW | {"avg_down": True}),
         ("resnet50+depth=0.3+avg_down+blurpool", "resnet50", SHALLOW | {"avg_down": True, "aa_layer": BlurPool2d}),
         ("resnext50+depth=0.3", "resnext50_32x4d", SHALLOW),
+        ("resnet50+depth=0.3+res2net=2", "res2net50_48w_2s", SHALLOW),
+        ("resnet50+depth=0.3+res2net", "res2net50_26w_4s", SHALLOW),
+        ("resnet50+depth=0.3+res2net=8+silu", "res2net50_14w_8s", SHALLOW | {"act_layer": "silu"}),
+        ("resnet50+depth=0.3+res2net+avg_down", "res2net50_26w_4s", SHALLOW | {"avg_down": True}),
     ],
 )
 def test_a_net_computes_what_timms_own_resnet_does(spec: str, name: str, options: dict[str, Any]) -> None:

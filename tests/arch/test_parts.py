@@ -30,7 +30,15 @@ BACKBONES = {
     "pyramid-bottleneck": replace(BOTTLENECK, widths=(32, 32), order="pyramid", shortcut="pad", growth=64),
     "plain": replace(BASIC, block="conv"),
 }
-NEED_RESIDUAL = ("preact", "avg_down", "pad_shortcut", "drop_path")
+NEED_RESIDUAL = ("preact", "avg_down", "pad_shortcut", "layer_scale", "drop_path", "shakedrop")
+WIDE_BOTTLENECK = Variant((1,) * 4, (64,) * 4, (1, 2, 1, 1), stem_width=32, block="bottleneck")
+COMBINED: dict[str, set[str]] = {  # part -> parts that it is not combined with; the backbone is resnet18
+    "res2net": {"backbone", "preact", "blurpool"},
+    "weight_standardization": set(),
+    "layer_scale": set(),
+    "shakedrop": set(),
+    "drop_block": set(),
+}
 FOUR_STAGES = Variant((1,) * 4, (32, 64, 128, 256), (1, 2, 2, 2), 32, block="bottleneck", attention=("eca",))
 SAYS_WHAT_IS_THERE = {"relu", "avg_pool", "block"}  # they only undo another choice; these backbones have them anyway
 ONE_STAGE = [f"{name}{stage}" for name in ("depth", "width") for stage in (1, 2, 3, 4)]
@@ -66,12 +74,30 @@ def restored_parts() -> Iterator[None]:
         (backbone, name)
         for backbone in BACKBONES
         for name in PARTS
-        if ("bottleneck" in backbone or name != "groups") and name not in ("depth3", "depth4", "width3", "width4")
+        if ("bottleneck" in backbone or name != "groups") and (backbone == "bottleneck" or name != "res2net")
+        if name not in ("depth3", "depth4", "width3", "width4")
         if backbone != "plain" or name not in NEED_RESIDUAL
     ],
 )
 def test_every_part_trains_every_parameter_on_every_backbone(backbone: str, name: str) -> None:
     assert_trains(applied(name, BACKBONES[backbone]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", COMBINED)
+def test_parts_train_with_every_other_part_or_are_refused_in_one_line(name: str) -> None:
+    refused_with, messages = set(), []
+    for other in PARTS.keys() - {name}:
+        first, second = sorted((name, other), key=list(PARTS).index)
+        try:
+            variant = applied(second, applied(first, WIDE_BOTTLENECK))
+        except ValueError as error:
+            refused_with.add(other)
+            messages.append(str(error))
+        else:
+            assert_trains(variant)
+    assert refused_with == COMBINED[name]
+    assert all("res2net" in message and "\n" not in message for message in messages)
 
 
 @pytest.mark.parametrize("name", NEED_RESIDUAL)
@@ -96,9 +122,9 @@ def refused(base: str) -> set[str]:
 
 
 def test_a_plain_net_refuses_what_needs_a_shortcut_or_is_not_there_and_nothing_else() -> None:
-    assert refused("resnet26_max") == {"groups"}
-    assert refused("narrow_resnet122") == {"groups", "depth4", "width4"}
-    assert refused("wide_cnn") == {"groups", "depth3", "width3", "depth4", "width4", *NEED_RESIDUAL}
+    assert refused("resnet26_max") == {"groups", "res2net"}
+    assert refused("narrow_resnet122") == {"groups", "res2net", "depth4", "width4"}
+    assert refused("wide_cnn") == {"groups", "res2net", "depth3", "width3", "depth4", "width4", *NEED_RESIDUAL}
 
 
 @pytest.mark.slow
@@ -151,11 +177,12 @@ def test_parts_that_take_each_others_place_are_one_group() -> None:
     groups: dict[str, set[str]] = {}
     for name, part in PARTS.items():
         groups.setdefault(part.group, set()).add(name)
-    shared = {group: groups.pop(group) for group in ("attention", "act", "pool", "shortcut")}
+    shared = {group: groups.pop(group) for group in ("attention", "act", "pool", "shortcut", "drop_path")}
     assert shared["attention"] == set(ATTENTION)
     assert {"relu", "silu"} < shared["act"]
     assert {"avg_pool", "gem"} < shared["pool"]
     assert shared["shortcut"] == {"avg_down", "pad_shortcut"}
+    assert shared["drop_path"] == {"drop_path", "shakedrop"}
     assert groups == {name: {name} for name in PARTS if name not in set().union(*shared.values())}
 
 
@@ -176,7 +203,7 @@ def test_the_registrys_order_is_one_in_which_parts_can_be_applied() -> None:
         "gem",
     ]
     assert sorted(steps, key=order.index) == steps
-    assert max(map(order.index, ["width", *ONE_STAGE])) < order.index("groups")
+    assert max(map(order.index, ["width", *ONE_STAGE])) < order.index("groups") < order.index("res2net")
     assert max(map(order.index, ATTENTION)) < order.index("attention_stages")
 
 
@@ -352,8 +379,36 @@ def test_a_backbone_is_a_bases_whole_variant(base: str) -> None:
 
 
 def test_a_backbone_keeps_what_is_no_backbones_business() -> None:
-    parts = "+se+attention_stages=2+silu+blurpool+drop_path+dropout+gem"
+    parts = "+se+attention_stages=2+silu+blurpool+weight_standardization+layer_scale+drop_path+drop_block+dropout+gem"
     assert parse(f"resnet8+depth=2{parts}+backbone=resnet50").variant() == parse(f"resnet50{parts}").variant()
+
+
+@pytest.mark.parametrize(("scale", "split"), [(2, 48), (4, 26), (6, 18), (8, 14)])
+def test_res2net_has_the_splits_that_its_paper_uses_for_resnet50(scale: int, split: int) -> None:
+    variant = parse(f"resnet50+res2net={scale}").variant()
+    assert [variant.inner_width(width) for width in (64, 128, 256, 512)] == [split, 2 * split, 4 * split, 8 * split]
+    assert applied("res2net", variant, scale) == variant
+
+
+@pytest.mark.parametrize(("spec", "split"), [("resnext50+groups=8+res2net", 40), ("resnext50+res2net", 32)])
+def test_the_splits_of_res2net_are_multiples_of_the_groups(spec: str, split: int) -> None:
+    variant = parse(spec).variant()
+    assert variant.inner_width(64) == split
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason"),
+    [
+        ("resnet18+res2net", "requires bottleneck blocks"),
+        ("preact_resnet50+res2net", "post-activation, not pre"),
+        ("pyramidnet200+res2net", "post-activation, not pyramid"),
+        ("resnet50+blurpool+res2net", "cannot be combined with blurpool"),
+        ("resnet50+res2net+blurpool", "cannot be combined with blurpool"),
+    ],
+)
+def test_res2net_is_refused_in_one_line_where_its_block_does_not_exist(spec: str, reason: str) -> None:
+    with pytest.raises(InputError, match=f"^[^\n]* does not fit: res2net [^\n]*{reason}[^\n]*$"):
+        parse(spec)
 
 
 @pytest.mark.parametrize(("kind", "params"), [("basic", 11_220_132), ("bottleneck", 14_143_396), ("conv", 4_775_588)])

@@ -447,6 +447,8 @@ def test_an_error_names_the_line_of_the_plugin_and_leaves_nothing_registered(
     ("spec", "expected"),
     [("my_net+avg_down", "accepts no change of shortcut"), ("my_net+blurpool", "aa_layer"), ("my_net/8", "16 to 1024"),
      ("resnet8+block=flat+avg_down", "shortcut"), ("resnet8+block=flat+drop_path", "drop_path"),
+     ("resnet8+block=flat+shakedrop", "shakedrop"), ("resnet8+block=flat+drop_block", "drop_block"),
+     ("resnet8+block=flat+layer_scale", "layer_scale"), ("resnet8+block=flat+res2net", "bottleneck blocks"),
      ("resnet8+block=flat+preact", "order"), ("resnet8+gate=x", "'x' is not"), ("my_nett", "did you mean 'my_net'")],
 )  # fmt: skip
 def test_a_part_that_a_network_or_block_does_not_accept_is_refused(write: Write, spec: str, expected: str) -> None:

@@ -104,11 +104,12 @@ def test_training_on_images_from_a_loader_equals_eager_training(emulated_graphs:
     assert len(emulated_graphs) == 1
 
 
-def test_network_of_the_digits_benchmark_trains_as_in_eager_mode(emulated_graphs: list[Any]) -> None:
+@pytest.mark.parametrize("parts", ["se+drop_path=0.2", "layer_scale+weight_standardization+shakedrop+drop_block"])
+def test_network_of_the_digits_benchmark_trains_as_in_eager_mode(parts: str, emulated_graphs: list[Any]) -> None:
     results = []
     for mode in ("cuda_graphs", "eager"):
         torch.manual_seed(0)
-        model = build(parse("resnet8+se+drop_path=0.2+width=0.25").variant(), 10, 1)
+        model = build(parse(f"resnet8+{parts}+width=0.25").variant(), 10, 1)
         results.append(train_net(replace(RECIPE, epochs=2), TrainingOptions(mode), model))
     assert_equal(*results)
     assert len(emulated_graphs) == 1

@@ -25,6 +25,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 RECIPE = Recipe(epochs=3, batch_size=16, lr=0.1, warmup_epochs=1, crop_padding=1)
 PLAIN = "resnet8+width=0.25"
 RANDOM = "resnet8+width=0.25+drop_path=0.3+dropout=0.3"
+SHAKEN = "resnet8+width=0.25+shakedrop+drop_block=0.3"
 
 
 def images(count: int, seed: int = 0) -> DeviceImages:
@@ -61,7 +62,7 @@ def equal(one: Outcome, other: Outcome) -> bool:
 
 @pytest.fixture(scope="module")
 def uninterrupted(one_thread: None) -> dict[str, Outcome]:
-    return {spec: train_net(net(spec)) for spec in (PLAIN, RANDOM)}
+    return {spec: train_net(net(spec)) for spec in (PLAIN, RANDOM, SHAKEN)}
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +82,7 @@ def interrupt_after(epochs: int) -> Callable[[Progress], None]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("spec", [PLAIN, RANDOM])
+@pytest.mark.parametrize("spec", [PLAIN, RANDOM, SHAKEN])
 @pytest.mark.parametrize("epochs", [1, 2, 3])
 def test_resume_after_an_epoch_gives_identical_metrics(
     spec: str, epochs: int, uninterrupted: dict[str, Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -68,7 +68,7 @@ SPLITS = Splits(images(56), images(24, seed=1))  # three batches per epoch
 
 def net(seed: int = 0) -> nn.Module:
     torch.manual_seed(seed)
-    return build(parse("resnet8+width=0.25+drop_path=0.3+dropout=0.3").variant(), 10, 1)
+    return build(parse("resnet8+width=0.25+shakedrop=0.3+drop_block=0.3+dropout=0.3").variant(), 10, 1)
 
 
 def train_net(recipe: Recipe, model: nn.Module, options: TrainingOptions | None = None) -> Outcome:
