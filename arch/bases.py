@@ -1,11 +1,17 @@
 """`BASES`: the backbones that a spec can start from, all designed for small images (32 px)."""
 
+import re
 from dataclasses import replace
 
 from arch.entries import BASES, Base
+from arch.errors import InputError
 from arch.variant import Variant
 
-__all__ = ["BASES"]
+__all__ = ["BASES", "find_base"]
+
+WIDE_RESNET = re.compile(r"wrn([0-9]{2,3})_([1-9][0-9]?)")  # layers, k
+PYRAMIDNET = re.compile(r"pyramidnet([0-9]{2,3})_a([1-9][0-9]{0,2})")  # layers, alpha
+MAX_BASIC_LAYERS = 110  # deeper PyramidNets have bottleneck blocks, as in table 4 of the paper
 
 RESNET = "He et al. 2016, arXiv:1512.03385"
 PREACT = "He et al. 2016, arXiv:1603.05027"
@@ -74,10 +80,45 @@ def _res2next(cardinality: int, width: int, scale: int) -> Variant:
     return replace(shape, groups=cardinality, inner_ratio=cardinality * width * scale / 64, scale=scale)
 
 
-def _pyramidnet(block: str, depth: int, growth: int) -> Variant:
-    """Return a PyramidNet with `depth` blocks in each of three stages; the 16 channels grow by `growth` in total."""
+def _pyramidnet(layers: int, growth: int) -> Variant:
+    """Return a PyramidNet with three stages of as many blocks; the 16 channels grow by `growth` in total."""
+    block, convs = ("basic", 2) if layers <= MAX_BASIC_LAYERS else ("bottleneck", 3)
+    depth = (layers - 2) // (3 * convs)
     shape = Variant((depth,) * 3, (16,) * 3, (1, 2, 2), stem_width=16, block=block)
     return replace(shape, order="pyramid", shortcut="pad", growth=growth)
+
+
+def find_base(name: str) -> Base | None:
+    """Return a base; None if there is none with this name.
+
+    Besides the names in `BASES`, there are those of all wide ResNets and PyramidNets, such as `wrn22_10` and
+    `pyramidnet164_a270`.
+
+    Raises:
+        InputError: If such a network cannot have this number of layers.
+    """
+    if name in BASES:
+        return BASES[name]
+    if (match := WIDE_RESNET.fullmatch(name)) is not None:
+        layers, k = map(int, match.groups())
+        _check_layers(name, layers, 4, 6)
+        return Base(_wide_resnet(layers, k), WRN)
+    if (match := PYRAMIDNET.fullmatch(name)) is not None:
+        layers, alpha = map(int, match.groups())
+        _check_layers(name, layers, 2, 6 if layers <= MAX_BASIC_LAYERS else 9)
+        return Base(_pyramidnet(layers, alpha), PYRAMID)
+    return None
+
+
+def _check_layers(name: str, layers: int, outside: int, per_depth: int) -> None:
+    """Raise InputError unless the layers are `outside`, plus a multiple of those of one block in each stage."""
+    if layers <= outside or (layers - outside) % per_depth:
+        depth = max(1, (layers - outside) // per_depth)
+        valid = [outside + per_depth * n for n in (depth, depth + 1)]
+        raise InputError(
+            f"{name!r} cannot have {layers} layers: their number is {per_depth}n + {outside}, such as {valid[0]} or "
+            f"{valid[1]}"
+        )
 
 
 BASES |= {
@@ -103,7 +144,7 @@ BASES |= {
     "wrn28_8": Base(_wide_resnet(28, 8), WRN),
     "wrn28_9": Base(_wide_resnet(28, 9), WRN),
     "wrn28_10": Base(_wide_resnet(28, 10), WRN),
-    "pyramidnet110": Base(_pyramidnet("basic", 18, 270), PYRAMID),
-    "pyramidnet200": Base(_pyramidnet("bottleneck", 22, 240), PYRAMID),
-    "pyramidnet272": Base(_pyramidnet("bottleneck", 30, 200), PYRAMID),
+    "pyramidnet110": Base(_pyramidnet(110, 270), PYRAMID),
+    "pyramidnet200": Base(_pyramidnet(200, 240), PYRAMID),
+    "pyramidnet272": Base(_pyramidnet(272, 200), PYRAMID),
 }

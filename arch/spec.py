@@ -1,7 +1,7 @@
 """The spec language: parse `baseline+se-se+cbam` into steps and variants.
 
     spec  = base, { ("+" | "-"), part, [ "=", value ] }
-    base  = a name in BASES
+    base  = a name in BASES, or of another wide ResNet or PyramidNet, such as wrn22_10 or pyramidnet164_a270
           | a name in PLANS, which stands for the base and the steps of that plan
           | "timm/", a timm model name, [ ".", tag ], [ "/", pixels ], which accepts no parts
           | the name of a plugin's network, [ "/", pixels ], which accepts the parts that it has parameters for
@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import reduce
 
-from arch.bases import BASES
+from arch.bases import BASES, find_base
 from arch.entries import FILE_AND_NAME, NETWORKS
 from arch.errors import InputError, unknown
 from arch.layers import without_folder
@@ -82,7 +82,7 @@ class Spec:
         timm = TIMM.fullmatch(self.base)
         if timm is not None and not self.steps:
             return TimmModel(timm["name"], int(timm["size"] or 0))
-        return self.variant() if timm is not None or self.base in BASES else self._network()
+        return self.variant() if timm is not None or find_base(self.base) is not None else self._network()
 
     def _network(self) -> TimmModel:
         match = NETWORK.fullmatch(self.base)
@@ -99,9 +99,10 @@ class Spec:
         Raises:
             InputError: If a step does not fit the base, or the base is a timm model.
         """
-        if self.base not in BASES:
+        base = find_base(self.base)
+        if base is None:
             raise InputError(f"{self.base!r} takes no parts; bases that do: {', '.join(BASES)}")
-        return reduce(_apply, self._active_steps(), BASES[self.base].variant).with_versions()
+        return reduce(_apply, self._active_steps(), base.variant).with_versions()
 
     def _active_steps(self) -> list[Step]:
         """Return the added steps that were not removed later."""
@@ -165,7 +166,7 @@ def parse(text: str, baseline: str | None = None) -> Spec:
         spec = Spec(first.base, first.steps, len(first.steps))
     elif word in PLANS:
         spec = parse(PLANS[word].spec)
-    elif word in BASES:
+    elif find_base(word) is not None:
         spec = Spec(word)
     elif word.startswith(TIMM_PREFIX):
         spec = _parse_timm(word)

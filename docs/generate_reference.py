@@ -50,6 +50,9 @@ def bases_page() -> str:
             "in the second column. `timm/NAME` and `timm/NAME/PIXELS` refer to timm's own models; NAME may end "
             "with a tag of pretrained weights.",
             table(("base", "timm name", "reference"), rows),
+            "Other wide ResNets and PyramidNets are bases under the same kind of name, such as `wrn22_10` and "
+            "`pyramidnet164_a270`. PyramidNets of up to 110 layers have basic blocks, deeper ones bottleneck blocks. "
+            'They are not registered with timm; use `cifar_net` with `spec="wrn22_10"`.',
             "## Named plans",
             "In a spec, the name of a plan stands for its base and all of its steps.",
             table(("plan", "spec", "purpose"), plans),

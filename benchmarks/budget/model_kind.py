@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from arch.bases import BASES
+from arch.bases import find_base
 from arch.entries import NETWORKS
 from arch.errors import InputError
 from arch.plans import PLANS
@@ -45,7 +45,7 @@ def kind_of(model: str) -> ModelKind:
         return "file"
     word = WORD.match(model)
     name = word.group() if word is not None else ""
-    if name in {*BASES, *PLANS, "baseline"} or name.partition("/")[0] in NETWORKS:
+    if find_base(name) is not None or name in {*PLANS, "baseline"} or name.partition("/")[0] in NETWORKS:
         return "spec"
     if is_file:
         return "file"

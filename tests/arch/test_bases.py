@@ -6,7 +6,8 @@ from fvcore.nn import FlopCountAnalysis
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from arch.bases import BASES
+from arch.bases import BASES, find_base
+from arch.errors import InputError
 from arch.models import build
 from arch.net import ResidualNet
 from arch.spec import parse
@@ -163,3 +164,68 @@ def test_a_pyramid_has_no_weights_in_its_shortcuts(base: str) -> None:
 @pytest.mark.parametrize("base", BASES)
 def test_every_base_names_a_paper(base: str) -> None:
     assert re.search(r"(19|20)\d\d", BASES[base].paper)
+
+
+@pytest.mark.parametrize(
+    ("name", "base"),
+    [
+        *((base, base) for base in BASES if base.startswith("wrn")),
+        ("pyramidnet110_a270", "pyramidnet110"),
+        ("pyramidnet200_a240", "pyramidnet200"),
+        ("pyramidnet272_a200", "pyramidnet272"),
+    ],
+)
+def test_a_pattern_describes_the_registered_base(name: str, base: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = BASES[base]
+    monkeypatch.delitem(BASES, base)
+    found = find_base(name)
+    assert found is not None
+    assert (found.variant, found.paper) == (expected.variant, expected.paper)
+
+
+# Published numbers for CIFAR-10: table 3 of Zagoruyko & Komodakis 2016, table 4 of Han et al. 2017.
+@pytest.mark.parametrize(
+    ("name", "millions"),
+    [
+        ("wrn40_1", "0.6"),
+        ("wrn40_2", "2.2"),
+        ("wrn40_4", "8.9"),
+        ("wrn40_8", "35.7"),
+        ("wrn28_10", "36.5"),
+        ("wrn28_12", "52.5"),
+        ("wrn22_8", "17.2"),
+        ("wrn22_10", "26.8"),
+        ("wrn16_8", "11.0"),
+        ("wrn16_10", "17.1"),
+        ("pyramidnet110_a48", "1.7"),
+        ("pyramidnet236_a220", "26.8"),
+    ],
+)
+def test_parameters_of_a_pattern_are_those_of_its_paper(name: str, millions: str) -> None:
+    assert f"{parameters(on_meta(parse(name).variant(), 10)) / 1e6:.1f}" == millions
+
+
+def test_a_base_of_a_pattern_takes_parts() -> None:
+    spec = parse("pyramidnet110_a84+shakedrop+block=bottleneck")
+    assert parse(str(spec)).variant() == parse("pyramidnet164_a84+shakedrop").variant()
+
+
+@pytest.mark.parametrize(
+    ("name", "layers"),
+    [
+        ("wrn23_8", "22 or 28"),
+        ("wrn04_8", "10 or 16"),
+        ("pyramidnet111_a84", "110 or 119"),
+        ("pyramidnet99_a9", "98 or 104"),
+    ],
+)
+def test_impossible_numbers_of_layers_are_refused_with_the_nearest_ones(name: str, layers: str) -> None:
+    with pytest.raises(InputError, match=f"^'{name}' cannot have .* such as {layers}$"):
+        parse(name)
+
+
+@pytest.mark.parametrize("name", ["wrn", "wrn28", "wrn28_0", "wrn28_100", "wrn1000_2", "pyramidnet110_270", "wrn28_8x"])
+def test_other_names_are_unknown(name: str) -> None:
+    assert find_base(name) is None
+    with pytest.raises(InputError, match="unknown base"):
+        parse(name)
