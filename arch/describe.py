@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from arch.blocks import GeM, PadShortcut, PlainBlock
 from arch.net import ResidualNet
-from arch.standardization import ATTENTION_NAMES
+from arch.standardization import ATTENTION_NAMES, StandardizedConv2d
 from arch.timm_describe import blocks_of, is_plain, timm_sections
 from arch.timm_net import TimmNet
 
@@ -100,7 +100,7 @@ def _layers(module: nn.Module) -> Iterator[str]:
     """Yield descriptions of the convolutions, poolings, linear layers and channel paddings at any depth."""
     if isinstance(module, nn.Conv2d):
         size = "x".join(map(str, module.kernel_size))
-        kind = "std conv" if isinstance(module, StdConv2d) else "conv"
+        kind = "std conv" if isinstance(module, StandardizedConv2d | StdConv2d) else "conv"
         groups = f" in {module.groups} groups" if module.groups > 1 else ""
         yield f"{size} {kind} {module.out_channels}{groups}" + (f" /{module.stride[0]}" if module.stride[0] > 1 else "")
     elif isinstance(module, nn.ModuleList) and len(module) and all(isinstance(m, nn.Conv2d) for m in module):

@@ -32,8 +32,6 @@ KNOWN = {
     "gelu": {"layout change: gelu_backward"},
     "silu": {"layout change: silu_backward"},
     "mish": {"layout change: mish_backward"},
-    # timm's layer standardizes a copy of the filters, one filter per row. Filters are small compared to images.
-    "weight_standardization": {"layout change: clone"},
     # The splits of a channels-last tensor are slices of it, which cuDNN copies.
     "res2net": {"convolution: not channels last"},
     "res2next29": {"convolution: not channels last"},
