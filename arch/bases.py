@@ -11,7 +11,7 @@ __all__ = ["BASES", "find_base"]
 
 WIDE_RESNET = re.compile(r"wrn([0-9]{2,3})_([1-9][0-9]?)")  # layers, k
 PYRAMIDNET = re.compile(r"pyramidnet([0-9]{2,3})_a([1-9][0-9]{0,2})")  # layers, alpha
-MAX_BASIC_LAYERS = 110  # deeper PyramidNets have bottleneck blocks, as in table 4 of the paper
+MAX_BASIC_LAYERS = 110  # deeper PyramidNets have bottleneck blocks, as in the paper
 
 RESNET = "He et al. 2016, arXiv:1512.03385"
 PREACT = "He et al. 2016, arXiv:1603.05027"

@@ -4,14 +4,13 @@ To add a part, register it here; an attention layer takes a single call of `atte
 order of registration, so a part that modifies another one must be registered after it.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 from itertools import combinations
-from math import sqrt
 
 from arch.bases import BASES
 from arch.entries import PARTS, Part, Value
 from arch.registry import activation_part, attention_part, part, register
+from arch.scaling import res2net_ratio, scaled_channels, scaled_depths, scaled_widths
 from arch.variant import BLOCKS, STEMS, Variant
 
 __all__ = ["PARTS"]
@@ -50,7 +49,7 @@ def stage_depth(stage: int) -> None:
     """Register `depthN`, which multiplies the depth of stage N only."""
 
     def apply(variant: Variant, factor: float) -> Variant:
-        return replace(variant, depths=_depths(variant, factor, stage))
+        return replace(variant, depths=scaled_depths(variant, factor, stage))
 
     apply.__doc__ = f"multiply the number of blocks in stage {stage} by this factor (at least one block)"
     register(Part(f"depth{stage}", REGNET, apply, Value(2.0, 0.1, 16.0, grid=SEARCHED_FACTORS)))
@@ -60,45 +59,11 @@ def stage_width(stage: int) -> None:
     """Register `widthN`, which multiplies the width of stage N only."""
 
     def apply(variant: Variant, factor: float) -> Variant:
-        return replace(variant, widths=_widths(variant, factor, stage))
+        return replace(variant, widths=scaled_widths(variant, factor, stage))
 
     rounding = "rounded to a multiple of 8 or of the number of groups"
     apply.__doc__ = f"multiply the width of stage {stage} by this factor, {rounding}"
     register(Part(f"width{stage}", REGNET, apply, Value(2.0, 0.1, 16.0, grid=SEARCHED_FACTORS)))
-
-
-def _depths(variant: Variant, factor: float, stage: int | None = None) -> tuple[int, ...]:
-    return _scaled(variant.depths, lambda blocks: max(1, int(blocks * factor + 0.5)), stage)
-
-
-def _widths(variant: Variant, factor: float, stage: int | None = None) -> tuple[int, ...]:
-    return _scaled(variant.widths, lambda channels: _channels(channels, factor, max(8, variant.groups)), stage)
-
-
-def _channels(channels: int, factor: float, multiple: int = 8) -> int:
-    return channels if factor == 1 else max(multiple, round(channels * factor / multiple) * multiple)
-
-
-def _scaled(numbers: tuple[int, ...], scale: Callable[[int], int], stage: int | None) -> tuple[int, ...]:
-    """Scale one number per stage, or only that of `stage`. Raises ValueError if there is no such stage."""
-    if stage is not None and stage > len(numbers):
-        raise ValueError(f"there are {len(numbers)} stages")
-    return tuple(scale(number) if stage in (None, position) else number for position, number in enumerate(numbers, 1))
-
-
-def _res2net_ratio(variant: Variant, scale: int) -> float:
-    """Return the inner ratio for another scale with which a bottleneck has about the same number of parameters.
-
-    For a width of 64 channels, each split gets an even number of channels, and a multiple of the groups. For resnet50,
-    these are the splits of Gao et al. 2019, table 1: 48w x 2s, 26w x 4s and 14w x 8s.
-    """
-    split, convs = variant.inner_ratio / variant.scale, max(1, variant.scale - 1)
-    # parameters / width^2: two 1x1 convolutions between 4 * width and the inner channels, and the 3x3 ones
-    params = 8 * variant.inner_ratio + 9 * convs * split**2 / variant.groups
-    squared, linear = 9 * (scale - 1) / variant.groups, 8 * scale
-    split = (sqrt(linear**2 + 4 * squared * params) - linear) / (2 * squared)
-    multiple = max(2, variant.groups)
-    return scale * max(multiple, round(64 * split / multiple) * multiple) / 64
 
 
 def _with_attention_in(variant: Variant, stages: tuple[int, ...]) -> Variant:
@@ -156,14 +121,14 @@ def pad_shortcut(variant: Variant) -> Variant:
 @part("He et al. 2016, arXiv:1512.03385", Value(2.0, 0.1, 16.0, grid=SEARCHED_FACTORS))
 def depth(variant: Variant, factor: float) -> Variant:
     """multiply the number of blocks in every stage by this factor (at least one block)"""
-    return replace(variant, depths=_depths(variant, factor))
+    return replace(variant, depths=scaled_depths(variant, factor))
 
 
 @part("Zagoruyko & Komodakis 2016, arXiv:1605.07146", Value(2.0, 0.1, 16.0, grid=(0.5, 0.75, 1.5, 2.0)))
 def width(variant: Variant, factor: float) -> Variant:
     """multiply every width by this factor, rounded to a multiple of 8 or of the number of groups"""
-    stem_width, growth = _channels(variant.stem_width, factor), round(variant.growth * factor)
-    return replace(variant, widths=_widths(variant, factor), stem_width=stem_width, growth=growth)
+    stem_width, growth = scaled_channels(variant.stem_width, factor), round(variant.growth * factor)
+    return replace(variant, widths=scaled_widths(variant, factor), stem_width=stem_width, growth=growth)
 
 
 for _stage in map(int, STAGES):
@@ -187,7 +152,7 @@ def groups(variant: Variant, number: int) -> Variant:
 @part("Gao et al. 2019, arXiv:1904.01169", Value(4, 2, 8, grid=(2, 4, 8)))
 def res2net(variant: Variant, scale: int) -> Variant:
     """split the 3x3 convolutions of bottleneck blocks into this number of scales, at about the same parameters"""
-    return replace(variant, scale=scale, inner_ratio=_res2net_ratio(variant, scale))
+    return replace(variant, scale=scale, inner_ratio=res2net_ratio(variant, scale))
 
 
 timm_attention("se", "Hu et al. 2018, arXiv:1709.01507", reduction=16)

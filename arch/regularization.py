@@ -30,7 +30,7 @@ def block_rates(variant: Variant) -> list[list[BlockRates]]:
     """Return the rates of every block, one list per stage.
 
     Stochastic depth (arXiv:1603.09382) rises linearly from 0 in the first block, as in timm. ShakeDrop rises linearly
-    from rate / (number of blocks), as in arXiv:1802.02375, equation 5. DropBlock has its whole rate in the last stage
+    from rate / (number of blocks), as in arXiv:1802.02375. DropBlock has its whole rate in the last stage
     and a quarter of it in the one before (arXiv:1810.12890, section 4.1). Its rate does not grow during training, as in
     the paper's schedule, because an architecture does not depend on the length of the training.
     """

@@ -10,7 +10,7 @@ EPSILON = 1e-6  # added to the variance, as in timm
 
 
 class StandardizedConv2d(nn.Conv2d):
-    """Convolution that standardizes each filter first (arXiv:1903.10520, equations 5 and 6).
+    """Convolution that standardizes each filter first (arXiv:1903.10520).
 
     The numbers are those of timm's `StdConv2d`, which uses a batch norm of the filters: fvcore counts it as MACs of the
     image, and it copies the filters to another memory format than channels last.

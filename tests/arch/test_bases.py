@@ -183,7 +183,7 @@ def test_a_pattern_describes_the_registered_base(name: str, base: str, monkeypat
     assert (found.variant, found.paper) == (expected.variant, expected.paper)
 
 
-# Published numbers for CIFAR-10: table 3 of Zagoruyko & Komodakis 2016, table 4 of Han et al. 2017.
+# Published by Zagoruyko & Komodakis 2016 and Han et al. 2017 for CIFAR-10.
 @pytest.mark.parametrize(
     ("name", "millions"),
     [

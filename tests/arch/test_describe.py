@@ -174,3 +174,11 @@ def test_a_section_is_plain_data() -> None:
         "params": content["params"],
         "plain": False,
     }
+
+
+def test_the_splits_of_res2net_and_standardized_convolutions_are_named() -> None:
+    _, first, second, *_ = described("res2next29+weight_standardization+se")
+    splits = "3x3 std conv 144 in 6 groups on 3 splits"
+    assert first.branch == ("1x1 std conv 576", splits, "1x1 std conv 256")
+    assert second.branch[1] == "3x3 std conv 288 in 6 groups /2 on 3 splits"
+    assert first.attention == ("SEModule",)

@@ -70,7 +70,7 @@ def test_survival_in_shakedrop_decays_linearly_to_one_half(base: str) -> None:
     rates = [layer.rate for layer in layers_of(net_of(f"{base}+shakedrop"), ShakeDrop)]
     blocks = len(rates)
     assert blocks >= 6
-    assert [1 - rate for rate in rates] == pytest.approx([1 - (i + 1) / blocks * 0.5 for i in range(blocks)])  # eq. 5
+    assert [1 - rate for rate in rates] == pytest.approx([1 - (i + 1) / blocks * 0.5 for i in range(blocks)])
 
 
 @pytest.mark.parametrize("base", ["resnet8", "resnet8+preact"])
@@ -138,7 +138,7 @@ def test_drop_block_drops_its_rate_of_maps_of_any_size_and_keeps_their_sum(side:
     out = dropped(0.1, side)
     assert out.isfinite().all()
     assert 0.07 < (out == 0).float().mean() < 0.13
-    assert out.mean().item() == pytest.approx(1, abs=1e-4)  # lines 7 and 8 of algorithm 1
+    assert out.mean().item() == pytest.approx(1, abs=1e-4)  # as algorithm 1 normalizes
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
