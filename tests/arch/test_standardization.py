@@ -17,7 +17,7 @@ def net_of(spec: str) -> ResidualNet:
     return build(parse(spec).variant(), 10).eval()
 
 
-@pytest.mark.parametrize("base", ["resnet8", "resnet8+preact+avg_down", "resnext50+depth=0.1+se", "wide_cnn"])
+@pytest.mark.parametrize("base", ["resnet8", "resnet8+preact+avg_down", "resnext50+depth=0.1+width=0.5+se", "wide_cnn"])
 def test_a_standardized_net_is_one_with_filters_of_mean_0_and_variance_1(base: str) -> None:
     standardized, plain = net_of(f"{base}+weight_standardization"), net_of(base)
     state: dict[str, Any] = dict(standardized.state_dict())
@@ -43,7 +43,7 @@ def test_all_convolutions_but_those_of_attention_are_standardized(base: str, att
     assert {name for name, module in convs.items() if not isinstance(module, StandardizedConv2d)} == in_attention
 
 
-@pytest.mark.parametrize("spec", ["resnext50+depth=0.1", "resnet8+last_stride"])
+@pytest.mark.parametrize("spec", ["resnext50+depth=0.1+width=0.5", "resnet8+last_stride"])
 def test_standardized_convolutions_have_the_shape_and_the_weights_count_of_the_plain_ones(spec: str) -> None:
     plain, standardized = net_of(spec), net_of(f"{spec}+weight_standardization")
     shapes = [
