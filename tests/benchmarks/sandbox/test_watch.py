@@ -19,7 +19,7 @@ def test_time_is_limited(program: str, run_program: RunProgram) -> None:
 
 
 def test_memory_is_limited(run_program: RunProgram) -> None:
-    with pytest.raises(FileCheckFailed, match=r"out of memory.* 0\.1 GiB \(--memory-limit\).* 1 processes"):
+    with pytest.raises(FileCheckFailed, match=r"out of memory.* 0\.1 GiB \(--memory-limit\).* 1 process$"):
         run_program("hoard = b'x' * 2**28; time.sleep(60)", SandboxLimits(60, 2**27))
 
 

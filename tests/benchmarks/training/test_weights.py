@@ -89,7 +89,7 @@ def test_teacher_keeps_its_classifier(weights: Path) -> None:
 
 def test_teacher_for_other_classes_is_refused(weights: Path) -> None:
     message = error_message(net_of(100), weights, replace_classifier=False)
-    assert "for 1000 classes" in message
+    assert "for 1,000 classes" in message
     assert "this benchmark has 100" in message
 
 
