@@ -1,6 +1,7 @@
 """`ActiveTrial`: a trial between its proposal and its end."""
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from optuna.trial import Trial
 
@@ -13,7 +14,7 @@ from search.settings import SearchSettings
 
 @dataclass(eq=False)
 class ActiveTrial:
-    """A trial that is trained rung by rung.
+    """A trial that is trained at one rung.
 
     Attributes:
         trial: Optuna's trial.
@@ -22,7 +23,7 @@ class ActiveTrial:
             the device that the budget names, or to a prediction from MACs with a safety margin. If False, the candidate
             must be timed before it is trained.
         is_timed: Whether the candidate's hours are measured.
-        accuracies: Validation top-1 of the finished rungs, in percent.
+        accuracies: Validation top-1 of the candidate at the rungs that it finished before this trial, in percent.
         compile_mode: The fastest compile mode of the candidate, or the one for candidates that are not timed.
     """
 
@@ -30,16 +31,16 @@ class ActiveTrial:
     candidate: Candidate
     within_hours: bool
     is_timed: bool = False
-    accuracies: list[float] = field(default_factory=list)
+    accuracies: Sequence[float] = ()
     compile_mode: CompileMode = "eager"
 
     @property
     def rung(self) -> int:
-        """The index of the rung to train next."""
+        """The index of the rung to train."""
         return len(self.accuracies)
 
-    def next_run(self, search: SearchSettings) -> Run:
-        """Return the run at the next rung."""
+    def run(self, search: SearchSettings) -> Run:
+        """Return the run of the trial."""
         return Run(
             config=self.candidate.config,
             benchmark=search.rungs.benchmarks[self.rung],

@@ -17,7 +17,7 @@ def run(  # noqa: PLR0913  # all arguments are optional and keyword-only
     data: str | Path | None = None,
     budget_hours: float | None = None,
     timeout: str | None = None,
-    trials: int = SearchOptions.trials,
+    trials: int | None = None,
     finalists: int = SearchOptions.finalists,
     seeds: int = SearchOptions.seeds,
     space: str | None = None,
@@ -33,8 +33,9 @@ def run(  # noqa: PLR0913  # all arguments are optional and keyword-only
         benchmark: The name of a benchmark, or the path of a TOML file.
         data: The folder with the images.
         budget_hours: Maximum hours to train one candidate; None: the limit of the benchmark.
-        timeout: Maximum duration of the search, such as "45m"; the training of the winner for its test may exceed it.
-        trials: The number of candidates to train.
+        timeout: Maximum duration of the search, such as "45m"; None: that of the benchmark, if it has one and `trials`
+            is None. The training of the winner for its test may exceed it.
+        trials: The number of candidates to train; None: 64.
         finalists: The number of candidates to train with the full recipe.
         seeds: The number of seeds per finalist.
         space: A search space, as `FILE.toml` or `FILE.py:FUNCTION`; None: every registered part.

@@ -33,7 +33,7 @@ def search_command(options: SearchOptions) -> int:
         else:
             _print_summary(summary)
 
-    return NOTHING_FITS if run_search(options, show) is None else 0
+    return NOTHING_FITS if run_search(options, show) is None and not options.plan else 0
 
 
 def _print_summary(summary: "SearchSummary") -> None:

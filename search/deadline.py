@@ -38,6 +38,20 @@ class Deadline:
         whole = 3600 * hours if self.search.finalists else 0.0
         return TRAINING_OVERHEAD_SECONDS + whole <= self.seconds_left()
 
+    def affordable_hours(self) -> float:
+        """Return how long the full training run of a finalist may take, if half of the timeout is for the finalists.
+
+        Infinity without a timeout; without finalists, a run only has to end in time.
+        """
+        search = self.search
+        if search.timeout is None:
+            return math.inf
+        if not search.finalists:
+            return max(self.seconds_left() - TRAINING_OVERHEAD_SECONDS, 0.0) / 3600
+        fixed = search.final_selection_seconds(0.0)
+        runs = (search.final_selection_seconds(1.0) - fixed) or 1.0
+        return max(search.timeout / 2 - fixed - runs * TRAINING_OVERHEAD_SECONDS, 0.0) / runs / 3600
+
     def _reserved_seconds(self) -> float:
         """Return the seconds to reserve for finalists: at most half of the timeout, at least one full training run."""
         if self.search.timeout is None or not self.search.finalists:

@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from benchmarks.records.lock import HEARTBEAT_SECONDS, HEARTBEAT_TIMEOUT_SECONDS
 from benchmarks.records.lock_holder import LockHolder
-from search.trial_attrs import PERMANENT, REASON, RETRIES, WORKER
+from search.trial_attrs import PERMANENT, REASON, RETRIES, WORKER, enqueue_again
 
 MAX_RETRIES = 2  # per candidate; limited because the candidate itself may crash its workers
 WORKER_DIED = "the worker process died"  # reason of a stale trial
@@ -97,9 +97,7 @@ class StaleTrialReaper:
         If several workers try at once, only one of them succeeds.
         """
         retries = trial.user_attrs.get(RETRIES, 0)
-        # A worker that died while it suggested parameters leaves some of them in the queued trial only.
-        params = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
-        is_retried = retries < MAX_RETRIES and bool(params)
+        is_retried = retries < MAX_RETRIES and bool(trial.params or trial.system_attrs.get("fixed_params"))
         try:
             handle = Trial(self.study, trial._trial_id)
             handle.set_user_attr(REASON, WORKER_DIED)
@@ -108,7 +106,7 @@ class StaleTrialReaper:
         except (UpdateFinishedTrialError, ValueError):
             return ""
         if is_retried:
-            self.study.enqueue_trial(params, user_attrs={RETRIES: retries + 1})
+            enqueue_again(self.study, trial, **{RETRIES: retries + 1})
         consequence = "its candidate is queued again" if is_retried else "its candidate is not tried again"
         return f"trial {trial.number} failed because its worker died: {consequence}"
 

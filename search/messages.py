@@ -1,6 +1,7 @@
 """Messages of a running search."""
 
 from collections.abc import Sequence
+from math import nan
 
 from optuna.trial import FrozenTrial
 
@@ -12,11 +13,11 @@ from search.settings import SearchSettings
 
 def overall_progress(search: SearchSettings, trials: Sequence[FrozenTrial]) -> Progress:
     """Return the progress of all workers: the trained candidates, the best accuracy and the rejected proposals."""
-    trained = [trial for trial in trials if trial_attrs.is_trained(trial)]
+    trained = trial_attrs.ranked(trials)
     num_infeasible = sum(map(trial_attrs.is_infeasible, trials))
     notes = []
-    if leaders := trial_attrs.ranked(trained):
-        accuracies = trial_attrs.rung_accuracies(leaders[0])
+    if trained:
+        accuracies = trial_attrs.rung_accuracies(trained[0])
         epochs = search.rungs.benchmarks[len(accuracies) - 1].recipe.epochs
         notes.append(f"best {accuracies[-1]:.2f} after {plural(epochs, 'epoch')}")
     if num_infeasible:
@@ -33,3 +34,17 @@ def describe_plan(search: SearchSettings) -> str:
     )
     number = 2 * search.rungs.reduction_factor
     return text + (f"; no promotion before {number} candidates have finished a rung" if len(search.rungs) > 1 else "")
+
+
+def describe_misled_rung(search: SearchSettings, rung: int, trials: Sequence[FrozenTrial]) -> str:
+    """Return a line about a rung whose accuracies do not follow those at the rung before."""
+    from scipy.stats import spearmanr
+
+    before, after = (search.rungs.benchmarks[index].recipe.epochs for index in (rung - 1, rung))
+    finished = [trial for trial in trial_attrs.ranked(trials) if trial_attrs.last_rung(trial) >= rung]
+    pairs = [trial_attrs.rung_accuracies(trial)[rung - 1 : rung + 1] for trial in finished]
+    correlation = spearmanr(*zip(*pairs, strict=True)).statistic if len(pairs) > 1 else nan
+    return (
+        f"accuracies after {plural(before, 'epoch')} do not help to predict those after {plural(after, 'epoch')} (rank "
+        f"correlation {correlation:.2f}, n = {len(pairs)}): the search relies on the longer training runs from now on"
+    )

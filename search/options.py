@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -27,6 +28,7 @@ from benchmarks.cli.options import (
 
 SECONDS_PER_UNIT = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 SECONDS_PER_HOUR = 3600
+DEFAULT_TRIALS = 64
 SUPPORTED_STORAGE = re.compile(r"(sqlite|postgresql(\+\w+)?)://")
 
 SamplerName = Literal["thompson", "tpe", "gp", "nsga2", "evolution", "random"]
@@ -47,8 +49,15 @@ class SearchOptions:
     ] = None
     max_params: MaxParamsOption = None
     trials: Annotated[
-        int, typer.Option("--trials", metavar="N", min=1, max=10**6, help="Number of candidates to train.")
-    ] = 64
+        int | None,
+        typer.Option(
+            "--trials",
+            metavar="N",
+            min=1,
+            max=10**6,
+            help=f"Number of candidates to train  [default: {DEFAULT_TRIALS}]",
+        ),
+    ] = None
     timeout: Annotated[
         str | None,
         typer.Option(
@@ -75,6 +84,26 @@ class SearchOptions:
         typer.Option("--objective", help="Accuracy only, or the Pareto front of accuracy, hours and parameters."),
     ] = "accuracy"
     sampler: Annotated[SamplerName, typer.Option("--sampler", help="Algorithm that proposes candidates.")] = "thompson"
+    patience: Annotated[
+        int | None,
+        typer.Option(
+            "--patience",
+            metavar="N",
+            min=1,
+            help="End when the last N candidates have not raised the best accuracy of any rung  [default: never]",
+        ),
+    ] = None
+    warm_start: Annotated[
+        Sequence[Path],
+        typer.Option(
+            "--warm-start",
+            metavar="DIR",
+            help="Also learn from the records in this output folder, if they have the same benchmark id; repeatable.",
+        ),
+    ] = ()
+    plan: Annotated[bool, typer.Option("--plan", help="Only show how many candidates fit the budget and the time.")] = (
+        False
+    )
     workers: Annotated[
         int, typer.Option("--workers", metavar="K", min=1, max=64, help="Number of concurrent training runs.")
     ] = 1

@@ -1,59 +1,98 @@
-"""Decide whether a trial continues at the next rung."""
+"""Decide which trained candidate is promoted, that is, trained at the next rung."""
 
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
+import numpy as np
 from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
 
-from benchmarks.records.store import RunRecord
 from search import trial_attrs
-from search.active_trial import ActiveTrial
-from search.candidates import HoursPredictor
-from search.deadline import Deadline
-from search.settings import SearchSettings
+from search.samplers.encoding import encode
+from search.samplers.study_model import StudyModel
+from search.samplers.surrogate import Floats
+from search.samplers.thompson import EXPLORATION
 
-COST_TIE_BREAK = 1e-4  # accuracy points subtracted from a candidate that takes all of the budget's hours
+MISLED_TIME_FACTOR = 4.0  # time at a rung relative to the rung before, if the rung before does not predict it
 
 
+@dataclass
 class Promotion:
-    """Reports the accuracies of finished rungs to Optuna, and promotes trials or completes them."""
+    """Promotes candidates so that all rungs take about the same total time.
 
-    def __init__(self, search: SearchSettings, study: Study, predictor: HoursPredictor, deadline: Deadline) -> None:
-        self.search, self.study, self.predictor, self.deadline = search, study, predictor, deadline
+    The candidates of a rung wait for promotion, as in asynchronous successive halving (Li et al. 2020,
+    arXiv:1810.05934). The one with the best predicted accuracy at the last rung is promoted first; with several
+    objectives, the oldest one on the Pareto front of the rung. No candidate is promoted before `2 * reduction_factor`
+    candidates have finished the rung.
 
-    def finish_rung(self, active: ActiveTrial, record: RunRecord) -> bool:
-        """Report the accuracy of a rung. Return whether the trial continues; if not, complete it."""
-        trial, rung, rungs = active.trial, active.rung, self.search.rungs
-        hours = active.candidate.hours if active.is_timed else record.hours / rungs.time_fraction(rung)
-        self.predictor.add(active.candidate.macs, hours)
-        active.candidate = replace(active.candidate, hours=hours)
-        if self.search.profile is None and hours > self.search.benchmark.budget.max_hours and not active.is_timed:
-            active.within_hours = False  # the run took longer than predicted from MACs, so time the candidate
-            return True
-        active.accuracies.append(record.top1)
-        trial.set_user_attr(trial_attrs.ACCURACIES, active.accuracies)
-        trial.set_user_attr(trial_attrs.HOURS, hours)
-        if self._is_promoted(active, rung) and self.deadline.has_time_for(hours * rungs.time_fraction(rung + 1)):
-            return True
-        values = [active.accuracies[-1], active.candidate.budget_hours, float(active.candidate.params)]
-        trial_attrs.tell_complete(self.study, trial, values[: len(self.study.directions)])
-        return False
+    Attributes:
+        model: The model of the study.
+        time_fractions: Duration of each rung as a fraction of the full training run.
+        reduction_factor: Ratio of the durations of two consecutive rungs.
+        misled_rungs: Rungs that the rung before does not help to predict, according to the last model.
+    """
 
-    def _is_promoted(self, active: ActiveTrial, rung: int) -> bool:
-        """Return whether a trial continues after a rung; it never does after the last one.
+    model: StudyModel
+    time_fractions: Sequence[float]
+    reduction_factor: int
+    misled_rungs: Sequence[int] = ()
 
-        With one objective, Optuna's pruner decides. With several, for which Optuna has no pruners, a trial continues if
-        it is on the Pareto front of its rung.
-        """
-        is_last = rung + 1 == len(self.search.rungs)
-        if len(self.study.directions) == 1:
-            cost = active.candidate.budget_hours / self.search.benchmark.budget.max_hours
-            accuracy = active.accuracies[-1] - COST_TIE_BREAK * cost  # promotes the cheapest of equal candidates
-            active.trial.report(accuracy, self.search.rungs.step(rung))
-            return not is_last and not active.trial.should_prune()
-        own = (-active.accuracies[-1], active.candidate.budget_hours, float(active.candidate.params))
-        others = [
-            trial_attrs.objectives(trial, rung)
-            for trial in self.study.get_trials(deepcopy=False)
-            if len(trial_attrs.rung_accuracies(trial)) > rung and trial.number != active.trial.number
+    def choose(self, study: Study) -> FrozenTrial | None:
+        """Return the last trial of the candidate to promote now; None if no candidate is to be promoted."""
+        trials = study.get_trials(deepcopy=False)
+        latest = {trial.user_attrs[trial_attrs.KEY]: trial for trial in reversed(trial_attrs.ranked(trials))}
+        waiting = _without_pending(latest, trials)
+        scores: dict[int, float] | None = None
+        for rung in reversed(range(len(self.time_fractions) - 1)):
+            finished = [trial for trial in waiting if trial_attrs.last_rung(trial) == rung]
+            num_finished = sum(trial_attrs.last_rung(trial) >= rung for trial in latest.values())
+            if not finished or num_finished < 2 * self.reduction_factor:
+                continue
+            if scores is None:
+                scores = self._scores(study, waiting)
+            if len(study.directions) > 1:
+                finished = trial_attrs.pareto_members(finished, list(latest.values()), rung)
+            best = max(finished, key=lambda trial: scores[trial.number], default=None)
+            time_factor = MISLED_TIME_FACTOR if rung + 1 in self.misled_rungs else 1.0
+            if best and self._seconds(trials, rung + 1, best) <= time_factor * self._seconds(trials, rung):
+                return best
+        return None
+
+    def _scores(self, study: Study, trials: Sequence[FrozenTrial]) -> dict[int, float]:
+        """Return a score for each trial, larger is better."""
+        if len(study.directions) > 1:
+            return {trial.number: -float(trial.number) for trial in trials}
+        view, rng = self.model.view(study, -1), np.random.default_rng(len(study.get_trials(deepcopy=False)))
+        if not view.choices or not len(view.observed):
+            return {trial.number: trial_attrs.rung_accuracies(trial)[-1] for trial in trials}
+        model = self.model.fit(view, rng)
+        drawn: Floats = model.continue_scores(view.observed, rng, EXPLORATION)
+        by_code = dict(zip(view.observed_codes, drawn.tolist(), strict=True))
+        self.misled_rungs = model.misled_rungs
+        return {trial.number: by_code.get(encode(trial.params, view.choices) or (), -np.inf) for trial in trials}
+
+    def _seconds(self, trials: Iterable[FrozenTrial], rung: int, promoted: FrozenTrial | None = None) -> float:
+        """Return the time that all trials take at a rung, in units of the storage; with a promoted one in addition."""
+        at_rung = [trial for trial in trials if _is_or_was_trained(trial) and trial_attrs.rung(trial) == rung]
+        hours = [
+            trial.user_attrs.get(trial_attrs.HOURS, 0.0) for trial in [*at_rung, *([promoted] if promoted else [])]
         ]
-        return not is_last and trial_attrs.pareto_mask([own, *others])[0]
+        return float(sum(hours)) * self.time_fractions[rung]
+
+
+def _is_or_was_trained(trial: FrozenTrial) -> bool:
+    return trial_attrs.is_trained(trial) or trial.state in (TrialState.RUNNING, TrialState.WAITING)
+
+
+def _without_pending(latest: dict[str, FrozenTrial], trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Return the candidates that are not about to be promoted, and that did not fail when they were."""
+    pending = {
+        (tuple(sorted({**trial.system_attrs.get("fixed_params", {}), **trial.params}.items())), trial_attrs.rung(trial))
+        for trial in trials
+        if trial.state in (TrialState.RUNNING, TrialState.WAITING) or trial_attrs.is_permanent_failure(trial)
+    }
+    return [
+        trial
+        for trial in latest.values()
+        if (tuple(sorted(trial.params.items())), trial_attrs.last_rung(trial) + 1) not in pending
+    ]

@@ -39,23 +39,30 @@ class Proposals:
     def enqueue_base(self) -> None:
         """Queue the base as the first candidate of a new study, so that there is a candidate to fall back on."""
         space = self.search.space
-        if not isinstance(space, ChoiceSpace) or self._other_trials(-1):
+        started = [t for t in self._other_trials(-1) if t.state != TrialState.WAITING]
+        if not isinstance(space, ChoiceSpace) or any(trial_attrs.WARM_START not in t.user_attrs for t in started):
             return
         if all(ABSENT in fragments for fragments in space.choices.values()):
             self.study.enqueue_trial(dict.fromkeys(space.choices, ABSENT))
 
-    def ask(self, worker: str) -> tuple[Trial, Candidate] | None:
+    def ask(self, worker: str, only_promoted: bool = False) -> tuple[Trial, Candidate, FrozenTrial | None] | None:
         """Ask the study for one trial.
 
         Args:
             worker: The name of the worker that would train it.
+            only_promoted: Whether a new candidate, which may be queued before a promoted one, stays in the queue.
 
         Returns:
-            The trial and its candidate, or None if the trial was finished because its candidate is infeasible or a
-            duplicate.
+            The trial, its candidate, and for a promoted candidate its trial at the rung before. None if the trial was
+            finished because its candidate is infeasible or a duplicate.
         """
-        self.misses += 1
         trial = self.study.ask()
+        rung = trial.user_attrs.get(trial_attrs.RUNG, 0)
+        if only_promoted and not rung:
+            trial_attrs.enqueue_again(self.study, self._frozen(trial))
+            trial_attrs.tell_failed(self.study, trial, "enough candidates are trained", permanent=False)
+            return None
+        self.misses += 1
         trial.set_user_attr(trial_attrs.WORKER, worker)
         try:
             spec = self.search.space.suggest(trial)
@@ -68,26 +75,40 @@ class Proposals:
         if isinstance(candidate, InfeasibleCandidate):
             self.reject(trial, candidate.reason, candidate.excess)
             return None
-        twin = self._find_twin(trial, candidate)
+        twin = self._find_twin(trial, candidate, rung)
         if twin is not None:
             self._finish_as(twin, trial)
             return None
+        earlier = self._find_earlier(candidate, rung)
+        if rung and earlier is None:
+            trial_attrs.tell_failed(self.study, trial, "it has not finished the rung before", permanent=False)
+            return None
         self.misses = 0
-        return trial, candidate
+        return trial, candidate, earlier
 
     def reject(self, trial: Trial, reason: str, excess: float) -> None:
         """Finish a trial as infeasible. `excess` is the relative excess over the limit."""
         self.rejections.append(reason)
         trial_attrs.tell_infeasible(self.study, trial, self.search.benchmark.budget, reason, excess)
 
+    def _frozen(self, trial: Trial) -> FrozenTrial:
+        return self.study.get_trials(deepcopy=False)[trial.number]
+
     def _other_trials(self, number: int) -> list[FrozenTrial]:
         return [trial for trial in self.study.get_trials(deepcopy=False) if trial.number != number]
 
-    def _find_twin(self, trial: Trial, candidate: Candidate) -> FrozenTrial | None:
-        """Return another trial of the same architecture whose outcome also holds for this one."""
+    def _find_earlier(self, candidate: Candidate, rung: int) -> FrozenTrial | None:
+        """Return the trial of a candidate at the rung before this one; None if there is none."""
+        for other in self._other_trials(-1) if rung else ():
+            if other.user_attrs.get(trial_attrs.KEY) == candidate.key and trial_attrs.last_rung(other) + 1 == rung:
+                return other
+        return None
+
+    def _find_twin(self, trial: Trial, candidate: Candidate, rung: int) -> FrozenTrial | None:
+        """Return another trial of the same architecture and rung whose outcome also holds for this one."""
         self._wait_for_older_trials(trial)
         for other in self._other_trials(trial.number):
-            if other.user_attrs.get(trial_attrs.KEY) != candidate.key:
+            if other.user_attrs.get(trial_attrs.KEY) != candidate.key or trial_attrs.rung(other) != rung:
                 continue
             is_older_and_running = other.state == TrialState.RUNNING and other.number < trial.number
             has_outcome = trial_attrs.is_trained(other) or trial_attrs.is_infeasible(other)
@@ -117,7 +138,8 @@ class Proposals:
         else:
             reason = f"trial {twin.number} is running with the same architecture"
             trial_attrs.tell_failed(self.study, trial, reason, permanent=False)
-        self._queue_neighbor(trial)
+        if not trial.user_attrs.get(trial_attrs.RUNG):
+            self._queue_neighbor(trial)
 
     def _queue_neighbor(self, trial: Trial) -> None:
         """Queue an unseen candidate that differs in one choice, so that a repetitive sampler makes progress."""

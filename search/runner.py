@@ -3,6 +3,7 @@
 import math
 import time
 from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -26,9 +27,12 @@ from search.active_trial import ActiveTrial
 from search.candidates import Candidate, HoursPredictor
 from search.deadline import Deadline
 from search.heartbeat import Heartbeat, StaleTrialReaper
-from search.messages import overall_progress
+from search.messages import describe_misled_rung, overall_progress
 from search.promotion import Promotion
 from search.proposals import Proposals
+from search.rung_outcome import finish_rung
+from search.samplers.study_model import StudyModel
+from search.samplers.thompson import ThompsonSampler
 from search.settings import SearchSettings
 
 MAX_CONSECUTIVE_FAILURES = 20  # this many indicate that the candidates are not the cause
@@ -60,11 +64,14 @@ class SearchRunner:
         self.image_counts = search.data.counts(search.benchmark.data)
         self.records = {record.run_id: record for record in store.records()}
         self.running: list[ActiveTrial] = []
-        self.waiting: deque[ActiveTrial] = deque()  # candidates to train at the next rung
+        self.waiting: deque[ActiveTrial] = deque()  # timed candidates to train, or candidates to time alone
         self.heartbeat = Heartbeat(study)
         self.reaper = StaleTrialReaper(study)
         self.proposals = Proposals(search, study, self.predictor)
-        self.promotion = Promotion(search, study, self.predictor, self.deadline)
+        fractions = [search.rungs.time_fraction(rung) for rung in range(len(search.rungs))]
+        self.model = study.sampler.model if isinstance(study.sampler, ThompsonSampler) else StudyModel(search.sample)
+        self.promotion = Promotion(self.model, fractions, search.rungs.reduction_factor)
+        self.misled_rungs: set[int] = set()  # those that have been reported
         self.untimed_mode = untimed_mode(search.device, search.benchmark.recipe)
         self.is_complete = False  # if True, no new candidate is started
         self.failures: list[str] = []  # reasons for the consecutive failures
@@ -127,7 +134,7 @@ class SearchRunner:
     def _make_job(self, active: ActiveTrial) -> Job[ActiveTrial]:
         search, time_limit = self.search, self._time_limit(active)
         if active.within_hours:
-            run = active.next_run(search)
+            run = active.run(search)
             return Job(active, "benchmarks.runs.dispatch:execute_run", (run,), time_limit)
         args = {active.candidate.spec: 1}, search.benchmark, search.device, self.image_counts
         return Job(active, "benchmarks.budget.check:check_specs", args, time_limit)
@@ -144,11 +151,13 @@ class SearchRunner:
         started = time.monotonic()
         while not self.is_complete and time.monotonic() - started < MAX_SCREENING_SECONDS:
             self._reap_stale_trials()
-            if self._has_enough():
+            self._limit_macs()
+            is_promoting, has_enough = self._enqueue_promotion(), self._has_enough()
+            if has_enough and not is_promoting:
                 self.is_complete = not self.running and not self._wait_for_other_workers()
                 return None
             try:
-                if active := self._ask():
+                if active := self._ask(only_promoted=has_enough):
                     return active
             except UpdateFinishedTrialError:  # another worker considered this one dead and failed its trial
                 continue
@@ -158,8 +167,12 @@ class SearchRunner:
         """Return whether to start no new candidate for now. If a running candidate fails, another one can start."""
         num_trials = sum(map(trial_attrs.counts_toward_total, self.trials()))
         num_failures = max(len(self.failures), len(self.too_long))
-        is_futile = self.proposals.exhausted or num_failures >= MAX_CONSECUTIVE_FAILURES
+        is_futile = self.proposals.exhausted or num_failures >= MAX_CONSECUTIVE_FAILURES or self._is_out_of_patience()
         return num_trials >= self.search.trials or is_futile or self.deadline.has_passed()
+
+    def _is_out_of_patience(self) -> bool:
+        patience = self.search.patience
+        return patience is not None and trial_attrs.num_without_improvement(self.trials()) >= patience
 
     def _wait_for_other_workers(self) -> bool:
         """Wait a moment if other workers run trials, which will end or become stale. Return whether there are any."""
@@ -169,15 +182,41 @@ class SearchRunner:
         time.sleep(OTHER_WORKERS_POLL_SECONDS)
         return True
 
-    def _ask(self) -> ActiveTrial | None:
+    def _limit_macs(self) -> None:
+        """Let the sampler prefer candidates whose full training run fits into the time of the search."""
+        rate = self.predictor.predict(1)
+        if rate and self.search.timeout is not None:
+            self.model.limits = self.search.sample.limits._replace(macs=self.deadline.affordable_hours() / rate)
+
+    def _enqueue_promotion(self) -> bool:
+        """Queue the candidate to promote now, if there is one and its training would finish in time."""
+        promoted = self.promotion.choose(self.study)
+        for rung in set(self.promotion.misled_rungs) - self.misled_rungs:
+            self.misled_rungs.add(rung)
+            self.display.say(describe_misled_rung(self.search, rung, self.trials()))
+        if promoted is None:
+            return False
+        rung = trial_attrs.last_rung(promoted) + 1
+        hours = promoted.user_attrs[trial_attrs.HOURS] * self.search.rungs.time_fraction(rung)
+        if not self.deadline.has_time_for(hours):
+            return False
+        self.study.enqueue_trial(promoted.params, user_attrs={trial_attrs.RUNG: rung})
+        return True
+
+    def _ask(self, only_promoted: bool) -> ActiveTrial | None:
         """Ask for one trial. Return None if its candidate cannot or need not be trained."""
-        proposal = self.proposals.ask(self.heartbeat.name)
+        proposal = self.proposals.ask(self.heartbeat.name, only_promoted)
         if proposal is None:
             return None
-        trial, candidate = proposal
+        trial, candidate, earlier = proposal
         within_hours = self._is_within_hours(candidate)
-        active = self._use_records(ActiveTrial(trial, candidate, within_hours, compile_mode=self.untimed_mode))
-        return active if active and self._has_time(active) else None
+        accuracies: Sequence[float] = ()
+        if earlier is not None:  # it has been trained, at the rung before
+            within_hours, accuracies = True, trial_attrs.rung_accuracies(earlier)
+            candidate = replace(candidate, hours=earlier.user_attrs[trial_attrs.HOURS])
+        active = ActiveTrial(trial, candidate, within_hours, accuracies=accuracies, compile_mode=self.untimed_mode)
+        unrecorded = self._use_records(active)
+        return unrecorded if unrecorded and self._has_time(unrecorded) else None
 
     def _is_within_hours(self, candidate: Candidate) -> bool:
         """Return whether to train a candidate without timing it.
@@ -190,17 +229,19 @@ class SearchRunner:
         return self.predictor.clearly_within(candidate.macs, self.search.benchmark.budget.max_hours)
 
     def _use_records(self, active: ActiveTrial) -> ActiveTrial | None:
-        """Advance a trial past the rungs that are already recorded. Return None if that completes it."""
-        while active.within_hours and (record := self.records.get(active.next_run(self.search).id)) is not None:
-            if not self.promotion.finish_rung(active, record):
-                return None
-        return active
+        """Complete a trial whose run is already recorded. Return None if there was one."""
+        record = self.records.get(active.run(self.search).id) if active.within_hours else None
+        return None if record is not None and self._finish_rung(active, record) else active
+
+    def _finish_rung(self, active: ActiveTrial, record: RunRecord) -> bool:
+        return finish_rung(active, record, self.search, self.study, self.predictor)
 
     def _has_time(self, active: ActiveTrial) -> bool:
         """Return whether the next rung, and a full run if it wins, would finish in time; otherwise fail the trial."""
         hours = active.candidate.hours
         rung_hours = hours * self.search.rungs.time_fraction(active.rung)
         if self.deadline.has_time_for_winner(hours) and self.deadline.has_time_for(rung_hours):
+            self.too_long.clear()
             return True
         self.too_long.append(f"one full training run of {active.candidate.spec} takes {format_hours(hours)}")
         trial_attrs.tell_failed(self.study, active.trial, "it would not finish before --timeout", permanent=False)
@@ -216,10 +257,10 @@ class SearchRunner:
             if isinstance(outcome, Exception):
                 self._fail(active, outcome)
             elif isinstance(outcome, RunRecord):
-                record_outcome(self.store, active.next_run(self.search), outcome)
+                record_outcome(self.store, active.run(self.search), outcome)
                 self.records[outcome.run_id] = outcome
                 self.failures.clear()
-                if self.promotion.finish_rung(active, outcome) and self._use_records(active):
+                if not self._finish_rung(active, outcome):
                     self.waiting.append(active)
             else:
                 self._judge(active, *outcome)
@@ -230,7 +271,7 @@ class SearchRunner:
     def _fail(self, active: ActiveTrial, error: Exception) -> None:
         self.display.say(f"trial {active.trial.number} ({active.candidate.spec}) failed: {error}")
         if active.within_hours:
-            record_outcome(self.store, active.next_run(self.search), error)
+            record_outcome(self.store, active.run(self.search), error)
         in_time = self.deadline.seconds_left() > 0
         self.failures += [str(error)] * in_time
         trial_attrs.tell_failed(self.study, active.trial, str(error), permanent=in_time)
@@ -254,10 +295,9 @@ class SearchRunner:
     def _requeue(self, active: ActiveTrial) -> None:
         """Fail an unfinished trial and queue its candidate, which then resumes from its records and checkpoint."""
         trial = active.trial
-        retries = {trial_attrs.RETRIES: trial.user_attrs.get(trial_attrs.RETRIES, 0)}
         with suppress(UpdateFinishedTrialError, OSError, StorageInternalError):
             trial_attrs.tell_failed(self.study, trial, "the search was stopped while it was running", permanent=False)
-            self.study.enqueue_trial(trial.params, user_attrs=retries)
+            trial_attrs.enqueue_again(self.study, self.trials()[trial.number])
 
     # Messages
 
@@ -268,6 +308,9 @@ class SearchRunner:
         elif self.deadline.has_passed():
             num_trained = sum(map(trial_attrs.is_trained, self.trials()))
             self.display.say(f"the search ends at --timeout with {plural(num_trained, 'trained candidate')}")
+        elif self._is_out_of_patience():
+            idle = plural(trial_attrs.num_without_improvement(self.trials()), "candidate")
+            self.display.say(f"the search ends: the last {idle} have not raised the best accuracy of any rung")
         elif self.proposals.exhausted:
             number = self.proposals.max_misses
             self.display.say(f"the search ends: the last {number} proposals were over the budget or duplicates")

@@ -5,12 +5,13 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from arch.plugins import load_plugins
+from arch.text import plural
 from benchmarks.cli.options import benchmark_with_budget
-from search.options import SearchOptions
+from search.options import DEFAULT_TRIALS, SearchOptions
 
 if TYPE_CHECKING:
     from optuna.study import Study
@@ -34,7 +35,8 @@ def run_search(options: SearchOptions, show: Callable[["SearchSummary"], None]) 
         show: Called with the summary, even if no finalist could be trained.
 
     Returns:
-        The summary; None if no candidate is within the budget, which is then reported on standard error.
+        The summary; None with `--plan`, or if no candidate is within the budget, which is then reported on standard
+        error.
 
     Raises:
         InputError: If an option is invalid.
@@ -55,6 +57,10 @@ def run_search(options: SearchOptions, show: Callable[["SearchSummary"], None]) 
     check_root(benchmark.data, options.data, options.download)
     check_device_name(options.device)
     space = _load_space(options.space, benchmark)
+    if options.plan:
+        with Display() as display:
+            _show_plan(_build_settings(options, benchmark, space, display), display)
+        return None
     store = RecordStore(options.out)
     store.create()
     with store.lock(), Display() as display:
@@ -76,7 +82,9 @@ def _build_settings(
     """Load the images, and combine them with the options. Without a space, all registered parts are used."""
     from benchmarks.datasets.prepare import prepare_dataset
     from benchmarks.execution.device import resolve_device
+    from benchmarks.execution.progress import Progress
     from search.candidates import drop_useless_fragments
+    from search.cost_sample import MAX_COUNTED, count_sample
     from search.rungs import Rungs, check_images
     from search.settings import SearchSettings
     from search.space import all_parts_space
@@ -84,7 +92,7 @@ def _build_settings(
     data = prepare_dataset(benchmark.data, options.data, options.download, display)
     check_images(data, benchmark)
     device = resolve_device(options.device)
-    return SearchSettings(
+    settings = SearchSettings(
         benchmark=benchmark,
         data=data,
         device=device,
@@ -92,8 +100,9 @@ def _build_settings(
         space=space or drop_useless_fragments(all_parts_space(), benchmark),  # imports torch, which takes seconds
         rungs=Rungs.for_benchmark(benchmark),
         objective=options.objective,
-        trials=options.trials,
-        timeout=options.timeout_seconds,
+        trials=options.trials or DEFAULT_TRIALS,
+        timeout=_timeout(options, benchmark),
+        patience=options.patience,
         workers=options.workers,
         finalists=options.finalists,
         seeds=options.seeds,
@@ -101,6 +110,32 @@ def _build_settings(
         benchmark_options=options.benchmark_options,
         profile=_find_profile(benchmark, device, display),
     )
+
+    def report(count: int) -> None:
+        display(Progress("counting random candidates", count, MAX_COUNTED))
+
+    return replace(settings, sample=count_sample(settings.space, benchmark, settings.reference, report))
+
+
+def _show_plan(search: "SearchSettings", display: "Display") -> None:
+    """Print the plan of a search, for which its base is timed."""
+    from search.messages import describe_plan
+    from search.plan import SearchPlan
+
+    base = search.space.base or search.benchmark.baseline
+    counts = search.data.counts(search.benchmark.data)
+    args = {base: 1}, search.benchmark, search.device, counts
+    [verdict] = search.executor.call("benchmarks.budget.check:check_specs", display, *args)
+    hours = verdict.hours_at_hand.predicted if verdict.hours_at_hand else 0.0
+    for line in [describe_plan(search), *SearchPlan(search, hours, verdict.cost.macs or 0).lines()]:
+        print(line)
+
+
+def _timeout(options: SearchOptions, benchmark: "Benchmark") -> float | None:
+    """Return the seconds for the whole command; None for no limit."""
+    if options.timeout is None and options.trials is None and benchmark.search_minutes is not None:
+        return 60 * benchmark.search_minutes
+    return options.timeout_seconds
 
 
 def _find_profile(benchmark: "Benchmark", device: str, display: "Display") -> "DeviceProfile | None":
@@ -159,18 +194,31 @@ class _Session:
             return study.get_trials(deepcopy=False)
 
     def _open_study(self) -> "Study":
-        from search.samplers.registry import SAMPLERS, successive_halving
+        from search.samplers.registry import create_sampler
         from search.settings import DIRECTIONS
         from search.storage import LIMITS, open_storage, open_study
 
         options, search = self.options, self.search
-        pruner = successive_halving(search.rungs.reduction_factor)
         storage = open_storage(options.storage_url)
-        study = open_study(storage, search.name, DIRECTIONS[search.objective], pruner, options.resume)
+        study = open_study(storage, search.name, DIRECTIONS[search.objective], options.resume)
         study.set_user_attr(LIMITS, search.limits)
+        if not study.get_trials(deepcopy=False):
+            self._warm_start(study)
         # A worker that joins a study must not propose what the first worker proposes with the same seed.
-        study.sampler = SAMPLERS[options.sampler](secrets.randbelow(2**31) if options.resume else options.seed)
+        seed = secrets.randbelow(2**31) if options.resume else options.seed
+        study.sampler = create_sampler(options.sampler, seed, search.sample, search.num_startup_trials)
         return study
+
+    def _warm_start(self, study: "Study") -> None:
+        """Let a new study learn from earlier records in the output folder and in those of --warm-start."""
+        from benchmarks.records.store import RecordStore
+        from search.warm_start import recorded_candidates, warm_start
+
+        stores = [self.store, *(RecordStore(folder) for folder in self.options.warm_start)]
+        records = [record for store in stores for record in store.records(curves=False)]
+        if candidates := recorded_candidates(self.search, records):
+            warm_start(study, self.search, candidates)
+            self.display.say(f"warm start: {plural(len(candidates), 'candidate')} of the space recorded before")
 
     def _select_finalists(self, trials: "Sequence[FrozenTrial]") -> "list[Finalist]":
         from search import trial_attrs

@@ -16,6 +16,7 @@ from benchmarks.execution.executor import Executor
 from benchmarks.execution.local import LocalExecutor
 from search.reference_hours import ReferenceHours
 from search.rungs import SEARCH_SPLIT, Rungs
+from search.samplers.costs import CostSample
 from search.space import Space
 
 FINALIST_CHECK_SECONDS = 6.0  # duration of timing one finalist
@@ -41,12 +42,14 @@ class SearchSettings:
     objective: Objective = "accuracy"
     trials: int = 64  # candidates to train, including those of earlier commands on the same study
     timeout: float | None = None  # seconds for the whole command, including the final selection
+    patience: int | None = None  # candidates without a better accuracy after which the search ends
     workers: int = 1  # concurrent training runs
     finalists: int = 3  # candidates that are trained with the full recipe on all seeds before one is selected
     seeds: int = 3  # per finalist
     time_limit: float | None = None  # seconds for one training run; None: a multiple of the prediction
     benchmark_options: str = ""  # command-line options that select the benchmark and its images
     profile: DeviceProfile | None = None  # of the device that the budget names, unless it is the device at hand
+    sample: CostSample = field(default_factory=CostSample)  # random candidates of the space, counted
     executor: Executor = field(default_factory=LocalExecutor)
 
     @cached_property
@@ -66,6 +69,11 @@ class SearchSettings:
         """The limits on a candidate, as a phrase."""
         budget = self.benchmark.budget
         return f"{budget.max_params:,} parameters and {format_hours(budget.max_hours)} each, {self.hours_source}"
+
+    @property
+    def num_startup_trials(self) -> int:
+        """Trained candidates before the sampler uses its model: the largest ones, at most a quarter of all."""
+        return max(1, min(2 * self.rungs.reduction_factor, self.trials // 4))
 
     def final_selection_seconds(self, training_seconds: float) -> float:
         """Return the duration of the final selection and the test of the winner.

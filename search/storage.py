@@ -9,7 +9,6 @@ from typing import Any, Literal
 import optuna
 from filelock import FileLock
 from optuna.exceptions import DuplicatedStudyError, StorageInternalError
-from optuna.pruners import BasePruner
 from optuna.storages import BaseStorage, RDBStorage
 from sqlalchemy import event, make_url
 from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
@@ -99,7 +98,7 @@ def _configure_connection(connection: Any, _: object) -> None:
 
 
 def open_study(
-    storage: BaseStorage, name: str, directions: list[Literal["maximize", "minimize"]], pruner: BasePruner, resume: bool
+    storage: BaseStorage, name: str, directions: list[Literal["maximize", "minimize"]], resume: bool
 ) -> optuna.Study:
     """Create a study, or load it if `resume` is set and it exists.
 
@@ -107,7 +106,6 @@ def open_study(
         storage: Where the study is stored.
         name: The name of the study.
         directions: One direction per objective.
-        pruner: The pruner.
         resume: Whether to continue an existing study; if it does not exist, it is created.
 
     Raises:
@@ -130,7 +128,6 @@ def open_study(
             storage=storage,
             study_name=name,
             directions=directions,
-            pruner=pruner,
             load_if_exists=resume,
         )
     except DuplicatedStudyError as error:  # another command created it a moment ago

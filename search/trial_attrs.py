@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from datetime import datetime
 
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -16,8 +17,10 @@ MACS = "macs"
 HOURS = "hours"  # of the full training run on the device at hand: predicted, or extrapolated from the last rung
 REFERENCE_HOURS = "reference_hours"  # predicted for the device that the budget names, if it names another one
 FEASIBLE = "feasible"  # whether the candidate is within the budget
-ACCURACIES = "accuracies"  # validation top-1 after each finished rung, in percent
+RUNG = "rung"  # index of the rung at which the trial is trained; above 0 for the promotion of a trained candidate
+ACCURACIES = "accuracies"  # validation top-1 of the candidate after each finished rung, in percent
 DUPLICATE_OF = "duplicate_of"  # number of an earlier trial with the same architecture
+WARM_START = "warm_start"  # whether the trial stands for earlier records
 WORKER = "worker"  # name of the worker that runs the trial
 RETRIES = "retries"  # number of times the candidate was queued again because its worker died
 REASON = "reason"  # why the trial is infeasible or failed
@@ -85,10 +88,34 @@ def tell_failed(study: Study, trial: Trial, reason: str, permanent: bool = True)
     study.tell(trial, state=TrialState.FAIL)
 
 
+def enqueue_again(study: Study, trial: FrozenTrial, **changed: object) -> None:
+    """Queue the candidate of a trial again, at the same rung.
+
+    Args:
+        study: The study of the trial.
+        trial: The trial. If its worker died while it suggested parameters, some are in the queued trial only.
+        changed: User attributes to change.
+    """
+    attributes = {name: trial.user_attrs[name] for name in (RUNG, RETRIES) if name in trial.user_attrs}
+    params = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+    study.enqueue_trial(params, user_attrs={**attributes, **changed})
+
+
 def rung_accuracies(trial: FrozenTrial) -> list[float]:
     """Return the validation top-1 accuracy after each finished rung in percent; empty for an untrained trial."""
     accuracies: list[float] = trial.user_attrs.get(ACCURACIES, [])
     return accuracies
+
+
+def rung(trial: FrozenTrial) -> int:
+    """Return the index of the rung at which the trial is trained."""
+    index: int = trial.user_attrs.get(RUNG, 0)
+    return index
+
+
+def last_rung(trial: FrozenTrial) -> int:
+    """Return the index of the last rung that the candidate of a trained trial has finished."""
+    return len(rung_accuracies(trial)) - 1
 
 
 def budget_hours(trial: FrozenTrial) -> float:
@@ -103,8 +130,8 @@ def is_trained(trial: FrozenTrial) -> bool:
 
 
 def counts_toward_total(trial: FrozenTrial) -> bool:
-    """Return whether the trial counts toward the number of trials requested: it is trained or running."""
-    return is_trained(trial) or trial.state == TrialState.RUNNING
+    """Return whether the trial counts toward the number of candidates requested: a new one, trained or running."""
+    return rung(trial) == 0 and (is_trained(trial) or trial.state == TrialState.RUNNING)
 
 
 def is_permanent_failure(trial: FrozenTrial) -> bool:
@@ -118,17 +145,32 @@ def is_infeasible(trial: FrozenTrial) -> bool:
 
 
 def ranked(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """Return the trained trials, best first.
+    """Return the last trial of each trained candidate, best first.
 
-    Trials that finished more rungs come first, then those with the higher accuracy at their last rung, then those with
-    fewer hours.
+    Candidates that finished more rungs come first, then those with the higher accuracy at their last rung, then those
+    with fewer hours.
     """
 
     def rank(trial: FrozenTrial) -> tuple[int, float, float, int]:
         accuracies = rung_accuracies(trial)
         return -len(accuracies), -accuracies[-1], budget_hours(trial), trial.number
 
-    return sorted(filter(is_trained, trials), key=rank)
+    last_trials: dict[str, FrozenTrial] = {}
+    for trial in sorted(filter(is_trained, trials), key=rank):
+        last_trials.setdefault(trial.user_attrs[KEY], trial)
+    return list(last_trials.values())
+
+
+def num_without_improvement(trials: Sequence[FrozenTrial]) -> int:
+    """Return how many candidates were trained since the best accuracy at any rung was last raised."""
+    best: dict[int, float] = {}
+    number = 0
+    for trial in sorted(filter(is_trained, trials), key=lambda trial: trial.datetime_complete or datetime.max):
+        place, accuracy = last_rung(trial), rung_accuracies(trial)[-1]
+        number += rung(trial) == 0
+        if accuracy > best.get(place, -math.inf):
+            best[place], number = accuracy, 0
+    return number
 
 
 def objectives(trial: FrozenTrial, rung: int) -> tuple[float, float, float]:
@@ -145,6 +187,14 @@ def pareto_mask(points: Sequence[Sequence[float]]) -> list[bool]:
         )
 
     return [not is_dominated(point) for point in points]
+
+
+def pareto_members(trials: Sequence[FrozenTrial], candidates: Sequence[FrozenTrial], rung: int) -> list[FrozenTrial]:
+    """Return those of the trials that are Pareto-optimal at a rung among all candidates that have finished it."""
+    finished = [trial for trial in candidates if last_rung(trial) >= rung]
+    mask = pareto_mask([objectives(trial, rung) for trial in finished])
+    optimal = {trial.number for trial, is_optimal in zip(finished, mask, strict=True) if is_optimal}
+    return [trial for trial in trials if trial.number in optimal]
 
 
 def pareto_front(trained: Sequence[FrozenTrial]) -> list[FrozenTrial]:

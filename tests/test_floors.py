@@ -34,7 +34,17 @@ ROOMS = {  # package -> the folders of each layer, from top to bottom; "" means 
         ("definition",),
     ),
     "ablation": (("studies",), ("cli", "api"), ("commands",), ("report",), ("analysis", "runner"), ("plans",)),
-    "search": (("studies",), ("cli", "api"), ("session",), ("report",), ("samplers",), ("",)),
+    "search": (
+        ("studies",),
+        ("cli", "api"),
+        ("session",),
+        ("report",),
+        ("",),
+        ("samplers",),
+        ("trial_attrs",),
+        ("candidates",),
+        ("reference_hours", "space"),
+    ),
 }
 SOURCES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 FUNCTION_IN_STRING = re.compile(rf"\b(?:{'|'.join(PACKAGES)})(?:\.\w+)+(?=:\w)")  # "package.module:function"
@@ -91,11 +101,11 @@ def floor_of(module: str) -> int | None:
     floors = ROOMS.get(package)
     if floors is None or not path:
         return None
-    for floor, rooms in enumerate(floors):
-        if path[0] in rooms:
-            return floor
-    assert "" in floors[-1], f"{module} is in no layer of {package}: add its folder to ROOMS"
-    return len(floors) - 1
+    for room in (path[0], ""):
+        for floor, rooms in enumerate(floors):
+            if room in rooms:
+                return floor
+    raise AssertionError(f"{module} is in no layer of {package}: add its folder to ROOMS")
 
 
 def may_import(module: str, other: str) -> bool:

@@ -66,6 +66,7 @@ class Benchmark:
         recipe: The training hyperparameters.
         budget: The limits on a model.
         default_seeds: The number of seeds that `ablate run` uses by default.
+        search_minutes: The duration of `search` without `--timeout` and `--trials`; None: no limit.
         plugins: Files with parts, bases, networks or data sources. See `arch.plugins`.
     """
 
@@ -75,6 +76,7 @@ class Benchmark:
     recipe: Recipe = field(default_factory=Recipe)
     budget: Budget = field(default_factory=Budget)
     default_seeds: Annotated[int, Ge(1), Le(1000)] = 3
+    search_minutes: Annotated[float, Gt(0)] | None = None
     plugins: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -95,7 +97,8 @@ class Benchmark:
         return num_images * math.prod(self.data.input_shape)
 
     def definition(self, fingerprint: str, device: str, split: Split = "test") -> dict[str, Any]:
-        """Return every field that affects results. The baseline, the budget, the default seeds and the plugins do not.
+        """Return every field that affects results. The baseline, the budget, the plugins and defaults of commands do
+        not.
 
         Args:
             fingerprint: The hash of the images.

@@ -90,6 +90,7 @@ BENCHMARKS: dict[str, Benchmark] = {
             recipe=Recipe(epochs=30, batch_size=20, lr=0.05, warmup_epochs=2, crop_padding=0, flip=0.0),
             budget=Budget(max_params=200_000, max_hours=0.25),
             default_seeds=6,  # with 2 steps, significance needs at least 5 seeds (unpaired test, Holm correction)
+            search_minutes=4,
         ),
     )
 }
@@ -111,8 +112,9 @@ def get_benchmark(name: str) -> Benchmark:
 def load_benchmark(path: Path) -> Benchmark:
     """Load a benchmark from a TOML file.
 
-    The file contains `name`, `baseline` and [data], and optionally `default_seeds`, `plugins` (paths relative to the
-    file, whose code runs in this process), and [recipe] and [budget] with the values that differ from `cifar100`.
+    The file contains `name`, `baseline` and [data], and optionally `default_seeds`, `search_minutes`, `plugins` (paths
+    relative to the file, whose code runs in this process), and [recipe] and [budget] with the values that differ from
+    `cifar100`.
 
     Raises:
         InputError: If the file cannot be read or is invalid. The message names the invalid key and the valid keys.

@@ -9,10 +9,12 @@ from optuna.trial import FrozenTrial
 from arch.errors import InputError
 from arch.spec import parse
 from search import trial_attrs
-from search.samplers.surrogate import Surrogate, normal_scores
+from search.samplers.surrogate import Codes, Inputs, Slopes, Surrogate, normal_scores
 from search.space import ChoiceSpace, Space
 
 MIN_TRIALS_FOR_GAINS = 5  # with fewer trials, gains are unknown and the steps keep the order of the space
+
+NO_SLOPES = Slopes(np.zeros(0), np.zeros(0))
 
 Fragments = dict[str, str]  # choice -> fragment, in the order of application
 
@@ -86,7 +88,9 @@ class _AccuracyPredictor:
         if len(trained) >= MIN_TRIALS_FOR_GAINS:
             codes = np.array([self._encode(trial.params) for trial in trained])
             accuracies = np.array([trial_attrs.rung_accuracies(trial)[0] for trial in trained])
-            self.surrogate = Surrogate.fit(codes, normal_scores(accuracies), np.random.default_rng(0))
+            self.surrogate = Surrogate.fit(
+                _inputs(codes), normal_scores(accuracies), NO_SLOPES, np.random.default_rng(0)
+            )
 
     def _encode(self, chosen: Mapping[str, str]) -> list[int]:
         return [fragments.index(chosen.get(name, fragments[0])) for name, fragments in self.space.choices.items()]
@@ -95,4 +99,9 @@ class _AccuracyPredictor:
         """Return the predicted normal score of the candidate; 0 without enough trials."""
         if self.surrogate is None:
             return 0.0
-        return float(self.surrogate.predict(np.array([self._encode(chosen)]))[0][0])
+        return float(self.surrogate.predict(_inputs(np.array([self._encode(chosen)])))[0][0])
+
+
+def _inputs(codes: Codes) -> Inputs:
+    """Return inputs without costs: a step is judged by its accuracy alone."""
+    return Inputs(codes, np.zeros((len(codes), 0)))

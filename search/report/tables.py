@@ -114,7 +114,7 @@ def trials_frame(trials: Sequence[FrozenTrial], search: SearchSettings) -> pd.Da
 
 def count_outcomes(trials: Sequence[FrozenTrial]) -> str:
     """Return the numbers of trained, infeasible and failed trials as one line."""
-    trained = sum(map(trial_attrs.is_trained, trials))
+    trained = len(trial_attrs.ranked(trials))
     infeasible = sum(map(trial_attrs.is_infeasible, trials))
     failures = [t.user_attrs.get(trial_attrs.REASON, "") for t in trials if trial_attrs.is_permanent_failure(t)]
     total = trained + infeasible

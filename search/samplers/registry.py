@@ -1,14 +1,15 @@
-"""Samplers by name, and the pruner that decides which trials are trained for longer."""
+"""Samplers by name."""
 
 import warnings
 from collections.abc import Callable
 
 import optuna
-from optuna.pruners import BasePruner, SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler
 
+from search.samplers.costs import CostSample
 from search.samplers.evolution import EvolutionSampler
-from search.samplers.thompson import ThompsonSampler
+from search.samplers.study_model import StudyModel
+from search.samplers.thompson import NUM_STARTUP_TRIALS, ThompsonSampler
 
 
 def _gp(seed: int) -> BaseSampler:
@@ -17,8 +18,7 @@ def _gp(seed: int) -> BaseSampler:
         return optuna.samplers.GPSampler(seed=seed, n_startup_trials=12)
 
 
-SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {  # name -> function from a seed to a sampler
-    "thompson": ThompsonSampler,
+OTHER_SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {  # name -> function from a seed to a sampler
     "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed),
     "gp": _gp,
     "nsga2": lambda seed: optuna.samplers.NSGAIISampler(seed=seed, population_size=20),
@@ -27,17 +27,17 @@ SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {  # name -> function from a
 }
 
 
-def successive_halving(reduction_factor: int) -> BasePruner:
-    """Return a pruner for asynchronous successive halving (Li et al. 2020, arXiv:1810.05934).
-
-    The best 1 in `reduction_factor` of the trials that have completed a rung are promoted to the next rung, where they
-    are trained `reduction_factor` times as long, so that every rung takes about the same total time. No trial is
-    promoted before `2 * reduction_factor` trials have completed the rung.
+def create_sampler(
+    name: str, seed: int, sample: CostSample | None = None, num_startup_trials: int = NUM_STARTUP_TRIALS
+) -> BaseSampler:
+    """Return a sampler.
 
     Args:
-        reduction_factor: Ratio of the durations of two consecutive rungs. Trials must report at the steps 1,
-            `reduction_factor`, `reduction_factor ** 2` and so on.
+        name: `thompson` or a key of `OTHER_SAMPLERS`.
+        seed: Seed of the random numbers.
+        sample: Random candidates with their costs; only `thompson` uses them.
+        num_startup_trials: Trained candidates before `thompson` uses its model.
     """
-    return SuccessiveHalvingPruner(
-        min_resource=1, reduction_factor=reduction_factor, bootstrap_count=2 * reduction_factor
-    )
+    if name == "thompson":
+        return ThompsonSampler(seed, StudyModel(sample or CostSample()), num_startup_trials)
+    return OTHER_SAMPLERS[name](seed)

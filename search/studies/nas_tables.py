@@ -6,13 +6,15 @@ TABLE has one row per model with the columns
 
 - `arch`: the choices, separated by | + : or commas,
 - `*_test_mean`: the accuracy after the full training run,
+- optionally `params`: the parameters; those of NAS-Bench-201 are counted, otherwise the seconds take their place,
 - `*_val_epN` and `*_time_epN`: validation accuracy and seconds of a short training run of N epochs.
 
 A full training run of E epochs takes E/N times as long as the short one. Time is measured in full training runs of an
 average model. The incumbent is the model that a strategy would return: the one with the highest observed accuracy among
 those trained for the most epochs. The curves show the true accuracy of the incumbent. The observed accuracy of a full
 run is the true one plus Gaussian noise with standard deviation `--noise`, which simulates the variation between seeds.
-All strategies observe the same values.
+All strategies observe the same values. `--max-quantile 0.5` forbids models with more parameters than the median, so
+that size alone does not decide.
 """
 
 import argparse
@@ -20,6 +22,7 @@ import os
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from itertools import cycle
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -29,11 +32,11 @@ import pandas as pd
 
 from arch.errors import InputError
 from benchmarks.records.atomic_write import replace_file
-from search.studies.nas_simulation import FULL, OURS, STRATEGIES, Conditions, Floats, NasTable, accuracy_at, simulate
+from search.studies.nas_simulation import OURS, STRATEGIES, Conditions, Floats, NasTable, accuracy_at, simulate
 
-MARKS = (20, 50, 100)  # times, in full training runs, at which the regret is reported
-COLORS = ("#D55E00", "#999999", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe & Ito 2008
-LINE_STYLES = ("-", "--", "-.", ":", "-", "--", "-.")
+MARKS = (7, 20, 50, 100)  # times, in full training runs, at which the regret is reported
+COLORS = ("#D55E00", "#000000", "#999999", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe & Ito 2008
+LINE_STYLES = ("-", "--", "-.", ":", "-.")  # with the colors, 40 combinations
 
 
 def compare(
@@ -50,9 +53,9 @@ def compare(
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         for strategy in strategies:
             jobs = [pool.submit(simulate, table, strategy, seed, conditions) for seed in range(seeds)]
-            worst = float(table.accuracy[FULL].min())
+            worst = table.worst_accuracy
             accuracies = np.stack([accuracy_at(job.result(), times.tolist(), worst) for job in jobs])
-            regrets[strategy] = table.accuracy[FULL].max() - accuracies
+            regrets[strategy] = table.best_accuracy - accuracies
             means = [f"{_regret_at(times, regrets[strategy], mark).mean():.3f} at {mark}" for mark in _marks(times)]
             print(f"{strategy}: {', '.join(means)}", flush=True)
     return times, regrets
@@ -96,7 +99,7 @@ def plot_regrets(times: Floats, regrets: dict[str, Floats], title: str, path: Pa
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
-    for (strategy, regret), color, style in zip(regrets.items(), COLORS, LINE_STYLES, strict=False):
+    for (strategy, regret), color, style in zip(regrets.items(), cycle(COLORS), cycle(LINE_STYLES), strict=False):
         mean, error = regret.mean(0), regret.std(0, ddof=1) / np.sqrt(len(regret))
         axes.plot(times, mean, style, color=color, label=strategy, linewidth=3 if strategy == OURS else 1.6)
         axes.fill_between(times, mean - error, mean + error, color=color, alpha=0.15, linewidth=0)
@@ -120,6 +123,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--budget", type=float, default=100.0, help="time for each strategy, in full training runs")
     parser.add_argument("--epochs", type=int, default=200, help="epochs of a full training run")
     parser.add_argument(
+        "--max-quantile", type=float, default=1.0, help="forbid models above this quantile of the parameters"
+    )
+    parser.add_argument(
         "--noise",
         type=float,
         default=0.0,
@@ -135,13 +141,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(argv)
     try:
-        table = NasTable.read(options.table, options.epochs)
+        table = NasTable.read(options.table, options.epochs).within_quantile(options.max_quantile)
     except InputError as error:
         parser.error(str(error))
     conditions = Conditions(options.budget, options.noise)
     times, regrets = compare(table, options.strategies, options.seeds, conditions, options.processes)
     curves = pd.DataFrame({"time": times, **{name: regret.mean(0) for name, regret in regrets.items()}})
-    title = f"{options.table.stem}, {len(table.choices)} models, {options.seeds} seeds, noise {options.noise:g}"
+    models = f"{table.allowed.sum()} of {len(table.choices)} models"
+    title = f"{options.table.stem}, {models}, {options.seeds} seeds, noise {options.noise:g}"
     summary = summarize(times, regrets).to_markdown(index=False, disable_numparse=True)
     text = f"{title}\n\n{summary}\n"
     replace_file(options.out / "summary.md", lambda file: file.write_text(text))

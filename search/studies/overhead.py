@@ -28,9 +28,10 @@ from benchmarks.records.store import RecordStore, RunRecord
 from benchmarks.runs.run import Run
 from search import trial_attrs
 from search.candidates import HoursPredictor, drop_useless_fragments, screen
+from search.cost_sample import count_sample
 from search.rungs import Rungs
 from search.runner import SearchRunner
-from search.samplers.registry import SAMPLERS, successive_halving
+from search.samplers.registry import OTHER_SAMPLERS, create_sampler
 from search.settings import DIRECTIONS, SearchSettings
 from search.space import ChoiceSpace, all_parts_space
 from search.storage import open_storage, open_study
@@ -144,7 +145,6 @@ def add_finished_trials(study: optuna.Study, space: ChoiceSpace, number: int) ->
                     trial_attrs.FEASIBLE: True,
                     trial_attrs.ACCURACIES: [accuracy],
                 },
-                system_attrs={"completed_rung_0": accuracy},
             )
         )
 
@@ -163,12 +163,12 @@ def seconds_per_trial(sampler: str, num_finished: int, num_trials: int) -> tuple
             space=space,
             rungs=Rungs.for_benchmark(benchmark),
             trials=num_finished + num_trials,
+            sample=count_sample(space, benchmark, None),
             executor=InstantExecutor(),
         )
         storage = open_storage(f"sqlite:///{out / 'search.db'}")
-        pruner = successive_halving(search.rungs.reduction_factor)
-        study = open_study(storage, search.name, DIRECTIONS["accuracy"], pruner, resume=False)
-        study.sampler = SAMPLERS[sampler](0)
+        study = open_study(storage, search.name, DIRECTIONS["accuracy"], resume=False)
+        study.sampler = create_sampler(sampler, 0, search.sample)
         add_finished_trials(study, space, num_finished)
         store = RecordStore(out)
         store.create()
@@ -186,7 +186,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--finished", type=int, default=1000)
     parser.add_argument("--trials", type=int, default=50)
-    parser.add_argument("--sampler", choices=SAMPLERS, default="thompson")
+    parser.add_argument("--sampler", choices=["thompson", *OTHER_SAMPLERS], default="thompson")
     options = parser.parse_args()
     seconds, count = seconds_per_trial(options.sampler, options.finished, options.trials)
     print(f"{options.sampler}: {seconds:.3f} s per trial ({count} trials, {options.trials} of them trained)")

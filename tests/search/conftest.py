@@ -29,7 +29,6 @@ from benchmarks.records.store import RecordStore, RunRecord
 from benchmarks.runs.run import Run
 from search import trial_attrs
 from search.rungs import Rungs
-from search.samplers.registry import successive_halving
 from search.settings import DIRECTIONS, Objective, SearchSettings
 from search.space import ChoiceSpace
 from search.storage import open_storage, open_study
@@ -141,8 +140,7 @@ def make_study(tmp_path: Path) -> Callable[..., optuna.Study]:
         sqlite: bool = False,
     ) -> optuna.Study:
         storage = open_storage(f"sqlite:///{tmp_path / 'search.db'}") if sqlite else memory
-        pruner = successive_halving(search.rungs.reduction_factor)
-        study = open_study(storage, search.name, DIRECTIONS[search.objective], pruner, resume)
+        study = open_study(storage, search.name, DIRECTIONS[search.objective], resume)
         study.sampler = sampler or optuna.samplers.RandomSampler(seed=0)
         return study
 

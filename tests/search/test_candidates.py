@@ -168,5 +168,5 @@ def test_useful_fragments_depend_on_the_benchmark() -> None:
 @pytest.mark.slow
 def test_many_random_candidates_of_the_default_space_are_feasible(digits_space: ChoiceSpace) -> None:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    candidates = [screen(digits_space.suggest(study.ask()), DIGITS, HoursPredictor()) for _ in range(12)]
+    candidates = [screen(digits_space.suggest(study.ask()), DIGITS, HoursPredictor()) for _ in range(30)]
     assert sum(isinstance(candidate, Candidate) for candidate in candidates) >= 3

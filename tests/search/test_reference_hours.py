@@ -113,7 +113,7 @@ def test_candidates_over_the_hours_here_are_trained_if_the_profile_allows_them(
     search = make_search(benchmark=NAMED, profile=PROFILE, trials=8)
     search.executor.hours = lambda spec: 5.0  # the limit is 0.25 h on the device of the budget
     study = run_search(search)
-    trained = [trial for trial in study.trials if trial_attrs.is_trained(trial)]
+    trained = trial_attrs.ranked(study.trials)
     assert len(trained) == 8
     assert len(search.executor.timed) == 1  # for the time limits, which are based on the hours here
     assert all(trial.user_attrs[trial_attrs.HOURS] == pytest.approx(5.0) for trial in trained)

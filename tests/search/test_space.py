@@ -86,7 +86,8 @@ def test_trial_suggests_every_choice(new_study: Callable[..., Study]) -> None:
 
 @pytest.mark.slow
 def test_candidates_cannot_change_the_training(search: SearchSettings, new_study: Callable[..., Study]) -> None:
-    settings, study = replace(search, space=all_parts_space()), new_study()
+    space = replace(all_parts_space(), lenient_baseline="resnet8")  # most random combinations do not fit together
+    settings, study = replace(search, space=space), new_study()
     study.sampler = RandomSampler(seed=0)
     recipe, keys = settings.benchmark.definition("", "")["recipe"], set[str]()
     for _ in range(150):

@@ -10,7 +10,6 @@ import pytest
 from optuna.trial import TrialState
 
 from arch.errors import InputError
-from search.samplers.registry import successive_halving
 from search.storage import LIMITS, open_storage, open_study, storage_errors_as_os_errors
 
 WORKER = """
@@ -72,7 +71,7 @@ def test_workers_on_a_server_lose_no_trial_and_run_none_twice(
 
 
 def open_study_in(path: Path, resume: bool = False, name: str = "digits-1") -> optuna.Study:
-    return open_study(open_storage(f"sqlite:///{path}"), name, ["maximize"], successive_halving(4), resume)
+    return open_study(open_storage(f"sqlite:///{path}"), name, ["maximize"], resume)
 
 
 def test_existing_study_is_continued_only_with_resume(tmp_path: Path) -> None:

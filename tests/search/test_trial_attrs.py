@@ -10,7 +10,7 @@ from benchmarks.definition.benchmark import Budget
 from benchmarks.definition.overrides import RunConfig
 from search import trial_attrs
 from search.candidates import Candidate, InfeasibleCandidate
-from search.samplers.registry import SAMPLERS
+from search.samplers.registry import OTHER_SAMPLERS, create_sampler
 from search.settings import Objective
 
 BUDGET = Budget(max_params=1000, max_hours=2.0)
@@ -69,7 +69,7 @@ def test_running_trial_counts_toward_the_total(new_study: Callable[..., Study]) 
     trial.set_user_attr(trial_attrs.ACCURACIES, [50.0])
     (running,) = study.trials
     assert trial_attrs.counts_toward_total(running)
-    assert not trial_attrs.is_trained(running)  # the trial may still be promoted to the next rung
+    assert not trial_attrs.is_trained(running)
     assert trial_attrs.rung_accuracies(running) == [50.0]
 
 
@@ -78,9 +78,18 @@ def test_trials_are_ranked_by_rung_then_accuracy(
 ) -> None:
     accuracies = [[99.0], [70.0, 80.0], [60.0, 85.0], [50.0, 60.0, 70.0], [99.0], []]
     infeasible = make_trial(top1=[100.0], **{trial_attrs.FEASIBLE: False})
-    study = new_study([*(make_trial(top1=top1) for top1 in accuracies), failed, infeasible])
+    trials = [make_trial(top1=top1, **{trial_attrs.KEY: str(place)}) for place, top1 in enumerate(accuracies)]
+    study = new_study([*trials, failed, infeasible])
     assert [trial.number for trial in trial_attrs.ranked(study.trials)] == [3, 2, 1, 0, 4]
     assert trial_attrs.ranked([]) == []
+
+
+def test_a_promoted_candidate_is_ranked_once_and_counts_once(
+    new_study: Callable[..., Study], make_trial: Callable[..., FrozenTrial]
+) -> None:
+    study = new_study([make_trial(top1=[50.0]), make_trial(top1=[50.0, 60.0], **{trial_attrs.RUNG: 1})])
+    assert [trial.number for trial in trial_attrs.ranked(study.trials)] == [1]
+    assert [trial_attrs.counts_toward_total(trial) for trial in study.trials] == [True, False]
 
 
 def test_pareto_mask_marks_points_that_no_other_dominates() -> None:
@@ -103,12 +112,12 @@ def test_objectives_are_smaller_for_better_trials(make_trial: Callable[..., Froz
     assert trial_attrs.objectives(trial, 1) == (-70.0, 0.02, 77_754.0)
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", ["thompson", *OTHER_SAMPLERS])
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 def test_every_sampler_continues_after_infeasible_and_failed_trials(
     new_study: Callable[..., Study], make_trial: Callable[..., FrozenTrial], name: str
 ) -> None:
-    study = new_study(sampler=SAMPLERS[name](0))
+    study = new_study(sampler=create_sampler(name, 0))
     distributions, num_trials = make_trial().distributions, 16 if name == "gp" else 30  # the GP sampler is slow
     for number in range(num_trials):
         trial = study.ask(distributions)

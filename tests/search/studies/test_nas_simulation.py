@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from arch.errors import InputError
-from search.studies.nas_simulation import STRATEGIES, Conditions, NasTable, accuracy_at, simulate
+from search.studies.nas_simulation import (
+    STRATEGIES,
+    Conditions,
+    NasTable,
+    accuracy_at,
+    count_nas_bench_201,
+    simulate,
+)
 
 
 def test_table_columns_are_found_by_their_suffix(nas_table: Path) -> None:
@@ -26,6 +33,21 @@ def test_each_strategy_uses_its_time_and_returns_a_model_of_the_table(nas_table:
     assert times[-2] < 5 <= times[-1] < 5 + table.seconds.max() / table.full_run_seconds
     assert set(accuracies) <= set(table.accuracy[1])
     assert curve == simulate(table, strategy, seed=0, conditions=conditions)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_forbidden_models_are_not_trained(nas_table: Path, strategy: str) -> None:
+    table = NasTable.read(nas_table, epochs=160).within_quantile(0.5)
+    forbidden = set(table.accuracy[1]) - set(table.accuracy[1, table.allowed])
+    curve = simulate(table, strategy, seed=0, conditions=Conditions(budget=2))
+    assert forbidden
+    assert not {accuracy for _, accuracy in curve} & forbidden
+
+
+def test_parameters_of_nas_bench_201_are_those_of_the_paper() -> None:
+    """Dong and Yang 2020 (arXiv:2001.00326): 1.531546M with only 3x3 convolutions, 0.073306M without any."""
+    assert count_nas_bench_201(["nor_conv_3x3"] * 6) == 1_531_546
+    assert count_nas_bench_201(["none", "skip_connect", "avg_pool_3x3"] * 2) == 73_306
 
 
 def test_accuracy_before_the_first_evaluation_is_the_worst() -> None:

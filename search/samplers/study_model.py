@@ -1,0 +1,176 @@
+"""`StudyModel`: what a study knows about candidates, as a model that proposals and promotions share."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from optuna.distributions import BaseDistribution
+from optuna.search_space import IntersectionSearchSpace
+from optuna.study import Study, StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from search import trial_attrs
+from search.samplers.costs import CostModel, Costs, CostSample, log_of
+from search.samplers.encoding import Choices, choices_of, chosen_params, decode, encode
+from search.samplers.rung_model import Observations, RungModel
+from search.samplers.surrogate import Codes, Floats, Inputs
+
+FAILED = -1  # step of a failure, which counts as the worst accuracy after the first step
+REFIT_GROWTH = 0.02  # relative number of new observations after which the model is fitted again
+
+Code = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class StudyView:
+    """The trials of a study as arrays.
+
+    Attributes:
+        choices: The values of each parameter that all trials have.
+        seen: The codes of all trials, including running and infeasible ones.
+        observed_codes: The code of each observation.
+        observed: The trained candidates, each once.
+        costs: Predicts the costs of candidates.
+    """
+
+    choices: Choices
+    seen: frozenset[Code]
+    observed_codes: Sequence[Code]
+    observed: Observations
+    costs: CostModel
+
+    def inputs(self, codes: Any) -> Inputs:
+        """Return the inputs of the model for candidates, given as an array of codes."""
+        return Inputs(codes, self.costs.features(codes))
+
+
+@dataclass(frozen=True)
+class _TrialData:
+    """What the model uses of one trial: its code, the accuracy after each step of training, and its costs."""
+
+    code: Code | None  # None if a parameter is missing
+    outcomes: dict[int, float]
+    costs: Costs
+
+
+class StudyModel:
+    """Reads the trials of a study, and fits a model to them.
+
+    Args:
+        sample: Random candidates with their costs, and the limits of the search.
+
+    Attributes:
+        limits: Maximum costs of a candidate. A search tightens them while its time runs out.
+    """
+
+    def __init__(self, sample: CostSample) -> None:
+        self.sample, self.limits = sample, sample.limits
+        self._search_space = IntersectionSearchSpace(include_pruned=True)
+        self._finished: tuple[Choices, dict[int, _TrialData]] = {}, {}  # the data of finished trials do not change
+        self._counted: dict[Code, Costs] = {}
+        self._cache: tuple[tuple[float, ...], RungModel] | None = None  # observations per rung, and the model of them
+
+    def search_space(self, study: Study) -> dict[str, BaseDistribution]:
+        """Return the parameters that all trials have in common."""
+        return self._search_space.calculate(study)
+
+    def view(self, study: Study, number: int, weights: Floats | None = None) -> StudyView:
+        """Return the trials of a study, except the one with this number, as arrays.
+
+        Args:
+            study: The study.
+            number: The number of the trial that asks.
+            weights: One weight for each of several objectives, whose weighted sum then takes the place of the accuracy.
+        """
+        choices = choices_of(self.search_space(study))
+        if choices != self._finished[0]:
+            self._finished, self._counted = (choices, {}), {}
+        trials = [trial for trial in study.get_trials(deepcopy=False) if trial.number != number]
+        known = [data for trial in trials if (data := self._read(trial, study.directions, weights)).code is not None]
+        rows: dict[Code, dict[int, float]] = {}
+        for data in known:
+            for step, accuracy in data.outcomes.items():
+                rows.setdefault(data.code or (), {}).setdefault(step, accuracy)
+        costs = self._fit_costs(choices, known)
+        codes = np.array(list(rows), dtype=int).reshape(len(rows), len(choices))
+        observed = Observations(Inputs(codes, costs.features(codes)), _to_array(list(rows.values())))
+        return StudyView(choices, frozenset(data.code or () for data in known), list(rows), observed, costs)
+
+    def _read(self, trial: FrozenTrial, directions: Sequence[StudyDirection], weights: Floats | None) -> _TrialData:
+        choices, finished = self._finished
+        if trial.number in finished and weights is None:
+            return finished[trial.number]
+        code = encode(chosen_params(trial), choices)
+        data = _TrialData(code, _outcomes(trial, directions, weights), _costs(trial))
+        if trial.state.is_finished():
+            finished[trial.number] = data
+        return data
+
+    def _fit_costs(self, choices: Choices, known: Sequence[_TrialData]) -> CostModel:
+        sampled = [
+            (code, counted.costs) for counted in self.sample.candidates if (code := encode(counted.chosen, choices))
+        ]
+        pairs = [*sampled, *self._counted.items(), *((data.code, data.costs) for data in known)]
+        codes = np.array([code for code, _ in pairs], dtype=int).reshape(len(pairs), len(choices))
+        costs = np.array([costs for _, costs in pairs], dtype=float).reshape(len(pairs), len(Costs._fields))
+        _, unique = np.unique(codes, axis=0, return_index=True)
+        unique.sort()
+        return CostModel.fit(codes[unique], costs[unique], int((unique < len(sampled)).sum()), self.limits)
+
+    def count(self, view: StudyView, codes: Codes) -> Floats:
+        """Count candidates, and return the logarithm of each cost, of shape (candidates, costs)."""
+        for code in map(tuple, codes.tolist()):
+            if code not in self._counted:
+                self._counted[code] = self.sample.count(decode(code, view.choices))
+        costs = [self._counted[code] for code in map(tuple, codes.tolist())]
+        return log_of(np.array(costs, dtype=float).reshape(len(codes), len(Costs._fields)))
+
+    def fit(self, view: StudyView, rng: np.random.Generator) -> RungModel:
+        """Return a model of the observations, unless the last one is recent enough."""
+        counts = tuple((~np.isnan(view.observed.accuracies)).sum(0))
+        if self._cache is None or _is_outdated(self._cache[0], counts):
+            self._cache = counts, RungModel.fit(view.observed, rng)
+        return self._cache[1]
+
+
+def _to_array(rows: Sequence[dict[int, float]]) -> Floats:
+    """Return the accuracies as an array of shape (candidates, steps); a failure is the worst one after the first step.
+
+    A candidate that failed when it was promoted keeps its earlier accuracies.
+    """
+    steps = sorted({step for row in rows for step in row} - {FAILED}) or [FAILED]
+    accuracies = np.array([[row.get(step, math.nan) for step in steps] for row in rows]).reshape(len(rows), len(steps))
+    accuracies[[set(row) == {FAILED} for row in rows], 0] = -math.inf
+    return accuracies
+
+
+def _is_outdated(fitted: Sequence[float], current: Sequence[float]) -> bool:
+    """Return whether the numbers of observations per rung have grown by more than REFIT_GROWTH."""
+    if len(fitted) != len(current):
+        return True
+    return any(now > before * (1 + REFIT_GROWTH) for before, now in zip(fitted, current, strict=True))
+
+
+def _outcomes(trial: FrozenTrial, directions: Sequence[StudyDirection], weights: Floats | None) -> dict[int, float]:
+    """Return the accuracy after each step of training, larger is better; empty if the trial says nothing about it."""
+    if trial_attrs.DUPLICATE_OF in trial.user_attrs:
+        return {}
+    if trial.state == TrialState.FAIL:
+        return {FAILED: -math.inf} if trial.user_attrs.get(trial_attrs.PERMANENT, True) else {}
+    if trial.state != TrialState.COMPLETE:
+        return {}
+    if any(value > 0 for value in trial.constraints.values()):  # the cost model explains it if the costs are known
+        return {} if trial.user_attrs.get(trial_attrs.PARAMS) else {FAILED: -math.inf}
+    signs = [1.0 if direction == StudyDirection.MAXIMIZE else -1.0 for direction in directions]
+    if weights is not None:
+        return {0: sum(sign * weight * value for sign, weight, value in zip(signs, weights, trial.values, strict=True))}
+    return {step: signs[0] * value for step, value in (trial.intermediate_values or {0: trial.values[0]}).items()}
+
+
+def _costs(trial: FrozenTrial) -> Costs:
+    """Return the costs that a trial has stored; NaN where unknown."""
+    attrs = trial.user_attrs
+    hours = trial_attrs.budget_hours(trial)
+    return Costs(attrs.get(trial_attrs.PARAMS) or math.nan, attrs.get(trial_attrs.MACS) or math.nan, hours)
