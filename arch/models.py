@@ -113,4 +113,4 @@ def _register(name: str, about: str) -> None:
 for _name, _base in BASES.items():
     _register(_name, _base.paper)
 for _name, _plan in PLANS.items():
-    _register(_name, f"{_plan.aim}: {_plan.spec}\n\n{_plan.evidence}")
+    _register(_name, f"{_plan.aim}: {_plan.spec}\n\nExpected top-1: {_plan.expected}\n\n{_plan.evidence}")

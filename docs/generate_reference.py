@@ -42,7 +42,7 @@ def _cell(value: object) -> str:
 def bases_page() -> str:
     """List the bases and the named plans."""
     rows = [[f"`{name}`", f"`cifar_{name}`", base.paper] for name, base in BASES.items()]
-    plans = [[f"`{name}`", f"`{plan.spec}`", plan.aim] for name, plan in PLANS.items()]
+    plans = [[f"`{name}`", f"`{plan.spec}`", plan.aim, plan.expected] for name, plan in PLANS.items()]
     return "\n\n".join(
         [
             "# Bases and named plans",
@@ -54,8 +54,10 @@ def bases_page() -> str:
             "`pyramidnet164_a270`. PyramidNets of up to 110 layers have basic blocks, deeper ones bottleneck blocks. "
             'They are not registered with timm; use `cifar_net` with `spec="wrn22_10"`.',
             "## Named plans",
-            "In a spec, the name of a plan stands for its base and all of its steps.",
-            table(("plan", "spec", "purpose"), plans),
+            "In a spec, the name of a plan stands for its base and all of its steps. The expected accuracy is that of "
+            "the last step in one run with the recipe of `cifar100`, with a range: a judgment, not a result.",
+            table(("plan", "spec", "purpose", "expected top-1"), plans),
+            *(f"### `{name}`\n\n{plan.evidence}" for name, plan in PLANS.items()),
         ]
     )
 

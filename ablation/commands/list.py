@@ -10,6 +10,8 @@ from arch.errors import InputError
 from benchmarks.cli.app import new_console
 from benchmarks.cli.options import NO_PLUGINS, JsonOption, PluginsOption
 
+JSON_ONLY = {"evidence"}  # paragraphs, too long for a table
+
 
 class Listing(StrEnum):
     """What `ablate list` can list."""
@@ -47,10 +49,11 @@ def list_names(
     from rich.table import Table
 
     table = Table(box=None, header_style="bold")
-    for column in entries[0]:
+    columns = [column for column in entries[0] if column not in JSON_ONLY]
+    for column in columns:
         table.add_column(column)
     for entry in entries:
-        table.add_row(*(escape(str(value)) for value in entry.values()))
+        table.add_row(*(escape(str(entry[column])) for column in columns))
     new_console().print(table)
     return 0
 
@@ -93,7 +96,16 @@ def _networks() -> list[dict[str, Any]]:
 def _plans() -> list[dict[str, Any]]:
     from arch.plans import PLANS
 
-    return [{"plan": name, "spec": plan.spec, "description": plan.aim} for name, plan in PLANS.items()]
+    return [
+        {
+            "plan": name,
+            "spec": plan.spec,
+            "description": plan.aim,
+            "expected top-1": str(plan.expected),
+            "evidence": plan.evidence,
+        }
+        for name, plan in PLANS.items()
+    ]
 
 
 def _benchmarks() -> list[dict[str, Any]]:
