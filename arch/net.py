@@ -84,7 +84,7 @@ class ResidualNet(nn.Module):
                 own()  # a layer of a plugin
 
     def _create_stages(self, drop_path_rate: float | None) -> tuple[nn.Sequential, list[dict[str, Any]]]:
-        variant = self.variant if drop_path_rate is None else replace(self.variant, drop_path=drop_path_rate)
+        variant = _with_drop_path(self.variant, drop_path_rate)
         rates = block_rates(variant)
         chs = variant.stem_width
         reduction = custom_stem_stride(variant) if is_custom(variant.stem) else stem_stride(variant.stem)
@@ -181,3 +181,10 @@ class ResidualNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.forward_head(self.forward_features(x))
+
+
+def _with_drop_path(variant: Variant, rate: float | None) -> Variant:
+    """Return `variant` with this rate of stochastic depth, which replaces ShakeDrop unless it is 0; None: unchanged."""
+    if rate is None:
+        return variant
+    return replace(variant, drop_path=rate, shakedrop=0.0 if rate else variant.shakedrop)

@@ -72,6 +72,20 @@ Published results of PyramidNet-110 a270 with ShakeDrop (Yamada et al. 2018, arX
 less is expected than with 300, and the range is wide. The rate of 0.5 in the last block is that of the ShakeDrop
 paper.""",
     ),
+    "pyramidnet74_sd": NamedPlan(
+        spec="pyramidnet74_a288+shakedrop",
+        aim="the highest expected accuracy on cifar100 with under 30M parameters and two hours of training",
+        expected=ExpectedAccuracy(82.9, 81.8, 83.8),
+        evidence="""21,545,460 parameters and 3.57 GMACs for 100 classes at 32 px.
+
+The PyramidNets above have numbers of channels such as 21, 26 and 31, which make convolutions and norms slow on a GPU in
+half precision. Here, each of 36 blocks adds 8 channels, so all widths are multiples of 8. This takes three quarters of
+the MACs of pyramidnet110_sd, but a third of its predicted hours on an RTX 3090.
+
+Published results with crop and flip, 300 epochs: PyramidNet-110 a270 (28.3M parameters) reaches 81.75% (README of
+jhkim89/PyramidNet), and 83.78 to 83.90% with ShakeDrop (Yamada et al. 2018, arXiv:1802.02375). With a third fewer
+layers and 200 epochs, about 0.9 points less are expected. No published result covers this shape.""",
+    ),
     "res2next29_se": NamedPlan(
         spec="res2next29+se",
         aim="a high expected accuracy on cifar100 without a random layer; over two hours on an RTX 3090",

@@ -20,6 +20,7 @@ from arch.bases import BASES
 from arch.errors import InputError
 from arch.net import ResidualNet
 from arch.plans import PLANS
+from arch.regularization import ShakeDrop
 from arch.spec import parse
 from arch.variant import Variant
 
@@ -267,6 +268,16 @@ def test_drop_rates_given_take_the_place_of_the_specs() -> None:
     model = on_meta(case, drop_rate=0.0, drop_path_rate=0.0)
     assert not [module for module in model.modules() if isinstance(module, DropPath)]
     assert {module.p for module in model.modules() if isinstance(module, nn.Dropout)} == {0.0}
+
+
+def test_a_drop_path_rate_replaces_shakedrop_unless_it_is_zero() -> None:
+    case = ("cifar_net", {"spec": "resnet20+shakedrop"})
+    replaced = on_meta(case, drop_path_rate=0.2)
+    assert not [module for module in replaced.modules() if isinstance(module, ShakeDrop)]
+    assert [module for module in replaced.modules() if isinstance(module, DropPath)]
+    kept = on_meta(case, drop_path_rate=0.0)
+    shakes = [module for module in kept.modules() if isinstance(module, ShakeDrop)]
+    assert len(shakes) == sum(kept.variant.depths)
 
 
 def test_the_configuration_names_layers_that_are_there(net: Any) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 CPU_SLOWDOWN = 2.0  # default factor on the estimates of a CPU, which runs smaller steps
 RESERVED_SECONDS = 25.0  # at the end: for a step that saves its state, and for packing
-CANDIDATES = ("wrn28_8+se", "wrn22_8+se", "wrn16_8+se", "wrn40_2+se", "wrn16_2+se")  # the most accurate first
+CANDIDATES = ("sewrn28_8d", "sewrn22_8d", "wrn16_8+se", "wrn40_2+se", "wrn16_2+se")  # the most accurate first
 DEFAULT_WORK = Path(__file__).resolve().parents[3] / "build" / "gpu_session"  # ignored by git
 
 
