@@ -90,7 +90,7 @@ BENCHMARKS: dict[str, Benchmark] = {
             recipe=Recipe(epochs=30, batch_size=20, lr=0.05, warmup_epochs=2, crop_padding=0, flip=0.0),
             budget=Budget(max_params=200_000, max_hours=0.25),
             default_seeds=6,  # with 2 steps, significance needs at least 5 seeds (unpaired test, Holm correction)
-            search_minutes=4,
+            search_minutes=4.0,
         ),
     )
 }

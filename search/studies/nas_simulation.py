@@ -207,7 +207,12 @@ def _ours(table: NasTable, seed: int) -> Evaluations:
 
 def _optuna_strategy(table: NasTable, seed: int, sampler: BaseSampler, pruner: BasePruner | None = None) -> Evaluations:
     """Run a sampler of Optuna on full training runs only, or with a pruner that may stop after the short run."""
-    study = optuna.create_study(direction="maximize", sampler=sampler, pruner=pruner or optuna.pruners.NopPruner())
+    study = optuna.create_study(
+        study_name=str(seed),  # from which Hyperband draws the brackets of trials
+        direction="maximize",
+        sampler=sampler,
+        pruner=pruner or optuna.pruners.NopPruner(),
+    )
     space, by_choices = table.search_space(), {choices: index for index, choices in enumerate(table.choices)}
     while True:
         trial = study.ask(space)
