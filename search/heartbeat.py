@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from benchmarks.records.lock import HEARTBEAT_SECONDS, HEARTBEAT_TIMEOUT_SECONDS
 from benchmarks.records.lock_holder import LockHolder
-from search.trial_attrs import PERMANENT, REASON, RETRIES, WORKER, enqueue_again
+from search.trial_attrs import PERMANENT, REASON, RETRIES, WORKER, enqueue_again, params_of
 
 MAX_RETRIES = 2  # per candidate; limited because the candidate itself may crash its workers
 WORKER_DIED = "the worker process died"  # reason of a stale trial
@@ -97,7 +97,7 @@ class StaleTrialReaper:
         If several workers try at once, only one of them succeeds.
         """
         retries = trial.user_attrs.get(RETRIES, 0)
-        is_retried = retries < MAX_RETRIES and bool(trial.params or trial.system_attrs.get("fixed_params"))
+        is_retried = retries < MAX_RETRIES and bool(params_of(trial))
         try:
             handle = Trial(self.study, trial._trial_id)
             handle.set_user_attr(REASON, WORKER_DIED)

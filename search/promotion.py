@@ -52,9 +52,12 @@ class Promotion:
                 scores = self._scores(study, waiting)
             if len(study.directions) > 1:
                 finished = trial_attrs.pareto_members(finished, list(latest.values()), rung)
-            best = max(finished, key=lambda trial: scores[trial.number], default=None)
+            if not finished:
+                continue
+            best = max(finished, key=lambda trial: scores[trial.number])
             time_factor = MISLED_TIME_FACTOR if rung + 1 in self.misled_rungs else 1.0
-            if best and self._seconds(trials, rung + 1, best) <= time_factor * self._seconds(trials, rung):
+            needed = self.time_fractions[rung + 1] * best.user_attrs[trial_attrs.HOURS]
+            if self._hours(trials, rung + 1) + needed <= time_factor * self._hours(trials, rung):
                 return best
         return None
 
@@ -71,28 +74,21 @@ class Promotion:
         self.misled_rungs = model.misled_rungs
         return {trial.number: by_code.get(encode(trial.params, view.choices) or (), -np.inf) for trial in trials}
 
-    def _seconds(self, trials: Iterable[FrozenTrial], rung: int, promoted: FrozenTrial | None = None) -> float:
-        """Return the time that all trials take at a rung, in units of the storage; with a promoted one in addition."""
-        at_rung = [trial for trial in trials if _is_or_was_trained(trial) and trial_attrs.rung(trial) == rung]
-        hours = [
-            trial.user_attrs.get(trial_attrs.HOURS, 0.0) for trial in [*at_rung, *([promoted] if promoted else [])]
-        ]
-        return float(sum(hours)) * self.time_fractions[rung]
-
-
-def _is_or_was_trained(trial: FrozenTrial) -> bool:
-    return trial_attrs.is_trained(trial) or trial.state in (TrialState.RUNNING, TrialState.WAITING)
+    def _hours(self, trials: Iterable[FrozenTrial], rung: int) -> float:
+        """Return the hours that the finished trials at a rung have taken."""
+        at_rung = [trial for trial in trials if trial_attrs.is_trained(trial) and trial_attrs.rung(trial) == rung]
+        return float(self.time_fractions[rung] * sum(trial.user_attrs[trial_attrs.HOURS] for trial in at_rung))
 
 
 def _without_pending(latest: dict[str, FrozenTrial], trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     """Return the candidates that are not about to be promoted, and that did not fail when they were."""
+
+    def identify(trial: FrozenTrial, rung: int) -> tuple[object, int]:
+        return tuple(sorted(trial_attrs.params_of(trial).items())), rung
+
     pending = {
-        (tuple(sorted({**trial.system_attrs.get("fixed_params", {}), **trial.params}.items())), trial_attrs.rung(trial))
+        identify(trial, trial_attrs.rung(trial))
         for trial in trials
         if trial.state in (TrialState.RUNNING, TrialState.WAITING) or trial_attrs.is_permanent_failure(trial)
     }
-    return [
-        trial
-        for trial in latest.values()
-        if (tuple(sorted(trial.params.items())), trial_attrs.last_rung(trial) + 1) not in pending
-    ]
+    return [trial for trial in latest.values() if identify(trial, trial_attrs.last_rung(trial) + 1) not in pending]

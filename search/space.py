@@ -47,11 +47,11 @@ class ChoiceSpace:
     choices: Mapping[str, tuple[str, ...]]
     base: str = "baseline"
     lenient_baseline: str = ""  # the spec of `baseline`; if it is set, fragments that do not fit are skipped
-    _distributions: dict[str, CategoricalDistribution] = field(init=False, repr=False, compare=False)
+    distributions: dict[str, CategoricalDistribution] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         distributions = {name: CategoricalDistribution(fragments) for name, fragments in self.choices.items()}
-        object.__setattr__(self, "_distributions", distributions)
+        object.__setattr__(self, "distributions", distributions)
 
     @property
     def id(self) -> str:
@@ -90,7 +90,7 @@ class ChoiceSpace:
     def suggest(self, trial: Trial) -> str:
         chosen: dict[str, Any] = {
             name: trial.suggest_categorical(name, distribution.choices)
-            for name, distribution in self._distributions.items()
+            for name, distribution in self.distributions.items()
         }
         return self.spec(chosen)
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -88,17 +89,21 @@ def tell_failed(study: Study, trial: Trial, reason: str, permanent: bool = True)
     study.tell(trial, state=TrialState.FAIL)
 
 
+def params_of(trial: FrozenTrial) -> dict[str, Any]:
+    """Return the parameters of a trial, including those of a queued trial that it has not suggested yet."""
+    return {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+
+
 def enqueue_again(study: Study, trial: FrozenTrial, **changed: object) -> None:
     """Queue the candidate of a trial again, at the same rung.
 
     Args:
         study: The study of the trial.
-        trial: The trial. If its worker died while it suggested parameters, some are in the queued trial only.
+        trial: The trial.
         changed: User attributes to change.
     """
     attributes = {name: trial.user_attrs[name] for name in (RUNG, RETRIES) if name in trial.user_attrs}
-    params = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
-    study.enqueue_trial(params, user_attrs={**attributes, **changed})
+    study.enqueue_trial(params_of(trial), user_attrs={**attributes, **changed})
 
 
 def rung_accuracies(trial: FrozenTrial) -> list[float]:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from statistics import mean
 
 import optuna
-from optuna.distributions import CategoricalDistribution
 from optuna.study import Study
 
 from arch.errors import InputError
@@ -87,7 +86,6 @@ def warm_start(study: Study, search: SearchSettings, candidates: Sequence[Record
     space = search.space
     if not isinstance(space, ChoiceSpace):
         return
-    distributions = {name: CategoricalDistribution(fragments) for name, fragments in space.choices.items()}
     for candidate in candidates:
         steps = {search.rungs.step(rung): top1 for rung, top1 in candidate.accuracies.items()}
         values = [candidate.rank[1], candidate.record.predicted_hours, float(candidate.record.params)]
@@ -95,7 +93,7 @@ def warm_start(study: Study, search: SearchSettings, candidates: Sequence[Record
         study.add_trial(
             optuna.create_trial(
                 params=dict(candidate.chosen),
-                distributions=dict(distributions),
+                distributions=dict(space.distributions),
                 values=values[: len(study.directions)],
                 intermediate_values=steps if is_single else None,
                 user_attrs={

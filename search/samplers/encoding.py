@@ -7,6 +7,7 @@ import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.trial import FrozenTrial
 
+from search import trial_attrs
 from search.samplers.surrogate import Codes
 from search.space import ABSENT
 
@@ -30,8 +31,8 @@ def _codes_by_value(distribution: BaseDistribution) -> dict[Any, int]:
 
 
 def chosen_params(trial: FrozenTrial) -> dict[str, Any]:
-    """Return the parameters of a trial, including those that a queued trial will suggest."""
-    return trial.params if trial.state.is_finished() else {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+    """Return the parameters of a trial, including those that an unfinished one will suggest."""
+    return trial.params if trial.state.is_finished() else trial_attrs.params_of(trial)
 
 
 def encode(params: Mapping[str, Any], choices: Choices) -> tuple[int, ...] | None:
