@@ -1,15 +1,16 @@
 """Count random candidates of a space before a search starts."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
 from benchmarks.definition.benchmark import Benchmark
-from search.candidates import Candidate, HoursPredictor, screen
+from search.candidates import Candidate, HoursPredictor, InfeasibleCandidate, screen
 from search.reference_hours import ReferenceHours
 from search.samplers.costs import Costs, CostSample, CountedCandidate
-from search.samplers.encoding import Choices, decode, random_codes
+from search.samplers.encoding import choices_of, decode, random_codes
 from search.space import ChoiceSpace, Space
 
 MAX_COUNTED = 200
@@ -33,7 +34,11 @@ def count_sample(
     limits = Costs(benchmark.budget.max_params, np.nan, benchmark.budget.max_hours)
     if not isinstance(space, ChoiceSpace):
         return CostSample(limits=limits)
-    choices: Choices = {name: {value: code for code, value in enumerate(f)} for name, f in space.choices.items()}
+    choices = choices_of(space.distributions)
+
+    def screen_chosen(chosen: Mapping[str, Any]) -> Candidate | InfeasibleCandidate:
+        return screen(space.spec(chosen), benchmark, HoursPredictor(), reference)
+
     codes = np.unique(random_codes(MAX_COUNTED, choices, np.random.default_rng(0)), axis=0)
     candidates: list[CountedCandidate] = []
     num_feasible, deadline = 0, time.monotonic() + MAX_SECONDS
@@ -41,9 +46,13 @@ def count_sample(
         if time.monotonic() > deadline:
             break
         chosen = decode(code, choices)
-        candidate = screen(space.spec(chosen), benchmark, HoursPredictor(), reference)
-        hours = candidate.reference_hours if isinstance(candidate, Candidate) else None
-        candidates.append(CountedCandidate(chosen, Costs(candidate.params, candidate.macs, hours or np.nan)))
+        candidate = screen_chosen(chosen)
+        candidates.append(CountedCandidate(chosen, _costs(candidate)))
         num_feasible += isinstance(candidate, Candidate)
         report(len(candidates))
-    return CostSample(candidates, limits, num_feasible)
+    return CostSample(candidates, limits, num_feasible, count=lambda chosen: _costs(screen_chosen(chosen)))
+
+
+def _costs(candidate: Candidate | InfeasibleCandidate) -> Costs:
+    hours = candidate.reference_hours if isinstance(candidate, Candidate) else None
+    return Costs(candidate.params, candidate.macs, hours or np.nan)
