@@ -16,9 +16,9 @@ Each row of a sequential ablation is the previous row with one more step.
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from functools import reduce
+from functools import lru_cache, reduce
 
 from arch.bases import BASES, find_base
 from arch.entries import FILE_AND_NAME, NETWORKS
@@ -130,13 +130,18 @@ class Spec:
 
 
 def _apply(variant: Variant, step: Step) -> Variant:
+    return _change(PARTS[step.part].apply, variant, step)
+
+
+@lru_cache(maxsize=4096)  # a search applies the same steps many times
+def _change(apply: Callable[..., Variant], variant: Variant, step: Step) -> Variant:
     arguments = () if step.value is None else (step.value,)
     try:
-        changed = PARTS[step.part].apply(variant, *arguments)
+        changed = apply(variant, *arguments)
     except ValueError as error:
         raise InputError(f"{str(step)!r} does not fit: {error}") from error
     except Exception as error:
-        if PARTS[step.part].apply.__module__.startswith("arch."):
+        if apply.__module__.startswith("arch."):
             raise
         raise InputError(f"{str(step)!r} failed: {describe_error(error)}") from error
     if not isinstance(changed, Variant):

@@ -1,6 +1,6 @@
 """Decide which trained candidate is promoted, that is, trained at the next rung."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,18 +46,14 @@ class Promotion:
         for rung in reversed(range(len(self.time_fractions) - 1)):
             finished = [trial for trial in waiting if trial_attrs.last_rung(trial) == rung]
             num_finished = sum(trial_attrs.last_rung(trial) >= rung for trial in latest.values())
-            if not finished or num_finished < 2 * self.reduction_factor:
+            if num_finished < 2 * self.reduction_factor or not self._has_time(trials, finished):
                 continue
             if scores is None:
                 scores = self._scores(study, waiting)
             if len(study.directions) > 1:
                 finished = trial_attrs.pareto_members(finished, list(latest.values()), rung)
-            if not finished:
-                continue
-            best = max(finished, key=lambda trial: scores[trial.number])
-            time_factor = MISLED_TIME_FACTOR if rung + 1 in self.misled_rungs else 1.0
-            needed = self.time_fractions[rung + 1] * best.user_attrs[trial_attrs.HOURS]
-            if self._hours(trials, rung + 1) + needed <= time_factor * self._hours(trials, rung):
+            best = max(finished, key=lambda trial: scores[trial.number], default=None)
+            if best is not None and self._has_time(trials, [best]):
                 return best
         return None
 
@@ -74,7 +70,16 @@ class Promotion:
         self.misled_rungs = model.misled_rungs
         return {trial.number: by_code.get(encode(trial.params, view.choices) or (), -np.inf) for trial in trials}
 
-    def _hours(self, trials: Iterable[FrozenTrial], rung: int) -> float:
+    def _has_time(self, trials: Sequence[FrozenTrial], finished: Sequence[FrozenTrial]) -> bool:
+        """Return whether the next rung has time for at least one of these trials, which finished the same rung."""
+        if not finished:
+            return False
+        rung = trial_attrs.last_rung(finished[0])
+        needed = self.time_fractions[rung + 1] * min(trial.user_attrs[trial_attrs.HOURS] for trial in finished)
+        time_factor = MISLED_TIME_FACTOR if rung + 1 in self.misled_rungs else 1.0
+        return bool(self._hours(trials, rung + 1) + needed <= time_factor * self._hours(trials, rung))
+
+    def _hours(self, trials: Sequence[FrozenTrial], rung: int) -> float:
         """Return the hours that the finished trials at a rung have taken."""
         at_rung = [trial for trial in trials if trial_attrs.is_trained(trial) and trial_attrs.rung(trial) == rung]
         return float(self.time_fractions[rung] * sum(trial.user_attrs[trial_attrs.HOURS] for trial in at_rung))

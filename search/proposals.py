@@ -81,7 +81,7 @@ class Proposals:
             return None
         earlier = self._find_earlier(candidate, rung)
         if rung and earlier is None:
-            trial_attrs.tell_failed(self.study, trial, "it has not finished the rung before", permanent=False)
+            trial_attrs.tell_failed(self.study, trial, "it has not finished the rung before")
             return None
         self.misses = 0
         return trial, candidate, earlier

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from search.samplers.surrogate import Codes, Floats, differences
 
-DECAY = 0.1  # decrease of the log-correlation of costs per choice that differs
+DECAY_GRID = (0.01, 0.03, 0.1, 0.3)  # decrease of the log-correlation of costs per choice that differs
 NOISE = 1e-3  # relative variance that the kernel cannot explain
 MAX_COUNTED = 600  # latest counted candidates to fit
+MAX_TUNING_COUNTED = 200  # latest counted candidates used to select the decay and the scale
 TOLERANCE = 1e-9
 MAX_STANDARDIZED = 3.0  # features are clipped to this range, because the surrogate extrapolates linearly
 
@@ -58,29 +59,76 @@ def log_of(costs: Floats) -> Floats:
 
 
 @dataclass(frozen=True)
-class CostModel:
-    """Kernel ridge regression of the logarithm of each cost.
+class _CostFunction:
+    """Kernel ridge regression of one cost, or of its logarithm."""
 
-    The kernel is exp(-DECAY * number of choices that differ), which is nearly additive: effects of width and depth
-    multiply, so that they add up on a logarithmic scale.
+    rows: NDArray[np.int64]  # the counted candidates with a known cost
+    weights: Floats  # (rows,)
+    intercept: float
+    decay: float
+    is_log: bool
+    min_cost: float
+
+    @classmethod
+    def fit(cls, distance: Floats, costs: Floats) -> Self:
+        """Fit the function, with the decay and the scale that have the smallest relative leave-one-out error.
+
+        Args:
+            distance: The number of choices that differ between two counted candidates.
+            costs: (counted candidates,), positive; NaN where unknown.
+        """
+        rows = np.flatnonzero(~np.isnan(costs))
+        if not len(rows):
+            return cls(rows, np.zeros(0), math.nan, DECAY_GRID[0], True, math.nan)
+        distance, costs, recent = distance[np.ix_(rows, rows)], costs[rows], slice(-MAX_TUNING_COUNTED, None)
+        settings = [(decay, is_log) for decay in DECAY_GRID for is_log in (True, False)]
+        errors = [_leave_one_out_error(distance[recent, recent], costs[recent], *setting) for setting in settings]
+        decay, is_log = settings[int(np.argmin(errors))]
+        values = np.log(costs) if is_log else costs
+        kernel = np.exp(-decay * distance) + NOISE * np.eye(len(rows))
+        weights = np.linalg.solve(kernel, values - values.mean())
+        return cls(rows, weights, float(values.mean()), decay, is_log, float(costs.min()))
+
+    def log_cost(self, distance: Floats) -> Floats:
+        """Return the logarithm of the predicted cost, of shape (candidates,); NaN if no cost is known.
+
+        Args:
+            distance: (candidates, counted candidates)
+        """
+        values = self.intercept + np.exp(-self.decay * distance[:, self.rows]) @ self.weights
+        return np.asarray(values if self.is_log else np.log(np.maximum(values, self.min_cost)))
+
+
+def _leave_one_out_error(distance: Floats, costs: Floats, decay: float, is_log: bool) -> float:
+    """Return the mean squared leave-one-out error, relative to the variance."""
+    values = np.log(costs) if is_log else costs
+    inverse = np.linalg.inv(np.exp(-decay * distance) + NOISE * np.eye(len(costs)))
+    errors = inverse @ (values - values.mean()) / np.diag(inverse)
+    return float((errors**2).mean() / (values.var() or 1.0))
+
+
+@dataclass(frozen=True)
+class CostModel:
+    """Kernel ridge regression of each cost.
+
+    The kernel is exp(-decay * number of choices that differ), which is nearly additive for a small decay. Effects of
+    width and depth multiply, so that they add up on a logarithmic scale; those of the operations of a cell add up.
     """
 
     codes: Codes  # (counted candidates, choices)
-    weights: Floats  # (counted candidates, costs)
-    intercept: Floats  # (costs,)
+    functions: Sequence[_CostFunction]  # one per cost
     center: Floats  # (costs,): mean of the logarithms over the sample
     spread: Floats  # (costs,): their standard deviation
     log_limits: Floats  # (costs,): infinity without a limit
 
     @classmethod
-    def fit(cls, codes: Codes, costs: Floats, num_sampled: int, limits: Costs) -> Self:
+    def fit(cls, codes: Codes, costs: Floats, num_sampled: int) -> Self:
         """Fit the model.
 
         Args:
             codes: (counted candidates, choices): random candidates first, then others, the latest last.
             costs: (counted candidates, costs): NaN or infinity where unknown.
             num_sampled: The number of random candidates, which define the scale of the features.
-            limits: Maximum costs of a candidate; NaN without a limit.
         """
         logs = log_of(costs)
         center, spread = np.zeros(logs.shape[1]), np.ones(logs.shape[1])
@@ -89,35 +137,30 @@ class CostModel:
             known = sampled if len(sampled) else values[~np.isnan(values)]
             if len(known):
                 center[column], spread[column] = known.mean(), known.std() or 1.0
-        codes, logs = codes[-MAX_COUNTED:], logs[-MAX_COUNTED:]
-        kernel = np.exp(-DECAY * differences(codes, codes)) + NOISE * np.eye(len(codes))
-        weights, intercept = np.zeros(logs.shape), center.copy()
-        for column, values in enumerate(logs.T):
-            known = ~np.isnan(values)
-            if known.any():
-                intercept[column] = values[known].mean()
-                weights[known, column] = np.linalg.solve(
-                    kernel[np.ix_(known, known)], values[known] - intercept[column]
-                )
-        log_limits = np.nan_to_num(np.log(np.array(limits)), nan=np.inf)
-        return cls(codes, weights, intercept, center, spread, log_limits)
+        codes, known_costs = codes[-MAX_COUNTED:], np.exp(logs[-MAX_COUNTED:])
+        distance = differences(codes, codes)
+        functions = [_CostFunction.fit(distance, column) for column in known_costs.T]
+        return cls(codes, functions, center, spread, np.full(logs.shape[1], np.inf))
+
+    def with_limits(self, limits: Costs) -> Self:
+        """Return the model with these maximum costs of a candidate; NaN means no limit."""
+        return replace(self, log_limits=np.nan_to_num(np.log(np.array(limits)), nan=np.inf))
 
     def log_costs(self, codes: Codes) -> Floats:
-        """Return the logarithm of each predicted cost, of shape (candidates, costs)."""
-        if not len(self.codes):
-            return np.tile(self.intercept, (len(codes), 1))
-        return np.asarray(self.intercept + np.exp(-DECAY * differences(codes, self.codes)) @ self.weights)
+        """Return the logarithm of each predicted cost, of shape (candidates, costs); NaN where unknown."""
+        distance = differences(codes, self.codes)
+        return np.stack([function.log_cost(distance) for function in self.functions], axis=1)
 
     def features(self, codes: Codes) -> Floats:
-        """Return the standardized logarithm of each cost, clipped, of shape (candidates, costs)."""
+        """Return the standardized logarithm of each cost, clipped, of shape (candidates, costs); 0 where unknown."""
         return np.clip(self._standardize(self.log_costs(codes)), -MAX_STANDARDIZED, MAX_STANDARDIZED)
 
     def sizes(self, log_costs: Floats) -> Floats:
         """Return the mean of the standardized logarithms of parameters and MACs, of shape (candidates,)."""
-        return np.asarray(np.nan_to_num(self._standardize(log_costs)[:, :2]).mean(1))
+        return np.asarray(self._standardize(log_costs)[:, :2].mean(1))
 
     def _standardize(self, log_costs: Floats) -> Floats:
-        return np.asarray((log_costs - self.center) / self.spread)
+        return np.nan_to_num((log_costs - self.center) / self.spread)
 
     def fits(self, log_costs: Floats) -> NDArray[np.bool_]:
         """Return whether candidates with these costs are within the limits; unknown costs are."""

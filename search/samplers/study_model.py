@@ -18,7 +18,7 @@ from search.samplers.rung_model import Observations, RungModel
 from search.samplers.surrogate import Codes, Floats, Inputs
 
 FAILED = -1  # step of a failure, which counts as the worst accuracy after the first step
-REFIT_GROWTH = 0.02  # relative number of new observations after which the model is fitted again
+REFIT_GROWTH = 0.02  # relative number of new observations after which a model is fitted again
 
 Code = tuple[int, ...]
 
@@ -69,7 +69,8 @@ class StudyModel:
         self.sample, self.limits = sample, sample.limits
         self._search_space = IntersectionSearchSpace(include_pruned=True)
         self._finished: tuple[Choices, dict[int, _TrialData]] = {}, {}  # the data of finished trials do not change
-        self._counted: dict[Code, Costs] = {}
+        self._counted: dict[Code, Costs] = {}  # those of the sample first
+        self._costs: tuple[int, CostModel] | None = None  # number of counted candidates, and the model of them
         self._cache: tuple[tuple[float, ...], RungModel] | None = None  # observations per rung, and the model of them
 
     def search_space(self, study: Study) -> dict[str, BaseDistribution]:
@@ -86,14 +87,16 @@ class StudyModel:
         """
         choices = choices_of(self.search_space(study))
         if choices != self._finished[0]:
-            self._finished, self._counted = (choices, {}), {}
+            self._finished, self._costs = (choices, {}), None
+            encoded = ((encode(counted.chosen, choices), counted.costs) for counted in self.sample.candidates)
+            self._counted = {code: costs for code, costs in encoded if code is not None}
         trials = [trial for trial in study.get_trials(deepcopy=False) if trial.number != number]
         known = [data for trial in trials if (data := self._read(trial, study.directions, weights)).code is not None]
         rows: dict[Code, dict[int, float]] = {}
         for data in known:
             for step, accuracy in data.outcomes.items():
                 rows.setdefault(data.code or (), {}).setdefault(step, accuracy)
-        costs = self._fit_costs(choices, known)
+        costs = self._cost_model(choices, known)
         codes = np.array(list(rows), dtype=int).reshape(len(rows), len(choices))
         observed = Observations(Inputs(codes, costs.features(codes)), _to_array(list(rows.values())))
         return StudyView(choices, frozenset(data.code or () for data in known), list(rows), observed, costs)
@@ -108,24 +111,33 @@ class StudyModel:
             finished[trial.number] = data
         return data
 
+    def _cost_model(self, choices: Choices, known: Sequence[_TrialData]) -> CostModel:
+        """Return a model of the counted candidates, with the current limits, unless the last one is recent enough."""
+        count = len(self._counted) + len(known)
+        if self._costs is None or count > self._costs[0] * (1 + REFIT_GROWTH):
+            self._costs = count, self._fit_costs(choices, known)
+        return self._costs[1].with_limits(self.limits)
+
     def _fit_costs(self, choices: Choices, known: Sequence[_TrialData]) -> CostModel:
-        sampled = [
-            (code, counted.costs) for counted in self.sample.candidates if (code := encode(counted.chosen, choices))
-        ]
-        pairs = [*sampled, *self._counted.items(), *((data.code, data.costs) for data in known)]
+        pairs = [*self._counted.items(), *((data.code, data.costs) for data in known)]
         codes = np.array([code for code, _ in pairs], dtype=int).reshape(len(pairs), len(choices))
         costs = np.array([costs for _, costs in pairs], dtype=float).reshape(len(pairs), len(Costs._fields))
         _, unique = np.unique(codes, axis=0, return_index=True)
         unique.sort()
-        return CostModel.fit(codes[unique], costs[unique], int((unique < len(sampled)).sum()), self.limits)
+        return CostModel.fit(codes[unique], costs[unique], int((unique < len(self.sample.candidates)).sum()))
 
-    def count(self, view: StudyView, codes: Codes) -> Floats:
-        """Count candidates, and return the logarithm of each cost, of shape (candidates, costs)."""
+    def count(self, view: StudyView, codes: Codes) -> None:
+        """Count candidates."""
         for code in map(tuple, codes.tolist()):
             if code not in self._counted:
                 self._counted[code] = self.sample.count(decode(code, view.choices))
-        costs = [self._counted[code] for code in map(tuple, codes.tolist())]
-        return log_of(np.array(costs, dtype=float).reshape(len(codes), len(Costs._fields)))
+
+    def counted(self, view: StudyView) -> tuple[Codes, Floats]:
+        """Return all counted candidates that no trial has, and the logarithm of each cost, (candidates, costs)."""
+        unseen = {code: costs for code, costs in self._counted.items() if code not in view.seen}
+        codes = np.array(list(unseen), dtype=int).reshape(len(unseen), len(view.choices))
+        costs = np.array(list(unseen.values()), dtype=float).reshape(len(unseen), len(Costs._fields))
+        return codes, log_of(costs)
 
     def fit(self, view: StudyView, rng: np.random.Generator) -> RungModel:
         """Return a model of the observations, unless the last one is recent enough."""

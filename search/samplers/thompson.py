@@ -17,7 +17,8 @@ from search.space import ABSENT
 NUM_STARTUP_TRIALS = 8  # trained candidates before the model makes proposals
 NUM_RANDOM_CANDIDATES = 500  # random candidates in the pool from which the proposal is selected
 NUM_RANDOM_LARGE_CANDIDATES = 2000  # the same, while the largest candidates are proposed
-NUM_COUNTED = 8  # largest candidates in the pool that are counted
+NUM_CLIMBS = 4  # times that neighbors of its largest candidates are added to this pool
+NUM_COUNTED = 8  # candidates that are counted for one proposal, those that are expected to be the largest
 NUM_PARENTS = 10  # best candidates whose neighbors are also in the pool
 NEIGHBORS_PER_PARENT = 20
 EXPLORATION = 0.3  # factor of the standard deviation of a draw: the best of 700 independent draws is an extreme one
@@ -70,15 +71,23 @@ class ThompsonSampler(BaseSampler):
     def _largest(self, view: StudyView, rng: np.random.Generator) -> dict[str, Any]:
         """Return the largest unseen candidate that fits, by parameters and MACs.
 
-        Of the candidates that are expected to be the largest, some are counted.
+        Hill climbing finds candidates that are expected to be the largest. Some of them are counted, and the largest of
+        all counted candidates is selected.
         """
-        codes = view.observed.inputs.codes
-        parents = codes[np.argsort(-view.costs.sizes(view.costs.log_costs(codes)))[:NUM_PARENTS]]
-        pool = rng.permutation(_draw_pool(view, parents, NUM_RANDOM_LARGE_CANDIDATES, rng))
-        likely = pool[np.argsort(-view.costs.sizes(view.costs.log_costs(pool)), kind="stable")[:NUM_COUNTED]]
-        counted = self.model.count(view, likely)
-        fitting = view.costs.fits(counted)
-        return _propose(view, likely, np.where(fitting, view.costs.sizes(counted), -np.inf))
+
+        def sizes(log_costs: Floats) -> Floats:
+            return np.where(view.costs.fits(log_costs), view.costs.sizes(log_costs), -np.inf)
+
+        def likely(codes: Codes, number: int) -> Codes:
+            return codes[np.argsort(-sizes(view.costs.log_costs(codes)), kind="stable")[:number]]
+
+        pool = _draw_pool(view, likely(view.observed.inputs.codes, NUM_PARENTS), NUM_RANDOM_LARGE_CANDIDATES, rng)
+        for _ in range(NUM_CLIMBS):
+            around = _draw_pool(view, likely(pool, NUM_PARENTS), 0, rng)
+            pool = np.unique(np.concatenate([pool, around]), axis=0)
+        self.model.count(view, likely(rng.permutation(pool), NUM_COUNTED))
+        counted, log_costs = self.model.counted(view)
+        return _propose(view, counted, sizes(log_costs))
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution

@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from benchmarks.execution.progress import Display, Progress, Report, silent
 from benchmarks.records.store import RecordStore, RunRecord
 from benchmarks.runs.run import Run
 from search import trial_attrs
-from search.candidates import HoursPredictor, drop_useless_fragments, screen
+from search.candidates import Candidate, HoursPredictor, drop_useless_fragments, screen
 from search.cost_sample import count_sample
 from search.rungs import Rungs
 from search.runner import SearchRunner
@@ -123,30 +124,42 @@ def make_up_record(run: Run, top1: float, hours: float) -> RunRecord:
     )
 
 
-def add_finished_trials(study: optuna.Study, space: ChoiceSpace, number: int) -> None:
-    """Add finished trials with random parameters to a study, with the attributes that a search sets."""
+def add_finished_trials(study: optuna.Study, space: ChoiceSpace, benchmark: Benchmark, number: int) -> None:
+    """Add finished trials of random candidates within the budget, with the attributes that a search sets.
+
+    As in a search, all rungs have taken about the same time.
+    """
     random_study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    for count in range(number):
+    rungs = Rungs.for_benchmark(benchmark)
+    fractions = [rungs.time_fraction(0) / rungs.time_fraction(rung) for rung in range(len(rungs))]
+    numbers = [round(number * fraction / sum(fractions)) for fraction in fractions]
+    feasible: list[tuple[optuna.Trial, Candidate]] = []
+    while len(feasible) < numbers[0]:
         trial = random_study.ask()
-        space.suggest(trial)
-        accuracy = 50.0 + count % 40
-        study.add_trial(
-            optuna.create_trial(
-                params=trial.params,
-                distributions=trial.distributions,
-                value=accuracy,
-                intermediate_values={1: accuracy},
-                user_attrs={
-                    trial_attrs.SPEC: "resnet8",
-                    trial_attrs.KEY: f"synthetic {count}",
-                    trial_attrs.PARAMS: 1000,
-                    trial_attrs.MACS: 10**6,
-                    trial_attrs.HOURS: 1e-4,
-                    trial_attrs.FEASIBLE: True,
-                    trial_attrs.ACCURACIES: [accuracy],
-                },
+        candidate = screen(space.suggest(trial), benchmark, HoursPredictor())
+        if isinstance(candidate, Candidate):
+            feasible.append((trial, candidate))
+    for rung, num_finished in enumerate(numbers):
+        for count, (trial, candidate) in enumerate(feasible[:num_finished]):
+            accuracies = [50.0 + count % 40 + finished for finished in range(rung + 1)]
+            study.add_trial(
+                optuna.create_trial(
+                    params=trial.params,
+                    distributions=trial.distributions,
+                    value=accuracies[-1],
+                    intermediate_values={rungs.step(rung): accuracies[-1]},
+                    user_attrs={
+                        trial_attrs.SPEC: candidate.spec,
+                        trial_attrs.KEY: candidate.key,
+                        trial_attrs.PARAMS: candidate.params,
+                        trial_attrs.MACS: candidate.macs,
+                        trial_attrs.HOURS: 1e-4,
+                        trial_attrs.FEASIBLE: True,
+                        trial_attrs.RUNG: rung,
+                        trial_attrs.ACCURACIES: accuracies,
+                    },
+                )
             )
-        )
 
 
 def seconds_per_trial(sampler: str, num_finished: int, num_trials: int) -> tuple[float, int]:
@@ -162,21 +175,23 @@ def seconds_per_trial(sampler: str, num_finished: int, num_trials: int) -> tuple
             out=out,
             space=space,
             rungs=Rungs.for_benchmark(benchmark),
-            trials=num_finished + num_trials,
+            trials=num_trials,
             sample=count_sample(space, benchmark, None),
             executor=InstantExecutor(),
         )
         storage = open_storage(f"sqlite:///{out / 'search.db'}")
         study = open_study(storage, search.name, DIRECTIONS["accuracy"], resume=False)
         study.sampler = create_sampler(sampler, 0, search.sample)
-        add_finished_trials(study, space, num_finished)
+        add_finished_trials(study, space, benchmark, num_finished)
+        before = study.get_trials(deepcopy=False)
+        search = replace(search, trials=num_trials + sum(map(trial_attrs.counts_toward_total, before)))
         store = RecordStore(out)
         store.create()
         runner = SearchRunner(search, study, store, display, math.inf)
         started = time.perf_counter()
         runner.run()
         seconds = time.perf_counter() - started
-        count = len(study.get_trials(deepcopy=False)) - num_finished
+        count = len(study.get_trials(deepcopy=False)) - len(before)
         storage.engine.dispose()
     return seconds / count, count
 

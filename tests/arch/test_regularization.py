@@ -112,8 +112,10 @@ def test_shakedrop_keeps_the_type_of_the_branch(dtype: torch.dtype) -> None:
 def test_shakedrop_and_drop_path_replace_each_other() -> None:
     assert parse("resnet8+drop_path=0.2+shakedrop").variant() == parse("resnet8+shakedrop").variant()
     assert parse("resnet8+shakedrop+drop_path=0.2").variant() == parse("resnet8+drop_path=0.2").variant()
-    with pytest.raises(ValueError, match="drop_path and shakedrop both drop"):
-        ResidualNet(parse("resnet8+shakedrop").variant(), drop_path_rate=0.2)
+    variant = parse("resnet8+shakedrop").variant()
+    for rate, types in ((None, {ShakeDrop}), (0.0, {ShakeDrop}), (0.2, {DropPath})):
+        layers = ResidualNet(variant, drop_path_rate=rate).modules()
+        assert {type(layer) for layer in layers if isinstance(layer, ShakeDrop | DropPath)} == types
 
 
 def dropped(rate: float, side: int) -> Tensor:

@@ -21,7 +21,7 @@ def costs_of(candidates: Codes) -> Floats:
 
 def fit(number: int, limits: Costs = UNKNOWN) -> CostModel:
     sample = codes(number, 0)
-    return CostModel.fit(sample, costs_of(sample), number, limits)
+    return CostModel.fit(sample, costs_of(sample), number).with_limits(limits)
 
 
 def test_costs_of_other_candidates_are_predicted() -> None:
@@ -38,6 +38,19 @@ def test_limits_separate_candidates() -> None:
     assert model.fits(log_of(costs_of(others))).tolist() == true.tolist()
 
 
+def test_costs_that_add_up_are_predicted_and_the_largest_candidates_are_known() -> None:
+    weights = np.array([1, 9, 0, 3, 1, 9])
+
+    def params(candidates: Codes) -> Floats:
+        return np.stack([1e4 + 1e5 * (candidates @ weights) ** 1.0] * 3, 1)
+
+    sample, others = codes(150, 0), codes(300, 1)
+    predicted = CostModel.fit(sample, params(sample), 150).log_costs(others)[:, 0]
+    true = np.log(params(others)[:, 0])
+    largest = np.argsort(-true)[:30]
+    assert np.abs(predicted - true)[largest].max() < 0.02
+
+
 def test_features_are_standardized_and_clipped() -> None:
     features = fit(150).features(codes(1000, 1))
     assert abs(features[:, 0].mean()) < 0.3
@@ -47,7 +60,7 @@ def test_features_are_standardized_and_clipped() -> None:
 
 
 def test_without_counted_candidates_everything_fits() -> None:
-    model = fit(0, Costs(10.0, 10.0, 10.0))
+    model = fit(0, Costs(10.0, 10.0, 0.01))
     others = codes(5, 1)
     assert (model.features(others) == 0).all()
     assert model.fits(model.log_costs(others)).all()
