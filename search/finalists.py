@@ -26,6 +26,7 @@ from benchmarks.runs.run import Run, cost_fields, default_time_limit, record_out
 from search import trial_attrs
 from search.rungs import SEARCH_SPLIT
 from search.settings import TRAINING_OVERHEAD_SECONDS, SearchSettings
+from search.space import ChoiceSpace
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class FinalSelection:
             WorkerFailed: If no candidate can be trained.
             OSError: If a record cannot be written.
         """
-        finalists = self._check(trials)
+        finalists = self._check(self._with_base(trials))
         seconds_left = self.deadline - time.monotonic()
         if finalists[0].seconds > seconds_left:  # prefer the best candidates for which there is time
             finalists.sort(key=lambda finalist: max(finalist.seconds, seconds_left))
@@ -111,6 +112,15 @@ class FinalSelection:
             if test := self._train([finalist], seeds, "test")[finalist.spec]:
                 return [replace(finalist, test=test), *finalists[:index], *finalists[index + 1 :]]
         raise WorkerFailed(f"no finalist could be trained; see failed_runs.jsonl in {self.search.out}")
+
+    def _with_base(self, trials: Sequence[FrozenTrial]) -> Sequence[FrozenTrial]:
+        """Move the trial of the base to the second place, so that the winner is not known to be worse than the base."""
+        space = self.search.space
+        if not isinstance(space, ChoiceSpace) or space.base_choices is None or self.search.finalists < 2:
+            return trials
+        base = parse(space.spec(space.base_choices), self.search.benchmark.baseline).architecture.key()
+        ranked = sorted(trials[1:], key=lambda trial: trial.user_attrs[trial_attrs.KEY] != base)
+        return [*trials[:1], *ranked]
 
     def _check(self, trials: Sequence[FrozenTrial]) -> list[Finalist]:
         """Return the first trials that pass the budget check, at most one for each architecture."""

@@ -114,7 +114,7 @@ class SearchOptions:
             metavar="N",
             min=0,
             max=100,
-            help="Candidates to train with the full recipe before the winner is selected; 0 selects no winner.",
+            help="Candidates, including the base, to train with the full recipe before one is chosen; 0 chooses none.",
         ),
     ] = 3
     seeds: Annotated[

@@ -12,7 +12,7 @@ from arch.spec import parse
 from search import trial_attrs
 from search.candidates import Candidate, HoursPredictor, InfeasibleCandidate, screen
 from search.settings import SearchSettings
-from search.space import ABSENT, ChoiceSpace
+from search.space import ChoiceSpace
 
 MAX_MISSES = 200  # after this many infeasible or duplicate proposals in a row, the space is exhausted
 MIN_MISSES = 20
@@ -42,8 +42,8 @@ class Proposals:
         started = [t for t in self._other_trials(-1) if t.state != TrialState.WAITING]
         if not isinstance(space, ChoiceSpace) or any(trial_attrs.WARM_START not in t.user_attrs for t in started):
             return
-        if all(ABSENT in fragments for fragments in space.choices.values()):
-            self.study.enqueue_trial(dict.fromkeys(space.choices, ABSENT))
+        if space.base_choices is not None:
+            self.study.enqueue_trial(space.base_choices)
 
     def ask(self, worker: str, only_promoted: bool = False) -> tuple[Trial, Candidate, FrozenTrial | None] | None:
         """Ask the study for one trial.

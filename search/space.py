@@ -63,6 +63,12 @@ class ChoiceSpace:
         """The number of combinations."""
         return reduce(mul, map(len, self.choices.values()), 1)
 
+    @property
+    def base_choices(self) -> dict[str, str] | None:
+        """The choices of the candidate that adds nothing to the base; None if the space does not contain it."""
+        has_base = all(ABSENT in fragments for fragments in self.choices.values())
+        return dict.fromkeys(self.choices, ABSENT) if has_base else None
+
     def fragments(self, chosen: Mapping[str, str]) -> dict[str, str]:
         """Return the fragments that a candidate consists of, in the order of the space.
 

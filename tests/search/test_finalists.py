@@ -99,6 +99,20 @@ def test_less_time_reduces_finalists_and_seeds_to_at_least_one(
     assert all(len(f.validation) == (seeds if num_finalists > 1 else 0) for f in finalists)
 
 
+def test_the_base_is_a_finalist_and_wins_if_nothing_is_better(make_search: Make, select: Select) -> None:
+    search = make_search(finalists=2, seeds=2)
+    base, full = parse(search.space.spec({}), search.benchmark.baseline).architecture, search.benchmark.recipe.epochs
+
+    def base_is_best_only_in_the_end(run: Run) -> float:
+        gain = 40.0 if run.benchmark.recipe.epochs == full else -40.0
+        return 50.0 + gain * (run.config.architecture == base) + int(run.key, 16) % 100 / 100
+
+    search.executor.accuracy = base_is_best_only_in_the_end
+    winner, other = select(search)
+    assert winner.config.architecture == base
+    assert len(winner.test) == len(other.validation) == 2
+
+
 def test_a_finalist_over_the_budget_is_replaced_by_the_next(make_search: Make, select: Select, display: Any) -> None:
     search = make_search(finalists=1)
     search.executor.accuracy = accuracy_by_width
