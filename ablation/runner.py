@@ -18,7 +18,7 @@ from benchmarks.budget.report import budget_hours_note, dead_parameters
 from benchmarks.budget.verdict import Verdict
 from benchmarks.datasets.cache import CachedDataset
 from benchmarks.datasets.subsets import ALL_IMAGES
-from benchmarks.definition.benchmark import Benchmark, identify
+from benchmarks.definition.benchmark import Benchmark, Split, identify
 from benchmarks.execution.executor import Executor
 from benchmarks.execution.local import LocalExecutor
 from benchmarks.execution.progress import Display
@@ -58,6 +58,7 @@ class PlanRunner:
         remeasure: Whether to measure speeds that are cached again.
         inference_batch: Images per batch to measure inference with before training; 0 skips it.
         redo: The ids of recorded runs to train again. Their records are removed when their training starts.
+        split: The split that the models are evaluated on. "val" holds out training images.
     """
 
     plan: Plan
@@ -73,6 +74,7 @@ class PlanRunner:
     remeasure: bool = False
     inference_batch: int = 0
     redo: frozenset[str] = frozenset()
+    split: Split = "test"
 
     @property
     def rows(self) -> Sequence[Row]:
@@ -82,7 +84,7 @@ class PlanRunner:
     @property
     def benchmark_id(self) -> str:
         """The id that all records of this plan contain."""
-        return identify(self.benchmark.definition(self.data.fingerprint, self.device.partition(":")[0]))
+        return identify(self.benchmark.definition(self.data.fingerprint, self.device.partition(":")[0], self.split))
 
     def missing(self, store: RecordStore) -> list[RowAndSeed]:
         """Return the runs without a record, ordered by seed, without duplicates; teachers precede their students."""
@@ -294,6 +296,7 @@ class PlanRunner:
             config=row.config,
             benchmark=self.benchmark,
             seed=seed,
+            split=self.split,
             data=self.data,
             device=self.device,
             out=self.out.resolve(),

@@ -37,6 +37,8 @@ def _source(recorded: RecordedPlan, runs: Sequence[RunRecord]) -> list[str]:
     ids = {f"{benchmark.name} ({run.benchmark_id})" for run in runs} or {benchmark.name}
     versions = {f"torch {run.versions.get('torch', '?')}" for run in runs}
     parts = [*map(printable, (*sorted(ids), *sorted({run.device for run in runs}), *sorted(versions)))]
+    if recorded.split == "val":
+        parts.append("validation split of the training images")
     if benchmark.recipe.world_size > 1:
         parts.append(f"{benchmark.recipe.world_size} devices per run")
     runs_per_device = max((run.runs_per_device for run in runs), default=1)

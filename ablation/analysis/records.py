@@ -12,7 +12,7 @@ from ablation.plans.recorded_rows import changed_plugins, recorded_rows
 from ablation.plans.row import Row
 from arch.errors import InputError, unknown
 from arch.variant import Variant
-from benchmarks.definition.benchmark import Benchmark
+from benchmarks.definition.benchmark import Benchmark, Split
 from benchmarks.definition.registry import BENCHMARKS, load_benchmark
 from benchmarks.records.folders import RecordSource, describe_empty
 from benchmarks.records.paths import RunFileKind, run_file
@@ -54,6 +54,16 @@ class RecordedPlan:
     def rows(self) -> Sequence[Row]:
         """The rows of the plan."""
         return self.plan.rows
+
+    @property
+    def split(self) -> Split:
+        """The split that the models were evaluated on."""
+        return "val" if any(record.definition.get("split") == "val" for record in self.records) else "test"
+
+    @property
+    def split_name(self) -> str:
+        """The name of this split in figures."""
+        return "validation" if self.split == "val" else self.split
 
     @property
     def outs(self) -> tuple[Path, ...]:
@@ -106,6 +116,7 @@ class RecordQuery:
     benchmark_id: str | None = None  # an id or its first characters
     data: Path | None = None  # image folder
     device: str | None = None
+    split: Split = "test"
     new_labels: tuple[str, ...] = ()  # to store in the first folder: see `ablation.plans.labels.RowNames.add`
 
 
@@ -130,7 +141,7 @@ def find(store: RecordSource, query: RecordQuery, curves: bool = False) -> Recor
         InputError: If no records match, or the matching records have several benchmark ids. In the second case the
             message names the fields that differ.
     """
-    records = _select(_recorded_runs(store, curves), query)
+    records = _select(_recorded_runs(store, curves, query.split), query)
     benchmark, benchmark_id = recorded_benchmark(records[-1]), records[-1].benchmark_id
     plan, notes = _read_plan(query.plan or records[-1].plan, records, benchmark, store.outs)
     if not {row.key for row in plan.rows} & {record.key for record in records}:
@@ -207,12 +218,12 @@ def _recorded_plan(
     )
 
 
-def _recorded_runs(store: RecordSource, curves: bool) -> list[RunRecord]:
-    """Return all records of the test split. Raises InputError, which says what the folders contain, without any."""
+def _recorded_runs(store: RecordSource, curves: bool, split: Split) -> list[RunRecord]:
+    """Return all records of a split. Raises InputError, which says what the folders contain, without any."""
     all_records = store.records(curves)
-    records = [record for record in all_records if record.definition.get("split") != "val"]
+    records = [record for record in all_records if record.definition.get("split", "test") == split]
     if not records:
-        raise InputError(describe_empty(store, len(all_records)))
+        raise InputError(describe_empty(store, len(all_records), other_split="test" if split == "val" else "val"))
     return records
 
 

@@ -29,7 +29,7 @@ from benchmarks.definition.names import check_path
 
 if TYPE_CHECKING:
     from ablation.analysis.records import RecordedPlan, RecordQuery
-    from benchmarks.definition.benchmark import Benchmark
+    from benchmarks.definition.benchmark import Benchmark, Split
 
 PlanArgument = Annotated[
     str,
@@ -125,6 +125,14 @@ class RunOptions:
             help="Train each row with seeds 0 to N-1  [default: the benchmark's default_seeds]",
         ),
     ] = None
+    split: Annotated[
+        Literal["test", "val"],
+        typer.Option(
+            "--split",
+            help="Images to evaluate on. val holds out training images, so that results may be used to choose an "
+            "architecture, and by search --warm-start.",
+        ),
+    ] = "test"
     out: OutOption = DEFAULT_OUT
     device: DeviceOption = "auto"
     device_profile: DeviceProfileOption = None
@@ -236,13 +244,14 @@ class RecordOptions:
     labels: LabelOption = None
     plugins: PluginsOption = NO_PLUGINS
 
-    def find(self, plan: str | None, curves: bool = False) -> "RecordedPlan":
+    def find(self, plan: str | None, curves: bool = False, split: "Split" = "test") -> "RecordedPlan":
         """Return the selected records of a plan: see `find_recorded`."""
         from ablation.analysis.records import RecordQuery
 
         load_named_plugins(self.plugins, plan)
 
-        query = RecordQuery(plan, self.benchmark, self.benchmark_id, self.data, self.device, tuple(self.labels or ()))
+        labels = tuple(self.labels or ())
+        query = RecordQuery(plan, self.benchmark, self.benchmark_id, self.data, self.device, split, labels)
         return find_recorded(self.out, query, curves).first_seeds(self.seeds)
 
 

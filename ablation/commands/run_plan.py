@@ -122,6 +122,7 @@ def train_plan(
             if_changed=options.if_changed,
             remeasure=options.remeasure,
             executor=executor,
+            split=options.split,
             inference_batch=DEFAULT_INFERENCE_BATCH if INFERENCE_COLUMNS & {*parse_columns(options.columns)} else 0,
         )
         if (note := _few_seeds_note(runner.plan, seeds, options.paired)) and runner.missing(store):

@@ -26,6 +26,9 @@ class TableOptions:
     table_format: Annotated[
         Literal["terminal", "markdown", "latex", "html", "csv"], typer.Option("--format", help="Format of the table.")
     ] = "terminal"
+    split: Annotated[
+        Literal["test", "val"], typer.Option("--split", help="The split that the models were evaluated on.")
+    ] = "test"
     as_json: JsonOption = False
 
 
@@ -39,7 +42,7 @@ def table(plan: RecordedPlanArgument = None, *, options: TableOptions, records: 
     from ablation.analysis.extra_columns import parse_columns
 
     extra = parse_columns(options.columns)
-    recorded = records.find(plan)
+    recorded = records.find(plan, split=options.split)
 
     from ablation.report.table_output import make_annotated_table, show_table
 

@@ -45,7 +45,7 @@ class Curve:
 
 
 def draw_curves(recorded: RecordedPlan, size: FigureSize, title: str = "") -> Figure:
-    """Draw test top-1 against epoch: one line per row (mean over seeds) and a band from the worst seed to the best.
+    """Draw top-1 against epoch: one line per row (mean over seeds) and a band from the worst seed to the best.
 
     Args:
         recorded: The rows and their records, with learning curves.
@@ -54,7 +54,7 @@ def draw_curves(recorded: RecordedPlan, size: FigureSize, title: str = "") -> Fi
     """
     names, label_width = fit_names(recorded.rows, size)
     figure, axes = new_figure(size, title, LEGEND, right_margin=label_width)
-    axes.set(xlabel="epoch", ylabel="test top-1 (%)")
+    axes.set(xlabel="epoch", ylabel=f"{recorded.split_name} top-1 (%)")
     curves = read_curves(recorded, names, "top1")
     draw_lines(axes, curves, size.line)
     for curve in curves:

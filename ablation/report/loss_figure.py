@@ -10,7 +10,6 @@ from ablation.analysis.records import RecordedPlan
 from ablation.report.curves_figure import Curve, draw_end_labels, draw_lines, fit_names, read_curves
 from ablation.report.figure_style import FigureSize, new_figure
 
-LEGEND = "mean over seeds; thick: test, thin: training (with label smoothing and distillation loss)"
 TEST_LINE_WIDTH, TRAINING_LINE_WIDTH = 1.0, 0.4  # relative to the lines of other figures
 MIN_LOG_RATIO = 10  # the axis is logarithmic above this ratio of largest to smallest loss
 
@@ -27,7 +26,8 @@ def draw_losses(recorded: RecordedPlan, size: FigureSize, title: str = "") -> Fi
         title: The title of the figure.
     """
     names, label_width = fit_names(recorded.rows, size)
-    figure, axes = new_figure(size, title, LEGEND, right_margin=label_width)
+    lines = f"thick: {recorded.split_name}, thin: training (with label smoothing and distillation loss)"
+    figure, axes = new_figure(size, title, f"mean over seeds; {lines}", right_margin=label_width)
     axes.set(xlabel="epoch", ylabel="loss")
     test, train = read_curves(recorded, names, "loss"), read_curves(recorded, names, "train_loss")
     draw_lines(axes, test, TEST_LINE_WIDTH * size.line)

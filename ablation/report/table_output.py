@@ -36,7 +36,8 @@ FORMATTERS: dict[TableFormat, Callable[[AblationTable], str]] = {
 
 def output_stem(recorded: RecordedPlan) -> Path:
     """Return the path, without suffix, of the files that are written for a plan."""
-    return recorded.out / safe_file_name(f"{recorded.benchmark.name}_{recorded.plan}", MAX_STEM_CHARACTERS)
+    split = "" if recorded.split == "test" else f"_{recorded.split}"
+    return recorded.out / safe_file_name(f"{recorded.benchmark.name}{split}_{recorded.plan}", MAX_STEM_CHARACTERS)
 
 
 def make_annotated_table(

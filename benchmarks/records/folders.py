@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from benchmarks.definition.benchmark import Split
 from benchmarks.records.store import FailedRun, RecordStore, RunRecord
 from benchmarks.records.unfinished import unfinished_runs
 
@@ -79,12 +80,13 @@ def describe_conflict(kept: RunRecord, folder: Path, other: RunRecord, other_fol
     ]
 
 
-def describe_empty(store: RecordSource, num_validation_runs: int = 0) -> str:
-    """Return one line that says why folders contain no records of the test split.
+def describe_empty(store: RecordSource, num_other_runs: int = 0, other_split: Split = "val") -> str:
+    """Return one line that says why folders contain no records of a split.
 
     Args:
         store: The folders, which have been read.
-        num_validation_runs: The number of records of the validation split.
+        num_other_runs: The number of records of the other split.
+        other_split: The other split.
     """
     folders = ", ".join(map(str, store.outs))
     failed_runs = store.failed_runs()
@@ -94,8 +96,8 @@ def describe_empty(store: RecordSource, num_validation_runs: int = 0) -> str:
         reasons.append(f"{len(failed_runs)} failed, the last ({last.spec} seed {last.seed}) with {last.reason!r}")
     if count := sum(len(unfinished_runs(out)) for out in store.outs):
         reasons.append(f"{count} unfinished, which their command resumes")
-    if num_validation_runs:
-        reasons.append(f"{num_validation_runs} of a search, evaluated on the validation split")
+    if num_other_runs:
+        reasons.append(f"{num_other_runs} evaluated on the {other_split} split (ablate table --split {other_split})")
     if reasons:
         return f"no finished runs in {folders}: {'; '.join(reasons)}"
     return f"no records in {folders}; create some with `ablate run`, or select another folder with --out"

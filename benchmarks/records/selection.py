@@ -39,7 +39,7 @@ def records_of_one_benchmark(
     fingerprint: str | None = None,
     device: str | None = None,
 ) -> list[RunRecord]:
-    """Return the records of one benchmark id. Records of the validation split, which searches use, are left out.
+    """Return the records of one benchmark id.
 
     Args:
         records: The records to select from.
@@ -57,7 +57,6 @@ def records_of_one_benchmark(
         record
         for record in records
         if name in (None, record.benchmark)
-        and record.definition.get("split") != "val"
         and benchmark_id in (None, record.benchmark_id)
         and fingerprint in (None, record.definition.get("data", {}).get("fingerprint"))
         and device_type in (None, record.definition.get("device"))

@@ -208,7 +208,7 @@ def test_other_formats_and_validation_runs_are_told_apart(tmp_path: Path, make_r
     store.create()
     store.path.write_bytes(seal({**asdict(make_record()), "format": 1}) + b"\n")
     store.append(make_record(definition={"split": "val"}))
-    with pytest.raises(InputError, match=r"1 record .* format 1; .*1 of a search"):
+    with pytest.raises(InputError, match=r"1 record .* format 1; .*1 evaluated on the val split"):
         find(store, RecordQuery())
 
 

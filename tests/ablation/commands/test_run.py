@@ -53,6 +53,27 @@ def test_only_new_seeds_are_trained_even_if_the_plan_is_spelled_differently(
 
 
 @pytest.mark.slow
+def test_validation_results_have_another_id_and_their_own_table_and_files(
+    trained: CompletedProcess[str], trained_copy: Path, capsys: pytest.CaptureFixture[str], error_line: ErrorLine
+) -> None:
+    options = [*trained.args[4:-1], str(trained_copy)]
+    tested = {file: file.read_bytes() for file in trained_copy.glob("tiny_baseline+se*.*")}
+    table = ["table", "--out", str(trained_copy)]
+    assert "4 evaluated on the test split" in error_line(*table, "--split", "val")
+    assert main(["run", "baseline", "--seeds", "1", "--split", "val", *options]) == 0
+    last = records(trained_copy)[-1]
+    assert (last["spec"], last["definition"]["split"]) == ("resnet8", "val")
+    assert last["benchmark_id"] not in {record["benchmark_id"] for record in records(trained_copy)[:-1]}
+    assert "validation split of the training images" in capsys.readouterr().out
+    assert {file.name for file in trained_copy.glob("tiny_val_baseline.*")} >= {"tiny_val_baseline.md"}
+    assert {file: file.read_bytes() for file in tested} == tested
+    assert main([*table, "--split", "val"]) == main(table) == 0
+    shown = capsys.readouterr().out
+    assert last["benchmark_id"] in shown
+    assert shown.count("validation split") == 1
+
+
+@pytest.mark.slow
 def test_json_is_the_only_output(trained: CompletedProcess[str], capsys: pytest.CaptureFixture[str]) -> None:
     out = Path(trained.args[-1])
     assert main(["run", "baseline", "--seeds", "1", *trained.args[4:], "--json"]) == 0
