@@ -69,17 +69,16 @@ class ThompsonSampler(BaseSampler):
         return _propose(view, pool, model.draw(view.inputs(pool), rng, EXPLORATION)) if len(pool) else {}
 
     def _largest(self, view: StudyView, rng: np.random.Generator) -> dict[str, Any]:
-        """Return the largest unseen candidate that fits, by parameters and MACs.
+        """Return the largest unseen candidate that fits, by parameters and MACs; empty for a random one.
 
         Hill climbing finds candidates that are expected to be the largest. Some of them are counted, and the largest of
         all counted candidates is selected.
         """
 
-        def sizes(log_costs: Floats) -> Floats:
-            return np.where(view.costs.fits(log_costs), view.costs.sizes(log_costs), -np.inf)
-
         def likely(codes: Codes, number: int) -> Codes:
-            return codes[np.argsort(-sizes(view.costs.log_costs(codes)), kind="stable")[:number]]
+            log_costs = view.costs.log_costs(codes)
+            sizes = np.where(view.costs.fits(log_costs), view.costs.sizes(log_costs), -np.inf)
+            return codes[np.argsort(-sizes, kind="stable")[:number]]
 
         pool = _draw_pool(view, likely(view.observed.inputs.codes, NUM_PARENTS), NUM_RANDOM_LARGE_CANDIDATES, rng)
         for _ in range(NUM_CLIMBS):
@@ -87,7 +86,8 @@ class ThompsonSampler(BaseSampler):
             pool = np.unique(np.concatenate([pool, around]), axis=0)
         self.model.count(view, likely(rng.permutation(pool), NUM_COUNTED))
         counted, log_costs = self.model.counted(view)
-        return _propose(view, counted, sizes(log_costs))
+        fitting = view.costs.fits(log_costs)
+        return _propose(view, counted[fitting], view.costs.sizes(log_costs[fitting]))
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution

@@ -244,5 +244,11 @@ def test_the_first_proposals_are_the_largest_candidates_within_the_limit() -> No
         if not is_over and number:  # the first trial is random, since the space is not known yet
             sizes.append(sum(values))
         study.tell(trial, accuracy(values))
-    assert len(sizes) >= 5
-    assert min(sizes) >= 6
+    assert sizes == [7] * 7
+
+
+def test_a_candidate_over_the_limit_is_not_proposed_because_it_is_the_only_counted_one() -> None:
+    sampler = new_sampler(0, cost_sample(max_params=1.0))
+    study = new_study(sampler)
+    suggest(study.ask())
+    assert propose(study, sampler) == {}  # that is, a random one
