@@ -1,7 +1,8 @@
 """Decide which trained candidate is promoted, that is, trained at the next rung."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from optuna.study import Study
@@ -13,6 +14,10 @@ from search.samplers.study_model import StudyModel
 from search.samplers.surrogate import Floats
 from search.samplers.thompson import EXPLORATION
 
+Params = tuple[tuple[str, Any], ...]  # the parameters of a candidate, sorted by name
+
+PENDING = (TrialState.RUNNING, TrialState.WAITING)
+ROUNDING_ERROR = 1e-9  # hours
 MISLED_TIME_FACTOR = 4.0  # time at a rung relative to the rung before, if the rung before does not predict it
 
 
@@ -42,18 +47,19 @@ class Promotion:
         trials = study.get_trials(deepcopy=False)
         latest = {trial.user_attrs[trial_attrs.KEY]: trial for trial in reversed(trial_attrs.ranked(trials))}
         waiting = _without_pending(latest, trials)
+        hours = self._hours(latest, trials)
         scores: dict[int, float] | None = None
         for rung in reversed(range(len(self.time_fractions) - 1)):
             finished = [trial for trial in waiting if trial_attrs.last_rung(trial) == rung]
             num_finished = sum(trial_attrs.last_rung(trial) >= rung for trial in latest.values())
-            if num_finished < 2 * self.reduction_factor or not self._has_time(trials, finished):
+            if num_finished < 2 * self.reduction_factor or not self._has_time(hours, finished):
                 continue
             if scores is None:
                 scores = self._scores(study, waiting)
             if len(study.directions) > 1:
                 finished = trial_attrs.pareto_members(finished, list(latest.values()), rung)
             best = max(finished, key=lambda trial: scores[trial.number], default=None)
-            if best is not None and self._has_time(trials, [best]):
+            if best is not None and self._has_time(hours, [best]):
                 return best
         return None
 
@@ -70,30 +76,38 @@ class Promotion:
         self.misled_rungs = model.misled_rungs
         return {trial.number: by_code.get(encode(trial.params, view.choices) or (), -np.inf) for trial in trials}
 
-    def _has_time(self, trials: Sequence[FrozenTrial], finished: Sequence[FrozenTrial]) -> bool:
+    def _has_time(self, hours: Sequence[float], finished: Sequence[FrozenTrial]) -> bool:
         """Return whether the next rung has time for at least one of these trials, which finished the same rung."""
         if not finished:
             return False
         rung = trial_attrs.last_rung(finished[0])
         needed = self.time_fractions[rung + 1] * min(trial.user_attrs[trial_attrs.HOURS] for trial in finished)
         time_factor = MISLED_TIME_FACTOR if rung + 1 in self.misled_rungs else 1.0
-        return bool(self._hours(trials, rung + 1) + needed <= time_factor * self._hours(trials, rung))
+        return bool(hours[rung + 1] + needed <= time_factor * hours[rung] + ROUNDING_ERROR)
 
-    def _hours(self, trials: Sequence[FrozenTrial], rung: int) -> float:
-        """Return the hours that the finished trials at a rung have taken."""
-        at_rung = [trial for trial in trials if trial_attrs.is_trained(trial) and trial_attrs.rung(trial) == rung]
-        return float(self.time_fractions[rung] * sum(trial.user_attrs[trial_attrs.HOURS] for trial in at_rung))
+    def _hours(self, latest: Mapping[str, FrozenTrial], trials: Sequence[FrozenTrial]) -> list[float]:
+        """Return the hours of each rung: those of finished trials and those that pending promotions will take."""
+        hours_by_params = {_params(trial): trial.user_attrs[trial_attrs.HOURS] for trial in latest.values()}
+        hours = [0.0] * len(self.time_fractions)
+        for trial in trials:
+            rung, full_hours = trial_attrs.rung(trial), 0.0
+            if trial_attrs.is_trained(trial):
+                full_hours = trial.user_attrs[trial_attrs.HOURS]
+            elif rung and trial.state in PENDING:
+                full_hours = hours_by_params.get(_params(trial), 0.0)
+            hours[rung] += self.time_fractions[rung] * full_hours
+        return hours
 
 
-def _without_pending(latest: dict[str, FrozenTrial], trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+def _params(trial: FrozenTrial) -> Params:
+    return tuple(sorted(trial_attrs.params_of(trial).items()))
+
+
+def _without_pending(latest: Mapping[str, FrozenTrial], trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     """Return the candidates that are not about to be promoted, and that did not fail when they were."""
-
-    def identify(trial: FrozenTrial, rung: int) -> tuple[object, int]:
-        return tuple(sorted(trial_attrs.params_of(trial).items())), rung
-
     pending = {
-        identify(trial, trial_attrs.rung(trial))
+        (_params(trial), trial_attrs.rung(trial))
         for trial in trials
-        if trial.state in (TrialState.RUNNING, TrialState.WAITING) or trial_attrs.is_permanent_failure(trial)
+        if trial.state in PENDING or trial_attrs.is_permanent_failure(trial)
     }
-    return [trial for trial in latest.values() if identify(trial, trial_attrs.last_rung(trial) + 1) not in pending]
+    return [trial for trial in latest.values() if (_params(trial), trial_attrs.last_rung(trial) + 1) not in pending]

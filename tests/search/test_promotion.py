@@ -55,6 +55,18 @@ def test_all_rungs_get_about_the_same_time(make_study_of: Callable[..., Study]) 
     assert choose(make_study_of([*accuracies, [20.0]])) is not None  # 16/16 at the first
 
 
+@pytest.mark.parametrize("is_running", [False, True])
+def test_pending_promotions_take_time_of_their_rung(make_study_of: Callable[..., Study], is_running: bool) -> None:
+    study = make_study_of([[50.0 + i] for i in range(8)])  # 8/16 at the first rung: time for two promotions
+    for _ in range(2):
+        promoted = choose(study)
+        assert promoted is not None
+        study.enqueue_trial(promoted.params, user_attrs={trial_attrs.RUNG: 1})
+        if is_running:
+            study.ask()
+    assert choose(study) is None
+
+
 def test_a_pending_or_failed_promotion_is_not_repeated(make_study_of: Callable[..., Study]) -> None:
     study = make_study_of([[50.0 + i] for i in range(12)])
     first = choose(study)
