@@ -1,7 +1,7 @@
 """`StudyModel`: what a study knows about candidates, as a model that proposals and promotions share."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,7 +69,8 @@ class StudyModel:
         self.sample, self.limits = sample, sample.limits
         self._search_space = IntersectionSearchSpace(include_pruned=True)
         self._finished: tuple[Choices, dict[int, _TrialData]] = {}, {}  # the data of finished trials do not change
-        self._counted: dict[Code, Costs] = {}  # those of the sample first
+        self._counted: dict[Code, Costs] = {}  # the sample first
+        self._num_sampled = 0
         self._costs: tuple[int, CostModel] | None = None  # number of counted candidates, and the model of them
         self._cache: tuple[tuple[float, ...], RungModel] | None = None  # observations per rung, and the model of them
 
@@ -90,6 +91,7 @@ class StudyModel:
             self._finished, self._costs = (choices, {}), None
             encoded = ((encode(counted.chosen, choices), counted.costs) for counted in self.sample.candidates)
             self._counted = {code: costs for code, costs in encoded if code is not None}
+            self._num_sampled = len(self._counted)
         trials = [trial for trial in study.get_trials(deepcopy=False) if trial.number != number]
         known = [data for trial in trials if (data := self._read(trial, study.directions, weights)).code is not None]
         rows: dict[Code, dict[int, float]] = {}
@@ -119,12 +121,10 @@ class StudyModel:
         return self._costs[1].with_limits(self.limits)
 
     def _fit_costs(self, choices: Choices, known: Sequence[_TrialData]) -> CostModel:
-        pairs = [*self._counted.items(), *((data.code, data.costs) for data in known)]
-        codes = np.array([code for code, _ in pairs], dtype=int).reshape(len(pairs), len(choices))
-        costs = np.array([costs for _, costs in pairs], dtype=float).reshape(len(pairs), len(Costs._fields))
-        _, unique = np.unique(codes, axis=0, return_index=True)
-        unique.sort()
-        return CostModel.fit(codes[unique], costs[unique], int((unique < len(self.sample.candidates)).sum()))
+        costs_by_code = dict(self._counted)
+        for data in known:
+            costs_by_code.setdefault(data.code or (), data.costs)
+        return CostModel.fit(*_codes_and_costs(costs_by_code, choices), self._num_sampled)
 
     def count(self, view: StudyView, codes: Codes) -> None:
         """Count candidates."""
@@ -135,8 +135,7 @@ class StudyModel:
     def counted(self, view: StudyView) -> tuple[Codes, Floats]:
         """Return all counted candidates that no trial has, and the logarithm of each cost, (candidates, costs)."""
         unseen = {code: costs for code, costs in self._counted.items() if code not in view.seen}
-        codes = np.array(list(unseen), dtype=int).reshape(len(unseen), len(view.choices))
-        costs = np.array(list(unseen.values()), dtype=float).reshape(len(unseen), len(Costs._fields))
+        codes, costs = _codes_and_costs(unseen, view.choices)
         return codes, log_of(costs)
 
     def fit(self, view: StudyView, rng: np.random.Generator) -> RungModel:
@@ -145,6 +144,13 @@ class StudyModel:
         if self._cache is None or _is_outdated(self._cache[0], counts):
             self._cache = counts, RungModel.fit(view.observed, rng)
         return self._cache[1]
+
+
+def _codes_and_costs(costs_by_code: Mapping[Code, Costs], choices: Choices) -> tuple[Codes, Floats]:
+    """Return codes of shape (candidates, choices), and costs of shape (candidates, costs)."""
+    codes = np.array(list(costs_by_code), dtype=int).reshape(len(costs_by_code), len(choices))
+    costs = np.array(list(costs_by_code.values()), dtype=float).reshape(len(costs_by_code), len(Costs._fields))
+    return codes, costs
 
 
 def _to_array(rows: Sequence[dict[int, float]]) -> Floats:
