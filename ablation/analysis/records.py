@@ -37,6 +37,7 @@ class RecordedPlan:
         other_outs: Further folders that the records were read from.
         names: The names of rows and initial weights, which the rows of the plan already have.
         notes: Sentences about the plan, to print with its table.
+        split: The split that the models were evaluated on.
     """
 
     plan: Plan
@@ -49,6 +50,7 @@ class RecordedPlan:
     other_outs: tuple[Path, ...] = ()
     names: RowNames = field(default_factory=RowNames)
     notes: tuple[str, ...] = ()
+    split: Split = "test"
 
     @property
     def rows(self) -> Sequence[Row]:
@@ -56,13 +58,8 @@ class RecordedPlan:
         return self.plan.rows
 
     @property
-    def split(self) -> Split:
-        """The split that the models were evaluated on."""
-        return "val" if any(record.definition.get("split") == "val" for record in self.records) else "test"
-
-    @property
     def split_name(self) -> str:
-        """The name of this split in figures."""
+        """The name of the split in figures."""
         return "validation" if self.split == "val" else self.split
 
     @property
@@ -120,10 +117,12 @@ class RecordQuery:
     new_labels: tuple[str, ...] = ()  # to store in the first folder: see `ablation.plans.labels.RowNames.add`
 
 
-def collect(store: RecordSource, plan: Plan, benchmark: Benchmark, benchmark_id: str) -> RecordedPlan:
-    """Return the records of a plan, whose rows have their names, under one benchmark id."""
+def collect(
+    store: RecordSource, plan: Plan, benchmark: Benchmark, benchmark_id: str, split: Split = "test"
+) -> RecordedPlan:
+    """Return the records of a plan, whose rows have their names, under one benchmark id, which implies the split."""
     records = [record for record in store.records() if record.benchmark_id == benchmark_id]
-    return _recorded_plan(store, plan, benchmark, records, benchmark_id)
+    return replace(_recorded_plan(store, plan, benchmark, records, benchmark_id), split=split)
 
 
 def find(store: RecordSource, query: RecordQuery, curves: bool = False) -> RecordedPlan:
@@ -150,8 +149,9 @@ def find(store: RecordSource, query: RecordQuery, curves: bool = False) -> Recor
         raise InputError(f"no records of {plan} under {benchmark.name}; {reason}")
     plan = name_rows(plan, store.outs, query.new_labels)
     if not curves and _notes_need_curves(plan.rows):
-        return replace(collect(store, plan, benchmark, benchmark_id), notes=notes)
-    return replace(_recorded_plan(store, plan, benchmark, records, benchmark_id), notes=notes)
+        return replace(collect(store, plan, benchmark, benchmark_id, query.split), notes=notes)
+    recorded = _recorded_plan(store, plan, benchmark, records, benchmark_id)
+    return replace(recorded, notes=notes, split=query.split)
 
 
 def _select(recorded: Sequence[RunRecord], query: RecordQuery) -> list[RunRecord]:

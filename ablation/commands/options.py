@@ -129,8 +129,8 @@ class RunOptions:
         Literal["test", "val"],
         typer.Option(
             "--split",
-            help="Images to evaluate on. val holds out training images, so that results may be used to choose an "
-            "architecture, and by search --warm-start.",
+            help="Images to evaluate on. val holds out training images, so that the results may be used to choose an "
+            "architecture; search --warm-start learns from them.",
         ),
     ] = "test"
     out: OutOption = DEFAULT_OUT

@@ -151,7 +151,8 @@ def _show_table(runner: "PlanRunner", options: RunOptions, store: "RecordStore")
     from ablation.analysis.records import collect
     from ablation.report.table_output import make_annotated_table, show_table, write_outputs
 
-    recorded = collect(store, runner.plan, runner.benchmark, runner.benchmark_id).first_seeds(len(runner.seeds))
+    recorded = collect(store, runner.plan, runner.benchmark, runner.benchmark_id, runner.split)
+    recorded = recorded.first_seeds(len(runner.seeds))
     extra = parse_columns(options.columns)
     table = make_annotated_table(recorded, choose_pairing(options.paired), extra=extra)
     try:

@@ -1,16 +1,17 @@
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from ablation.analysis.records import RecordedPlan, RecordQuery, compares_depths, find, unfinished
+from ablation.analysis.records import RecordedPlan, RecordQuery, collect, compares_depths, find, unfinished
 from ablation.plans.plan import parse_plan
-from ablation.report.table_output import make_annotated_table
+from ablation.report.table_output import make_annotated_table, output_stem
 from arch.errors import InputError
-from benchmarks.definition.benchmark import identify
+from benchmarks.definition.benchmark import Split, identify
 from benchmarks.definition.registry import BENCHMARKS
 from benchmarks.records.folders import RecordFolders
 from benchmarks.records.json_lines import seal
@@ -228,3 +229,10 @@ def test_new_label_is_stored_and_used(record_plan: RecordPlan) -> None:
     store = record_plan("baseline+se")
     for query in (RecordQuery(new_labels=("+se=SENet",)), RecordQuery()):
         assert find(store, query).rows[1].label == "SENet"
+
+
+def test_a_table_without_records_does_not_replace_that_of_the_other_split(tmp_path: Path) -> None:
+    store, plan = RecordStore(tmp_path), parse_plan("baseline", DIGITS)
+    store.create()
+    stems = [output_stem(collect(store, plan, DIGITS, "0123456789ab", split)).name for split in get_args(Split)]
+    assert stems == ["digits_baseline", "digits_val_baseline"]

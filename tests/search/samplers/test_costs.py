@@ -42,7 +42,7 @@ def test_costs_that_add_up_are_predicted_and_the_largest_candidates_are_known() 
     weights = np.array([1, 9, 0, 3, 1, 9])
 
     def params(candidates: Codes) -> Floats:
-        return np.stack([1e4 + 1e5 * (candidates @ weights) ** 1.0] * 3, 1)
+        return np.stack([1e4 + 1e5 * (candidates @ weights)] * 3, 1)
 
     sample, others = codes(150, 0), codes(300, 1)
     predicted = CostModel.fit(sample, params(sample), 150).log_costs(others)[:, 0]
