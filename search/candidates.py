@@ -126,14 +126,13 @@ def screen(
 @lru_cache(maxsize=10_000)
 def _count(architecture: Architecture, data: DatasetConfig, max_params: int) -> tuple[int, int]:
     """Return (parameters, MACs) without allocating weights; MACs are 0 for a model with too many parameters."""
-    from torch import device
-
     import benchmarks.execution.preload  # noqa: F401  # silences warnings of libraries, as in worker processes
     from arch.models import build
     from benchmarks.budget.cost import count_on_meta
     from benchmarks.budget.parameters import registered_parameters
+    from benchmarks.budget.without_values import building_without_values
 
-    with device("meta"):
+    with building_without_values():
         model = build(architecture, data.num_classes, data.in_chans)
     params = sum(parameter.numel() for parameter in registered_parameters(model).values())
     if params > max_params:

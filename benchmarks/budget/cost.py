@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from itertools import chain
 
@@ -19,6 +19,7 @@ from benchmarks.budget.stages import costliest_stages
 from benchmarks.budget.training_cost import NUM_PROBE_IMAGES, add_training_cost, copy_or_build, count_step
 from benchmarks.budget.uncounted import OperatorRecorder, working_operators
 from benchmarks.budget.verdict import MAC_COUNT_TOLERANCE, ModelCost
+from benchmarks.budget.without_values import building_without_values, running_without_values
 
 MAX_PARAMS_IN_MEMORY = 10**9
 TORCH_COUNTED_OPERATORS = ("conv", "linear", "matmul", "bmm", "einsum")  # fvcore's names; torch counts these, too
@@ -53,8 +54,9 @@ def count_on_meta(builder: Builder, input_shape: Shape) -> ModelCost:
 
     The MACs are torch's count, which is slightly lower than fvcore's.
     """
-    with torch.device("meta"), eagerly():
-        return _count_forward(without_compilation(builder()), input_shape)[0]
+    with building_without_values(), eagerly():
+        model = without_compilation(builder())
+        return _count_forward(model, input_shape, running_without_values(model))[0]
 
 
 def materialize(model: nn.Module, input_shape: Shape) -> nn.Module:
@@ -159,12 +161,14 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(num_threads)
 
 
-def _count_forward(model: nn.Module, input_shape: Shape) -> tuple[ModelCost, bool]:
+def _count_forward(
+    model: nn.Module, input_shape: Shape, context: AbstractContextManager[None] | None = None
+) -> tuple[ModelCost, bool]:
     """Count parameters and torch's MACs in a forward pass of one image, and return whether it reads values."""
     model.eval()
     # Not under no_grad, because there the counter's hooks fail on a view of a parameter.
     recorder = OperatorRecorder([*flop_registry, *OWN_FORMULAS])
-    with FlopCounterMode(display=False, custom_mapping=OWN_FORMULAS) as counter, recorder:
+    with FlopCounterMode(display=False, custom_mapping=OWN_FORMULAS) as counter, recorder, context or nullcontext():
         output = model(torch.zeros(1, *input_shape, device=device_of(model)))
     registered = registered_parameters(model)  # after the forward pass, which creates the parameters of lazy layers
     cost = ModelCost(
