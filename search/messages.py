@@ -11,7 +11,7 @@ from search import trial_attrs
 from search.settings import SearchSettings
 
 
-def overall_progress(search: SearchSettings, trials: Sequence[FrozenTrial]) -> Progress:
+def overall_progress(search: SearchSettings, trials: Sequence[FrozenTrial], seconds_left: float) -> Progress:
     """Return the progress of all workers: the trained candidates, the best accuracy and the rejected proposals."""
     trained = trial_attrs.ranked(trials)
     num_infeasible = sum(map(trial_attrs.is_infeasible, trials))
@@ -22,7 +22,7 @@ def overall_progress(search: SearchSettings, trials: Sequence[FrozenTrial]) -> P
         notes.append(f"best {accuracies[-1]:.2f} after {plural(epochs, 'epoch')}")
     if num_infeasible:
         notes.append(f"{num_infeasible} of {plural(len(trained) + num_infeasible, 'proposal')} over the budget")
-    return Progress("candidates", len(trained), search.trials, ", ".join(notes))
+    return Progress("candidates", len(trained), search.trials, ", ".join(notes), max_seconds_left=seconds_left)
 
 
 def describe_plan(search: SearchSettings) -> str:

@@ -55,7 +55,7 @@ class Promotion:
             if num_finished < 2 * self.reduction_factor or not self._has_time(hours, finished):
                 continue
             if scores is None:
-                scores = self._scores(study, waiting)
+                scores = self._scores(study, waiting, len(trials))
             if len(study.directions) > 1:
                 finished = trial_attrs.pareto_members(finished, list(latest.values()), rung)
             best = max(finished, key=lambda trial: scores[trial.number], default=None)
@@ -63,11 +63,11 @@ class Promotion:
                 return best
         return None
 
-    def _scores(self, study: Study, trials: Sequence[FrozenTrial]) -> dict[int, float]:
+    def _scores(self, study: Study, trials: Sequence[FrozenTrial], seed: int) -> dict[int, float]:
         """Return a score for each trial, larger is better."""
         if len(study.directions) > 1:
             return {trial.number: -float(trial.number) for trial in trials}
-        view, rng = self.model.view(study, -1), np.random.default_rng(len(study.get_trials(deepcopy=False)))
+        view, rng = self.model.view(study, -1), np.random.default_rng(seed)
         if not view.choices or not len(view.observed):
             return {trial.number: trial_attrs.rung_accuracies(trial)[-1] for trial in trials}
         model = self.model.fit(view, rng)
@@ -87,14 +87,16 @@ class Promotion:
 
     def _hours(self, latest: Mapping[str, FrozenTrial], trials: Sequence[FrozenTrial]) -> list[float]:
         """Return the hours of each rung: those of finished trials and those that pending promotions will take."""
-        hours_by_params = {_params(trial): trial.user_attrs[trial_attrs.HOURS] for trial in latest.values()}
+        finished = [
+            (trial_attrs.rung(trial), trial.user_attrs[trial_attrs.HOURS])
+            for trial in trials
+            if trial_attrs.is_trained(trial)
+        ]
+        if promoted := [trial for trial in trials if trial.state in PENDING and trial_attrs.rung(trial)]:
+            by_params = {_params(trial): trial.user_attrs[trial_attrs.HOURS] for trial in latest.values()}
+            finished += [(trial_attrs.rung(trial), by_params.get(_params(trial), 0.0)) for trial in promoted]
         hours = [0.0] * len(self.time_fractions)
-        for trial in trials:
-            rung, full_hours = trial_attrs.rung(trial), 0.0
-            if trial_attrs.is_trained(trial):
-                full_hours = trial.user_attrs[trial_attrs.HOURS]
-            elif rung and trial.state in PENDING:
-                full_hours = hours_by_params.get(_params(trial), 0.0)
+        for rung, full_hours in finished:
             hours[rung] += self.time_fractions[rung] * full_hours
         return hours
 
@@ -110,4 +112,7 @@ def _without_pending(latest: Mapping[str, FrozenTrial], trials: Sequence[FrozenT
         for trial in trials
         if trial.state in PENDING or trial_attrs.is_permanent_failure(trial)
     }
-    return [trial for trial in latest.values() if (_params(trial), trial_attrs.last_rung(trial) + 1) not in pending]
+    waiting = list(latest.values())
+    if not pending:
+        return waiting
+    return [trial for trial in waiting if (_params(trial), trial_attrs.last_rung(trial) + 1) not in pending]

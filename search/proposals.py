@@ -2,6 +2,7 @@
 
 import random
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 
 from optuna.study import Study
@@ -75,11 +76,12 @@ class Proposals:
         if isinstance(candidate, InfeasibleCandidate):
             self.reject(trial, candidate.reason, candidate.excess)
             return None
-        twin = self._find_twin(trial, candidate, rung)
+        others = self._wait_for_older_trials(trial)
+        twin = self._find_twin(others, trial, candidate, rung)
         if twin is not None:
             self._finish_as(twin, trial)
             return None
-        earlier = self._find_earlier(candidate, rung)
+        earlier = self._find_earlier(others, candidate, rung)
         if rung and earlier is None:
             trial_attrs.tell_failed(self.study, trial, "it has not finished the rung before")
             return None
@@ -97,17 +99,18 @@ class Proposals:
     def _other_trials(self, number: int) -> list[FrozenTrial]:
         return [trial for trial in self.study.get_trials(deepcopy=False) if trial.number != number]
 
-    def _find_earlier(self, candidate: Candidate, rung: int) -> FrozenTrial | None:
+    def _find_earlier(self, others: Sequence[FrozenTrial], candidate: Candidate, rung: int) -> FrozenTrial | None:
         """Return the trial of a candidate at the rung before this one; None if there is none."""
-        for other in self._other_trials(-1) if rung else ():
+        for other in others if rung else ():
             if other.user_attrs.get(trial_attrs.KEY) == candidate.key and trial_attrs.last_rung(other) + 1 == rung:
                 return other
         return None
 
-    def _find_twin(self, trial: Trial, candidate: Candidate, rung: int) -> FrozenTrial | None:
+    def _find_twin(
+        self, others: Sequence[FrozenTrial], trial: Trial, candidate: Candidate, rung: int
+    ) -> FrozenTrial | None:
         """Return another trial of the same architecture and rung whose outcome also holds for this one."""
-        self._wait_for_older_trials(trial)
-        for other in self._other_trials(trial.number):
+        for other in others:
             if other.user_attrs.get(trial_attrs.KEY) != candidate.key or trial_attrs.rung(other) != rung:
                 continue
             is_older_and_running = other.state == TrialState.RUNNING and other.number < trial.number
@@ -116,13 +119,17 @@ class Proposals:
                 return other
         return None
 
-    def _wait_for_older_trials(self, trial: Trial) -> None:
-        """Wait until all older running trials have stored their architecture: of two twins, the newer is dropped."""
+    def _wait_for_older_trials(self, trial: Trial) -> list[FrozenTrial]:
+        """Return the other trials when all older running ones have stored their architecture.
+
+        Otherwise, two workers could train twins; of these, the newer one is dropped.
+        """
         deadline = time.monotonic() + CLAIM_TIMEOUT_SECONDS
-        while time.monotonic() < deadline:
-            older = [other for other in self._other_trials(trial.number) if other.number < trial.number]
-            if not any(t.state == TrialState.RUNNING and trial_attrs.KEY not in t.user_attrs for t in older):
-                return
+        while True:
+            others = self._other_trials(trial.number)
+            running = (other for other in others if other.state == TrialState.RUNNING and other.number < trial.number)
+            if all(trial_attrs.KEY in other.user_attrs for other in running) or time.monotonic() > deadline:
+                return others
             time.sleep(POLL_SECONDS)
 
     def _finish_as(self, twin: FrozenTrial, trial: Trial) -> None:

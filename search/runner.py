@@ -196,11 +196,11 @@ class SearchRunner:
             self.display.say(describe_misled_rung(self.search, rung, self.trials()))
         if promoted is None:
             return False
-        rung = trial_attrs.last_rung(promoted) + 1
-        hours = promoted.user_attrs[trial_attrs.HOURS] * self.search.rungs.time_fraction(rung)
+        fraction = self.search.rungs.time_fraction(trial_attrs.last_rung(promoted) + 1)
+        hours = promoted.user_attrs[trial_attrs.HOURS] * fraction
         if not self.deadline.has_time_for(hours):
             return False
-        self.study.enqueue_trial(promoted.params, user_attrs={trial_attrs.RUNG: rung})
+        trial_attrs.enqueue_promotion(self.study, promoted)
         return True
 
     def _ask(self, only_promoted: bool) -> ActiveTrial | None:
@@ -334,4 +334,4 @@ class SearchRunner:
             self.display(replace(progress, task=active.candidate.spec))
             return
         with suppress(StorageInternalError):  # a failure to report progress must not end the search
-            self.display(overall_progress(self.search, self.trials()))
+            self.display(overall_progress(self.search, self.trials(), self.deadline.seconds_left()))

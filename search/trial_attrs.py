@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from optuna.study import Study
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from benchmarks.definition.benchmark import Budget
 from search.candidates import Candidate, InfeasibleCandidate
@@ -104,6 +104,20 @@ def enqueue_again(study: Study, trial: FrozenTrial, **changed: object) -> None:
     """
     attributes = {name: trial.user_attrs[name] for name in (RUNG, RETRIES) if name in trial.user_attrs}
     study.enqueue_trial(params_of(trial), user_attrs={**attributes, **changed})
+
+
+def enqueue_promotion(study: Study, trial: FrozenTrial) -> None:
+    """Queue the candidate of a trained trial for its next rung.
+
+    The queued trial has its parameters, so that suggesting them again does not write each one to the storage.
+    """
+    promoted = create_trial(
+        state=TrialState.WAITING,
+        params=trial.params,
+        distributions=trial.distributions,
+        user_attrs={RUNG: last_rung(trial) + 1},
+    )
+    study.add_trial(promoted)
 
 
 def rung_accuracies(trial: FrozenTrial) -> list[float]:

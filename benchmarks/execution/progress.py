@@ -1,5 +1,6 @@
 """Progress of long work: bars with the remaining time on a terminal, plain lines elsewhere."""
 
+import math
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ class Progress:
     done: int
     total: int
     note: str = ""  # shown after the count, such as the latest accuracy
+    max_seconds_left: float = math.inf  # until the task ends even if it is not complete
     warning: str = ""  # printed on a separate line; the other fields except `task` are then ignored
 
 
@@ -35,7 +37,7 @@ class Display:
 
     def __init__(self) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
         from rich.progress import Progress as Bars
 
         self._console = Console(stderr=True)
@@ -45,8 +47,7 @@ class Display:
             MofNCompleteColumn(),
             TextColumn("{task.fields[note]}", markup=False),
             TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[left]}"),
             console=self._console,
             transient=True,
         )
@@ -99,12 +100,25 @@ class Display:
         if self._bar is None or self._bar[1] != progress.total:
             if self._bar is not None:
                 self._bars.remove_task(self._bar[0])  # type: ignore[arg-type]
-            self._bar = (self._bars.add_task(progress.task, total=progress.total, note=""), progress.total)
-        self._bars.update(self._bar[0], description=progress.task, completed=progress.done, note=progress.note)  # type: ignore[arg-type]
+            self._bar = (self._bars.add_task(progress.task, total=progress.total, note="", left=""), progress.total)
+        left = self._time_left(progress)
+        self._bars.update(
+            self._bar[0],  # type: ignore[arg-type]
+            description=progress.task,
+            completed=progress.done,
+            note=progress.note,
+            left=left,
+        )
 
     def _line(self, progress: Progress) -> str:
+        left = self._time_left(progress)
+        counts = f"{progress.done}/{progress.total}" + (f", {left}" if left else "")
+        return f"{progress.task}: {counts} {progress.note}".rstrip()
+
+    def _time_left(self, progress: Progress) -> str:
+        """Return the estimated time until the task is complete; "" if it is not known."""
         elapsed = time.monotonic() - self._started
         done = progress.done - self._done_at_start
-        remaining = elapsed / done * (progress.total - progress.done) if done else 0.0
-        eta = f", about {timedelta(seconds=round(remaining))} left" if done else ""
-        return f"{progress.task}: {progress.done}/{progress.total}{eta} {progress.note}".rstrip()
+        seconds = elapsed / done * (progress.total - progress.done) if done else math.inf
+        seconds = max(0.0, min(seconds, progress.max_seconds_left))
+        return f"about {timedelta(seconds=round(seconds))} left" if seconds < math.inf else ""

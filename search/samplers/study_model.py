@@ -72,6 +72,7 @@ class StudyModel:
         self._counted: dict[Code, Costs] = {}  # the sample first
         self._num_sampled = 0
         self._costs: tuple[int, CostModel] | None = None  # number of counted candidates, and the model of them
+        self._features: dict[Code, Floats] = {}  # of observed candidates, according to this model
         self._cache: tuple[tuple[float, ...], RungModel] | None = None  # observations per rung, and the model of them
 
     def search_space(self, study: Study) -> dict[str, BaseDistribution]:
@@ -99,8 +100,7 @@ class StudyModel:
             for step, accuracy in data.outcomes.items():
                 rows.setdefault(data.code or (), {}).setdefault(step, accuracy)
         costs = self._cost_model(choices, known)
-        codes = np.array(list(rows), dtype=int).reshape(len(rows), len(choices))
-        observed = Observations(Inputs(codes, costs.features(codes)), _to_array(list(rows.values())))
+        observed = Observations(self._inputs(list(rows), choices, costs), _to_array(list(rows.values())))
         return StudyView(choices, frozenset(data.code or () for data in known), list(rows), observed, costs)
 
     def _read(self, trial: FrozenTrial, directions: Sequence[StudyDirection], weights: Floats | None) -> _TrialData:
@@ -113,11 +113,19 @@ class StudyModel:
             finished[trial.number] = data
         return data
 
+    def _inputs(self, observed_codes: Sequence[Code], choices: Choices, costs: CostModel) -> Inputs:
+        """Return observed candidates as inputs. Their features are computed once per model of the costs."""
+        codes = np.array(observed_codes, dtype=int).reshape(len(observed_codes), len(choices))
+        new = [code not in self._features for code in observed_codes]
+        self._features.update(zip(map(tuple, codes[new].tolist()), costs.features(codes[new]), strict=True))
+        features = [self._features[code] for code in observed_codes]
+        return Inputs(codes, np.array(features).reshape(len(features), len(Costs._fields)))
+
     def _cost_model(self, choices: Choices, known: Sequence[_TrialData]) -> CostModel:
         """Return a model of the counted candidates, with the current limits, unless the last one is recent enough."""
         count = len(self._counted) + len(known)
         if self._costs is None or count > self._costs[0] * (1 + REFIT_GROWTH):
-            self._costs = count, self._fit_costs(choices, known)
+            self._costs, self._features = (count, self._fit_costs(choices, known)), {}
         return self._costs[1].with_limits(self.limits)
 
     def _fit_costs(self, choices: Choices, known: Sequence[_TrialData]) -> CostModel:

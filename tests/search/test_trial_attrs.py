@@ -130,3 +130,17 @@ def test_every_sampler_continues_after_infeasible_and_failed_trials(
     states = [trial.state for trial in study.trials]
     assert states.count(TrialState.COMPLETE) + states.count(TrialState.FAIL) == num_trials
     assert {len(trial.constraints) for trial in study.trials if trial.state == TrialState.COMPLETE} == {1}
+
+
+def test_promoted_candidate_keeps_its_parameters_without_suggesting_them(
+    new_study: Callable[..., Study], make_trial: Callable[..., FrozenTrial]
+) -> None:
+    study = new_study([make_trial("+se", top1=[50.0, 60.0])])
+    (trained,) = study.trials
+    trial_attrs.enqueue_promotion(study, trained)
+    queued = study.trials[-1]
+    assert queued.state == TrialState.WAITING
+    assert queued.params == trial_attrs.params_of(queued) == trained.params
+    promoted = study.ask(trained.distributions)
+    assert (promoted.number, promoted.params) == (queued.number, trained.params)
+    assert promoted.user_attrs == {trial_attrs.RUNG: 2}

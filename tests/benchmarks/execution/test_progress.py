@@ -81,6 +81,34 @@ def test_the_remaining_time_of_another_task_follows_from_its_own_speed(
     ]
 
 
+@pytest.mark.usefixtures("often")
+def test_the_remaining_time_is_at_most_that_until_the_task_ends_anyway(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("benchmarks.execution.progress.time.monotonic", lambda: now[0])
+    display = Display()
+    for done, max_seconds in ((0, 500.0), (1, 410.0), (3, 230.0)):
+        now[0] = 90.0 * done
+        display(Progress("candidates", done, 6, max_seconds_left=max_seconds))
+    assert capsys.readouterr().err.splitlines() == [
+        "candidates: 0/6, about 0:08:20 left",
+        "candidates: 1/6, about 0:06:50 left",
+        "candidates: 3/6, about 0:03:50 left",
+    ]
+
+
+@pytest.mark.usefixtures("terminal")
+def test_a_bar_shows_the_remaining_time(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    now = [0.0]
+    monkeypatch.setattr("benchmarks.execution.progress.time.monotonic", lambda: now[0])
+    with Display() as display:
+        for done in (0, 1):
+            now[0] = 90.0 * done
+            display(Progress("training", done, 4))
+    assert "about 0:04:30 left" in capsys.readouterr().err
+
+
 def test_plain_lines_are_rare(capsys: pytest.CaptureFixture[str]) -> None:
     show(*(Progress("training", done, 100) for done in range(100)))
     assert capsys.readouterr() == ("", "")
