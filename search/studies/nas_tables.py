@@ -32,7 +32,9 @@ import pandas as pd
 
 from arch.errors import InputError
 from benchmarks.records.atomic_write import replace_file
-from search.studies.nas_simulation import OURS, STRATEGIES, Conditions, Floats, NasTable, accuracy_at, simulate
+from search.studies.nas_simulation import Conditions, accuracy_at, simulate
+from search.studies.nas_strategies import LIBRARIES, OURS, STRATEGIES, is_installed
+from search.studies.nas_table import Floats, NasTable
 
 MARKS = (7, 20, 50, 100)  # times, in full training runs, at which the regret is reported
 COLORS = ("#D55E00", "#000000", "#999999", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe & Ito 2008
@@ -118,7 +120,7 @@ def plot_regrets(times: Floats, regrets: dict[str, Floats], title: str, path: Pa
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", type=Path)
-    parser.add_argument("--strategies", nargs="+", choices=STRATEGIES, default=list(STRATEGIES), metavar="NAME")
+    parser.add_argument("--strategies", nargs="+", choices=STRATEGIES, metavar="NAME", help="default: all installed")
     parser.add_argument("--seeds", type=int, default=50)
     parser.add_argument("--budget", type=float, default=100.0, help="time for each strategy, in full training runs")
     parser.add_argument("--epochs", type=int, default=200, help="epochs of a full training run")
@@ -144,8 +146,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         table = NasTable.read(options.table, options.epochs).within_quantile(options.max_quantile)
     except InputError as error:
         parser.error(str(error))
+    strategies = options.strategies or list(filter(is_installed, STRATEGIES))
+    if missing := [strategy for strategy in strategies if not is_installed(strategy)]:
+        parser.error(f"{missing[0]} is not installed: pip install {LIBRARIES[missing[0]]}")
     conditions = Conditions(options.budget, options.noise)
-    times, regrets = compare(table, options.strategies, options.seeds, conditions, options.processes)
+    times, regrets = compare(table, strategies, options.seeds, conditions, options.processes)
     curves = pd.DataFrame({"time": times, **{name: regret.mean(0) for name, regret in regrets.items()}})
     models = f"{table.allowed.sum()} of {len(table.choices)} models"
     title = f"{options.table.stem}, {models}, {options.seeds} seeds, noise {options.noise:g}"

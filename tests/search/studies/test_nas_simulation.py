@@ -4,14 +4,9 @@ import numpy as np
 import pytest
 
 from arch.errors import InputError
-from search.studies.nas_simulation import (
-    STRATEGIES,
-    Conditions,
-    NasTable,
-    accuracy_at,
-    count_nas_bench_201,
-    simulate,
-)
+from search.studies.nas_simulation import Conditions, accuracy_at, simulate
+from search.studies.nas_strategies import LIBRARIES, STRATEGIES, is_installed
+from search.studies.nas_table import NasTable, count_nas_bench_201
 
 
 def test_table_columns_are_found_by_their_suffix(nas_table: Path) -> None:
@@ -19,13 +14,19 @@ def test_table_columns_are_found_by_their_suffix(nas_table: Path) -> None:
     assert table.accuracy.shape == table.seconds.shape == (2, 256)
     assert table.ratio == 16
     assert np.allclose(table.seconds[1], 16 * table.seconds[0])
-    sizes = [len(choice.choices) for choice in table.search_space().values()]  # type: ignore[attr-defined]
+    sizes = [len(choice.choices) for choice in table.search_space.values()]
     assert sizes == [4, 4, 4, 4]
+
+
+def skip_unless_installed(strategy: str) -> None:
+    if not is_installed(strategy):
+        pytest.skip(f"needs {LIBRARIES[strategy]}")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_each_strategy_uses_its_time_and_returns_a_model_of_the_table(nas_table: Path, strategy: str) -> None:
+    skip_unless_installed(strategy)
     table, conditions = NasTable.read(nas_table, epochs=160), Conditions(budget=5, noise=0.2)
     curve = simulate(table, strategy, seed=0, conditions=conditions)
     times, accuracies = zip(*curve, strict=True)
@@ -37,6 +38,7 @@ def test_each_strategy_uses_its_time_and_returns_a_model_of_the_table(nas_table:
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_forbidden_models_are_not_trained(nas_table: Path, strategy: str) -> None:
+    skip_unless_installed(strategy)
     table = NasTable.read(nas_table, epochs=160).within_quantile(0.5)
     forbidden = set(table.accuracy[1]) - set(table.accuracy[1, table.allowed])
     curve = simulate(table, strategy, seed=0, conditions=Conditions(budget=2))
