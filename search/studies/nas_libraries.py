@@ -7,17 +7,14 @@ import logging
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from search.studies.nas_table import FULL, SHORT, NasTable
-
-if TYPE_CHECKING:
-    from search.studies.nas_strategies import Evaluations
+from search.studies.nas_table import FULL, SHORT, Evaluations, NasTable
 
 FORBIDDEN_COST = 100.0  # that of an accuracy of 0%, in percent
 
 
-def smac(table: NasTable, seed: int) -> "Evaluations":
+def smac(table: NasTable, seed: int) -> Evaluations:
     """Run SMAC3 with Hyperband (Lindauer et al. 2022, JMLR 23; its multi-fidelity facade)."""
     from ConfigSpace import ConfigurationSpace
     from smac import MultiFidelityFacade, Scenario
@@ -47,7 +44,7 @@ def smac(table: NasTable, seed: int) -> "Evaluations":
             facade.tell(trial, TrialValue(100.0 - accuracy), save=False)
 
 
-def dehb(table: NasTable, seed: int) -> "Evaluations":
+def dehb(table: NasTable, seed: int) -> Evaluations:
     """Run DEHB (Awad et al. 2021, arXiv:2105.09821)."""
     from ConfigSpace import ConfigurationSpace
     from dehb import DEHB

@@ -1,6 +1,6 @@
 """Search strategies as generators of evaluations, to be simulated on a `NasTable`."""
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 
 import numpy as np
@@ -15,10 +15,8 @@ from search.samplers.registry import create_sampler
 from search.samplers.study_model import StudyModel
 from search.samplers.thompson import ThompsonSampler
 from search.studies import nas_libraries
-from search.studies.nas_table import FULL, SHORT, NasTable
+from search.studies.nas_table import FULL, SHORT, Evaluations, NasTable
 
-Evaluation = tuple[int, int] | None  # (model, fidelity); None for a proposal that the table does not contain
-Evaluations = Generator[Evaluation, float, None]  # receives the observed accuracy of each evaluation
 Strategy = Callable[[NasTable, int], Evaluations]  # from a table and a seed
 
 OURS = "ours"

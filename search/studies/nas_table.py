@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,8 @@ from arch.errors import InputError
 from search.samplers.costs import UNKNOWN, Costs, CostSample, CountedCandidate
 
 Floats = NDArray[np.float64]
+Evaluation = tuple[int, int] | None  # (model, fidelity); None for a proposal that the table does not contain
+Evaluations = Generator[Evaluation, float, None]  # of a strategy; receives the observed accuracy of each one
 
 SHORT, FULL = 0, 1  # fidelities
 CHOICE_SEPARATORS = re.compile(r"[|+:,; ]+")
