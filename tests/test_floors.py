@@ -178,7 +178,12 @@ TORCH_FREE = (  # modules, and packages or folders with all of their modules
     "benchmarks.training.compile_mode",
     "search",
 )
-WITH_TORCH = {"benchmarks.cli.self_test", "benchmarks.execution.preload", "search.report.export"}
+WITH_TORCH = {
+    "benchmarks.cli.self_test",
+    "benchmarks.execution.preload",
+    "search.report.export",
+    "search.studies.training_free",
+}
 
 IMPORT_EACH = """
 import importlib, sys
