@@ -36,6 +36,7 @@ from search.studies.nas_simulation import Conditions, accuracy_at, simulate
 from search.studies.nas_strategies import LIBRARIES, OURS, STRATEGIES, is_installed
 from search.studies.nas_table import Floats, NasTable
 
+NUM_TIMES = 1000  # at which the regret is read
 MARKS = (7, 20, 50, 100)  # times, in full training runs, at which the regret is reported
 COLORS = ("#D55E00", "#000000", "#999999", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe & Ito 2008
 LINE_STYLES = ("-", "--", "-.", ":", "-.")  # with the colors, 40 combinations
@@ -50,7 +51,7 @@ def compare(
         The times (in full training runs), and for each strategy the regret of shape (seeds, times): how many percentage
         points the incumbent is below the best model of the table.
     """
-    times = np.geomspace(1, conditions.budget, 200)
+    times = np.geomspace(1, conditions.budget, NUM_TIMES)
     regrets = {}
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         for strategy in strategies:
@@ -78,8 +79,11 @@ def speedup(times: Floats, ours: Floats, theirs: Floats, mark: float) -> float:
     return mark / float(times[np.argmax(is_reached)]) if is_reached.any() else 0.0
 
 
-def summarize(times: Floats, regrets: dict[str, Floats]) -> pd.DataFrame:
-    """Return one row per strategy: mean regret and its standard error at each mark, and our speedup."""
+def summarize(times: Floats, regrets: dict[str, Floats], table: NasTable, seconds: Sequence[float]) -> pd.DataFrame:
+    """Return one row per strategy: mean regret and its standard error at each mark, and our speedup.
+
+    At each of the seconds, it has the accuracy of the incumbent as publications report it, with its standard deviation.
+    """
     rows = []
     for strategy, regret in regrets.items():
         row: dict[str, Any] = {"strategy": strategy, "n": len(regret)}
@@ -89,6 +93,9 @@ def summarize(times: Floats, regrets: dict[str, Floats]) -> pd.DataFrame:
         for mark in _marks(times):
             if strategy != OURS and OURS in regrets:
                 row[f"our speedup at {mark}"] = f"{speedup(times, regrets[OURS], regret, mark):.1f} times"
+        for second in seconds:
+            accuracy = table.best_accuracy - _regret_at(times, regret, second / table.full_run_seconds)
+            row[f"accuracy at {second:,.0f} s"] = f"{accuracy.mean():.2f} ± {accuracy.std(ddof=1):.2f}"
         rows.append(row)
     return pd.DataFrame(rows).fillna("")
 
@@ -123,6 +130,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--strategies", nargs="+", choices=STRATEGIES, metavar="NAME", help="default: all installed")
     parser.add_argument("--seeds", type=int, default=50)
     parser.add_argument("--budget", type=float, default=100.0, help="time for each strategy, in full training runs")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        nargs="+",
+        default=(),
+        help="times, in seconds of the table, at which to report accuracy",
+    )
     parser.add_argument("--epochs", type=int, default=200, help="epochs of a full training run")
     parser.add_argument(
         "--max-quantile", type=float, default=1.0, help="forbid models above this quantile of the parameters"
@@ -154,7 +168,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     curves = pd.DataFrame({"time": times, **{name: regret.mean(0) for name, regret in regrets.items()}})
     models = f"{table.allowed.sum()} of {len(table.choices)} models"
     title = f"{options.table.stem}, {models}, {options.seeds} seeds, noise {options.noise:g}"
-    summary = summarize(times, regrets).to_markdown(index=False, disable_numparse=True)
+    summary = summarize(times, regrets, table, options.seconds).to_markdown(index=False, disable_numparse=True)
     text = f"{title}\n\n{summary}\n"
     replace_file(options.out / "summary.md", lambda file: file.write_text(text))
     replace_file(options.out / "curves.csv", lambda file: curves.round(4).to_csv(file, index=False))
