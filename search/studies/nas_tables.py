@@ -135,7 +135,7 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         nargs="+",
         default=(),
-        help="times, in seconds of the table, at which to report accuracy",
+        help="also report the accuracy at these times of the table",
     )
     parser.add_argument("--epochs", type=int, default=200, help="epochs of a full training run")
     parser.add_argument(
@@ -163,6 +163,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     strategies = options.strategies or list(filter(is_installed, STRATEGIES))
     if missing := [strategy for strategy in strategies if not is_installed(strategy)]:
         parser.error(f"{missing[0]} is not installed: pip install {LIBRARIES[missing[0]]}")
+    longest = options.budget * table.full_run_seconds
+    if any(not table.full_run_seconds <= seconds <= longest for seconds in options.seconds):
+        parser.error(
+            f"--seconds must be from {table.full_run_seconds:,.0f} (one full run) to {longest:,.0f} (--budget)"
+        )
     conditions = Conditions(options.budget, options.noise)
     times, regrets = compare(table, strategies, options.seeds, conditions, options.processes)
     curves = pd.DataFrame({"time": times, **{name: regret.mean(0) for name, regret in regrets.items()}})

@@ -30,6 +30,12 @@ def test_command_writes_summary_curves_and_figure(
     assert pd.read_csv(out / "curves.csv")["random"].is_monotonic_decreasing
 
 
+def test_time_outside_of_the_curves_is_refused(nas_table: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([str(nas_table), "--epochs", "160", "--budget", "2", "--seconds", "1"])
+    assert "--seconds must be from" in capsys.readouterr().err
+
+
 def test_unreadable_table_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main([str(tmp_path / "none.csv")])
