@@ -26,6 +26,7 @@ def run(  # noqa: PLR0913  # all arguments are optional and keyword-only
     device_profile: str | Path | None = None,
     resume: bool = False,
     plugins: Sequence[str | Path] = (),
+    warm_start: Sequence[str | Path] = (),
 ) -> "SearchSummary | None":
     """Search for the best architecture within a budget. See `search --help`.
 
@@ -45,6 +46,7 @@ def run(  # noqa: PLR0913  # all arguments are optional and keyword-only
             at hand; None: the device of the benchmark's budget.
         resume: Whether to continue the study in the output folder.
         plugins: Python files with parts, bases, networks or data sources.
+        warm_start: Output folders of earlier commands whose records inform the search.
 
     Returns:
         The winner, the other finalists and the Pareto front; None if no candidate is within the budget.
@@ -67,5 +69,6 @@ def run(  # noqa: PLR0913  # all arguments are optional and keyword-only
         device_profile=None if device_profile is None else str(device_profile),
         resume=resume,
         plugins=[Path(file) for file in plugins],
+        warm_start=[Path(folder) for folder in warm_start],
     )
     return run_search(options, lambda summary: None)

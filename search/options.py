@@ -2,7 +2,6 @@
 
 import re
 import shlex
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,7 +12,7 @@ import typer
 from arch.errors import InputError
 from benchmarks.cli.options import (
     DEFAULT_OUT,
-    NO_PLUGINS,
+    NO_PATHS,
     BenchmarkOption,
     DataOption,
     DeviceOption,
@@ -25,6 +24,7 @@ from benchmarks.cli.options import (
     PluginsOption,
     VersionOption,
 )
+from benchmarks.records.paths import check_has_records
 
 SECONDS_PER_UNIT = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 SECONDS_PER_HOUR = 3600
@@ -70,7 +70,7 @@ class SearchOptions:
     benchmark: BenchmarkOption = "digits"
     data: DataOption = None
     download: DownloadOption = False
-    plugins: PluginsOption = NO_PLUGINS
+    plugins: PluginsOption = NO_PATHS
     space: Annotated[
         str | None,
         typer.Option(
@@ -94,13 +94,13 @@ class SearchOptions:
         ),
     ] = None
     warm_start: Annotated[
-        Sequence[Path],
+        list[Path],
         typer.Option(
             "--warm-start",
             metavar="DIR",
-            help="Also learn from the records in this output folder, if they have the same benchmark id; repeatable.",
+            help="Also learn from the records in this output folder, if they have the same benchmark id. Repeatable.",
         ),
-    ] = ()
+    ] = NO_PATHS
     plan: Annotated[bool, typer.Option("--plan", help="Only show how many candidates fit the budget and the time.")] = (
         False
     )
@@ -153,6 +153,8 @@ class SearchOptions:
     def __post_init__(self) -> None:
         if self.space is not None:
             split_space(self.space)
+        for folder in self.warm_start:
+            check_has_records(folder, "--warm-start")
         if self.timeout is not None:
             parse_duration(self.timeout)
         if self.time_limit is not None and self.time_limit <= 0:

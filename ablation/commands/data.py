@@ -12,7 +12,7 @@ from arch.text import plural, printable
 from benchmarks.cli.app import EXIT_FAILED, new_console, print_line
 from benchmarks.cli.options import (
     DEFAULT_OUT,
-    NO_PLUGINS,
+    NO_PATHS,
     DownloadOption,
     JsonOption,
     OutOption,
@@ -55,7 +55,7 @@ class DataOptions:
         ),
     ] = None
     download: DownloadOption = False
-    plugins: PluginsOption = NO_PLUGINS
+    plugins: PluginsOption = NO_PATHS
     out: OutOption = DEFAULT_OUT
     as_json: JsonOption = False
 

@@ -23,7 +23,7 @@ from ablation.commands.options import (
 from arch.errors import InputError
 from arch.text import plural, printable
 from benchmarks.cli.app import new_console, print_line
-from benchmarks.cli.options import NO_PLUGINS, DataOption, DeviceOption, JsonOption, PluginsOption, with_options
+from benchmarks.cli.options import NO_PATHS, DataOption, DeviceOption, JsonOption, PluginsOption, with_options
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,7 +52,7 @@ class ErrorOptions:
     out: OutsOption = DEFAULT_OUTS
     labels: LabelOption = None
     device: DeviceOption = "auto"
-    plugins: PluginsOption = NO_PLUGINS
+    plugins: PluginsOption = NO_PATHS
     as_json: JsonOption = False
 
 

@@ -8,7 +8,7 @@ import typer
 
 from arch.errors import InputError
 from benchmarks.cli.app import new_console
-from benchmarks.cli.options import NO_PLUGINS, JsonOption, PluginsOption
+from benchmarks.cli.options import NO_PATHS, JsonOption, PluginsOption
 
 JSON_ONLY = {"evidence"}  # paragraphs, too long for a table
 
@@ -25,7 +25,7 @@ class Listing(StrEnum):
 
 def list_names(
     kind: Annotated[Listing, typer.Argument()],
-    plugins: PluginsOption = NO_PLUGINS,
+    plugins: PluginsOption = NO_PATHS,
     as_json: JsonOption = False,
 ) -> int:
     """List the available parts, bases, networks (of plugins), plans or benchmarks."""

@@ -13,6 +13,7 @@ from arch.text import plural
 from benchmarks.cli.app import print_line
 from benchmarks.cli.options import JsonOption
 from benchmarks.definition.names import check_path
+from benchmarks.records.paths import check_has_records
 
 
 def merge(
@@ -43,8 +44,7 @@ def merge(
     if not sources:
         raise InputError("name two folders to merge, or one folder and another one with --out")
     for folder in folders:
-        if not (folder / "records.jsonl").is_file():
-            raise InputError(f"{folder} contains no records.jsonl: name the --out folders of earlier runs")
+        check_has_records(folder)
     store = RecordStore(target)
     store.create()
     with store.lock():

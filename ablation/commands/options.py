@@ -12,7 +12,7 @@ from ablation.plans.choices import Pairing
 from arch.errors import InputError
 from benchmarks.cli.options import (
     DEFAULT_OUT,
-    NO_PLUGINS,
+    NO_PATHS,
     BenchmarkOption,
     BudgetHoursOption,
     DataOption,
@@ -114,7 +114,7 @@ class RunOptions:
     benchmark: BenchmarkOption = "digits"
     data: DataOption = None
     download: DownloadOption = False
-    plugins: PluginsOption = NO_PLUGINS
+    plugins: PluginsOption = NO_PATHS
     seeds: Annotated[
         int | None,
         typer.Option(
@@ -242,7 +242,7 @@ class RecordOptions:
         str | None, typer.Option("--device", help="Use only records of runs on this type of device (cpu or cuda).")
     ] = None
     labels: LabelOption = None
-    plugins: PluginsOption = NO_PLUGINS
+    plugins: PluginsOption = NO_PATHS
 
     def find(self, plan: str | None, curves: bool = False, split: "Split" = "test") -> "RecordedPlan":
         """Return the selected records of a plan: see `find_recorded`."""

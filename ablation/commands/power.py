@@ -14,7 +14,7 @@ from arch.text import plural
 from benchmarks.cli.app import new_console
 from benchmarks.cli.options import (
     DEFAULT_OUT,
-    NO_PLUGINS,
+    NO_PATHS,
     BenchmarkOption,
     DataOption,
     DeviceOption,
@@ -57,7 +57,7 @@ class PowerOptions:
     benchmark: BenchmarkOption = "digits"
     data: DataOption = None
     download: DownloadOption = False
-    plugins: PluginsOption = NO_PLUGINS
+    plugins: PluginsOption = NO_PATHS
     out: OutOption = DEFAULT_OUT
     device: DeviceOption = "auto"
     device_profile: DeviceProfileOption = None

@@ -14,7 +14,7 @@ from arch.text import printable
 from benchmarks.cli.app import EXIT_FAILED, print_line
 from benchmarks.cli.options import (
     DEFAULT_OUT,
-    NO_PLUGINS,
+    NO_PATHS,
     DataOption,
     JsonOption,
     OutOption,
@@ -39,7 +39,7 @@ class RedoOptions:
     device: Annotated[
         str | None, typer.Option("--device", metavar="DEVICE", help="Device to use  [default: the recorded type]")
     ] = None
-    plugins: PluginsOption = NO_PLUGINS
+    plugins: PluginsOption = NO_PATHS
     as_json: JsonOption = False
 
 

@@ -17,7 +17,7 @@ from ablation.commands.options import (
 )
 from arch.errors import InputError
 from benchmarks.cli.app import print_line
-from benchmarks.cli.options import NO_PLUGINS, DataOption, DeviceOption, JsonOption, PluginsOption, with_options
+from benchmarks.cli.options import NO_PATHS, DataOption, DeviceOption, JsonOption, PluginsOption, with_options
 
 if TYPE_CHECKING:
     from ablation.analysis.records import RecordedPlan
@@ -36,7 +36,7 @@ class VerifyOptions:
     data: DataOption = None
     out: OutsOption = DEFAULT_OUTS
     device: DeviceOption = "auto"
-    plugins: PluginsOption = NO_PLUGINS
+    plugins: PluginsOption = NO_PATHS
     as_json: JsonOption = False
 
 

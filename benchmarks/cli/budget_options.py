@@ -11,7 +11,7 @@ from arch.errors import InputError
 from benchmarks.budget.performance import DEFAULT_INFERENCE_BATCH
 from benchmarks.cli.needs import Needs
 from benchmarks.cli.options import (
-    NO_PLUGINS,
+    NO_PATHS,
     BenchmarkOption,
     DataOption,
     DeviceOption,
@@ -55,7 +55,7 @@ class BudgetCheckOptions:
     benchmark: BenchmarkOption = "cifar100"
     data: DataOption = None
     download: DownloadOption = False
-    plugins: PluginsOption = NO_PLUGINS
+    plugins: PluginsOption = NO_PATHS
     device: DeviceOption = "auto"
     max_params: MaxParamsOption = None
     max_hours: Annotated[

@@ -92,7 +92,7 @@ PluginsOption = Annotated[
         callback=lambda paths: [check_path("--plugin", path) for path in paths],
     ),
 ]
-NO_PLUGINS: Any = ()  # a list cannot be the default of a dataclass field
+NO_PATHS: Any = ()  # a list cannot be the default of a dataclass field
 DeviceOption = Annotated[
     str, typer.Option("--device", metavar="DEVICE", help="Device to use: auto, cpu, cuda, cuda:1, ...")
 ]

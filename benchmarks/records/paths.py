@@ -10,14 +10,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from arch.errors import InputError
 from benchmarks.definition.names import MAX_FILE_NAME_CHARACTERS, safe_file_name
 
+RECORDS_FILE = "records.jsonl"
 SUFFIX = ".safetensors"
 MAX_ID_CHARACTERS = 32  # of a key, a benchmark id or a digest; longer ones can only come from edited records
 MAX_SEED_CHARACTERS = 14
 
 RunFileKind = Literal["weights", "predictions"]
 RUN_FILE_KINDS: tuple[RunFileKind, ...] = ("weights", "predictions")
+
+
+def check_has_records(folder: Path, option: str = "") -> None:
+    """Raise InputError if a folder is not the output folder of earlier runs. `option` is the option that names it."""
+    if not (folder / RECORDS_FILE).is_file():
+        where = f"{option} {folder}".lstrip()
+        raise InputError(f"{where} contains no {RECORDS_FILE}: name the --out folders of earlier runs")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from arch.text import plural
 from benchmarks.records.atomic_write import replace_file
 from benchmarks.records.json_lines import JsonLines
 from benchmarks.records.lock import FolderLock
-from benchmarks.records.paths import RunName
+from benchmarks.records.paths import RECORDS_FILE, RunName
 from benchmarks.records.readme import README
 
 RECORD_FORMAT = 2  # increase whenever a field is renamed or removed, or changes its meaning
@@ -119,7 +119,7 @@ class RecordStore:
 
     def __init__(self, out: Path) -> None:
         self.out = out
-        self.path = out / "records.jsonl"
+        self.path = out / RECORDS_FILE
         self._records = JsonLines(self.path, RunRecord, RECORD_FORMAT)
         self._failed_runs = JsonLines(out / "failed_runs.jsonl", FailedRun, RECORD_FORMAT)
         self._removed = JsonLines(out / "removed_records.jsonl", RunRecord, RECORD_FORMAT)

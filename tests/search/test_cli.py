@@ -224,6 +224,7 @@ def test_hung_and_broken_candidates_fail_and_the_search_continues(inputs: list[s
         (["--storage", "nonsense://me:secret@host"], "--storage nonsense://... is not supported"),
         (["--sampler", "best"], "thompson"),
         (["--trials", "0"], "--trials"),
+        (["--warm-start", "nowhere"], "--warm-start nowhere contains no records.jsonl"),
     ],
 )
 def test_invalid_options_are_reported_in_one_line(
@@ -233,6 +234,19 @@ def test_invalid_options_are_reported_in_one_line(
     lines = capsys.readouterr().err.strip().splitlines()
     assert expected in lines[-1]
     assert len([line for line in lines if line.startswith("search:")]) <= 1
+
+
+def test_search_learns_from_the_records_of_several_folders(
+    inputs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    warm_start = []
+    for spec in ("baseline+se", "baseline+silu"):
+        folder = tmp_path / spec
+        assert ablate(["run", spec, "--last", *inputs[:2], "--split", "val", "--seeds", "1", "--out", str(folder)]) == 0
+        warm_start += ["--warm-start", str(folder)]
+    capsys.readouterr()
+    assert main([*inputs, *warm_start, "--trials", "1", "--finalists", "0", "--out", str(tmp_path / "search")]) == 0
+    assert "warm start: 2 candidates of the space recorded before" in capsys.readouterr().err
 
 
 def test_images_that_fill_no_batch_are_reported_at_once(
