@@ -3,7 +3,7 @@
     python -m search.studies.training_free TABLE.csv --images DIR --max-quantile 0.5 --out scores.csv
 
 TABLE is that of `search.studies.nas_tables`. The scores are computed at initialization, from 32 images in DIR. Those of
-finished models are kept in --out and not computed again. `nas_tables --scores scores.csv` uses them in a search.
+finished models are kept in --out and not computed again.
 """
 
 import argparse
