@@ -87,16 +87,16 @@ class Promotion:
 
     def _hours(self, latest: Mapping[str, FrozenTrial], trials: Sequence[FrozenTrial]) -> list[float]:
         """Return the hours of each rung: those of finished trials and those that pending promotions will take."""
-        finished = [
+        durations = [
             (trial_attrs.rung(trial), trial.user_attrs[trial_attrs.HOURS])
             for trial in trials
             if trial_attrs.is_trained(trial)
         ]
         if promoted := [trial for trial in trials if trial.state in PENDING and trial_attrs.rung(trial)]:
             by_params = {_params(trial): trial.user_attrs[trial_attrs.HOURS] for trial in latest.values()}
-            finished += [(trial_attrs.rung(trial), by_params.get(_params(trial), 0.0)) for trial in promoted]
+            durations += [(trial_attrs.rung(trial), by_params.get(_params(trial), 0.0)) for trial in promoted]
         hours = [0.0] * len(self.time_fractions)
-        for rung, full_hours in finished:
+        for rung, full_hours in durations:
             hours[rung] += self.time_fractions[rung] * full_hours
         return hours
 
