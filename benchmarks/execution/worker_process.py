@@ -29,6 +29,8 @@ CLOSING_SECONDS = 5.0  # time for a worker process to exit after closing its end
 # On Linux the workers are forked from a server that has imported torch already, so each starts in milliseconds.
 PROCESS_CONTEXT: Any = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
 
+_HIDING = threading.Lock()
+
 
 class WorkerProcess:
     """A process that calls one function and sends its progress and outcome to this process."""
@@ -102,14 +104,18 @@ class WorkerProcess:
 
 @contextmanager
 def _hidden_main_module() -> Iterator[None]:
-    """Hide the script of this process from multiprocessing, which would import and thereby run it in the worker."""
-    main = sys.modules["__main__"]
-    hidden = {name: vars(main).get(name) for name in ("__file__", "__spec__")}
-    main.__spec__ = main.__file__ = None
-    try:
-        yield
-    finally:
-        vars(main).update(hidden)
+    """Hide the script of this process from multiprocessing, which would import and thereby run it in the worker.
+
+    One thread at a time does so, because a second one would find it hidden, and leave it so.
+    """
+    with _HIDING:
+        main = sys.modules["__main__"]
+        hidden = {name: vars(main).get(name) for name in ("__file__", "__spec__")}
+        main.__spec__ = main.__file__ = None
+        try:
+            yield
+        finally:
+            vars(main).update(hidden)
 
 
 def _outcome(kind: str, content: Any) -> Any:

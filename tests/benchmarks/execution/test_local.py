@@ -1,5 +1,6 @@
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -172,6 +173,24 @@ def test_two_threads_may_call_at_once() -> None:
     for thread in threads:
         thread.join()
     assert sorted(results) == [(1,), (2,)]
+
+
+def test_the_main_module_is_restored_when_several_threads_hide_it() -> None:
+    main = sys.modules["__main__"]
+    before, order = (main.__file__, main.__spec__), []
+
+    def hide_again() -> None:
+        with worker_process._hidden_main_module():
+            order.append("second")
+
+    second = threading.Thread(target=hide_again)
+    with worker_process._hidden_main_module():
+        second.start()
+        second.join(0.2)
+        order.append("first")
+    second.join()
+    assert order == ["first", "second"]
+    assert (main.__file__, main.__spec__) == before
 
 
 def test_an_input_error_is_raised_as_one() -> None:
