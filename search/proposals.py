@@ -77,11 +77,11 @@ class Proposals:
             self.reject(trial, candidate.reason, candidate.excess)
             return None
         others = self._wait_for_older_trials(trial)
-        twin = self._find_twin(others, trial, candidate, rung)
+        twin = _find_twin(others, trial, candidate, rung)
         if twin is not None:
             self._finish_as(twin, trial)
             return None
-        earlier = self._find_earlier(others, candidate, rung)
+        earlier = _find_earlier(others, candidate, rung)
         if rung and earlier is None:
             trial_attrs.tell_failed(self.study, trial, "it has not finished the rung before")
             return None
@@ -98,26 +98,6 @@ class Proposals:
 
     def _other_trials(self, number: int) -> list[FrozenTrial]:
         return [trial for trial in self.study.get_trials(deepcopy=False) if trial.number != number]
-
-    def _find_earlier(self, others: Sequence[FrozenTrial], candidate: Candidate, rung: int) -> FrozenTrial | None:
-        """Return the trial of a candidate at the rung before this one; None if there is none."""
-        for other in others if rung else ():
-            if other.user_attrs.get(trial_attrs.KEY) == candidate.key and trial_attrs.last_rung(other) + 1 == rung:
-                return other
-        return None
-
-    def _find_twin(
-        self, others: Sequence[FrozenTrial], trial: Trial, candidate: Candidate, rung: int
-    ) -> FrozenTrial | None:
-        """Return another trial of the same architecture and rung whose outcome also holds for this one."""
-        for other in others:
-            if other.user_attrs.get(trial_attrs.KEY) != candidate.key or trial_attrs.rung(other) != rung:
-                continue
-            is_older_and_running = other.state == TrialState.RUNNING and other.number < trial.number
-            has_outcome = trial_attrs.is_trained(other) or trial_attrs.is_infeasible(other)
-            if is_older_and_running or has_outcome or trial_attrs.is_permanent_failure(other):
-                return other
-        return None
 
     def _wait_for_older_trials(self, trial: Trial) -> list[FrozenTrial]:
         """Return the other trials when all older running ones have stored their architecture.
@@ -163,3 +143,23 @@ class Proposals:
                 if parse(space.spec(chosen), self.search.benchmark.baseline).architecture.key() not in seen_keys:
                     self.study.enqueue_trial({choice: chosen[choice] for choice in space.choices})
                     return
+
+
+def _find_earlier(others: Sequence[FrozenTrial], candidate: Candidate, rung: int) -> FrozenTrial | None:
+    """Return the trial of a candidate at the rung before this one; None if there is none."""
+    for other in others if rung else ():
+        if other.user_attrs.get(trial_attrs.KEY) == candidate.key and trial_attrs.last_rung(other) + 1 == rung:
+            return other
+    return None
+
+
+def _find_twin(others: Sequence[FrozenTrial], trial: Trial, candidate: Candidate, rung: int) -> FrozenTrial | None:
+    """Return another trial of the same architecture and rung whose outcome also holds for this one."""
+    for other in others:
+        if other.user_attrs.get(trial_attrs.KEY) != candidate.key or trial_attrs.rung(other) != rung:
+            continue
+        is_older_and_running = other.state == TrialState.RUNNING and other.number < trial.number
+        has_outcome = trial_attrs.is_trained(other) or trial_attrs.is_infeasible(other)
+        if is_older_and_running or has_outcome or trial_attrs.is_permanent_failure(other):
+            return other
+    return None

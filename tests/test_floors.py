@@ -182,6 +182,7 @@ WITH_TORCH = {
     "benchmarks.cli.self_test",
     "benchmarks.execution.preload",
     "search.report.export",
+    "search.studies.nas_bench_201",
     "search.studies.training_free",
 }
 

@@ -1,4 +1,4 @@
-"""Build and run models on the meta device without what only affects values, which takes more than half of the time."""
+"""Build and run models on the meta device without operations that only affect values, which take half of the time."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,7 +39,7 @@ def building_without_values() -> Iterator[None]:
 
 @contextmanager
 def running_without_values(model: nn.Module) -> Iterator[None]:
-    """Run a model on the meta device without gradients in this context."""
+    """Run a model on the meta device in this context, without gradients and the arithmetic of BatchNorm."""
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for parameter in trainable:
         parameter.requires_grad = False  # `requires_grad_` does not accept the parameters of lazy layers

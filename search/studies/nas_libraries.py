@@ -35,8 +35,8 @@ def smac(table: NasTable, seed: int) -> Evaluations:
         facade = MultiFidelityFacade(scenario, intensifier=intensifier, logging_level=False)
         while True:
             trial = facade.ask()
-            model = table.find(trial.config)
-            if model is None or not table.allowed[model]:
+            model = table.find_allowed(trial.config)
+            if model is None:
                 yield None
                 facade.tell(trial, TrialValue(FORBIDDEN_COST), save=False)
                 continue
@@ -65,12 +65,12 @@ def dehb(table: NasTable, seed: int) -> Evaluations:
         )
         while True:
             job = optimizer.ask()
-            model = table.find(job["config"])
-            cost, is_full = FORBIDDEN_COST, job["fidelity"] >= table.ratio
-            if model is None or not table.allowed[model]:
+            model = table.find_allowed(job["config"])
+            cost = FORBIDDEN_COST
+            if model is None:
                 yield None
             else:
-                cost = 100.0 - (yield model, FULL if is_full else SHORT)
+                cost = 100.0 - (yield model, FULL if job["fidelity"] == table.ratio else SHORT)
             optimizer.tell(job, {"fitness": cost, "cost": 1.0})
 
 

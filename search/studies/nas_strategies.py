@@ -10,7 +10,6 @@ from optuna.samplers import BaseSampler
 
 from search import trial_attrs
 from search.promotion import Promotion
-from search.samplers.costs import UNKNOWN
 from search.samplers.registry import create_sampler
 from search.samplers.study_model import StudyModel
 from search.samplers.thompson import ThompsonSampler
@@ -40,10 +39,10 @@ def _ours(table: NasTable, seed: int) -> Evaluations:
         if promoted is not None:
             trial_attrs.enqueue_promotion(study, promoted)
         trial = study.ask(dict(table.search_space))
-        index = table.find(trial.params)
-        if index is None or not table.allowed[index]:
-            costs = UNKNOWN if index is None else table.costs(index)
-            trial.set_user_attr(trial_attrs.PARAMS, 0 if index is None else costs.params)
+        index = table.find_allowed(trial.params)
+        if index is None:
+            forbidden = table.find(trial.params)
+            trial.set_user_attr(trial_attrs.PARAMS, 0 if forbidden is None else table.costs(forbidden).params)
             trial.set_constraint("budget", 1.0)
             study.tell(trial, 0.0)
             yield None
@@ -76,8 +75,8 @@ def _optuna_strategy(table: NasTable, seed: int, sampler: BaseSampler, pruner: B
     )
     while True:
         trial = study.ask(dict(table.search_space))
-        index = table.find(trial.params)
-        if index is None or not table.allowed[index]:
+        index = table.find_allowed(trial.params)
+        if index is None:
             trial.set_constraint("allowed", 1.0)
             study.tell(trial, 0.0)
             yield None

@@ -74,7 +74,7 @@ class NasTable:
         """Return the table with the models above this quantile of the parameters forbidden."""
         return replace(self, max_params=float(np.quantile(self.params, share)))
 
-    @property
+    @cached_property
     def allowed(self) -> NDArray[np.bool_]:
         """Whether each model is within the limit."""
         return np.asarray(self.params <= self.max_params)
@@ -112,6 +112,11 @@ class NasTable:
     def find(self, chosen: Mapping[str, Any]) -> int | None:
         """Return the model with these values of the parameters of the space; None if the table has none."""
         return self.by_choices.get(tuple(chosen[name] for name in self.search_space))
+
+    def find_allowed(self, chosen: Mapping[str, Any]) -> int | None:
+        """Return the model with these values; None if the table has none, or it is forbidden."""
+        model = self.find(chosen)
+        return model if model is not None and self.allowed[model] else None
 
     def sample(self, seed: int, number: int = NUM_SAMPLED) -> CostSample:
         """Return random models with their costs, as `search` counts them before it starts."""

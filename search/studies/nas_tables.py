@@ -82,7 +82,11 @@ def speedup(times: Floats, ours: Floats, theirs: Floats, mark: float) -> float:
 def summarize(times: Floats, regrets: dict[str, Floats], table: NasTable, seconds: Sequence[float]) -> pd.DataFrame:
     """Return one row per strategy: mean regret and its standard error at each mark, and our speedup.
 
-    At each of the seconds, it has the accuracy of the incumbent as publications report it, with its standard deviation.
+    Args:
+        times: (times,), in full training runs.
+        regrets: The regret of each strategy, of shape (seeds, times).
+        table: The models.
+        seconds: Times of the table at which to report the accuracy as publications do: mean and standard deviation.
     """
     rows = []
     for strategy, regret in regrets.items():
@@ -135,7 +139,7 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         nargs="+",
         default=(),
-        help="also report the accuracy at these times of the table",
+        help="simulated seconds after which to report the accuracy, too",
     )
     parser.add_argument("--epochs", type=int, default=200, help="epochs of a full training run")
     parser.add_argument(

@@ -26,6 +26,14 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "120")
 
 
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Return the time of the clock, as the only item of a list, to be changed by the test."""
+    time = [0.0]
+    monkeypatch.setattr("benchmarks.execution.progress.time.monotonic", lambda: time[0])
+    return time
+
+
 def test_silent_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     silent(Progress("training", 1, 2))
     assert capsys.readouterr() == ("", "")
@@ -44,11 +52,7 @@ def test_plain_lines_go_to_standard_error(capsys: pytest.CaptureFixture[str]) ->
 
 
 @pytest.mark.usefixtures("often")
-def test_the_remaining_time_follows_from_the_elapsed_time(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    now = [0.0]
-    monkeypatch.setattr("benchmarks.execution.progress.time.monotonic", lambda: now[0])
+def test_the_remaining_time_follows_from_the_elapsed_time(now: list[float], capsys: pytest.CaptureFixture[str]) -> None:
     display = Display()
     for done in (0, 1, 2):
         now[0] = 90.0 * done
@@ -62,10 +66,8 @@ def test_the_remaining_time_follows_from_the_elapsed_time(
 
 @pytest.mark.usefixtures("often")
 def test_the_remaining_time_of_another_task_follows_from_its_own_speed(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    now: list[float], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    now = [0.0]
-    monkeypatch.setattr("benchmarks.execution.progress.time.monotonic", lambda: now[0])
     display = Display()
     for moment, state in [
         (1000.0, Progress("counting", 1, 2)),
@@ -83,10 +85,8 @@ def test_the_remaining_time_of_another_task_follows_from_its_own_speed(
 
 @pytest.mark.usefixtures("often")
 def test_the_remaining_time_is_at_most_that_until_the_task_ends_anyway(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    now: list[float], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    now = [0.0]
-    monkeypatch.setattr("benchmarks.execution.progress.time.monotonic", lambda: now[0])
     display = Display()
     for done, max_seconds in ((0, 500.0), (1, 410.0), (3, 230.0)):
         now[0] = 90.0 * done
@@ -99,9 +99,7 @@ def test_the_remaining_time_is_at_most_that_until_the_task_ends_anyway(
 
 
 @pytest.mark.usefixtures("terminal")
-def test_a_bar_shows_the_remaining_time(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    now = [0.0]
-    monkeypatch.setattr("benchmarks.execution.progress.time.monotonic", lambda: now[0])
+def test_a_bar_shows_the_remaining_time(now: list[float], capsys: pytest.CaptureFixture[str]) -> None:
     with Display() as display:
         for done in (0, 1):
             now[0] = 90.0 * done
@@ -153,10 +151,8 @@ def test_a_warning_is_printed_without_markup(capsys: pytest.CaptureFixture[str])
 
 
 def test_a_warning_does_not_change_the_remaining_time(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], often: None
+    now: list[float], capsys: pytest.CaptureFixture[str], often: None
 ) -> None:
-    now = [0.0]
-    monkeypatch.setattr("benchmarks.execution.progress.time.monotonic", lambda: now[0])
     display = Display()
     steps = [Progress("training", 0, 4), Progress("training", 0, 0, warning="careful"), Progress("training", 1, 4)]
     for moment, step in zip((0.0, 50.0, 90.0), steps, strict=True):

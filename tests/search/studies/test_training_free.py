@@ -7,8 +7,9 @@ import torch
 from PIL import Image
 from torch import nn
 
+from search.studies.nas_bench_201 import build
 from search.studies.nas_table import count_nas_bench_201
-from search.studies.training_free import SCORES, build, gradient_scores, load_images, main, naswot, synflow
+from search.studies.training_free import SCORES, gradient_scores, load_images, main, naswot, synflow
 
 CELLS = (
     "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|avg_pool_3x3~0|nor_conv_1x1~1|nor_conv_3x3~2|",
