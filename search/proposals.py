@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from optuna.study import Study
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from arch.errors import InputError
 from arch.spec import parse
 from search import trial_attrs
 from search.candidates import Candidate, HoursPredictor, InfeasibleCandidate, screen
+from search.samplers.thompson import ThompsonSampler
 from search.settings import SearchSettings
 from search.space import ChoiceSpace
 
@@ -45,6 +46,23 @@ class Proposals:
             return
         if space.base_choices is not None:
             self.study.enqueue_trial(space.base_choices)
+
+    def enqueue(self, trials: Sequence[FrozenTrial]) -> None:
+        """Queue the proposal of `ThompsonSampler`, unless a trial is waiting.
+
+        The queued trial has its parameters. Otherwise, suggesting them would write each one to the storage.
+
+        Args:
+            trials: The trials of the study.
+        """
+        sampler = self.study.sampler
+        is_queued = any(trial.state == TrialState.WAITING for trial in trials)
+        if is_queued or not isinstance(sampler, ThompsonSampler):
+            return
+        if params := sampler.propose(self.study, trials, len(trials)):
+            search_space = sampler.model.search_space(trials)
+            distributions = {name: search_space[name] for name in params}
+            self.study.add_trial(create_trial(state=TrialState.WAITING, params=params, distributions=distributions))
 
     def ask(self, worker: str, only_promoted: bool = False) -> tuple[Trial, Candidate, FrozenTrial | None] | None:
         """Ask the study for one trial.

@@ -37,6 +37,7 @@ from search.settings import SearchSettings
 
 MAX_CONSECUTIVE_FAILURES = 20  # this many indicate that the candidates are not the cause
 OTHER_WORKERS_POLL_SECONDS = 0.5
+MAX_PROGRESS_AGE_SECONDS = 1.0  # progress is shown from trials that were read at most this long ago
 MAX_SCREENING_SECONDS = 2.0  # screen proposals for at most this long before handling running jobs
 
 
@@ -76,13 +77,16 @@ class SearchRunner:
         self.is_complete = False  # if True, no new candidate is started
         self.failures: list[str] = []  # reasons for the consecutive failures
         self.too_long: list[str] = []  # candidates for which there was no time
+        self._last_trials: list[FrozenTrial] = []
+        self._last_read = -math.inf  # by the monotonic clock
         for trial in self.trials():
             if trial_attrs.HOURS in trial.user_attrs:
                 self.predictor.add(trial.user_attrs[trial_attrs.MACS], trial.user_attrs[trial_attrs.HOURS])
 
     def trials(self) -> list[FrozenTrial]:
         """Return all trials of the study, including those of other workers."""
-        return self.study.get_trials(deepcopy=False)
+        self._last_trials, self._last_read = self.study.get_trials(deepcopy=False), time.monotonic()
+        return self._last_trials
 
     def run(self) -> None:
         """Run the search.
@@ -152,27 +156,30 @@ class SearchRunner:
         while not self.is_complete and time.monotonic() - started < MAX_SCREENING_SECONDS:
             self._reap_stale_trials()
             self._limit_macs()
-            is_promoting, has_enough = self._enqueue_promotion(), self._has_enough()
+            trials = self.trials()
+            is_promoting, has_enough = self._enqueue_promotion(trials), self._has_enough(trials)
             if has_enough and not is_promoting:
                 self.is_complete = not self.running and not self._wait_for_other_workers()
                 return None
             try:
+                if not is_promoting:
+                    self.proposals.enqueue(trials)
                 if active := self._ask(only_promoted=has_enough):
                     return active
             except UpdateFinishedTrialError:  # another worker considered this one dead and failed its trial
                 continue
         return None
 
-    def _has_enough(self) -> bool:
+    def _has_enough(self, trials: Sequence[FrozenTrial]) -> bool:
         """Return whether to start no new candidate for now. If a running candidate fails, another one can start."""
-        num_trials = sum(map(trial_attrs.counts_toward_total, self.trials()))
-        num_failures = max(len(self.failures), len(self.too_long))
-        is_futile = self.proposals.exhausted or num_failures >= MAX_CONSECUTIVE_FAILURES or self._is_out_of_patience()
+        num_trials = sum(map(trial_attrs.counts_toward_total, trials))
+        is_failing = max(len(self.failures), len(self.too_long)) >= MAX_CONSECUTIVE_FAILURES
+        is_futile = self.proposals.exhausted or is_failing or self._is_out_of_patience(trials)
         return num_trials >= self.search.trials or is_futile or self.deadline.has_passed()
 
-    def _is_out_of_patience(self) -> bool:
+    def _is_out_of_patience(self, trials: Sequence[FrozenTrial]) -> bool:
         patience = self.search.patience
-        return patience is not None and trial_attrs.num_without_improvement(self.trials()) >= patience
+        return patience is not None and trial_attrs.num_without_improvement(trials) >= patience
 
     def _wait_for_other_workers(self) -> bool:
         """Wait a moment if other workers run trials, which will end or become stale. Return whether there are any."""
@@ -188,12 +195,12 @@ class SearchRunner:
         if rate and self.search.timeout is not None:
             self.model.limits = self.search.sample.limits._replace(macs=self.deadline.affordable_hours() / rate)
 
-    def _enqueue_promotion(self) -> bool:
+    def _enqueue_promotion(self, trials: Sequence[FrozenTrial]) -> bool:
         """Queue the candidate to promote now, if there is one and its training would finish in time."""
-        promoted = self.promotion.choose(self.study)
+        promoted = self.promotion.choose(self.study, trials)
         for rung in set(self.promotion.misled_rungs) - self.misled_rungs:
             self.misled_rungs.add(rung)
-            self.display.say(describe_misled_rung(self.search, rung, self.trials()))
+            self.display.say(describe_misled_rung(self.search, rung, trials))
         if promoted is None:
             return False
         fraction = self.search.rungs.time_fraction(trial_attrs.last_rung(promoted) + 1)
@@ -308,7 +315,7 @@ class SearchRunner:
         elif self.deadline.has_passed():
             num_trained = sum(map(trial_attrs.is_trained, self.trials()))
             self.display.say(f"the search ends at --timeout with {plural(num_trained, 'trained candidate')}")
-        elif self._is_out_of_patience():
+        elif self._is_out_of_patience(self.trials()):
             idle = plural(trial_attrs.num_without_improvement(self.trials()), "candidate")
             self.display.say(f"the search ends: the last {idle} have not raised the best accuracy of any rung")
         elif self.proposals.exhausted:
@@ -334,4 +341,6 @@ class SearchRunner:
             self.display(replace(progress, task=active.candidate.spec))
             return
         with suppress(StorageInternalError):  # a failure to report progress must not end the search
-            self.display(overall_progress(self.search, self.trials(), self.deadline.seconds_left()))
+            is_recent = time.monotonic() - self._last_read < MAX_PROGRESS_AGE_SECONDS
+            trials = self._last_trials if is_recent else self.trials()
+            self.display(overall_progress(self.search, trials, self.deadline.seconds_left()))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from optuna.distributions import BaseDistribution
-from optuna.search_space import IntersectionSearchSpace
+from optuna.search_space import intersection_search_space
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
@@ -67,7 +67,8 @@ class StudyModel:
 
     def __init__(self, sample: CostSample) -> None:
         self.sample, self.limits = sample, sample.limits
-        self._search_space = IntersectionSearchSpace(include_pruned=True)
+        self._search_space: dict[str, BaseDistribution] = {}
+        self._in_search_space: set[int] = set()  # numbers of the trials that it has been calculated from
         self._finished: tuple[Choices, dict[int, _TrialData]] = {}, {}  # the data of finished trials do not change
         self._counted: dict[Code, Costs] = {}  # the sample first
         self._num_sampled = 0
@@ -75,26 +76,39 @@ class StudyModel:
         self._features: dict[Code, Floats] = {}  # of observed candidates, according to this model
         self._cache: tuple[tuple[float, ...], RungModel] | None = None  # observations per rung, and the model of them
 
-    def search_space(self, study: Study) -> dict[str, BaseDistribution]:
-        """Return the parameters that all trials have in common."""
-        return self._search_space.calculate(study)
+    def search_space(self, trials: Sequence[FrozenTrial]) -> dict[str, BaseDistribution]:
+        """Return the parameters that all complete trials have in common, sorted by name.
 
-    def view(self, study: Study, number: int, weights: Floats | None = None) -> StudyView:
-        """Return the trials of a study, except the one with this number, as arrays.
+        Optuna's `IntersectionSearchSpace` would read the trials from the storage again.
+        """
+        complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+        if new := [trial for trial in complete if trial.number not in self._in_search_space]:
+            space = intersection_search_space(new)
+            if self._in_search_space:
+                space = {name: known for name, known in self._search_space.items() if space.get(name) == known}
+            self._search_space = space
+            self._in_search_space.update(trial.number for trial in new)
+        return self._search_space
+
+    def view(
+        self, study: Study, trials: Sequence[FrozenTrial], number: int | None = None, weights: Floats | None = None
+    ) -> StudyView:
+        """Return the trials of a study as arrays.
 
         Args:
             study: The study.
-            number: The number of the trial that asks.
+            trials: Its trials, which the caller has read from the storage.
+            number: The number of a trial to leave out, the one that asks.
             weights: One weight for each of several objectives, whose weighted sum then takes the place of the accuracy.
         """
-        choices = choices_of(self.search_space(study))
+        choices = choices_of(self.search_space(trials))
         if choices != self._finished[0]:
             self._finished, self._costs = (choices, {}), None
             encoded = ((encode(counted.chosen, choices), counted.costs) for counted in self.sample.candidates)
             self._counted = {code: costs for code, costs in encoded if code is not None}
             self._num_sampled = len(self._counted)
-        trials = [trial for trial in study.get_trials(deepcopy=False) if trial.number != number]
-        known = [data for trial in trials if (data := self._read(trial, study.directions, weights)).code is not None]
+        read = (self._read(trial, study.directions, weights) for trial in trials if trial.number != number)
+        known = [data for data in read if data.code is not None]
         rows: dict[Code, dict[int, float]] = {}
         for data in known:
             for step, accuracy in data.outcomes.items():

@@ -1,5 +1,6 @@
 """`ThompsonSampler`: proposes the best candidate according to a draw from a model (Thompson 1933)."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -48,16 +49,26 @@ class ThompsonSampler(BaseSampler):
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Return the parameters that all trials have in common."""
-        return self.model.search_space(study)
+        return self.model.search_space(study.get_trials(deepcopy=False))
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Return the best unseen candidate; empty for a random one."""
-        rng = np.random.default_rng([self.seed, trial.number])
+        return self.propose(study, study.get_trials(deepcopy=False), trial.number)
+
+    def propose(self, study: Study, trials: Sequence[FrozenTrial], number: int) -> dict[str, Any]:
+        """Return the best unseen candidate; empty for a random one.
+
+        Args:
+            study: The study.
+            trials: Its trials.
+            number: The number of the trial that will train the candidate. It selects the random numbers.
+        """
+        rng = np.random.default_rng([self.seed, number])
         num_objectives = len(study.directions)
         weights = rng.dirichlet(np.ones(num_objectives)) if num_objectives > 1 else None
-        view = self.model.view(study, trial.number, weights)
+        view = self.model.view(study, trials, number, weights)
         num_trained = np.isfinite(view.observed.accuracies[:, 0]).sum()
         if not view.choices:
             return {}

@@ -35,7 +35,7 @@ def _ours(table: NasTable, seed: int) -> Evaluations:
     )
     promotion = Promotion(model, rungs, table.ratio)
     while True:
-        promoted = promotion.choose(study)
+        promoted = promotion.choose(study, study.get_trials(deepcopy=False))
         if promoted is not None:
             trial_attrs.enqueue_promotion(study, promoted)
         trial = study.ask(dict(table.search_space))

@@ -35,7 +35,7 @@ def make_study_of(new_study: Callable[..., Study], make_trial: Make) -> Callable
 
 
 def choose(study: Study, reduction_factor: int = 4) -> FrozenTrial | None:
-    return Promotion(StudyModel(CostSample()), (1 / 16, 1 / 4, 1.0), reduction_factor).choose(study)
+    return Promotion(StudyModel(CostSample()), (1 / 16, 1 / 4, 1.0), reduction_factor).choose(study, study.trials)
 
 
 def test_no_candidate_is_promoted_before_enough_have_finished_the_rung(make_study_of: Callable[..., Study]) -> None:
@@ -49,15 +49,15 @@ def test_the_most_accurate_candidate_is_promoted_first(make_study_of: Callable[.
     assert promoted.user_attrs[trial_attrs.KEY] == "2"
 
 
-def test_all_rungs_get_about_the_same_time(make_study_of: Callable[..., Study]) -> None:
-    accuracies = [[50.0 + i, 60.0 + i] if i < 3 else [50.0 + i] for i in range(15)]  # 15/16 at the first, 3/4 after
+def test_each_rung_gets_half_of_the_time_of_the_rung_before(make_study_of: Callable[..., Study]) -> None:
+    accuracies = [[50.0 + i, 60.0 + i] if i < 1 else [50.0 + i] for i in range(15)]  # 15/16 at the first, 1/4 after
     assert choose(make_study_of(accuracies)) is None
     assert choose(make_study_of([*accuracies, [20.0]])) is not None  # 16/16 at the first
 
 
 @pytest.mark.parametrize("is_running", [False, True])
 def test_pending_promotions_take_time_of_their_rung(make_study_of: Callable[..., Study], is_running: bool) -> None:
-    study = make_study_of([[50.0 + i] for i in range(8)])  # 8/16 at the first rung: time for two promotions
+    study = make_study_of([[50.0 + i] for i in range(16)])  # 16/16 at the first rung: time for two promotions
     for _ in range(2):
         promoted = choose(study)
         assert promoted is not None
