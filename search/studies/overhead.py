@@ -30,6 +30,7 @@ from benchmarks.runs.run import Run
 from search import trial_attrs
 from search.candidates import Candidate, HoursPredictor, drop_useless_fragments, screen
 from search.cost_sample import count_sample
+from search.promotion import RELATIVE_TIME
 from search.rungs import Rungs
 from search.runner import SearchRunner
 from search.samplers.registry import OTHER_SAMPLERS, create_sampler
@@ -127,11 +128,11 @@ def make_up_record(run: Run, top1: float, hours: float) -> RunRecord:
 def add_finished_trials(study: optuna.Study, space: ChoiceSpace, benchmark: Benchmark, number: int) -> None:
     """Add finished trials of random candidates within the budget, with the attributes that a search sets.
 
-    As in a search, all rungs have taken about the same time.
+    As in a search, each rung has taken about half of the time of the rung before.
     """
     random_study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     rungs = Rungs.for_benchmark(benchmark)
-    fractions = [rungs.time_fraction(0) / rungs.time_fraction(rung) for rung in range(len(rungs))]
+    fractions = [RELATIVE_TIME**rung * rungs.time_fraction(0) / rungs.time_fraction(rung) for rung in range(len(rungs))]
     numbers = [round(number * fraction / sum(fractions)) for fraction in fractions]
     feasible: list[tuple[optuna.Trial, Candidate]] = []
     while len(feasible) < numbers[0]:

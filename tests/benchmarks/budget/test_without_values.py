@@ -24,10 +24,29 @@ def without_running_statistics() -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, 8, 3), norm, nn.Flatten(), nn.Linear(8 * 30 * 30, 10))
 
 
+class Elementwise(nn.Module):
+    """Has elementwise operators whose results differ from the first argument in shape or type."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 8, 3, padding=1), nn.Linear(8, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = self.conv(images)
+        active = nn.functional.silu(maps)
+        active.transpose_(1, 3)  # must not change `maps`
+        gate = maps.mean((2, 3), keepdim=True)
+        gated = torch.sigmoid(gate) * maps + maps / 2
+        weighted = gated.double() * torch.ones(8, 1, 1, dtype=torch.float64, device=images.device) - (maps > 0).float()
+        scores: Tensor = self.head(weighted.float().sum((2, 3)) + active.sum((1, 2)))
+        return scores
+
+
 @pytest.mark.parametrize(
     "builder",
     [
         lazy,
+        Elementwise,
         partly_frozen,
         without_running_statistics,
         lambda: timm.create_model("resnet18"),
