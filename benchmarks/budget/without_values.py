@@ -1,4 +1,4 @@
-"""Build and run models on the meta device without operations that only affect values, which take half of the time."""
+"""Build and run models on the meta device without operations that only affect values, which take most of the time."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
