@@ -8,6 +8,7 @@ from scipy.stats import nct, t
 
 from arch.text import plural
 from benchmarks.budget.verdict import format_hours
+from search.promotion import RELATIVE_TIME
 from search.settings import FINALIST_CHECK_SECONDS, TRAINING_OVERHEAD_SECONDS, SearchSettings
 from search.space import ChoiceSpace
 
@@ -41,11 +42,12 @@ class SearchPlan:
 
     @property
     def seconds_per_candidate(self) -> float:
-        """Seconds that a candidate adds to the search on average: all rungs together take the time of the first."""
+        """Seconds that a candidate adds to the search on average, including the promotions."""
         rungs = self.search.rungs
         first = 3600 * self.typical_hours * rungs.time_fraction(0)
-        runs = sum(float(rungs.reduction_factor) ** -rung for rung in range(len(rungs)))
-        return len(rungs) * first + runs * TRAINING_OVERHEAD_SECONDS
+        relative_times = [RELATIVE_TIME**rung for rung in range(len(rungs))]  # of all runs at a rung
+        runs = sum(time / rungs.reduction_factor**rung for rung, time in enumerate(relative_times))
+        return sum(relative_times) * first + runs * TRAINING_OVERHEAD_SECONDS
 
     @property
     def final_seconds(self) -> float:
