@@ -21,7 +21,7 @@ MISLED_RELATIVE_TIME = 4.0  # the same, if the rung before does not predict the 
 
 @dataclass
 class Promotion:
-    """Promotes candidates so that each rung takes about half of the time of the rung before.
+    """Promotes candidates so that each rung takes a constant fraction of the time of the rung before.
 
     The candidates of a rung wait for promotion, as in asynchronous successive halving (Li et al. 2020,
     arXiv:1810.05934). The one with the best predicted accuracy at the last rung is promoted first; with several
@@ -32,12 +32,14 @@ class Promotion:
         model: The model of the study.
         time_fractions: Duration of each rung as a fraction of the full training run.
         reduction_factor: Ratio of the durations of two consecutive rungs.
+        relative_time: Time at a rung relative to the rung before.
         misled_rungs: Rungs that the rung before does not help to predict, according to the last model.
     """
 
     model: StudyModel
     time_fractions: Sequence[float]
     reduction_factor: int
+    relative_time: float = RELATIVE_TIME
     misled_rungs: Sequence[int] = ()
 
     def choose(self, study: Study, trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
@@ -84,7 +86,7 @@ class Promotion:
             return False
         rung = trial_attrs.last_rung(finished[0])
         needed = self.time_fractions[rung + 1] * min(trial.user_attrs[trial_attrs.HOURS] for trial in finished)
-        relative_time = MISLED_RELATIVE_TIME if rung + 1 in self.misled_rungs else RELATIVE_TIME
+        relative_time = MISLED_RELATIVE_TIME if rung + 1 in self.misled_rungs else self.relative_time
         return bool(hours[rung + 1] + needed <= relative_time * hours[rung] + ROUNDING_ERROR)
 
     def _hours(self, latest: Mapping[str, FrozenTrial], trials: Sequence[FrozenTrial]) -> list[float]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import optuna
 
-from search.studies.nas_strategies import STRATEGIES
+from search.studies.nas_strategies import STRATEGIES, VARIANTS
 from search.studies.nas_table import FULL, Floats, NasTable
 
 MAX_IDLE_PROPOSALS = 2000  # a strategy ends after this many consecutive proposals that are already evaluated
@@ -27,7 +27,7 @@ def simulate(table: NasTable, strategy: str, seed: int, conditions: Conditions) 
     observed = table.accuracy + np.array([[0.0], [conditions.noise]]) * noise
     time, curve, evaluated = 0.0, list[tuple[float, float]](), set[tuple[int, int]]()
     incumbent = (-1, -np.inf, 0)  # (fidelity, observed accuracy, model)
-    evaluations = STRATEGIES[strategy](table, seed)
+    evaluations = (STRATEGIES | VARIANTS)[strategy](table, seed)
     evaluation, idle_proposals = next(evaluations), 0
     while time < conditions.budget and idle_proposals < MAX_IDLE_PROPOSALS:
         accuracy = 0.0

@@ -1,6 +1,7 @@
 """Search strategies as generators of evaluations, to be simulated on a `NasTable`."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.util import find_spec
 
 import numpy as np
@@ -9,7 +10,7 @@ from optuna.pruners import BasePruner, HyperbandPruner, SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler
 
 from search import trial_attrs
-from search.promotion import Promotion
+from search.promotion import RELATIVE_TIME, Promotion
 from search.samplers.registry import create_sampler
 from search.samplers.study_model import StudyModel
 from search.samplers.thompson import ThompsonSampler
@@ -27,13 +28,19 @@ def is_installed(strategy: str) -> bool:
     return package is None or find_spec(package) is not None
 
 
-def _ours(table: NasTable, seed: int) -> Evaluations:
-    """Run the sampler and the promotion of `search`, with the short and the full training run as rungs."""
+def _ours(table: NasTable, seed: int, relative_time: float = RELATIVE_TIME) -> Evaluations:
+    """Run the sampler and the promotion of `search`, with the short and the full training run as rungs.
+
+    Args:
+        table: The models.
+        seed: Seed of the sampler.
+        relative_time: Time of the full training runs relative to the short ones.
+    """
     model, rungs = StudyModel(table.sample(seed)), (1 / table.ratio, 1.0)
     study = optuna.create_study(
         direction="maximize", sampler=ThompsonSampler(seed, model, num_startup_trials=2 * table.ratio)
     )
-    promotion = Promotion(model, rungs, table.ratio)
+    promotion = Promotion(model, rungs, table.ratio, relative_time)
     while True:
         promoted = promotion.choose(study, study.get_trials(deepcopy=False))
         if promoted is not None:
@@ -170,5 +177,9 @@ STRATEGIES: dict[str, Strategy] = {
     "TPE with Hyperband": _strategy("tpe", _hyperband),
     "SMAC3": nas_libraries.smac,
     "DEHB": nas_libraries.dehb,
+}
+VARIANTS: dict[str, Strategy] = {  # of ours, with another constant; not compared by default
+    f"{OURS}, relative time {relative_time:g}": partial(_ours, relative_time=relative_time)
+    for relative_time in (0.25, 1.0)
 }
 LIBRARIES = {"SMAC3": "smac", "DEHB": "dehb"}  # the package that a strategy needs

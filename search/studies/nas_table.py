@@ -74,6 +74,21 @@ class NasTable:
         """Return the table with the models above this quantile of the parameters forbidden."""
         return replace(self, max_params=float(np.quantile(self.params, share)))
 
+    def without_random_values(self, seed: int) -> "NasTable":
+        """Return the table without one random value of each choice."""
+        rng = np.random.default_rng(seed)
+        columns = [np.array(column) for column in zip(*self.choices, strict=True)]
+        kept = np.all([column != rng.choice(np.unique(column)) for column in columns], axis=0)
+        rows = np.flatnonzero(kept)
+        choices = tuple(self.choices[row] for row in rows)
+        return replace(
+            self,
+            choices=choices,
+            params=self.params[rows],
+            accuracy=self.accuracy[:, rows],
+            seconds=self.seconds[:, rows],
+        )
+
     @cached_property
     def allowed(self) -> NDArray[np.bool_]:
         """Whether each model is within the limit."""

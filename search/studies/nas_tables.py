@@ -14,7 +14,7 @@ average model. The incumbent is the model that a strategy would return: the one 
 those trained for the most epochs. The curves show the true accuracy of the incumbent. The observed accuracy of a full
 run is the true one plus Gaussian noise with standard deviation `--noise`, which simulates the variation between seeds.
 All strategies observe the same values. `--max-quantile 0.5` forbids models with more parameters than the median, so
-that size alone does not decide.
+that size alone does not decide. `--resample` shows whether a result depends on the models of a single table.
 """
 
 import argparse
@@ -33,7 +33,7 @@ import pandas as pd
 from arch.errors import InputError
 from benchmarks.records.atomic_write import replace_file
 from search.studies.nas_simulation import Conditions, accuracy_at, simulate
-from search.studies.nas_strategies import LIBRARIES, OURS, STRATEGIES, is_installed
+from search.studies.nas_strategies import LIBRARIES, OURS, STRATEGIES, VARIANTS, is_installed
 from search.studies.nas_table import Floats, NasTable
 
 NUM_TIMES = 1000  # at which the regret is read
@@ -43,9 +43,15 @@ LINE_STYLES = ("-", "--", "-.", ":", "-.")  # with the colors, 40 combinations
 
 
 def compare(
-    table: NasTable, strategies: Sequence[str], seeds: int, conditions: Conditions, processes: int
+    tables: Sequence[NasTable], strategies: Sequence[str], conditions: Conditions, processes: int
 ) -> tuple[Floats, dict[str, Floats]]:
     """Run each strategy with each seed.
+
+    Args:
+        tables: The table of each seed.
+        strategies: The names of the strategies.
+        conditions: The conditions that they share.
+        processes: How many simulations run at once.
 
     Returns:
         The times (in full training runs), and for each strategy the regret of shape (seeds, times): how many percentage
@@ -55,10 +61,13 @@ def compare(
     regrets = {}
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         for strategy in strategies:
-            jobs = [pool.submit(simulate, table, strategy, seed, conditions) for seed in range(seeds)]
-            worst = table.worst_accuracy
-            accuracies = np.stack([accuracy_at(job.result(), times.tolist(), worst) for job in jobs])
-            regrets[strategy] = table.best_accuracy - accuracies
+            jobs = [pool.submit(simulate, table, strategy, seed, conditions) for seed, table in enumerate(tables)]
+            regrets[strategy] = np.stack(
+                [
+                    table.best_accuracy - accuracy_at(job.result(), times.tolist(), table.worst_accuracy)
+                    for table, job in zip(tables, jobs, strict=True)
+                ]
+            )
             means = [f"{_regret_at(times, regrets[strategy], mark).mean():.3f} at {mark}" for mark in _marks(times)]
             print(f"{strategy}: {', '.join(means)}", flush=True)
     return times, regrets
@@ -131,7 +140,9 @@ def plot_regrets(times: Floats, regrets: dict[str, Floats], title: str, path: Pa
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", type=Path)
-    parser.add_argument("--strategies", nargs="+", choices=STRATEGIES, metavar="NAME", help="default: all installed")
+    parser.add_argument(
+        "--strategies", nargs="+", choices=STRATEGIES | VARIANTS, metavar="NAME", help="default: all installed"
+    )
     parser.add_argument("--seeds", type=int, default=50)
     parser.add_argument("--budget", type=float, default=100.0, help="time for each strategy, in full training runs")
     parser.add_argument(
@@ -151,6 +162,11 @@ def _parser() -> argparse.ArgumentParser:
         default=0.0,
         help="standard deviation of a full training run's accuracy, in percentage points",
     )
+    parser.add_argument(
+        "--resample",
+        action="store_true",
+        help="remove one random value of each choice from the table, other ones for each seed",
+    )
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--out", type=Path, default=Path("comparison"))
     return parser
@@ -161,9 +177,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(argv)
     try:
-        table = NasTable.read(options.table, options.epochs).within_quantile(options.max_quantile)
+        whole_table = NasTable.read(options.table, options.epochs)
     except InputError as error:
         parser.error(str(error))
+    table = whole_table.within_quantile(options.max_quantile)
     strategies = options.strategies or list(filter(is_installed, STRATEGIES))
     if missing := [strategy for strategy in strategies if not is_installed(strategy)]:
         parser.error(f"{missing[0]} is not installed: pip install {LIBRARIES[missing[0]]}")
@@ -172,10 +189,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(
             f"--seconds must be from {table.full_run_seconds:,.0f} (one full run) to {longest:,.0f} (--budget)"
         )
+    if options.resample and options.seconds:
+        parser.error("--resample cannot be combined with --seconds, because each seed has another table")
+    tables = [table] * options.seeds
+    if options.resample:
+        resampled = map(whole_table.without_random_values, range(options.seeds))
+        tables = [table.within_quantile(options.max_quantile) for table in resampled]
     conditions = Conditions(options.budget, options.noise)
-    times, regrets = compare(table, strategies, options.seeds, conditions, options.processes)
+    times, regrets = compare(tables, strategies, conditions, options.processes)
     curves = pd.DataFrame({"time": times, **{name: regret.mean(0) for name, regret in regrets.items()}})
     models = f"{table.allowed.sum()} of {len(table.choices)} models"
+    models = "a resampled table for each seed" if options.resample else models
     title = f"{options.table.stem}, {models}, {options.seeds} seeds, noise {options.noise:g}"
     summary = summarize(times, regrets, table, options.seconds).to_markdown(index=False, disable_numparse=True)
     text = f"{title}\n\n{summary}\n"

@@ -46,6 +46,20 @@ def test_forbidden_models_are_not_trained(nas_table: Path, strategy: str) -> Non
     assert not {accuracy for _, accuracy in curve} & forbidden
 
 
+def test_resampled_tables_have_one_value_less_of_each_choice(nas_table: Path) -> None:
+    table = NasTable.read(nas_table, epochs=160)
+    resampled = [table.without_random_values(seed) for seed in range(4)]
+    assert len({part.choices for part in resampled}) > 1
+    for part in resampled:
+        assert [len(choice.choices) for choice in part.search_space.values()] == [3, 3, 3, 3]
+        assert len(part.choices) == 3**4
+        for index in (0, len(part.choices) - 1):
+            row = table.by_choices[part.choices[index]]
+            assert part.params[index] == table.params[row]
+            assert (part.accuracy[:, index] == table.accuracy[:, row]).all()
+            assert (part.seconds[:, index] == table.seconds[:, row]).all()
+
+
 def test_parameters_of_nas_bench_201_are_those_of_the_paper() -> None:
     """Dong and Yang 2020 (arXiv:2001.00326): 1.531546M with only 3x3 convolutions, 0.073306M without any."""
     assert count_nas_bench_201(["nor_conv_3x3"] * 6) == 1_531_546

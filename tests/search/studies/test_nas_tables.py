@@ -32,6 +32,15 @@ def test_command_writes_summary_curves_and_figure(
     assert pd.read_csv(out / "curves.csv")["random"].is_monotonic_decreasing
 
 
+def test_each_seed_may_have_another_table(nas_table: Path, tmp_path: Path) -> None:
+    options = ["--seeds", "3", "--budget", "2", "--epochs", "160", "--processes", "1", "--out", str(tmp_path / "out")]
+    strategies = ["parameters + halving", "random"]
+    assert main([str(nas_table), *options, "--resample", "--max-quantile", "0.5", "--strategies", *strategies]) == 0
+    assert "a resampled table for each seed" in (tmp_path / "out" / "summary.md").read_text()
+    with pytest.raises(SystemExit):
+        main([str(nas_table), *options, "--resample", "--seconds", "1000"])
+
+
 def test_time_outside_of_the_curves_is_refused(nas_table: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main([str(nas_table), "--epochs", "160", "--budget", "2", "--seconds", "1"])
