@@ -46,7 +46,7 @@ class SearchPlan:
         rungs = self.search.rungs
         first = 3600 * self.typical_hours * rungs.time_fraction(0)
         relative_times: list[float] = [RELATIVE_TIME**rung for rung in range(len(rungs))]  # of all runs at a rung
-        runs = sum(time / rungs.reduction_factor**rung for rung, time in enumerate(relative_times))
+        runs = sum(time * float(rungs.reduction_factor) ** -rung for rung, time in enumerate(relative_times))
         return sum(relative_times) * first + runs * TRAINING_OVERHEAD_SECONDS
 
     @property
