@@ -15,6 +15,7 @@ NOISE = 1e-3  # relative variance that the kernel cannot explain
 MAX_COUNTED = 600  # latest counted candidates to fit
 MAX_TUNING_COUNTED = 200  # latest counted candidates used to select the decay and the scale
 TOLERANCE = 1e-9
+MIN_LIMIT = 1e-9  # in place of 0, whose logarithm is not finite
 MAX_STANDARDIZED = 3.0  # features are clipped to this range, because the surrogate extrapolates linearly
 
 
@@ -144,7 +145,7 @@ class CostModel:
 
     def with_limits(self, limits: Costs) -> Self:
         """Return the model with these maximum costs of a candidate; NaN means no limit."""
-        return replace(self, log_limits=np.nan_to_num(np.log(np.array(limits)), nan=np.inf))
+        return replace(self, log_limits=np.nan_to_num(np.log(np.maximum(limits, MIN_LIMIT)), nan=np.inf))
 
     def log_costs(self, codes: Codes) -> Floats:
         """Return the logarithm of each predicted cost, of shape (candidates, costs); NaN where unknown."""
@@ -165,3 +166,7 @@ class CostModel:
     def fits(self, log_costs: Floats) -> NDArray[np.bool_]:
         """Return whether candidates with these costs are within the limits; unknown costs are."""
         return np.asarray(~(log_costs > self.log_limits + TOLERANCE).any(1))
+
+    def excesses(self, log_costs: Floats) -> Floats:
+        """Return the largest log-ratio of a cost to its limit, of shape (candidates,); -inf if none is known."""
+        return np.asarray(np.nan_to_num(log_costs - self.log_limits, nan=-np.inf, neginf=-np.inf).max(1))

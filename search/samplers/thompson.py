@@ -18,6 +18,7 @@ from search.space import ABSENT
 NUM_STARTUP_TRIALS = 8  # trained candidates before the model makes proposals
 NUM_RANDOM_CANDIDATES = 500  # random candidates in the pool from which the proposal is selected
 NUM_RANDOM_LARGE_CANDIDATES = 2000  # the same, while the largest candidates are proposed
+NUM_CLOSEST = 20  # candidates in the pool if none is expected to fit, those that exceed the limits least
 NUM_CLIMBS = 4  # times that neighbors of its largest candidates are added to this pool
 NUM_COUNTED = 8  # candidates that are counted for one proposal, those that are expected to be the largest
 NUM_PARENTS = 10  # best candidates whose neighbors are also in the pool
@@ -80,10 +81,10 @@ class ThompsonSampler(BaseSampler):
         return _propose(view, pool, model.draw(view.inputs(pool), rng, EXPLORATION)) if len(pool) else {}
 
     def _largest(self, view: StudyView, rng: np.random.Generator) -> dict[str, Any]:
-        """Return the largest unseen candidate that fits, by parameters and MACs; empty for a random one.
+        """Return the largest unseen candidate that fits, by parameters and MACs; empty if all candidates are known.
 
         Hill climbing finds candidates that are expected to be the largest. Some of them are counted, and the largest of
-        all counted candidates is selected.
+        all counted candidates is selected. If none fits, it is the one that exceeds the limits least.
         """
 
         def likely(codes: Codes, number: int) -> Codes:
@@ -98,6 +99,8 @@ class ThompsonSampler(BaseSampler):
         self.model.count(view, likely(rng.permutation(pool), NUM_COUNTED))
         counted, log_costs = self.model.counted(view)
         fitting = view.costs.fits(log_costs)
+        if not fitting.any():
+            return _propose(view, counted, -view.costs.excesses(log_costs))
         return _propose(view, counted[fitting], view.costs.sizes(log_costs[fitting]))
 
     def sample_independent(
@@ -112,12 +115,16 @@ class ThompsonSampler(BaseSampler):
 
 
 def _draw_pool(view: StudyView, parents: Codes, num_random: int, rng: np.random.Generator) -> Codes:
-    """Draw random candidates and neighbors of parents; return those that are unseen and expected to fit."""
+    """Draw random candidates and neighbors of parents; return those that are unseen and expected to fit.
+
+    If none is, return those that exceed the limits least.
+    """
     around = neighbors(parents.repeat(NEIGHBORS_PER_PARENT, 0), view.choices, rng)
     pool = np.unique(np.concatenate([random_codes(num_random, view.choices, rng), around]), axis=0)
     unseen = pool[[tuple(code) not in view.seen for code in pool.tolist()]]
-    fitting = unseen[view.costs.fits(view.costs.log_costs(unseen))]
-    return fitting if len(fitting) else unseen
+    log_costs = view.costs.log_costs(unseen)
+    fitting = view.costs.fits(log_costs)
+    return unseen[fitting] if fitting.any() else unseen[np.argsort(view.costs.excesses(log_costs))[:NUM_CLOSEST]]
 
 
 def _propose(view: StudyView, pool: Codes, values: Floats) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 import math
 from collections.abc import Sequence
-from itertools import product
+from itertools import islice, product
 from typing import Any
 
 import numpy as np
@@ -247,8 +247,14 @@ def test_the_first_proposals_are_the_largest_candidates_within_the_limit() -> No
     assert sizes == [7] * 7
 
 
-def test_a_candidate_over_the_limit_is_not_proposed_because_it_is_the_only_counted_one() -> None:
-    sampler = new_sampler(0, cost_sample(max_params=1.0))
+@pytest.mark.parametrize("num_finished", [2, NUM_STARTUP_TRIALS + 4])
+@pytest.mark.parametrize("max_params", [0.0, cost([0]).params / 2])
+def test_if_no_candidate_fits_those_that_exceed_the_limit_least_are_proposed(
+    num_finished: int, max_params: float
+) -> None:
+    sampler = new_sampler(0, cost_sample(max_params))
     study = new_study(sampler)
-    suggest(study.ask())
-    assert propose(study, sampler) == {}  # that is, a random one
+    large = (values for values in product(*map(range, SIZES)) if sum(values) > 7)
+    for values in islice(large, num_finished):
+        add_completed(study, values)
+    assert sum(propose(study, sampler).values()) <= 4  # a random one has 6.5 on average
