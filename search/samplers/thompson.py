@@ -84,7 +84,8 @@ class ThompsonSampler(BaseSampler):
         """Return the largest unseen candidate that fits, by parameters and MACs; empty if all candidates are known.
 
         Hill climbing finds candidates that are expected to be the largest. Some of them are counted, and the largest of
-        all counted candidates is selected. If none fits, it is the one that exceeds the limits least.
+        all counted candidates is selected. If none of these fits, it is a random one that is expected to, or else the
+        one that exceeds the limits least.
         """
 
         def likely(codes: Codes, number: int) -> Codes:
@@ -99,9 +100,12 @@ class ThompsonSampler(BaseSampler):
         self.model.count(view, likely(rng.permutation(pool), NUM_COUNTED))
         counted, log_costs = self.model.counted(view)
         fitting = view.costs.fits(log_costs)
-        if not fitting.any():
-            return _propose(view, counted, -view.costs.excesses(log_costs))
-        return _propose(view, counted[fitting], view.costs.sizes(log_costs[fitting]))
+        if fitting.any():
+            return _propose(view, counted[fitting], view.costs.sizes(log_costs[fitting]))
+        expected = pool[view.costs.fits(view.costs.log_costs(pool))]
+        if len(expected):
+            return _propose(view, expected, rng.random(len(expected)))
+        return _propose(view, counted, -view.costs.excesses(log_costs))
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution

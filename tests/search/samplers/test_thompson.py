@@ -247,6 +247,17 @@ def test_the_first_proposals_are_the_largest_candidates_within_the_limit() -> No
     assert sizes == [7] * 7
 
 
+def test_if_no_counted_candidate_fits_another_one_that_is_expected_to_is_proposed() -> None:
+    limit, large = cost([5]).params, [values for values in product(*map(range, SIZES)) if sum(values) > 5]
+    counted = [CountedCandidate({f"c{i}": v for i, v in enumerate(values)}, cost(values)) for values in large]
+    sample = CostSample(counted, Costs(limit, math.nan, math.nan), count=lambda _: Costs(2 * limit, 1e9, math.nan))
+    sampler = new_sampler(0, sample)
+    study = new_study(sampler)
+    for values in large[:2]:
+        add_completed(study, values)
+    assert sum(propose(study, sampler).values()) <= 5
+
+
 @pytest.mark.parametrize("num_finished", [2, NUM_STARTUP_TRIALS + 4])
 @pytest.mark.parametrize("max_params", [0.0, cost([0]).params / 2])
 def test_if_no_candidate_fits_those_that_exceed_the_limit_least_are_proposed(
