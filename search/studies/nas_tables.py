@@ -59,13 +59,15 @@ def compare(
     """
     times = np.geomspace(1, conditions.budget, NUM_TIMES)
     regrets = {}
+    # The tables cache what they compute, so this comes before the pool pickles them in another thread.
+    ranges = [(table.worst_accuracy, table.best_accuracy) for table in tables]
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         for strategy in strategies:
             jobs = [pool.submit(simulate, table, strategy, seed, conditions) for seed, table in enumerate(tables)]
             regrets[strategy] = np.stack(
                 [
-                    table.best_accuracy - accuracy_at(job.result(), times.tolist(), table.worst_accuracy)
-                    for table, job in zip(tables, jobs, strict=True)
+                    best - accuracy_at(job.result(), times.tolist(), worst)
+                    for (worst, best), job in zip(ranges, jobs, strict=True)
                 ]
             )
             means = [f"{_regret_at(times, regrets[strategy], mark).mean():.3f} at {mark}" for mark in _marks(times)]
