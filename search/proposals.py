@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from optuna.study import Study
-from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from arch.errors import InputError
 from arch.spec import parse
@@ -48,9 +48,7 @@ class Proposals:
             self.study.enqueue_trial(space.base_choices)
 
     def enqueue(self, trials: Sequence[FrozenTrial]) -> None:
-        """Queue the proposal of `ThompsonSampler`, unless a trial is waiting.
-
-        The queued trial has its parameters. Otherwise, suggesting them would write each one to the storage.
+        """Queue the proposal of `ThompsonSampler` with its parameters, unless a trial is waiting.
 
         Args:
             trials: The trials of the study.
@@ -61,8 +59,7 @@ class Proposals:
             return
         if params := sampler.propose(self.study, trials, len(trials)):
             search_space = sampler.model.search_space(trials)
-            distributions = {name: search_space[name] for name in params}
-            self.study.add_trial(create_trial(state=TrialState.WAITING, params=params, distributions=distributions))
+            trial_attrs.enqueue_params(self.study, params, {name: search_space[name] for name in params})
 
     def ask(self, worker: str, only_promoted: bool = False) -> tuple[Trial, Candidate, FrozenTrial | None] | None:
         """Ask the study for one trial.

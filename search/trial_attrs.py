@@ -1,10 +1,11 @@
 """User attributes of trials that a search stores for its own use and for optuna-dashboard."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from optuna.distributions import BaseDistribution
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
@@ -107,17 +108,31 @@ def enqueue_again(study: Study, trial: FrozenTrial, **changed: object) -> None:
 
 
 def enqueue_promotion(study: Study, trial: FrozenTrial) -> None:
-    """Queue the candidate of a trained trial for its next rung.
+    """Queue the candidate of a trained trial for its next rung."""
+    enqueue_params(study, trial.params, trial.distributions, {RUNG: last_rung(trial) + 1})
 
-    The queued trial has its parameters, so that suggesting them again does not write each one to the storage.
+
+def enqueue_params(
+    study: Study,
+    params: Mapping[str, Any],
+    distributions: Mapping[str, BaseDistribution],
+    user_attrs: Mapping[str, Any] | None = None,
+) -> None:
+    """Queue a trial that has its parameters, so that suggesting them does not write each one to the storage.
+
+    Args:
+        study: The study.
+        params: The parameters.
+        distributions: The distribution of each parameter.
+        user_attrs: User attributes of the trial.
     """
-    promoted = create_trial(
+    queued = create_trial(
         state=TrialState.WAITING,
-        params=trial.params,
-        distributions=trial.distributions,
-        user_attrs={RUNG: last_rung(trial) + 1},
+        params=dict(params),
+        distributions=dict(distributions),
+        user_attrs=dict(user_attrs or {}),
     )
-    study.add_trial(promoted)
+    study.add_trial(queued)
 
 
 def rung_accuracies(trial: FrozenTrial) -> list[float]:

@@ -106,7 +106,7 @@ class WorkerProcess:
 def _hidden_main_module() -> Iterator[None]:
     """Hide the script of this process from multiprocessing, which would import and thereby run it in the worker.
 
-    One thread at a time does so, because a second one would find it hidden, and leave it so.
+    Only one thread hides it at a time. Otherwise, a second thread would save the hidden attributes and restore those.
     """
     with _HIDING:
         main = sys.modules["__main__"]

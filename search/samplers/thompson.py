@@ -18,11 +18,11 @@ from search.space import ABSENT
 NUM_STARTUP_TRIALS = 8  # trained candidates before the model makes proposals
 NUM_RANDOM_CANDIDATES = 500  # random candidates in the pool from which the proposal is selected
 NUM_RANDOM_LARGE_CANDIDATES = 2000  # the same, while the largest candidates are proposed
-NUM_CLOSEST = 20  # candidates in the pool if none is expected to fit, those that exceed the limits least
 NUM_CLIMBS = 4  # times that neighbors of its largest candidates are added to this pool
 NUM_COUNTED = 8  # candidates that are counted for one proposal, those that are expected to be the largest
 NUM_PARENTS = 10  # best candidates whose neighbors are also in the pool
 NEIGHBORS_PER_PARENT = 20
+NUM_CLOSEST = 20  # candidates in the pool if none is expected to fit, those that exceed the limits least
 EXPLORATION = 0.3  # factor of the standard deviation of a draw: the best of 700 independent draws is an extreme one
 
 
@@ -84,8 +84,8 @@ class ThompsonSampler(BaseSampler):
         """Return the largest unseen candidate that fits, by parameters and MACs; empty if all candidates are known.
 
         Hill climbing finds candidates that are expected to be the largest. Some of them are counted, and the largest of
-        all counted candidates is selected. If none of these fits, it is a random one that is expected to, or else the
-        one that exceeds the limits least.
+        all counted candidates is selected. If none of them fits, a random candidate that is expected to fit is
+        selected, or else the counted one that exceeds the limits least.
         """
 
         def likely(codes: Codes, number: int) -> Codes:

@@ -200,8 +200,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     conditions = Conditions(options.budget, options.noise)
     times, regrets = compare(tables, strategies, conditions, options.processes)
     curves = pd.DataFrame({"time": times, **{name: regret.mean(0) for name, regret in regrets.items()}})
-    models = f"{table.allowed.sum()} of {len(table.choices)} models"
-    models = "a resampled table for each seed" if options.resample else models
+    models = (
+        "a resampled table for each seed"
+        if options.resample
+        else f"{table.allowed.sum()} of {len(table.choices)} models"
+    )
     title = f"{options.table.stem}, {models}, {options.seeds} seeds, noise {options.noise:g}"
     summary = summarize(times, regrets, table, options.seconds).to_markdown(index=False, disable_numparse=True)
     text = f"{title}\n\n{summary}\n"
