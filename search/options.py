@@ -5,7 +5,6 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import quote
 
 import typer
 
@@ -124,8 +123,8 @@ class SearchOptions:
         str | None,
         typer.Option(
             "--storage",
-            metavar="URL|FILE",
-            help="Storage of the Optuna study  [default: search.db in --out]",
+            metavar="FILE|URL",
+            help="Storage of the Optuna study: a journal file, or a database  [default: search.journal in --out]",
         ),
     ] = None
     resume: Annotated[
@@ -162,7 +161,7 @@ class SearchOptions:
         if self.storage is not None and "://" in self.storage and not SUPPORTED_STORAGE.match(self.storage):
             scheme = self.storage.partition("://")[0]
             raise InputError(
-                f"--storage {scheme}://... is not supported: use a SQLite file, sqlite:///FILE or "
+                f"--storage {scheme}://... is not supported: use a file, sqlite:///FILE or "
                 "postgresql+psycopg://USER@HOST/DATABASE"
             )
         if self.sampler == "evolution" and self.objective == "pareto":
@@ -191,12 +190,9 @@ class SearchOptions:
         return shlex.join([*options, *(word for plugin in self.plugins for word in ("--plugin", str(plugin)))])
 
     @property
-    def storage_url(self) -> str:
-        """The URL of the storage, which may also be given as the path of a SQLite file."""
-        if self.storage and "://" in self.storage:
-            return self.storage
-        file = Path(self.storage) if self.storage else self.out / "search.db"
-        return f"sqlite:///{quote(str(file.resolve()))}"  # SQLAlchemy decodes the path
+    def storage_location(self) -> str:
+        """The path or the URL of the storage."""
+        return self.storage or str(self.out / "search.journal")
 
 
 def split_space(argument: str) -> tuple[Path, str]:

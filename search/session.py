@@ -187,7 +187,7 @@ class _Session:
         from search.runner import SearchRunner
         from search.storage import storage_errors_as_os_errors
 
-        with storage_errors_as_os_errors(self.options.storage_url):
+        with storage_errors_as_os_errors(self.options.storage_location):
             study = self._open_study()
             self.display.say(describe_plan(self.search))
             SearchRunner(self.search, study, self.store, self.display, self.deadline).run()
@@ -199,7 +199,7 @@ class _Session:
         from search.storage import LIMITS, open_storage, open_study
 
         options, search = self.options, self.search
-        storage = open_storage(options.storage_url)
+        storage = open_storage(options.storage_location)
         study = open_study(storage, search.name, DIRECTIONS[search.objective], options.resume)
         study.set_user_attr(LIMITS, search.limits)
         if not study.get_trials(deepcopy=False):

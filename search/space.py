@@ -5,7 +5,8 @@ Every candidate is a spec. The spec language cannot express anything about train
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import mul
@@ -75,16 +76,17 @@ class ChoiceSpace:
         Args:
             chosen: The fragment of each choice; a choice that is missing adds nothing.
         """
-        applied: dict[str, str] = {}
-        for name in self.choices:
-            fragment = chosen.get(name, ABSENT)
-            if fragment != ABSENT and (not self.lenient_baseline or self._fits("".join(applied.values()) + fragment)):
-                applied[name] = fragment
-        return applied
+        rest = [(name, chosen[name]) for name in self.choices if chosen.get(name, ABSENT) != ABSENT]
+        applied: list[tuple[str, str]] = []
+        while rest and self.lenient_baseline and not self._fits([*applied, *rest]):
+            # Fragments are parsed from left to right, so that all prefixes before the first one that fails fit.
+            first = bisect_left(range(1, len(rest)), True, key=lambda end: not self._fits([*applied, *rest[:end]]))
+            applied, rest = [*applied, *rest[:first]], rest[first + 1 :]
+        return dict([*applied, *rest])
 
-    def _fits(self, fragments: str) -> bool:
+    def _fits(self, fragments: Iterable[tuple[str, str]]) -> bool:
         try:
-            parse(self.base + fragments, self.lenient_baseline)
+            parse(self.base + "".join(fragment for _, fragment in fragments), self.lenient_baseline)
         except InputError:
             return False
         return True

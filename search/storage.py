@@ -1,8 +1,8 @@
-"""Storage of a study: an SQLite file, or a database server for several computers."""
+"""Storage of a study: a journal file, an SQLite file, or a database server for several computers."""
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,10 +10,12 @@ import optuna
 from filelock import FileLock
 from optuna.exceptions import DuplicatedStudyError, StorageInternalError
 from optuna.storages import BaseStorage, RDBStorage
+from optuna.storages.journal import JournalStorage
 from sqlalchemy import event, make_url
 from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
 from arch.errors import InputError
+from search.journal_file import JournalFile
 
 CONNECT_ATTEMPTS = 3  # for an empty database whose tables another worker may be creating
 CONNECT_RETRY_SECONDS = 1
@@ -21,34 +23,50 @@ LIMITS = "limits"  # user attribute of a study: the limits on its candidates
 BUSY_TIMEOUT_SECONDS = 60  # time to wait while another worker writes to an SQLite file
 
 
-def open_storage(url: str) -> RDBStorage:
-    """Open a storage and create its tables if it is empty.
+def open_storage(location: str) -> BaseStorage:
+    """Open a storage, and create it if it is a file that does not exist or an empty database.
 
     Args:
-        url: `sqlite:///file.db` or `postgresql+psycopg://user@host/database`.
+        location: The path of a journal, `sqlite:///file.db`, or `postgresql+psycopg://user@host/database`.
 
     Raises:
         InputError: If the storage cannot be opened, with a one-line message.
     """
-    shown = without_password(url)
+    shown = without_password(location)
     try:
-        parsed = make_url(url)
-        file = Path(parsed.database) if parsed.get_backend_name() == "sqlite" and parsed.database else None
-        if file and not file.parent.is_dir():
-            raise InputError(f"cannot open --storage {shown}: there is no folder {file.parent}")
-        options = {"connect_args": {"timeout": BUSY_TIMEOUT_SECONDS}} if file else {"pool_pre_ping": True}
-        # One worker creates the tables of a file while the others wait.
-        with FileLock(f"{file}.lock") if file else nullcontext():
-            storage = _connect(url, options)
+        return _open_database(location) if "://" in location else _open_journal(Path(location))
     except ImportError as error:
-        raise InputError(f"cannot open --storage {shown}: {_missing_driver(url)}") from error
-    except (SQLAlchemyError, OSError, ValueError, RuntimeError) as error:
-        if isinstance(error, InputError):
-            raise
+        raise InputError(f"cannot open --storage {shown}: {_missing_driver(location)}") from error
+    except (InputError, SQLAlchemyError, OSError, ValueError, RuntimeError) as error:
         raise InputError(f"cannot open --storage {shown}: {_first_line(error)}") from error
-    if file:
-        _use_immediate_transactions(storage)
+
+
+def _open_journal(path: Path) -> JournalStorage:
+    _check_folder(path)
+    journal = JournalFile(path)
+    journal.check_format()
+    try:
+        return JournalStorage(journal)
+    except (AssertionError, LookupError, TypeError, ValueError) as error:  # raised by Optuna while it reads
+        raise InputError(
+            "a line of it is damaged; move it away to start anew, recorded runs are not repeated"
+        ) from error
+
+
+def _open_database(url: str) -> RDBStorage:
+    parsed = make_url(url)
+    if parsed.get_backend_name() != "sqlite" or not parsed.database:
+        return _connect(url, {"pool_pre_ping": True})
+    _check_folder(Path(parsed.database))
+    with FileLock(f"{parsed.database}.lock"):  # one worker creates the tables of a file while the others wait
+        storage = _connect(url, {"connect_args": {"timeout": BUSY_TIMEOUT_SECONDS}})
+    _use_immediate_transactions(storage)
     return storage
+
+
+def _check_folder(file: Path) -> None:
+    if not file.parent.is_dir():
+        raise InputError(f"there is no folder {file.parent}")
 
 
 def _connect(url: str, options: dict[str, Any]) -> RDBStorage:
@@ -72,12 +90,14 @@ def _missing_driver(url: str) -> str:
     return f"the driver {driver} of {backend} is not installed: {advice}"
 
 
-def without_password(url: str) -> str:
-    """Return the URL with its password hidden, for messages."""
+def without_password(location: str) -> str:
+    """Return the path, or the URL with its password hidden, for messages."""
+    if "://" not in location:
+        return location
     try:
-        return make_url(url).render_as_string(hide_password=True)
+        return make_url(location).render_as_string(hide_password=True)
     except (SQLAlchemyError, ValueError):  # ValueError: the port is not a number
-        return url.rpartition("@")[2]
+        return location.rpartition("@")[2]
 
 
 def _use_immediate_transactions(storage: RDBStorage) -> None:
@@ -141,9 +161,9 @@ def _describe_study(storage: BaseStorage, name: str) -> str:
 
 
 @contextmanager
-def storage_errors_as_os_errors(url: str) -> Iterator[None]:
-    """Raise errors of the database as an OSError with a one-line message that names the storage."""
-    shown = without_password(url)
+def storage_errors_as_os_errors(location: str) -> Iterator[None]:
+    """Raise errors of the storage as an OSError with a one-line message that names the storage."""
+    shown = without_password(location)
     try:
         yield
     except (StorageInternalError, SQLAlchemyError) as error:

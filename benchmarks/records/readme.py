@@ -18,7 +18,7 @@ README = """# Results of timm-ablate
 | `*_report.*`, `*_errors*` | the outputs of `ablate report` and `ablate errors` |
 | `near_duplicates/` | test images that resemble training images, from `ablate errors --near-duplicates` |
 | `trackers/` | the output of `ablate export` |
-| `NAME-HASH/`, `search.db` | the outputs and the trials of `search` |
+| `NAME-HASH/`, `search.journal` | the outputs and the trials of `search` |
 
 `ablate runs --out FOLDER` lists the runs, and `ablate table --out FOLDER` prints their table. `ablate report`
 writes the report again, and `ablate run` the tables; `ablate table --format csv > FILE` needs no benchmark file.

@@ -96,7 +96,8 @@ class _CostFunction:
         Args:
             distance: (candidates, counted candidates)
         """
-        values = self.intercept + np.exp(-self.decay * distance[:, self.rows]) @ self.weights
+        known = distance if len(self.rows) == distance.shape[1] else distance[:, self.rows]  # no copy if all are known
+        values = self.intercept + np.exp(-self.decay * known) @ self.weights
         return np.asarray(values if self.is_log else np.log(np.maximum(values, self.min_cost)))
 
 
@@ -152,9 +153,9 @@ class CostModel:
         distance = differences(codes, self.codes)
         return np.stack([function.log_cost(distance) for function in self.functions], axis=1)
 
-    def features(self, codes: Codes) -> Floats:
+    def features(self, log_costs: Floats) -> Floats:
         """Return the standardized logarithm of each cost, clipped, of shape (candidates, costs); 0 where unknown."""
-        return np.clip(self._standardize(self.log_costs(codes)), -MAX_STANDARDIZED, MAX_STANDARDIZED)
+        return np.clip(self._standardize(log_costs), -MAX_STANDARDIZED, MAX_STANDARDIZED)
 
     def sizes(self, log_costs: Floats) -> Floats:
         """Return the mean of the standardized logarithms of parameters and MACs, of shape (candidates,)."""

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from optuna.distributions import BaseDistribution
@@ -40,10 +39,6 @@ class StudyView:
     observed_codes: Sequence[Code]
     observed: Observations
     costs: CostModel
-
-    def inputs(self, codes: Any) -> Inputs:
-        """Return the inputs of the model for candidates, given as an array of codes."""
-        return Inputs(codes, self.costs.features(codes))
 
 
 @dataclass(frozen=True)
@@ -131,7 +126,9 @@ class StudyModel:
         """Return observed candidates as inputs. Their features are computed once per model of the costs."""
         codes = np.array(observed_codes, dtype=int).reshape(len(observed_codes), len(choices))
         new = [code not in self._features for code in observed_codes]
-        self._features.update(zip(map(tuple, codes[new].tolist()), costs.features(codes[new]), strict=True))
+        self._features.update(
+            zip(map(tuple, codes[new].tolist()), costs.features(costs.log_costs(codes[new])), strict=True)
+        )
         features = [self._features[code] for code in observed_codes]
         return Inputs(codes, np.array(features).reshape(len(features), len(Costs._fields)))
 

@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial
 from search.samplers.encoding import ABSENT_PROBABILITY, decode, neighbors, random_codes
 from search.samplers.rung_model import RungModel
 from search.samplers.study_model import StudyModel, StudyView
-from search.samplers.surrogate import Codes, Floats
+from search.samplers.surrogate import Codes, Floats, Inputs
 from search.space import ABSENT
 
 NUM_STARTUP_TRIALS = 8  # trained candidates before the model makes proposals
@@ -77,8 +77,10 @@ class ThompsonSampler(BaseSampler):
             return self._largest(view, rng) if self.model.sample.candidates and num_objectives == 1 else {}
         model = self.model.fit(view, rng) if num_objectives == 1 else RungModel.fit(view.observed, rng, (0.0, 0.0, 0.0))
         parents = np.argsort(-model.continue_scores(view.observed, rng, 0.0))[:NUM_PARENTS]
-        pool = _draw_pool(view, view.observed.inputs.codes[parents], NUM_RANDOM_CANDIDATES, rng)
-        return _propose(view, pool, model.draw(view.inputs(pool), rng, EXPLORATION)) if len(pool) else {}
+        pool, log_costs = _draw_pool(view, view.observed.inputs.codes[parents], NUM_RANDOM_CANDIDATES, rng)
+        if not len(pool):
+            return {}
+        return _propose(view, pool, model.draw(Inputs(pool, view.costs.features(log_costs)), rng, EXPLORATION))
 
     def _largest(self, view: StudyView, rng: np.random.Generator) -> dict[str, Any]:
         """Return the largest unseen candidate that fits, by parameters and MACs; empty if all candidates are known.
@@ -93,9 +95,9 @@ class ThompsonSampler(BaseSampler):
             sizes = np.where(view.costs.fits(log_costs), view.costs.sizes(log_costs), -np.inf)
             return codes[np.argsort(-sizes, kind="stable")[:number]]
 
-        pool = _draw_pool(view, likely(view.observed.inputs.codes, NUM_PARENTS), NUM_RANDOM_LARGE_CANDIDATES, rng)
+        pool, _ = _draw_pool(view, likely(view.observed.inputs.codes, NUM_PARENTS), NUM_RANDOM_LARGE_CANDIDATES, rng)
         for _ in range(NUM_CLIMBS):
-            around = _draw_pool(view, likely(pool, NUM_PARENTS), 0, rng)
+            around, _ = _draw_pool(view, likely(pool, NUM_PARENTS), 0, rng)
             pool = np.unique(np.concatenate([pool, around]), axis=0)
         self.model.count(view, likely(rng.permutation(pool), NUM_COUNTED))
         counted, log_costs = self.model.counted(view)
@@ -118,17 +120,18 @@ class ThompsonSampler(BaseSampler):
         return self._random_sampler.sample_independent(study, trial, param_name, param_distribution)
 
 
-def _draw_pool(view: StudyView, parents: Codes, num_random: int, rng: np.random.Generator) -> Codes:
+def _draw_pool(view: StudyView, parents: Codes, num_random: int, rng: np.random.Generator) -> tuple[Codes, Floats]:
     """Draw random candidates and neighbors of parents; return those that are unseen and expected to fit.
 
-    If none is, return those that exceed the limits least.
+    If none is, return those that exceed the limits least. The second array contains their predicted log costs.
     """
     around = neighbors(parents.repeat(NEIGHBORS_PER_PARENT, 0), view.choices, rng)
     pool = np.unique(np.concatenate([random_codes(num_random, view.choices, rng), around]), axis=0)
     unseen = pool[[tuple(code) not in view.seen for code in pool.tolist()]]
     log_costs = view.costs.log_costs(unseen)
     fitting = view.costs.fits(log_costs)
-    return unseen[fitting] if fitting.any() else unseen[np.argsort(view.costs.excesses(log_costs))[:NUM_CLOSEST]]
+    rows = np.flatnonzero(fitting) if fitting.any() else np.argsort(view.costs.excesses(log_costs))[:NUM_CLOSEST]
+    return unseen[rows], log_costs[rows]
 
 
 def _propose(view: StudyView, pool: Codes, values: Floats) -> dict[str, Any]:

@@ -180,7 +180,7 @@ def seconds_per_trial(sampler: str, num_finished: int, num_trials: int) -> tuple
             sample=count_sample(space, benchmark, None),
             executor=InstantExecutor(),
         )
-        storage = open_storage(f"sqlite:///{out / 'search.db'}")
+        storage = open_storage(str(out / "search.journal"))
         study = open_study(storage, search.name, DIRECTIONS["accuracy"], resume=False)
         study.sampler = create_sampler(sampler, 0, search.sample)
         add_finished_trials(study, space, benchmark, num_finished)
@@ -193,7 +193,6 @@ def seconds_per_trial(sampler: str, num_finished: int, num_trials: int) -> tuple
         runner.run()
         seconds = time.perf_counter() - started
         count = len(study.get_trials(deepcopy=False)) - len(before)
-        storage.engine.dispose()
     return seconds / count, count
 
 

@@ -130,16 +130,16 @@ def make_search(tmp_path: Path, digits: CachedDataset) -> Callable[..., SearchSe
 
 @pytest.fixture
 def make_study(tmp_path: Path) -> Callable[..., optuna.Study]:
-    """Return a function that opens the study of a search, in memory or in an SQLite file (ten times slower)."""
+    """Return a function that opens the study of a search, in memory or in a file (slower)."""
     memory = InMemoryStorage()
 
     def make(
         search: SearchSettings,
         sampler: optuna.samplers.BaseSampler | None = None,
         resume: bool = False,
-        sqlite: bool = False,
+        in_file: bool = False,
     ) -> optuna.Study:
-        storage = open_storage(f"sqlite:///{tmp_path / 'search.db'}") if sqlite else memory
+        storage = open_storage(str(tmp_path / "search.journal")) if in_file else memory
         study = open_study(storage, search.name, DIRECTIONS[search.objective], resume)
         study.sampler = sampler or optuna.samplers.RandomSampler(seed=0)
         return study

@@ -117,7 +117,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> FinishedSearch:
 
 
 def load_study(out: Path) -> optuna.Study:
-    storage = open_storage(f"sqlite:///{out / 'search.db'}")
+    storage = open_storage(str(out / "search.journal"))
     [name] = optuna.get_all_study_names(storage)
     return optuna.load_study(study_name=name, storage=storage)
 
@@ -257,7 +257,7 @@ def test_images_that_fill_no_batch_are_reported_at_once(
     assert main([*inputs, "--out", str(out)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "180 training images do not fill one batch of 200" in line
-    assert not (out / "search.db").exists()
+    assert not (out / "search.journal").exists()
 
 
 @pytest.mark.slow

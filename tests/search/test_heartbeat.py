@@ -45,7 +45,7 @@ with Heartbeat(study) as worker:
 @pytest.fixture
 def study(tmp_path: Path) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return optuna.create_study(storage=open_storage(f"sqlite:///{tmp_path / 'study.db'}"), study_name="heartbeats")
+    return optuna.create_study(storage=open_storage(str(tmp_path / "study.journal")), study_name="heartbeats")
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_trials_of_killed_workers_fail_once_and_are_retried(
 ) -> None:
     for x in range(6):
         study.enqueue_trial({"x": x})
-    workers = [python(WORKER, f"sqlite:///{tmp_path / 'study.db'}") for _ in range(4)]
+    workers = [python(WORKER, tmp_path / "study.journal") for _ in range(4)]
     for worker in workers:
         assert read_line(worker).startswith("running")
     for worker in workers[:3]:

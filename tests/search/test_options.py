@@ -1,7 +1,6 @@
 from pathlib import Path
 
 import pytest
-from sqlalchemy import make_url
 
 from arch.errors import InputError
 from search.options import SearchOptions, parse_duration
@@ -36,16 +35,9 @@ def test_times_are_converted_to_seconds() -> None:
 
 
 def test_study_is_stored_in_the_output_folder_by_default(tmp_path: Path) -> None:
-    assert SearchOptions(out=tmp_path).storage_url == f"sqlite:///{tmp_path / 'search.db'}"
-    assert SearchOptions(storage="postgresql://host/db").storage_url == "postgresql://host/db"
-    assert SearchOptions(storage="my.db").storage_url == f"sqlite:///{Path.cwd() / 'my.db'}"
-
-
-@pytest.mark.parametrize("name", ["run?1", "a%20b", "100%", "a b#c", "ü;x&y=z"])
-def test_database_is_in_a_folder_of_any_name(name: str, tmp_path: Path) -> None:
-    url = SearchOptions(out=tmp_path / name).storage_url
-    assert make_url(url).database == str(tmp_path / name / "search.db")
-    assert not make_url(url).query
+    assert SearchOptions(out=tmp_path).storage_location == str(tmp_path / "search.journal")
+    assert SearchOptions(storage="postgresql://host/db").storage_location == "postgresql://host/db"
+    assert SearchOptions(storage="my.journal").storage_location == "my.journal"
 
 
 def test_benchmark_options_can_be_passed_to_ablate(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from subprocess import Popen
 
 import optuna
 import pytest
+from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from arch.errors import InputError
@@ -27,16 +28,17 @@ for _ in range(int(sys.argv[2])):
     study.tell(trial, float(trial.suggest_int("x", 0, 10**6)))
 """
 NUM_QUEUED = 20
+FILES = ["{}/study.journal", "sqlite:///{}/study.db"]
 
 
 def check_that_no_trial_is_lost_or_run_twice(
-    url: str, python: Callable[..., Popen[str]], num_workers: int, trials_per_worker: int
+    location: str, python: Callable[..., Popen[str]], num_workers: int, trials_per_worker: int
 ) -> None:
-    storage = open_storage(url)
+    storage = open_storage(location)
     study = optuna.create_study(storage=storage, study_name="many")
     for x in range(NUM_QUEUED):
         study.enqueue_trial({"x": x})
-    workers = [python(WORKER, url, trials_per_worker) for _ in range(num_workers)]
+    workers = [python(WORKER, location, trials_per_worker) for _ in range(num_workers)]
     for worker in workers:
         assert worker.stdout is not None
         assert worker.stdout.readline() == "ready\n"
@@ -48,7 +50,8 @@ def check_that_no_trial_is_lost_or_run_twice(
         worker.communicate()
         assert worker.returncode == 0
     trials = study.trials
-    storage.engine.dispose()
+    if isinstance(storage, RDBStorage):
+        storage.engine.dispose()
     assert len(trials) == num_workers * trials_per_worker
     assert {trial.state for trial in trials} == {TrialState.COMPLETE}
     assert len({trial.number for trial in trials}) == len(trials)
@@ -57,10 +60,11 @@ def check_that_no_trial_is_lost_or_run_twice(
 
 
 @pytest.mark.slow
-def test_workers_on_an_sqlite_file_lose_no_trial_and_run_none_twice(
-    tmp_path: Path, python: Callable[..., Popen[str]]
+@pytest.mark.parametrize("location", FILES)
+def test_workers_on_a_file_lose_no_trial_and_run_none_twice(
+    location: str, tmp_path: Path, python: Callable[..., Popen[str]]
 ) -> None:
-    check_that_no_trial_is_lost_or_run_twice(f"sqlite:///{tmp_path / 'study.db'}", python, 4, 10)
+    check_that_no_trial_is_lost_or_run_twice(location.format(tmp_path), python, 4, 10)
 
 
 @pytest.mark.slow
@@ -70,35 +74,36 @@ def test_workers_on_a_server_lose_no_trial_and_run_none_twice(
     check_that_no_trial_is_lost_or_run_twice(postgresql, python, 4, 10)
 
 
-def open_study_in(path: Path, resume: bool = False, name: str = "digits-1") -> optuna.Study:
-    return open_study(open_storage(f"sqlite:///{path}"), name, ["maximize"], resume)
+def open_study_in(location: Path | str, resume: bool = False, name: str = "digits-1") -> optuna.Study:
+    return open_study(open_storage(str(location)), name, ["maximize"], resume)
 
 
 def test_existing_study_is_continued_only_with_resume(tmp_path: Path) -> None:
-    study = open_study_in(tmp_path / "search.db")
+    study = open_study_in(tmp_path / "search.journal")
     study.tell(study.ask(), 1.0)
     with pytest.raises(InputError, match=r"study digits-1 already exists.*--resume"):
-        open_study_in(tmp_path / "search.db")
-    assert len(open_study_in(tmp_path / "search.db", resume=True).trials) == 1
+        open_study_in(tmp_path / "search.journal")
+    assert len(open_study_in(tmp_path / "search.journal", resume=True).trials) == 1
 
 
 def test_resume_does_not_continue_another_study(tmp_path: Path) -> None:
-    open_study_in(tmp_path / "search.db", resume=True)  # creates the study, because the file contains none
+    open_study_in(tmp_path / "search.journal", resume=True)  # creates the study, because the file contains none
     with pytest.raises(InputError, match=r"study digits-2 does not exist, only digits-1.* benchmark"):
-        open_study_in(tmp_path / "search.db", resume=True, name="digits-2")
+        open_study_in(tmp_path / "search.journal", resume=True, name="digits-2")
 
 
 def test_message_about_another_study_contains_its_limits(tmp_path: Path) -> None:
-    study = open_study_in(tmp_path / "search.db")
+    study = open_study_in(tmp_path / "search.journal")
     study.set_user_attr(LIMITS, "2.0 h each, predicted for a GPU")
     with pytest.raises(InputError, match=r"only digits-1 \(2\.0 h each, predicted for a GPU\).*--device-profile"):
-        open_study_in(tmp_path / "search.db", resume=True, name="digits-2")
+        open_study_in(tmp_path / "search.journal", resume=True, name="digits-2")
 
 
 @pytest.mark.parametrize(
     "url",
     [
-        "nonsense",
+        "no/such/folder/x.journal",
+        "nonsense://",
         "sqlite://:memory:",
         "sqlite:////no/such/folder/x.db",
         "mysql+nothing://x",
@@ -140,23 +145,25 @@ def test_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_study_survives_a_full_disk(small_disk: Path, fill: Callable[[], Path]) -> None:
-    url = f"sqlite:///{small_disk / 'search.db'}"
-    study = open_study_in(small_disk / "search.db")
+@pytest.mark.parametrize("location", FILES)
+def test_study_survives_a_full_disk(location: str, small_disk: Path, fill: Callable[[], Path]) -> None:
+    location = location.format(small_disk)
+    study = open_study_in(location)
     study.tell(study.ask(), 1.0)
     ballast = fill()
     with (
-        pytest.raises(OSError, match=r"storage .* failed: .*(full|disk I/O).*--resume"),
-        storage_errors_as_os_errors(url),
+        pytest.raises(OSError, match=r"storage .* failed: .*(full|disk I/O|No space).*--resume"),
+        storage_errors_as_os_errors(location),
     ):
         _add_large_trials(study)
     ballast.unlink()
-    resumed = open_study_in(small_disk / "search.db", resume=True)
+    resumed = open_study_in(location, resume=True)
     assert resumed.trials[0].value == 1.0
     resumed.tell(resumed.ask(), 3.0)
     assert resumed.best_value == 3.0
-    with sqlite3.connect(small_disk / "search.db") as database:
-        assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    if location.startswith("sqlite"):
+        with sqlite3.connect(small_disk / "study.db") as database:
+            assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
 def _add_large_trials(study: optuna.Study) -> None:

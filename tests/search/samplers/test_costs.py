@@ -52,7 +52,8 @@ def test_costs_that_add_up_are_predicted_and_the_largest_candidates_are_known() 
 
 
 def test_features_are_standardized_and_clipped() -> None:
-    features = fit(150).features(codes(1000, 1))
+    model = fit(150)
+    features = model.features(model.log_costs(codes(1000, 1)))
     assert abs(features[:, 0].mean()) < 0.3
     assert 0.7 < features[:, 0].std() < 1.3
     assert np.abs(features).max() <= 3.0
@@ -62,7 +63,7 @@ def test_features_are_standardized_and_clipped() -> None:
 def test_without_counted_candidates_everything_fits() -> None:
     model = fit(0, Costs(10.0, 10.0, 0.01))
     others = codes(5, 1)
-    assert (model.features(others) == 0).all()
+    assert (model.features(model.log_costs(others)) == 0).all()
     assert model.fits(model.log_costs(others)).all()
 
 
