@@ -15,6 +15,7 @@ those trained for the most epochs. The curves show the true accuracy of the incu
 run is the true one plus Gaussian noise with standard deviation `--noise`, which simulates the variation between seeds.
 All strategies observe the same values. `--max-quantile 0.5` forbids models with more parameters than the median, so
 that size alone does not decide. `--resample` shows whether a result depends on the models of a single table.
+`--shuffle-short` shows what happens if short training runs mislead.
 """
 
 import argparse
@@ -169,6 +170,11 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="remove one random value of each choice from the table, other ones for each seed",
     )
+    parser.add_argument(
+        "--shuffle-short",
+        action="store_true",
+        help="permute the accuracies of the short training runs, in another way for each seed",
+    )
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--out", type=Path, default=Path("comparison"))
     return parser
@@ -197,6 +203,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.resample:
         resampled = map(whole_table.without_random_values, range(options.seeds))
         tables = [table.within_quantile(options.max_quantile) for table in resampled]
+    if options.shuffle_short:
+        tables = [table.with_shuffled_short_runs(seed) for seed, table in enumerate(tables)]
     conditions = Conditions(options.budget, options.noise)
     times, regrets = compare(tables, strategies, conditions, options.processes)
     curves = pd.DataFrame({"time": times, **{name: regret.mean(0) for name, regret in regrets.items()}})
@@ -206,6 +214,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         else f"{table.allowed.sum()} of {len(table.choices)} models"
     )
     title = f"{options.table.stem}, {models}, {options.seeds} seeds, noise {options.noise:g}"
+    title += ", misleading short runs" if options.shuffle_short else ""
     summary = summarize(times, regrets, table, options.seconds).to_markdown(index=False, disable_numparse=True)
     text = f"{title}\n\n{summary}\n"
     replace_file(options.out / "summary.md", lambda file: file.write_text(text))

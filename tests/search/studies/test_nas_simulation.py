@@ -6,7 +6,7 @@ import pytest
 from arch.errors import InputError
 from search.studies.nas_simulation import Conditions, accuracy_at, simulate
 from search.studies.nas_strategies import LIBRARIES, STRATEGIES, is_installed
-from search.studies.nas_table import NasTable, count_nas_bench_201
+from search.studies.nas_table import FULL, SHORT, NasTable, count_nas_bench_201
 
 
 def test_table_columns_are_found_by_their_suffix(nas_table: Path) -> None:
@@ -44,6 +44,14 @@ def test_forbidden_models_are_not_trained(nas_table: Path, strategy: str) -> Non
     curve = simulate(table, strategy, seed=0, conditions=Conditions(budget=2))
     assert forbidden
     assert not {accuracy for _, accuracy in curve} & forbidden
+
+
+def test_shuffled_short_runs_keep_the_full_ones(nas_table: Path) -> None:
+    table = NasTable.read(nas_table, 200)
+    first, second = (table.with_shuffled_short_runs(seed) for seed in range(2))
+    assert (first.accuracy[SHORT] != second.accuracy[SHORT]).any()
+    assert sorted(first.accuracy[SHORT]) == sorted(table.accuracy[SHORT])
+    assert (first.accuracy[FULL] == table.accuracy[FULL]).all()
 
 
 def test_resampled_tables_have_one_value_less_of_each_choice(nas_table: Path) -> None:

@@ -37,6 +37,8 @@ def test_each_seed_may_have_another_table(nas_table: Path, tmp_path: Path) -> No
     strategies = ["parameters + halving", "random"]
     assert main([str(nas_table), *options, "--resample", "--max-quantile", "0.5", "--strategies", *strategies]) == 0
     assert "a resampled table for each seed" in (tmp_path / "out" / "summary.md").read_text()
+    assert main([str(nas_table), *options, "--shuffle-short", "--strategies", *strategies]) == 0
+    assert "misleading short runs" in (tmp_path / "out" / "summary.md").read_text()
     with pytest.raises(SystemExit):
         main([str(nas_table), *options, "--resample", "--seconds", "1000"])
 
