@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.trial import FrozenTrial
 
@@ -54,6 +55,12 @@ def random_codes(number: int, choices: Choices, rng: np.random.Generator) -> Cod
     absent = np.array([values.get(ABSENT, -1) for values in choices.values()])
     codes = rng.integers(0, sizes, (number, len(sizes)))
     return np.where((absent >= 0) & (rng.random(codes.shape) < ABSENT_PROBABILITY), absent, codes)
+
+
+def count_present(codes: Codes, choices: Choices) -> NDArray[np.int64]:
+    """Return how many optional parts are present in each candidate, of shape (candidates,)."""
+    absent = np.array([values.get(ABSENT, -1) for values in choices.values()])
+    return np.asarray(((absent >= 0) & (codes != absent)).sum(1))
 
 
 def neighbors(codes: Codes, choices: Choices, rng: np.random.Generator) -> Codes:

@@ -9,7 +9,7 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
-from search.samplers.encoding import ABSENT_PROBABILITY, decode, neighbors, random_codes
+from search.samplers.encoding import ABSENT_PROBABILITY, count_present, decode, neighbors, random_codes
 from search.samplers.rung_model import RungModel
 from search.samplers.study_model import StudyModel, StudyView
 from search.samplers.surrogate import Codes, Floats, Inputs
@@ -18,6 +18,7 @@ from search.space import ABSENT
 NUM_STARTUP_TRIALS = 8  # trained candidates before the model makes proposals
 NUM_RANDOM_CANDIDATES = 500  # random candidates in the pool from which the proposal is selected
 NUM_RANDOM_LARGE_CANDIDATES = 2000  # the same, while the largest candidates are proposed
+SIZE_PER_PART = 0.2  # an optional part must make a large candidate larger by this many standard deviations
 NUM_CLIMBS = 4  # times that neighbors of its largest candidates are added to this pool
 NUM_COUNTED = 8  # candidates that are counted for one proposal, those that are expected to be the largest
 NUM_PARENTS = 10  # best candidates whose neighbors are also in the pool
@@ -85,14 +86,19 @@ class ThompsonSampler(BaseSampler):
     def _largest(self, view: StudyView, rng: np.random.Generator) -> dict[str, Any]:
         """Return the largest unseen candidate that fits, by parameters and MACs; empty if all candidates are known.
 
-        Hill climbing finds candidates that are expected to be the largest. Some of them are counted, and the largest of
-        all counted candidates is selected. If none of them fits, a random candidate that is expected to fit is
-        selected, or else the counted one that exceeds the limits least.
+        Each optional part counts as SIZE_PER_PART less, so that candidates are plain: most parts change the size only
+        slightly, and many of them together may spoil a candidate. Hill climbing finds candidates that are expected to
+        be the largest. Some of them are counted, and the largest of all counted candidates is selected. If none of them
+        fits, a random candidate that is expected to fit is selected, or else the counted one that exceeds the limits
+        least.
         """
+
+        def plain_sizes(codes: Codes, log_costs: Floats) -> Floats:
+            return np.asarray(view.costs.sizes(log_costs) - SIZE_PER_PART * count_present(codes, view.choices))
 
         def likely(codes: Codes, number: int) -> Codes:
             log_costs = view.costs.log_costs(codes)
-            sizes = np.where(view.costs.fits(log_costs), view.costs.sizes(log_costs), -np.inf)
+            sizes = np.where(view.costs.fits(log_costs), plain_sizes(codes, log_costs), -np.inf)
             return codes[np.argsort(-sizes, kind="stable")[:number]]
 
         pool, _ = _draw_pool(view, likely(view.observed.inputs.codes, NUM_PARENTS), NUM_RANDOM_LARGE_CANDIDATES, rng)
@@ -103,7 +109,7 @@ class ThompsonSampler(BaseSampler):
         counted, log_costs = self.model.counted(view)
         fitting = view.costs.fits(log_costs)
         if fitting.any():
-            return _propose(view, counted[fitting], view.costs.sizes(log_costs[fitting]))
+            return _propose(view, counted[fitting], plain_sizes(counted[fitting], log_costs[fitting]))
         expected = pool[view.costs.fits(view.costs.log_costs(pool))]
         if len(expected):
             return _propose(view, expected, rng.random(len(expected)))

@@ -1,5 +1,5 @@
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice, product
 from typing import Any
 
@@ -12,10 +12,11 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from search import trial_attrs
-from search.samplers.costs import Costs, CostSample, CountedCandidate
+from search.samplers.costs import UNKNOWN, Costs, CostSample, CountedCandidate
 from search.samplers.study_model import StudyModel
 from search.samplers.thompson import NUM_STARTUP_TRIALS, ThompsonSampler
 from search.settings import DIRECTIONS
+from search.space import ABSENT
 
 SIZES = (3, 4, 2, 5, 3, 2)  # number of values per choice
 GAINS = [np.random.default_rng(3).permutation(size) / size * 2.0**-i for i, size in enumerate(SIZES)]
@@ -245,6 +246,30 @@ def test_the_first_proposals_are_the_largest_candidates_within_the_limit() -> No
             sizes.append(sum(values))
         study.tell(trial, accuracy(values))
     assert sizes == [7] * 7
+
+
+def test_large_proposals_have_few_parts_that_hardly_change_the_size() -> None:
+    values: dict[str, tuple[Any, ...]] = {
+        "width": (0.5, 1.0, 2.0),
+        **{f"part{i}": (ABSENT, "a", "b") for i in range(10)},
+    }
+
+    def count(chosen: Mapping[str, Any]) -> Costs:
+        num_parts = sum(fragment != ABSENT for name, fragment in chosen.items() if name != "width")
+        return Costs(1e5 * chosen["width"] ** 2 + num_parts, 1e6 * chosen["width"] ** 2 + 100 * num_parts, math.nan)
+
+    rng = np.random.default_rng(0)
+    drawn = [{name: options[rng.integers(3)] for name, options in values.items()} for _ in range(100)]
+    sample = CostSample([CountedCandidate(chosen, count(chosen)) for chosen in drawn], UNKNOWN, count=count)
+    study = new_study(new_sampler(0, sample))
+    for _ in range(6):
+        trial = study.ask()
+        for name, options in values.items():
+            trial.suggest_categorical(name, options)
+        study.tell(trial, 0.5)
+    proposed = [trial.params for trial in study.trials[1:]]  # the first trial is random
+    assert {chosen["width"] for chosen in proposed} == {2.0}
+    assert max(list(chosen.values()).count("a") + list(chosen.values()).count("b") for chosen in proposed) <= 2
 
 
 def test_if_no_counted_candidate_fits_another_one_that_is_expected_to_is_proposed() -> None:
