@@ -1,4 +1,4 @@
-"""Columns that an ablation table shows on request: speed, memory, energy and inference of the rows."""
+"""Columns that an ablation table shows on request: P(better), speed, memory, energy and inference of the rows."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -15,14 +15,30 @@ from benchmarks.records.store import RunRecord
 
 
 class ExtraColumn(NamedTuple):
-    """A column on request: its title, the column of the frame with its number, and the format of the number."""
+    """A column on request.
+
+    Attributes:
+        title: Its title.
+        number: The column of the frame with its number.
+        format: Formats the number.
+        has_interval: Whether the frame contains the ends of an interval of the number, as NUMBER_low and NUMBER_high.
+    """
 
     title: str
     number: str
     format: Callable[[float], str]
+    has_interval: bool = False
+
+    def cell(self, line: dict[Any, Any]) -> str:
+        """Return the text of the column in a line of the frame; "" if no record contains the number."""
+        if pd.isna(line[self.number]):
+            return ""
+        ends = [self.format(line[f"{self.number}_{end}"]) for end in ("low", "high")] if self.has_interval else []
+        return self.format(line[self.number]) + (f" [{', '.join(ends)}]" if ends else "")
 
 
 EXTRA_COLUMNS = {  # by name in --columns
+    "better": ExtraColumn("P(better)", "better", "{:.2f}".format, has_interval=True),
     "speed": ExtraColumn("img/s", "images_per_second", "{:,.0f}".format),  # in every table, but often hidden
     "memory": ExtraColumn("memory", "peak_memory", lambda count: format_bytes(round(count))),
     "tflops": ExtraColumn("TFLOP/s", "tflops_per_second", "{:.3g}".format),
@@ -31,6 +47,7 @@ EXTRA_COLUMNS = {  # by name in --columns
     "inference": ExtraColumn("inference img/s", "inference_images_per_second", "{:,.0f}".format),
 }
 NOTES = {
+    "better": "P(better) is the probability that a run of the row is better than a run of the row it is compared with.",
     "memory": "Memory is the peak of training.",
     "tflops": "TFLOP/s are those of training: 3 x 2 x MACs x img/s.",
     "energy": "Energy is that of a run with its evaluations, measured for the whole GPU or all CPU packages.",
@@ -57,9 +74,8 @@ def extra_titles(names: Sequence[str]) -> list[str]:
 
 
 def extra_cells(line: dict[Any, Any], names: Sequence[str]) -> list[str]:
-    """Return the texts of columns in a line of the frame; "" if no record contains the number."""
-    columns = [EXTRA_COLUMNS[name] for name in names]
-    return ["" if pd.isna(line[column.number]) else column.format(line[column.number]) for column in columns]
+    """Return the texts of columns in a line of the frame."""
+    return [EXTRA_COLUMNS[name].cell(line) for name in names]
 
 
 def extra_numbers(row: Row, runs: Sequence[RunRecord]) -> dict[str, float]:
@@ -106,7 +122,9 @@ def extra_notes(frame: pd.DataFrame, names: Sequence[str]) -> list[str]:
     if INFERENCE_COLUMNS & shown:
         sizes = " and ".join(f"{size:.0f}" for size in sorted(frame["inference_batch"].dropna().unique()))
         notes.append(f"Latency is the median for one image; inference img/s is that of batches of {sizes} images.")
-    if missing := [name for name in empty if name not in INFERENCE_COLUMNS]:
+    if "better" in empty:
+        notes.append("P(better) needs at least two seeds of a row and of the row it is compared with.")
+    if missing := [name for name in empty if name not in {"better", *INFERENCE_COLUMNS}]:
         notes.append(f"No record contains {' or '.join(missing)}.")
     if missing := [name for name in empty if name in INFERENCE_COLUMNS]:
         notes.append(

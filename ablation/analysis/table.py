@@ -9,6 +9,7 @@ import pandas as pd
 
 from ablation.analysis.caption import caption
 from ablation.analysis.extra_columns import extra_numbers
+from ablation.analysis.improvement import Improvement, probability_of_improvement
 from ablation.analysis.records import RecordedPlan
 from ablation.analysis.statistics import Change, estimate_change, holm, verdict
 from ablation.analysis.table_formats import AblationTable
@@ -48,6 +49,8 @@ def ablation_frame(recorded: RecordedPlan, pairing: Pairing = "unpaired") -> pd.
             `ablation.analysis.statistics.Change`.
         p_holm: The p-value after Holm correction over the rows.
         change_from_first: The difference of the means from the first row, in points.
+        better, better_low, better_high: The probability that a run of the row is better than a run of its reference
+            row, and its 95% CI: see `ablation.analysis.improvement`. NaN for the interaction of two parts.
         peak_memory, tflops_per_second, energy_watt_hours, latency_*, inference_*: See
             `ablation.analysis.extra_columns.extra_numbers`.
         seeds, n, failed: The numbers of runs that are expected, are recorded, and failed.
@@ -75,6 +78,7 @@ def ablation_frame(recorded: RecordedPlan, pairing: Pairing = "unpaired") -> pd.
     frame["p_holm"] = holm(frame["p"].tolist())
     frame["verdict"] = [verdict(points, p) for points, p in zip(frame["change"], frame["p_holm"], strict=True)]
     frame["change_from_first"] = [math.nan, *(frame["top1_mean"] - frame["top1_mean"].iloc[0])[1:]]
+    frame[["better", "better_low", "better_high"]] = _improvements(recorded)
     return frame
 
 
@@ -85,6 +89,14 @@ def _changes(recorded: RecordedPlan, pairing: Pairing) -> list[Change]:
         if row.against
         else Change(math.nan)
         for row, by_seed in zip(recorded.rows, accuracies, strict=True)
+    ]
+
+
+def _improvements(recorded: RecordedPlan) -> list[Improvement]:
+    accuracies = [list(recorded.accuracies(row).values()) for row in recorded.rows]
+    return [
+        probability_of_improvement(values, accuracies[row.against[0][0]]) if len(row.against) == 1 else Improvement()
+        for row, values in zip(recorded.rows, accuracies, strict=True)
     ]
 
 
