@@ -1,11 +1,13 @@
 """How many seeds a change needs, and how much the best of many variants gains by chance."""
 
-from math import sqrt
+from math import inf, sqrt
 
 from ablation.analysis.statistics import ALPHA, smallest_p
 from ablation.plans.choices import Pairing
 
 MAX_SEEDS = 10_000  # largest number of seeds per row to consider
+DETECTION_POWER = 0.8  # probability with which a detectable change is called real
+MAX_DETECTABLE_EFFECT = 50.0  # in standard deviations over seeds; with two seeds and several rows, none is detectable
 
 
 def fewest_seeds(changes: int, pairing: Pairing) -> int:
@@ -77,6 +79,28 @@ def seeds_needed(effect: float, spread: float, target: float, changes: int = 1, 
         middle = (low + high) // 2
         low, high = (low, middle) if power(effect, spread, middle, changes, pairing) >= target else (middle, high)
     return high
+
+
+def detectable_change(spread: float, seeds: int, changes: int = 1, pairing: Pairing = "unpaired") -> float:
+    """Return the smallest true change, in points, that is called real with probability DETECTION_POWER.
+
+    Args:
+        spread: The standard deviation over seeds, in points; above 0.
+        seeds: The seeds per row.
+        changes: The number of changes in the table.
+        pairing: How changes are tested.
+
+    Returns:
+        The change; infinity if no change can be significant with so few seeds.
+    """
+    from scipy import optimize
+
+    def missing(effect: float) -> float:
+        return DETECTION_POWER - power(effect, 1.0, seeds, changes, pairing)
+
+    if missing(MAX_DETECTABLE_EFFECT) > 0:
+        return inf
+    return spread * float(optimize.brentq(missing, 0.0, MAX_DETECTABLE_EFFECT, xtol=1e-3))
 
 
 def selection_bias(num_candidates: int, spread: float, seeds: int) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ablation.analysis.plugin_notes import plugin_notes
-from ablation.analysis.power import fewest_seeds, selection_bias
+from ablation.analysis.power import DETECTION_POWER, detectable_change, fewest_seeds, selection_bias
 from ablation.analysis.records import RecordedPlan
 from ablation.analysis.statistics import ALPHA, MIN_BOOTSTRAP_VALUES
 from ablation.plans.choices import Pairing
@@ -29,7 +29,8 @@ def table_notes(frame: pd.DataFrame, recorded: RecordedPlan, pairing: Pairing, n
     """
     rows = recorded.rows
     undetectable = _undetectable(frame, rows)
-    notes = failure_notes(recorded) + _seed_notes(frame, rows, pairing, undetectable) + _interval_notes(frame)
+    notes = failure_notes(recorded) + _seed_notes(frame, rows, pairing, undetectable)
+    notes += _detection_notes(frame, rows, pairing) + _interval_notes(frame)
     is_datasize_study = len({row.overrides.data_fraction for row in rows}) > 1  # such a study does not pick a best row
     if not is_datasize_study and not undetectable:
         count = num_candidates or len({record.key for record in recorded.records})
@@ -87,6 +88,19 @@ def _seed_notes(frame: pd.DataFrame, rows: Sequence[Row], pairing: Pairing, unde
     if any(1 < count < min_seeds for count in counts):
         notes.append(f"Intervals use Student's t because the bootstrap needs at least {min_seeds} seeds.")
     return [printable(note) for note in notes]
+
+
+def _detection_notes(frame: pd.DataFrame, rows: Sequence[Row], pairing: Pairing) -> list[str]:
+    """Return the smallest change that the table could have detected; nothing if it could not detect any."""
+    lines, spread = [line for row, line in _compared(frame, rows) if not row.is_interaction], pooled_std(frame)
+    if not lines or not spread > 0:
+        return []
+    seeds, family = min(line["change_n"] for line in lines), _family_size([line for _, line in _compared(frame, rows)])
+    change = detectable_change(spread, seeds, family, pairing)
+    if math.isinf(change):
+        return []
+    conditions = f"{plural(seeds, 'seed')}, std over seeds {spread:.2f}, Holm correction over {plural(family, 'row')}"
+    return [f"A change of {change:.2f} points is detected with {DETECTION_POWER:.0%} power ({conditions})."]
 
 
 def _interval_notes(frame: pd.DataFrame) -> list[str]:

@@ -4,12 +4,24 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ablation.analysis.power import fewest_seeds, power, seeds_needed, selection_bias
+from ablation.analysis.power import detectable_change, fewest_seeds, power, seeds_needed, selection_bias
+from ablation.plans.choices import Pairing
 
 
 def test_fewest_seeds() -> None:
     assert [fewest_seeds(changes, "unpaired") for changes in (1, 2, 7)] == [4, 5, 6]
     assert [fewest_seeds(changes, "paired") for changes in (1, 2, 7)] == [6, 7, 9]
+
+
+@pytest.mark.parametrize(("seeds", "changes", "pairing"), [(4, 1, "unpaired"), (6, 2, "unpaired"), (12, 5, "paired")])
+def test_detectable_change_has_a_power_of_80_percent(seeds: int, changes: int, pairing: Pairing) -> None:
+    change = detectable_change(0.25, seeds, changes, pairing)
+    assert power(change, 0.25, seeds, changes, pairing) == pytest.approx(0.8, abs=0.002)
+
+
+def test_nothing_is_detectable_with_too_few_seeds() -> None:
+    assert detectable_change(0.25, 3) == math.inf
+    assert detectable_change(0.25, 4, changes=2) == math.inf
 
 
 def test_power_of_few_seeds_is_the_probability_of_separated_rows() -> None:
