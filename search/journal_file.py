@@ -3,48 +3,53 @@
 import io
 import json
 import os
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
 from optuna.exceptions import StorageInternalError
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
 from arch.errors import InputError
 
-LOCK_POLL_SECONDS = 0.002  # while another process appends, which takes less than a millisecond
+LOCK_TIMEOUT_SECONDS = 5  # after this, the lock is that of a killed process: appending takes less than a millisecond
+FIRST_BYTES = b'{"op_code":'  # of every line
 SQLITE_MAGIC = b"SQLite format 3\0"
 
 
 class JournalFile(JournalFileBackend):
     """A journal of Optuna that survives killed processes and full disks.
 
-    Optuna's backend cannot read a journal any more if something is appended to an incomplete line, and waits 30 seconds
-    for the lock of a killed process. Here, an incomplete last line is removed before anything is appended, and the lock
-    is one of the operating system, which ends with its process. Data are not forced to the disk, which would take most
-    of the time: a power failure may remove the last operations, but not the records of finished runs.
+    Optuna's backend cannot read a journal any more if something is appended to an incomplete line. Here, an incomplete
+    last line is removed before anything is appended. Data are not forced to the disk, which would take most of the
+    time: a power failure may remove the last operations, but not the records of finished runs.
 
     Args:
         path: The file, which is created if it does not exist.
+
+    Raises:
+        InputError: If the path is not that of a journal.
     """
 
     def __init__(self, path: Path) -> None:
-        super().__init__(str(path))
-        self.path = path
-        self._file_lock = FileLock(f"{path}.lock")
+        self.path = path.resolve()  # so that all names of the file have the same lock
+        _check_format(self.path)
+        super().__init__(str(self.path), JournalFileSymlinkLock(str(self.path), LOCK_TIMEOUT_SECONDS))
 
-    def check_format(self) -> None:
-        """Raise an InputError if the file is not a journal."""
-        with self.path.open("rb") as file:
-            start = file.readline()
-        if start.startswith(SQLITE_MAGIC):
-            raise InputError(f"it is an SQLite file: use sqlite:///{self.path.resolve()}")
+    def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
+        """Read operations.
+
+        Raises:
+            StorageInternalError: If the file cannot be read, is damaged, or was truncated.
+        """
         try:
-            is_journal = not start.endswith(b"\n") or "op_code" in json.loads(start)
-        except (ValueError, TypeError):
-            is_journal = False
-        if not is_journal:
-            raise InputError("it is not a journal of Optuna")
+            if self.path.stat().st_size < self._log_number_offset.get(log_number_from, 0):
+                raise StorageInternalError("another program has truncated the file")
+            yield from super().read_logs(log_number_from)
+        except OSError as error:
+            raise StorageInternalError(error.strerror or str(error)) from error
+        except ValueError as error:
+            raise StorageInternalError("a line of the file is damaged") from error
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Append operations.
@@ -54,20 +59,42 @@ class JournalFile(JournalFileBackend):
         """
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs).encode()
         try:
-            with self._file_lock.acquire(poll_interval=LOCK_POLL_SECONDS), self.path.open("r+b", buffering=0) as file:
-                _remove_incomplete_line(file)
-                end = file.seek(0, os.SEEK_END)
-                if file.write(lines) != len(lines):
-                    file.truncate(end)
-                    raise OSError(f"only a part of an operation could be written to {self.path} (disk full?)")
+            self._lock.acquire()
+            try:
+                with self.path.open("r+b", buffering=0) as file:
+                    _append(file, lines)
+            finally:
+                self._lock.release()
         except OSError as error:
-            raise StorageInternalError(str(error)) from error
+            raise StorageInternalError(error.strerror or str(error)) from error
 
 
-def _remove_incomplete_line(file: io.FileIO) -> None:
-    if not file.seek(0, os.SEEK_END):
+def _check_format(path: Path) -> None:
+    if not path.parent.is_dir():
+        raise InputError(f"there is no folder {path.parent}")
+    if not path.exists():
         return
-    file.seek(-1, os.SEEK_END)
-    if file.read(1) != b"\n":
-        file.seek(0)
-        file.truncate(file.readall().rfind(b"\n") + 1)
+    if not path.is_file():
+        raise InputError("it is a folder: give a file" if path.is_dir() else "it is not a regular file")
+    if not os.access(path, os.W_OK):
+        raise InputError("it cannot be written to")
+    with path.open("rb") as file:
+        start = file.read(max(len(FIRST_BYTES), len(SQLITE_MAGIC)))
+    if start.startswith(SQLITE_MAGIC):
+        raise InputError(f"it is an SQLite file: use sqlite:///{path}")
+    if not start.startswith(FIRST_BYTES) and not FIRST_BYTES.startswith(start):  # the first line may be incomplete
+        raise InputError("it is not a journal of Optuna")
+
+
+def _append(file: io.FileIO, lines: bytes) -> None:
+    """Append to a file after the last complete line. If that fails, it keeps its complete lines."""
+    end = file.seek(0, os.SEEK_END)
+    if end:
+        file.seek(-1, os.SEEK_END)
+        if file.read(1) != b"\n":
+            file.seek(0)
+            end = file.truncate(file.readall().rfind(b"\n") + 1)
+    file.seek(end)
+    if file.write(lines) != len(lines):
+        file.truncate(end)
+        raise OSError("only a part of an operation could be written (disk full?)")

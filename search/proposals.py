@@ -163,7 +163,8 @@ class Proposals:
 def _find_earlier(others: Sequence[FrozenTrial], candidate: Candidate, rung: int) -> FrozenTrial | None:
     """Return the trial of a candidate at the rung before this one; None if there is none."""
     for other in others if rung else ():
-        if other.user_attrs.get(trial_attrs.KEY) == candidate.key and trial_attrs.last_rung(other) + 1 == rung:
+        is_same = trial_attrs.is_trained(other) and other.user_attrs.get(trial_attrs.KEY) == candidate.key
+        if is_same and trial_attrs.last_rung(other) + 1 == rung:
             return other
     return None
 

@@ -80,7 +80,7 @@ class SearchRunner:
         self._last_trials: list[FrozenTrial] = []
         self._last_read = -math.inf  # by the monotonic clock
         for trial in self.trials():
-            if trial_attrs.HOURS in trial.user_attrs:
+            if {trial_attrs.MACS, trial_attrs.HOURS} <= trial.user_attrs.keys():
                 self.predictor.add(trial.user_attrs[trial_attrs.MACS], trial.user_attrs[trial_attrs.HOURS])
 
     def trials(self) -> list[FrozenTrial]:

@@ -37,36 +37,39 @@ def open_storage(location: str) -> BaseStorage:
         return _open_database(location) if "://" in location else _open_journal(Path(location))
     except ImportError as error:
         raise InputError(f"cannot open --storage {shown}: {_missing_driver(location)}") from error
-    except (InputError, SQLAlchemyError, OSError, ValueError, RuntimeError) as error:
+    except OSError as error:
+        raise InputError(f"cannot open --storage {shown}: {error.strerror or error}") from error
+    except (InputError, SQLAlchemyError, ValueError, RuntimeError) as error:
         raise InputError(f"cannot open --storage {shown}: {_first_line(error)}") from error
 
 
 def _open_journal(path: Path) -> JournalStorage:
-    _check_folder(path)
     journal = JournalFile(path)
-    journal.check_format()
     try:
         return JournalStorage(journal)
-    except (AssertionError, LookupError, TypeError, ValueError) as error:  # raised by Optuna while it reads
-        raise InputError(
-            "a line of it is damaged; move it away to start anew, recorded runs are not repeated"
-        ) from error
+    except (AssertionError, LookupError, TypeError, StorageInternalError) as error:  # raised by Optuna while it reads
+        advice = "move it away to start anew; runs that are already recorded are not repeated"
+        raise InputError(f"a line of it is damaged: {advice}") from error
 
 
 def _open_database(url: str) -> RDBStorage:
-    parsed = make_url(url)
-    if parsed.get_backend_name() != "sqlite" or not parsed.database:
+    try:
+        parsed = make_url(url)
+    except ValueError as error:
+        raise InputError("the port is not a number") from error
+    if parsed.get_backend_name() != "sqlite":
         return _connect(url, {"pool_pre_ping": True})
-    _check_folder(Path(parsed.database))
-    with FileLock(f"{parsed.database}.lock"):  # one worker creates the tables of a file while the others wait
+    if parsed.database in (None, "", ":memory:"):
+        raise InputError("a database in memory is lost when the search ends: give a file, sqlite:///FILE")
+    file = Path(str(parsed.database))
+    if not file.parent.is_dir():
+        raise InputError(f"there is no folder {file.parent}")
+    if file.exists() and not file.is_file():
+        raise InputError("it is a folder: give a file" if file.is_dir() else "it is not a regular file")
+    with FileLock(f"{file}.lock"):  # one worker creates the tables of a file while the others wait
         storage = _connect(url, {"connect_args": {"timeout": BUSY_TIMEOUT_SECONDS}})
     _use_immediate_transactions(storage)
     return storage
-
-
-def _check_folder(file: Path) -> None:
-    if not file.parent.is_dir():
-        raise InputError(f"there is no folder {file.parent}")
 
 
 def _connect(url: str, options: dict[str, Any]) -> RDBStorage:

@@ -89,7 +89,7 @@ def run_app(app: typer.Typer, name: str, argv: list[str] | None, resume_command:
     except SystemExit as error:  # 0: shell completion; otherwise the reader of standard output has closed it
         return EXIT_FAILED if error.code else 0
     except (InputError, WorkerFailed, OSError) as error:
-        _print_error(f"{name}: {_shorten(printable(' '.join(_describe(error).splitlines())))}")
+        _print_error(f"{name}: {_shorten(printable(' '.join(_describe(error, resume_command).splitlines())))}")
         return 2 if isinstance(error, InputError) else EXIT_FAILED
     except typer.Abort:  # the end of standard input
         return EXIT_FAILED
@@ -124,8 +124,8 @@ def _print_error(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
-def _describe(error: Exception) -> str:
+def _describe(error: Exception, resume_command: str) -> str:
     if not isinstance(error, OSError) or error.filename or not error.strerror:
         return str(error)
     is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return error.strerror + ("; free some space and run the same command to resume" if is_full else "")
+    return error.strerror + (f"; free some space and run {resume_command} to resume" if is_full else "")

@@ -116,7 +116,10 @@ def count_outcomes(trials: Sequence[FrozenTrial]) -> str:
     """Return the numbers of trained, infeasible and failed trials as one line."""
     trained = len(trial_attrs.ranked(trials))
     infeasible = sum(map(trial_attrs.is_infeasible, trials))
-    failures = [t.user_attrs.get(trial_attrs.REASON, "") for t in trials if trial_attrs.is_permanent_failure(t)]
+    failed = [trial for trial in trials if trial_attrs.is_permanent_failure(trial)]
+    failures = [
+        t.user_attrs.get(trial_attrs.REASON, "") for t in failed if trial_attrs.DUPLICATE_OF not in t.user_attrs
+    ]
     total = trained + infeasible
     share = f"{infeasible} of {total} ({100 * infeasible / max(total, 1):.0f}%)"
     text = f"{plural(trained, 'candidate')} trained, {share} infeasible"

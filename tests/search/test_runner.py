@@ -2,6 +2,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -197,6 +198,32 @@ def test_a_stopped_search_resumes_without_losing_or_repeating_a_candidate(
     runs = Counter((run.key, identify(run.definition)) for run in search.executor.trained)
     assert set(runs.values()) == {1}
     assert stopped.key in {trial.user_attrs[trial_attrs.KEY] for trial in finished(study)}
+
+
+@pytest.mark.parametrize("attribute", [trial_attrs.ACCURACIES, trial_attrs.HOURS, trial_attrs.KEY])
+def test_search_resumes_after_its_end_between_two_writes(
+    make_search: Make, run_search: Make, monkeypatch: pytest.MonkeyPatch, attribute: str
+) -> None:
+    search, stopped = make_search(trials=12), set[str]()
+    search.executor.accuracy = accuracy_by_width
+    set_user_attr = optuna.Trial.set_user_attr
+
+    def stop_after_writing(trial: optuna.Trial, name: str, value: Any) -> None:
+        set_user_attr(trial, name, value)
+        key = trial.user_attrs.get(trial_attrs.KEY, "")
+        if name == attribute and key not in stopped:
+            stopped.add(key)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(optuna.Trial, "set_user_attr", stop_after_writing)
+    for attempt in range(40):
+        with suppress(KeyboardInterrupt):
+            study = run_search(search, resume=attempt > 0)
+            break
+    assert len(stopped) >= 12  # at each candidate
+    assert len(finished(study)) == 12
+    runs = Counter((run.key, identify(run.definition)) for run in search.executor.trained)
+    assert set(runs.values()) == {1}
 
 
 def test_repeated_stops_never_drop_a_candidate(make_search: Make, run_search: Make) -> None:
