@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ablation.commands.options import RunOptions, choose_pairing, find_recorded, load_named_plugins
+from ablation.commands.options import RunOptions, check_margin, choose_pairing, find_recorded, load_named_plugins
 from ablation.commands.run_plan import prepare_plan, train_plan
 from ablation.plans.choices import Pairing
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ablation.analysis.records import RecordedPlan
+    from ablation.analysis.table import TableSettings
     from ablation.analysis.table_formats import AblationTable
 
 
@@ -24,17 +25,25 @@ class Study:
     Attributes:
         recorded: The rows of the plan and their records.
         pairing: How changes are tested.
+        margin: Changes that are shown to be smaller than this, in points, are equivalent; None: no such test.
     """
 
     recorded: "RecordedPlan"
     pairing: Pairing = "unpaired"
+    margin: float | None = None
 
     @cached_property
     def table(self) -> "AblationTable":
         """The table with its caption and notes."""
         from ablation.report.table_output import make_annotated_table
 
-        return make_annotated_table(self.recorded, self.pairing)
+        return make_annotated_table(self.recorded, self._settings)
+
+    @property
+    def _settings(self) -> "TableSettings":
+        from ablation.analysis.table import TableSettings
+
+        return TableSettings(self.pairing, self.margin)
 
     @property
     def frame(self) -> "pd.DataFrame":
@@ -72,7 +81,7 @@ class Study:
 
         stem = output_stem(self.recorded)
         page = stem.with_name(stem.name + "_report.pdf") if path is None else Path(path)
-        table = make_annotated_table(self.recorded, self.pairing, with_findings=False)
+        table = make_annotated_table(self.recorded, self._settings, with_findings=False)
         return write_report(self.recorded, table, page, read_author_text(title, author, None))
 
     def figures(self, folder: str | Path) -> list[Path]:
@@ -96,6 +105,7 @@ def run(  # noqa: PLR0913  # all but the plan are optional and keyword-only
     device: str = "auto",
     device_profile: str | Path | None = None,
     paired: bool = False,
+    equivalence: float | None = None,
     plugins: Sequence[str | Path] = (),
 ) -> Study:
     """Train the runs of a plan that are not recorded yet, and return the study. See `ablate run --help`.
@@ -111,6 +121,7 @@ def run(  # noqa: PLR0913  # all but the plan are optional and keyword-only
         device_profile: The name or path of the profile of the device whose hours are limited, or "none" for the device
             at hand; None: the device of the benchmark's budget.
         paired: Whether to use a paired test.
+        equivalence: Changes that are shown to be smaller than this, in points, are called equivalent.
         plugins: Python files with parts, bases, networks or data sources. A file that has changed is loaded again.
 
     Raises:
@@ -136,7 +147,7 @@ def run(  # noqa: PLR0913  # all but the plan are optional and keyword-only
     prepared, store = prepare_plan(parse_plan(plan, loaded), loaded, options)
     runner = train_plan(prepared, loaded, options, store)
     recorded = collect(store, runner.plan, runner.benchmark, runner.benchmark_id).first_seeds(len(runner.seeds))
-    return Study(recorded, choose_pairing(paired))
+    return Study(recorded, choose_pairing(paired), check_margin(equivalence))
 
 
 def read(  # noqa: PLR0913  # all but the plan are optional and keyword-only
@@ -146,6 +157,7 @@ def read(  # noqa: PLR0913  # all but the plan are optional and keyword-only
     benchmark_id: str | None = None,
     out: str | Path | Sequence[str | Path] = "runs",
     paired: bool = False,
+    equivalence: float | None = None,
     plugins: Sequence[str | Path] = (),
 ) -> Study:
     """Return a recorded study without training anything.
@@ -156,6 +168,7 @@ def read(  # noqa: PLR0913  # all but the plan are optional and keyword-only
         benchmark_id: Use only records with this benchmark id.
         out: The output folder, or several.
         paired: Whether to use a paired test.
+        equivalence: Changes that are shown to be smaller than this, in points, are called equivalent.
         plugins: Python files that `plan` depends on; the plan of a record needs none.
 
     Raises:
@@ -166,4 +179,4 @@ def read(  # noqa: PLR0913  # all but the plan are optional and keyword-only
     load_named_plugins([Path(file) for file in plugins], plan)
     outs = [Path(out)] if isinstance(out, str | Path) else [Path(folder) for folder in out]
     recorded = find_recorded(outs, RecordQuery(plan, benchmark, benchmark_id), curves=True)
-    return Study(recorded, choose_pairing(paired))
+    return Study(recorded, choose_pairing(paired), check_margin(equivalence))

@@ -13,7 +13,7 @@ from benchmarks.definition.overrides import UNIFORM, Distillation, format_number
 from benchmarks.records.store import RunRecord
 
 
-def caption(recorded: RecordedPlan, pairing: Pairing = "unpaired") -> str:
+def caption(recorded: RecordedPlan, pairing: Pairing = "unpaired", margin: float | None = None) -> str:
     """Describe the numbers of a table and how they were obtained.
 
     The part before the first semicolon names the source of the numbers and also serves as the title of figures.
@@ -27,8 +27,14 @@ def caption(recorded: RecordedPlan, pairing: Pairing = "unpaired") -> str:
         f"mean ± std over {_seed_names(recorded.seeds)}; "
         f"change from {_reference(rows)} with 95% CI ({test}, Holm correction over the rows); "
         f"{_distillation_remark(rows)}{_time_remark(recorded, runs)}1 MAC = 2 FLOPs; "
-        '"not shown" does not mean "no effect".'
+        f'{_equivalence_remark(margin)}"not shown" does not mean "no effect".'
     )
+
+
+def _equivalence_remark(margin: float | None) -> str:
+    if margin is None:
+        return ""
+    return f'"equivalent": the change is smaller than {margin:g} points (two one-sided tests, Holm correction); '
 
 
 def _source(recorded: RecordedPlan, runs: Sequence[RunRecord]) -> list[str]:

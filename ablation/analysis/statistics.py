@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import comb, isnan, nan, sqrt
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ablation.plans.choices import Pairing
 
 Values = NDArray[np.float64]
+Alternative = Literal["two-sided", "less", "greater"]
 
 ALPHA = 0.05  # family-wise error rate; intervals have the level 1 - ALPHA
 MIN_BOOTSTRAP_VALUES = 8  # values needed for resampling: 4 seeds of each of two rows, or 8 differences
@@ -62,12 +63,49 @@ def estimate_change(
             `[(a, -1), (b, -1), (base, 1)]` for the interaction of two parts.
         pairing: Whether the differences are taken within each seed.
     """
+    return _test(*_samples(accuracies, references, pairing))
+
+
+def equivalence_p(
+    accuracies: Mapping[int, float],
+    references: Sequence[tuple[Mapping[int, float], int]],
+    pairing: Pairing,
+    margin: float,
+) -> float:
+    """Return the p-value of the hypothesis that a change is at least as large as the margin, in either direction.
+
+    Two one-sided tests (Schuirmann 1987, Journal of Pharmacokinetics and Biopharmaceutics 15) test that the change is
+    above -margin and below +margin; the larger p-value counts. Each of them is the one-sided form of the test of
+    `estimate_change`.
+
+    Args:
+        accuracies: See `estimate_change`.
+        references: See `estimate_change`.
+        pairing: See `estimate_change`.
+        margin: The margin in points, above 0.
+
+    Returns:
+        The p-value; NaN with fewer than two seeds.
+    """
+    first, *others = _samples(accuracies, references, pairing)
+    if min(map(len, (first, *others))) < 2:
+        return nan
+    return max(
+        _one_sided_p((first + margin, *others), "greater"),
+        _one_sided_p((first - margin, *others), "less"),
+    )
+
+
+def _samples(
+    accuracies: Mapping[int, float], references: Sequence[tuple[Mapping[int, float], int]], pairing: Pairing
+) -> tuple[Values, ...]:
+    """Return the accuracies of a row and of its reference, or their differences within each seed."""
     if pairing == "unpaired" and len(references) == 1:
         reference = references[0][0]
-        return _test(_values(accuracies, accuracies), _values(reference, reference))
+        return _values(accuracies, accuracies), _values(reference, reference)
     common_seeds = [seed for seed in accuracies if all(seed in reference for reference, _ in references)]
     weighted = [weight * _values(reference, common_seeds) for reference, weight in references]
-    return _test(_values(accuracies, common_seeds) + np.sum(weighted, axis=0))
+    return (_values(accuracies, common_seeds) + np.sum(weighted, axis=0),)
 
 
 def _values(accuracies: Mapping[int, float], seeds: Iterable[int]) -> Values:
@@ -89,15 +127,13 @@ def _test(*samples: Values) -> Change:
         return Change(nan)
     exact = 2.0 ** (1 - n) if len(samples) == 1 else 2 / comb(sum(map(len, samples)), n)
     least = _smallest_reachable_p(exact, n)
-    statistic: Callable[..., Any] = _mean if len(samples) == 1 else _mean_difference
+    statistic = _statistic(samples)
     points = float(statistic(*samples))
     if n == 1:
         return Change(points, n=n, least_p=least)
-    from scipy import stats
 
     with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # raised for identical values
-        is_welch = len(samples) == 2
-        student = stats.ttest_ind(*samples, equal_var=False) if is_welch else stats.ttest_1samp(samples[0], 0)
+        student = _student_test(samples, "two-sided")
         if all(np.ptp(sample) == 0 for sample in samples):  # no interval can be computed without any spread
             return Change(points, p=_permutation_p(samples, statistic), n=n, least_p=least)
         if n > MAX_RESAMPLED_SEEDS:
@@ -107,17 +143,39 @@ def _test(*samples: Values) -> Change:
     return Change(points, float(interval.low), float(interval.high), p, n, least)
 
 
+def _statistic(samples: tuple[Values, ...]) -> Callable[..., Any]:
+    return _mean if len(samples) == 1 else _mean_difference
+
+
+def _student_test(samples: tuple[Values, ...], alternative: Alternative) -> Any:
+    """Return Student's test of one sample, or Welch's test of two."""
+    from scipy import stats
+
+    if len(samples) == 1:
+        return stats.ttest_1samp(samples[0], 0, alternative=alternative)
+    return stats.ttest_ind(*samples, equal_var=False, alternative=alternative)
+
+
+def _one_sided_p(samples: tuple[Values, ...], alternative: Alternative) -> float:
+    if min(map(len, samples)) > MAX_RESAMPLED_SEEDS:
+        return float(_student_test(samples, alternative).pvalue)
+    return _permutation_p(samples, _statistic(samples), alternative)
+
+
 def _resampling_options() -> dict[str, Any]:
     """Return the options of scipy's resampling tests; the seed is always 0, so the same records give the same table."""
     return {"vectorized": True, "n_resamples": NUM_RESAMPLES, "rng": np.random.default_rng(0)}
 
 
-def _permutation_p(samples: tuple[Values, ...], statistic: Callable[..., Any]) -> float:
-    """Return the two-sided p-value of the sign-flip test of one sample or of the permutation test of two."""
+def _permutation_p(
+    samples: tuple[Values, ...], statistic: Callable[..., Any], alternative: Alternative = "two-sided"
+) -> float:
+    """Return the p-value of the sign-flip test of one sample or of the permutation test of two."""
     from scipy import stats
 
     kind = "samples" if len(samples) == 1 else "independent"
-    return float(stats.permutation_test(samples, statistic, permutation_type=kind, **_resampling_options()).pvalue)
+    options = {"permutation_type": kind, "alternative": alternative, **_resampling_options()}
+    return float(stats.permutation_test(samples, statistic, **options).pvalue)
 
 
 def _bootstrap_interval(samples: tuple[Values, ...], statistic: Callable[..., Any], student: Any) -> Any:
@@ -160,13 +218,22 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def verdict(points: float, p: float) -> str:
-    """Return the verdict on a change with a corrected p-value: real, worse, not shown, or empty without a change."""
+def verdict(points: float, p: float, equivalence_p: float = nan) -> str:
+    """Return the verdict on a change.
+
+    Args:
+        points: The change; NaN if there is none.
+        p: Its corrected p-value.
+        equivalence_p: The corrected p-value of its equivalence test; NaN without a margin.
+
+    Returns:
+        "real" or "worse" if the change is significant, and "equivalent" if it is shown to be smaller than the margin.
+        Both are possible. Otherwise "not shown"; empty without a change.
+    """
     if isnan(points):
         return ""
-    if isnan(p) or p > ALPHA:
-        return "not shown"
-    return "real" if points > 0 else "worse"
+    shown = [("real" if points > 0 else "worse")] if p <= ALPHA else []
+    return ", ".join([*shown, "equivalent"] if equivalence_p <= ALPHA else shown) or "not shown"
 
 
 def smallest_p(seeds: int, pairing: Pairing) -> float:

@@ -1,7 +1,8 @@
 """From records to a table: a DataFrame with one line per row, a caption and notes."""
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import nan
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from ablation.analysis.caption import caption
 from ablation.analysis.extra_columns import extra_numbers
 from ablation.analysis.improvement import Improvement, probability_of_improvement
 from ablation.analysis.records import RecordedPlan
-from ablation.analysis.statistics import Change, estimate_change, holm, verdict
+from ablation.analysis.statistics import Change, equivalence_p, estimate_change, holm, verdict
 from ablation.analysis.table_formats import AblationTable
 from ablation.analysis.table_notes import table_notes
 from ablation.plans.choices import Pairing
@@ -19,26 +20,40 @@ from ablation.plans.row import Row
 from benchmarks.records.store import RunRecord
 
 
-def make_table(
-    recorded: RecordedPlan, pairing: Pairing = "unpaired", num_candidates: int | None = None
-) -> AblationTable:
-    """Return the table of a recorded plan.
+@dataclass(frozen=True)
+class TableSettings:
+    """What a table shows, and how its changes are tested.
 
-    Args:
-        recorded: The rows and their records.
+    Attributes:
         pairing: How changes are tested.
+        margin: Changes that are shown to be smaller than this, in points, are equivalent; None: no such test.
         num_candidates: The number of architectures that the best row was picked from, for the note on selection bias;
             None: all architectures with records.
+        extra: The names of extra columns: see `ablation.analysis.extra_columns`.
+    """
+
+    pairing: Pairing = "unpaired"
+    margin: float | None = None
+    num_candidates: int | None = None
+    extra: tuple[str, ...] = ()
+
+
+DEFAULT_SETTINGS = TableSettings()
+
+
+def make_table(recorded: RecordedPlan, settings: TableSettings = DEFAULT_SETTINGS) -> AblationTable:
+    """Return the table of a recorded plan.
 
     Raises:
         ValueError: If the records have several benchmark ids.
     """
-    frame = ablation_frame(recorded, pairing)
-    notes = table_notes(frame, recorded, pairing, num_candidates)
-    return AblationTable(frame, caption(recorded, pairing), tuple(notes), pairing)
+    pairing = settings.pairing
+    frame = ablation_frame(recorded, pairing, settings.margin)
+    notes = table_notes(frame, recorded, pairing, settings.num_candidates)
+    return AblationTable(frame, caption(recorded, pairing, settings.margin), tuple(notes), pairing, settings.extra)
 
 
-def ablation_frame(recorded: RecordedPlan, pairing: Pairing = "unpaired") -> pd.DataFrame:
+def ablation_frame(recorded: RecordedPlan, pairing: Pairing = "unpaired", margin: float | None = None) -> pd.DataFrame:
     """Return a DataFrame with one line per row, in the order of the plan.
 
     Columns:
@@ -48,6 +63,8 @@ def ablation_frame(recorded: RecordedPlan, pairing: Pairing = "unpaired") -> pd.
             points, the number of seeds, the p-value, and the smallest p-value possible: see
             `ablation.analysis.statistics.Change`.
         p_holm: The p-value after Holm correction over the rows.
+        equivalence_p, equivalence_p_holm: The p-value of the equivalence test, and the same after Holm correction over
+            the rows; NaN without a margin.
         change_from_first: The difference of the means from the first row, in points.
         better, better_low, better_high: The probability that a run of the row is better than a run of its reference
             row, and its 95% CI: see `ablation.analysis.improvement`. NaN for the interaction of two parts.
@@ -76,19 +93,32 @@ def ablation_frame(recorded: RecordedPlan, pairing: Pairing = "unpaired") -> pd.
     frame["p"] = [change.p for change in changes]
     frame["least_p"] = [change.least_p for change in changes]
     frame["p_holm"] = holm(frame["p"].tolist())
-    frame["verdict"] = [verdict(points, p) for points, p in zip(frame["change"], frame["p_holm"], strict=True)]
-    frame["change_from_first"] = [math.nan, *(frame["top1_mean"] - frame["top1_mean"].iloc[0])[1:]]
+    frame["equivalence_p"] = _equivalence_p_values(recorded, pairing, margin)
+    frame["equivalence_p_holm"] = holm(frame["equivalence_p"].tolist())
+    tested = zip(frame["change"], frame["p_holm"], frame["equivalence_p_holm"], strict=True)
+    frame["verdict"] = [verdict(*numbers) for numbers in tested]
+    frame["change_from_first"] = [nan, *(frame["top1_mean"] - frame["top1_mean"].iloc[0])[1:]]
     frame[["better", "better_low", "better_high"]] = _improvements(recorded)
     return frame
 
 
+def _references(recorded: RecordedPlan, row: Row) -> list[tuple[Mapping[int, float], int]]:
+    return [(recorded.accuracies(recorded.rows[index]), weight) for index, weight in row.against]
+
+
 def _changes(recorded: RecordedPlan, pairing: Pairing) -> list[Change]:
-    accuracies = [recorded.accuracies(row) for row in recorded.rows]
     return [
-        estimate_change(by_seed, [(accuracies[index], weight) for index, weight in row.against], pairing)
-        if row.against
-        else Change(math.nan)
-        for row, by_seed in zip(recorded.rows, accuracies, strict=True)
+        estimate_change(recorded.accuracies(row), _references(recorded, row), pairing) if row.against else Change(nan)
+        for row in recorded.rows
+    ]
+
+
+def _equivalence_p_values(recorded: RecordedPlan, pairing: Pairing, margin: float | None) -> list[float]:
+    return [
+        equivalence_p(recorded.accuracies(row), _references(recorded, row), pairing, margin)
+        if row.against and margin is not None
+        else nan
+        for row in recorded.rows
     ]
 
 
@@ -104,7 +134,7 @@ def _line(row: Row, runs: Sequence[RunRecord]) -> dict[str, Any]:
     first = runs[0] if runs else None
 
     def mean(name: str) -> float:
-        return float(np.mean([getattr(run, name) for run in runs])) if runs else math.nan
+        return float(np.mean([getattr(run, name) for run in runs])) if runs else nan
 
     return {
         "step": row.label,
@@ -115,7 +145,7 @@ def _line(row: Row, runs: Sequence[RunRecord]) -> dict[str, Any]:
         "images_per_second": mean("images_per_second"),
         "hours": mean("hours"),
         "top1_mean": mean("top1"),
-        "top1_std": float(np.std([run.top1 for run in runs], ddof=1)) if len(runs) > 1 else math.nan,
+        "top1_std": float(np.std([run.top1 for run in runs], ddof=1)) if len(runs) > 1 else nan,
         "n": len(runs),
         "top5_mean": mean("top5"),
         "benchmark_id": first and first.benchmark_id,

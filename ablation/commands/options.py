@@ -1,5 +1,6 @@
 """Options that several commands of `ablate` share."""
 
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,6 +31,14 @@ from benchmarks.definition.names import check_path
 if TYPE_CHECKING:
     from ablation.analysis.records import RecordedPlan, RecordQuery
     from benchmarks.definition.benchmark import Benchmark, Split
+
+
+def check_margin(points: float | None) -> float | None:
+    """Return the value of `--equivalence`. Raises InputError if it is not above 0."""
+    if points is not None and not 0 < points < math.inf:
+        raise InputError("--equivalence must be above 0 points, such as 0.3")
+    return points
+
 
 PlanArgument = Annotated[
     str,
@@ -86,6 +95,15 @@ PretrainedOption = Annotated[
     ),
 ]
 PairedOption = Annotated[bool, typer.Option("--paired", help="Use a paired test: compare rows seed by seed.")]
+EquivalenceOption = Annotated[
+    float | None,
+    typer.Option(
+        "--equivalence",
+        metavar="POINTS",
+        help="Call a change equivalent if it is shown to be smaller than this, such as 0.3.",
+        callback=check_margin,
+    ),
+]
 ColumnsOption = Annotated[
     str | None,
     typer.Option(
@@ -197,6 +215,7 @@ class RunOptions:
         typer.Option("--ray-cpus", metavar="N", min=0, help="CPUs that Ray reserves per run  [default: 1]"),
     ] = None
     paired: PairedOption = False
+    equivalence: EquivalenceOption = None
     columns: ColumnsOption = None
     labels: LabelOption = None
     as_json: JsonOption = False

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ablation.commands.options import (
+    EquivalenceOption,
     NumCandidatesOption,
     PairedOption,
     RecordedPlanArgument,
@@ -49,6 +50,7 @@ class ReportOptions:
         ),
     ] = None
     paired: PairedOption = False
+    equivalence: EquivalenceOption = None
     num_candidates: NumCandidatesOption = None
     as_json: JsonOption = False
 
@@ -63,13 +65,15 @@ def report(plan: RecordedPlanArgument = None, *, options: ReportOptions, records
         raise InputError(f"--figures {options.figures} is a file: name a folder")
     recorded = records.find(plan, curves=True)
 
+    from ablation.analysis.table import TableSettings
     from ablation.report.table_output import make_annotated_table, output_stem
 
     with default_settings():  # these modules import matplotlib
         from ablation.report.figures import write_figures
         from ablation.report.pdf import write_report
 
-    table = make_annotated_table(recorded, choose_pairing(options.paired), options.num_candidates, with_findings=False)
+    settings = TableSettings(choose_pairing(options.paired), options.equivalence, options.num_candidates)
+    table = make_annotated_table(recorded, settings, with_findings=False)
     stem = output_stem(recorded)
     page = stem.with_name(stem.name + "_report.pdf")
     try:

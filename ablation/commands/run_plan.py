@@ -149,12 +149,13 @@ def _show_table(runner: "PlanRunner", options: RunOptions, store: "RecordStore")
     """Print and write the table, and return the exit code."""
     from ablation.analysis.extra_columns import parse_columns
     from ablation.analysis.records import collect
+    from ablation.analysis.table import TableSettings
     from ablation.report.table_output import make_annotated_table, show_table, write_outputs
 
     recorded = collect(store, runner.plan, runner.benchmark, runner.benchmark_id, runner.split)
     recorded = recorded.first_seeds(len(runner.seeds))
-    extra = parse_columns(options.columns)
-    table = make_annotated_table(recorded, choose_pairing(options.paired), extra=extra)
+    extra, pairing = parse_columns(options.columns), choose_pairing(options.paired)
+    table = make_annotated_table(recorded, TableSettings(pairing, options.equivalence, extra=extra))
     try:
         files = write_outputs(table, recorded)
     except InputError as error:  # the printed table can still be read

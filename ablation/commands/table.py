@@ -7,6 +7,7 @@ import typer
 
 from ablation.commands.options import (
     ColumnsOption,
+    EquivalenceOption,
     NumCandidatesOption,
     PairedOption,
     RecordedPlanArgument,
@@ -21,6 +22,7 @@ class TableOptions:
     """The options that decide what the table contains and how it is printed."""
 
     paired: PairedOption = False
+    equivalence: EquivalenceOption = None
     columns: ColumnsOption = None
     num_candidates: NumCandidatesOption = None
     table_format: Annotated[
@@ -44,8 +46,11 @@ def table(plan: RecordedPlanArgument = None, *, options: TableOptions, records: 
     extra = parse_columns(options.columns)
     recorded = records.find(plan, split=options.split)
 
+    from ablation.analysis.table import TableSettings
     from ablation.report.table_output import make_annotated_table, show_table
 
-    table = make_annotated_table(recorded, choose_pairing(options.paired), options.num_candidates, extra=extra)
+    pairing = choose_pairing(options.paired)
+    settings = TableSettings(pairing, options.equivalence, options.num_candidates, extra)
+    table = make_annotated_table(recorded, settings)
     show_table(table, recorded, table_format="json" if options.as_json else options.table_format)
     return 0

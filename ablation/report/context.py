@@ -58,7 +58,7 @@ def printed_rows(rows: Sequence[Row], lines: Sequence[Mapping[Any, Any]]) -> lis
 
     def importance(index: int) -> tuple[bool, bool, float]:
         line = lines[index]
-        return line["n"] > 0, line["verdict"] in ("real", "worse"), abs(float(np.nan_to_num(line["change"])))
+        return line["n"] > 0, line["verdict"].startswith(("real", "worse")), abs(float(np.nan_to_num(line["change"])))
 
     _, best = best_row(rows, lines)
     kept = {0, len(rows) - 1} | {index for index, line in enumerate(lines) if line is best}

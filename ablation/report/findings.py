@@ -45,10 +45,15 @@ def _change_phrase(line: Line, beyond: str) -> str:
     points, low, high, n = line["change"], line["change_low"], line["change_high"], line["change_n"]
     if n < 2:
         return f": {points:+.2f} points{beyond}; one seed cannot show a change (n = {n})"
-    if line["verdict"] == "real":
-        return f" raises top-1 by {points:.2f} points{beyond} ({format_evidence(low, high, n)})"
-    if line["verdict"] == "worse":
-        return f" lowers top-1 by {-points:.2f} points{beyond} ({format_evidence(-high, -low, n)})"
+    small = ", less than the margin" if "equivalent" in line["verdict"] else ""
+    if line["verdict"].startswith("real"):
+        return f" raises top-1 by {points:.2f} points{beyond}{small} ({format_evidence(low, high, n)})"
+    if line["verdict"].startswith("worse"):
+        return f" lowers top-1 by {-points:.2f} points{beyond}{small} ({format_evidence(-high, -low, n)})"
+    if small:
+        return (
+            f": change shown to be less than the margin, {points:+.2f} points{beyond} ({format_evidence(low, high, n)})"
+        )
     corrected = " after Holm correction" if line["p"] <= ALPHA else ""
     return f": change not shown{corrected}, {points:+.2f} points{beyond} ({format_evidence(low, high, n)})"
 

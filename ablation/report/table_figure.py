@@ -95,7 +95,7 @@ def _draw_cells(axes: Axes, text: pd.DataFrame, size: FigureSize, font: float) -
                 fontsize=font,
                 ha=alignment,
                 va="center",
-                color=VERDICT_COLORS.get(value, "black") if name == "verdict" else "black",
+                color=VERDICT_COLORS.get(value.partition(",")[0], "black") if name == "verdict" else "black",
                 weight="bold" if number == 0 else "normal",
                 parse_math=False,
             )

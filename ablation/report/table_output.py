@@ -11,10 +11,9 @@ from ablation.analysis.confounds import explain_confounds
 from ablation.analysis.datasize_series import datasize_series, update_notes
 from ablation.analysis.extra_columns import extra_notes
 from ablation.analysis.records import RecordedPlan
-from ablation.analysis.table import make_table
+from ablation.analysis.table import DEFAULT_SETTINGS, TableSettings, make_table
 from ablation.analysis.table_formats import AblationTable, to_csv, to_html, to_json, to_latex, to_markdown
 from ablation.analysis.terminal_table import to_terminal
-from ablation.plans.choices import Pairing
 from ablation.report.datasize_findings import datasize_findings
 from arch.errors import InputError
 from arch.text import printable
@@ -41,28 +40,22 @@ def output_stem(recorded: RecordedPlan) -> Path:
 
 
 def make_annotated_table(
-    recorded: RecordedPlan,
-    pairing: Pairing = "unpaired",
-    num_candidates: int | None = None,
-    with_findings: bool = True,
-    extra: tuple[str, ...] = (),
+    recorded: RecordedPlan, settings: TableSettings = DEFAULT_SETTINGS, with_findings: bool = True
 ) -> AblationTable:
     """Return the table of a recorded plan with all notes on its study.
 
     Args:
         recorded: The rows and their records.
-        pairing: How changes are tested.
-        num_candidates: See `ablation.analysis.table.make_table`.
+        settings: What the table shows, and how its changes are tested.
         with_findings: Whether the notes include the findings of a data-size study, which need learning curves.
-        extra: The names of extra columns: see `ablation.analysis.extra_columns`.
     """
-    table = make_table(recorded, pairing, num_candidates)
+    table = make_table(recorded, settings)
     series = datasize_series(recorded)
     notes = [*map(printable, recorded.notes), *([] if series else explain_confounds(recorded))]
     notes += [*update_notes(recorded), *_teacher_notes(recorded)]
     if with_findings:
         notes += datasize_findings(series)
-    return replace(table, notes=(*table.notes, *notes, *extra_notes(table.frame, extra)), extra=extra)
+    return replace(table, notes=(*table.notes, *notes, *extra_notes(table.frame, settings.extra)))
 
 
 def _teacher_notes(recorded: RecordedPlan) -> list[str]:

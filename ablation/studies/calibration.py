@@ -43,6 +43,7 @@ class Scenario:
         seeds: Seeds per row.
         pairing: How changes are tested.
         correlation: Correlation between the rows of one seed.
+        margin: Changes that are shown to be smaller than this, in points, are equivalent; None: no such test.
     """
 
     steps: int
@@ -50,6 +51,7 @@ class Scenario:
     seeds: int
     pairing: Pairing = "unpaired"
     correlation: float = 0.0
+    margin: float | None = None
 
 
 def simulate_records(rows: Sequence[Row], scenario: Scenario, draw: np.random.Generator) -> list[RunRecord]:
@@ -98,7 +100,7 @@ def simulate_frames(scenario: Scenario, tables: int) -> Iterator[pd.DataFrame]:
     for _ in range(tables):
         records = simulate_records(plan.rows, scenario, draw)
         recorded = RecordedPlan(plan, BENCHMARK, BENCHMARK_ID, records, [], Path())
-        yield ablation_frame(recorded, scenario.pairing).iloc[1:]
+        yield ablation_frame(recorded, scenario.pairing, scenario.margin).iloc[1:]
 
 
 def _plan(steps: int) -> Plan:
@@ -114,12 +116,13 @@ def evaluate(scenario: Scenario, tables: int) -> dict[str, object]:
     """Simulate tables, and return one row of results.
 
     It contains the scenario, the percentage of steps judged real and worse, the percentage of tables with at least one
-    such step, the coverage and mean width of the intervals, and the theoretical power.
+    such step, the same for equivalent steps, the coverage and mean width of the intervals, and the theoretical power.
     """
     frames = list(simulate_frames(scenario, tables))
     steps, effect = pd.concat(frames), scenario.effect
     contains_effect = (steps["change_low"] <= effect) & (effect <= steps["change_high"])
     has_theory = effect and not scenario.correlation
+    is_equivalent = [frame["verdict"].str.contains("equivalent") for frame in frames]
     return {
         "steps per table": scenario.steps,
         "effect": effect,
@@ -127,9 +130,12 @@ def evaluate(scenario: Scenario, tables: int) -> dict[str, object]:
         "seeds": scenario.seeds,
         "test": scenario.pairing,
         "n": len(steps),
-        "real %": 100 * float((steps["verdict"] == "real").mean()),
-        "worse %": 100 * float((steps["verdict"] == "worse").mean()),
-        "tables with any %": 100 * float(np.mean([(frame["verdict"] != "not shown").any() for frame in frames])),
+        "margin": scenario.margin,
+        "real %": 100 * float(steps["verdict"].str.startswith("real").mean()),
+        "worse %": 100 * float(steps["verdict"].str.startswith("worse").mean()),
+        "tables with any %": 100 * float(np.mean([frame["verdict"].str.match("real|worse").any() for frame in frames])),
+        "equivalent %": 100 * float(pd.concat(is_equivalent).mean()),
+        "tables with any equivalent %": 100 * float(np.mean([equivalent.any() for equivalent in is_equivalent])),
         "coverage %": 100 * float(contains_effect.mean()),
         "width": float((steps["change_high"] - steps["change_low"]).mean()),
         "theoretical power %": 100 * power(effect, SPREAD, scenario.seeds, scenario.steps, scenario.pairing)
@@ -150,6 +156,12 @@ def calibrate(
         for steps_per_table, correlation in ((1, 0.0), (1, 0.5), (STEPS_PER_TABLE, 0.0))
         for count in seeds or [3, 6, 12]
         for pairing in PAIRINGS
+    ]
+    scenarios += [  # with an effect of the size of the margin, no step is equivalent
+        Scenario(steps_per_table, effect, count, margin=EFFECT)
+        for effect in (EFFECT, 0.0)
+        for steps_per_table in (1, STEPS_PER_TABLE)
+        for count in seeds or [6, 12]
     ]
     lines = []
     for scenario in scenarios:

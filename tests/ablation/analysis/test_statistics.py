@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ablation.analysis.statistics import Change, estimate_change, holm, smallest_p, verdict
+from ablation.analysis.statistics import Change, equivalence_p, estimate_change, holm, smallest_p, verdict
+from ablation.plans.choices import Pairing
 
 BEFORE = dict(enumerate((80.0, 80.2, 79.9, 80.1, 80.4, 79.8)))
 AFTER = dict(enumerate((80.9, 81.2, 81.0, 80.8, 81.3, 81.1)))
@@ -122,6 +123,36 @@ def test_verdicts() -> None:
         "not shown",
     ]
     assert verdict(math.nan, math.nan) == ""
+    assert [verdict(0.1, p, 0.04) for p in (0.06, 0.04, math.nan)] == ["equivalent", "real, equivalent", "equivalent"]
+    assert [verdict(-0.1, 0.04, p) for p in (0.04, 0.06, math.nan)] == ["worse, equivalent", "worse", "worse"]
+
+
+def test_equivalence_p_equals_permutations_counted_by_hand() -> None:
+    # With a margin of 10, the shifted rows 11, 12 and 1, 2 are separated: 1 of 6 permutations is as extreme.
+    assert equivalence_p({0: 1.0, 1: 2.0}, [({0: 1.0, 1: 2.0}, -1)], "unpaired", 10.0) == pytest.approx(1 / 6)
+    # The differences 1, 2, 3 minus 5 are all negative: 1 of 8 sign patterns is as extreme.
+    after, before = {0: 2.0, 1: 4.0, 2: 6.0}, {0: 1.0, 1: 2.0, 2: 3.0}
+    assert equivalence_p(after, [(before, -1)], "paired", 5.0) == pytest.approx(1 / 8)
+
+
+@pytest.mark.parametrize("pairing", ["unpaired", "paired"])
+def test_change_beyond_the_margin_is_not_equivalent(pairing: Pairing) -> None:
+    assert equivalence_p(AFTER, [(BEFORE, -1)], pairing, 0.3) > 0.9  # the change is 1.0
+    assert equivalence_p(BEFORE, [(AFTER, -1)], pairing, 0.3) > 0.9
+    assert equivalence_p(AFTER, [(BEFORE, -1)], pairing, 2.0) < 0.05
+
+
+def test_equivalence_of_many_seeds_is_that_of_students_tests() -> None:
+    rng = np.random.default_rng(0)
+    a, b = (dict(enumerate(rng.normal(80, 0.25, 40))) for _ in range(2))
+    shifted = np.array(list(a.values())) + 0.2
+    lower = stats.ttest_ind(shifted, list(b.values()), equal_var=False, alternative="greater").pvalue
+    upper = stats.ttest_ind(shifted - 0.4, list(b.values()), equal_var=False, alternative="less").pvalue
+    assert equivalence_p(a, [(b, -1)], "unpaired", 0.2) == pytest.approx(max(lower, upper))
+
+
+def test_a_single_seed_shows_no_equivalence() -> None:
+    assert math.isnan(equivalence_p({0: 80.0}, [(BEFORE, -1)], "unpaired", 5.0))
 
 
 def test_smallest_p() -> None:

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from ablation.analysis.records import RecordedPlan
-from ablation.analysis.table import ablation_frame, make_table
+from ablation.analysis.table import TableSettings, ablation_frame, make_table
 from ablation.analysis.table_formats import readable
 from ablation.plans.choices import Pairing
 from benchmarks.records.store import FailedRun, RunRecord
@@ -149,4 +149,19 @@ def test_table_without_records(make_recorded: MakeRecorded) -> None:
 
 def test_table_stores_how_changes_were_tested(recorded: RecordedPlan) -> None:
     assert make_table(recorded).pairing == "unpaired"
-    assert make_table(recorded, "paired").pairing == "paired"
+    assert make_table(recorded, TableSettings("paired")).pairing == "paired"
+
+
+def test_equivalent_changes_are_corrected_and_explained(make_record: Make, make_recorded: MakeRecorded) -> None:
+    noise = [0.05, -0.05, 0.1, -0.1, 0.0, 0.02]
+    accuracies = {"baseline": 80.0, "baseline+se": 80.02, "baseline+se+cbam": 81.0}
+    records = [
+        make_record(spec, seed, top1 + noise[(seed + shift) % 6])
+        for shift, (spec, top1) in enumerate(accuracies.items())
+        for seed in range(6)
+    ]
+    table = make_table(make_recorded("baseline+se+cbam", records), TableSettings(margin=0.3))
+    assert table.frame["verdict"].tolist() == ["", "equivalent", "real"]
+    assert table.frame["equivalence_p_holm"].tolist()[1] == pytest.approx(2 * table.frame["equivalence_p"].tolist()[1])
+    assert '"equivalent": the change is smaller than 0.3 points (two one-sided tests' in table.caption
+    assert "equivalent" not in make_table(make_recorded("baseline+se+cbam", records)).caption

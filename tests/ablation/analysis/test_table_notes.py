@@ -6,7 +6,7 @@ import pytest
 
 from ablation.analysis.power import detectable_change
 from ablation.analysis.records import RecordedPlan
-from ablation.analysis.table import ablation_frame, make_table
+from ablation.analysis.table import TableSettings, ablation_frame, make_table
 from ablation.analysis.table_notes import failure_notes, pooled_std
 from benchmarks.records.store import FailedRun, RunRecord
 
@@ -32,7 +32,7 @@ def six_seeds(make_record: Make, make_recorded: MakeRecorded) -> RecordedPlan:
 
 
 def notes(recorded: RecordedPlan, num_candidates: int | None = None) -> str:
-    return "\n".join(make_table(recorded, num_candidates=num_candidates).notes)
+    return "\n".join(make_table(recorded, TableSettings(num_candidates=num_candidates)).notes)
 
 
 def test_standard_deviation_is_pooled_over_rows(three_seeds: RecordedPlan) -> None:

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from ablation.analysis.records import RecordedPlan
-from ablation.analysis.table import make_table
+from ablation.analysis.table import TableSettings, make_table
 from ablation.plans.choices import Pairing
 from ablation.report.findings import findings, format_with_unit
 from benchmarks.records.store import FailedRun, RunRecord
@@ -33,7 +33,7 @@ def record_means(make_record: Make, make_recorded: MakeRecorded) -> RecordMeans:
 
 
 def find(recorded: RecordedPlan, pairing: Pairing = "unpaired") -> list[str]:
-    return findings(recorded, make_table(recorded, pairing))
+    return findings(recorded, make_table(recorded, TableSettings(pairing)))
 
 
 def test_real_and_worse_changes(record_means: RecordMeans) -> None:
@@ -48,6 +48,13 @@ def test_change_that_is_not_shown(record_means: RecordMeans) -> None:
     sentence = find(record_means("baseline+drop_path", (50.0, 50.1)))[0]
     assert sentence.startswith("+drop_path: change not shown, +0.10 points (95% CI [-0.")
     assert sentence.endswith("], n = 6).")
+
+
+def test_equivalent_changes(record_means: RecordMeans) -> None:
+    recorded = record_means("baseline+se+silu", (50.0, 50.0, 51.0))
+    equivalent, real, *_ = findings(recorded, make_table(recorded, TableSettings(margin=2.0)))
+    assert equivalent.startswith("+se: change shown to be less than the margin, +0.00 points (95% CI [-0.")
+    assert real.startswith("+silu raises top-1 by 1.00 points, less than the margin (95% CI [0.")
 
 
 def test_change_that_is_not_shown_after_correction(record_means: RecordMeans) -> None:
