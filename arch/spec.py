@@ -193,6 +193,19 @@ def parse(text: str, baseline: str | None = None) -> Spec:
     return spec
 
 
+def parse_steps(text: str) -> tuple[Step, ...]:
+    """Parse steps without a base, such as `+se+width=2`, and fill in the default values of their parts.
+
+    Raises:
+        InputError: If a step is invalid. Whether it fits a base is not checked.
+    """
+    steps, position = list[Step](), 0
+    while position < len(text):
+        step, position = _parse_step(text, position)
+        steps.append(step)
+    return tuple(steps)
+
+
 def _parse_timm(word: str) -> Spec:
     """Parse a timm model. Its name is looked up when the model is built, since importing timm takes seconds."""
     match = TIMM.fullmatch(word)

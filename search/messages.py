@@ -6,6 +6,7 @@ from math import nan
 from optuna.trial import FrozenTrial
 
 from arch.text import plural
+from benchmarks.budget.verdict import format_hours
 from benchmarks.execution.progress import Progress
 from search import trial_attrs
 from search.settings import SearchSettings
@@ -28,8 +29,9 @@ def overall_progress(search: SearchSettings, trials: Sequence[FrozenTrial], seco
 def describe_plan(search: SearchSettings) -> str:
     """Return a line about what the search will do."""
     epochs = ", ".join(str(rung.recipe.epochs) for rung in search.rungs.benchmarks)
+    time = "" if search.timeout is None else f" in at most {format_hours(search.timeout / 3600)},"
     text = (
-        f"{search.name} on {search.device}: {plural(search.trials, 'candidate')} within {search.limits}; "
+        f"{search.name} on {search.device}: {plural(search.trials, 'candidate')}{time} within {search.limits}; "
         f"trained for {epochs} epochs"
     )
     number = 2 * search.rungs.reduction_factor

@@ -203,6 +203,10 @@ class _Session:
         study = open_study(storage, search.name, DIRECTIONS[search.objective], options.resume)
         study.set_user_attr(LIMITS, search.limits)
         if not study.get_trials(deepcopy=False):
+            if options.resume:
+                self.display.say(
+                    f"--resume: {options.storage_location} contained no study, so that a new one is started"
+                )
             self._warm_start(study)
         # A worker that joins a study must not propose what the first worker proposes with the same seed.
         seed = secrets.randbelow(2**31) if options.resume else options.seed
@@ -212,13 +216,15 @@ class _Session:
     def _warm_start(self, study: "Study") -> None:
         """Let a new study learn from earlier records in the output folder and in those of --warm-start."""
         from benchmarks.records.store import RecordStore
-        from search.warm_start import recorded_candidates, warm_start
+        from search.warm_start import recorded_candidates, usable_records, warm_start
 
         stores = [self.store, *(RecordStore(folder) for folder in self.options.warm_start)]
-        records = [record for store in stores for record in store.records(curves=False)]
+        records = usable_records(self.search, (record for store in stores for record in store.records(curves=False)))
         if candidates := recorded_candidates(self.search, records):
             warm_start(study, self.search, candidates)
-            self.display.say(f"warm start: {plural(len(candidates), 'candidate')} of the space recorded before")
+        if records:
+            recorded = plural(len({record.key for record in records}), "recorded architecture")
+            self.display.say(f"warm start: the space contains {len(candidates)} of {recorded}")
 
     def _select_finalists(self, trials: "Sequence[FrozenTrial]") -> "list[Finalist]":
         from search import trial_attrs

@@ -9,7 +9,7 @@ import optuna
 from optuna.study import Study
 
 from arch.errors import InputError
-from arch.spec import parse
+from arch.spec import parse, parse_steps
 from benchmarks.definition.overrides import RunConfig
 from benchmarks.records.store import RunRecord
 from search import trial_attrs
@@ -40,18 +40,25 @@ class RecordedCandidate:
         return last, self.accuracies[last]
 
 
+def usable_records(search: SearchSettings, records: Iterable[RunRecord]) -> list[RunRecord]:
+    """Return the records on the validation split, which have the ids of rungs: the test split never selects."""
+    ids = {search.rung_id(rung) for rung in range(len(search.rungs))}
+    return [record for record in records if record.benchmark_id in ids]
+
+
 def recorded_candidates(search: SearchSettings, records: Iterable[RunRecord]) -> list[RecordedCandidate]:
     """Return the recorded candidates of the space, best first.
 
-    Only records on the validation split have the ids of rungs: the test split never selects.
+    Args:
+        search: The settings.
+        records: See `usable_records`.
     """
     if not isinstance(search.space, ChoiceSpace):
         return []
     rungs = {search.rung_id(rung): rung for rung in range(len(search.rungs))}
     by_key: dict[str, list[RunRecord]] = defaultdict(list)
     for record in records:
-        if record.benchmark_id in rungs:
-            by_key[record.key].append(record)
+        by_key[record.key].append(record)
     found = []
     for key, same in by_key.items():
         chosen = _choices_of(search.space, same[0].spec, key, search.benchmark.baseline)
@@ -65,12 +72,12 @@ def recorded_candidates(search: SearchSettings, records: Iterable[RunRecord]) ->
 
 def _choices_of(space: ChoiceSpace, spec: str, key: str, baseline: str) -> dict[str, str] | None:
     """Return the choices that result in a spec; None if the space does not contain it."""
-    steps = set(spec.split("+")[1:])
-    chosen = {
-        name: max((f for f in fragments if set(f.split("+")[1:]) <= steps), key=len, default=fragments[0])
-        for name, fragments in space.choices.items()
-    }
     try:
+        steps = set(parse(spec, baseline).steps)
+        chosen = {
+            name: max((f for f in fragments if steps.issuperset(parse_steps(f))), key=len, default=fragments[0])
+            for name, fragments in space.choices.items()
+        }
         same = RunConfig(parse(space.spec(chosen), baseline).simplified()).key == key
     except InputError:
         return None

@@ -100,7 +100,7 @@ def _detection_notes(frame: pd.DataFrame, rows: Sequence[Row], pairing: Pairing)
     if math.isinf(change):
         return []
     conditions = f"{plural(seeds, 'seed')}, std over seeds {spread:.2f}, Holm correction over {plural(family, 'row')}"
-    return [f"A change of {change:.2f} points is detected with {DETECTION_POWER:.0%} power ({conditions})."]
+    return [f"A true change of {change:.2f} points or more is shown with {DETECTION_POWER:.0%} power ({conditions})."]
 
 
 def _interval_notes(frame: pd.DataFrame) -> list[str]:

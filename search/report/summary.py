@@ -45,7 +45,8 @@ class SearchSummary:
     @property
     def command(self) -> str:
         """The command that ablates the steps from the baseline to the winner."""
-        search, seeds = self.search, len(self.finalists[0].test)
+        search = self.search
+        seeds = max(len(self.finalists[0].test), search.benchmark.default_seeds)
         return f"ablate run {self.path} {search.benchmark_options} --out {search.out} --seeds {seeds}"
 
     def to_json(self) -> dict[str, Any]:

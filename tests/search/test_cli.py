@@ -246,7 +246,7 @@ def test_search_learns_from_the_records_of_several_folders(
         warm_start += ["--warm-start", str(folder)]
     capsys.readouterr()
     assert main([*inputs, *warm_start, "--trials", "1", "--finalists", "0", "--out", str(tmp_path / "search")]) == 0
-    assert "warm start: 2 candidates of the space recorded before" in capsys.readouterr().err
+    assert "warm start: the space contains 2 of " in capsys.readouterr().err
 
 
 def test_images_that_fill_no_batch_are_reported_at_once(

@@ -11,8 +11,9 @@ from search import trial_attrs
 from search.active_trial import ActiveTrial
 from search.candidates import Candidate, HoursPredictor, screen
 from search.settings import SearchSettings
+from search.space import ChoiceSpace
 from search.studies.overhead import make_up_record
-from search.warm_start import recorded_candidates, warm_start
+from search.warm_start import recorded_candidates, usable_records, warm_start
 
 Make = Callable[..., Any]
 
@@ -45,12 +46,25 @@ def test_records_of_rungs_become_trials_of_a_new_study(make_search: Make, make_s
     assert study.ask().suggest_categorical("attention", search.space.choices["attention"]) == "+se"
 
 
+def test_records_without_default_values_are_found_in_a_space_with_values(make_search: Make) -> None:
+    choices = {"attention": ("", "+se=16", "+se=8", "+attention_stages=34"), "depth": ("", "+depth=2", "+depth=1.5")}
+    search = make_search(space=ChoiceSpace(choices))
+    records = [record_of(search, spec, 2, 80.0) for spec in ("resnet8+se", "resnet8+se=8", "resnet8+depth")]
+    assert [record.spec for record in records] == ["resnet8+se", "resnet8+se=8", "resnet8+depth"]
+    found = [candidate.chosen for candidate in recorded_candidates(search, records)]
+    assert found == [
+        {"attention": "+se=16", "depth": ""},
+        {"attention": "+se=8", "depth": ""},
+        {"attention": "", "depth": "+depth=2"},
+    ]
+
+
 @pytest.mark.parametrize("change", ["benchmark_id", "spec"])
 def test_records_of_other_benchmarks_and_spaces_are_ignored(make_search: Make, change: str) -> None:
     search = make_search()
     record = record_of(search, "resnet8+se", 0, 50.0)
     changed = {"benchmark_id": search.test_id} if change == "benchmark_id" else {"spec": "resnet8+simam", "key": "0"}
-    assert recorded_candidates(search, [replace(record, **changed)]) == []
+    assert recorded_candidates(search, usable_records(search, [replace(record, **changed)])) == []
 
 
 @pytest.mark.slow

@@ -54,7 +54,7 @@ def test_with_enough_seeds_the_only_note_is_the_detectable_change(
     records = [make_record(spec, seed, 50 + seed % 3) for spec in ("baseline", "baseline+se") for seed in range(6)]
     detectable = detectable_change(pooled_std(make_table(make_recorded("baseline+se", records)).frame), seeds=6)
     assert notes(make_recorded("baseline+se", records)) == (
-        f"A change of {detectable:.2f} points is detected with 80% power (6 seeds, std over seeds 0.89, "
+        f"A true change of {detectable:.2f} points or more is shown with 80% power (6 seeds, std over seeds 0.89, "
         "Holm correction over 1 row)."
     )
 
