@@ -32,7 +32,7 @@ def test_text_contains_winner_accuracy_and_command(summary: SearchSummary) -> No
     assert "test top-1 98.00 ± 1.00% (n = 3)" in text
     assert f"final epoch of {search.benchmark.recipe.epochs}" in text
     assert search.test_id in text
-    assert f"ablate run baseline+width=1.5+se --benchmark digits --out {search.out} --seeds 3" in text
+    assert f"ablate run baseline+width=1.5+se --benchmark digits --out {search.out} --seeds 6" in text
     assert str(FILE) in text
 
 
