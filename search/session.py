@@ -85,10 +85,12 @@ def _build_settings(
     from benchmarks.execution.progress import Progress
     from search.candidates import drop_useless_fragments
     from search.cost_sample import MAX_COUNTED, count_sample
+    from search.messages import describe_plan
     from search.rungs import Rungs, check_images
     from search.settings import SearchSettings
     from search.space import all_parts_space
 
+    display(Progress("preparing the search: importing PyTorch", 0, 1))
     data = prepare_dataset(benchmark.data, options.data, options.download, display)
     check_images(data, benchmark)
     device = resolve_device(options.device)
@@ -110,6 +112,9 @@ def _build_settings(
         benchmark_options=options.benchmark_options,
         profile=_find_profile(benchmark, device, display),
     )
+
+    if not options.plan:
+        display.say(describe_plan(settings))
 
     def report(count: int) -> None:
         display(Progress("counting random candidates", count, MAX_COUNTED))
@@ -183,13 +188,11 @@ class _Session:
         return summary
 
     def _run_trials(self) -> "list[FrozenTrial]":
-        from search.messages import describe_plan
         from search.runner import SearchRunner
         from search.storage import storage_errors_as_os_errors
 
         with storage_errors_as_os_errors(self.options.storage_location):
             study = self._open_study()
-            self.display.say(describe_plan(self.search))
             SearchRunner(self.search, study, self.store, self.display, self.deadline).run()
             return study.get_trials(deepcopy=False)
 
