@@ -12,7 +12,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
 from arch.errors import InputError
 
-LOCK_TIMEOUT_SECONDS = 5  # after this, the lock is that of a killed process: appending takes less than a millisecond
+LOCK_TIMEOUT_SECONDS = 5  # an older lock belongs to a killed process, because appending takes less than a millisecond
 FIRST_BYTES = b'{"op_code":'  # of every line
 SQLITE_MAGIC = b"SQLite format 3\0"
 
@@ -69,13 +69,18 @@ class JournalFile(JournalFileBackend):
             raise StorageInternalError(error.strerror or str(error)) from error
 
 
-def _check_format(path: Path) -> None:
+def check_regular_file(path: Path) -> None:
+    """Raise InputError unless the path is that of a regular file, or of a new one in an existing folder."""
     if not path.parent.is_dir():
         raise InputError(f"there is no folder {path.parent}")
+    if path.exists() and not path.is_file():
+        raise InputError("it is a folder: give a file" if path.is_dir() else "it is not a regular file")
+
+
+def _check_format(path: Path) -> None:
+    check_regular_file(path)
     if not path.exists():
         return
-    if not path.is_file():
-        raise InputError("it is a folder: give a file" if path.is_dir() else "it is not a regular file")
     if not os.access(path, os.W_OK):
         raise InputError("it cannot be written to")
     with path.open("rb") as file:

@@ -9,6 +9,7 @@ from arch.text import plural
 from benchmarks.budget.verdict import format_hours
 from benchmarks.execution.progress import Progress
 from search import trial_attrs
+from search.options import SECONDS_PER_HOUR
 from search.settings import SearchSettings
 
 
@@ -29,7 +30,7 @@ def overall_progress(search: SearchSettings, trials: Sequence[FrozenTrial], seco
 def describe_plan(search: SearchSettings) -> str:
     """Return a line about what the search will do."""
     epochs = ", ".join(str(rung.recipe.epochs) for rung in search.rungs.benchmarks)
-    time = "" if search.timeout is None else f" in at most {format_hours(search.timeout / 3600)},"
+    time = "" if search.timeout is None else f" in at most {format_hours(search.timeout / SECONDS_PER_HOUR)},"
     text = (
         f"{search.name} on {search.device}: {plural(search.trials, 'candidate')}{time} within {search.limits}; "
         f"trained for {epochs} epochs"

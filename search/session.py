@@ -199,7 +199,7 @@ class _Session:
     def _open_study(self) -> "Study":
         from search.samplers.registry import create_sampler
         from search.settings import DIRECTIONS
-        from search.storage import LIMITS, open_storage, open_study
+        from search.storage import LIMITS, open_storage, open_study, without_password
 
         options, search = self.options, self.search
         storage = open_storage(options.storage_location)
@@ -207,9 +207,8 @@ class _Session:
         study.set_user_attr(LIMITS, search.limits)
         if not study.get_trials(deepcopy=False):
             if options.resume:
-                self.display.say(
-                    f"--resume: {options.storage_location} contained no study, so that a new one is started"
-                )
+                shown = without_password(options.storage_location)
+                self.display.say(f"--resume: {shown} contains no study; starting a new one")
             self._warm_start(study)
         # A worker that joins a study must not propose what the first worker proposes with the same seed.
         seed = secrets.randbelow(2**31) if options.resume else options.seed

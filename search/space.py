@@ -79,7 +79,7 @@ class ChoiceSpace:
         rest = [(name, chosen[name]) for name in self.choices if chosen.get(name, ABSENT) != ABSENT]
         applied: list[tuple[str, str]] = []
         while rest and self.lenient_baseline and not self._fits([*applied, *rest]):
-            # Fragments are parsed from left to right, so that all prefixes before the first one that fails fit.
+            # Fragments are parsed from left to right: if a prefix does not fit, no longer one does.
             first = bisect_left(range(1, len(rest)), True, key=lambda end: not self._fits([*applied, *rest[:end]]))
             applied, rest = [*applied, *rest[:first]], rest[first + 1 :]
         return dict([*applied, *rest])

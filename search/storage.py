@@ -15,7 +15,7 @@ from sqlalchemy import event, make_url
 from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
 from arch.errors import InputError
-from search.journal_file import JournalFile
+from search.journal_file import JournalFile, check_regular_file
 
 CONNECT_ATTEMPTS = 3  # for an empty database whose tables another worker may be creating
 CONNECT_RETRY_SECONDS = 1
@@ -61,12 +61,8 @@ def _open_database(url: str) -> RDBStorage:
         return _connect(url, {"pool_pre_ping": True})
     if parsed.database in (None, "", ":memory:"):
         raise InputError("a database in memory is lost when the search ends: give a file, sqlite:///FILE")
-    file = Path(str(parsed.database))
-    if not file.parent.is_dir():
-        raise InputError(f"there is no folder {file.parent}")
-    if file.exists() and not file.is_file():
-        raise InputError("it is a folder: give a file" if file.is_dir() else "it is not a regular file")
-    with FileLock(f"{file}.lock"):  # one worker creates the tables of a file while the others wait
+    check_regular_file(Path(str(parsed.database)))
+    with FileLock(f"{parsed.database}.lock"):  # one worker creates the tables of a file while the others wait
         storage = _connect(url, {"connect_args": {"timeout": BUSY_TIMEOUT_SECONDS}})
     _use_immediate_transactions(storage)
     return storage

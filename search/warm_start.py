@@ -51,7 +51,7 @@ def recorded_candidates(search: SearchSettings, records: Iterable[RunRecord]) ->
 
     Args:
         search: The settings.
-        records: See `usable_records`.
+        records: Those that `usable_records` returns.
     """
     if not isinstance(search.space, ChoiceSpace):
         return []

@@ -6,8 +6,8 @@ from ablation.analysis.statistics import ALPHA, smallest_p
 from ablation.plans.choices import Pairing
 
 MAX_SEEDS = 10_000  # largest number of seeds per row to consider
-DETECTION_POWER = 0.8  # probability with which a detectable change is called real
-MAX_DETECTABLE_EFFECT = 50.0  # in standard deviations over seeds; with two seeds and several rows, none is detectable
+DETECTION_POWER = 0.8  # probability with which a detectable change is called real or worse
+MAX_DETECTABLE_EFFECT = 50.0  # in standard deviations over seeds; with too few seeds, not even this effect is detected
 
 
 def fewest_seeds(changes: int, pairing: Pairing) -> int:
@@ -82,7 +82,7 @@ def seeds_needed(effect: float, spread: float, target: float, changes: int = 1, 
 
 
 def detectable_change(spread: float, seeds: int, changes: int = 1, pairing: Pairing = "unpaired") -> float:
-    """Return the smallest true change, in points, that is called real with probability DETECTION_POWER.
+    """Return the smallest true change, in points, that is called real or worse with probability DETECTION_POWER.
 
     Args:
         spread: The standard deviation over seeds, in points; above 0.

@@ -19,6 +19,8 @@ from ablation.plans.choices import Pairing
 from ablation.plans.row import Row
 from benchmarks.records.store import RunRecord
 
+Comparison = tuple[Mapping[int, float], list[tuple[Mapping[int, float], int]]]  # as in `estimate_change`
+
 
 @dataclass(frozen=True)
 class TableSettings:
@@ -85,7 +87,8 @@ def ablation_frame(recorded: RecordedPlan, pairing: Pairing = "unpaired", margin
     seen_seeds = {run.seed for row in rows for run in recorded.runs(row)} | {run.seed for run in failed_runs}
     frame["seeds"] = len(seen_seeds) if recorded.seeds is None else recorded.seeds
     frame["failed"] = [sum(run.key == row.key for run in failed_runs) for row in rows]
-    changes = _changes(recorded, pairing)
+    comparisons = _comparisons(recorded)
+    changes = [Change(nan) if pair is None else estimate_change(*pair, pairing) for pair in comparisons]
     frame["change"] = [change.points for change in changes]
     frame["change_low"] = [change.low for change in changes]
     frame["change_high"] = [change.high for change in changes]
@@ -93,41 +96,31 @@ def ablation_frame(recorded: RecordedPlan, pairing: Pairing = "unpaired", margin
     frame["p"] = [change.p for change in changes]
     frame["least_p"] = [change.least_p for change in changes]
     frame["p_holm"] = holm(frame["p"].tolist())
-    frame["equivalence_p"] = _equivalence_p_values(recorded, pairing, margin)
+    frame["equivalence_p"] = [
+        nan if pair is None or margin is None else equivalence_p(*pair, pairing, margin) for pair in comparisons
+    ]
     frame["equivalence_p_holm"] = holm(frame["equivalence_p"].tolist())
     tested = zip(frame["change"], frame["p_holm"], frame["equivalence_p_holm"], strict=True)
     frame["verdict"] = [verdict(*numbers) for numbers in tested]
     frame["change_from_first"] = [nan, *(frame["top1_mean"] - frame["top1_mean"].iloc[0])[1:]]
-    frame[["better", "better_low", "better_high"]] = _improvements(recorded)
+    frame[["better", "better_low", "better_high"]] = [_improvement(pair) for pair in comparisons]
     return frame
 
 
-def _references(recorded: RecordedPlan, row: Row) -> list[tuple[Mapping[int, float], int]]:
-    return [(recorded.accuracies(recorded.rows[index]), weight) for index, weight in row.against]
-
-
-def _changes(recorded: RecordedPlan, pairing: Pairing) -> list[Change]:
+def _comparisons(recorded: RecordedPlan) -> list[Comparison | None]:
+    """Return for each row its accuracies and those of its reference rows; None for a row that is not compared."""
+    accuracies = [recorded.accuracies(row) for row in recorded.rows]
     return [
-        estimate_change(recorded.accuracies(row), _references(recorded, row), pairing) if row.against else Change(nan)
-        for row in recorded.rows
+        (by_seed, [(accuracies[index], weight) for index, weight in row.against]) if row.against else None
+        for row, by_seed in zip(recorded.rows, accuracies, strict=True)
     ]
 
 
-def _equivalence_p_values(recorded: RecordedPlan, pairing: Pairing, margin: float | None) -> list[float]:
-    return [
-        equivalence_p(recorded.accuracies(row), _references(recorded, row), pairing, margin)
-        if row.against and margin is not None
-        else nan
-        for row in recorded.rows
-    ]
-
-
-def _improvements(recorded: RecordedPlan) -> list[Improvement]:
-    accuracies = [list(recorded.accuracies(row).values()) for row in recorded.rows]
-    return [
-        probability_of_improvement(values, accuracies[row.against[0][0]]) if len(row.against) == 1 else Improvement()
-        for row, values in zip(recorded.rows, accuracies, strict=True)
-    ]
+def _improvement(comparison: Comparison | None) -> Improvement:
+    if comparison is None or len(comparison[1]) > 1:
+        return Improvement()
+    accuracies, [(reference, _)] = comparison
+    return probability_of_improvement(list(accuracies.values()), list(reference.values()))
 
 
 def _line(row: Row, runs: Sequence[RunRecord]) -> dict[str, Any]:

@@ -92,10 +92,11 @@ def _seed_notes(frame: pd.DataFrame, rows: Sequence[Row], pairing: Pairing, unde
 
 def _detection_notes(frame: pd.DataFrame, rows: Sequence[Row], pairing: Pairing) -> list[str]:
     """Return the smallest change that the table could have detected; nothing if it could not detect any."""
-    lines, spread = [line for row, line in _compared(frame, rows) if not row.is_interaction], pooled_std(frame)
-    if not lines or not spread > 0:
+    compared, spread = _compared(frame, rows), pooled_std(frame)
+    counts = [line["change_n"] for row, line in compared if not row.is_interaction]
+    if not counts or not spread > 0:
         return []
-    seeds, family = min(line["change_n"] for line in lines), _family_size([line for _, line in _compared(frame, rows)])
+    seeds, family = min(counts), _family_size([line for _, line in compared])
     change = detectable_change(spread, seeds, family, pairing)
     if math.isinf(change):
         return []
