@@ -1,7 +1,7 @@
 """Ablations from Python: `ablation.run` and `ablation.read`, for scripts and notebooks."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -81,7 +81,7 @@ class Study:
 
         stem = output_stem(self.recorded)
         page = stem.with_name(stem.name + "_report.pdf") if path is None else Path(path)
-        table = make_annotated_table(self.recorded, self._settings, with_findings=False)
+        table = make_annotated_table(self.recorded, replace(self._settings, test_images=True), with_findings=False)
         return write_report(self.recorded, table, page, read_author_text(title, author, None))
 
     def figures(self, folder: str | Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Columns that an ablation table shows on request: P(better), speed, memory, energy and inference of the rows."""
+"""Columns that an ablation table shows on request, such as P(better), memory, energy and inference of the rows."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -33,12 +33,17 @@ class ExtraColumn(NamedTuple):
         """Return the text of the column in a line of the frame; "" if no record contains the number."""
         if pd.isna(line[self.number]):
             return ""
-        ends = [self.format(line[f"{self.number}_{end}"]) for end in ("low", "high")] if self.has_interval else []
+        ends = (
+            [self.format(line[f"{self.number}_{end}"]).lstrip("+") for end in ("low", "high")]
+            if self.has_interval
+            else []
+        )
         return self.format(line[self.number]) + (f" [{', '.join(ends)}]" if ends else "")
 
 
 EXTRA_COLUMNS = {  # by name in --columns
     "better": ExtraColumn("P(better)", "better", "{:.2f}".format, has_interval=True),
+    "images": ExtraColumn("change, images", "change_images", "{:+.2f}".format, has_interval=True),
     "speed": ExtraColumn("img/s", "images_per_second", "{:,.0f}".format),  # in every table, but often hidden
     "memory": ExtraColumn("memory", "peak_memory", lambda count: format_bytes(round(count))),
     "tflops": ExtraColumn("TFLOP/s", "tflops_per_second", "{:.3g}".format),
@@ -48,6 +53,7 @@ EXTRA_COLUMNS = {  # by name in --columns
 }
 NOTES = {
     "better": "P(better) is the probability that a run of the row is better than a run of the row it is compared with.",
+    "images": "The CI of the last change is over seeds and test images together (two-way bootstrap).",
     "memory": "Memory is the peak of training.",
     "tflops": "TFLOP/s are those of training: 3 x 2 x MACs x img/s.",
     "energy": "Energy is that of a run with its evaluations, measured for the whole GPU or all CPU packages.",
@@ -124,7 +130,9 @@ def extra_notes(frame: pd.DataFrame, names: Sequence[str]) -> list[str]:
         notes.append(f"Latency is the median for one image; inference img/s is that of batches of {sizes} images.")
     if "better" in empty:
         notes.append("P(better) needs at least two seeds of a row and of the row it is compared with.")
-    if missing := [name for name in empty if name not in {"better", *INFERENCE_COLUMNS}]:
+    if "images" in empty:
+        notes.append("The CI over test images needs the predictions of at least two seeds of both rows, kept in --out.")
+    if missing := [name for name in empty if name not in {"better", "images", *INFERENCE_COLUMNS}]:
         notes.append(f"No record contains {' or '.join(missing)}.")
     if missing := [name for name in empty if name in INFERENCE_COLUMNS]:
         notes.append(

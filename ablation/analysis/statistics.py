@@ -63,7 +63,7 @@ def estimate_change(
             `[(a, -1), (b, -1), (base, 1)]` for the interaction of two parts.
         pairing: Whether the differences are taken within each seed.
     """
-    return _test(*_samples(accuracies, references, pairing))
+    return _test(*comparison_samples(accuracies, references, pairing))
 
 
 def equivalence_p(
@@ -87,7 +87,7 @@ def equivalence_p(
     Returns:
         The p-value; NaN with fewer than two seeds.
     """
-    first, *others = _samples(accuracies, references, pairing)
+    first, *others = comparison_samples(accuracies, references, pairing)
     if min(map(len, (first, *others))) < 2:
         return nan
     return max(
@@ -96,10 +96,19 @@ def equivalence_p(
     )
 
 
-def _samples(
-    accuracies: Mapping[int, float], references: Sequence[tuple[Mapping[int, float], int]], pairing: Pairing
+def comparison_samples(
+    accuracies: Mapping[int, Any], references: Sequence[tuple[Mapping[int, Any], int]], pairing: Pairing
 ) -> tuple[Values, ...]:
-    """Return the accuracies of a row and of its reference, or their differences within each seed."""
+    """Return the accuracies of a row and of its reference, or their differences within each seed.
+
+    Args:
+        accuracies: Top-1 of the row by seed, or an array with one value per test image, of the same shape for all runs.
+        references: The same for each reference row, and its weight: see `estimate_change`.
+        pairing: Whether the differences are taken within each seed.
+
+    Returns:
+        One or two arrays, sorted by seed along the first dimension.
+    """
     if pairing == "unpaired" and len(references) == 1:
         reference = references[0][0]
         return _values(accuracies, accuracies), _values(reference, reference)
@@ -108,7 +117,7 @@ def _samples(
     return (_values(accuracies, common_seeds) + np.sum(weighted, axis=0),)
 
 
-def _values(accuracies: Mapping[int, float], seeds: Iterable[int]) -> Values:
+def _values(accuracies: Mapping[int, Any], seeds: Iterable[int]) -> Values:
     return np.array([accuracies[seed] for seed in sorted(seeds)], float)
 
 

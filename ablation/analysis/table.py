@@ -10,6 +10,7 @@ import pandas as pd
 
 from ablation.analysis.caption import caption
 from ablation.analysis.extra_columns import extra_numbers
+from ablation.analysis.image_interval import ImageInterval, correct_images, image_interval
 from ablation.analysis.improvement import Improvement, probability_of_improvement
 from ablation.analysis.records import RecordedPlan
 from ablation.analysis.statistics import Change, equivalence_p, estimate_change, holm, verdict
@@ -19,6 +20,7 @@ from ablation.plans.choices import Pairing
 from ablation.plans.row import Row
 from benchmarks.records.store import RunRecord
 
+IMAGE_COLUMNS = ["change_images", "change_images_low", "change_images_high"]
 Comparison = tuple[Mapping[int, float], list[tuple[Mapping[int, float], int]]]  # as in `estimate_change`
 
 
@@ -32,12 +34,20 @@ class TableSettings:
         num_candidates: The number of architectures that the best row was picked from, for the note on selection bias;
             None: all architectures with records.
         extra: The names of extra columns: see `ablation.analysis.extra_columns`.
+        test_images: Whether to compute intervals over test images, for which the predictions of all runs are read. The
+            extra column "images" implies it.
     """
 
     pairing: Pairing = "unpaired"
     margin: float | None = None
     num_candidates: int | None = None
     extra: tuple[str, ...] = ()
+    test_images: bool = False
+
+    @property
+    def needs_predictions(self) -> bool:
+        """Whether the predictions of the runs are read."""
+        return self.test_images or "images" in self.extra
 
 
 DEFAULT_SETTINGS = TableSettings()
@@ -51,6 +61,8 @@ def make_table(recorded: RecordedPlan, settings: TableSettings = DEFAULT_SETTING
     """
     pairing = settings.pairing
     frame = ablation_frame(recorded, pairing, settings.margin)
+    if settings.needs_predictions:
+        frame[IMAGE_COLUMNS] = _image_intervals(recorded, pairing)
     notes = table_notes(frame, recorded, pairing, settings.num_candidates)
     return AblationTable(frame, caption(recorded, pairing, settings.margin), tuple(notes), pairing, settings.extra)
 
@@ -70,6 +82,8 @@ def ablation_frame(recorded: RecordedPlan, pairing: Pairing = "unpaired", margin
         change_from_first: The difference of the means from the first row, in points.
         better, better_low, better_high: The probability that a run of the row is better than a run of its reference
             row, and its 95% CI: see `ablation.analysis.improvement`. NaN for the interaction of two parts.
+        change_images, change_images_low, change_images_high: The change of the runs whose predictions are kept, and its
+            95% CI over seeds and test images: see `ablation.analysis.image_interval`. NaN unless requested.
         peak_memory, tflops_per_second, energy_watt_hours, latency_*, inference_*: See
             `ablation.analysis.extra_columns.extra_numbers`.
         seeds, n, failed: The numbers of runs that are expected, are recorded, and failed.
@@ -104,6 +118,7 @@ def ablation_frame(recorded: RecordedPlan, pairing: Pairing = "unpaired", margin
     frame["verdict"] = [verdict(*numbers) for numbers in tested]
     frame["change_from_first"] = [nan, *(frame["top1_mean"] - frame["top1_mean"].iloc[0])[1:]]
     frame[["better", "better_low", "better_high"]] = [_improvement(pair) for pair in comparisons]
+    frame[IMAGE_COLUMNS] = nan
     return frame
 
 
@@ -113,6 +128,17 @@ def _comparisons(recorded: RecordedPlan) -> list[Comparison | None]:
     return [
         (by_seed, [(accuracies[index], weight) for index, weight in row.against]) if row.against else None
         for row, by_seed in zip(recorded.rows, accuracies, strict=True)
+    ]
+
+
+def _image_intervals(recorded: RecordedPlan, pairing: Pairing) -> list[ImageInterval]:
+    """Return for each row the interval of its change over seeds and test images."""
+    correct = correct_images(recorded)
+    return [
+        image_interval(images, [(correct[index], weight) for index, weight in row.against], pairing)
+        if row.against
+        else ImageInterval()
+        for row, images in zip(recorded.rows, correct, strict=True)
     ]
 
 

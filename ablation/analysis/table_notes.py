@@ -31,6 +31,7 @@ def table_notes(frame: pd.DataFrame, recorded: RecordedPlan, pairing: Pairing, n
     undetectable = _undetectable(frame, rows)
     notes = failure_notes(recorded) + _seed_notes(frame, rows, pairing, undetectable)
     notes += _detection_notes(frame, rows, pairing) + _interval_notes(frame)
+    notes += _image_notes(frame)
     is_datasize_study = len({row.overrides.data_fraction for row in rows}) > 1  # such a study does not pick a best row
     if not is_datasize_study and not undetectable:
         count = num_candidates or len({record.key for record in recorded.records})
@@ -115,6 +116,18 @@ def _interval_notes(frame: pd.DataFrame) -> list[str]:
     return [
         f'{names}: the 95% CI excludes zero, but the verdict is "not shown", because the verdict uses the exact test '
         "with Holm correction, which is stricter with few seeds."
+    ]
+
+
+def _image_notes(frame: pd.DataFrame) -> list[str]:
+    """Name the changes that are shown over the seeds, but not over seeds and test images."""
+    low, high = frame["change_images_low"], frame["change_images_high"]
+    is_uncertain = frame["verdict"].str.match("real|worse") & (low <= 0) & (high >= 0)
+    columns = ["step", "verdict", "change_images_low", "change_images_high"]
+    return [
+        f'{shorten(step)}: the verdict over the seeds is "{word}", but the 95% CI over seeds and test images, '
+        f"[{low:.2f}, {high:.2f}], contains zero: there might be no change on other test images."
+        for step, word, low, high in frame.loc[is_uncertain, columns].itertuples(index=False)
     ]
 
 

@@ -109,7 +109,7 @@ ColumnsOption = Annotated[
     typer.Option(
         "--columns",
         metavar="NAME,...",
-        help="Also show better, speed, memory, tflops, energy, latency, inference, or all.",
+        help="Also show better, images, speed, memory, tflops, energy, latency, inference, or all.",
     ),
 ]
 NumCandidatesOption = Annotated[

@@ -72,7 +72,9 @@ def report(plan: RecordedPlanArgument = None, *, options: ReportOptions, records
         from ablation.report.figures import write_figures
         from ablation.report.pdf import write_report
 
-    settings = TableSettings(choose_pairing(options.paired), options.equivalence, options.num_candidates)
+    settings = TableSettings(
+        choose_pairing(options.paired), options.equivalence, options.num_candidates, test_images=True
+    )
     table = make_annotated_table(recorded, settings, with_findings=False)
     stem = output_stem(recorded)
     page = stem.with_name(stem.name + "_report.pdf")

@@ -42,26 +42,35 @@ def _row_sentence(row: Row, line: Line, rows: Sequence[Row], lines: Sequence[Lin
 
 
 def _change_phrase(line: Line, beyond: str) -> str:
-    points, low, high, n = line["change"], line["change_low"], line["change_high"], line["change_n"]
-    if n < 2:
-        return f": {points:+.2f} points{beyond}; one seed cannot show a change (n = {n})"
+    points = line["change"]
+    if line["change_n"] < 2:
+        return f": {points:+.2f} points{beyond}; one seed cannot show a change (n = {line['change_n']})"
     small = ", less than the margin" if "equivalent" in line["verdict"] else ""
     if line["verdict"].startswith("real"):
-        return f" raises top-1 by {points:.2f} points{beyond}{small} ({format_evidence(low, high, n)})"
+        return f" raises top-1 by {points:.2f} points{beyond}{small} ({_row_evidence(line)})"
     if line["verdict"].startswith("worse"):
-        return f" lowers top-1 by {-points:.2f} points{beyond}{small} ({format_evidence(-high, -low, n)})"
+        return f" lowers top-1 by {-points:.2f} points{beyond}{small} ({_row_evidence(line, is_decrease=True)})"
     if small:
-        return (
-            f": change shown to be less than the margin, {points:+.2f} points{beyond} ({format_evidence(low, high, n)})"
-        )
+        return f": change shown to be less than the margin, {points:+.2f} points{beyond} ({_row_evidence(line)})"
     corrected = " after Holm correction" if line["p"] <= ALPHA else ""
-    return f": change not shown{corrected}, {points:+.2f} points{beyond} ({format_evidence(low, high, n)})"
+    return f": change not shown{corrected}, {points:+.2f} points{beyond} ({_row_evidence(line)})"
 
 
-def format_evidence(low: float, high: float, n: int) -> str:
-    """Return the 95% CI, if there is one, and the number of seeds."""
+def _row_evidence(line: Line, is_decrease: bool = False) -> str:
+    """Return the 95% CI of a row's change over the seeds, that over seeds and test images, and the number of seeds."""
+    low, high, images_low, images_high = (
+        line[name] for name in ("change_low", "change_high", "change_images_low", "change_images_high")
+    )
+    if is_decrease:
+        low, high, images_low, images_high = -high, -low, -images_high, -images_low
+    images = "" if math.isnan(images_low) else f"with test images [{images_low:.2f}, {images_high:.2f}], "
+    return format_evidence(low, high, line["change_n"], images)
+
+
+def format_evidence(low: float, high: float, n: int, more: str = "") -> str:
+    """Return the 95% CI, if there is one, more evidence, and the number of seeds."""
     interval = "" if math.isnan(low) else f"95% CI [{low:.2f}, {high:.2f}], "
-    return f"{interval}n = {n}"
+    return f"{interval}{more}n = {n}"
 
 
 def _missing_reference(row: Row, rows: Sequence[Row], lines: Sequence[Line]) -> str:

@@ -1,0 +1,112 @@
+"""Intervals of changes over seeds and test images together.
+
+The interval of a table is over seeds: it describes other runs, evaluated on the same test images. This one describes
+other runs and other test images from the same distribution. Each run is evaluated on each image, so that both factors
+are crossed.
+"""
+
+from collections.abc import Mapping, Sequence
+from math import nan, sqrt
+from typing import NamedTuple
+
+import numpy as np
+
+from ablation.analysis.errors import load_predictions, recorded_labels
+from ablation.analysis.records import RecordedPlan
+from ablation.analysis.statistics import ALPHA, MIN_BOOTSTRAP_VALUES, NUM_RESAMPLES, Values, comparison_samples
+from ablation.plans.choices import Pairing
+
+Correct = Mapping[int, Values]  # by seed: 100 for each test image that the run classified correctly, otherwise 0
+
+
+class ImageInterval(NamedTuple):
+    """A change in points and its 95% CI over seeds and test images; NaN where it cannot be computed."""
+
+    points: float = nan
+    low: float = nan
+    high: float = nan
+
+
+def correct_images(recorded: RecordedPlan) -> list[Correct]:
+    """Return for each row and seed which test images were classified correctly; runs without predictions are left out.
+
+    The predictions are read from the files of the runs.
+    """
+    labels = recorded_labels(recorded)
+    if labels is None:
+        return [{} for _ in recorded.rows]
+    by_row: list[Correct] = []
+    for row in recorded.rows:
+        loaded = {
+            run.seed: load_predictions(run, labels, recorded.run_file("predictions", run)) for run in recorded.runs(row)
+        }
+        by_row.append({seed: 100.0 * (classes == labels) for seed, classes in loaded.items() if classes is not None})
+    return by_row
+
+
+def image_interval(correct: Correct, references: Sequence[tuple[Correct, int]], pairing: Pairing) -> ImageInterval:
+    """Estimate a change and its interval by a two-way bootstrap: seeds and images are resampled independently.
+
+    A plain two-way bootstrap counts the variance of single predictions, which is neither due to the seed nor to the
+    image, in both factors, and its intervals are far too wide (McCullagh 2000, Resampling and exchangeable arrays,
+    Bernoulli 6). Therefore the differences of the images are first shrunk to the variance of the images alone, which
+    is estimated as in an analysis of variance. The seeds are corrected for their small number as in
+    `ablation.analysis.statistics`.
+
+    Args:
+        correct: See `Correct`.
+        references: The same for each reference row, and its weight: see `estimate_change`.
+        pairing: Whether the differences are taken within each seed.
+    """
+    samples = comparison_samples(correct, references, pairing)
+    if min(map(len, samples)) < 2:
+        return ImageInterval()
+    draw = np.random.default_rng(0)  # the same records give the same interval
+    first, *others = samples
+    points = first.mean() - sum(other.mean() for other in others)
+    deviations = _resample_seeds([sample.mean(1) for sample in samples], draw) + _resample_images(samples, draw)
+    low, high = np.quantile(deviations, [ALPHA / 2, 1 - ALPHA / 2])
+    return ImageInterval(float(points), float(points + low), float(points + high))
+
+
+def _resample_seeds(accuracies: Sequence[Values], draw: np.random.Generator) -> Values:
+    """Return resampled deviations of the change, whose quantiles have the width of Student's interval.
+
+    Args:
+        accuracies: The accuracy of each seed: one sample of differences, or two samples to compare.
+        draw: The source of random numbers.
+    """
+    from scipy import stats
+
+    variances = np.array([sample.var(ddof=1) / len(sample) for sample in accuracies])
+    if not variances.any():
+        return np.zeros(NUM_RESAMPLES)
+    freedom = variances.sum() ** 2 / sum(v**2 / (len(s) - 1) for v, s in zip(variances, accuracies, strict=True))
+    if sum(map(len, accuracies)) < MIN_BOOTSTRAP_VALUES:
+        return sqrt(variances.sum()) * draw.standard_t(freedom, NUM_RESAMPLES)
+    total = np.zeros(NUM_RESAMPLES)
+    for sign, sample in zip((1, -1), accuracies, strict=False):
+        n = len(sample)
+        means = sample[draw.integers(n, size=(NUM_RESAMPLES, n))].mean(1)
+        total += sign * (means - sample.mean()) * sqrt(n / (n - 1))
+    return total * float(stats.t.isf(ALPHA / 2, freedom) / stats.norm.isf(ALPHA / 2))
+
+
+def _resample_images(samples: Sequence[Values], draw: np.random.Generator) -> Values:
+    """Return resampled deviations of the change that are due to the choice of the images.
+
+    Args:
+        samples: One value per seed and image, of shape (seeds, images): one sample of differences, or two to compare.
+        draw: The source of random numbers.
+    """
+    first, *others = (sample.mean(0) for sample in samples)
+    differences = first - sum(others)
+    num_images, variance = len(differences), differences.var()
+    of_predictions = sum(sample.var(0, ddof=1).mean() / len(sample) for sample in samples)
+    of_images = max(0.0, variance - of_predictions)
+    if not of_images:
+        return np.zeros(NUM_RESAMPLES)
+    values, counts = np.unique(differences.round(6), return_counts=True)  # few values, so that resampling is fast
+    means = draw.multinomial(num_images, counts / num_images, NUM_RESAMPLES) @ values / num_images
+    deviations: Values = (means - differences.mean()) * sqrt(of_images / variance)
+    return deviations
