@@ -101,6 +101,7 @@ def run(  # noqa: PLR0913  # all but the plan are optional and keyword-only
     data: str | Path | None = None,
     download: bool = False,
     seeds: int | None = None,
+    max_seeds: int | None = None,
     out: str | Path = "runs",
     device: str = "auto",
     device_profile: str | Path | None = None,
@@ -116,6 +117,7 @@ def run(  # noqa: PLR0913  # all but the plan are optional and keyword-only
         data: The folder with the images.
         download: Whether to download CIFAR if it is missing.
         seeds: The number of seeds per row; None: the default of the benchmark.
+        max_seeds: Add seeds until each change is decided, up to this number, instead of `seeds`.
         out: The output folder.
         device: "auto", "cpu", "cuda" or "cuda:N".
         device_profile: The name or path of the profile of the device whose hours are limited, or "none" for the device
@@ -133,10 +135,13 @@ def run(  # noqa: PLR0913  # all but the plan are optional and keyword-only
         data=None if data is None else Path(data),
         download=download,
         seeds=seeds,
+        until_decided=max_seeds is not None,
+        max_seeds=max_seeds,
         out=Path(out),
         device=device,
         device_profile=None if device_profile is None else str(device_profile),
         paired=paired,
+        equivalence=check_margin(equivalence),
         plugins=[Path(file) for file in plugins],
     )
     loaded = options.load_benchmark(plan)

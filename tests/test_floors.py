@@ -33,7 +33,15 @@ ROOMS = {  # package -> the folders of each layer, from top to bottom; "" means 
         ("execution",),
         ("definition",),
     ),
-    "ablation": (("studies",), ("cli", "api"), ("commands",), ("report",), ("analysis", "runner"), ("plans",)),
+    "ablation": (
+        ("studies",),
+        ("cli", "api"),
+        ("commands",),
+        ("report",),
+        ("until_decided",),
+        ("analysis", "runner"),
+        ("plans",),
+    ),
     "search": (
         ("studies",),
         ("cli", "api"),

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ablation.analysis.records import RecordedPlan
+from ablation.analysis.sequential import SequentialDesign
 from ablation.plans.choices import Pairing
 from ablation.plans.row import Row
 from arch.text import plural, printable, shorten
@@ -13,18 +14,33 @@ from benchmarks.definition.overrides import UNIFORM, Distillation, format_number
 from benchmarks.records.store import RunRecord
 
 
-def caption(recorded: RecordedPlan, pairing: Pairing = "unpaired", margin: float | None = None) -> str:
+def caption(
+    recorded: RecordedPlan,
+    pairing: Pairing = "unpaired",
+    margin: float | None = None,
+    design: SequentialDesign | None = None,
+) -> str:
     """Describe the numbers of a table and how they were obtained.
 
     The part before the first semicolon names the source of the numbers and also serves as the title of figures.
+
+    Args:
+        recorded: The rows and their records.
+        pairing: How changes are tested.
+        margin: The margin of the equivalence test.
+        design: The looks of a plan that is run until its changes are decided.
     """
     rows, keys = recorded.rows, {row.key for row in recorded.rows}
     runs = [record for record in recorded.records if record.key in keys]
     test = "paired sign-flip test" if pairing == "paired" else "unpaired permutation test"
+    seeds = _seed_names(recorded.seeds)
+    if design is not None:
+        looks = " and ".join(filter(None, [", ".join(map(str, design.looks[:-1])), str(design.looks[-1])]))
+        test, seeds = f"group-sequential {test}, looks at {looks} seeds", f"up to {plural(design.max_seeds, 'seed')}"
     return (
         f"{', '.join(_source(recorded, runs))}; "
         f"final epoch of {recorded.benchmark.recipe.epochs}{_epoch_remarks(rows)}, "
-        f"mean ± std over {_seed_names(recorded.seeds)}; "
+        f"mean ± std over {seeds}; "
         f"change from {_reference(rows)} with 95% CI ({test}, Holm correction over the rows); "
         f"{_distillation_remark(rows)}{_time_remark(recorded, runs)}1 MAC = 2 FLOPs; "
         f'{_equivalence_remark(margin)}"not shown" does not mean "no effect".'

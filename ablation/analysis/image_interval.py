@@ -50,7 +50,7 @@ def image_interval(correct: Correct, references: Sequence[tuple[Correct, int]], 
     A plain two-way bootstrap counts the variance of single predictions, which is neither due to the seed nor to the
     image, in both factors, and its intervals are far too wide (McCullagh 2000, Resampling and exchangeable arrays,
     Bernoulli 6). Therefore the differences of the images are first shrunk to the variance of the images alone, which
-    is estimated as in an analysis of variance. The seeds are corrected for their small number as in
+    is estimated as in an analysis of variance. The interval is corrected for the small number of seeds as in
     `ablation.analysis.statistics`.
 
     Args:
@@ -64,49 +64,65 @@ def image_interval(correct: Correct, references: Sequence[tuple[Correct, int]], 
     draw = np.random.default_rng(0)  # the same records give the same interval
     first, *others = samples
     points = first.mean() - sum(other.mean() for other in others)
-    deviations = _resample_seeds([sample.mean(1) for sample in samples], draw) + _resample_images(samples, draw)
-    low, high = np.quantile(deviations, [ALPHA / 2, 1 - ALPHA / 2])
+    accuracies = [sample.mean(1) for sample in samples]
+    of_images = _image_variance(samples)
+    deviations = _resample_seeds(accuracies, draw) + _resample_images(samples, of_images, draw)
+    low, high = np.quantile(deviations, [ALPHA / 2, 1 - ALPHA / 2]) * _correction(accuracies, of_images, first.shape[1])
     return ImageInterval(float(points), float(points + low), float(points + high))
 
 
+def _image_variance(samples: Sequence[Values]) -> float:
+    """Return the variance of the change that is due to the choice of the images; see `image_interval`."""
+    first, *others = (sample.mean(0) for sample in samples)
+    of_predictions = sum(sample.var(0, ddof=1).mean() / len(sample) for sample in samples)
+    return float(max(0.0, (first - sum(others)).var(ddof=1) - of_predictions) / len(first))
+
+
+def _correction(accuracies: Sequence[Values], of_images: float, num_images: int) -> float:
+    """Return the ratio of Student's quantile to the normal one, with Satterthwaite's degrees of freedom."""
+    from scipy import stats
+
+    parts = [(float(sample.var(ddof=1)) / len(sample), len(sample) - 1) for sample in accuracies]
+    parts.append((of_images, num_images - 1))
+    total = sum(variance for variance, _ in parts)
+    if total == 0:
+        return 1.0
+    freedom = total**2 / sum(variance**2 / degrees for variance, degrees in parts)
+    return float(stats.t.isf(ALPHA / 2, freedom) / stats.norm.isf(ALPHA / 2))
+
+
 def _resample_seeds(accuracies: Sequence[Values], draw: np.random.Generator) -> Values:
-    """Return resampled deviations of the change, whose quantiles have the width of Student's interval.
+    """Return resampled deviations of the change: normal ones if there are too few seeds to resample.
 
     Args:
         accuracies: The accuracy of each seed: one sample of differences, or two samples to compare.
         draw: The source of random numbers.
     """
-    from scipy import stats
-
-    variances = np.array([sample.var(ddof=1) / len(sample) for sample in accuracies])
-    if not variances.any():
-        return np.zeros(NUM_RESAMPLES)
-    freedom = variances.sum() ** 2 / sum(v**2 / (len(s) - 1) for v, s in zip(variances, accuracies, strict=True))
     if sum(map(len, accuracies)) < MIN_BOOTSTRAP_VALUES:
-        return sqrt(variances.sum()) * draw.standard_t(freedom, NUM_RESAMPLES)
+        variance = sum(float(sample.var(ddof=1)) / len(sample) for sample in accuracies)
+        return draw.normal(0, sqrt(variance), NUM_RESAMPLES)
     total = np.zeros(NUM_RESAMPLES)
     for sign, sample in zip((1, -1), accuracies, strict=False):
         n = len(sample)
         means = sample[draw.integers(n, size=(NUM_RESAMPLES, n))].mean(1)
         total += sign * (means - sample.mean()) * sqrt(n / (n - 1))
-    return total * float(stats.t.isf(ALPHA / 2, freedom) / stats.norm.isf(ALPHA / 2))
+    return total
 
 
-def _resample_images(samples: Sequence[Values], draw: np.random.Generator) -> Values:
+def _resample_images(samples: Sequence[Values], of_images: float, draw: np.random.Generator) -> Values:
     """Return resampled deviations of the change that are due to the choice of the images.
 
     Args:
         samples: One value per seed and image, of shape (seeds, images): one sample of differences, or two to compare.
+        of_images: The variance of the deviations.
         draw: The source of random numbers.
     """
+    if of_images == 0:
+        return np.zeros(NUM_RESAMPLES)
     first, *others = (sample.mean(0) for sample in samples)
     differences = first - sum(others)
-    num_images, variance = len(differences), differences.var()
-    of_predictions = sum(sample.var(0, ddof=1).mean() / len(sample) for sample in samples)
-    of_images = max(0.0, variance - of_predictions)
-    if not of_images:
-        return np.zeros(NUM_RESAMPLES)
+    num_images = len(differences)
     values, counts = np.unique(differences.round(6), return_counts=True)  # few values, so that resampling is fast
     means = draw.multinomial(num_images, counts / num_images, NUM_RESAMPLES) @ values / num_images
-    deviations: Values = (means - differences.mean()) * sqrt(of_images / variance)
+    deviations: Values = (means - differences.mean()) * sqrt(of_images * num_images / differences.var())
     return deviations

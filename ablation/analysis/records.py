@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
+from ablation.analysis.statistics import Comparison
 from ablation.plans.labels import RowNames, name_rows, read_names
 from ablation.plans.plan import Plan, make_plan, parse_plan
 from ablation.plans.pretrained import with_pretrained
@@ -90,6 +91,15 @@ class RecordedPlan:
     def accuracies(self, row: Row) -> dict[int, float]:
         """Return the top-1 accuracy of each seed of a row, in percent."""
         return {run.seed: run.top1 for run in self.runs(row)}
+
+    @property
+    def comparisons(self) -> list[Comparison | None]:
+        """The accuracies of each row and of the rows that it is compared with; None for a row that is not compared."""
+        accuracies = [self.accuracies(row) for row in self.rows]
+        return [
+            (by_seed, [(accuracies[index], weight) for index, weight in row.against]) if row.against else None
+            for row, by_seed in zip(self.rows, accuracies, strict=True)
+        ]
 
     @cached_property
     def _runs_by_key(self) -> dict[str, list[RunRecord]]:

@@ -18,6 +18,7 @@ from ablation.plans.choices import Pairing
 
 Values = NDArray[np.float64]
 Alternative = Literal["two-sided", "less", "greater"]
+Comparison = tuple[Mapping[int, float], list[tuple[Mapping[int, float], int]]]  # the arguments of `estimate_change`
 
 ALPHA = 0.05  # family-wise error rate; intervals have the level 1 - ALPHA
 MIN_BOOTSTRAP_VALUES = 8  # values needed for resampling: 4 seeds of each of two rows, or 8 differences

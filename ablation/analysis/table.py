@@ -1,6 +1,6 @@
 """From records to a table: a DataFrame with one line per row, a caption and notes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import nan
 from typing import Any
@@ -12,8 +12,10 @@ from ablation.analysis.caption import caption
 from ablation.analysis.extra_columns import extra_numbers
 from ablation.analysis.image_interval import ImageInterval, correct_images, image_interval
 from ablation.analysis.improvement import Improvement, probability_of_improvement
+from ablation.analysis.look_notes import look_notes
 from ablation.analysis.records import RecordedPlan
-from ablation.analysis.statistics import Change, equivalence_p, estimate_change, holm, verdict
+from ablation.analysis.sequential import SequentialDesign, sequential_test
+from ablation.analysis.statistics import Change, Comparison, equivalence_p, estimate_change, holm, verdict
 from ablation.analysis.table_formats import AblationTable
 from ablation.analysis.table_notes import table_notes
 from ablation.plans.choices import Pairing
@@ -21,7 +23,6 @@ from ablation.plans.row import Row
 from benchmarks.records.store import RunRecord
 
 IMAGE_COLUMNS = ["change_images", "change_images_low", "change_images_high"]
-Comparison = tuple[Mapping[int, float], list[tuple[Mapping[int, float], int]]]  # as in `estimate_change`
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class TableSettings:
         extra: The names of extra columns: see `ablation.analysis.extra_columns`.
         test_images: Whether to compute intervals over test images, for which the predictions of all runs are read. The
             extra column "images" implies it.
+        design: The looks and tests of a plan that is run until its changes are decided, with the same pairing and
+            margin; None: one look.
     """
 
     pairing: Pairing = "unpaired"
@@ -43,6 +46,7 @@ class TableSettings:
     num_candidates: int | None = None
     extra: tuple[str, ...] = ()
     test_images: bool = False
+    design: SequentialDesign | None = None
 
     @property
     def needs_predictions(self) -> bool:
@@ -59,15 +63,18 @@ def make_table(recorded: RecordedPlan, settings: TableSettings = DEFAULT_SETTING
     Raises:
         ValueError: If the records have several benchmark ids.
     """
-    pairing = settings.pairing
-    frame = ablation_frame(recorded, pairing, settings.margin)
+    pairing, design = settings.pairing, settings.design
+    frame = ablation_frame(recorded, settings)
     if settings.needs_predictions:
         frame[IMAGE_COLUMNS] = _image_intervals(recorded, pairing)
     notes = table_notes(frame, recorded, pairing, settings.num_candidates)
-    return AblationTable(frame, caption(recorded, pairing, settings.margin), tuple(notes), pairing, settings.extra)
+    if design is not None:
+        notes = [*look_notes(recorded, design), *notes]
+    text = caption(recorded, pairing, settings.margin, design)
+    return AblationTable(frame, text, tuple(notes), pairing, settings.extra)
 
 
-def ablation_frame(recorded: RecordedPlan, pairing: Pairing = "unpaired", margin: float | None = None) -> pd.DataFrame:
+def ablation_frame(recorded: RecordedPlan, settings: TableSettings = DEFAULT_SETTINGS) -> pd.DataFrame:
     """Return a DataFrame with one line per row, in the order of the plan.
 
     Columns:
@@ -75,7 +82,8 @@ def ablation_frame(recorded: RecordedPlan, pairing: Pairing = "unpaired", margin
         top1_mean, top1_std: Mean and sample standard deviation over the seeds, in percent.
         change, change_low, change_high, change_n, p, least_p: The change from the reference rows and its 95% CI in
             points, the number of seeds, the p-value, and the smallest p-value possible: see
-            `ablation.analysis.statistics.Change`.
+            `ablation.analysis.statistics.Change`. With several looks, the p-values are those of
+            `ablation.analysis.sequential`, and `least_p` is NaN.
         p_holm: The p-value after Holm correction over the rows.
         equivalence_p, equivalence_p_holm: The p-value of the equivalence test, and the same after Holm correction over
             the rows; NaN without a margin.
@@ -93,7 +101,7 @@ def ablation_frame(recorded: RecordedPlan, pairing: Pairing = "unpaired", margin
     """
     if len({record.benchmark_id for record in recorded.records}) > 1:
         raise ValueError("records of different benchmarks cannot share a table")
-    rows, failed_runs = recorded.rows, recorded.failed_runs
+    rows, failed_runs, pairing = recorded.rows, recorded.failed_runs, settings.pairing
     with pd.option_context("mode.string_storage", "python"):  # pyarrow, if installed, rejects names that are not UTF-8
         frame = pd.DataFrame([_line(row, recorded.runs(row)) for row in rows])
     counts = ["params", "macs", "flops"]
@@ -101,18 +109,21 @@ def ablation_frame(recorded: RecordedPlan, pairing: Pairing = "unpaired", margin
     seen_seeds = {run.seed for row in rows for run in recorded.runs(row)} | {run.seed for run in failed_runs}
     frame["seeds"] = len(seen_seeds) if recorded.seeds is None else recorded.seeds
     frame["failed"] = [sum(run.key == row.key for run in failed_runs) for row in rows]
-    comparisons = _comparisons(recorded)
+    if settings.design is not None:  # rows stop as soon as they are decided
+        frame["seeds"] = frame["n"] + frame["failed"]
+    comparisons = recorded.comparisons
     changes = [Change(nan) if pair is None else estimate_change(*pair, pairing) for pair in comparisons]
     frame["change"] = [change.points for change in changes]
     frame["change_low"] = [change.low for change in changes]
     frame["change_high"] = [change.high for change in changes]
     frame["change_n"] = [change.n for change in changes]
-    frame["p"] = [change.p for change in changes]
-    frame["least_p"] = [change.least_p for change in changes]
-    frame["p_holm"] = holm(frame["p"].tolist())
-    frame["equivalence_p"] = [
-        nan if pair is None or margin is None else equivalence_p(*pair, pairing, margin) for pair in comparisons
+    frame["least_p"] = [change.least_p for change in changes] if settings.design is None else nan
+    tests = [
+        (nan, nan) if pair is None else _test(pair, change.p, settings)
+        for pair, change in zip(comparisons, changes, strict=True)
     ]
+    frame[["p", "equivalence_p"]] = tests
+    frame["p_holm"] = holm(frame["p"].tolist())
     frame["equivalence_p_holm"] = holm(frame["equivalence_p"].tolist())
     tested = zip(frame["change"], frame["p_holm"], frame["equivalence_p_holm"], strict=True)
     frame["verdict"] = [verdict(*numbers) for numbers in tested]
@@ -122,13 +133,19 @@ def ablation_frame(recorded: RecordedPlan, pairing: Pairing = "unpaired", margin
     return frame
 
 
-def _comparisons(recorded: RecordedPlan) -> list[Comparison | None]:
-    """Return for each row its accuracies and those of its reference rows; None for a row that is not compared."""
-    accuracies = [recorded.accuracies(row) for row in recorded.rows]
-    return [
-        (by_seed, [(accuracies[index], weight) for index, weight in row.against]) if row.against else None
-        for row, by_seed in zip(recorded.rows, accuracies, strict=True)
-    ]
+def _test(comparison: Comparison, p: float, settings: TableSettings) -> tuple[float, float]:
+    """Return the p-values of a change and of its equivalence test.
+
+    Args:
+        comparison: The accuracies.
+        p: The p-value of the change if there is only one look.
+        settings: How changes are tested.
+    """
+    if settings.design is not None:
+        return sequential_test(comparison, settings.design)
+    if settings.margin is None:
+        return p, nan
+    return p, equivalence_p(*comparison, settings.pairing, settings.margin)
 
 
 def _image_intervals(recorded: RecordedPlan, pairing: Pairing) -> list[ImageInterval]:

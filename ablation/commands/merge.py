@@ -33,6 +33,7 @@ def merge(
 
     A run that several folders contain is added once. If its results differ, the first record is kept, with a warning.
     """
+    from ablation.analysis.seed_requests import merge_requests
     from ablation.plans.labels import merge_labels
     from ablation.plans.stored_plans import merge_plans
     from benchmarks.records.merge import merge as merge_folders
@@ -51,6 +52,7 @@ def merge(
         result = merge_folders(sources, store)
         merge_labels(target, sources)
         merge_plans(sources, target)
+        merge_requests(sources, target)
     for warning in result.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     if as_json:

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from benchmarks.definition.benchmark import Benchmark, Split
 
 
+DEFAULT_MAX_SEEDS = 12
+
+
 def check_margin(points: float | None) -> float | None:
     """Return the value of `--equivalence`. Raises InputError if it is not above 0."""
     if points is not None and not 0 < points < math.inf:
@@ -143,6 +146,23 @@ class RunOptions:
             help="Train each row with seeds 0 to N-1  [default: the benchmark's default_seeds]",
         ),
     ] = None
+    until_decided: Annotated[
+        bool,
+        typer.Option(
+            "--until-decided",
+            help="Add seeds until each change is decided, by group-sequential tests, instead of training --seeds N.",
+        ),
+    ] = False
+    max_seeds: Annotated[
+        int | None,
+        typer.Option(
+            "--max-seeds",
+            metavar="N",
+            min=2,
+            max=1000,
+            help="Maximum seeds per row with --until-decided  [default: 12]",
+        ),
+    ] = None
     split: Annotated[
         Literal["test", "val"],
         typer.Option(
@@ -223,6 +243,10 @@ class RunOptions:
     def __post_init__(self) -> None:
         if self.time_limit == 0:
             raise InputError("--time-limit 0 would end every run: give a number of hours, such as 0.5")
+        if self.max_seeds is not None and not self.until_decided:
+            raise InputError("--max-seeds needs --until-decided")
+        if self.seeds is not None and self.until_decided:
+            raise InputError("--seeds and --until-decided exclude each other: use --max-seeds")
         if self.executor != "ray" and (self.ray_gpus, self.ray_cpus) != (None, None):
             raise InputError("--ray-gpus and --ray-cpus need --executor ray")
 
@@ -242,7 +266,9 @@ class RunOptions:
         return with_world_size(benchmark, self.world_size)
 
     def num_seeds(self, benchmark: "Benchmark") -> int:
-        """Return the number of seeds per row."""
+        """Return the number of seeds per row; with `--until-decided`, the maximum."""
+        if self.until_decided:
+            return self.max_seeds or DEFAULT_MAX_SEEDS
         return benchmark.default_seeds if self.seeds is None else self.seeds
 
 

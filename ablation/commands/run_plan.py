@@ -2,7 +2,9 @@
 
 import json
 import sys
+from collections import Counter
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ablation.commands.options import RunOptions, choose_pairing
@@ -12,6 +14,7 @@ from arch.text import plural
 from benchmarks.cli.app import EXIT_FAILED
 
 if TYPE_CHECKING:
+    from ablation.analysis.seed_requests import SeedRequest
     from ablation.plans.plan import Plan
     from ablation.runner import OverBudget, PlanRunner
     from benchmarks.definition.benchmark import Benchmark
@@ -85,10 +88,12 @@ def train_plan(
         OverBudget: If a row is over the budget. Nothing is trained.
     """
     from ablation.analysis.extra_columns import INFERENCE_COLUMNS, parse_columns
+    from ablation.analysis.seed_requests import store_request
     from ablation.plans.controls import CostMeter, with_controls
     from ablation.plans.labels import name_rows
     from ablation.plans.stored_plans import store_plan
     from ablation.runner import PlanRunner
+    from ablation.until_decided import run_until_decided
     from benchmarks.budget.performance import DEFAULT_INFERENCE_BATCH
     from benchmarks.datasets.prepare import prepare_dataset
     from benchmarks.execution.device import resolve_device
@@ -125,19 +130,58 @@ def train_plan(
             split=options.split,
             inference_batch=DEFAULT_INFERENCE_BATCH if INFERENCE_COLUMNS & {*parse_columns(options.columns)} else 0,
         )
-        if (note := _few_seeds_note(runner.plan, seeds, options.paired)) and runner.missing(store):
+        request = _seed_request(runner, store, options)
+        if request.design and not request.design.can_decide:
+            raise InputError(_undecidable(request))
+        if (note := _few_seeds_note(runner.plan, seeds, options)) and runner.missing(store):
             display.say(note)
         store_plan(options.out, runner.plan)
-        runner.run(store, display)
+        store_request(options.out, request)
+        if request.design:
+            run_until_decided(runner, request.design, store, display)
+        else:
+            runner.run(store, display)
     return runner
 
 
-def _few_seeds_note(plan: "Plan", seeds: int, paired: bool) -> str:
+def _seed_request(runner: "PlanRunner", store: "RecordStore", options: RunOptions) -> "SeedRequest":
+    """Return the number of seeds that the options request, and those that are recorded."""
+    from ablation.analysis.seed_requests import SeedRequest
+
+    recorded = Counter(r.key for r in store.records(curves=False) if r.benchmark_id == runner.benchmark_id)
+    return SeedRequest(
+        benchmark_id=runner.benchmark_id,
+        plan=str(runner.plan),
+        seeds=len(runner.seeds),
+        num_changes=sum(bool(row.against) for row in runner.rows),
+        pairing=choose_pairing(options.paired),
+        margin=options.equivalence,
+        until_decided=options.until_decided,
+        recorded={row.key: recorded[row.key] for row in runner.rows},
+    )
+
+
+def _undecidable(request: "SeedRequest") -> str:
+    """Return why no change of a plan can be decided. The maximum number of seeds is too small."""
+    if not request.num_changes:
+        return f"--until-decided needs a plan with a change to decide, such as baseline+se, not {request.plan}"
+    needed = next(
+        seeds
+        for seeds in range(request.seeds + 1, 1000)
+        if (design := replace(request, seeds=seeds).design) and design.can_decide
+    )
+    changes = plural(request.num_changes, "change")
+    return f"--max-seeds {request.seeds} cannot decide {changes}: use --max-seeds {needed} or more"
+
+
+def _few_seeds_note(plan: "Plan", seeds: int, options: RunOptions) -> str:
     """Return a note if no change of the plan can be significant with this number of seeds, otherwise ""."""
     from ablation.analysis.power import fewest_seeds
 
     num_changes = sum(len(row.against) == 1 for row in plan.rows)
-    if not num_changes or seeds >= (needed := fewest_seeds(num_changes, choose_pairing(paired))):
+    if options.until_decided or not num_changes:
+        return ""
+    if seeds >= (needed := fewest_seeds(num_changes, choose_pairing(options.paired))):
         return ""
     return (
         f"note: with --seeds {seeds}, no change can be significant after Holm correction over "

@@ -11,6 +11,8 @@ from ablation.analysis.confounds import explain_confounds
 from ablation.analysis.datasize_series import datasize_series, update_notes
 from ablation.analysis.extra_columns import extra_notes
 from ablation.analysis.records import RecordedPlan
+from ablation.analysis.seed_requests import added_seeds_note, stored_design
+from ablation.analysis.sequential import SequentialDesign
 from ablation.analysis.table import DEFAULT_SETTINGS, TableSettings, make_table
 from ablation.analysis.table_formats import AblationTable, to_csv, to_html, to_json, to_latex, to_markdown
 from ablation.analysis.terminal_table import to_terminal
@@ -48,14 +50,31 @@ def make_annotated_table(
         recorded: The rows and their records.
         settings: What the table shows, and how its changes are tested.
         with_findings: Whether the notes include the findings of a data-size study, which need learning curves.
+
+    Raises:
+        InputError: If the plan is run until its changes are decided, and the settings request other tests.
     """
-    table = make_table(recorded, settings)
+    table = make_table(recorded, _with_design(settings, stored_design(recorded)))
+    if added_seeds := added_seeds_note(recorded):
+        table = replace(table, caption=f"{table.caption} {added_seeds}")
     series = datasize_series(recorded)
     notes = [*map(printable, recorded.notes), *([] if series else explain_confounds(recorded))]
     notes += [*update_notes(recorded), *_teacher_notes(recorded)]
     if with_findings:
         notes += datasize_findings(series)
     return replace(table, notes=(*table.notes, *notes, *extra_notes(table.frame, settings.extra)))
+
+
+def _with_design(settings: TableSettings, design: SequentialDesign | None) -> TableSettings:
+    """Return the settings with the tests that a plan was started with. Raises InputError if others were requested."""
+    if design is None:
+        return settings
+    if settings.pairing != design.pairing and settings.pairing == "paired":
+        raise InputError("--paired: this plan was started with --until-decided and an unpaired test")
+    if settings.margin not in (None, design.margin):
+        started = "no margin" if design.margin is None else f"--equivalence {design.margin:g}"
+        raise InputError(f"--equivalence {settings.margin:g}: this plan was started with --until-decided and {started}")
+    return replace(settings, pairing=design.pairing, margin=design.margin, design=design)
 
 
 def _teacher_notes(recorded: RecordedPlan) -> list[str]:

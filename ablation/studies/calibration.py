@@ -16,7 +16,7 @@ from tabulate import tabulate
 
 from ablation.analysis.power import power
 from ablation.analysis.records import RecordedPlan
-from ablation.analysis.table import ablation_frame
+from ablation.analysis.table import TableSettings, ablation_frame
 from ablation.plans.choices import Pairing
 from ablation.plans.plan import Plan, parse_plan
 from ablation.plans.row import Row
@@ -100,7 +100,7 @@ def simulate_frames(scenario: Scenario, tables: int) -> Iterator[pd.DataFrame]:
     for _ in range(tables):
         records = simulate_records(plan.rows, scenario, draw)
         recorded = RecordedPlan(plan, BENCHMARK, BENCHMARK_ID, records, [], Path())
-        yield ablation_frame(recorded, scenario.pairing, scenario.margin).iloc[1:]
+        yield ablation_frame(recorded, TableSettings(scenario.pairing, scenario.margin)).iloc[1:]
 
 
 def _plan(steps: int) -> Plan:

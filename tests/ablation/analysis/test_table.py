@@ -61,9 +61,11 @@ def test_unpaired_and_paired_changes(make_record: Make, make_recorded: MakeRecor
     records = [make_record("baseline", 0, 50.0), make_record("baseline", 1, 60.0), make_record("baseline+se", 0, 51.0)]
     recorded = make_recorded("baseline+se", records)
     assert ablation_frame(recorded)["change"].tolist()[1] == -4.0  # difference of the means
-    assert ablation_frame(recorded, "paired")["change"].tolist()[1] == 1.0  # difference for the common seed
+    assert (
+        ablation_frame(recorded, TableSettings("paired"))["change"].tolist()[1] == 1.0
+    )  # difference for the common seed
     no_common_seed = make_recorded("baseline+se", records[1:])
-    assert ablation_frame(no_common_seed, "paired")["change"].isna().all()
+    assert ablation_frame(no_common_seed, TableSettings("paired"))["change"].isna().all()
 
 
 @pytest.mark.parametrize("pairing", ["unpaired", "paired"])
@@ -75,7 +77,7 @@ def test_verdicts_of_clear_changes(make_record: Make, make_recorded: MakeRecorde
         for index, (spec, level) in enumerate(levels.items())
         for seed in range(8)
     ]
-    frame = ablation_frame(make_recorded(PLAN, records), pairing)
+    frame = ablation_frame(make_recorded(PLAN, records), TableSettings(pairing))
     assert frame["verdict"].tolist() == ["", "real", "worse"]
     assert frame["change_low"][1] < frame["change"][1] < frame["change_high"][1]
     assert frame["p"][1] < frame["p_holm"][1] <= 0.05

@@ -1,0 +1,134 @@
+"""The numbers of seeds that `ablate run` was asked for, stored beside the records.
+
+A command ends with the table of its seeds. Seeds that are added after that table depend on its result, which makes
+false positives more likely, unless the looks are planned (`ablation.analysis.sequential`). The requests show both.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from ablation.analysis.records import RecordedPlan
+from ablation.analysis.sequential import SequentialDesign
+from ablation.analysis.statistics import ALPHA, smallest_p
+from ablation.plans.choices import Pairing
+from arch.errors import InputError
+from arch.text import plural, printable, shorten
+from benchmarks.records.json_lines import JsonLines
+
+REQUEST_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class SeedRequest:
+    """The number of seeds that a plan was run with, and what was known before.
+
+    Attributes:
+        benchmark_id: The benchmark id.
+        plan: The text of the plan.
+        seeds: The seeds of each row; with `until_decided`, their maximum.
+        num_changes: The number of changes in the plan's table.
+        pairing: How changes are tested.
+        margin: The margin of the equivalence test.
+        until_decided: Whether seeds are added until each change is decided.
+        recorded: The number of seeds that each row, by key, had before.
+    """
+
+    format: int = field(default=REQUEST_FORMAT, kw_only=True)
+    benchmark_id: str
+    plan: str
+    seeds: int
+    num_changes: int
+    pairing: Pairing
+    margin: float | None
+    until_decided: bool
+    recorded: dict[str, int]
+
+    @property
+    def design(self) -> SequentialDesign | None:
+        """The looks and tests, if seeds are added until each change is decided."""
+        if not self.until_decided:
+            return None
+        return SequentialDesign(self.seeds, self.num_changes, self.pairing, self.margin)
+
+    @property
+    def can_decide(self) -> bool:
+        """Whether a change can be significant with all seeds."""
+        if self.design is not None:
+            return self.design.can_decide
+        return max(1, self.num_changes) * smallest_p(self.seeds, self.pairing) <= ALPHA
+
+
+def store_request(out: Path, request: SeedRequest) -> None:
+    """Store a request, unless it repeats the previous one of its plan.
+
+    Raises:
+        InputError: If it changes the looks or tests of a plan that is run until it is decided.
+        OSError: If the file cannot be written.
+    """
+    earlier = [known for known in _read([out]) if _is_same_plan(known, request)]
+    if earlier and replace(earlier[-1], recorded=request.recorded) == request:
+        return
+    if (design := _design(earlier)) and request.until_decided:
+        raise InputError(
+            f"{shorten(request.plan)} was started with --until-decided --max-seeds {design.max_seeds}"
+            f"{_options(design)}; changing this after the first look would invalidate the tests: repeat these options, "
+            "or use another --out"
+        )
+    _file(out).append(request)
+
+
+def _options(design: SequentialDesign) -> str:
+    paired = " --paired" if design.pairing == "paired" else ""
+    return paired + ("" if design.margin is None else f" --equivalence {design.margin:g}")
+
+
+def stored_design(recorded: RecordedPlan) -> SequentialDesign | None:
+    """Return the looks and tests that a plan was started with; None without `--until-decided`."""
+    requests = _read(recorded.outs)
+    plan = str(recorded.plan)
+    return _design([known for known in requests if (known.benchmark_id, known.plan) == (recorded.benchmark_id, plan)])
+
+
+def _design(requests: Sequence[SeedRequest]) -> SequentialDesign | None:
+    return next((request.design for request in requests if request.until_decided), None)
+
+
+def added_seeds_note(recorded: RecordedPlan) -> str:
+    """Return a sentence about seeds that were added after a table with fewer seeds was complete, or ""."""
+    requests = [request for request in _read(recorded.outs) if request.benchmark_id == recorded.benchmark_id]
+    added: dict[str, int] = {}
+    for index, earlier in enumerate(requests):
+        later = [request for request in requests[index + 1 :] if request.seeds > earlier.seeds]
+        for row in recorded.rows if earlier.can_decide else ():
+            was_complete = any(request.recorded.get(row.key, 0) >= earlier.seeds for request in later)
+            if was_complete and len(recorded.runs(row)) > earlier.seeds:
+                added.setdefault(shorten(row.label), earlier.seeds)
+    if not added:
+        return ""
+    names = ", ".join(f"{label} after {plural(seeds, 'seed')}" for label, seeds in added.items())
+    return printable(
+        f"Seeds were added when a table with fewer was complete ({names}), which makes false positives more likely "
+        f"than {ALPHA:.0%}; --until-decided avoids this."
+    )
+
+
+def merge_requests(sources: Sequence[Path], target: Path) -> None:
+    """Add the requests that are stored in other folders to a folder. Raises OSError if they cannot be written."""
+    known = _read([target])
+    for request in _read(sources):
+        if request not in known:
+            _file(target).append(request)
+            known.append(request)
+
+
+def _is_same_plan(first: SeedRequest, second: SeedRequest) -> bool:
+    return (first.benchmark_id, first.plan) == (second.benchmark_id, second.plan)
+
+
+def _read(outs: Sequence[Path]) -> list[SeedRequest]:
+    return [request for out in outs for request in _file(out).read()]
+
+
+def _file(out: Path) -> JsonLines[SeedRequest]:
+    return JsonLines(out / "seed_requests.jsonl", SeedRequest, REQUEST_FORMAT)
