@@ -10,6 +10,7 @@ from typing import Literal
 from ablation.analysis.confounds import explain_confounds
 from ablation.analysis.datasize_series import datasize_series, update_notes
 from ablation.analysis.extra_columns import extra_notes
+from ablation.analysis.preregistration_notes import preregistration_notes
 from ablation.analysis.records import RecordedPlan
 from ablation.analysis.table import DEFAULT_SETTINGS, TableSettings, make_table
 from ablation.analysis.table_formats import AblationTable, to_csv, to_html, to_json, to_latex, to_markdown
@@ -51,11 +52,12 @@ def make_annotated_table(
     """
     table = make_table(recorded, settings)
     series = datasize_series(recorded)
+    declared = preregistration_notes(recorded, settings)  # first, because the report prints only the first notes
     notes = [*map(printable, recorded.notes), *([] if series else explain_confounds(recorded))]
     notes += [*update_notes(recorded), *_teacher_notes(recorded)]
     if with_findings:
         notes += datasize_findings(series)
-    return replace(table, notes=(*table.notes, *notes, *extra_notes(table.frame, settings.extra)))
+    return replace(table, notes=(*declared, *table.notes, *notes, *extra_notes(table.frame, settings.extra)))
 
 
 def _teacher_notes(recorded: RecordedPlan) -> list[str]:
