@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -46,13 +47,13 @@ def list_names(
     from arch.plugins import load_plugins
 
     load_plugins(plugins)
-    listings = {
-        "parts": _parts,
-        "bases": _bases,
-        "networks": _networks,
-        "plans": _plans,
-        "benchmarks": _benchmarks,
-        "preregistrations": lambda: _preregistrations(out),
+    listings: dict[Listing, Callable[[], list[dict[str, Any]]]] = {
+        Listing.parts: _parts,
+        Listing.bases: _bases,
+        Listing.networks: _networks,
+        Listing.plans: _plans,
+        Listing.benchmarks: _benchmarks,
+        Listing.preregistrations: lambda: _preregistrations(out),
     }
     entries = listings[kind]()
     if not entries and kind == Listing.preregistrations:
@@ -68,7 +69,7 @@ def list_names(
     table = Table(box=None, header_style="bold")
     columns = [column for column in entries[0] if column not in JSON_ONLY]
     for column in columns:
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     for entry in entries:
         table.add_row(*(escape(printable(str(entry[column]))) for column in columns))
     new_console().print(table)
@@ -154,7 +155,7 @@ def _preregistrations(out: Path) -> list[dict[str, Any]]:
             "plan": entry.plan,
             "seeds": entry.seeds,
             "test": entry.test.pairing,
-            "equivalence": "" if entry.test.equivalence is None else f"{entry.test.equivalence:g}",
+            "margin": "" if entry.test.equivalence is None else f"{entry.test.equivalence:g} points",
             "benchmark": f"{entry.benchmark.name} {entry.benchmark.id}",
             "file": preregistration_file(out, entry).name,
             "sha256": entry.sha256,

@@ -102,8 +102,8 @@ class PreregisterOptions:
 def preregister(plan: PlanArgument, *, options: PreregisterOptions) -> int:
     """Declare PLAN before its first run: rows, seeds, test, benchmark, budget and code version.
 
-    The declaration and its SHA-256 hash are written to preregistrations/ in --out. Tables and reports then state
-    whether they match it. The options are those of the `ablate run` command that follows.
+    The declaration and its SHA-256 hash are written to preregistrations/ in --out, and tables and reports state whether
+    they match it. Use the options of the `ablate run` command that follows.
     """
     from ablation.analysis.statistics import ALPHA
     from ablation.plans import preregistration as declaration
@@ -148,8 +148,9 @@ def _show(stored: "Preregistration", file: Path, is_new: bool, as_json: bool) ->
         return
     benchmark, test = stored.benchmark, stored.test
     margin = "" if test.equivalence is None else f", equivalence margin {test.equivalence:g} points"
+    status = "preregistered" if is_new else "already preregistered"
     lines = [
-        f"{'preregistered' if is_new else 'already preregistered'} {stored.date}: {shorten(stored.plan, MAX_PLAN_CHARACTERS)}, "
+        f"{status} {stored.date}: {shorten(stored.plan, MAX_PLAN_CHARACTERS)}, "
         f"{plural(len(stored.rows), 'row')}, {plural(stored.seeds, 'seed')}, {test.pairing} test{margin}, "
         f"{benchmark.name} {benchmark.id} ({benchmark.definition['device']})",
         f"file: {file}",
