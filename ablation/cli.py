@@ -14,6 +14,7 @@ from ablation.commands.list import list_names
 from ablation.commands.merge import merge
 from ablation.commands.new import new
 from ablation.commands.power import power
+from ablation.commands.preregister import preregister
 from ablation.commands.redo import redo
 from ablation.commands.remove import remove
 from ablation.commands.report import report
@@ -29,6 +30,7 @@ app = new_app("Ablation studies of image classifiers under a fixed training reci
 COMMANDS: dict[str, Callable[..., int]] = {
     "data": data,
     "power": power,
+    "preregister": preregister,
     "run": run,
     "distill": distill,
     "datasize": datasize,

@@ -1,16 +1,21 @@
-"""`ablate list`: bases, parts, plans and benchmarks."""
+"""`ablate list`: bases, parts, plans, benchmarks and preregistrations."""
 
 import json
+import sys
+from collections.abc import Callable
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from arch.errors import InputError
+from arch.text import printable
 from benchmarks.cli.app import new_console
-from benchmarks.cli.options import NO_PATHS, JsonOption, PluginsOption
+from benchmarks.cli.options import DEFAULT_OUT, NO_PATHS, JsonOption, PluginsOption
+from benchmarks.definition.names import check_path
 
-JSON_ONLY = {"evidence"}  # paragraphs, too long for a table
+JSON_ONLY = {"evidence", "sha256"}  # too long for a table
 
 
 class Listing(StrEnum):
@@ -21,25 +26,38 @@ class Listing(StrEnum):
     networks = "networks"
     plans = "plans"
     benchmarks = "benchmarks"
+    preregistrations = "preregistrations"
 
 
 def list_names(
     kind: Annotated[Listing, typer.Argument()],
     plugins: PluginsOption = NO_PATHS,
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            help="Folder with preregistrations.",
+            callback=lambda path: check_path("--out", path),
+        ),
+    ] = DEFAULT_OUT,
     as_json: JsonOption = False,
 ) -> int:
-    """List the available parts, bases, networks (of plugins), plans or benchmarks."""
+    """List the available parts, bases, networks (of plugins), plans or benchmarks, or the preregistrations in --out."""
     from arch.plugins import load_plugins
 
     load_plugins(plugins)
-    listings = {
-        "parts": _parts,
-        "bases": _bases,
-        "networks": _networks,
-        "plans": _plans,
-        "benchmarks": _benchmarks,
+    listings: dict[Listing, Callable[[], list[dict[str, Any]]]] = {
+        Listing.parts: _parts,
+        Listing.bases: _bases,
+        Listing.networks: _networks,
+        Listing.plans: _plans,
+        Listing.benchmarks: _benchmarks,
+        Listing.preregistrations: lambda: _preregistrations(out),
     }
     entries = listings[kind]()
+    if not entries and kind == Listing.preregistrations:
+        raise InputError(f"there are no preregistrations in {out}: `ablate preregister` writes one")
     if not entries:
         raise InputError(f"there are no {kind}: load a plugin that registers some with --plugin FILE.py")
     if as_json:
@@ -51,9 +69,9 @@ def list_names(
     table = Table(box=None, header_style="bold")
     columns = [column for column in entries[0] if column not in JSON_ONLY]
     for column in columns:
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     for entry in entries:
-        table.add_row(*(escape(str(entry[column])) for column in columns))
+        table.add_row(*(escape(printable(str(entry[column]))) for column in columns))
     new_console().print(table)
     return 0
 
@@ -121,4 +139,26 @@ def _benchmarks() -> list[dict[str, Any]]:
             "device of the hours": benchmark.budget.device or "at hand",
         }
         for benchmark in BENCHMARKS.values()
+    ]
+
+
+def _preregistrations(out: Path) -> list[dict[str, Any]]:
+    """Return the valid preregistrations, and print a warning for each invalid file."""
+    from ablation.plans.preregistration_files import preregistration_file, read_preregistrations
+
+    stored, problems = read_preregistrations([out])
+    for problem in problems:
+        print(f"warning: {printable(problem)}", file=sys.stderr)
+    return [
+        {
+            "preregistered": entry.date,
+            "plan": entry.plan,
+            "seeds": entry.seeds,
+            "test": entry.test.pairing,
+            "margin": "" if entry.test.equivalence is None else f"{entry.test.equivalence:g} points",
+            "benchmark": f"{entry.benchmark.name} {entry.benchmark.id}",
+            "file": preregistration_file(out, entry).name,
+            "sha256": entry.sha256,
+        }
+        for entry in stored
     ]

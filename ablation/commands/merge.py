@@ -29,12 +29,14 @@ def merge(
     ] = None,
     as_json: JsonOption = False,
 ) -> int:
-    """Add the records, weights, predictions and labels of each FOLDER to one folder. The others are not changed.
+    """Add the records, weights, predictions, labels and preregistrations of each FOLDER to one folder.
 
-    A run that several folders contain is added once. If its results differ, the first record is kept, with a warning.
+    The others are not changed. A run that several folders contain is added once. If its results differ, the first
+    record is kept, with a warning.
     """
     from ablation.analysis.seed_requests import merge_requests
     from ablation.plans.labels import merge_labels
+    from ablation.plans.preregistration_files import merge_preregistrations
     from ablation.plans.stored_plans import merge_plans
     from benchmarks.records.merge import merge as merge_folders
     from benchmarks.records.store import RecordStore
@@ -53,7 +55,8 @@ def merge(
         merge_labels(target, sources)
         merge_plans(sources, target)
         merge_requests(sources, target)
-    for warning in result.warnings:
+        warnings = merge_preregistrations(sources, target)
+    for warning in [*result.warnings, *warnings]:
         print(f"warning: {warning}", file=sys.stderr)
     if as_json:
         print(json.dumps({"out": str(target), **asdict(result)}, indent=2))

@@ -107,6 +107,19 @@ EquivalenceOption = Annotated[
         callback=check_margin,
     ),
 ]
+UntilDecidedOption = Annotated[
+    bool,
+    typer.Option(
+        "--until-decided",
+        help="Add seeds until each change is decided, by group-sequential tests, instead of training --seeds N.",
+    ),
+]
+MaxSeedsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--max-seeds", metavar="N", min=2, max=1000, help="Maximum seeds per row with --until-decided  [default: 12]"
+    ),
+]
 ColumnsOption = Annotated[
     str | None,
     typer.Option(
@@ -146,23 +159,8 @@ class RunOptions:
             help="Train each row with seeds 0 to N-1  [default: the benchmark's default_seeds]",
         ),
     ] = None
-    until_decided: Annotated[
-        bool,
-        typer.Option(
-            "--until-decided",
-            help="Add seeds until each change is decided, by group-sequential tests, instead of training --seeds N.",
-        ),
-    ] = False
-    max_seeds: Annotated[
-        int | None,
-        typer.Option(
-            "--max-seeds",
-            metavar="N",
-            min=2,
-            max=1000,
-            help="Maximum seeds per row with --until-decided  [default: 12]",
-        ),
-    ] = None
+    until_decided: UntilDecidedOption = False
+    max_seeds: MaxSeedsOption = None
     split: Annotated[
         Literal["test", "val"],
         typer.Option(

@@ -41,7 +41,7 @@ def store_plan(out: Path, plan: Plan) -> None:
     """Store a plan in an output folder if plugins are loaded. Raises OSError if it cannot be written."""
     if not active_plugins():
         return
-    stored = StoredPlan(str(plan), tuple(_store_row(row) for row in plan.rows))
+    stored = StoredPlan(str(plan), tuple(store_row(row) for row in plan.rows))
     file = _file(out)
     if stored not in file.read()[-1:]:
         file.append(stored)
@@ -49,11 +49,16 @@ def store_plan(out: Path, plan: Plan) -> None:
 
 def stored_rows(outs: Sequence[Path], text: str) -> tuple[StoredRow, ...]:
     """Return the rows that a plan had when it was last run; () if it is not stored in any of the folders."""
-    plans = [plan for out in reversed(outs) for plan in _file(out).read() if plan.text == text and _is_valid(plan.rows)]
+    plans = [
+        plan
+        for out in reversed(outs)
+        for plan in _file(out).read()
+        if plan.text == text and has_valid_references(plan.rows)
+    ]
     return plans[-1].rows if plans else ()
 
 
-def _is_valid(rows: Sequence[StoredRow]) -> bool:
+def has_valid_references(rows: Sequence[StoredRow]) -> bool:
     """Return whether each row is compared with earlier rows only; a file from elsewhere may contain anything."""
     earlier = [set(range(position)) for position in range(len(rows))] if len(rows) <= MAX_ROWS else []
     return bool(earlier) and all(
@@ -75,5 +80,6 @@ def _file(out: Path) -> JsonLines[StoredPlan]:
     return JsonLines(out / "plans.jsonl", StoredPlan, PLAN_FORMAT)
 
 
-def _store_row(row: Row) -> StoredRow:
+def store_row(row: Row) -> StoredRow:
+    """Return the fields of a row that are stored."""
     return StoredRow(row.label, row.spec, row.key, row.against, row.kind, row.series)

@@ -10,6 +10,7 @@ from typing import Literal
 from ablation.analysis.confounds import explain_confounds
 from ablation.analysis.datasize_series import datasize_series, update_notes
 from ablation.analysis.extra_columns import extra_notes
+from ablation.analysis.preregistration_notes import preregistration_notes
 from ablation.analysis.records import RecordedPlan
 from ablation.analysis.seed_requests import added_seeds_note, stored_design
 from ablation.analysis.sequential import SequentialDesign
@@ -54,15 +55,17 @@ def make_annotated_table(
     Raises:
         InputError: If the plan is run until its changes are decided, and the settings request other tests.
     """
-    table = make_table(recorded, _with_design(settings, stored_design(recorded)))
+    settings = _with_design(settings, stored_design(recorded))
+    table = make_table(recorded, settings)
     if added_seeds := added_seeds_note(recorded):
         table = replace(table, caption=f"{table.caption} {added_seeds}")
     series = datasize_series(recorded)
+    declared = preregistration_notes(recorded, settings)  # first, because the report prints only the first notes
     notes = [*map(printable, recorded.notes), *([] if series else explain_confounds(recorded))]
     notes += [*update_notes(recorded), *_teacher_notes(recorded)]
     if with_findings:
         notes += datasize_findings(series)
-    return replace(table, notes=(*table.notes, *notes, *extra_notes(table.frame, settings.extra)))
+    return replace(table, notes=(*declared, *table.notes, *notes, *extra_notes(table.frame, settings.extra)))
 
 
 def _with_design(settings: TableSettings, design: SequentialDesign | None) -> TableSettings:

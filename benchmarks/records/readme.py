@@ -13,6 +13,7 @@ README = """# Results of timm-ablate
 | `predictions/` | the predicted class and the label of each test image, under the same names |
 | `initial/` | copies of the weights files that runs start from, as NAME_HASH.safetensors |
 | `plans.jsonl` | the rows of plans that depend on plugins, so that their tables need no plugin |
+| `preregistrations/` | what `ablate preregister` declared before the first run, as HASH.json |
 | `labels.json` | the names that `--label` gave rows |
 | `*.md`, `*.csv`, `*.png` | the tables and learning curves of `ablate run` |
 | `*_report.*`, `*_errors*` | the outputs of `ablate report` and `ablate errors` |
