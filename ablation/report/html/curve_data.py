@@ -9,7 +9,7 @@ from ablation.analysis.records import RecordedPlan
 from ablation.report.html.table_data import known_number
 
 METRICS = {"top1": "top-1 (%)", "loss": "loss", "train_top1": "training top-1 (%)", "train_loss": "training loss"}
-MAX_ROWS = 60
+MAX_ROWS = 30
 MAX_POINTS = 120  # per row; more epochs are thinned out
 SIGNIFICANT_DIGITS = 5
 

@@ -50,6 +50,7 @@ def render_page(data: dict[str, Any], live: bool = False) -> str:
     scripts = [chart_library(), "\n".join((ASSETS / name).read_text(encoding="utf-8") for name in SCRIPTS)]
     return environment.get_template("page.html").render(
         data=data,
+        shown=[index for index, column in enumerate(data["table"]["columns"]) if column["shown"]],
         json=script_json(data),
         live=live,
         policy=content_security_policy(scripts, live),

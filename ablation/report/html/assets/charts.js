@@ -3,6 +3,8 @@
 const COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "currentColor"]; // Okabe & Ito 2008
 const DASHES = [[1, 0], [8, 3], [8, 3, 2, 3], [2, 3]];
 const MUTED = "#767676"; // a canvas cannot follow the colors of the page: this gray is legible on light and dark
+const LONG_TRAINING_EPOCHS = 20; // as in the figures: see ablation/report/curves_figure.py
+const CUT_OFF_FRACTION = 0.1;
 const views = {}; // the drawn charts by the id of their element
 
 const rowColor = (row) => COLORS[row % COLORS.length];
@@ -66,16 +68,18 @@ function isDrawn(row) {
   return choices[`draw-${row}`] ?? data.main_rows.includes(row);
 }
 
-function rowChoice(rows) {
+function renderRowChoice() {
+  const drawable = [...data.curves.rows, ...data.costs.points].map((line) => line.row);
+  const rows = [...new Set(drawable)].sort((a, b) => a - b);
   const set = (row) => (isChecked) => { choices[`draw-${row}`] = isChecked; renderCharts(); };
   const setAll = (isChecked) => () => keepFocus(() => {
     rows.forEach((row) => { choices[`draw-${row}`] = isChecked; });
     renderCharts();
   });
   const boxes = rows.map((row) => checkBox(`draw-${row}`, rowName(row), isDrawn(row), set(row), swatch(row)));
-  return element("fieldset", {}, element("legend", {}, "Rows in both charts"), element("div", { class: "checks" }, ...boxes),
-    element("div", { class: "controls" }, element("button", { type: "button", id: "draw-all", onclick: setAll(true) }, "All rows"),
-      element("button", { type: "button", id: "draw-none", onclick: setAll(false) }, "No rows")));
+  fill("chart-rows", element("fieldset", { hidden: !rows.length }, element("legend", {}, "Rows in both charts"),
+    element("div", { class: "checks" }, ...boxes), element("div", { class: "controls control" }, element("button", { type: "button", id: "draw-all", onclick: setAll(true) }, "All rows"),
+      element("button", { type: "button", id: "draw-none", onclick: setAll(false) }, "No rows"))));
 }
 
 function rowScale(rows, range) {
@@ -93,10 +97,21 @@ function curvePoints(line, metric, band) {
   }]));
 }
 
+/** Return the range of the y axis. The first tenth of a long training may lie outside: it would flatten the rest. */
+function curveDomain(values) {
+  const last = Math.max(...values.map((value) => value.epoch));
+  const visible = last < LONG_TRAINING_EPOCHS ? values : values.filter((value) => value.epoch > CUT_OFF_FRACTION * last);
+  const low = Math.min(...visible.map((value) => value.low));
+  const high = Math.max(...visible.map((value) => value.high));
+  const margin = 0.03 * (high - low || 1);
+  return [low - margin, high + margin];
+}
+
 function curveSpec(lines, metric, band, title) {
   const rows = lines.map((line) => line.row);
   const values = lines.flatMap((line) => curvePoints(line, metric, band));
-  const y = (field) => ({ field, type: "quantitative", scale: { zero: false }, axis: { title } });
+  const scale = { domain: curveDomain(values), nice: false };
+  const y = (field) => ({ field, type: "quantitative", scale, axis: { title } });
   const color = { field: "row", type: "nominal", scale: rowScale(rows, rowColor), legend: null };
   const tooltip = ["name", "epoch", "mean", "low", "high"].map((field) => ({
     field, title: field === "name" ? "row" : field,
@@ -107,11 +122,11 @@ function curveSpec(lines, metric, band, title) {
     width: "container", height: 380, data: { values },
     encoding: { x: { field: "epoch", type: "quantitative", axis: { tickMinStep: 1, format: "d" }, scale: { nice: false } } },
     layer: [
-      { mark: { type: "area", opacity: band === "none" ? 0 : 0.15, aria: false }, encoding: { y: y("low"), y2: { field: "high" }, color } },
-      { mark: { type: "line", strokeWidth: 2, aria: false },
+      { mark: { type: "area", clip: true, opacity: band === "none" ? 0 : 0.15, aria: false }, encoding: { y: y("low"), y2: { field: "high" }, color } },
+      { mark: { type: "line", clip: true, strokeWidth: 2, aria: false },
         encoding: { y: y("mean"), color, strokeDash: { field: "row", type: "nominal", scale: rowScale(rows, rowDash), legend: null } } },
       { params: [{ name: "hovered", select: { type: "point", on: "pointermove", nearest: true, clear: "pointerout" } }],
-        mark: { type: "point", filled: true, size: 70, aria: false },
+        mark: { type: "point", clip: true, filled: true, size: 70, aria: false },
         encoding: { y: y("mean"), color, tooltip, opacity: { condition: { param: "hovered", empty: false, value: 1 }, value: 0 } } },
     ],
   };
@@ -130,10 +145,9 @@ function renderCurves() {
   const band = chosen("band", BANDS.map(([key]) => key), "range");
   const title = metric.startsWith("train") ? metrics[metric] : `${data.split} ${metrics[metric]}`;
   const lines = rows.filter((line) => isDrawn(line.row) && line.metrics[metric]);
-  fill("curves-controls", rowChoice([...new Set([...rows.map((line) => line.row), ...data.costs.points.map((point) => point.row)])].sort((a, b) => a - b)),
-    element("div", { class: "controls" },
-      selection("metric", "Metric", names.map((name) => [name, metrics[name]]), metric, renderCurves),
-      selection("band", "Band", BANDS, band, renderCurves)));
+  fill("curves-controls", element("div", { class: "controls" },
+    selection("metric", "Metric", names.map((name) => [name, metrics[name]]), metric, renderCurves),
+    selection("band", "Band", BANDS, band, renderCurves)));
   fill("curves-caption", `${title}: mean over seeds, ${BANDS.find(([key]) => key === band)[1]}. ${notes.join(" ")}`);
   fill("curves-table", dataTable("curves-data", `${title} after the last epoch`,
     ["row", "seeds", "epoch", "mean", "lowest", "highest"], lines.map((line) => {
@@ -195,6 +209,7 @@ function renderCosts() {
 }
 
 function renderCharts() {
+  renderRowChoice();
   renderCurves();
   renderCosts();
 }

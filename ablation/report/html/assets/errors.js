@@ -78,7 +78,7 @@ function confusionSpec(cells, labels, name) {
     layer: [
       { transform: [{ filter: "datum.correct" }], mark: { type: "rect", color: MUTED, opacity: 0.25, aria: false }, encoding: { tooltip } },
       { transform: [{ filter: "!datum.correct" }], mark: { type: "rect", aria: size <= MAX_NUMBERED_CLASSES },
-        encoding: { tooltip, color: { field: "percent", type: "quantitative", legend: null, scale: { domain: [0, largest], range: ["rgba(213,94,0,0.12)", "rgba(213,94,0,1)"] } } } },
+        encoding: { tooltip, color: { field: "percent", type: "quantitative", legend: null, scale: { domain: [0, largest], range: ["rgba(213,94,0,0.2)", "rgba(213,94,0,1)"] } } } },
       ...(size <= MAX_NUMBERED_CLASSES
         ? [{ mark: { type: "text", fontSize: 11, aria: false }, encoding: { text: { field: "percent", type: "quantitative", format: ".3~r" } } }] : []),
     ],
@@ -118,11 +118,12 @@ function imagePair(before, after) {
 }
 
 function imageItem(entry, names) {
-  const classes = data.per_class.classes;
-  const change = `${classes[entry.before]} → ${classes[entry.after]}`;
+  const { classes } = data.per_class;
+  const labels = classLabels(classes);
+  const change = `${labels[entry.before]} → ${labels[entry.after]}`;
   const alt = `Image ${entry.image}, class ${classes[entry.class]}: ${names[0]} predicts ${classes[entry.before]}, ${names[1]} predicts ${classes[entry.after]}`;
-  return element("li", {}, element("img", { src: data.changed_images.thumbnails[entry.image], alt, loading: "lazy" }),
-    element("p", { class: "name" }, element("strong", {}, classes[entry.class])), element("p", { class: "name" }, change));
+  return element("li", {}, element("img", { src: data.changed_images.thumbnails[entry.image], alt }),
+    element("p", { class: "name" }, element("strong", {}, labels[entry.class])), element("p", { class: "name" }, change));
 }
 
 function imageList(title, count, entries, names) {
