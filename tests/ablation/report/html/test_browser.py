@@ -97,6 +97,14 @@ def test_number_leads_to_its_runs(open_page: Callable[..., "Page"], data: dict[s
     assert data["runs"]["rows"][1]["runs"][0][-1] in page.inner_text("#run-2")
 
 
+def test_charts_show_values_at_the_pointer(open_page: Callable[..., "Page"], data: dict[str, Any]) -> None:
+    page = open_page(data)
+    page.locator("#costs-chart .mark-symbol path").nth(1).hover()
+    assert page.inner_text("#tooltip").split("\n")[::2] == ["2 +se", "top-1 %: 98.00"]
+    page.locator("#curves-chart svg").hover()
+    page.wait_for_function("document.getElementById('tooltip')?.textContent.includes('epoch: ')")
+
+
 def test_rows_can_be_chosen_in_every_section(open_page: Callable[..., "Page"], data: dict[str, Any]) -> None:
     page = open_page(data)
     page.uncheck("#draw-0")
