@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ablation.analysis.records import RecordedPlan
+from ablation.report.author_text import parse_markdown
 from ablation.report.html.page import render_page
 
 if TYPE_CHECKING:
@@ -132,6 +133,18 @@ def test_hostile_names_are_text_and_stay_inside_the_page(
     page.click("#run-1-summary")
     page.wait_for_selector("#run-1 table")
     assert "<b>cpu</b>" in page.inner_text("#run-1")
+
+
+def test_text_of_the_author_is_formatted(open_page: Callable[..., "Page"], data: dict[str, Any]) -> None:
+    text = (
+        "We propose **SE** and <b>CBAM</b>.\n\n1. [paper](https://example.org)\n2. `code`\n\n[bad](javascript:alert(1))"
+    )
+    page = open_page({**data, "text": list(parse_markdown(text))})
+    assert page.inner_text("#text strong") == "SE"
+    assert "<b>CBAM</b>" in page.inner_text("#text p >> nth=0")
+    assert page.locator("#text ol > li").count() == 2
+    links = page.locator("#text a").evaluate_all("links => links.map(link => link.getAttribute('href'))")
+    assert links == ["https://example.org", None]
 
 
 def test_colors_follow_the_system_and_the_button(open_page: Callable[..., "Page"], data: dict[str, Any]) -> None:
