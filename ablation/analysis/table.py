@@ -10,7 +10,9 @@ import pandas as pd
 
 from ablation.analysis.caption import caption
 from ablation.analysis.extra_columns import extra_numbers
+from ablation.analysis.factors import row_factors
 from ablation.analysis.improvement import Improvement, probability_of_improvement
+from ablation.analysis.layouts import DEFAULT_STYLE, TableStyle
 from ablation.analysis.records import RecordedPlan
 from ablation.analysis.statistics import Change, equivalence_p, estimate_change, holm, verdict
 from ablation.analysis.table_formats import AblationTable
@@ -31,13 +33,13 @@ class TableSettings:
         margin: Changes that are shown to be smaller than this, in points, are equivalent; None: no such test.
         num_candidates: The number of architectures that the best row was picked from, for the note on selection bias;
             None: all architectures with records.
-        extra: The names of extra columns: see `ablation.analysis.extra_columns`.
+        style: How the table looks.
     """
 
     pairing: Pairing = "unpaired"
     margin: float | None = None
     num_candidates: int | None = None
-    extra: tuple[str, ...] = ()
+    style: TableStyle = DEFAULT_STYLE
 
 
 DEFAULT_SETTINGS = TableSettings()
@@ -52,7 +54,10 @@ def make_table(recorded: RecordedPlan, settings: TableSettings = DEFAULT_SETTING
     pairing = settings.pairing
     frame = ablation_frame(recorded, pairing, settings.margin)
     notes = table_notes(frame, recorded, pairing, settings.num_candidates)
-    return AblationTable(frame, caption(recorded, pairing, settings.margin), tuple(notes), pairing, settings.extra)
+    is_needed = settings.style.layout == "checks"
+    factors = row_factors(recorded.rows, recorded.names.name_weights) if is_needed else ()
+    text = caption(recorded, pairing, settings.margin)
+    return AblationTable(frame, text, tuple(notes), pairing, factors, settings.style)
 
 
 def ablation_frame(recorded: RecordedPlan, pairing: Pairing = "unpaired", margin: float | None = None) -> pd.DataFrame:

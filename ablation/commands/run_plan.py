@@ -35,7 +35,7 @@ def run_plan(plan: "Plan", benchmark: "Benchmark", options: RunOptions, control:
     Raises:
         InputError: If the plan or an option is invalid.
     """
-    from ablation.analysis.extra_columns import parse_columns
+    from ablation.analysis.columns import parse_columns
 
     parse_columns(options.columns)  # raises an error before anything is trained
     plan, store = prepare_plan(plan, benchmark, options)
@@ -84,7 +84,8 @@ def train_plan(
         InputError: If a row cannot be trained.
         OverBudget: If a row is over the budget. Nothing is trained.
     """
-    from ablation.analysis.extra_columns import INFERENCE_COLUMNS, parse_columns
+    from ablation.analysis.columns import parse_columns
+    from ablation.analysis.extra_columns import INFERENCE_COLUMNS
     from ablation.plans.controls import CostMeter, with_controls
     from ablation.plans.labels import name_rows
     from ablation.plans.stored_plans import store_plan
@@ -96,6 +97,7 @@ def train_plan(
     from benchmarks.execution.progress import Display
     from benchmarks.execution.ray_cluster import RayExecutor
 
+    columns = {*parse_columns(options.columns).names}
     seeds, world_size = options.num_seeds(benchmark), benchmark.recipe.world_size
     cluster = None
     if options.executor == "ray":
@@ -123,7 +125,7 @@ def train_plan(
             remeasure=options.remeasure,
             executor=executor,
             split=options.split,
-            inference_batch=DEFAULT_INFERENCE_BATCH if INFERENCE_COLUMNS & {*parse_columns(options.columns)} else 0,
+            inference_batch=DEFAULT_INFERENCE_BATCH if INFERENCE_COLUMNS & columns else 0,
         )
         if (note := _few_seeds_note(runner.plan, seeds, options.paired)) and runner.missing(store):
             display.say(note)
@@ -147,15 +149,16 @@ def _few_seeds_note(plan: "Plan", seeds: int, paired: bool) -> str:
 
 def _show_table(runner: "PlanRunner", options: RunOptions, store: "RecordStore") -> int:
     """Print and write the table, and return the exit code."""
-    from ablation.analysis.extra_columns import parse_columns
+    from ablation.analysis.columns import parse_columns
+    from ablation.analysis.layouts import TableStyle
     from ablation.analysis.records import collect
     from ablation.analysis.table import TableSettings
     from ablation.report.table_output import make_annotated_table, show_table, write_outputs
 
     recorded = collect(store, runner.plan, runner.benchmark, runner.benchmark_id, runner.split)
     recorded = recorded.first_seeds(len(runner.seeds))
-    extra, pairing = parse_columns(options.columns), choose_pairing(options.paired)
-    table = make_annotated_table(recorded, TableSettings(pairing, options.equivalence, extra=extra))
+    style, pairing = TableStyle(columns=parse_columns(options.columns)), choose_pairing(options.paired)
+    table = make_annotated_table(recorded, TableSettings(pairing, options.equivalence, style=style))
     try:
         files = write_outputs(table, recorded)
     except InputError as error:  # the printed table can still be read
