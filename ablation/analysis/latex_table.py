@@ -16,7 +16,8 @@ NUMBER = re.compile(
 )
 INTERVAL = re.compile(r"(?P<number>.*?) ?(?P<interval>\[-?[\d.]+, -?[\d.]+\])")
 INTERVAL_TITLE = "95% CI"
-ESCAPES = {**LATEX_ESCAPE_RULES, "|": r"\textbar{}"}
+MAX_UNGROUPED_DECIMALS = 4  # siunitx writes more decimals in groups of three
+ESCAPES = {**LATEX_ESCAPE_RULES, "|": r"\textbar{}", "`": r"\textasciigrave{}"}
 SYMBOLS = {
     "±": r"$\pm$",
     "Δ": r"$\Delta$",
@@ -41,7 +42,7 @@ def latex_table(table: TextTable) -> str:
     """
     columns = [part for column in table.columns for part in _split_interval(column)]
     table = replace(table, columns=tuple(columns))
-    sentences = " ".join(escape_latex(f"{line.removesuffix('.')}.") for line in (*table.captions, *table.notes))
+    sentences = " ".join(map(_sentence, (*table.captions, *table.notes)))
     lines = [
         r"\begin{table}",
         r"\centering",
@@ -94,9 +95,13 @@ def _number_column(numbers: Sequence[re.Match[str]]) -> str:
     )
     options = [f"table-format={shape}"]
     if std:
-        options.append("separate-uncertainty")
+        options.append("separate-uncertainty,table-align-uncertainty=false")
+    if "+" in signs:
+        options.append("retain-explicit-plus")
     if any("," in number["integer"] for number in numbers):
         options.append("group-separator={,},group-minimum-digits=4")
+    if fraction > MAX_UNGROUPED_DECIMALS:
+        options.append("group-digits=integer")
     if marks := max((number["marks"] for number in numbers), key=len):
         options.append(f"table-space-text-post={{{_superscript(marks)}}}")
     return f"S[{','.join(options)}]"
@@ -139,7 +144,13 @@ def _line(cells: Sequence[str]) -> str:
 
 def escape_latex(text: str) -> str:
     """Return text that LaTeX prints as it is."""
-    text = re.sub(r'"([^"]*)"', r"``\1''", text)  # babel makes a straight quote an active character
     text = "".join(ESCAPES.get(letter, letter) for letter in text)
-    text = re.sub(r"(?<![\w-])-(?=\d)", "$-$", text)
+    text = re.sub(r'"([^"]*)"', r"``\1''", text)  # babel makes a straight quote an active character
+    text = re.sub(r"(?<![\w-])-(?=\d)", "$-$", text.replace("--", "-{}-"))
     return "".join(SYMBOLS.get(letter, letter) for letter in text)
+
+
+def _sentence(text: str) -> str:
+    """Return an escaped sentence with a full stop. Text between backticks is set in typewriter type."""
+    parts = map(escape_latex, re.split(r"`([^`]*)`", f"{text.removesuffix('.')}."))
+    return "".join(rf"\texttt{{{part}}}" if index % 2 else part for index, part in enumerate(parts))
