@@ -1,12 +1,14 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from ablation.analysis.columns import COLUMNS
 from ablation.cli import main
 from benchmarks.definition.registry import BENCHMARKS
 from benchmarks.records.store import RecordStore, RunRecord
@@ -20,7 +22,10 @@ def printed(arguments: list[str], capsys: pytest.CaptureFixture[str], code: int 
     return capsys.readouterr().out
 
 
-def test_default_is_the_plan_recorded_last(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_default_is_the_plan_recorded_last(
+    recorded: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
     out = printed(["--out", str(recorded)], capsys)
     for cell in ("baseline (resnet8)", "+se", "+2.000 [", "0.002", "real", "unpaired"):
         assert cell in out
@@ -131,6 +136,12 @@ def test_columns_are_selected_or_added(recorded: Path, capsys: pytest.CaptureFix
     assert [title.strip() for title in out.splitlines()[0].strip("|").split("|")] == ["step", "change", "n"]
     csv_lines = printed(["--out", str(recorded), "--format", "csv", "--columns", "top1"], capsys).splitlines()
     assert csv_lines[0] == "step,top1_mean,top1_std"
+
+
+def test_help_names_every_column(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["table", "--help"]) == 0
+    words = {*re.findall(r"\w+", capsys.readouterr().out)}
+    assert {*COLUMNS} <= words
 
 
 def test_unknown_column_is_invalid(recorded: Path, error_line: ErrorLine) -> None:
