@@ -1,14 +1,12 @@
-"""The columns of an ablation table: their names, titles and texts, and which of them a table shows."""
+"""The columns of an ablation table: their names, titles and texts."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from ablation.analysis.statistics import ALPHA
-from arch.errors import InputError, unknown
 from arch.text import printable
 from benchmarks.budget.performance import format_watt_hours
 from benchmarks.budget.verdict import format_bytes, format_count, format_hours
@@ -123,68 +121,6 @@ COLUMNS = {  # by name in --columns, in table order
 DEFAULT_COLUMNS = tuple(COLUMNS)[1 : list(COLUMNS).index("better")]  # besides the step
 PUBLICATION_COLUMNS = ("params", "flops", "top1", "change")
 LEFT_ALIGNED_COLUMNS = ("step", "verdict")
-MAIN_COLUMNS = ("top1", "verdict", "change", "n", "p", "time", "params", "first", "flops", "top5", "speed")
-# A narrow terminal hides the last of these.
-COLUMNS_BY_IMPORTANCE = (*MAIN_COLUMNS, *(name for name in COLUMNS if name not in MAIN_COLUMNS))
-
-
-@dataclass(frozen=True)
-class ColumnSelection:
-    """The columns that a table shows besides the row names.
-
-    Attributes:
-        names: Their names, in the order of the table.
-        requested: The names that the user asked for, which are shown however narrow the terminal is.
-    """
-
-    names: tuple[str, ...] = DEFAULT_COLUMNS
-    requested: tuple[str, ...] = ()
-
-    def fitting(self, fits: Callable[[list[str]], bool]) -> list[str]:
-        """Return the names of the most important columns that fit, in the order of the table.
-
-        Args:
-            fits: Whether these columns fit side by side.
-        """
-        by_importance = sorted(self.names, key=COLUMNS_BY_IMPORTANCE.index)
-        shown = {*self.requested, *by_importance[: self.requested != self.names]}
-        for name in by_importance:
-            if name not in shown and fits([other for other in self.names if other in {*shown, name}]):
-                shown.add(name)
-        return [name for name in self.names if name in shown]
-
-
-ALL_DEFAULT_COLUMNS = ColumnSelection()
-
-
-def parse_columns(text: str | None, default: Sequence[str] = DEFAULT_COLUMNS) -> ColumnSelection:
-    """Return the columns that `--columns` selects.
-
-    Args:
-        text: Names of columns, such as "top1,change,n", which are shown in this order; or names with signs, such as
-            "+memory,-macs", which change the default columns; "all" for every column, or None for the default ones.
-        default: The names of the default columns.
-
-    Raises:
-        InputError: If there is no such column, or only some names have signs.
-    """
-    words = list(dict.fromkeys(word.strip() for word in (text or "").split(",") if word.strip()))
-    for name in (word.lstrip("+-") for word in words):
-        if name not in COLUMNS and name != "all":
-            raise unknown("column", name, [*COLUMNS, "all"], " in --columns")
-    if "all" in words:
-        return ColumnSelection(tuple(COLUMNS))
-    added = tuple(word[1:] for word in words if word[0] == "+")
-    removed = {word[1:] for word in words if word[0] == "-"}
-    if len(added) + len(removed) < len(words):
-        if added or removed:
-            raise InputError(
-                f"--columns {text}: give either columns to show, such as top1,change, or only columns to add and "
-                "remove, such as +memory,-macs"
-            )
-        return ColumnSelection(tuple(words), requested=tuple(words))
-    names = [name for name in dict.fromkeys((*default, *added)) if name not in removed]
-    return ColumnSelection(tuple(names), requested=added)
 
 
 def accuracy_decimals(frame: pd.DataFrame) -> int:

@@ -20,7 +20,7 @@ def html_table(table: TextTable) -> str:
     rows = [_row(table, index) for index in range(len(table.rows))]
     lines = [
         '<table style="border-collapse:collapse">',
-        f'<caption style="text-align:left">{caption}</caption>',
+        f'<caption style="text-align:left;padding-bottom:4pt">{caption}</caption>',
         *_column_groups(table),
         f"<thead>\n{_header(table)}\n</thead>",
         "<tbody>\n" + "\n".join(rows) + "\n</tbody>",

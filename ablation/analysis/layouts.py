@@ -6,15 +6,14 @@ from typing import Literal
 
 import pandas as pd
 
+from ablation.analysis.column_selection import ALL_DEFAULT_COLUMNS, ColumnSelection
 from ablation.analysis.columns import (
-    ALL_DEFAULT_COLUMNS,
     COLUMNS,
     DEFAULT_COLUMNS,
     EQUIVALENT,
     LEFT_ALIGNED_COLUMNS,
     PUBLICATION_COLUMNS,
     SIGNIFICANCE_LEVELS,
-    ColumnSelection,
     readable,
 )
 from ablation.analysis.factors import CHECK, Factors, describe_constant, factor_title, varying_factors

@@ -21,20 +21,22 @@ def to_terminal(table: AblationTable, width: int) -> Group:
     """Return a table for rich's console.
 
     Long row names are shortened in the middle, and columns that do not fit are hidden, the least important ones first.
-    A transposed table that does not fit is printed in several parts.
+    A table whose columns are requested or transposed, and do not fit, is printed in several parts.
 
     Args:
         table: The table.
         width: The width of the console in characters.
     """
     columns = [_shorten(column, width) for column in table.text().columns]
+    num_repeated = sum(not column.name for column in columns)
+    shown, caption = columns, table.caption
     if table.style.layout == "transposed":
-        parts, caption = list(_parts(columns, width)), table.caption
+        num_repeated = 1
     else:
         shown = _fitting(columns, table, width)
         hidden = [column.title for column in columns if column not in shown]
-        parts = [shown]
-        caption = table.caption + (f"\ncolumns hidden to fit the terminal: {', '.join(hidden)}" if hidden else "")
+        caption += f"\ncolumns hidden to fit the terminal: {', '.join(hidden)}" if hidden else ""
+    parts = _parts(shown[:num_repeated], shown[num_repeated:], width)
     return Group(*map(_rich_table, parts), Text(caption, style="table.caption"))
 
 
@@ -54,16 +56,15 @@ def _fitting(columns: Sequence[TextColumn], table: AblationTable, width: int) ->
     return select(table.style.columns.fitting(lambda names: _total_width(select(names)) <= width))
 
 
-def _parts(columns: Sequence[TextColumn], width: int) -> Iterator[list[TextColumn]]:
-    """Yield as many columns as fit, each time after the first column."""
-    first, *others = columns
-    part = [first]
-    for column in others:
-        if len(part) > 1 and _total_width([*part, column]) > width:
-            yield part
-            part = [first]
+def _parts(repeated: Sequence[TextColumn], columns: Sequence[TextColumn], width: int) -> Iterator[list[TextColumn]]:
+    """Yield as many columns as fit, each time after the repeated columns."""
+    part = list[TextColumn]()
+    for column in columns:
+        if part and _total_width([*repeated, *part, column]) > width:
+            yield [*repeated, *part]
+            part = []
         part.append(column)
-    yield part
+    yield [*repeated, *part]
 
 
 def _total_width(columns: Sequence[TextColumn]) -> int:

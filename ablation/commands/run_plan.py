@@ -35,7 +35,7 @@ def run_plan(plan: "Plan", benchmark: "Benchmark", options: RunOptions, control:
     Raises:
         InputError: If the plan or an option is invalid.
     """
-    from ablation.analysis.columns import parse_columns
+    from ablation.analysis.column_selection import parse_columns
 
     parse_columns(options.columns)  # raises an error before anything is trained
     plan, store = prepare_plan(plan, benchmark, options)
@@ -84,7 +84,7 @@ def train_plan(
         InputError: If a row cannot be trained.
         OverBudget: If a row is over the budget. Nothing is trained.
     """
-    from ablation.analysis.columns import parse_columns
+    from ablation.analysis.column_selection import parse_columns
     from ablation.analysis.extra_columns import INFERENCE_COLUMNS
     from ablation.plans.controls import CostMeter, with_controls
     from ablation.plans.labels import name_rows
@@ -149,7 +149,7 @@ def _few_seeds_note(plan: "Plan", seeds: int, paired: bool) -> str:
 
 def _show_table(runner: "PlanRunner", options: RunOptions, store: "RecordStore") -> int:
     """Print and write the table, and return the exit code."""
-    from ablation.analysis.columns import parse_columns
+    from ablation.analysis.column_selection import parse_columns
     from ablation.analysis.layouts import TableStyle
     from ablation.analysis.records import collect
     from ablation.analysis.table import TableSettings

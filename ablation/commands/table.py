@@ -59,7 +59,7 @@ class TableOptions:
 
     def settings(self) -> "TableSettings":
         """Return what the table shows. Raises InputError if a column does not exist."""
-        from ablation.analysis.columns import parse_columns
+        from ablation.analysis.column_selection import parse_columns
         from ablation.analysis.layouts import TableStyle, default_columns
 
         columns = parse_columns(self.columns, default_columns(self.layout, grouped=self.group_by is not None))

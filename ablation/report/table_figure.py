@@ -7,7 +7,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ablation.analysis.columns import COLUMNS, LEFT_ALIGNED_COLUMNS, ColumnSelection, readable
+from ablation.analysis.column_selection import ColumnSelection
+from ablation.analysis.columns import COLUMNS, LEFT_ALIGNED_COLUMNS, readable
 from ablation.analysis.table_formats import AblationTable
 from ablation.report.figure_style import VERDICT_COLORS, FigureSize, add_heading
 from ablation.report.label_placement import fit_text, ignore_missing_glyphs, text_width

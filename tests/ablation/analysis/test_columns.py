@@ -4,16 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ablation.analysis.columns import (
-    COLUMNS,
-    COLUMNS_BY_IMPORTANCE,
-    DEFAULT_COLUMNS,
-    PUBLICATION_COLUMNS,
-    ColumnSelection,
-    accuracy_decimals,
-    parse_columns,
-    readable,
-)
+from ablation.analysis.column_selection import COLUMNS_BY_IMPORTANCE, ColumnSelection, parse_columns
+from ablation.analysis.columns import COLUMNS, DEFAULT_COLUMNS, PUBLICATION_COLUMNS, accuracy_decimals, readable
 from ablation.analysis.table import ablation_frame
 from ablation.analysis.table_formats import AblationTable
 from arch.errors import InputError

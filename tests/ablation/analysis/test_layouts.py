@@ -1,12 +1,17 @@
 import csv
 import io
 import re
+import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
+from shutil import which
 
 import pytest
 
-from ablation.analysis.columns import PUBLICATION_COLUMNS, parse_columns
+from ablation.analysis.column_selection import parse_columns
+from ablation.analysis.columns import PUBLICATION_COLUMNS
 from ablation.analysis.latex_table import escape_latex
 from ablation.analysis.layouts import Layout, TableStyle, default_columns
 from ablation.analysis.records import RecordedPlan
@@ -110,6 +115,22 @@ def test_text_in_columns_of_numbers_is_in_braces(make_record: Make, make_recorde
 @pytest.mark.parametrize(("name", "latex"), [("a--b", "a-{}-b"), ("`c`", r"\textasciigrave{}c\textasciigrave{}")])
 def test_ligatures_of_latex_are_broken(name: str, latex: str) -> None:
     assert escape_latex(name) == latex
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(which("kpsewhich") is None or which("pdflatex") is None, reason="needs LaTeX")
+def test_latex_compiles(recorded: RecordedPlan, tmp_path: Path) -> None:
+    if subprocess.run(["kpsewhich", "siunitx.sty"], capture_output=True).returncode:
+        pytest.skip("needs siunitx")
+    names = [name for name in HOSTILE if name.isascii()][:4]
+    tables = [styled(recorded, layout, "all", marks=True) for layout in LAYOUTS]
+    tables += [replace(table, frame=table.frame.assign(step=names)) for table in tables]
+    body = "\n".join(map(to_latex, tables))
+    packages = "".join(rf"\usepackage{{{name}}}" for name in ("booktabs", "siunitx", "amssymb"))
+    (tmp_path / "t.tex").write_text(rf"\documentclass{{article}}{packages}\begin{{document}}{body}\end{{document}}")
+    command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "t.tex"]
+    compiled = subprocess.run(command, cwd=tmp_path, capture_output=True, stdin=subprocess.DEVNULL, timeout=100)
+    assert compiled.returncode == 0, compiled.stdout[-2000:]
 
 
 class Tags(HTMLParser):

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from ablation.analysis.columns import parse_columns
+from ablation.analysis.column_selection import parse_columns
 from ablation.analysis.html_table import html_table
 from ablation.analysis.latex_table import latex_table
 from ablation.analysis.layouts import Layout, TableStyle

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from ablation.analysis.columns import COLUMNS, DEFAULT_COLUMNS, parse_columns
+from ablation.analysis.column_selection import parse_columns
+from ablation.analysis.columns import COLUMNS, DEFAULT_COLUMNS
 from ablation.analysis.layouts import Layout, TableStyle
 from ablation.analysis.table_formats import AblationTable
 from ablation.analysis.terminal_table import to_terminal
@@ -84,12 +85,29 @@ def with_columns(table: AblationTable, text: str, layout: Layout = "steps") -> A
 
 def test_requested_columns_are_never_hidden(table: AblationTable) -> None:
     added = print_to_text(with_columns(table, "+better,+speed"), 60)
-    assert {"img/s", "P(better)"} <= set(added.splitlines()[1].split())
+    assert {"img/s", "P(better)"} <= {*added.split()}
     assert "img/s" not in added.partition("hidden")[2]
-    selected = print_to_text(with_columns(table, "speed,n"), 30)
+    selected = print_to_text(with_columns(table, "speed,n"), 40)
     assert selected.splitlines()[1].split() == ["step", "img/s", "n"]
     assert "hidden" not in selected
     assert "hidden" in print_to_text(with_columns(table, "all"), 120)
+
+
+def test_requested_columns_are_printed_in_parts_that_fit(table: AblationTable) -> None:
+    text = print_to_text(with_columns(table, "params,macs,flops,top1,change,p,verdict"), 60)
+    titles = [line.split()[1:] for line in text.splitlines() if line.startswith(" step")]
+    assert " ".join(" ".join(line) for line in titles) == "params MACs FLOPs top-1 % change p verdict"
+        "params",
+        "MACs",
+        "FLOPs",
+        "top-1",
+        "%",
+        "change",
+        "p",
+        "verdict",
+    ]
+    assert text.count(" +cbam ") == len(titles) > 1
+    assert max(map(len, text.splitlines())) <= 60
 
 
 @pytest.mark.parametrize("width", [60, 100, 200])
