@@ -43,6 +43,7 @@ def test_signs_change_the_default_columns_of_the_table() -> None:
     ("text", "facts"),
     [
         ("memory,latencies", ("'latencies'", "did you mean 'latency'", "top5")),
+        ("++macs", ("'+macs'", "did you mean 'macs'")),
         ("+macz", ("'macz'", "did you mean 'macs'")),
         ("top1,+memory", ("top1,+memory", "either")),
     ],
