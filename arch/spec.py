@@ -89,7 +89,7 @@ class Spec:
         assert match is not None
         if match["name"] not in NETWORKS:
             raise InputError(f"{self.base!r} is not a base or a network; bases: {', '.join(BASES)}")
-        network, parts = NETWORKS[match["name"]], reduce(_apply, self._active_steps(), EMPTY)
+        network, parts = NETWORKS[match["name"]], reduce(_apply, self.active_steps(), EMPTY)
         settings = apply_to_network(match["name"], network, parts, EMPTY)
         return TimmModel(without_folder(match["name"]), int(match["size"] or 0), network.plugin.digest, settings)
 
@@ -102,9 +102,9 @@ class Spec:
         base = find_base(self.base)
         if base is None:
             raise InputError(f"{self.base!r} takes no parts; bases that do: {', '.join(BASES)}")
-        return reduce(_apply, self._active_steps(), base.variant).with_versions()
+        return reduce(_apply, self.active_steps(), base.variant).with_versions()
 
-    def _active_steps(self) -> list[Step]:
+    def active_steps(self) -> list[Step]:
         """Return the added steps that were not removed later."""
         active: list[Step] = []
         for step in self.steps:

@@ -1,87 +1,24 @@
-"""Columns that an ablation table shows on request, such as P(better), memory, energy and inference of the rows."""
+"""What an ablation table shows on request: memory, energy and inference of the rows, and notes on these columns."""
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
+from ablation.analysis.columns import COLUMNS, DEFAULT_COLUMNS
 from ablation.plans.row import Row
-from arch.errors import unknown
-from benchmarks.budget.performance import JOULES_PER_WATT_HOUR, format_watt_hours, training_flops
-from benchmarks.budget.verdict import format_bytes
+from benchmarks.budget.performance import JOULES_PER_WATT_HOUR, training_flops
 from benchmarks.records.store import RunRecord
 
-
-class ExtraColumn(NamedTuple):
-    """A column on request.
-
-    Attributes:
-        title: Its title.
-        number: The column of the frame with its number.
-        format: Formats the number.
-        has_interval: Whether the frame contains the ends of an interval of the number, as NUMBER_low and NUMBER_high.
-    """
-
-    title: str
-    number: str
-    format: Callable[[float], str]
-    has_interval: bool = False
-
-    def cell(self, line: dict[Any, Any]) -> str:
-        """Return the text of the column in a line of the frame; "" if no record contains the number."""
-        if pd.isna(line[self.number]):
-            return ""
-        ends = (
-            [self.format(line[f"{self.number}_{end}"]).lstrip("+") for end in ("low", "high")]
-            if self.has_interval
-            else []
-        )
-        return self.format(line[self.number]) + (f" [{', '.join(ends)}]" if ends else "")
-
-
-EXTRA_COLUMNS = {  # by name in --columns
-    "better": ExtraColumn("P(better)", "better", "{:.2f}".format, has_interval=True),
-    "images": ExtraColumn("change, images", "change_images", "{:+.2f}".format, has_interval=True),
-    "speed": ExtraColumn("img/s", "images_per_second", "{:,.0f}".format),  # in every table, but often hidden
-    "memory": ExtraColumn("memory", "peak_memory", lambda count: format_bytes(round(count))),
-    "tflops": ExtraColumn("TFLOP/s", "tflops_per_second", "{:.3g}".format),
-    "energy": ExtraColumn("energy", "energy_watt_hours", format_watt_hours),
-    "latency": ExtraColumn("latency ms", "latency_p50_ms", "{:.3g}".format),
-    "inference": ExtraColumn("inference img/s", "inference_images_per_second", "{:,.0f}".format),
-}
 NOTES = {
     "better": "P(better) is the probability that a run of the row is better than a run of the row it is compared with.",
-    "images": "The CI of the last change is over seeds and test images together (two-way bootstrap).",
+    "images": "The CI of \"change, images\" is over seeds and test images together (two-way bootstrap).",
     "memory": "Memory is the peak of training.",
     "tflops": "TFLOP/s are those of training: 3 x 2 x MACs x img/s.",
     "energy": "Energy is that of a run with its evaluations, measured for the whole GPU or all CPU packages.",
 }
 INFERENCE_COLUMNS = {"latency", "inference"}  # measured before training, and only if they are requested
-
-
-def parse_columns(text: str | None) -> tuple[str, ...]:
-    """Return the names in a list such as "memory,latency", in its order; "all" stands for all of them, None for none.
-
-    Raises:
-        InputError: If there is no such column.
-    """
-    names = tuple(dict.fromkeys(name.strip() for name in (text or "").split(",") if name.strip()))
-    for name in names:
-        if name not in EXTRA_COLUMNS and name != "all":
-            raise unknown("column", name, [*EXTRA_COLUMNS, "all"])
-    return tuple(EXTRA_COLUMNS) if "all" in names else names
-
-
-def extra_titles(names: Sequence[str]) -> list[str]:
-    """Return the titles of columns by their names."""
-    return [EXTRA_COLUMNS[name].title for name in names]
-
-
-def extra_cells(line: dict[Any, Any], names: Sequence[str]) -> list[str]:
-    """Return the texts of columns in a line of the frame."""
-    return [EXTRA_COLUMNS[name].cell(line) for name in names]
 
 
 def extra_numbers(row: Row, runs: Sequence[RunRecord]) -> dict[str, float]:
@@ -121,8 +58,9 @@ def _mean(values: Sequence[float | None]) -> float:
 
 
 def extra_notes(frame: pd.DataFrame, names: Sequence[str]) -> list[str]:
-    """Return sentences about requested columns: what they contain, and which of them are empty."""
-    empty = [name for name in names if frame[EXTRA_COLUMNS[name].number].isna().all()]
+    """Return sentences about columns that not every table has: what they contain, and which of them are empty."""
+    names = [name for name in names if name not in ("step", *DEFAULT_COLUMNS)]
+    empty = [name for name in names if frame[COLUMNS[name].numbers[0]].isna().all()]
     shown = set(names) - set(empty)
     notes = [NOTES[name] for name in NOTES if name in shown]
     if INFERENCE_COLUMNS & shown:
@@ -135,8 +73,9 @@ def extra_notes(frame: pd.DataFrame, names: Sequence[str]) -> list[str]:
     if missing := [name for name in empty if name not in {"better", "images", *INFERENCE_COLUMNS}]:
         notes.append(f"No record contains {' or '.join(missing)}.")
     if missing := [name for name in empty if name in INFERENCE_COLUMNS]:
+        option = ",".join(f"+{name}" for name in missing)
         notes.append(
-            f"No record contains {' or '.join(missing)}: `ablate run --columns {','.join(missing)}` measures inference "
-            "before it trains new runs, and `budget-check --inference` that of any model."
+            f"No record contains {' or '.join(missing)}: `ablate run --columns {option}` measures inference before it "
+            "trains new runs, and `budget-check --inference` that of any model."
         )
     return notes

@@ -164,6 +164,33 @@ def find(store: RecordSource, query: RecordQuery, curves: bool = False) -> Recor
     return replace(recorded, notes=notes, split=query.split)
 
 
+def find_each(store: RecordSource, query: RecordQuery) -> list[RecordedPlan]:
+    """Return the records that a query selects under each benchmark id, in the order in which the ids were recorded.
+
+    Args:
+        store: The folders to search.
+        query: The plan, benchmark, images and device to select. Labels are stored once.
+
+    Raises:
+        InputError: If no records match under any benchmark id.
+    """
+    runs = _recorded_runs(store, False, query.split)
+    query = replace(query, plan=query.plan or runs[-1].plan)
+    found, errors = [], []
+    for benchmark_id in dict.fromkeys(run.benchmark_id for run in runs):
+        if not benchmark_id.startswith(query.benchmark_id or ""):
+            continue
+        try:
+            found.append(find(store, replace(query, benchmark_id=benchmark_id)))
+        except InputError as error:  # this id has no such records, or its benchmark does not fit the plan
+            errors.append(error)
+        else:
+            query = replace(query, new_labels=())
+    if errors and not found:
+        raise errors[-1]
+    return found or [find(store, query)]  # which raises the error for an id that is not recorded
+
+
 def _select(recorded: Sequence[RunRecord], query: RecordQuery) -> list[RunRecord]:
     """Return the records of one benchmark id that a query selects."""
     name = _benchmark_name(recorded, query)

@@ -10,8 +10,10 @@ import pandas as pd
 
 from ablation.analysis.caption import caption
 from ablation.analysis.extra_columns import extra_numbers
+from ablation.analysis.factors import row_factors
 from ablation.analysis.image_interval import ImageInterval, correct_images, image_interval
 from ablation.analysis.improvement import Improvement, probability_of_improvement
+from ablation.analysis.layouts import DEFAULT_STYLE, TableStyle
 from ablation.analysis.look_notes import look_notes
 from ablation.analysis.records import RecordedPlan
 from ablation.analysis.sequential import SequentialDesign, sequential_test
@@ -34,9 +36,9 @@ class TableSettings:
         margin: Changes that are shown to be smaller than this, in points, are equivalent; None: no such test.
         num_candidates: The number of architectures that the best row was picked from, for the note on selection bias;
             None: all architectures with records.
-        extra: The names of extra columns: see `ablation.analysis.extra_columns`.
+        style: How the table looks.
         test_images: Whether to compute intervals over test images, for which the predictions of all runs are read. The
-            extra column "images" implies it.
+            column "images" implies it.
         design: The looks and tests of a plan that is run until its changes are decided, with the same pairing and
             margin; None: one look.
     """
@@ -44,14 +46,14 @@ class TableSettings:
     pairing: Pairing = "unpaired"
     margin: float | None = None
     num_candidates: int | None = None
-    extra: tuple[str, ...] = ()
+    style: TableStyle = DEFAULT_STYLE
     test_images: bool = False
     design: SequentialDesign | None = None
 
     @property
     def needs_predictions(self) -> bool:
         """Whether the predictions of the runs are read."""
-        return self.test_images or "images" in self.extra
+        return self.test_images or "images" in self.style.columns.names
 
 
 DEFAULT_SETTINGS = TableSettings()
@@ -70,8 +72,10 @@ def make_table(recorded: RecordedPlan, settings: TableSettings = DEFAULT_SETTING
     notes = table_notes(frame, recorded, pairing, settings.num_candidates)
     if design is not None:
         notes = [*look_notes(recorded, design), *notes]
+    is_needed = settings.style.layout == "checks"
+    factors = row_factors(recorded.rows, recorded.names.name_weights) if is_needed else ()
     text = caption(recorded, pairing, settings.margin, design)
-    return AblationTable(frame, text, tuple(notes), pairing, settings.extra)
+    return AblationTable(frame, text, tuple(notes), pairing, factors, settings.style)
 
 
 def ablation_frame(recorded: RecordedPlan, settings: TableSettings = DEFAULT_SETTINGS) -> pd.DataFrame:

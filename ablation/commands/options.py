@@ -31,6 +31,7 @@ from benchmarks.definition.names import check_path
 if TYPE_CHECKING:
     from ablation.analysis.records import RecordedPlan, RecordQuery
     from benchmarks.definition.benchmark import Benchmark, Split
+    from benchmarks.records.folders import RecordFolders
 
 
 DEFAULT_MAX_SEEDS = 12
@@ -125,7 +126,9 @@ ColumnsOption = Annotated[
     typer.Option(
         "--columns",
         metavar="NAME,...",
-        help="Also show better, images, speed, memory, tflops, energy, latency, inference, or all.",
+        help="Columns to show, in this order, such as top1,change,n; +NAME adds to the default columns, -NAME removes "
+        "from them, and all shows every column: step, params, macs, flops, speed, time, top1, n, top5, change, p, "
+        "verdict, first, better, images, memory, tflops, energy, latency, inference.",
     ),
 ]
 NumCandidatesOption = Annotated[
@@ -289,13 +292,25 @@ class RecordOptions:
 
     def find(self, plan: str | None, curves: bool = False, split: "Split" = "test") -> "RecordedPlan":
         """Return the selected records of a plan: see `find_recorded`."""
+        return find_recorded(self.out, self._query(plan, split), curves).first_seeds(self.seeds)
+
+    def find_each(self, plan: str | None, split: "Split" = "test") -> "list[RecordedPlan]":
+        """Return the selected records of a plan under each benchmark id: see `ablation.analysis.records.find_each`."""
+        from ablation.analysis.records import find_each
+        from benchmarks.records.folders import RecordFolders
+
+        store = RecordFolders(self.out)
+        recorded_plans = find_each(store, self._query(plan, split))
+        print_warnings(store)
+        return [recorded.first_seeds(self.seeds) for recorded in recorded_plans]
+
+    def _query(self, plan: str | None, split: "Split") -> "RecordQuery":
+        """Return the query for a plan, whose plugins are loaded."""
         from ablation.analysis.records import RecordQuery
 
         load_named_plugins(self.plugins, plan)
-
         labels = tuple(self.labels or ())
-        query = RecordQuery(plan, self.benchmark, self.benchmark_id, self.data, self.device, split, labels)
-        return find_recorded(self.out, query, curves).first_seeds(self.seeds)
+        return RecordQuery(plan, self.benchmark, self.benchmark_id, self.data, self.device, split, labels)
 
 
 def load_named_plugins(files: Sequence[Path], plan: str | None) -> None:
@@ -322,9 +337,14 @@ def find_recorded(outs: Sequence[Path], query: "RecordQuery", curves: bool = Fal
 
     store = RecordFolders(outs)
     recorded = find(store, query, curves)
+    print_warnings(store)
+    return recorded
+
+
+def print_warnings(store: "RecordFolders") -> None:
+    """Print a warning for each line of the record files that was ignored."""
     for warning in store.warnings():
         print(f"warning: {warning}", file=sys.stderr)
-    return recorded
 
 
 def choose_pairing(paired: bool) -> Pairing:

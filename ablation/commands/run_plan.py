@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ablation.plans.plan import Plan
     from ablation.runner import OverBudget, PlanRunner
     from benchmarks.definition.benchmark import Benchmark
+    from benchmarks.execution.progress import Display
     from benchmarks.records.store import RecordStore
 
 EXIT_OVER_BUDGET = 1
@@ -38,7 +39,7 @@ def run_plan(plan: "Plan", benchmark: "Benchmark", options: RunOptions, control:
     Raises:
         InputError: If the plan or an option is invalid.
     """
-    from ablation.analysis.extra_columns import parse_columns
+    from ablation.analysis.column_selection import parse_columns
 
     parse_columns(options.columns)  # raises an error before anything is trained
     plan, store = prepare_plan(plan, benchmark, options)
@@ -87,13 +88,11 @@ def train_plan(
         InputError: If a row cannot be trained.
         OverBudget: If a row is over the budget. Nothing is trained.
     """
-    from ablation.analysis.extra_columns import INFERENCE_COLUMNS, parse_columns
-    from ablation.analysis.seed_requests import store_request
+    from ablation.analysis.column_selection import parse_columns
+    from ablation.analysis.extra_columns import INFERENCE_COLUMNS
     from ablation.plans.controls import CostMeter, with_controls
     from ablation.plans.labels import name_rows
-    from ablation.plans.stored_plans import store_plan
     from ablation.runner import PlanRunner
-    from ablation.until_decided import run_until_decided
     from benchmarks.budget.performance import DEFAULT_INFERENCE_BATCH
     from benchmarks.datasets.prepare import prepare_dataset
     from benchmarks.execution.device import resolve_device
@@ -101,6 +100,7 @@ def train_plan(
     from benchmarks.execution.progress import Display
     from benchmarks.execution.ray_cluster import RayExecutor
 
+    columns = {*parse_columns(options.columns).names}
     seeds, world_size = options.num_seeds(benchmark), benchmark.recipe.world_size
     cluster = None
     if options.executor == "ray":
@@ -128,20 +128,29 @@ def train_plan(
             remeasure=options.remeasure,
             executor=executor,
             split=options.split,
-            inference_batch=DEFAULT_INFERENCE_BATCH if INFERENCE_COLUMNS & {*parse_columns(options.columns)} else 0,
+            inference_batch=DEFAULT_INFERENCE_BATCH if INFERENCE_COLUMNS & columns else 0,
         )
-        request = _seed_request(runner, store, options)
-        if request.design and not request.design.can_decide:
-            raise InputError(_undecidable(request))
-        if (note := _few_seeds_note(runner.plan, seeds, options)) and runner.missing(store):
-            display.say(note)
-        store_plan(options.out, runner.plan)
-        store_request(options.out, request)
-        if request.design:
-            run_until_decided(runner, request.design, store, display)
-        else:
-            runner.run(store, display)
+        _run(runner, options, store, display)
     return runner
+
+
+def _run(runner: "PlanRunner", options: RunOptions, store: "RecordStore", display: "Display") -> None:
+    """Train the missing runs with all seeds, or until each change is decided. Raises InputError if none can be."""
+    from ablation.analysis.seed_requests import store_request
+    from ablation.plans.stored_plans import store_plan
+    from ablation.until_decided import run_until_decided
+
+    request = _seed_request(runner, store, options)
+    if request.design and not request.design.can_decide:
+        raise InputError(_undecidable(request))
+    if (note := _few_seeds_note(runner.plan, len(runner.seeds), options)) and runner.missing(store):
+        display.say(note)
+    store_plan(options.out, runner.plan)
+    store_request(options.out, request)
+    if request.design:
+        run_until_decided(runner, request.design, store, display)
+    else:
+        runner.run(store, display)
 
 
 def _seed_request(runner: "PlanRunner", store: "RecordStore", options: RunOptions) -> "SeedRequest":
@@ -191,15 +200,16 @@ def _few_seeds_note(plan: "Plan", seeds: int, options: RunOptions) -> str:
 
 def _show_table(runner: "PlanRunner", options: RunOptions, store: "RecordStore") -> int:
     """Print and write the table, and return the exit code."""
-    from ablation.analysis.extra_columns import parse_columns
+    from ablation.analysis.column_selection import parse_columns
+    from ablation.analysis.layouts import TableStyle
     from ablation.analysis.records import collect
     from ablation.analysis.table import TableSettings
     from ablation.report.table_output import make_annotated_table, show_table, write_outputs
 
     recorded = collect(store, runner.plan, runner.benchmark, runner.benchmark_id, runner.split)
     recorded = recorded.first_seeds(len(runner.seeds))
-    extra, pairing = parse_columns(options.columns), choose_pairing(options.paired)
-    table = make_annotated_table(recorded, TableSettings(pairing, options.equivalence, extra=extra))
+    style, pairing = TableStyle(columns=parse_columns(options.columns)), choose_pairing(options.paired)
+    table = make_annotated_table(recorded, TableSettings(pairing, options.equivalence, style=style))
     try:
         files = write_outputs(table, recorded)
     except InputError as error:  # the printed table can still be read

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from ablation.analysis.columns import LEFT_ALIGNED_COLUMNS, readable
 from ablation.analysis.records import RecordedPlan
-from ablation.analysis.table_formats import LEFT_ALIGNED_COLUMNS, AblationTable, readable
+from ablation.analysis.table_formats import AblationTable
 from ablation.plans.row import Row
 from ablation.report.findings import best_row, format_top1, format_with_unit
 from arch.text import shorten

@@ -1,14 +1,15 @@
 """The ablation table as a figure for slides."""
 
 import re
-from collections.abc import Sequence
 from textwrap import wrap
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ablation.analysis.table_formats import LEFT_ALIGNED_COLUMNS, AblationTable, fitting_columns, readable
+from ablation.analysis.column_selection import ColumnSelection
+from ablation.analysis.columns import COLUMNS, LEFT_ALIGNED_COLUMNS, readable
+from ablation.analysis.table_formats import AblationTable
 from ablation.report.figure_style import FigureSize, add_heading
 from ablation.report.label_placement import fit_text, ignore_missing_glyphs, text_width
 from ablation.report.row_style import VERDICT_COLORS
@@ -44,14 +45,14 @@ def draw_table(table: AblationTable, size: FigureSize, title: str = "") -> Figur
     add_heading(figure, size, title, "")
     with ignore_missing_glyphs():
         text = _cells(table)
-        text, font = _fit(text, size, table.extra)
+        text, font = _fit(text, size, table.style.columns)
         bottom = _draw_cells(axes, text, size, font)
         _draw_caption(axes, table.caption.removeprefix(f"{title}; ") if title else table.caption, size, bottom)
     return figure
 
 
 def _cells(table: AblationTable) -> pd.DataFrame:
-    text = readable(table.frame, table.extra)
+    text = readable(table.frame, table.style.columns.names, table.style.marks)
     text["step"] = [fit_text(name, MAX_NAME_WIDTH) for name in text["step"]]
     numbers = [name for name in text.columns if name != "step"]
     text[numbers] = text[numbers].map(lambda value: re.sub(r"-(?=\d)", "\u2212", value))
@@ -63,18 +64,22 @@ def _widths(text: pd.DataFrame) -> list[float]:
     return [max(BOLD_WIDTH * text_width(name), *map(text_width, text[name])) for name in text.columns]
 
 
-def _fit(text: pd.DataFrame, size: FigureSize, extra: Sequence[str]) -> tuple[pd.DataFrame, float]:
+def _fit(text: pd.DataFrame, size: FigureSize, columns: ColumnSelection) -> tuple[pd.DataFrame, float]:
     """Return the columns to show, and the font size in points."""
     width, height = 72 * size.width - 2 * MARGIN * size.font, 72 * size.height
     height -= (HEADING_HEIGHT + CAPTION_HEIGHT + MARGIN) * size.font
     largest = min(size.font, height / LINE_HEIGHT / (len(text) + 1))
     smallest = min(largest, MIN_FONT * size.font)
 
-    def font_for(names: list[str]) -> float:
-        return min(largest, width / (sum(_widths(text[names])) + COLUMN_GAP * (len(names) - 1)))
+    def select(names: list[str]) -> pd.DataFrame:
+        return text[[COLUMNS[name].title for name in dict.fromkeys(("step", *names))]]
 
-    shown = fitting_columns(lambda names: font_for(names) >= smallest, extra)
-    return text[shown], font_for(shown)
+    def font_for(names: list[str]) -> float:
+        widths = _widths(select(names))
+        return min(largest, width / (sum(widths) + COLUMN_GAP * (len(widths) - 1)))
+
+    shown = columns.fitting(lambda names: font_for(names) >= smallest)
+    return select(shown), font_for(shown)
 
 
 def _draw_cells(axes: Axes, text: pd.DataFrame, size: FigureSize, font: float) -> float:

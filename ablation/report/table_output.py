@@ -10,6 +10,7 @@ from typing import Literal
 from ablation.analysis.confounds import explain_confounds
 from ablation.analysis.datasize_series import datasize_series, update_notes
 from ablation.analysis.extra_columns import extra_notes
+from ablation.analysis.layouts import DEFAULT_STYLE, style_notes
 from ablation.analysis.preregistration_notes import preregistration_notes
 from ablation.analysis.records import RecordedPlan
 from ablation.analysis.seed_requests import added_seeds_note, stored_design
@@ -65,7 +66,9 @@ def make_annotated_table(
     notes += [*update_notes(recorded), *_teacher_notes(recorded)]
     if with_findings:
         notes += datasize_findings(series)
-    return replace(table, notes=(*declared, *table.notes, *notes, *extra_notes(table.frame, settings.extra)))
+    notes += extra_notes(table.frame, settings.style.columns.names)
+    notes += style_notes(table.frame, table.factors, settings.style)
+    return replace(table, notes=(*declared, *table.notes, *notes))
 
 
 def _with_design(settings: TableSettings, design: SequentialDesign | None) -> TableSettings:
@@ -102,7 +105,7 @@ def show_table(
         table_format: The format to print.
     """
     if table_format == "json":
-        print(json.dumps(_content(table, recorded, files), indent=2))
+        print(json.dumps(table_content(table, recorded, files), indent=2))
         return
     if table_format != "terminal":
         print(FORMATTERS[table_format](table), end="")
@@ -115,7 +118,8 @@ def show_table(
         print_line("written: " + ", ".join(map(str, files)))
 
 
-def _content(table: AblationTable, recorded: RecordedPlan, files: Sequence[Path]) -> dict[str, object]:
+def table_content(table: AblationTable, recorded: RecordedPlan, files: Sequence[Path] = ()) -> dict[str, object]:
+    """Return a table, its failed runs and its files as plain data."""
     labels = {row.key: row.label for row in recorded.rows}
     return {
         "benchmark": recorded.benchmark.name,
@@ -146,7 +150,8 @@ def write_outputs(table: AblationTable, recorded: RecordedPlan) -> list[Path]:
     try:
         is_unchanged = markdown.exists() and markdown.read_bytes() == content
         replace_file(markdown, lambda file: file.write_bytes(content))
-        replace_file(csv, lambda file: file.write_bytes(to_csv(table).encode()))
+        complete = replace(table, style=DEFAULT_STYLE)
+        replace_file(csv, lambda file: file.write_bytes(to_csv(complete).encode()))
         figures = _write_figures(table, recorded, is_unchanged) if table.frame["n"].any() else []
     except OSError as error:
         raise InputError(f"cannot write to --out {stem.parent}: {error.strerror or error}") from error

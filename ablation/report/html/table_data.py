@@ -3,46 +3,35 @@
 import math
 from typing import Any
 
-from ablation.analysis.extra_columns import EXTRA_COLUMNS, extra_notes
-from ablation.analysis.table_formats import COLUMNS, LEFT_ALIGNED_COLUMNS, AblationTable, readable
-
-NUMBERS = {  # title of a column -> column of the frame that it is sorted by; columns of text have none
-    "params": "params",
-    "MACs": "macs",
-    "FLOPs": "flops",
-    "img/s": "images_per_second",
-    "time": "hours",
-    "top-1 %": "top1_mean",
-    "n": "n",
-    "top-5 %": "top5_mean",
-    "change": "change",
-    "p": "p_holm",
-    "Δ first": "change_from_first",
-    **{column.title: column.number for column in EXTRA_COLUMNS.values()},
-}
+from ablation.analysis.columns import COLUMNS, LEFT_ALIGNED_COLUMNS, readable
+from ablation.analysis.extra_columns import extra_notes
+from ablation.analysis.table_formats import AblationTable
 
 
 def table_data(table: AblationTable) -> dict[str, Any]:
-    """Return the columns and the cells of a table, with all extra columns.
+    """Return all columns and the cells of a table.
 
     Returns:
         `columns`: title, alignment, whether the column is shown at first, and whether it has content.
         `rows`: for each row its cells as pairs of a text and the number to sort by, null for text and missing numbers.
-        `notes`: what the extra columns contain.
+        `notes`: what the columns on request contain.
     """
-    extra = tuple(EXTRA_COLUMNS)
-    text = readable(table.frame, extra)
-    shown = {*COLUMNS, *(EXTRA_COLUMNS[name].title for name in table.extra)}
+    text = readable(table.frame, tuple(COLUMNS))
+    shown = {"step", *table.style.columns.names}
     columns = [
         {
-            "title": title,
-            "is_text": title in LEFT_ALIGNED_COLUMNS,
-            "shown": title in shown,
-            "empty": not any(text[title]),
+            "title": column.title,
+            "is_text": name in LEFT_ALIGNED_COLUMNS,
+            "shown": name in shown,
+            "empty": not any(text[column.title]),
         }
-        for title in text.columns
+        for name, column in COLUMNS.items()
     ]
-    numbers = {title: table.frame[NUMBERS[title]].tolist() for title in text.columns if title in NUMBERS}
+    numbers = {
+        column.title: table.frame[column.numbers[0]].tolist()
+        for name, column in COLUMNS.items()
+        if name not in LEFT_ALIGNED_COLUMNS
+    }
     rows = [
         [
             [cell, known_number(numbers[title][index]) if title in numbers else None]
@@ -50,7 +39,7 @@ def table_data(table: AblationTable) -> dict[str, Any]:
         ]
         for index, line in enumerate(text.to_dict("split")["data"])
     ]
-    return {"columns": columns, "rows": rows, "notes": extra_notes(table.frame, extra)}
+    return {"columns": columns, "rows": rows, "notes": extra_notes(table.frame, tuple(COLUMNS))}
 
 
 def known_number(value: Any, digits: int | None = None) -> float | int | None:

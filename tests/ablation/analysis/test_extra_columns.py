@@ -1,28 +1,18 @@
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from ablation.analysis.extra_columns import EXTRA_COLUMNS, extra_notes, parse_columns
+from ablation.analysis.columns import COLUMNS, DEFAULT_COLUMNS, readable
+from ablation.analysis.extra_columns import extra_notes
 from ablation.analysis.records import RecordedPlan
-from ablation.analysis.table import ablation_frame, make_table
-from ablation.analysis.table_formats import (
-    COLUMNS,
-    AblationTable,
-    fitting_columns,
-    readable,
-    to_html,
-    to_latex,
-    to_markdown,
-)
-from ablation.analysis.terminal_table import to_terminal
-from arch.errors import InputError
+from ablation.analysis.table import ablation_frame
 from benchmarks.records.store import RunRecord
 
 Make = Callable[..., RunRecord]
 MakeRecorded = Callable[..., RecordedPlan]
-ALL = tuple(EXTRA_COLUMNS)
+ALL = tuple(COLUMNS)
+EXTRA = [name for name in COLUMNS if name not in ("step", *DEFAULT_COLUMNS)]
 
 
 def inference(p50: float, images_per_second: float) -> dict[str, Any]:
@@ -60,7 +50,7 @@ def test_numbers_are_means_of_the_records_that_contain_them(recorded: RecordedPl
     assert frame["latency_mean_ms"].tolist()[0] == 2.5
     assert frame["inference_images_per_second"].tolist()[:2] == [2500.0, 500.0]
     assert frame[["peak_memory", "energy_watt_hours", "latency_p99_ms"]].iloc[1].isna().all()
-    assert frame[[column.number for column in EXTRA_COLUMNS.values()]].iloc[2].isna().all()
+    assert frame[[COLUMNS[name].numbers[0] for name in EXTRA]].iloc[2].isna().all()
 
 
 def test_missing_numbers_are_blank(recorded: RecordedPlan) -> None:
@@ -87,48 +77,12 @@ def test_teachers_and_frozen_layers_are_not_in_the_formula(
     assert frame["tflops_per_second"].isna().all()
 
 
-def test_tables_have_the_requested_columns_only(recorded: RecordedPlan) -> None:
-    table = make_table(recorded)
-    assert list(readable(table.frame)) == list(COLUMNS)
-    extended = replace(table, extra=("memory", "speed"))
-    assert list(readable(table.frame, extended.extra)) == [*COLUMNS, "memory"]
-    for convert in (to_markdown, to_latex, to_html):
-        assert "1.0 GiB" in convert(extended)
-        assert "1.0 GiB" not in convert(table)
-
-
-def test_requested_columns_are_never_hidden(recorded: RecordedPlan) -> None:
-    assert fitting_columns(lambda names: False) == ["step", "top-1 %"]
-    assert fitting_columns(lambda names: False, ("memory", "speed")) == ["step", "img/s", "top-1 %", "memory"]
-    shown = to_terminal(replace(make_table(recorded), extra=("latency", "speed")), 60)
-    titles = [column.header for column in shown.columns]
-    assert {"img/s", "latency ms"} <= set(titles)
-    assert "img/s" not in str(shown.caption).partition("hidden")[2]
-
-
-@pytest.mark.parametrize(
-    ("text", "names"),
-    [(None, ()), ("", ()), ("latency", ("latency",)), ("memory, latency,memory", ("memory", "latency")), ("all", ALL)],
-)
-def test_names_of_columns(text: str | None, names: tuple[str, ...]) -> None:
-    assert parse_columns(text) == names
-
-
-def test_unknown_column_is_an_error() -> None:
-    with pytest.raises(InputError, match=r"'latencies'.*latency"):
-        parse_columns("memory,latencies")
-
-
 def test_empty_columns_are_noted(make_record: Make, make_recorded: MakeRecorded, recorded: RecordedPlan) -> None:
     bare = ablation_frame(make_recorded("baseline", [make_record("baseline")]))
     notes = " ".join(extra_notes(bare, ("memory", "energy", "latency")))
     assert "memory or energy" in notes
-    assert "--columns latency" in notes
+    assert "--columns +latency" in notes
     assert extra_notes(bare, ("speed",)) == []
     full = " ".join(extra_notes(ablation_frame(recorded), ALL))
     assert "batches of 256" in full
     assert "No record" not in full
-
-
-def test_table_without_requested_columns_has_no_notes_on_them(make_table_of: Callable[..., AblationTable]) -> None:
-    assert make_table_of(["baseline", "+se"]).extra == ()

@@ -8,7 +8,9 @@ import pytest
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
+from ablation.analysis.column_selection import parse_columns
 from ablation.analysis.image_interval import ImageInterval, correct_images, image_interval
+from ablation.analysis.layouts import TableStyle
 from ablation.analysis.records import RecordedPlan
 from ablation.analysis.statistics import estimate_change
 from ablation.analysis.table import TableSettings, make_table
@@ -145,7 +147,8 @@ def test_runs_without_predictions_are_left_out(recorded: Callable[..., RecordedP
 def test_predictions_are_read_only_on_request(recorded: Callable[..., RecordedPlan]) -> None:
     plan = recorded(*few_images())
     assert make_table(plan).frame["change_images"].isna().all()
-    assert make_table(plan, TableSettings(extra=("images",))).frame["change_images"].notna().sum() == 1
+    settings = TableSettings(style=TableStyle(columns=parse_columns("+images")))
+    assert make_table(plan, settings).frame["change_images"].notna().sum() == 1
 
 
 def test_no_predictions(make_recorded: Callable[..., RecordedPlan], make_record: Callable[..., RunRecord]) -> None:

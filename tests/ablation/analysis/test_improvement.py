@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from ablation.analysis.columns import readable
 from ablation.analysis.improvement import Improvement, probability_of_improvement
 from ablation.analysis.records import RecordedPlan
 from ablation.analysis.table import make_table
-from ablation.analysis.table_formats import readable
 from benchmarks.records.store import RunRecord
 
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
+from ablation.analysis.columns import readable
 from ablation.analysis.records import RecordedPlan
 from ablation.analysis.table import TableSettings, ablation_frame, make_table
-from ablation.analysis.table_formats import readable
 from ablation.plans.choices import Pairing
 from benchmarks.records.store import FailedRun, RunRecord
 
@@ -105,7 +105,7 @@ def test_row_without_records_has_no_change(recorded: RecordedPlan) -> None:
     text = readable(ablation_frame(replace(recorded, records=records)))
     assert text["top-1 %"].tolist()[1] == "no result"
     assert text["change"].tolist() == ["", "", ""]
-    assert text["Δ first"].tolist() == ["", "", "+2.00"]
+    assert text["Δ first"].tolist() == ["", "", "+2.0"]
 
 
 def test_failed_seeds_are_counted_in_their_row(recorded: RecordedPlan) -> None:
@@ -115,7 +115,7 @@ def test_failed_seeds_are_counted_in_their_row(recorded: RecordedPlan) -> None:
     frame = ablation_frame(replace(recorded, records=records, failed_runs=failed_runs, seeds=3))
     assert frame["failed"].tolist() == [0, 1, 1]
     assert readable(frame)["n"].tolist() == ["3", "2 of 3 (1 failed)", "0 of 3 (1 failed)"]
-    assert readable(frame)["top-1 %"].tolist() == ["52.00 ± 2.00", "56.00 ± 1.41", "failed"]
+    assert readable(frame)["top-1 %"].tolist() == ["52.0 ± 2.0", "56.0 ± 1.4", "failed"]
 
 
 def test_missing_seeds_are_shown(make_record: Make, make_recorded: MakeRecorded) -> None:

@@ -193,7 +193,7 @@ def test_requested_inference_is_measured_and_recorded(
     trained: CompletedProcess[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["run", "baseline", "--seeds", "1", *trained.args[4:-1], str(tmp_path / "out")]
-    assert main([*arguments, "--columns", "latency,memory", "--json"]) == 0
+    assert main([*arguments, "--columns", "+latency,+memory", "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)["rows"]
     (record,) = records(tmp_path / "out")
     assert record["inference"]["batch"]["batch_size"] == row["inference_batch"] == 256

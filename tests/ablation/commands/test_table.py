@@ -1,12 +1,14 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from ablation.analysis.columns import COLUMNS
 from ablation.cli import main
 from benchmarks.definition.registry import BENCHMARKS
 from benchmarks.records.store import RecordStore, RunRecord
@@ -20,9 +22,12 @@ def printed(arguments: list[str], capsys: pytest.CaptureFixture[str], code: int 
     return capsys.readouterr().out
 
 
-def test_default_is_the_plan_recorded_last(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_default_is_the_plan_recorded_last(
+    recorded: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
     out = printed(["--out", str(recorded)], capsys)
-    for cell in ("baseline (resnet8)", "+se", "+2.00 [", "0.002", "real", "unpaired"):
+    for cell in ("baseline (resnet8)", "+se", "+2.000 [", "0.002", "real", "unpaired"):
         assert cell in out
     assert {file.name for file in recorded.iterdir()} == {"README.md", "records.jsonl"}  # nothing is written
 
@@ -36,7 +41,7 @@ def test_paired_tests_use_the_differences_within_seeds(recorded: Path, capsys: p
 
 
 @pytest.mark.parametrize(
-    ("table_format", "start"), [("markdown", "| step"), ("latex", "% \\usepackage{booktabs}"), ("html", "<figure>")]
+    ("table_format", "start"), [("markdown", "| step"), ("latex", "% \\usepackage{booktabs}"), ("html", "<table ")]
 )
 def test_only_the_chosen_format_is_printed(
     table_format: str, start: str, recorded: Path, capsys: pytest.CaptureFixture[str]
@@ -122,11 +127,104 @@ def test_table_without_records_says_how_to_get_them(tmp_path: Path, error_line: 
     assert "ablate run" in error_line("table", "--out", str(tmp_path))
 
 
-def test_requested_columns_are_added(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = printed(["--out", str(recorded), "--format", "markdown", "--columns", "tflops,latency"], capsys)
-    assert out.splitlines()[0].split("|")[-3:-1] == [f" {name}   " for name in ("TFLOP/s", "latency ms")]
-    assert "--columns latency" in out  # no record contains it
+def test_columns_are_selected_or_added(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--out", str(recorded), "--format", "markdown", "--columns"]
+    out = printed([*arguments, "+tflops,+latency"], capsys)
+    assert [title.strip() for title in out.splitlines()[0].split("|")][-3:-1] == ["TFLOP/s", "latency ms"]
+    assert "--columns +latency" in out  # no record contains it
+    out = printed([*arguments, "change,n"], capsys)
+    assert [title.strip() for title in out.splitlines()[0].strip("|").split("|")] == ["step", "change", "n"]
+    csv_lines = printed(["--out", str(recorded), "--format", "csv", "--columns", "top1"], capsys).splitlines()
+    assert csv_lines[0] == "step,top1_mean,top1_std"
+
+
+def test_help_names_every_column(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["table", "--help"]) == 0
+    words = {*re.findall(r"\w+", capsys.readouterr().out)}
+    assert {*COLUMNS} <= words
 
 
 def test_unknown_column_is_invalid(recorded: Path, error_line: ErrorLine) -> None:
     assert "'latencies'" in error_line("table", "--out", str(recorded), "--columns", "latencies")
+
+
+@pytest.mark.parametrize("table_format", ["terminal", "markdown", "latex", "html"])
+def test_layouts_show_check_marks_and_stars(
+    table_format: str, recorded: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--out", str(recorded), "--format", table_format, "--marks", "--layout"]
+    out = printed([*options, "checks"], capsys)
+    assert "p ≤ 0.05" in out.replace(r"$\leq$", "≤")
+    assert (r"\checkmark" if table_format == "latex" else "✓") in out
+    assert "All rows: base resnet8" in out
+    transposed = printed([*options, "transposed"], capsys)
+    assert "+2.000" in transposed
+    assert "✓" not in transposed
+
+
+@pytest.fixture
+def two_benchmarks(recorded: Path) -> Path:
+    """Return the folder `recorded` with the same runs under a second benchmark id, 3 points better."""
+    store = RecordStore(recorded)
+    for record in store.records():
+        definition = {**record.definition, "recipe": {**record.definition["recipe"], "lr": 0.2}}
+        better = record.top1 + (3.0 if record.spec != "resnet8" else 0.0)
+        store.append(replace(record, definition=definition, benchmark_id="another12345", top1=better))
+    return recorded
+
+
+def test_benchmark_ids_are_printed_side_by_side(two_benchmarks: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--out", str(two_benchmarks), "--group-by", "benchmark"]
+    out = printed(arguments, capsys)
+    assert out.count("final epoch of") == 2
+    assert "+2.000 [" in out
+    assert "+5.000 [" in out
+    content = json.loads(printed([*arguments, "--json"], capsys))
+    assert [group["rows"][1]["change"] for group in content["groups"]] == pytest.approx([2.0, 5.0])
+    assert content["groups"][1]["benchmark_id"] == "another12345"
+    latex = printed([*arguments, "--format", "latex"], capsys)
+    assert latex.count(r"\begin{tabular}") == 1
+    assert latex.count("another12345") > 1
+    lines = list(csv.DictReader(io.StringIO(printed([*arguments, "--format", "csv"], capsys))))
+    assert [line["benchmark_id"] == "another12345" for line in lines] == [False, False, True, True]
+    assert "another12345" in printed([*arguments, "--id", "another"], capsys)
+    markdown = printed([*arguments, "--format", "markdown", "--layout", "transposed"], capsys)
+    assert markdown.count("| step") == 2
+    html = printed([*arguments, "--format", "html", "--layout", "transposed"], capsys)
+    assert html.count("<table ") == 2
+
+
+def test_ids_without_the_plan_are_left_out(two_benchmarks: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = RecordStore(two_benchmarks)
+    store.append(replace(store.records()[0], benchmark_id="third", spec="resnet20", key="other", plan="resnet20"))
+    arguments = ["baseline+se", "--out", str(two_benchmarks), "--group-by", "benchmark", "--json"]
+    assert len(json.loads(printed(arguments, capsys))["groups"]) == 2
+
+
+def test_bases_are_printed_side_by_side(recorded: Path, make_record: Make, capsys: pytest.CaptureFixture[str]) -> None:
+    store = RecordStore(recorded)
+    for spec in ("resnet20", "resnet20+se"):
+        for seed in range(6):
+            first, record = store.records()[0], make_record(spec, seed, 95.0 + seed)
+            store.append(replace(record, definition=first.definition, benchmark_id=first.benchmark_id))
+    arguments = ["baseline+se", "resnet20+se", "--out", str(recorded), "--group-by", "base"]
+    out = printed([*arguments, "--format", "html"], capsys)
+    assert out.count('scope="colgroup"') == 3
+    assert out.count("<tr>") == 4  # two lines of titles, and one line for the rows of both bases
+    assert "97.5" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fact"),
+    [
+        (["baseline+se", "resnet20+se"], "--group-by base"),
+        (["baseline+se", "--group-by", "base"], "two plans"),
+        (["baseline+se", "resnet20+se", "--group-by", "benchmark"], "give one"),
+        (["baseline+mish", "--group-by", "benchmark", "--id", "nothing"], "no matching records"),
+        (["nope:baseline", "--group-by", "benchmark"], "nope"),
+    ],
+)
+def test_invalid_groups_are_rejected_in_one_line(
+    arguments: list[str], fact: str, recorded: Path, error_line: ErrorLine
+) -> None:
+    assert fact in error_line("table", *arguments, "--out", str(recorded))

@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
+from ablation.analysis.column_selection import parse_columns
+from ablation.analysis.layouts import TableStyle
 from ablation.analysis.records import RecordedPlan
-from ablation.analysis.table import make_table
+from ablation.analysis.table import TableSettings, make_table
 from ablation.report.author_text import AuthorText, parse_markdown
 from ablation.report.html.cost_data import cost_data
 from ablation.report.html.curve_data import curve_data, thin_out
@@ -43,7 +45,8 @@ def test_table_has_all_columns_and_numbers_to_sort_by(make_record: MakeRecord, m
 
 
 def test_requested_columns_are_shown_first(make_record: MakeRecord, make_recorded: MakeRecorded) -> None:
-    table = replace(make_table(make_recorded("baseline", [make_record()])), extra=("memory",))
+    style = TableStyle(columns=parse_columns("+memory"))
+    table = make_table(make_recorded("baseline", [make_record()]), TableSettings(style=style))
     assert {c["title"] for c in table_data(table)["columns"] if not c["shown"]} >= {"energy", "P(better)"}
     assert next(c["shown"] for c in table_data(table)["columns"] if c["title"] == "memory")
 
