@@ -6,7 +6,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ablation.commands.options import RunOptions, check_margin, choose_pairing, find_recorded, load_named_plugins
+from ablation.commands.options import (
+    RunOptions,
+    check_margin,
+    check_trackers,
+    choose_pairing,
+    find_recorded,
+    load_named_plugins,
+)
 from ablation.commands.run_plan import prepare_plan, train_plan
 from ablation.plans.choices import Pairing
 
@@ -107,6 +114,7 @@ def run(  # noqa: PLR0913  # all but the plan are optional and keyword-only
     paired: bool = False,
     equivalence: float | None = None,
     plugins: Sequence[str | Path] = (),
+    track: Sequence[str] = (),
 ) -> Study:
     """Train the runs of a plan that are not recorded yet, and return the study. See `ablate run --help`.
 
@@ -123,6 +131,7 @@ def run(  # noqa: PLR0913  # all but the plan are optional and keyword-only
         paired: Whether to use a paired test.
         equivalence: Changes that are shown to be smaller than this, in points, are called equivalent.
         plugins: Python files with parts, bases, networks or data sources. A file that has changed is loaded again.
+        track: Experiment trackers that receive each epoch when it ends: tensorboard, wandb, mlflow or trackio.
 
     Raises:
         InputError: If an argument is invalid.
@@ -138,6 +147,7 @@ def run(  # noqa: PLR0913  # all but the plan are optional and keyword-only
         device_profile=None if device_profile is None else str(device_profile),
         paired=paired,
         plugins=[Path(file) for file in plugins],
+        track=check_trackers(track),
     )
     loaded = options.load_benchmark(plan)
 

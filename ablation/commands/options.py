@@ -40,6 +40,16 @@ def check_margin(points: float | None) -> float | None:
     return points
 
 
+def check_trackers(names: Sequence[str]) -> list[str]:
+    """Return the values of `--track` without duplicates. Raises InputError if one is unknown or not installed."""
+    if names:
+        from ablation.report.trackers import check_tracker
+
+        for name in names:
+            check_tracker(name)
+    return list(dict.fromkeys(names))
+
+
 PlanArgument = Annotated[
     str,
     typer.Argument(
@@ -104,6 +114,16 @@ EquivalenceOption = Annotated[
         callback=check_margin,
     ),
 ]
+TrackOption = Annotated[
+    list[str],
+    typer.Option(
+        "--track",
+        metavar="TRACKER",
+        help="Send each epoch to tensorboard, wandb, mlflow or trackio when it ends (docs/reports.md). Repeatable.",
+        callback=check_trackers,
+    ),
+]
+NO_TRACKERS: Any = ()  # a list cannot be the default of a dataclass field
 ColumnsOption = Annotated[
     str | None,
     typer.Option(
@@ -218,6 +238,7 @@ class RunOptions:
     equivalence: EquivalenceOption = None
     columns: ColumnsOption = None
     labels: LabelOption = None
+    track: TrackOption = NO_TRACKERS
     as_json: JsonOption = False
 
     def __post_init__(self) -> None:

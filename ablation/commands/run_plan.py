@@ -3,6 +3,7 @@
 import json
 import sys
 from contextlib import nullcontext
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ablation.commands.options import RunOptions, choose_pairing
@@ -88,6 +89,7 @@ def train_plan(
     from ablation.plans.controls import CostMeter, with_controls
     from ablation.plans.labels import name_rows
     from ablation.plans.stored_plans import store_plan
+    from ablation.report.live_tracking import LiveTracking
     from ablation.runner import PlanRunner
     from benchmarks.budget.performance import DEFAULT_INFERENCE_BATCH
     from benchmarks.datasets.prepare import prepare_dataset
@@ -124,6 +126,7 @@ def train_plan(
             executor=executor,
             split=options.split,
             inference_batch=DEFAULT_INFERENCE_BATCH if INFERENCE_COLUMNS & {*parse_columns(options.columns)} else 0,
+            tracking=partial(LiveTracking, options.track, options.out),
         )
         if (note := _few_seeds_note(runner.plan, seeds, options.paired)) and runner.missing(store):
             display.say(note)

@@ -24,6 +24,7 @@ from typing import Any
 from ablation.report.tracker_writers import WRITERS, TrackerRun
 from arch.errors import InputError, unknown
 from arch.text import printable
+from benchmarks.records.live_runs import LiveRun
 from benchmarks.records.store import RunRecord
 
 CURVE_COLUMNS = ("train_loss", "train_top1", "loss", "top1", "top5")
@@ -49,13 +50,17 @@ VIEW_COMMANDS = {
 }
 
 
-def to_tracker_run(record: RunRecord) -> TrackerRun:
-    """Return a record in the form that trackers store."""
+def to_tracker_run(record: RunRecord | LiveRun) -> TrackerRun:
+    """Return a record, or a run in training, in the form that trackers store."""
     spec, run_id = printable(record.spec), _safe_id(record.run_id)
     if len(spec) > MAX_SPEC_CHARACTERS:  # the hash distinguishes specs with the same beginning
         spec = f"{spec[: MAX_SPEC_CHARACTERS - 9]} {_sha256(record.key)[:8]}"
     config = {**record.definition, **{name: getattr(record, name) for name in CONFIG_FIELDS}, "run_id": run_id}
-    config["epochs"] = len(record.curve)  # as trained, which may be a multiple of the recipe's epochs
+    if isinstance(record, LiveRun):
+        epochs, summary, seconds = record.epochs, {}, record.updated
+    else:
+        epochs, summary, seconds = len(record.curve), _summary(record), _timestamp(record.finished)
+    config["epochs"] = epochs  # as trained, which may be a multiple of the recipe's epochs
     return TrackerRun(
         id=run_id,
         name=f"{spec} seed {record.seed}",
@@ -66,14 +71,18 @@ def to_tracker_run(record: RunRecord) -> TrackerRun:
             (int(epoch["epoch"]), {name: epoch[name] for name in CURVE_COLUMNS if name in epoch})
             for epoch in record.curve
         ],
-        summary={
-            "final/top1": record.top1,
-            "final/top5": record.top5,
-            "hours": record.hours,
-            "images_per_second": record.images_per_second,
-        },
-        seconds=_timestamp(record.finished),
+        summary=summary,
+        seconds=seconds,
     )
+
+
+def _summary(record: RunRecord) -> dict[str, float]:
+    return {
+        "final/top1": record.top1,
+        "final/top5": record.top5,
+        "hours": record.hours,
+        "images_per_second": record.images_per_second,
+    }
 
 
 def _timestamp(text: str) -> float:
@@ -141,10 +150,14 @@ def export(tracker: str, records: Sequence[RunRecord], folder: Path) -> str:
     except OSError as error:
         raise InputError(f"cannot write to {target}: {error.strerror or error}") from error
     if process.returncode:
-        errors = re.findall(r"^[\w.]*(?:Error|Exception): .*", process.stderr, re.MULTILINE)
-        reason = printable((errors or ["its process was killed"])[-1])
-        raise InputError(f"{tracker} could not write to {target}: {reason}")
+        raise InputError(f"{tracker} could not write to {target}: {failure_reason(process.stderr)}")
     return VIEW_COMMANDS[tracker].format(shlex.quote(str(target)))
+
+
+def failure_reason(output: str) -> str:
+    """Return the last error in the output of a writer's process, in one line."""
+    errors = re.findall(r"^[\w.]*(?:Error|Exception): .*", output, re.MULTILINE)
+    return printable((errors or ["its process was killed"])[-1])
 
 
 def _run_writer(tracker: str, runs: str, target: Path) -> subprocess.CompletedProcess[str]:
