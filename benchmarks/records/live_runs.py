@@ -77,6 +77,8 @@ class LiveRun:
     benchmark: str
     benchmark_id: str
     definition: dict[str, Any]
+    baseline: str
+    budget: dict[str, Any]
     plan: str
     params: int
     macs: int

@@ -173,6 +173,8 @@ def _live_curve(run: Run, train_images: int, fields: dict[str, Any], warn: Calla
         benchmark=run.benchmark.name,
         benchmark_id=identify(run.definition),
         definition=run.definition,
+        baseline=run.benchmark.baseline,
+        budget=asdict(run.benchmark.budget),
         plan=run.plan,
         params=run.params,
         macs=run.macs,
