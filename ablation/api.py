@@ -69,10 +69,11 @@ class Study:
         return self.table._repr_html_()
 
     def report(self, path: str | Path | None = None, title: str = "", author: str = "") -> Path:
-        """Write the one-page PDF report, and a JSON file beside it, and return the path of the PDF.
+        """Write a report and return its path: the one-page PDF report with a JSON file beside it, or an HTML page.
 
         Args:
-            path: The file to write; by default it is in the output folder of the study.
+            path: The file to write; by default a PDF file in the output folder of the study. A path that ends with
+                `.html` gives the interactive report.
             title: The title of the page.
             author: The names of the authors.
 
@@ -80,16 +81,12 @@ class Study:
             OSError: If the file cannot be written.
         """
         from ablation.report.author_text import read_author_text
-        from ablation.report.table_output import make_annotated_table, output_stem
-        from benchmarks.cli.figures import default_settings
+        from ablation.report.report_files import default_report_path, write_report_files
+        from ablation.report.table_output import make_annotated_table
 
-        with default_settings():  # this module imports matplotlib
-            from ablation.report.pdf import write_report
-
-        stem = output_stem(self.recorded)
-        page = stem.with_name(stem.name + "_report.pdf") if path is None else Path(path)
+        file = default_report_path(self.recorded, "pdf") if path is None else Path(path)
         table = make_annotated_table(self.recorded, self._settings, with_findings=False)
-        return write_report(self.recorded, table, page, read_author_text(title, author, None))
+        return write_report_files(self.recorded, table, file, read_author_text(title, author, None))[0]
 
     def figures(self, folder: str | Path) -> list[Path]:
         """Write all figures as PNG and SVG, large enough for slides, and return their paths."""

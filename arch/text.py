@@ -10,7 +10,7 @@ MIN_LINK_CHARACTERS = 5  # a chain whose links would be shorter is shortened as 
 
 def printable(text: str) -> str:
     """Return `text` with a question mark for each control character and lone surrogate."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
+    return text if text.isprintable() else "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def plural(count: int, noun: str, nouns: str = "") -> str:

@@ -81,16 +81,21 @@ def analyze_errors(recorded: RecordedPlan, labels: Integers, classes: Sequence[s
     runs = recorded.runs(row)
     predictions = {run.seed: load_predictions(run, labels, recorded.run_file("predictions", run)) for run in runs}
     known = [predicted for predicted in predictions.values() if predicted is not None]
-    confusion = np.zeros((len(classes),) * 2, np.int64)
-    for predicted in known:
-        np.add.at(confusion, (labels, predicted), 1)
     return ErrorAnalysis(
         row=row,
         seeds=tuple(predictions),
         per_class=_per_class(runs, recorded.runs(recorded.rows[0]), labels, classes),
-        confusion=confusion if known else None,
+        confusion=count_confusions(known, labels, len(classes)) if known else None,
         seeds_without_predictions=tuple(seed for seed, predicted in predictions.items() if predicted is None),
     )
+
+
+def count_confusions(predictions: Sequence[Integers], labels: Integers, num_classes: int) -> Integers:
+    """Return how many test images of each class (rows) were predicted as each class (columns), over all predictions."""
+    counts = np.zeros((num_classes, num_classes), np.int64)
+    for predicted in predictions:
+        np.add.at(counts, (labels, predicted), 1)
+    return counts
 
 
 def _per_class(

@@ -1,9 +1,9 @@
-"""`ablate report`: the one-page PDF report."""
+"""`ablate report`: the one-page PDF report, and the interactive HTML report."""
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -25,6 +25,10 @@ from benchmarks.definition.names import check_path
 class ReportOptions:
     """The options that decide what the report contains."""
 
+    report_format: Annotated[
+        Literal["pdf", "html"],
+        typer.Option("--format", help="pdf: one page (A4). html: an interactive page in one file, for a browser."),
+    ] = "pdf"
     figures: Annotated[
         Path | None,
         typer.Option(
@@ -57,7 +61,7 @@ class ReportOptions:
 
 @with_options
 def report(plan: RecordedPlanArgument = None, *, options: ReportOptions, records: RecordOptions) -> int:
-    """Write a one-page PDF report on PLAN, with a table, findings and figures, to --out."""
+    """Write a report on PLAN, with a table, findings and figures, to --out: one PDF page, or an interactive page."""
     from ablation.report.author_text import read_author_text
 
     author_text = read_author_text(options.title, options.author, options.text)
@@ -66,22 +70,21 @@ def report(plan: RecordedPlanArgument = None, *, options: ReportOptions, records
     recorded = records.find(plan, curves=True)
 
     from ablation.analysis.table import TableSettings
-    from ablation.report.table_output import make_annotated_table, output_stem
-
-    with default_settings():  # these modules import matplotlib
-        from ablation.report.figures import write_figures
-        from ablation.report.pdf import write_report
+    from ablation.report.report_files import default_report_path, write_report_files
+    from ablation.report.table_output import make_annotated_table
 
     settings = TableSettings(choose_pairing(options.paired), options.equivalence, options.num_candidates)
     table = make_annotated_table(recorded, settings, with_findings=False)
-    stem = output_stem(recorded)
-    page = stem.with_name(stem.name + "_report.pdf")
+    path = default_report_path(recorded, options.report_format)
     try:
-        files = [write_report(recorded, table, page, author_text), page.with_suffix(".json")]
+        files = write_report_files(recorded, table, path, author_text)
         if options.figures is not None:
+            with default_settings():  # this module imports matplotlib
+                from ablation.report.figures import write_figures
+
             files += write_figures(recorded, table, options.figures)
     except OSError as error:
-        raise InputError(f"cannot write {error.filename or page}: {error.strerror or error}") from error
+        raise InputError(f"cannot write {error.filename or path}: {error.strerror or error}") from error
     if options.as_json:
         print(json.dumps({"benchmark_id": recorded.benchmark_id, "files": [str(file) for file in files]}, indent=2))
     else:

@@ -4,8 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ablation.analysis.records import RecordedPlan
-from ablation.plans.row import Row
 from ablation.report.label_placement import fit_text, text_width
 from arch.text import shorten
 from benchmarks.budget.verdict import format_count
@@ -61,32 +59,6 @@ class Column:
         cells = sum(cell.height + CELL_GAP for cell in self.cells)
         shortcut = 0 if self.shortcut is None else SHORTCUT_HEIGHT + LINE_HEIGHT * len(self.shortcut)
         return cells + shortcut + 2 * CELL_GAP
-
-
-def final_architecture(recorded: RecordedPlan) -> tuple[Row | None, list[dict[str, Any]]]:
-    """Return the last step that has records, and the sections of its network; empty if no record contains them."""
-    finished = [(row.kind == "step", index) for index, row in enumerate(recorded.rows) if recorded.runs(row)]
-    if not finished:
-        return None, []
-    row = recorded.rows[max(finished)[1]]
-    return row, next((run.architecture for run in recorded.runs(row) if _is_complete(run.architecture)), [])
-
-
-def _is_complete(sections: Sequence[Mapping[str, Any]]) -> bool:
-    """Return whether sections contain all fields that a drawing needs. Records may have been edited by hand."""
-    types: dict[str, Any] = {
-        "name": str,
-        "blocks": int,
-        "block": str,
-        "branch": list | tuple,
-        "attention": list | tuple,
-        "shortcut": list | tuple,
-        "output": list | tuple,
-        "params": int,
-    }
-    return bool(sections) and all(
-        isinstance(section.get(name), expected) for section in sections for name, expected in types.items()
-    )
 
 
 def layout_columns(sections: Sequence[Mapping[str, Any]], width: float) -> list[Column]:

@@ -19,8 +19,9 @@ from ablation.report.architecture import (
     Column,
     layout_columns,
 )
-from ablation.report.figure_style import COLORS, FigureSize, add_heading
+from ablation.report.figure_style import FigureSize, add_heading
 from ablation.report.label_placement import ignore_missing_glyphs
+from ablation.report.row_style import COLORS
 
 LAYER_EDGE, LAYER_FILL = COLORS[0], "#EAF3F9"  # the fill is a tint of the edge's color
 ATTENTION_EDGE, ATTENTION_FILL = COLORS[1], "#FCEBDD"

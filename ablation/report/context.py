@@ -40,12 +40,12 @@ def report_context(
     compared = [index for index, row in enumerate(rows) if row.against]
     omitted = [i for i, index in enumerate(compared) if index not in indices] if by_row else []
     return {
-        "title": f"{_study_name(rows)} on {shorten(recorded.benchmark.name, 60)}",
-        "subtitle": shorten(_subtitle(rows), 220),
+        "title": study_title(recorded),
+        "subtitle": shorten(study_subtitle(rows), 220),
         "notes": [_sentence(table.caption, MAX_CAPTION_CHARACTERS), *_notes(rows, indices, table.notes)],
         "findings": [_sentence(sentence) for i, sentence in enumerate(sentences) if i not in omitted],
         "row_indices": indices,
-        **_best_row(recorded, lines),
+        **best_row_numbers(recorded, lines),
         **_table_cells(table, indices),
         "footer": _footer(recorded),
     }
@@ -66,13 +66,18 @@ def printed_rows(rows: Sequence[Row], lines: Sequence[Mapping[Any, Any]]) -> lis
     return sorted([*kept, *others[: MAX_ROWS - len(kept)]])
 
 
+def study_title(recorded: RecordedPlan) -> str:
+    """Return the kind of study and its benchmark."""
+    return f"{_study_name(recorded.rows)} on {shorten(recorded.benchmark.name, 60)}"
+
+
 def _study_name(rows: Sequence[Row]) -> str:
     if any(row.overrides.teacher for row in rows):
         return "Distillation"
     return "Data size" if len({row.overrides.data_fraction for row in rows}) > 1 else "Ablation"
 
 
-def _subtitle(rows: Sequence[Row]) -> str:
+def study_subtitle(rows: Sequence[Row]) -> str:
     """Return the spec with all steps, the base and steps of pairs, or the models if they have different bases."""
     if len({row.overrides for row in rows}) > 1:
         return ", ".join(dict.fromkeys(row.spec.partition("@")[0] for row in rows))
@@ -126,7 +131,7 @@ def _minus(text: str) -> str:
     return re.sub(r"-(?=\d)", "\u2212", text)
 
 
-def _best_row(recorded: RecordedPlan, lines: Sequence[Mapping[Any, Any]]) -> dict[str, Any]:
+def best_row_numbers(recorded: RecordedPlan, lines: Sequence[Mapping[Any, Any]]) -> dict[str, Any]:
     """Return the headline and the numbers of the best row, as pairs of a number and its name."""
     title, line = best_row(recorded.rows, lines)
     if line is None:

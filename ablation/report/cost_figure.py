@@ -10,10 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter, ScalarFormatter
 from pandas import DataFrame
 
+from ablation.analysis.pareto import pareto_front
 from ablation.plans.row import Row
-from ablation.report.curves_figure import row_name
-from ablation.report.figure_style import COLORS, MARKERS, PARETO_LEGEND, FigureSize, new_figure
+from ablation.report.figure_style import MARKERS, PARETO_LEGEND, FigureSize, new_figure
 from ablation.report.label_placement import LabeledPoint, Point, fit_text, ignore_missing_glyphs, place_labels
+from ablation.report.row_style import COLORS, row_name
 
 MIN_LOG_RATIO = 10  # the axis is logarithmic above this ratio of largest to smallest cost
 MAX_NAME_WIDTH = 0.35  # fraction of the figure's width
@@ -69,15 +70,6 @@ def draw_accuracy_against(
 
 def _std(line: Mapping[Any, Any]) -> float:
     return 0.0 if np.isnan(line["top1_std"]) else float(line["top1_std"])
-
-
-def pareto_front(points: Sequence[Point]) -> list[Point]:
-    """Return the Pareto-optimal (cost, accuracy) points, sorted by cost."""
-    front: list[Point] = []
-    for point in sorted(set(points), key=lambda point: (point[0], -point[1])):
-        if not front or point[1] > front[-1][1]:
-            front.append(point)
-    return front
 
 
 def _step_line(front: Sequence[Point], right: float) -> list[Point]:

@@ -11,9 +11,9 @@ from matplotlib.ticker import MaxNLocator
 
 from ablation.analysis.records import RecordedPlan
 from ablation.plans.row import Row
-from ablation.report.figure_style import COLORS, LINE_STYLES, FigureSize, new_figure
+from ablation.report.figure_style import LINE_STYLES, FigureSize, new_figure
 from ablation.report.label_placement import fit_text, ignore_missing_glyphs, spread_out, text_width
-from arch.text import shorten
+from ablation.report.row_style import COLORS, row_name
 
 LEGEND = "mean over seeds; band: worst to best seed"
 LONG_TRAINING_EPOCHS = 20  # the y axis of a run of at least this length may cut off the first epochs
@@ -71,11 +71,6 @@ def fit_names(rows: Sequence[Row], size: FigureSize) -> tuple[list[str], float]:
     with ignore_missing_glyphs():
         names = [fit_text(row_name(row), MAX_NAME_WIDTH * size.width_em - 2.5) for row in rows]
         return names, 2.0 + max((text_width(f"{name} 88.88") for name in names), default=0.0)
-
-
-def row_name(row: Row) -> str:
-    """Return the name of a row in a figure."""
-    return "baseline" if row.label.startswith("baseline (") else shorten(row.label)
 
 
 def read_curves(recorded: RecordedPlan, names: Sequence[str], metric: str) -> list[Curve]:

@@ -10,8 +10,9 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from ablation.analysis.datasize_series import Series, SizePoint
 from ablation.analysis.power_law import PowerLaw, fit_power_law
-from ablation.report.figure_style import COLORS, MARKERS, FigureSize, new_figure
+from ablation.report.figure_style import MARKERS, FigureSize, new_figure
 from ablation.report.label_placement import fit_text, ignore_missing_glyphs, spread_out, text_width
+from ablation.report.row_style import COLORS
 
 Split = Literal["test", "train"]
 SPLIT_STYLES: dict[Split, str] = {"test": "-", "train": "--"}

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from math import isnan
 
 from ablation.analysis.convergence import RULE, describe_convergence
-from ablation.analysis.datasize_series import Series
+from ablation.analysis.datasize_series import Series, datasize_series
 from ablation.analysis.power import fewest_seeds
 from ablation.analysis.power_law import fit_power_law, why_no_law
+from ablation.analysis.records import RecordedPlan
 from ablation.analysis.statistics import ALPHA, Change, estimate_change, holm, verdict
-from ablation.report.findings import format_evidence
+from ablation.analysis.table_formats import AblationTable
+from ablation.report.findings import findings, format_evidence
 from arch.text import plural, shorten
 
 
@@ -30,6 +32,12 @@ class SizeComparison:
     change: Change
     p: float
     verdict: str
+
+
+def study_findings(recorded: RecordedPlan, table: AblationTable) -> list[str]:
+    """Return the findings of a report: those of a data-size study if it is one. The last sentence is about all rows."""
+    sentences, series = findings(recorded, table), datasize_series(recorded)
+    return [*datasize_findings(series), sentences[-1]] if series else sentences
 
 
 def datasize_findings(series: Sequence[Series]) -> list[str]:

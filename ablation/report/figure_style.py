@@ -10,8 +10,6 @@ from matplotlib.figure import Figure
 
 from ablation.report.label_placement import fit_text, ignore_missing_glyphs
 
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe & Ito 2008
-VERDICT_COLORS = {"real": "#00694c", "worse": "#a84300"}  # as in report.typ
 LINE_STYLES = ("-", "--", "-.", ":")
 MARKERS = "os^Dv"
 PARETO_LEGEND = "dashed: Pareto front"

@@ -7,9 +7,9 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from ablation.analysis.datasize_series import datasize_series
+from ablation.analysis.recorded_architecture import final_architecture
 from ablation.analysis.records import RecordedPlan
 from ablation.analysis.table_formats import AblationTable
-from ablation.report.architecture import final_architecture
 from ablation.report.architecture_figure import draw_architecture
 from ablation.report.cost_figure import COST_UNITS, CostAxis, draw_accuracy_against
 from ablation.report.curves_figure import draw_curves

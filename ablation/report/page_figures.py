@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from ablation.analysis.datasize_series import Series, datasize_series
+from ablation.analysis.recorded_architecture import final_architecture
 from ablation.analysis.records import RecordedPlan
 from ablation.analysis.table_formats import AblationTable
 from ablation.report import datasize_figure
-from ablation.report.architecture import final_architecture
 from ablation.report.architecture_figure import band_size, draw_architecture
 from ablation.report.cost_figure import draw_accuracy_against
 from ablation.report.curves_figure import draw_curves

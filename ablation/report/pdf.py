@@ -17,8 +17,7 @@ from ablation.analysis.records import RecordedPlan
 from ablation.analysis.table_formats import AblationTable, to_json
 from ablation.report.author_text import NO_AUTHOR_TEXT, AuthorText
 from ablation.report.context import report_context
-from ablation.report.datasize_findings import datasize_findings
-from ablation.report.findings import findings
+from ablation.report.datasize_findings import study_findings
 from ablation.report.page_figures import draw_page_figures
 from arch.errors import InputError
 from arch.text import plural, printable
@@ -45,10 +44,8 @@ def write_report(
     Raises:
         InputError: If the author's text does not fit on the page.
     """
-    sentences, series = findings(recorded, table), datasize_series(recorded)
-    if series:
-        sentences = [*datasize_findings(series), sentences[-1]]
-    context = report_context(recorded, table, sentences, by_row=not series)
+    sentences = study_findings(recorded, table)
+    context = report_context(recorded, table, sentences, by_row=not datasize_series(recorded))
     context |= {"text": author_text.blocks, "author": author_text.author}
     context |= {"num_words": author_text.num_words, "shows_text": True}
     if author_text.title:

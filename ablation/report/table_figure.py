@@ -9,8 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ablation.analysis.table_formats import LEFT_ALIGNED_COLUMNS, AblationTable, fitting_columns, readable
-from ablation.report.figure_style import VERDICT_COLORS, FigureSize, add_heading
+from ablation.report.figure_style import FigureSize, add_heading
 from ablation.report.label_placement import fit_text, ignore_missing_glyphs, text_width
+from ablation.report.row_style import VERDICT_COLORS
 from arch.text import printable
 
 MIN_FONT = 0.7  # of the figure's font; less important columns are hidden rather than made smaller

@@ -79,9 +79,18 @@ class CachedDataset:
         train = train.take(first_of_each_class(train.labels, config.train_per_class))
         train = train.take(fraction_of_each_class(train.labels, fraction))
         if split == "test":
-            test = self._open("test")
-            return train, test.take(first_of_each_class(test.labels, config.test_per_class))
+            return train, self.load_evaluation(config, "test")
         return split_validation(train, config.val_fraction)
+
+    def load_evaluation(self, config: DatasetConfig, split: Split) -> ImageArrays:
+        """Return the images to evaluate on, without reading the training images if it is the test split.
+
+        See `load` for the arguments and errors.
+        """
+        if split == "val":
+            return self.load(config, "val")[1]
+        test = self._open("test")
+        return test.take(first_of_each_class(test.labels, config.test_per_class))
 
     def _open(self, split: Literal["train", "test"]) -> ImageArrays:
         """Read a split and verify its hash, because a damaged cache must not change results.
@@ -130,6 +139,16 @@ def open_or_decode(key: str, decode: Callable[[], DecodedDataset], root: Path | 
         raise InputError(
             f"cannot cache decoded images in {root}: {error.strerror or error}; set XDG_CACHE_HOME to another folder"
         ) from error
+    return _open_folder(folder)
+
+
+def find_cached(fingerprint: str) -> CachedDataset | None:
+    """Return the decoded data set with this fingerprint, wherever its images came from; None if none is cached."""
+    folders = [folder for folder in sorted(cache_root().glob("*")) if _is_complete(folder)]
+    return next((data for data in map(_open_folder, folders) if data.fingerprint == fingerprint), None)
+
+
+def _open_folder(folder: Path) -> CachedDataset:
     meta = json.loads((folder / "meta.json").read_text())
     fingerprint = hashlib.sha256("".join(meta["digests"].values()).encode()).hexdigest()[:16]
     return CachedDataset(folder, tuple(meta["classes"]), fingerprint, tuple(meta["input_shape"]), meta["digests"])

@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 from matplotlib.figure import Figure
 
+from ablation.analysis.recorded_architecture import final_architecture
 from ablation.analysis.records import RecordedPlan
-from ablation.report.architecture import final_architecture, wrap_text
+from ablation.report.architecture import wrap_text
 from ablation.report.architecture_figure import band_size, draw_architecture
 from ablation.report.figure_style import SLIDE
 from ablation.report.label_placement import text_width

@@ -6,9 +6,10 @@ from xml.etree import ElementTree
 import pytest
 from matplotlib.figure import Figure
 
+from ablation.analysis.pareto import pareto_front
 from ablation.analysis.records import RecordedPlan
 from ablation.analysis.table import ablation_frame
-from ablation.report.cost_figure import CostAxis, draw_accuracy_against, pareto_front
+from ablation.report.cost_figure import CostAxis, draw_accuracy_against
 from ablation.report.figure_style import SCREEN, save
 from benchmarks.records.store import RunRecord
 

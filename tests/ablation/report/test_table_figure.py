@@ -6,7 +6,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ablation.analysis.table_formats import AblationTable
-from ablation.report.figure_style import SLIDE, VERDICT_COLORS, save
+from ablation.report.figure_style import SLIDE, save
+from ablation.report.row_style import VERDICT_COLORS
 from ablation.report.table_figure import draw_table
 
 MakeTable = Callable[..., AblationTable]

@@ -1,0 +1,1 @@
+"""The interactive HTML report: its data, and the page that shows them."""
