@@ -43,7 +43,7 @@ def check_margin(points: float | None) -> float | None:
 def check_trackers(names: Sequence[str]) -> list[str]:
     """Return the values of `--track` without duplicates. Raises InputError if one is unknown or not installed."""
     if names:
-        from ablation.report.trackers import check_tracker
+        from ablation.report.trackers.export import check_tracker
 
         for name in names:
             check_tracker(name)

@@ -97,7 +97,7 @@ def _make_runner(records: Sequence["RunRecord"], options: RedoOptions, display: 
     """Return the runner that trains these runs. Raises InputError if their benchmark id would differ."""
     from ablation.plans.plan import make_plan
     from ablation.plans.recorded_rows import RecordedRows, UnreadableConfig, read_config
-    from ablation.report.live_tracking import LiveTracking
+    from ablation.report.trackers.live_tracking import LiveTracking
     from ablation.runner import PlanRunner
     from benchmarks.datasets.prepare import prepare_dataset
     from benchmarks.execution.device import resolve_device

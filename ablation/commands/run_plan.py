@@ -89,7 +89,7 @@ def train_plan(
     from ablation.plans.controls import CostMeter, with_controls
     from ablation.plans.labels import name_rows
     from ablation.plans.stored_plans import store_plan
-    from ablation.report.live_tracking import LiveTracking
+    from ablation.report.trackers.live_tracking import LiveTracking
     from ablation.runner import PlanRunner
     from benchmarks.budget.performance import DEFAULT_INFERENCE_BATCH
     from benchmarks.datasets.prepare import prepare_dataset

@@ -45,5 +45,5 @@ def init(**options: Any) -> Run:
     return Run(options["id"])
 
 
-if "tracker_process" in sys.argv[0]:  # timm imports wandb too, if it is installed
+if "live_process" in sys.argv[0]:  # timm imports wandb too, if it is installed
     note("import")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ablation.cli import main
-from ablation.report.live_tracking import LiveTracking
+from ablation.report.trackers.live_tracking import LiveTracking
 from benchmarks.records.store import RecordStore
 
 FAKE = Path(__file__).parent.parent / "fake_tracker.py"
@@ -26,7 +26,7 @@ def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[li
     monkeypatch.setenv("FAKE_LOG", str(file))
     monkeypatch.setenv("PYTHONPATH", str(folder))
     monkeypatch.syspath_prepend(str(folder))
-    monkeypatch.setattr("ablation.report.live_tracking.RETRY_SECONDS", 600.0)
+    monkeypatch.setattr("ablation.report.trackers.live_tracking.RETRY_SECONDS", 600.0)
     return lambda: [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
@@ -90,7 +90,7 @@ def test_a_tracker_that_hangs_is_ended(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("FAKE_HANG", "import")
-    monkeypatch.setattr("ablation.report.live_tracking.END_SECONDS", 0.1)
+    monkeypatch.setattr("ablation.report.trackers.live_tracking.END_SECONDS", 0.1)
     assert train() == 0
     warnings = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
     assert len(warnings) == 1
@@ -107,7 +107,7 @@ def test_a_tracker_is_started_again_after_a_failure(tmp_path: Path, monkeypatch:
             done.set()
         return outcome
 
-    monkeypatch.setattr("ablation.report.live_tracking.RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("ablation.report.trackers.live_tracking.RETRY_SECONDS", 0.0)
     monkeypatch.setattr(LiveTracking, "_run_child", run_child)
     with LiveTracking(["mlflow"], tmp_path, warnings.append):
         assert done.wait(60)
@@ -134,7 +134,7 @@ def test_a_missing_tracker_is_reported_before_anything_is_trained(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("ablation.report.trackers.find_spec", lambda name: None)
+    monkeypatch.setattr("ablation.report.trackers.export.find_spec", lambda name: None)
     assert main([*command, "--track", tracker, "--out", str(tmp_path / "out")]) == 2
     line = capsys.readouterr().err
     assert ("pip install 'timm-ablate[wandb]'" if tracker == "wandb" else "did you mean 'wandb'") in line

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from ablation.report.tracker_process import Follower
-from ablation.report.tracker_writers import Points, TrackerRun, TrackerWriter
+from ablation.report.trackers.base import Points, TrackerRun, TrackerWriter
+from ablation.report.trackers.live_process import Follower
 from benchmarks.records.live_runs import LiveCommand, LiveRun, PlannedRun, begin_command, live_file, live_folder
 from benchmarks.records.store import RecordStore, RunRecord
 

@@ -1,6 +1,6 @@
 """The child process of `--track`: follow the runs in training, and send their epochs to one tracker.
 
-python -m ablation.report.tracker_process TRACKER FOLDER OUT
+python -m ablation.report.trackers.live_process TRACKER FOLDER OUT
 
 It ends when all runs have ended, or when its standard input is closed. An error ends it too, because a new process is
 the cleanest way to try again: all epochs are sent again, and replace those that the tracker has.
@@ -13,8 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ablation.report.tracker_writers import WRITERS, TrackerRun, TrackerWriter
-from ablation.report.trackers import to_tracker_run
+from ablation.report.trackers.base import TrackerRun, TrackerWriter
+from ablation.report.trackers.convert import to_tracker_run
+from ablation.report.trackers.writers import WRITERS
 from benchmarks.records.live_runs import read_command, read_live_runs
 from benchmarks.records.store import RecordStore
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from ablation.report.trackers import failure_reason
+from ablation.report.trackers.export import failure_reason
 
 RETRY_SECONDS = 60.0  # between a failure of a tracker and the next attempt
 END_SECONDS = 30.0  # time for a tracker to send the last epochs after the training
@@ -76,10 +76,10 @@ class LiveTracking:
             return f"cannot write to {folder}: {error.strerror or error}"
 
     def _start(self, tracker: str, folder: Path, output: int) -> "subprocess.Popen[bytes]":
-        root = str(Path(__file__).resolve().parents[2])
+        root = str(Path(__file__).resolve().parents[3])
         path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
         return subprocess.Popen(
-            [sys.executable, "-P", "-m", "ablation.report.tracker_process", tracker, str(folder), str(self.out)],
+            [sys.executable, "-P", "-m", "ablation.report.trackers.live_process", tracker, str(folder), str(self.out)],
             env={**TRACKING_SETTINGS, **os.environ, "PYTHONPATH": path},
             stdin=subprocess.PIPE,
             stdout=output,
