@@ -35,6 +35,8 @@ def test_script_without_a_main_guard_trains_and_reads(folder: Path) -> None:
     assert "| +se " in str(study)
     page = study.report(folder / "page.pdf", title="My title")
     assert page.read_bytes().startswith(b"%PDF")
+    page = study.report(folder / "page.html", title="My title")
+    assert "<title>My title</title>" in page.read_text(encoding="utf-8")
 
 
 @pytest.mark.slow

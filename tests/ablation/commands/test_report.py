@@ -21,11 +21,30 @@ def test_page_and_sources_of_its_numbers_are_written_to_the_output_folder(
     assert "written: " in capsys.readouterr().out
 
 
-def test_same_records_give_the_same_bytes(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    page = recorded / "digits_baseline+se_report.pdf"
+@pytest.mark.slow
+def test_interactive_page_is_one_small_file(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["report", "--format", "html", "--title", "A <b>title</b>", "--out", str(recorded), "--json"]
+    assert main(arguments) == 0
+    [file] = json.loads(capsys.readouterr().out)["files"]
+    page = recorded / "digits_baseline+se_report.html"
+    assert Path(file) == page
+    content = page.read_text(encoding="utf-8")
+    assert content.startswith("<!doctype html>")
+    assert "<title>A &lt;b&gt;title&lt;/b&gt;</title>" in content
+    assert "vegaEmbed" in content
+    assert 500_000 < len(content) < 5_000_000
+    assert not page.with_suffix(".pdf").exists()
+
+
+@pytest.mark.parametrize("report_format", ["pdf", "html"])
+def test_same_records_give_the_same_bytes(
+    report_format: str, recorded: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("ablation.report.html.page.chart_library", lambda: "// charts")
+    page = recorded / f"digits_baseline+se_report.{report_format}"
     content = []
     for arguments in ([], [], ["--seeds", "5"]):
-        assert main(["report", "--out", str(recorded), *arguments]) == 0
+        assert main(["report", "--format", report_format, "--out", str(recorded), *arguments]) == 0
         content.append(page.read_bytes())
     assert content[0] == content[1] != content[2]
 

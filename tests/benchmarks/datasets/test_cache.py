@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from arch.errors import InputError
-from benchmarks.datasets.cache import CACHE_FORMAT, CachedDataset
+from benchmarks.datasets.cache import CACHE_FORMAT, CachedDataset, find_cached
 from benchmarks.datasets.prepare import prepare_dataset
 from benchmarks.definition.benchmark import DatasetConfig
 
@@ -129,6 +129,20 @@ def test_validation_split_does_not_read_the_test_images(digits: CachedDataset, c
     assert loaded == expected
     with pytest.raises(InputError, match=r"the cached images in .*copy are damaged: delete the folder"):
         copy.load(DIGITS, "test")
+
+
+def test_evaluation_images_do_not_need_the_training_images(digits: CachedDataset, copy: CachedDataset) -> None:
+    expected = digits.load(DIGITS, "test")[1].digest()
+    (copy.folder / "train_images.npy").unlink()
+    assert copy.load_evaluation(DIGITS, "test").digest() == expected
+    assert digits.load_evaluation(DIGITS, "val").digest() == digits.load(DIGITS, "val")[1].digest()
+
+
+def test_cached_dataset_is_found_by_its_fingerprint(digits: CachedDataset) -> None:
+    found = find_cached(digits.fingerprint)
+    assert found is not None
+    assert found.folder == digits.folder
+    assert find_cached("unknown") is None
 
 
 def test_unwritable_cache_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
