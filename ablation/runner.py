@@ -217,7 +217,7 @@ class PlanRunner:
             benchmark_id=self.benchmark_id,
             split=self.split,
             started=datetime.now(UTC).isoformat(timespec="seconds"),
-            num_recorded=len(planned & recorded),
+            num_recorded=len((planned & recorded) - {run.id for run in runs}),
             runs=tuple(PlannedRun(run.id, labels[run.id], run.recipe.epochs, run.predicted_hours) for run in runs),
         )
         try:

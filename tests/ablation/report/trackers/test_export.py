@@ -257,7 +257,8 @@ def test_full_disk_is_one_line(tracker: str, records: list[RunRecord], small_dis
 
 
 def test_module_imports_no_tracker() -> None:
-    program = f"import sys, ablation.report.trackers.live_tracking; raise SystemExit(any(n in sys.modules for n in {['torch', *WRITERS]}))"
+    imports = "import sys, ablation.report.trackers.live_tracking"
+    program = f"{imports}; raise SystemExit(any(n in sys.modules for n in {['torch', *WRITERS]}))"
     assert subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[4]).returncode == 0
 
 
