@@ -42,11 +42,11 @@ def live_status(
     failed = {
         run.run_id: printable(run.reason)[:MAX_REASON_CHARACTERS]
         for run in failed_runs
-        if run.run_id in planned.keys() - finished - running and run.finished >= command.started
+        if run.run_id in planned.keys() - finished.keys() - running.keys() and run.finished >= command.started
     }
     ratio = _measured_ratio(planned, running, finished)
     seconds = {run_id: _seconds_left(planned[run_id], run, ratio) for run_id, run in running.items()}
-    waiting = [run for run_id, run in planned.items() if run_id not in finished.keys() | running | failed]
+    waiting = [run for run_id, run in planned.items() if run_id not in {**finished, **running, **failed}]
     return {
         "running": [
             {

@@ -13,7 +13,9 @@ from benchmarks.records.store import RunRecord
 
 
 def recorded_benchmark(record: RunRecord | LiveRun) -> Benchmark:
-    """Return the benchmark that a record was made with, or of a run in training. Older records do not contain the budget: it has its defaults.
+    """Return the benchmark that a record was made with, or that a run in training has.
+
+    Older records do not contain the budget: it has its defaults.
 
     Raises:
         InputError: If the record does not contain a complete definition of its benchmark.

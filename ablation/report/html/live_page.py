@@ -3,7 +3,7 @@
 import html
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from ablation.report.table_output import make_annotated_table
 from arch.errors import InputError
 from benchmarks.records.live_runs import LiveCommand, LiveRun, read_command, read_live_runs
 from benchmarks.records.paths import RECORDS_FILE
-from benchmarks.records.store import RecordStore
+from benchmarks.records.store import FailedRun, RecordStore, RunRecord
 
 MIN_INTERVAL_SECONDS = 1.0  # between two computations
 INTERVAL_FACTOR = 10  # the same, in multiples of the time that the last one took: at most 9% of one core is used
@@ -41,6 +41,7 @@ class LivePage:
         self._lock, self._next_update = threading.Lock(), 0.0
         self._records_state: object = None
         self._recorded: RecordedPlan | None = None
+        self._runs: tuple[Sequence[RunRecord], Sequence[FailedRun]] = ((), ())
         self._report: dict[str, Any] = {}
         self._data: dict[str, Any] | None = None
         self._waiting_for = ""
@@ -59,9 +60,11 @@ class LivePage:
             return self._data
 
     def data_json(self) -> bytes:
-        """Return the data as JSON; null if there is nothing to show yet."""
+        """Return the data as JSON. Raises LookupError if there is nothing to show yet."""
         data = self.data()
-        return b"null" if data is None else script_json(data).encode()
+        if data is None:
+            raise LookupError(self._waiting_for)
+        return script_json(data).encode()
 
     def html(self) -> bytes:
         """Return the page, which reads the data again and again."""
@@ -77,11 +80,11 @@ class LivePage:
             self._recorded = self._find(command, live_runs)
             table = make_annotated_table(self._recorded, TableSettings(), with_findings=False)
             self._report, self._records_state = page_data(self._recorded, table), state
+            self._runs = self._store.records(curves=False), self._store.failed_runs()
         data = {**self._report, "curves": curve_data(self._recorded, self._running_curves(live_runs))}
         if command is not None:
             running = live_runs if is_training(self.out) else {}
-            records, failed_runs = self._store.records(curves=False), self._store.failed_runs()
-            data["status"] = live_status(command, running, records, failed_runs)
+            data["status"] = live_status(command, running, *self._runs)
         return data
 
     def _state_of_records(self) -> object:
