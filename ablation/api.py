@@ -6,7 +6,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ablation.commands.options import RunOptions, check_margin, choose_pairing, find_recorded, load_named_plugins
+from ablation.commands.options import (
+    RunOptions,
+    check_margin,
+    check_trackers,
+    choose_pairing,
+    find_recorded,
+    load_named_plugins,
+)
 from ablation.commands.run_plan import prepare_plan, train_plan
 from ablation.plans.choices import Pairing
 
@@ -105,6 +112,7 @@ def run(  # noqa: PLR0913  # all but the plan are optional and keyword-only
     paired: bool = False,
     equivalence: float | None = None,
     plugins: Sequence[str | Path] = (),
+    track: Sequence[str] = (),
 ) -> Study:
     """Train the runs of a plan that are not recorded yet, and return the study. See `ablate run --help`.
 
@@ -122,6 +130,7 @@ def run(  # noqa: PLR0913  # all but the plan are optional and keyword-only
         paired: Whether to use a paired test.
         equivalence: Changes that are shown to be smaller than this, in points, are called equivalent.
         plugins: Python files with parts, bases, networks or data sources. A file that has changed is loaded again.
+        track: Experiment trackers that receive each epoch when it ends: tensorboard, wandb, mlflow or trackio.
 
     Raises:
         InputError: If an argument is invalid.
@@ -140,6 +149,7 @@ def run(  # noqa: PLR0913  # all but the plan are optional and keyword-only
         paired=paired,
         equivalence=check_margin(equivalence),
         plugins=[Path(file) for file in plugins],
+        track=check_trackers(track),
     )
     loaded = options.load_benchmark(plan)
 

@@ -23,6 +23,7 @@ from ablation.commands.runs import runs
 from ablation.commands.show import show
 from ablation.commands.table import table
 from ablation.commands.verify import verify
+from ablation.commands.watch import watch
 from benchmarks.cli.app import SingleOutCommand, new_app, run_app
 from benchmarks.cli.options import VersionOption
 
@@ -35,6 +36,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "distill": distill,
     "datasize": datasize,
     "finetune": finetune,
+    "watch": watch,
     "runs": runs,
     "table": table,
     "report": report,

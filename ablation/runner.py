@@ -2,8 +2,10 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
 
@@ -22,6 +24,7 @@ from benchmarks.definition.benchmark import Benchmark, Split, identify
 from benchmarks.execution.executor import Executor
 from benchmarks.execution.local import LocalExecutor
 from benchmarks.execution.progress import Display
+from benchmarks.records.live_runs import LiveCommand, PlannedRun, begin_command
 from benchmarks.records.paths import RunName, checkpoint_folder, run_file
 from benchmarks.records.store import RecordStore, RunRecord, make_run_id
 from benchmarks.runs.execute_runs import execute_runs
@@ -59,6 +62,7 @@ class PlanRunner:
         inference_batch: Images per batch to measure inference with before training; 0 skips it.
         redo: The ids of recorded runs to train again. Their records are removed when their training starts.
         split: The split that the models are evaluated on. "val" holds out training images.
+        tracking: Called with a function that prints a line. Returns a context in which the runs are trained.
     """
 
     plan: Plan
@@ -75,6 +79,7 @@ class PlanRunner:
     inference_batch: int = 0
     redo: frozenset[str] = frozenset()
     split: Split = "test"
+    tracking: Callable[[Callable[[str], None]], AbstractContextManager[object]] = nullcontext
 
     @property
     def rows(self) -> Sequence[Row]:
@@ -199,7 +204,26 @@ class PlanRunner:
             finished = f"{progress.num_finished} of {plural(len(runs), 'run')}"
             display.say(f"{labels[run.id]}: top-1 {outcome.top1:.2f} ({finished})")
 
-        execute_runs(runs, self.executor, self._time_limit(runs), progress.update, on_finished)
+        self._announce_live(runs, labels, store, display)
+        with self.tracking(display.say):
+            execute_runs(runs, self.executor, self._time_limit(runs), progress.update, on_finished)
+
+    def _announce_live(self, runs: Sequence[Run], labels: dict[str, str], store: RecordStore, display: Display) -> None:
+        """Write what this command trains, for trackers and `ablate watch`."""
+        planned = {self._run_id(row, seed) for row in with_teachers(self.rows) for seed in self.seeds}
+        recorded = {record.run_id for record in store.records(curves=False)}
+        command = LiveCommand(
+            plan=str(self.plan),
+            benchmark_id=self.benchmark_id,
+            split=self.split,
+            started=datetime.now(UTC).isoformat(timespec="seconds"),
+            num_recorded=len((planned & recorded) - {run.id for run in runs}),
+            runs=tuple(PlannedRun(run.id, labels[run.id], run.recipe.epochs, run.predicted_hours) for run in runs),
+        )
+        try:
+            begin_command(self.out, command)
+        except OSError as error:
+            display.say(f"warning: the training cannot be followed: {error.strerror or error}")
 
     def _decide_changes(self, runs: list[Run], display: Display) -> list[Run]:
         """Return the runs with the decision whether to resume checkpoints of different versions or devices."""
@@ -301,6 +325,7 @@ class PlanRunner:
             device=self.device,
             out=self.out.resolve(),
             plan=str(self.plan),
+            is_live=True,
             **cost_fields(verdict),
         )
 

@@ -16,6 +16,7 @@ from arch.variant import Variant
 from benchmarks.definition.benchmark import Benchmark, Split
 from benchmarks.definition.registry import BENCHMARKS, load_benchmark
 from benchmarks.records.folders import RecordSource, describe_empty
+from benchmarks.records.live_runs import LiveRun
 from benchmarks.records.paths import RunFileKind, run_file
 from benchmarks.records.selection import complete_id, recorded_benchmark, records_of_one_benchmark
 from benchmarks.records.store import FailedRun, RunRecord
@@ -189,6 +190,23 @@ def find_each(store: RecordSource, query: RecordQuery) -> list[RecordedPlan]:
     if errors and not found:
         raise errors[-1]
     return found or [find(store, query)]  # which raises the error for an id that is not recorded
+
+
+def unrecorded(store: RecordSource, text: str, run: LiveRun) -> RecordedPlan:
+    """Return a plan whose first runs are in training, without records.
+
+    Args:
+        store: The folders.
+        text: The plan.
+        run: A run in training, which contains the benchmark.
+
+    Raises:
+        InputError: If the plan cannot be read.
+    """
+    benchmark = recorded_benchmark(run)
+    plan, notes = _read_plan(text, (), benchmark, store.outs)
+    recorded = _recorded_plan(store, name_rows(plan, store.outs), benchmark, (), run.benchmark_id)
+    return replace(recorded, notes=notes, split=run.definition.get("split", "test"))
 
 
 def _select(recorded: Sequence[RunRecord], query: RecordQuery) -> list[RunRecord]:

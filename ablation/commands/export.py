@@ -17,8 +17,8 @@ def export(
     records: RecordOptions,
 ) -> int:
     """Write the records of PLAN in the format of an experiment tracker, offline, to a folder in --out."""
-    from ablation.report.trackers import check_tracker
-    from ablation.report.trackers import export as export_records
+    from ablation.report.trackers.export import check_tracker
+    from ablation.report.trackers.export import export as export_records
 
     check_tracker(tracker)
     recorded = records.find(plan, curves=True)

@@ -44,6 +44,16 @@ def check_margin(points: float | None) -> float | None:
     return points
 
 
+def check_trackers(names: Sequence[str]) -> list[str]:
+    """Return the values of `--track` without duplicates. Raises InputError if one is unknown or not installed."""
+    if names:
+        from ablation.report.trackers.export import check_tracker
+
+        for name in names:
+            check_tracker(name)
+    return list(dict.fromkeys(names))
+
+
 PlanArgument = Annotated[
     str,
     typer.Argument(
@@ -121,6 +131,16 @@ MaxSeedsOption = Annotated[
         "--max-seeds", metavar="N", min=2, max=1000, help="Maximum seeds per row with --until-decided  [default: 12]"
     ),
 ]
+TrackOption = Annotated[
+    list[str],
+    typer.Option(
+        "--track",
+        metavar="TRACKER",
+        help="Send each epoch to tensorboard, wandb, mlflow or trackio when it ends (docs/reports.md). Repeatable.",
+        callback=check_trackers,
+    ),
+]
+NO_TRACKERS: Any = ()  # a list cannot be the default of a dataclass field
 ColumnsOption = Annotated[
     str | None,
     typer.Option(
@@ -239,6 +259,7 @@ class RunOptions:
     equivalence: EquivalenceOption = None
     columns: ColumnsOption = None
     labels: LabelOption = None
+    track: TrackOption = NO_TRACKERS
     as_json: JsonOption = False
 
     def __post_init__(self) -> None:

@@ -3,11 +3,19 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ablation.commands.options import IdOption, RowArgument, SeedOption, load_named_plugins
+from ablation.commands.options import (
+    NO_TRACKERS,
+    IdOption,
+    RowArgument,
+    SeedOption,
+    TrackOption,
+    load_named_plugins,
+)
 from ablation.commands.run_plan import EXIT_OVER_BUDGET, print_over_budget
 from arch.errors import InputError
 from arch.text import printable
@@ -40,6 +48,7 @@ class RedoOptions:
         str | None, typer.Option("--device", metavar="DEVICE", help="Device to use  [default: the recorded type]")
     ] = None
     plugins: PluginsOption = NO_PATHS
+    track: TrackOption = NO_TRACKERS
     as_json: JsonOption = False
 
 
@@ -88,6 +97,7 @@ def _make_runner(records: Sequence["RunRecord"], options: RedoOptions, display: 
     """Return the runner that trains these runs. Raises InputError if their benchmark id would differ."""
     from ablation.plans.plan import make_plan
     from ablation.plans.recorded_rows import RecordedRows, UnreadableConfig, read_config
+    from ablation.report.trackers.live_tracking import LiveTracking
     from ablation.runner import PlanRunner
     from benchmarks.datasets.prepare import prepare_dataset
     from benchmarks.execution.device import resolve_device
@@ -108,6 +118,7 @@ def _make_runner(records: Sequence["RunRecord"], options: RedoOptions, display: 
         device=device,
         out=options.out,
         redo=frozenset(record.run_id for record in records),
+        tracking=partial(LiveTracking, options.track, options.out),
     )
 
 

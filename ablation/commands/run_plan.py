@@ -5,6 +5,7 @@ import sys
 from collections import Counter
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ablation.commands.options import RunOptions, choose_pairing
@@ -92,6 +93,7 @@ def train_plan(
     from ablation.analysis.extra_columns import INFERENCE_COLUMNS
     from ablation.plans.controls import CostMeter, with_controls
     from ablation.plans.labels import name_rows
+    from ablation.report.trackers.live_tracking import LiveTracking
     from ablation.runner import PlanRunner
     from benchmarks.budget.performance import DEFAULT_INFERENCE_BATCH
     from benchmarks.datasets.prepare import prepare_dataset
@@ -129,6 +131,7 @@ def train_plan(
             executor=executor,
             split=options.split,
             inference_batch=DEFAULT_INFERENCE_BATCH if INFERENCE_COLUMNS & columns else 0,
+            tracking=partial(LiveTracking, options.track, options.out),
         )
         _run(runner, options, store, display)
     return runner

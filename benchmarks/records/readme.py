@@ -9,6 +9,7 @@ README = """# Results of timm-ablate
 | `removed_*.jsonl` | lines that `ablate redo` and `ablate remove` moved out of these two files |
 | `*.torn` | the incomplete last line of a file whose writer was killed |
 | `checkpoints/` | the state of unfinished runs, from which the same command resumes |
+| `live/` | what the last command trains, and the finished epochs of its unfinished runs, for `ablate watch` |
 | `weights/` | the final weights of each run, as BENCHMARK_ID/SPEC_SEED_KEY.safetensors |
 | `predictions/` | the predicted class and the label of each test image, under the same names |
 | `initial/` | copies of the weights files that runs start from, as NAME_HASH.safetensors |
@@ -18,7 +19,7 @@ README = """# Results of timm-ablate
 | `*.md`, `*.csv`, `*.png` | the tables and learning curves of `ablate run` |
 | `*_report.*`, `*_errors*` | the outputs of `ablate report` and `ablate errors` |
 | `near_duplicates/` | test images that resemble training images, from `ablate errors --near-duplicates` |
-| `trackers/` | the output of `ablate export` |
+| `trackers/` | the output of `ablate export` and `--track` |
 | `NAME-HASH/`, `search.journal` | the outputs and the trials of `search` |
 
 `ablate runs --out FOLDER` lists the runs, and `ablate table --out FOLDER` prints their table. `ablate report`

@@ -8,11 +8,14 @@ from arch.errors import InputError
 from benchmarks.definition.benchmark import Benchmark, Budget, DatasetConfig, identify
 from benchmarks.definition.recipe import Recipe
 from benchmarks.definition.validation import strict_adapter
+from benchmarks.records.live_runs import LiveRun
 from benchmarks.records.store import RunRecord
 
 
-def recorded_benchmark(record: RunRecord) -> Benchmark:
-    """Return the benchmark that a record was made with. Older records do not contain the budget: it has its defaults.
+def recorded_benchmark(record: RunRecord | LiveRun) -> Benchmark:
+    """Return the benchmark that a record was made with, or that a run in training has.
+
+    Older records do not contain the budget: it has its defaults.
 
     Raises:
         InputError: If the record does not contain a complete definition of its benchmark.

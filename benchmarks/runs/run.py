@@ -2,6 +2,7 @@
 
 import errno
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ from benchmarks.definition.benchmark import Benchmark, Split, identify
 from benchmarks.definition.overrides import RunConfig, TrainingOverrides
 from benchmarks.definition.recipe import Recipe
 from benchmarks.execution.executor import WorkerFailed
+from benchmarks.records.live_runs import live_file
 from benchmarks.records.paths import RunFileKind, RunName, checkpoint_folder, initial_weights_file, run_file
 from benchmarks.records.store import FailedRun, RecordStore, RunRecord, make_run_id
 from benchmarks.training.compile_mode import CompileMode
@@ -44,6 +46,7 @@ class Run:
     split: Split = "test"
     if_changed: IfChanged = "stop"
     keep_weights: bool = True
+    is_live: bool = False  # whether finished epochs are written to a file that trackers and `ablate watch` follow
     inference: Inference | None = None  # as the budget check measured it, if it was requested
     nondeterministic_operator: str = ""  # set once an operator is known to have no deterministic implementation
     compile_failure: str = ""  # set once the compile mode is known to fail: why the run trains in eager mode
@@ -134,7 +137,7 @@ def default_time_limit(predicted_hours: float, runs_per_device: int) -> float:
 
 
 def record_outcome(store: RecordStore, run: Run, outcome: RunRecord | Exception) -> None:
-    """Append a run's record or failure to the store, and delete the checkpoint of a run that has a record.
+    """Append a run's record or failure to the store, and delete its live file and the checkpoint of a recorded run.
 
     If the disk is full, the checkpoint is deleted first, to make room for the record.
 
@@ -143,15 +146,21 @@ def record_outcome(store: RecordStore, run: Run, outcome: RunRecord | Exception)
     """
     if isinstance(outcome, Exception):
         store.append(_failed_run(run, outcome))
-        return
+    else:
+        _append_record(store, run, outcome)
+        shutil.rmtree(run.checkpoint_folder, ignore_errors=True)
+    with suppress(OSError):
+        live_file(run.out, run.id).unlink(missing_ok=True)
+
+
+def _append_record(store: RecordStore, run: Run, record: RunRecord) -> None:
     try:
-        store.append(outcome)
+        store.append(record)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not run.checkpoint_folder.exists():
             raise
         shutil.rmtree(run.checkpoint_folder, ignore_errors=True)
-        store.append(outcome)
-    shutil.rmtree(run.checkpoint_folder, ignore_errors=True)
+        store.append(record)
 
 
 def _failed_run(run: Run, error: Exception) -> FailedRun:

@@ -3,7 +3,7 @@
 import json
 import signal
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -21,6 +21,7 @@ from benchmarks.definition.benchmark import identify
 from benchmarks.execution.device import use_device
 from benchmarks.execution.progress import Progress, Report
 from benchmarks.execution.signals import StopRequest
+from benchmarks.records.live_runs import LiveCurve, LiveRun, live_file
 from benchmarks.records.store import RunRecord
 from benchmarks.runs.models import initial_model, load_distiller
 from benchmarks.runs.resume_checks import checkpoint_identity, resolve_changes
@@ -66,6 +67,9 @@ def train_run(report: Report, run: Run, device: str, context: DistributedContext
         checkpoint = Checkpoint(run.checkpoint_folder, checkpoint_identity(run), warn, stop)
         resolve_changes(checkpoint, run)
         options = TrainingOptions(checkpoint.identity["compile_mode"], context, distiller, checkpoint, report)
+        if run.is_live and context.rank == 0:
+            fields = {**_environment(checkpoint.identity), **_teacher_fields(run, teacher_digest)}
+            options = replace(options, on_curve=_live_curve(run, len(train_images), fields, warn).update)
         is_whole = checkpoint.loaded is None
         with EnergyMeter(device) as meter:
             curve, final = train(model, splits, run.recipe, run.seed, options)
@@ -158,6 +162,31 @@ def _metrics(curve: list[EpochMetrics], final: Evaluation, classes: Sequence[str
         "per_class": dict(zip(classes, final.per_class, strict=True)),
         "curve": [asdict(epoch) for epoch in curve],
     }
+
+
+def _live_curve(run: Run, train_images: int, fields: dict[str, Any], warn: Callable[[str], None]) -> LiveCurve:
+    """Return the writer of the run's epochs, whose fields equal those of the record."""
+    live_run = LiveRun(
+        spec=run.spec,
+        key=run.key,
+        seed=run.seed,
+        benchmark=run.benchmark.name,
+        benchmark_id=identify(run.definition),
+        definition=run.definition,
+        baseline=run.benchmark.baseline,
+        budget=asdict(run.benchmark.budget),
+        plan=run.plan,
+        params=run.params,
+        macs=run.macs,
+        predicted_hours=run.predicted_hours,
+        device=fields["device"],
+        versions=fields["versions"],
+        commit=fields["commit"],
+        train_images=train_images,
+        overrides=fields.get("overrides", {}),
+        epochs=run.recipe.epochs,
+    )
+    return LiveCurve(live_file(run.out, run.id), live_run, warn)
 
 
 def _energy(energy: Energy, run: Run) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -39,10 +39,12 @@ class TrainingOptions(StepOptions):
     Attributes:
         checkpoint: Where to resume from and where to save the state. None: nothing is saved.
         report: Called with the progress before each epoch and at the end.
+        on_curve: Called with the finished epochs at the same times.
     """
 
     checkpoint: Checkpoint | None = None
     report: Report = silent
+    on_curve: Callable[[Sequence[EpochMetrics]], None] = lambda curve: None
 
 
 def train(
@@ -105,6 +107,7 @@ def _resume(state: TrainingState, checkpoint: Checkpoint, loaded: TensorsAndHead
 def _report(state: TrainingState, options: TrainingOptions) -> None:
     note = f"top-1 {state.curve[-1].top1:.2f}" if state.curve else ""
     options.report(Progress("training", len(state.curve), state.step.recipe.epochs, note))
+    options.on_curve(state.curve)
 
 
 def _train_and_evaluate(state: TrainingState, splits: Splits, options: TrainingOptions) -> Evaluation:

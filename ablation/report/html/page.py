@@ -56,7 +56,7 @@ def render_page(data: dict[str, Any], live: bool = False) -> str:
         live: Whether the page reads `data.json`, beside its own address, again and again, and shows what has changed.
     """
     environment = Environment(loader=FileSystemLoader(ASSETS), autoescape=True, undefined=StrictUndefined)
-    scripts = [chart_library(), "\n".join((ASSETS / name).read_text(encoding="utf-8") for name in SCRIPTS)]
+    scripts = page_scripts()
     return environment.get_template("page.html").render(
         data=data,
         shown=[index for index, column in enumerate(data["table"]["columns"]) if column["shown"]],
@@ -66,6 +66,11 @@ def render_page(data: dict[str, Any], live: bool = False) -> str:
         style=(ASSETS / "page.css").read_text(encoding="utf-8"),
         scripts=scripts,
     )
+
+
+def page_scripts() -> list[str]:
+    """Return the scripts of the page."""
+    return [chart_library(), "\n".join((ASSETS / name).read_text(encoding="utf-8") for name in SCRIPTS)]
 
 
 def script_json(data: dict[str, Any]) -> str:

@@ -144,7 +144,7 @@ def test_studies_have_the_options_of_run(command: list[str], monkeypatch: pytest
     words = "--seeds 6 --runs-per-device 2 --world-size 2 --executor ray --ray-gpus 0.5 --paired"
     assert main([*command, *words.split()]) == 0
     options = RunOptions(
-        seeds=6, runs_per_device=2, world_size=2, executor="ray", ray_gpus=0.5, paired=True, plugins=[]
+        seeds=6, runs_per_device=2, world_size=2, executor="ray", ray_gpus=0.5, paired=True, plugins=[], track=[]
     )
     assert calls == [(2, options)]
 

@@ -2,7 +2,7 @@ import os
 import re
 import signal
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,11 @@ from benchmarks.definition.config_parser import read_run_config
 from benchmarks.execution.local import LocalExecutor
 from benchmarks.execution.progress import Progress, silent
 from benchmarks.execution.signals import Terminated
+from benchmarks.records.live_runs import live_file, live_folder, read_live_runs
 from benchmarks.records.store import RecordStore, RunRecord
 from benchmarks.runs.dispatch import execute_run
 from benchmarks.runs.models import initial_model
-from benchmarks.runs.run import Run
+from benchmarks.runs.run import Run, record_outcome
 from benchmarks.runs.train_run import on_device
 from benchmarks.training import trainer
 from benchmarks.training.checkpoint import load_newest
@@ -517,3 +518,48 @@ def test_a_stand_in_for_a_teacher_changes_the_numbers_and_needs_no_other_model(
     record = execute_run(silent, overridden(run, settings))
     assert record.numbers() != finished_record.numbers()
     assert record.overrides == {}
+
+
+# Epochs for trackers
+
+
+def test_a_run_writes_its_epochs_as_they_end_and_none_twice(
+    run: Run, finished_record: RunRecord, stop_run: Callable[[Run, int], None], save_after_each_batch: None
+) -> None:
+    live = replace(run, is_live=True)
+    stop_run(live, 1)
+    [unfinished] = read_live_runs(run.out)
+    assert [line["epoch"] for line in unfinished.curve] == [1]
+    record = execute_run(silent, live)
+    assert record.numbers() == finished_record.numbers()
+    [finished] = read_live_runs(run.out)
+    assert finished.curve == record.curve
+    assert finished.run_id == record.run_id
+    names = {field.name for field in fields(finished)} & {field.name for field in fields(record)} - {"format", "commit"}
+    assert {name: getattr(finished, name) for name in names} == {name: getattr(record, name) for name in names}
+    store = RecordStore(run.out)
+    store.create()
+    record_outcome(store, live, record)
+    assert read_live_runs(run.out) == []
+
+
+def test_a_run_of_a_search_writes_no_epochs(finished_run: Run, finished_record: RunRecord) -> None:
+    assert not live_folder(finished_run.out).exists()
+
+
+def test_a_failed_run_leaves_no_epochs(run: Run) -> None:
+    live, store = replace(run, is_live=True), RecordStore(run.out)
+    store.create()
+    live_file(run.out, run.id).parent.mkdir()
+    live_file(run.out, run.id).touch()
+    record_outcome(store, live, RuntimeError("out of memory"))
+    assert not live_file(run.out, run.id).exists()
+
+
+def test_a_run_is_trained_if_its_epochs_cannot_be_written(run: Run, finished_record: RunRecord) -> None:
+    run.out.mkdir()
+    live_folder(run.out).touch()
+    reports: list[Progress] = []
+    record = execute_run(reports.append, replace(run, is_live=True))
+    assert record.numbers() == finished_record.numbers()
+    assert len([report for report in reports if "live" in report.warning]) == 1

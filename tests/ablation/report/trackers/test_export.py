@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
-from ablation.report import trackers
-from ablation.report.tracker_writers import WRITERS
-from ablation.report.trackers import export, to_tracker_run
+from ablation.report.trackers import convert
+from ablation.report.trackers import export as export_module
+from ablation.report.trackers.convert import to_tracker_run
+from ablation.report.trackers.export import export
+from ablation.report.trackers.writers import WRITERS
 from arch.errors import InputError
 from benchmarks.definition.registry import BENCHMARKS
 from benchmarks.records.store import RunRecord
@@ -160,7 +162,7 @@ def assert_runs_equal_records(tracker: str, runs: list[dict[str, Any]], records:
         assert run["benchmark"] == f"{record.benchmark}_{record.benchmark_id}"
         config = to_tracker_run(record).config
         assert run["config"] == ({k: str(v) for k, v in config.items()} if tracker == "mlflow" else config)
-        curve = [(int(epoch["epoch"]), name, epoch[name]) for epoch in record.curve for name in trackers.CURVE_COLUMNS]
+        curve = [(int(epoch["epoch"]), name, epoch[name]) for epoch in record.curve for name in convert.CURVE_COLUMNS]
         final = {"final/top1": record.top1, "final/top5": record.top5, "hours": record.hours}
         final["images_per_second"] = record.images_per_second
         expected = sorted([*curve, *((len(record.curve), name, value) for name, value in final.items())])
@@ -233,7 +235,7 @@ def test_unknown_and_missing_trackers_are_refused(
         export("wandbs", records, tmp_path)
     left_behind = ModuleSpec("wandb", None, is_package=True)
     for spec in (None, left_behind):
-        monkeypatch.setattr(trackers, "find_spec", {"wandb": spec}.get)
+        monkeypatch.setattr(export_module, "find_spec", {"wandb": spec}.get)
         with pytest.raises(InputError, match=r"^wandb is not installed: pip install 'timm-ablate\[wandb\]'$"):
             export("wandb", records, tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -255,10 +257,9 @@ def test_full_disk_is_one_line(tracker: str, records: list[RunRecord], small_dis
 
 
 def test_module_imports_no_tracker() -> None:
-    program = (
-        f"import sys, ablation.report.trackers; raise SystemExit(any(n in sys.modules for n in {['torch', *WRITERS]}))"
-    )
-    assert subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[3]).returncode == 0
+    imports = "import sys, ablation.report.trackers.live_tracking"
+    program = f"{imports}; raise SystemExit(any(n in sys.modules for n in {['torch', *WRITERS]}))"
+    assert subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[4]).returncode == 0
 
 
 def test_long_specs_with_the_same_beginning_have_different_names(make_record: Callable[..., RunRecord]) -> None:
@@ -266,7 +267,7 @@ def test_long_specs_with_the_same_beginning_have_different_names(make_record: Ca
     first, second = (to_tracker_run(replace(make_record(), spec=f"{spec}{digit}", key=f"k{digit}")) for digit in (3, 4))
     assert first.name != second.name
     assert first.spec != second.spec
-    assert max(len(run.spec) for run in (first, second)) <= trackers.MAX_SPEC_CHARACTERS
+    assert max(len(run.spec) for run in (first, second)) <= convert.MAX_SPEC_CHARACTERS
 
 
 def test_config_contains_the_trained_epochs_and_images(make_record: Callable[..., RunRecord]) -> None:

@@ -5,7 +5,6 @@ folder, and settings that would send data to a server therefore do not affect th
 """
 
 import errno
-import hashlib
 import json
 import os
 import re
@@ -14,23 +13,17 @@ import site
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
-from ablation.report.tracker_writers import WRITERS, TrackerRun
+from ablation.report.trackers.convert import to_tracker_run
+from ablation.report.trackers.writers import WRITERS
 from arch.errors import InputError, unknown
 from arch.text import printable
 from benchmarks.records.store import RunRecord
 
-CURVE_COLUMNS = ("train_loss", "train_top1", "loss", "top1", "top5")
-CONFIG_FIELDS = ("spec", "key", "seed", "benchmark", "benchmark_id", "params", "macs", "device", "versions", "commit",
-                 "train_images", "overrides")  # fmt: skip
-MAX_SPEC_CHARACTERS = 80  # limit for the spec in a run's name; wandb accepts names of 128 characters
-MAX_VALUE_CHARACTERS = 6000  # MLflow's limit
 INHERITED_VARIABLES = ("LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "PYTHONPATH", "SYSTEMROOT")
 OFFLINE_SETTINGS = {
     "DO_NOT_TRACK": "true",
@@ -47,65 +40,6 @@ VIEW_COMMANDS = {
     "mlflow": "mlflow ui --backend-store-uri sqlite:///{}/mlflow.db",
     "trackio": "TRACKIO_DIR={} trackio show",
 }
-
-
-def to_tracker_run(record: RunRecord) -> TrackerRun:
-    """Return a record in the form that trackers store."""
-    spec, run_id = printable(record.spec), _safe_id(record.run_id)
-    if len(spec) > MAX_SPEC_CHARACTERS:  # the hash distinguishes specs with the same beginning
-        spec = f"{spec[: MAX_SPEC_CHARACTERS - 9]} {_sha256(record.key)[:8]}"
-    config = {**record.definition, **{name: getattr(record, name) for name in CONFIG_FIELDS}, "run_id": run_id}
-    config["epochs"] = len(record.curve)  # as trained, which may be a multiple of the recipe's epochs
-    return TrackerRun(
-        id=run_id,
-        name=f"{spec} seed {record.seed}",
-        spec=spec,
-        benchmark=f"{_file_name(record.benchmark)}_{_file_name(record.benchmark_id)}",
-        config=dict(_flatten(config)),
-        curve=[
-            (int(epoch["epoch"]), {name: epoch[name] for name in CURVE_COLUMNS if name in epoch})
-            for epoch in record.curve
-        ],
-        summary={
-            "final/top1": record.top1,
-            "final/top5": record.top5,
-            "hours": record.hours,
-            "images_per_second": record.images_per_second,
-        },
-        seconds=_timestamp(record.finished),
-    )
-
-
-def _timestamp(text: str) -> float:
-    """Return a time in ISO 8601 as seconds since 1970; 0 if it is invalid."""
-    try:
-        return datetime.fromisoformat(text).timestamp()
-    except (ValueError, OverflowError, OSError):
-        return 0.0
-
-
-def _flatten(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str | int | float]]:
-    """Yield the leaves, as ("recipe.lr", 0.1), with names and values that every tracker accepts."""
-    for key, value in values.items():
-        name = prefix + (re.sub(r"[^A-Za-z0-9_]", "_", key).lstrip("_") or "unnamed")
-        if isinstance(value, dict):
-            yield from _flatten(value, f"{name}.")
-        elif isinstance(value, int | float):
-            yield name, value
-        else:
-            yield name, printable(value if isinstance(value, str) else json.dumps(value))[:MAX_VALUE_CHARACTERS]
-
-
-def _safe_id(run_id: str) -> str:
-    return run_id if re.fullmatch(r"[A-Za-z0-9_-]{1,64}", run_id) else _sha256(run_id)[:32]
-
-
-def _file_name(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_]", "_", text)[:40]
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 
 def check_tracker(tracker: str) -> None:
@@ -141,10 +75,14 @@ def export(tracker: str, records: Sequence[RunRecord], folder: Path) -> str:
     except OSError as error:
         raise InputError(f"cannot write to {target}: {error.strerror or error}") from error
     if process.returncode:
-        errors = re.findall(r"^[\w.]*(?:Error|Exception): .*", process.stderr, re.MULTILINE)
-        reason = printable((errors or ["its process was killed"])[-1])
-        raise InputError(f"{tracker} could not write to {target}: {reason}")
+        raise InputError(f"{tracker} could not write to {target}: {failure_reason(process.stderr)}")
     return VIEW_COMMANDS[tracker].format(shlex.quote(str(target)))
+
+
+def failure_reason(output: str) -> str:
+    """Return the last error in the output of a writer's process, in one line."""
+    errors = re.findall(r"^[\w.]*(?:Error|Exception): .*", output, re.MULTILINE)
+    return printable((errors or ["its process was killed"])[-1])
 
 
 def _run_writer(tracker: str, runs: str, target: Path) -> subprocess.CompletedProcess[str]:
@@ -152,8 +90,8 @@ def _run_writer(tracker: str, runs: str, target: Path) -> subprocess.CompletedPr
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
         environment = {name: os.environ[name] for name in INHERITED_VARIABLES if name in os.environ}
         environment |= OFFLINE_SETTINGS | dict.fromkeys(("HOME", "USERPROFILE", "TMPDIR", "TEMP", "TMP"), home)
-        root = str(Path(__file__).resolve().parents[2])
+        root = str(Path(__file__).resolve().parents[3])
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH")]))
         environment["PYTHONUSERBASE"] = site.getuserbase()
-        command = [sys.executable, "-P", "-m", "ablation.report.tracker_writers", tracker, str(target)]
+        command = [sys.executable, "-P", "-m", "ablation.report.trackers.writers", tracker, str(target)]
         return subprocess.run(command, input=runs, env=environment, cwd=home, capture_output=True, text=True)

@@ -1,0 +1,1 @@
+"""Experiment trackers: export of records, and tracking of runs in training."""
