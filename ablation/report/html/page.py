@@ -16,7 +16,16 @@ from ablation.report.html.page_data import page_data
 from benchmarks.records.atomic_write import replace_file
 
 ASSETS = Path(__file__).with_name("assets")
-SCRIPTS = ("elements.js", "table.js", "charts.js", "errors.js", "details.js", "page.js")  # in this order
+SCRIPTS = (  # page.js, the last, renders the page
+    "elements.js",
+    "table.js",
+    "charts.js",
+    "curves.js",
+    "costs.js",
+    "errors.js",
+    "details.js",
+    "page.js",
+)
 
 
 def write_html_report(

@@ -3,8 +3,6 @@
 const COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "currentColor"]; // Okabe & Ito 2008
 const DASHES = [[1, 0], [8, 3], [8, 3, 2, 3], [2, 3]];
 const MUTED = "#767676"; // a canvas cannot follow the colors of the page: this gray is legible on light and dark
-const LONG_TRAINING_EPOCHS = 20; // as in the figures: see ablation/report/curves_figure.py
-const CUT_OFF_FRACTION = 0.1;
 const views = {}; // the drawn charts by the id of their element
 
 const rowColor = (row) => COLORS[row % COLORS.length];
@@ -84,128 +82,6 @@ function renderRowChoice() {
 
 function rowScale(rows, range) {
   return { domain: rows.map(String), range: rows.map(range) };
-}
-
-const BANDS = [["range", "worst to best seed"], ["std", "± standard deviation"], ["none", "no band"]];
-
-function curvePoints(line, metric, band) {
-  const [means, lows, highs, stds] = line.metrics[metric];
-  return line.epochs.flatMap((epoch, i) => (means[i] === null ? [] : [{
-    row: String(line.row), name: rowName(line.row), epoch, mean: means[i],
-    low: band === "std" ? means[i] - stds[i] : band === "range" ? lows[i] : means[i],
-    high: band === "std" ? means[i] + stds[i] : band === "range" ? highs[i] : means[i],
-  }]));
-}
-
-/** Return the range of the y axis. The first tenth of a long training may lie outside: it would flatten the rest. */
-function curveDomain(values) {
-  const last = Math.max(...values.map((value) => value.epoch));
-  const visible = last < LONG_TRAINING_EPOCHS ? values : values.filter((value) => value.epoch > CUT_OFF_FRACTION * last);
-  const low = Math.min(...visible.map((value) => value.low));
-  const high = Math.max(...visible.map((value) => value.high));
-  const margin = 0.03 * (high - low || 1);
-  return [low - margin, high + margin];
-}
-
-function curveSpec(lines, metric, band, title) {
-  const rows = lines.map((line) => line.row);
-  const values = lines.flatMap((line) => curvePoints(line, metric, band));
-  const scale = { domain: curveDomain(values), nice: false };
-  const y = (field) => ({ field, type: "quantitative", scale, axis: { title } });
-  const color = { field: "row", type: "nominal", scale: rowScale(rows, rowColor), legend: null };
-  const tooltip = ["name", "epoch", "mean", "low", "high"].map((field) => ({
-    field, title: field === "name" ? "row" : field,
-    ...(["name", "epoch"].includes(field) ? { type: "nominal" } : { type: "quantitative", format: ".4~f" }),
-  }));
-  return {
-    description: `${title} against epoch for ${rows.length} rows; the data table below contains the values.`,
-    width: "container", height: 380, data: { values },
-    encoding: { x: { field: "epoch", type: "quantitative", axis: { tickMinStep: 1, format: "d" }, scale: { nice: false } } },
-    layer: [
-      { mark: { type: "area", clip: true, opacity: band === "none" ? 0 : 0.15, aria: false }, encoding: { y: y("low"), y2: { field: "high" }, color } },
-      { mark: { type: "line", clip: true, strokeWidth: 2, aria: false },
-        encoding: { y: y("mean"), color, strokeDash: { field: "row", type: "nominal", scale: rowScale(rows, rowDash), legend: null } } },
-      { params: [{ name: "hovered", select: { type: "point", on: "pointermove", nearest: true, clear: "pointerout" } }],
-        mark: { type: "point", clip: true, filled: true, size: 70, aria: false },
-        encoding: { y: y("mean"), color, tooltip, opacity: { condition: { param: "hovered", empty: false, value: 1 }, value: 0 } } },
-    ],
-  };
-}
-
-function renderCurves() {
-  const { metrics, rows, notes } = data.curves;
-  const names = Object.keys(metrics).filter((name) => rows.some((line) => line.metrics[name]));
-  if (!names.length) {
-    fill("curves-controls");
-    fill("curves-table");
-    fill("curves-caption", "No run has finished an epoch yet.");
-    return draw("curves-chart", null);
-  }
-  const metric = chosen("metric", names, names[0]);
-  const band = chosen("band", BANDS.map(([key]) => key), "range");
-  const title = metric.startsWith("train") ? metrics[metric] : `${data.split} ${metrics[metric]}`;
-  const lines = rows.filter((line) => isDrawn(line.row) && line.metrics[metric]);
-  fill("curves-controls", element("div", { class: "controls" },
-    selection("metric", "Metric", names.map((name) => [name, metrics[name]]), metric, renderCurves),
-    selection("band", "Band", BANDS, band, renderCurves)));
-  fill("curves-caption", `${title}: mean over seeds, ${BANDS.find(([key]) => key === band)[1]}. ${notes.join(" ")}`);
-  fill("curves-table", dataTable("curves-data", `${title} after the last epoch`,
-    ["row", "seeds", "epoch", "mean", "lowest", "highest"], lines.map((line) => {
-      const [mean, low, high] = line.metrics[metric].map((values) => number(values.at(-1), 3));
-      return [rowName(line.row), String(line.seeds), String(line.epochs.at(-1)), mean, low, high];
-    })));
-  return draw("curves-chart", lines.length ? curveSpec(lines, metric, band, title) : null);
-}
-
-/** Return a unit of the costs in which the largest one is readable, and its name. */
-function costUnit(cost, largest) {
-  if (cost !== "hours" || largest >= 1) return [1, data.costs.axes[cost]];
-  return largest >= 1 / 60 ? [1 / 60, "minutes per run, measured"] : [1 / 3600, "seconds per run, measured"];
-}
-
-function costSpec(points, cost, [unit, title]) {
-  const rows = points.map((point) => point.row);
-  const front = data.costs.fronts[cost];
-  const values = points.map((point) => ({
-    key: String(point.row), row: rowName(point.row), cost: point[cost] / unit, top1: point.top1, front: front.includes(point.row),
-    low: point.top1 - (point.std ?? 0), high: point.top1 + (point.std ?? 0), std: number(point.std),
-  }));
-  const costs = values.map((value) => value.cost);
-  const isLog = Math.min(...costs) > 0 && Math.max(...costs) > 10 * Math.min(...costs);
-  const x = { field: "cost", type: "quantitative", axis: { title, format: "~s" }, scale: { zero: false, padding: 40, type: isLog ? "log" : "linear" } };
-  const y = (field) => ({ field, type: "quantitative", axis: { title: data.costs.y_axis }, scale: { zero: false, padding: 25 } });
-  const color = { field: "key", type: "nominal", scale: rowScale(rows, rowColor), legend: null };
-  const tooltip = [{ field: "row" }, { field: "cost", title, format: ",.4~r" }, { field: "top1", title: "top-1 %", format: ".2f" }, { field: "std", title: "std" }];
-  const optimal = { filter: "datum.front" };
-  return {
-    description: `${data.costs.y_axis} against ${title} of ${rows.length} rows; the data table below contains the values.`,
-    width: "container", height: 380, data: { values }, encoding: { x },
-    layer: [
-      { transform: [optimal], mark: { type: "line", interpolate: "step-after", strokeDash: [5, 4], color: "#888888", aria: false }, encoding: { y: y("top1"), order: { field: "cost" } } },
-      { mark: { type: "rule", aria: false }, encoding: { y: y("low"), y2: { field: "high" }, color } },
-      { mark: { type: "point", size: 90, strokeWidth: 2.5 }, encoding: { y: y("top1"), color, tooltip, fill: { condition: { test: "datum.front", field: "key", type: "nominal", scale: rowScale(rows, rowColor), legend: null }, value: "transparent" } } },
-      { transform: points.length > 12 ? [optimal] : [], mark: { type: "text", dy: -14, limit: 150, aria: false }, encoding: { y: y("top1"), text: { field: "row" } } },
-    ],
-  };
-}
-
-function renderCosts() {
-  const { axes, points, fronts } = data.costs;
-  if (!points.length) {
-    fill("costs-controls");
-    fill("costs-table");
-    fill("costs-caption", "No run has finished yet.");
-    return draw("costs-chart", null);
-  }
-  const cost = chosen("cost", Object.keys(axes), "params");
-  const drawn = points.filter((point) => isDrawn(point.row));
-  const unit = costUnit(cost, Math.max(...drawn.map((point) => point[cost])));
-  fill("costs-controls", element("div", { class: "controls" }, selection("cost", "Cost", Object.entries(axes), cost, renderCosts)));
-  fill("costs-caption", `${data.costs.y_axis} (mean ± standard deviation over seeds) against ${unit[1]}. Filled points and the dashed line: Pareto front over all rows.`);
-  fill("costs-table", dataTable("costs-data", `accuracy and ${unit[1]}`, ["row", unit[1], "top-1 %", "std", "Pareto-optimal"],
-    drawn.map((point) => [rowName(point.row), (point[cost] / unit[0]).toLocaleString("en", { maximumSignificantDigits: 6 }),
-      number(point.top1), number(point.std), fronts[cost].includes(point.row) ? "yes" : "no"])));
-  return draw("costs-chart", drawn.length ? costSpec(drawn, cost, unit) : null);
 }
 
 function renderCharts() {

@@ -23,10 +23,13 @@ function announce(text) {
   document.getElementById("announcement").textContent = text;
 }
 
-/** Change the page, and give the focus back to the control that had it, although the control is a new element. */
+/** Change the page; then focus the same control and show the same part of each table, although they are new elements. */
 function keepFocus(change) {
+  const regions = () => [...document.querySelectorAll(".scroll[aria-label]")];
+  const positions = new Map(regions().map((one) => [one.getAttribute("aria-label"), [one.scrollLeft, one.scrollTop]]));
   const id = document.activeElement?.id;
   change();
+  for (const region of regions()) region.scrollTo(...(positions.get(region.getAttribute("aria-label")) ?? [0, 0]));
   if (id && document.activeElement?.id !== id) document.getElementById(id)?.focus({ preventScroll: true });
 }
 
@@ -41,7 +44,7 @@ function selection(id, label, options, value, render) {
     keepFocus(render);
   };
   const items = options.map(([key, text]) => element("option", { selected: key === value }, text));
-  return element("label", {}, `${label} `, element("select", { id, onchange: change }, ...items));
+  return element("label", {}, element("span", {}, label), element("select", { id, onchange: change }, ...items));
 }
 
 function checkBox(id, label, isChecked, change, ...before) {

@@ -37,9 +37,9 @@ function renderClasses() {
   const largest = Math.max(...changes.map(({ change }) => Math.abs(change)));
   const caption = `Top-1 by class, mean over seeds, from ${rowName(first)} to ${rowName(second)}; largest loss first`;
   const body = changes.map(({ name, before, after, change }) =>
-    [name, number(before), number(after), signed(change), changeBar(change, largest)]);
+    [name, number(before), number(after), element("span", { class: "change" }, changeBar(change, largest), signed(change))]);
   return fill("classes-body", element("p", { class: "name" }, `${caption}.`),
-    scrolling(caption, simpleTable(caption, ["class", "from, top-1 %", "to, top-1 %", "change", ""], body), "scroll tall"),
+    scrolling(caption, simpleTable(caption, ["class", "from, top-1 %", "to, top-1 %", "change"], body), "scroll tall"),
     ...paragraphs(notes));
 }
 

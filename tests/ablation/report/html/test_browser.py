@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ablation.analysis.records import RecordedPlan
+from ablation.report.author_text import parse_markdown
 from ablation.report.html.page import render_page
 
 if TYPE_CHECKING:
@@ -97,6 +98,14 @@ def test_number_leads_to_its_runs(open_page: Callable[..., "Page"], data: dict[s
     assert data["runs"]["rows"][1]["runs"][0][-1] in page.inner_text("#run-2")
 
 
+def test_charts_show_values_at_the_pointer(open_page: Callable[..., "Page"], data: dict[str, Any]) -> None:
+    page = open_page(data)
+    page.locator("#costs-chart .mark-symbol path").nth(1).hover()
+    assert page.inner_text("#tooltip").split("\n")[::2] == ["2 +se", "top-1 %: 98.00"]
+    page.locator("#curves-chart svg").hover()
+    page.wait_for_function("document.getElementById('tooltip')?.textContent.includes('epoch: ')")
+
+
 def test_rows_can_be_chosen_in_every_section(open_page: Callable[..., "Page"], data: dict[str, Any]) -> None:
     page = open_page(data)
     page.uncheck("#draw-0")
@@ -124,6 +133,18 @@ def test_hostile_names_are_text_and_stay_inside_the_page(
     page.click("#run-1-summary")
     page.wait_for_selector("#run-1 table")
     assert "<b>cpu</b>" in page.inner_text("#run-1")
+
+
+def test_text_of_the_author_is_formatted(open_page: Callable[..., "Page"], data: dict[str, Any]) -> None:
+    text = (
+        "We propose **SE** and <b>CBAM</b>.\n\n1. [paper](https://example.org)\n2. `code`\n\n[bad](javascript:alert(1))"
+    )
+    page = open_page({**data, "text": list(parse_markdown(text))})
+    assert page.inner_text("#text strong") == "SE"
+    assert "<b>CBAM</b>" in page.inner_text("#text p >> nth=0")
+    assert page.locator("#text ol > li").count() == 2
+    links = page.locator("#text a").evaluate_all("links => links.map(link => link.getAttribute('href'))")
+    assert links == ["https://example.org"]
 
 
 def test_colors_follow_the_system_and_the_button(open_page: Callable[..., "Page"], data: dict[str, Any]) -> None:
