@@ -43,7 +43,7 @@ def watch(
     if not out.is_dir():
         print(f"note: {out} does not exist yet", file=sys.stderr)
     print_line(server.url)
-    print("Ctrl-C ends it", file=sys.stderr, flush=True)
+    print("Press Ctrl-C to stop.", file=sys.stderr, flush=True)
     if open_browser:
         import webbrowser
 

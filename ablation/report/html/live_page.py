@@ -19,8 +19,10 @@ from benchmarks.records.live_runs import LiveCommand, LiveRun, read_command, rea
 from benchmarks.records.paths import RECORDS_FILE
 from benchmarks.records.store import FailedRun, RecordStore, RunRecord
 
-MIN_INTERVAL_SECONDS = 1.0  # between two computations
-INTERVAL_FACTOR = 10  # the same, in multiples of the time that the last one took: at most 9% of one core is used
+MIN_INTERVAL_SECONDS, MAX_INTERVAL_SECONDS = 1.0, 10.0  # between two computations
+INTERVAL_FACTOR = (
+    10  # the same, in multiples of the time that the last one took, to leave the processor to the training
+)
 RECORD_FILES = (RECORDS_FILE, "failed_runs.jsonl", "labels.json", "plans.jsonl", "live/command.json")
 WAITING_PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta http-equiv="refresh" content="3"><title>ablate watch</title></head>
@@ -55,8 +57,9 @@ class LivePage:
                     self._data = self._compute()
                 except InputError as error:
                     self._data, self._waiting_for = None, str(error)
-                took = time.monotonic() - started
-                self._next_update = time.monotonic() + max(MIN_INTERVAL_SECONDS, INTERVAL_FACTOR * took)
+                ended = time.monotonic()
+                pause = min(INTERVAL_FACTOR * (ended - started), MAX_INTERVAL_SECONDS)
+                self._next_update = ended + max(pause, MIN_INTERVAL_SECONDS)
             return self._data
 
     def data_json(self) -> bytes:
