@@ -25,13 +25,13 @@ class SeedRequest:
 
     Attributes:
         benchmark_id: The benchmark id.
-        plan: The text of the plan.
+        plan: The text of the plan, for messages.
         seeds: The seeds of each row; with `until_decided`, their maximum.
         num_changes: The number of changes in the plan's table.
         pairing: How changes are tested.
         margin: The margin of the equivalence test.
         until_decided: Whether seeds are added until each change is decided.
-        recorded: The number of seeds that each row, by key, had before.
+        recorded: The number of seeds that each row, by key, had before, in the order of the rows.
     """
 
     format: int = field(default=REQUEST_FORMAT, kw_only=True)
@@ -51,6 +51,10 @@ class SeedRequest:
             return None
         return SequentialDesign(self.seeds, self.num_changes, self.pairing, self.margin)
 
+    def has_rows_of(self, other: "SeedRequest") -> bool:
+        """Return whether two requests are for the same rows, however their plans are spelled."""
+        return _rows(self) == _rows(other)
+
     @property
     def can_decide(self) -> bool:
         """Whether a change can be significant with all seeds."""
@@ -66,10 +70,11 @@ def store_request(out: Path, request: SeedRequest) -> None:
         InputError: If it changes the looks or tests of a plan that is run until it is decided.
         OSError: If the file cannot be written.
     """
-    earlier = [known for known in _read([out]) if _is_same_plan(known, request)]
-    if earlier and replace(earlier[-1], recorded=request.recorded) == request:
+    earlier = [known for known in _read([out]) if known.has_rows_of(request)]
+    if earlier and replace(earlier[-1], plan=request.plan, recorded=request.recorded) == request:
         return
-    if (design := _design(earlier)) and request.until_decided:
+    design = _design(earlier)
+    if design and request.until_decided and request.design != design:
         raise InputError(
             f"{shorten(request.plan)} was started with --until-decided --max-seeds {design.max_seeds}"
             f"{_options(design)}; changing this after the first look would invalidate the tests: repeat these options, "
@@ -85,9 +90,13 @@ def _options(design: SequentialDesign) -> str:
 
 def stored_design(recorded: RecordedPlan) -> SequentialDesign | None:
     """Return the looks and tests that a plan was started with; None without `--until-decided`."""
-    requests = _read(recorded.outs)
-    plan = str(recorded.plan)
-    return _design([known for known in requests if (known.benchmark_id, known.plan) == (recorded.benchmark_id, plan)])
+    keys, num_changes = (
+        list(dict.fromkeys(row.key for row in recorded.rows)),
+        sum(bool(r.against) for r in recorded.rows),
+    )
+    return _design(
+        [known for known in _read(recorded.outs) if _rows(known) == (recorded.benchmark_id, keys, num_changes)]
+    )
 
 
 def _design(requests: Sequence[SeedRequest]) -> SequentialDesign | None:
@@ -95,8 +104,13 @@ def _design(requests: Sequence[SeedRequest]) -> SequentialDesign | None:
 
 
 def added_seeds_note(recorded: RecordedPlan) -> str:
-    """Return a sentence about seeds that were added after a table with fewer seeds was complete, or ""."""
+    """Return a sentence about seeds that were added after a look at the results that the tests ignore, or "".
+
+    That is a table with fewer seeds that was complete, or another plan that was run until it was decided.
+    """
     requests = [request for request in _read(recorded.outs) if request.benchmark_id == recorded.benchmark_id]
+    if stored_design(recorded) is None and (note := _other_design_note(recorded, requests)):
+        return note
     added: dict[str, int] = {}
     for index, earlier in enumerate(requests):
         later = [request for request in requests[index + 1 :] if request.seeds > earlier.seeds]
@@ -113,6 +127,17 @@ def added_seeds_note(recorded: RecordedPlan) -> str:
     )
 
 
+def _other_design_note(recorded: RecordedPlan, requests: Sequence[SeedRequest]) -> str:
+    """Return a sentence about rows whose seeds were added until another plan was decided, or ""."""
+    for request in [request for request in requests if request.until_decided]:
+        if labels := [shorten(row.label) for row in recorded.rows if row.key in request.recorded and row.against]:
+            return printable(
+                f"The seeds of {', '.join(labels)} were added until the changes of {shorten(request.plan)} were "
+                "decided, which the tests of this table ignore: see the table of that plan."
+            )
+    return ""
+
+
 def merge_requests(sources: Sequence[Path], target: Path) -> None:
     """Add the requests that are stored in other folders to a folder. Raises OSError if they cannot be written."""
     known = _read([target])
@@ -122,8 +147,8 @@ def merge_requests(sources: Sequence[Path], target: Path) -> None:
             known.append(request)
 
 
-def _is_same_plan(first: SeedRequest, second: SeedRequest) -> bool:
-    return (first.benchmark_id, first.plan) == (second.benchmark_id, second.plan)
+def _rows(request: SeedRequest) -> tuple[str, list[str], int]:
+    return request.benchmark_id, list(request.recorded), request.num_changes
 
 
 def _read(outs: Sequence[Path]) -> list[SeedRequest]:

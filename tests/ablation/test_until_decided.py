@@ -163,10 +163,24 @@ def test_table_with_other_tests_is_refused(runner: PlanRunner, store: RecordStor
             make_annotated_table(recorded_plan(runner, store), settings)
 
 
+def test_other_plans_with_these_rows_say_that_their_tests_ignore_the_looks(
+    runner: PlanRunner, store: RecordStore
+) -> None:
+    store_request(runner.out, request(runner, 12, until_decided=True))
+    run_until_decided(runner, DESIGN, store, Messages())
+    part = collect(store, parse_plan("baseline+se", DIGITS), DIGITS, runner.benchmark_id)
+    assert stored_design(part) is None
+    assert f"+se were added until the changes of {PLAN}" in make_annotated_table(part).caption
+    respelled = collect(store, parse_plan("resnet8+se+cbam", DIGITS), DIGITS, runner.benchmark_id)
+    assert stored_design(respelled) == DESIGN
+
+
 def test_looks_cannot_change_later(runner: PlanRunner, store: RecordStore) -> None:
     started = request(runner, 12, until_decided=True)
     store_request(runner.out, started)
-    store_request(runner.out, replace(started, recorded={}))  # the same command again
+    store_request(runner.out, request(runner, 12, recorded=6, until_decided=True))  # the same command again
+    store_request(runner.out, request(runner, 20, recorded=6))
+    store_request(runner.out, started)
     for changed in (replace(started, seeds=15), replace(started, pairing="paired"), replace(started, margin=0.3)):
         with pytest.raises(InputError, match="--max-seeds 12"):
             store_request(runner.out, changed)
