@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ablation.analysis.decisions import Decision, decide, undecided_rows
+from ablation.analysis.decisions import Decision, completed_comparisons, decide, undecided_rows
 from ablation.analysis.records import collect
 from ablation.analysis.sequential import SequentialDesign
 from ablation.plans.row import Row
@@ -33,7 +33,7 @@ def run_until_decided(runner: PlanRunner, design: SequentialDesign, store: Recor
         is_new = bool(of_group.missing(store))
         of_group.run(store, display)
         recorded = collect(store, plan, runner.benchmark, runner.benchmark_id, runner.split)
-        decisions = decide(recorded.comparisons, design, look)
+        decisions = decide(completed_comparisons(recorded, design), design, look)
         if is_new:
             display.say(f"look at {plural(look, 'seed')}: {_describe(plan.rows, decisions)}")
         needed = undecided_rows([row.against for row in plan.rows], decisions)
@@ -44,8 +44,8 @@ def run_until_decided(runner: PlanRunner, design: SequentialDesign, store: Recor
 
 def _describe(rows: Sequence[Row], decisions: Sequence[Decision | None]) -> str:
     words = [
-        f"{shorten(row.label)} {decision.verdict if decision else 'undecided'}"
+        f"{shorten(row.label)}: {decision.verdict if decision else 'undecided'}"
         for row, decision in zip(rows, decisions, strict=True)
         if row.against
     ]
-    return printable(", ".join(words))
+    return printable("; ".join(words))

@@ -36,7 +36,10 @@ def caption(
     seeds = _seed_names(recorded.seeds)
     if design is not None:
         looks = " and ".join(filter(None, [", ".join(map(str, design.looks[:-1])), str(design.looks[-1])]))
-        test, seeds = f"group-sequential {test}, looks at {looks} seeds", f"up to {plural(design.max_seeds, 'seed')}"
+        test, seeds = (
+            f"group-sequential {test}, looks at {looks} seeds",
+            "all seeds of a row",
+        )
     return (
         f"{', '.join(_source(recorded, runs))}; "
         f"final epoch of {recorded.benchmark.recipe.epochs}{_epoch_remarks(rows)}, "
@@ -50,7 +53,8 @@ def caption(
 def _equivalence_remark(margin: float | None) -> str:
     if margin is None:
         return ""
-    return f'"equivalent": the change is smaller than {margin:g} points (two one-sided tests, Holm correction); '
+    points = "1 point" if margin == 1 else f"{margin:g} points"
+    return f'"equivalent": the change is smaller than {points} (two one-sided tests, Holm correction); '
 
 
 def _source(recorded: RecordedPlan, runs: Sequence[RunRecord]) -> list[str]:

@@ -52,11 +52,13 @@ def parse_columns(text: str | None, default: Sequence[str] = DEFAULT_COLUMNS) ->
         InputError: If there is no such column, or only some names have signs.
     """
     words = list(dict.fromkeys(word.strip() for word in (text or "").split(",") if word.strip()))
-    if "all" in words:
-        return ColumnSelection(tuple(COLUMNS))
     for name in (word[1:] if word[0] in "+-" else word for word in words):
-        if name not in COLUMNS:
+        if name not in (*COLUMNS, "all"):
             raise unknown("column", name, [*COLUMNS, "all"], " in --columns")
+    if {"all", "+all", "-all"} & {*words}:
+        if words != ["all"]:
+            raise InputError(f"--columns {text}: all cannot be combined with other columns")
+        return ColumnSelection(tuple(COLUMNS))
     added = tuple(word[1:] for word in words if word[0] == "+")
     removed = {word[1:] for word in words if word[0] == "-"}
     if len(added) + len(removed) < len(words):

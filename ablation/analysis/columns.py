@@ -120,7 +120,7 @@ COLUMNS = {  # by name in --columns, in table order
     "first": _accuracy("Δ first", "change_from_first", "+"),
     "better": Column("P(better)", ("better", "better_low", "better_high"), _better),
     "images": Column(
-        "change, images", ("change_images", "change_images_low", "change_images_high"), _change_over_images
+        "change (images)", ("change_images", "change_images_low", "change_images_high"), _change_over_images
     ),
     "memory": _number("memory", "peak_memory", lambda count: format_bytes(round(count))),
     "tflops": _number("TFLOP/s", "tflops_per_second", "{:.3g}".format),
@@ -134,17 +134,18 @@ LEFT_ALIGNED_COLUMNS = ("step", "verdict")
 
 
 def accuracy_decimals(frame: pd.DataFrame) -> int:
-    """Return the decimal places of accuracies, so that their typical standard error has two significant digits.
+    """Return the decimal places of accuracies, by the rounding rule of the Particle Data Group for standard errors.
 
-    The typical standard error is the median over the rows, so that one row with unstable training does not decide. A
-    frame without repeated rows has two decimals.
+    A typical standard error that starts with 100 to 354 has two significant digits, and one that starts with 355 to
+    949 has one (Navas et al. 2024, Review of Particle Physics, section 5.3). It is the median over the rows, so that
+    one row with unstable training does not decide. A frame without repeated rows has two decimals.
     """
     errors = frame["top1_std"] / np.sqrt(frame["n"].where(frame["n"] > 1))
     errors = errors[errors > 0]
     if errors.empty:
         return DEFAULT_DECIMALS
-    exponent = int(f"{errors.median():.1e}".partition("e")[2])
-    return min(MAX_DECIMALS, max(MIN_DECIMALS, 1 - exponent))
+    mantissa, _, exponent = f"{errors.median():.2e}".partition("e")
+    return min(MAX_DECIMALS, max(MIN_DECIMALS, int(float(mantissa) < 3.55) - int(exponent)))
 
 
 def readable(frame: pd.DataFrame, names: Sequence[str] = DEFAULT_COLUMNS, marks: bool = False) -> pd.DataFrame:

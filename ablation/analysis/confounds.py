@@ -76,7 +76,7 @@ def _comparison(size: ModelSize, reference: ModelSize) -> str:
     if size.params and reference.params:
         counts = f"({_millions(size.params)}, {_millions(reference.params)})"
         ratios.append(f"{_times(size.params, reference.params)} the parameters {counts}")
-    if size.depth and reference.depth:
+    if size.depth and reference.depth and size.depth != reference.depth:
         counts = f"({size.depth}, {reference.depth} weighted layers)"
         ratios.append(f"{_times(size.depth, reference.depth)} the depth {counts}")
     if size.macs and reference.macs:

@@ -1,11 +1,13 @@
 """Decide at each look of a group-sequential test which changes need no more seeds."""
 
 from collections.abc import Sequence
-from math import isnan, nan, sqrt
+from math import nan, sqrt
 from typing import NamedTuple
 
+from ablation.analysis.records import RecordedPlan, compare
 from ablation.analysis.sequential import SequentialDesign, SequentialTest, select_seeds, sequential_test
 from ablation.analysis.statistics import ALPHA, Comparison, comparison_samples, holm, verdict
+from ablation.plans.row import Row
 
 MIN_CONDITIONAL_POWER = 0.1  # a row whose chance of being decided with all seeds is smaller is not trained further
 
@@ -17,6 +19,21 @@ class Decision(NamedTuple):
     seeds: int
 
 
+def completed_comparisons(recorded: RecordedPlan, design: SequentialDesign) -> list[Comparison | None]:
+    """Return the comparisons of a plan with the groups of seeds that are complete, so that they can be looked at.
+
+    A failed run is complete. A group that is in training, or that `--seeds` cuts off, is not looked at.
+    """
+    return compare(recorded.rows, [_completed_accuracies(recorded, row, design) for row in recorded.rows])
+
+
+def _completed_accuracies(recorded: RecordedPlan, row: Row, design: SequentialDesign) -> dict[int, float]:
+    accuracies = recorded.accuracies(row)
+    ended = {*accuracies, *(run.seed for run in recorded.failed_runs if run.key == row.key)}
+    num_complete = max((look for look in design.looks if ended.issuperset(range(look))), default=0)
+    return select_seeds(accuracies, range(num_complete))
+
+
 def decide(comparisons: Sequence[Comparison | None], design: SequentialDesign, seeds: int) -> list[Decision | None]:
     """Return the decision on each change after the looks at up to this number of seeds; None: not decided yet.
 
@@ -24,17 +41,18 @@ def decide(comparisons: Sequence[Comparison | None], design: SequentialDesign, s
     given the present estimate, is below MIN_CONDITIONAL_POWER), or at the last look.
 
     Args:
-        comparisons: The accuracies of each row and of its reference rows; None for a row that is not compared.
+        comparisons: The accuracies of each row and of its reference rows, for complete groups of seeds; None for a row
+            that is not compared.
         design: The looks and the tests.
         seeds: The number of seeds at the latest look.
     """
     decisions: list[Decision | None] = [None] * len(comparisons)
-    for look in [look for look in design.looks if look <= seeds]:
+    for num_looks, look in enumerate([look for look in design.looks if look <= seeds], 1):
         known = [pair and _at_look(pair, look) for pair in comparisons]
         tests = [SequentialTest() if pair is None else sequential_test(pair, design) for pair in known]
         p, equivalence_p = holm([test.p for test in tests]), holm([test.equivalence_p for test in tests])
         for index, pair in enumerate(known):
-            if pair is None or decisions[index] is not None or isnan(p[index]):
+            if pair is None or decisions[index] is not None or tests[index].num_looks < num_looks:
                 continue
             word = verdict(observed_change(pair, design), p[index], equivalence_p[index])
             if word != "not shown" or look == design.max_seeds or _is_futile(pair, design):

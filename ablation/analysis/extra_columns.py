@@ -13,9 +13,9 @@ from benchmarks.records.store import RunRecord
 
 NOTES = {
     "better": "P(better) is the probability that a run of the row is better than a run of the row it is compared with.",
-    "images": 'The CI of "change, images" is over seeds and test images together (two-way bootstrap).',
+    "images": "The CI of the change (images) is over seeds and test images together (two-way bootstrap).",
     "memory": "Memory is the peak of training.",
-    "tflops": "TFLOP/s are those of training: 3 x 2 x MACs x img/s.",
+    "tflops": "TFLOP/s are those of training: 3 × 2 × MACs × img/s.",
     "energy": "Energy is that of a run with its evaluations, measured for the whole GPU or all CPU packages.",
 }
 INFERENCE_COLUMNS = {"latency", "inference"}  # measured before training, and only if they are requested

@@ -13,8 +13,16 @@ import numpy as np
 
 from ablation.analysis.errors import load_predictions, recorded_labels
 from ablation.analysis.records import RecordedPlan
-from ablation.analysis.statistics import ALPHA, MIN_BOOTSTRAP_VALUES, NUM_RESAMPLES, Values, comparison_samples
+from ablation.analysis.statistics import (
+    ALPHA,
+    MIN_BOOTSTRAP_VALUES,
+    NUM_RESAMPLES,
+    Values,
+    comparison_samples,
+    estimate_change,
+)
 from ablation.plans.choices import Pairing
+from arch.text import printable, shorten
 
 Correct = Mapping[int, Values]  # by seed: 100 for each test image that the run classified correctly, otherwise 0
 
@@ -44,6 +52,15 @@ def correct_images(recorded: RecordedPlan) -> list[Correct]:
     return by_row
 
 
+def missing_predictions_note(recorded: RecordedPlan, correct: Sequence[Correct]) -> list[str]:
+    """Return a note on runs whose predictions are missing or damaged, if other runs have predictions."""
+    counts = [(row, len(images), len(recorded.runs(row))) for row, images in zip(recorded.rows, correct, strict=True)]
+    missing = [f"{shorten(row.label)} ({known} of {n} runs)" for row, known, n in counts if known < n]
+    if not missing or not any(correct):
+        return []
+    return [printable(f"Not all runs have predictions for the intervals over test images: {', '.join(missing)}.")]
+
+
 def image_interval(correct: Correct, references: Sequence[tuple[Correct, int]], pairing: Pairing) -> ImageInterval:
     """Estimate a change and its interval by a two-way bootstrap: seeds and images are resampled independently.
 
@@ -51,7 +68,7 @@ def image_interval(correct: Correct, references: Sequence[tuple[Correct, int]], 
     image, in both factors, and its intervals are far too wide (McCullagh 2000, Resampling and exchangeable arrays,
     Bernoulli 6). Therefore the differences of the images are first shrunk to the variance of the images alone, which
     is estimated as in an analysis of variance. The interval is corrected for the small number of seeds as in
-    `ablation.analysis.statistics`.
+    `ablation.analysis.statistics`, and contains the interval over the seeds.
 
     Args:
         correct: See `Correct`.
@@ -59,7 +76,7 @@ def image_interval(correct: Correct, references: Sequence[tuple[Correct, int]], 
         pairing: Whether the differences are taken within each seed.
     """
     samples = comparison_samples(correct, references, pairing)
-    if min(map(len, samples)) < 2:
+    if min(map(len, samples)) < 2 or samples[0].shape[1] < 2:
         return ImageInterval()
     draw = np.random.default_rng(0)  # the same records give the same interval
     first, *others = samples
@@ -68,7 +85,13 @@ def image_interval(correct: Correct, references: Sequence[tuple[Correct, int]], 
     of_images = _image_variance(samples)
     deviations = _resample_seeds(accuracies, draw) + _resample_images(samples, of_images, draw)
     low, high = np.quantile(deviations, [ALPHA / 2, 1 - ALPHA / 2]) * _correction(accuracies, of_images, first.shape[1])
-    return ImageInterval(float(points), float(points + low), float(points + high))
+    over_seeds = estimate_change(_accuracies(correct), [(_accuracies(other), w) for other, w in references], pairing)
+    low, high = np.fmin(points + low, over_seeds.low), np.fmax(points + high, over_seeds.high)  # ignore NaN
+    return ImageInterval(float(points), float(low), float(high))
+
+
+def _accuracies(correct: Correct) -> dict[int, float]:
+    return {seed: float(images.mean()) for seed, images in correct.items()}
 
 
 def _image_variance(samples: Sequence[Values]) -> float:

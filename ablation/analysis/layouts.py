@@ -85,7 +85,9 @@ def style_notes(frame: pd.DataFrame, factors: Sequence[Factors], style: TableSty
     notes = []
     if style.layout == "checks":
         constant = describe_constant(factors)
-        notes.append(f"{CHECK}: the row has this part." + (f" All rows: {constant}." if constant else ""))
+        has_marks = any(CHECK in line.values() for line in factors)
+        words = [f"{CHECK}: the row has this part."] * has_marks + [f"Shared by all rows: {constant}."] * bool(constant)
+        notes += [" ".join(words)] * bool(words)
     if style.marks and "change" in style.columns.names:
         levels = ", ".join(f"{'*' * stars} p ≤ {level:g}" for stars, level in enumerate(SIGNIFICANCE_LEVELS, 1))
         is_tested = frame["equivalence_p_holm"].notna().any()

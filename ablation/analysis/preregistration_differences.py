@@ -4,8 +4,10 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
+from ablation.analysis.decisions import completed_comparisons, decide
 from ablation.analysis.records import RecordedPlan
 from ablation.analysis.run_list import format_seeds
+from ablation.analysis.sequential import SequentialDesign
 from ablation.analysis.statistics import ALPHA
 from ablation.analysis.table import TableSettings
 from ablation.plans.preregistration import DeclaredTest, Preregistration
@@ -32,7 +34,7 @@ def differences(preregistration: Preregistration, recorded: RecordedPlan, settin
     return [
         *_benchmark_differences(preregistration, recorded),
         *_row_differences(preregistration, recorded),
-        *_seed_differences(preregistration, recorded),
+        *_seed_differences(preregistration, recorded, settings),
         *_test_differences(preregistration, settings),
         *_code_differences(preregistration, recorded),
         *_early_runs(preregistration, recorded),
@@ -89,7 +91,9 @@ def _comparisons(plan: Preregistration | RecordedPlan) -> Comparisons:
     return comparisons
 
 
-def _seed_differences(preregistration: Preregistration, recorded: RecordedPlan) -> Iterator[str]:
+def _seed_differences(
+    preregistration: Preregistration, recorded: RecordedPlan, settings: TableSettings
+) -> Iterator[str]:
     declared = set(range(preregistration.seeds))
     keys = {row.key for row in preregistration.rows}
     rows = {row.key: row for row in recorded.rows if row.key in keys}.values()
@@ -97,6 +101,8 @@ def _seed_differences(preregistration: Preregistration, recorded: RecordedPlan) 
     if more := seeds - declared:
         yield f"{plural(len(more), 'more seed')} ({format_seeds(more)})"
     if preregistration.test.until_decided:  # rows stop as soon as they are decided
+        if settings.design and (labels := _undecided(recorded, settings.design)):
+            yield f"{_name_rows(labels)} undecided"
         return
     if fewer := declared - seeds:
         yield f"{plural(len(fewer), 'fewer seed')} ({format_seeds(fewer)})"
@@ -105,14 +111,17 @@ def _seed_differences(preregistration: Preregistration, recorded: RecordedPlan) 
         yield f"{plural(num_missing, 'declared run')} without a result"
 
 
+def _undecided(recorded: RecordedPlan, design: SequentialDesign) -> list[str]:
+    decisions = decide(completed_comparisons(recorded, design), design, design.max_seeds)
+    return [row.label for row, decision in zip(recorded.rows, decisions, strict=True) if row.against and not decision]
+
+
 def _test_differences(preregistration: Preregistration, settings: TableSettings) -> Iterator[str]:
     declared, design = preregistration.test, settings.design
-    planned = (
-        f"at most {preregistration.seeds} seeds, until decided" if declared.until_decided else "a fixed number of seeds"
-    )
-    used = f"at most {design.max_seeds} seeds, until decided" if design else "a fixed number of seeds"
+    planned = f"until decided (at most {preregistration.seeds})" if declared.until_decided else "a fixed number"
+    used = f"until decided (at most {design.max_seeds})" if design else "a fixed number"
     if planned != used:
-        yield f"{used} instead of {planned}"
+        yield f"seeds: {used} instead of {planned}"
     if settings.pairing != declared.pairing:
         yield f"test {settings.pairing} instead of {declared.pairing}"
     if settings.margin != declared.equivalence:

@@ -96,11 +96,7 @@ class RecordedPlan:
     @property
     def comparisons(self) -> list[Comparison | None]:
         """The accuracies of each row and of the rows that it is compared with; None for a row that is not compared."""
-        accuracies = [self.accuracies(row) for row in self.rows]
-        return [
-            (by_seed, [(accuracies[index], weight) for index, weight in row.against]) if row.against else None
-            for row, by_seed in zip(self.rows, accuracies, strict=True)
-        ]
+        return compare(self.rows, [self.accuracies(row) for row in self.rows])
 
     @cached_property
     def _runs_by_key(self) -> dict[str, list[RunRecord]]:
@@ -109,6 +105,14 @@ class RecordedPlan:
             if record.key in by_seed:
                 by_seed[record.key][record.seed] = record
         return {key: [runs[seed] for seed in sorted(runs)] for key, runs in by_seed.items()}
+
+
+def compare(rows: Sequence[Row], accuracies: Sequence[dict[int, float]]) -> list[Comparison | None]:
+    """Return for each row its accuracies and those of its reference rows; None for a row that is not compared."""
+    return [
+        (by_seed, [(accuracies[index], weight) for index, weight in row.against]) if row.against else None
+        for row, by_seed in zip(rows, accuracies, strict=True)
+    ]
 
 
 @dataclass(frozen=True)

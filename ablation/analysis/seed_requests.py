@@ -88,15 +88,35 @@ def _options(design: SequentialDesign) -> str:
     return paired + ("" if design.margin is None else f" --equivalence {design.margin:g}")
 
 
+def request_notes(recorded: RecordedPlan) -> list[str]:
+    """Return sentences on stored requests that cannot be read, or that contradict each other."""
+    notes = []
+    for out in recorded.outs:
+        file = _file(out)
+        file.read()
+        if num_unread := len(file.damaged) + sum(file.other_formats.values()):
+            lines = plural(num_unread, "line")
+            notes.append(
+                f"{lines} of {file.path} cannot be read: looks at the results before this table may be unknown."
+            )
+    designs = {request.design for request in _requests_of(recorded) if request.until_decided}
+    if len(designs) > 1:
+        notes.append(
+            f"The folders contain {len(designs)} different plans of looks for these rows: the first one is used."
+        )
+    return [printable(note) for note in notes]
+
+
 def stored_design(recorded: RecordedPlan) -> SequentialDesign | None:
     """Return the looks and tests that a plan was started with; None without `--until-decided`."""
-    keys, num_changes = (
-        list(dict.fromkeys(row.key for row in recorded.rows)),
-        sum(bool(r.against) for r in recorded.rows),
-    )
-    return _design(
-        [known for known in _read(recorded.outs) if _rows(known) == (recorded.benchmark_id, keys, num_changes)]
-    )
+    return _design(_requests_of(recorded))
+
+
+def _requests_of(recorded: RecordedPlan) -> list[SeedRequest]:
+    """Return the requests for the rows of a plan."""
+    keys = list(dict.fromkeys(row.key for row in recorded.rows))
+    rows = recorded.benchmark_id, keys, sum(bool(row.against) for row in recorded.rows)
+    return [request for request in _read(recorded.outs) if _rows(request) == rows]
 
 
 def _design(requests: Sequence[SeedRequest]) -> SequentialDesign | None:

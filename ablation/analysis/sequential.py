@@ -82,39 +82,43 @@ class SequentialDesign:
 
 
 class SequentialTest(NamedTuple):
-    """The p-values of a change: the smallest error rates at which it is significant, or equivalent, so far."""
+    """The p-values of a change after some looks: the smallest error rates at which it is significant, or equivalent."""
 
     p: float = nan
     equivalence_p: float = nan
+    num_looks: int = 0
 
 
 def sequential_test(comparison: Comparison, design: SequentialDesign) -> SequentialTest:
-    """Test a change with the seeds that its rows have so far; NaN without a complete group."""
+    """Test a change with the groups of seeds that its rows have so far, which must be complete; NaN without any."""
     groups = _groups(comparison, design)
     if not groups:
         return SequentialTest()
     statistics = _permuted_changes(groups)
     p = _sequential_p(np.abs(statistics), design.shares)
     if design.margin is None:
-        return SequentialTest(p)
+        return SequentialTest(p, num_looks=len(groups))
     above = _permuted_changes([(first + design.margin, *others) for first, *others in groups])
     below = _permuted_changes([(first - design.margin, *others) for first, *others in groups])
-    return SequentialTest(p, max(_sequential_p(above, design.shares), _sequential_p(-below, design.shares)))
+    equivalence_p = max(_sequential_p(above, design.shares), _sequential_p(-below, design.shares))
+    return SequentialTest(p, equivalence_p, len(groups))
 
 
 def _groups(comparison: Comparison, design: SequentialDesign) -> list[tuple[Values, ...]]:
-    """Return the samples of each group in which both rows have runs."""
+    """Return the samples of each group, up to the last one in which both rows have runs.
+
+    An earlier group may lack runs, because all of them failed: it counts as a look without new evidence.
+    """
     accuracies, references = comparison
-    groups, start = [], 0
+    groups, start, num_groups = [], 0, 0
     for end in design.looks:
         seeds = range(start, end)
         of_group = [(select_seeds(reference, seeds), weight) for reference, weight in references]
         samples = comparison_samples(select_seeds(accuracies, seeds), of_group, design.pairing)
-        if min(map(len, samples)) == 0:
-            break
-        groups.append(samples)
-        start = end
-    return groups
+        is_empty = min(map(len, samples)) == 0
+        groups.append(tuple(sample[:0] for sample in samples) if is_empty else samples)
+        start, num_groups = end, num_groups if is_empty else len(groups)
+    return groups[:num_groups]
 
 
 def select_seeds(accuracies: Mapping[int, float], seeds: range) -> dict[int, float]:
@@ -123,9 +127,12 @@ def select_seeds(accuracies: Mapping[int, float], seeds: range) -> dict[int, flo
 
 
 def _permuted_changes(groups: Sequence[tuple[Values, ...]]) -> Values:
-    """Return the change at each look for each permutation, with shape (permutations, looks); the first is observed."""
+    """Return the change at each look for each permutation, with shape (permutations, looks); the first is observed.
+
+    A look before the first run has a change of 0.
+    """
     sums = np.stack([_permuted_sums(samples, index) for index, samples in enumerate(groups)], 1).cumsum(1)
-    counts = np.cumsum([[len(sample) for sample in samples] for samples in groups], 0)
+    counts = np.cumsum([[len(sample) for sample in samples] for samples in groups], 0).clip(1)
     if counts.shape[1] == 1:
         changes: Values = sums / counts[:, 0]
         return changes.round(ROUNDING_DIGITS)

@@ -9,14 +9,21 @@ import numpy as np
 import pandas as pd
 
 from ablation.analysis.caption import caption
+from ablation.analysis.decisions import completed_comparisons, decide
 from ablation.analysis.extra_columns import extra_numbers
 from ablation.analysis.factors import row_factors
-from ablation.analysis.image_interval import ImageInterval, correct_images, image_interval
+from ablation.analysis.image_interval import (
+    Correct,
+    ImageInterval,
+    correct_images,
+    image_interval,
+    missing_predictions_note,
+)
 from ablation.analysis.improvement import Improvement, probability_of_improvement
 from ablation.analysis.layouts import DEFAULT_STYLE, TableStyle
 from ablation.analysis.look_notes import look_notes
 from ablation.analysis.records import RecordedPlan
-from ablation.analysis.sequential import SequentialDesign, sequential_test
+from ablation.analysis.sequential import SequentialDesign, SequentialTest, sequential_test
 from ablation.analysis.statistics import Change, Comparison, equivalence_p, estimate_change, holm, verdict
 from ablation.analysis.table_formats import AblationTable
 from ablation.analysis.table_notes import table_notes
@@ -24,6 +31,7 @@ from ablation.plans.choices import Pairing
 from ablation.plans.row import Row
 from benchmarks.records.store import RunRecord
 
+UNDECIDED = "undecided"  # the verdict before the last look
 IMAGE_COLUMNS = ["change_images", "change_images_low", "change_images_high"]
 
 
@@ -67,9 +75,11 @@ def make_table(recorded: RecordedPlan, settings: TableSettings = DEFAULT_SETTING
     """
     pairing, design = settings.pairing, settings.design
     frame = ablation_frame(recorded, settings)
-    if settings.needs_predictions:
-        frame[IMAGE_COLUMNS] = _image_intervals(recorded, pairing)
+    correct = correct_images(recorded) if settings.needs_predictions else []
+    if correct:
+        frame[IMAGE_COLUMNS] = _image_intervals(recorded, correct, pairing)
     notes = table_notes(frame, recorded, pairing, settings.num_candidates)
+    notes += missing_predictions_note(recorded, correct) if correct else []
     if design is not None:
         notes = [*look_notes(recorded, design), *notes]
     is_needed = settings.style.layout == "checks"
@@ -122,39 +132,48 @@ def ablation_frame(recorded: RecordedPlan, settings: TableSettings = DEFAULT_SET
     frame["change_high"] = [change.high for change in changes]
     frame["change_n"] = [change.n for change in changes]
     frame["least_p"] = [change.least_p for change in changes] if settings.design is None else nan
-    tests = [
-        (nan, nan) if pair is None else _test(pair, change.p, settings)
-        for pair, change in zip(comparisons, changes, strict=True)
-    ]
-    frame[["p", "equivalence_p"]] = tests
-    frame["p_holm"] = holm(frame["p"].tolist())
-    frame["equivalence_p_holm"] = holm(frame["equivalence_p"].tolist())
-    tested = zip(frame["change"], frame["p_holm"], frame["equivalence_p_holm"], strict=True)
-    frame["verdict"] = [verdict(*numbers) for numbers in tested]
+    _add_tests(frame, recorded, settings, [change.p for change in changes])
     frame["change_from_first"] = [nan, *(frame["top1_mean"] - frame["top1_mean"].iloc[0])[1:]]
     frame[["better", "better_low", "better_high"]] = [_improvement(pair) for pair in comparisons]
     frame[IMAGE_COLUMNS] = nan
     return frame
 
 
-def _test(comparison: Comparison, p: float, settings: TableSettings) -> tuple[float, float]:
-    """Return the p-values of a change and of its equivalence test.
+def _add_tests(frame: pd.DataFrame, recorded: RecordedPlan, settings: TableSettings, p_values: Sequence[float]) -> None:
+    """Add the columns with p-values and verdicts to a frame with changes.
 
     Args:
-        comparison: The accuracies.
-        p: The p-value of the change if there is only one look.
+        frame: The frame.
+        recorded: The rows and their records.
         settings: How changes are tested.
+        p_values: The p-value of each change if there is only one look.
     """
-    if settings.design is not None:
-        return sequential_test(comparison, settings.design)
-    if settings.margin is None:
-        return p, nan
-    return p, equivalence_p(*comparison, settings.pairing, settings.margin)
+    design = settings.design
+    if design is None:
+        frame["p"], frame["equivalence_p"] = p_values, _equivalence_p_values(recorded, settings)
+    else:
+        comparisons = completed_comparisons(recorded, design)
+        tests = [SequentialTest() if pair is None else sequential_test(pair, design) for pair in comparisons]
+        frame["p"], frame["equivalence_p"] = [test.p for test in tests], [test.equivalence_p for test in tests]
+    frame["p_holm"], frame["equivalence_p_holm"] = (holm(frame[name].tolist()) for name in ("p", "equivalence_p"))
+    numbers = zip(frame["change"], frame["p_holm"], frame["equivalence_p_holm"], strict=True)
+    frame["verdict"] = [verdict(*of_row) for of_row in numbers]
+    if design is not None:
+        decisions = decide(comparisons, design, design.max_seeds)
+        is_open = np.array([decision is None for decision in decisions])
+        frame.loc[frame["change"].notna() & is_open, "verdict"] = UNDECIDED
 
 
-def _image_intervals(recorded: RecordedPlan, pairing: Pairing) -> list[ImageInterval]:
+def _equivalence_p_values(recorded: RecordedPlan, settings: TableSettings) -> list[float]:
+    margin = settings.margin
+    return [
+        nan if pair is None or margin is None else equivalence_p(*pair, settings.pairing, margin)
+        for pair in recorded.comparisons
+    ]
+
+
+def _image_intervals(recorded: RecordedPlan, correct: Sequence[Correct], pairing: Pairing) -> list[ImageInterval]:
     """Return for each row the interval of its change over seeds and test images."""
-    correct = correct_images(recorded)
     return [
         image_interval(images, [(correct[index], weight) for index, weight in row.against], pairing)
         if row.against

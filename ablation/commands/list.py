@@ -153,7 +153,7 @@ def _preregistrations(out: Path) -> list[dict[str, Any]]:
         {
             "preregistered": entry.date,
             "plan": entry.plan,
-            "seeds": entry.seeds,
+            "seeds": f"up to {entry.seeds}, until decided" if entry.test.until_decided else str(entry.seeds),
             "test": entry.test.pairing,
             "margin": "" if entry.test.equivalence is None else f"{entry.test.equivalence:g} points",
             "benchmark": f"{entry.benchmark.name} {entry.benchmark.id}",

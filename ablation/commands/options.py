@@ -268,7 +268,7 @@ class RunOptions:
         if self.max_seeds is not None and not self.until_decided:
             raise InputError("--max-seeds needs --until-decided")
         if self.seeds is not None and self.until_decided:
-            raise InputError("--seeds and --until-decided exclude each other: use --max-seeds")
+            raise InputError("--seeds cannot be combined with --until-decided: use --max-seeds")
         if self.executor != "ray" and (self.ray_gpus, self.ray_cpus) != (None, None):
             raise InputError("--ray-gpus and --ray-cpus need --executor ray")
 

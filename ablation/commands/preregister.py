@@ -19,7 +19,7 @@ from ablation.commands.options import (
     check_margin,
     choose_pairing,
 )
-from ablation.commands.run_plan import prepare_plan
+from ablation.commands.run_plan import check_can_decide, prepare_plan
 from arch.text import plural, printable, shorten
 from benchmarks.cli.app import print_line
 from benchmarks.cli.options import (
@@ -111,6 +111,7 @@ def preregister(plan: PlanArgument, *, options: PreregisterOptions) -> int:
     The declaration and its SHA-256 hash are written to preregistrations/ in --out, and tables and reports state whether
     they match it. Use the options of the `ablate run` command that follows.
     """
+    from ablation.analysis.sequential import SequentialDesign
     from ablation.analysis.statistics import ALPHA
     from ablation.plans import preregistration as declaration
     from ablation.plans.plan import parse_plan
@@ -125,6 +126,9 @@ def preregister(plan: PlanArgument, *, options: PreregisterOptions) -> int:
     now = datetime.now(UTC).isoformat(timespec="seconds")
     declared_benchmark = _declare_benchmark(benchmark, options)
     seeds = run_options.num_seeds(benchmark)
+    if options.until_decided:
+        num_changes = sum(bool(row.against) for row in parsed.rows)
+        check_can_decide(parsed, SequentialDesign(seeds, num_changes, test.pairing, test.equivalence))
     new = declaration.preregister(parsed, seeds, test, declared_benchmark, now)
     stored = store_preregistration(store, new)
     _show(stored, preregistration_file(store.out, stored), is_new=stored is new, as_json=options.as_json)

@@ -16,6 +16,7 @@ from benchmarks.cli.app import EXIT_FAILED
 
 if TYPE_CHECKING:
     from ablation.analysis.seed_requests import SeedRequest
+    from ablation.analysis.sequential import SequentialDesign
     from ablation.plans.plan import Plan
     from ablation.runner import OverBudget, PlanRunner
     from benchmarks.definition.benchmark import Benchmark
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from benchmarks.records.store import RecordStore
 
 EXIT_OVER_BUDGET = 1
+MAX_SEEDS = 1000  # per row, as in --max-seeds
 
 
 def run_plan(plan: "Plan", benchmark: "Benchmark", options: RunOptions, control: ControlMetric | None = None) -> int:
@@ -144,8 +146,8 @@ def _run(runner: "PlanRunner", options: RunOptions, store: "RecordStore", displa
     from ablation.until_decided import run_until_decided
 
     request = _seed_request(runner, store, options)
-    if request.design and not request.design.can_decide:
-        raise InputError(_undecidable(request))
+    if request.design:
+        check_can_decide(runner.plan, request.design)
     if (note := _few_seeds_note(runner.plan, len(runner.seeds), options)) and runner.missing(store):
         display.say(note)
     store_plan(options.out, runner.plan)
@@ -173,17 +175,15 @@ def _seed_request(runner: "PlanRunner", store: "RecordStore", options: RunOption
     )
 
 
-def _undecidable(request: "SeedRequest") -> str:
-    """Return why no change of a plan can be decided. The maximum number of seeds is too small."""
-    if not request.num_changes:
-        return f"--until-decided needs a plan with a change to decide, such as baseline+se, not {request.plan}"
-    needed = next(
-        seeds
-        for seeds in range(request.seeds + 1, 1000)
-        if (design := replace(request, seeds=seeds).design) and design.can_decide
-    )
-    changes = plural(request.num_changes, "change")
-    return f"--max-seeds {request.seeds} cannot decide {changes}: use --max-seeds {needed} or more"
+def check_can_decide(plan: "Plan", design: "SequentialDesign") -> None:
+    """Raise InputError if no change of a plan can be decided by the looks of `--until-decided`."""
+    if not design.num_changes:
+        raise InputError(f"--until-decided needs a plan with a change to decide, such as baseline+se, not {plan}")
+    if not design.can_decide:
+        larger = (replace(design, max_seeds=seeds) for seeds in range(design.max_seeds + 1, MAX_SEEDS + 1))
+        needed = next(other.max_seeds for other in larger if other.can_decide)
+        changes = plural(design.num_changes, "change")
+        raise InputError(f"--max-seeds {design.max_seeds} cannot decide {changes}: use --max-seeds {needed} or more")
 
 
 def _few_seeds_note(plan: "Plan", seeds: int, options: RunOptions) -> str:

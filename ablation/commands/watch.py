@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from arch.errors import InputError
+from arch.text import printable, shorten
 from benchmarks.cli.app import print_line
 from benchmarks.cli.options import DEFAULT_OUT, OutOption
 
@@ -67,5 +68,6 @@ def _make_server(out: Path, plan: str | None, host: str, port: int) -> "WatchSer
     }
     try:
         return WatchServer(host, port, documents)
-    except OSError as error:  # includes unknown names
-        raise InputError(f"cannot listen on --host {host} --port {port}: {error.strerror or error}") from error
+    except (OSError, UnicodeError) as error:  # includes unknown and invalid names
+        reason = getattr(error, "strerror", "") or error
+        raise InputError(f"cannot listen on --host {shorten(printable(host))} --port {port}: {reason}") from error

@@ -6,6 +6,7 @@ from typing import Any
 
 from ablation.analysis.records import RecordedPlan
 from ablation.analysis.statistics import ALPHA, Change, estimate_change
+from ablation.analysis.table import UNDECIDED
 from ablation.analysis.table_formats import AblationTable
 from ablation.plans.row import Row
 from arch.text import plural, shorten
@@ -52,6 +53,8 @@ def _change_phrase(line: Line, beyond: str) -> str:
         return f" lowers top-1 by {-points:.2f} points{beyond}{small} ({_row_evidence(line, is_decrease=True)})"
     if small:
         return f": change shown to be less than the margin, {points:+.2f} points{beyond} ({_row_evidence(line)})"
+    if line["verdict"] == UNDECIDED:
+        return f": change not decided yet, {points:+.2f} points{beyond} ({_row_evidence(line)})"
     corrected = " after Holm correction" if line["p"] <= ALPHA else ""
     return f": change not shown{corrected}, {points:+.2f} points{beyond} ({_row_evidence(line)})"
 
@@ -63,7 +66,7 @@ def _row_evidence(line: Line, is_decrease: bool = False) -> str:
     )
     if is_decrease:
         low, high, images_low, images_high = -high, -low, -images_high, -images_low
-    images = "" if math.isnan(images_low) else f"with test images [{images_low:.2f}, {images_high:.2f}], "
+    images = "" if math.isnan(images_low) else f"over seeds and test images [{images_low:.2f}, {images_high:.2f}], "
     return format_evidence(low, high, line["change_n"], images)
 
 

@@ -13,7 +13,7 @@ from ablation.analysis.extra_columns import extra_notes
 from ablation.analysis.layouts import DEFAULT_STYLE, style_notes
 from ablation.analysis.preregistration_notes import preregistration_notes
 from ablation.analysis.records import RecordedPlan
-from ablation.analysis.seed_requests import added_seeds_note, stored_design
+from ablation.analysis.seed_requests import added_seeds_note, request_notes, stored_design
 from ablation.analysis.sequential import SequentialDesign
 from ablation.analysis.table import DEFAULT_SETTINGS, TableSettings, make_table
 from ablation.analysis.table_formats import AblationTable, to_csv, to_html, to_json, to_latex, to_markdown
@@ -62,6 +62,7 @@ def make_annotated_table(
         table = replace(table, caption=f"{table.caption} {added_seeds}")
     series = datasize_series(recorded)
     declared = preregistration_notes(recorded, settings)  # first, because the report prints only the first notes
+    declared += request_notes(recorded)
     notes = [*map(printable, recorded.notes), *([] if series else explain_confounds(recorded))]
     notes += [*update_notes(recorded), *_teacher_notes(recorded)]
     if with_findings:

@@ -1,18 +1,28 @@
 """Test which runs `--until-decided` trains, with accuracies that are made up instead of trained."""
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from ablation.analysis.decisions import completed_comparisons, decide
 from ablation.analysis.records import RecordedPlan, collect
-from ablation.analysis.seed_requests import SeedRequest, added_seeds_note, merge_requests, store_request, stored_design
+from ablation.analysis.seed_requests import (
+    SeedRequest,
+    added_seeds_note,
+    merge_requests,
+    request_notes,
+    store_request,
+    stored_design,
+)
 from ablation.analysis.sequential import SequentialDesign
 from ablation.analysis.table import TableSettings
 from ablation.cli import main
 from ablation.plans.plan import parse_plan
+from ablation.report.findings import findings
 from ablation.report.table_output import make_annotated_table
 from ablation.runner import PlanRunner
 from ablation.until_decided import run_until_decided
@@ -20,7 +30,7 @@ from arch.errors import InputError
 from benchmarks.datasets.cache import CachedDataset
 from benchmarks.definition.registry import BENCHMARKS
 from benchmarks.execution.progress import Display
-from benchmarks.records.store import RecordStore, RunRecord
+from benchmarks.records.store import FailedRun, RecordStore, RunRecord
 
 DIGITS = BENCHMARKS["digits"]
 PLAN = "baseline+se+cbam"
@@ -92,7 +102,7 @@ def test_only_undecided_rows_and_their_references_get_more_seeds(runner: PlanRun
     assert seeds["resnet8"] == 6  # +se is decided at the second look
     assert seeds["resnet8+se"] == seeds["resnet8+se+cbam"] >= 6
     assert [line.split(":")[0] for line in messages.lines[:2]] == ["look at 3 seeds", "look at 6 seeds"]
-    assert "+se real" in messages.lines[1]
+    assert "+se: real" in messages.lines[1]
     assert {record.plan for record in store.records()} == {PLAN}
 
 
@@ -148,7 +158,7 @@ def test_table_states_looks_decisions_and_sequential_p_values(runner: PlanRunner
     assert "group-sequential" in table.caption
     assert "3, 6, 9 and 12" in table.caption
     [decisions] = [note for note in table.notes if note.startswith("Decisions")]
-    assert "+se real at 6 seeds" in decisions
+    assert "+se: real (6 seeds)" in decisions
     assert table.frame["verdict"][1] == "real"
     assert table.frame["p"][1] > 2 / 924  # the smallest p-value with one look at six seeds
     assert table.frame["seeds"].tolist() == table.frame["n"].tolist()  # no seed is missing
@@ -209,6 +219,58 @@ def test_seeds_that_are_added_after_a_complete_table_are_noted(
         assert not added_seeds_note(plan.first_seeds(6))
 
 
+def test_group_in_training_is_not_looked_at(runner: PlanRunner, store: RecordStore) -> None:
+    store_request(runner.out, request(runner, 12, until_decided=True))
+    replace(runner, seeds=range(5)).run(store, Messages())
+    recorded = recorded_plan(runner, store)
+    table = make_annotated_table(recorded)
+    assert table.frame["verdict"].tolist() == ["", "undecided", "undecided"]  # six seeds are needed
+    assert table.frame["p"].equals(make_annotated_table(recorded.first_seeds(3)).frame["p"])
+    assert any("+se: undecided; +cbam: undecided" in note for note in table.notes)
+    assert any("not decided yet" in sentence for sentence in findings(recorded, table))
+
+
+def test_row_whose_first_runs_all_failed_is_still_tested(
+    runner: PlanRunner, store: RecordStore, make_record: MakeRecord
+) -> None:
+    store_request(runner.out, request(runner, 12, until_decided=True))
+    run_until_decided(runner, DESIGN, store, Messages())
+    recorded = recorded_plan(runner, store)
+    reference = recorded.rows[0]
+    failed = [
+        FailedRun(
+            spec=reference.spec,
+            key=reference.key,
+            seed=seed,
+            benchmark_id=runner.benchmark_id,
+            plan=PLAN,
+            reason="out of memory",
+            details="",
+            finished="2026-01-01T00:00:00+00:00",
+        )
+        for seed in range(3)
+    ]
+    records = [run for run in recorded.records if run.key != reference.key or run.seed >= 3]
+    recorded = replace(recorded, records=records, failed_runs=failed)
+    decisions = decide(completed_comparisons(recorded, DESIGN), DESIGN, 12)
+    assert not math.isnan(make_annotated_table(recorded).frame["p"][1])
+    assert decisions[1] is None or decisions[1].seeds >= 6
+
+
+def test_damaged_or_contradicting_requests_are_named(runner: PlanRunner, store: RecordStore, tmp_path: Path) -> None:
+    store_request(runner.out, request(runner, 12, until_decided=True))
+    other = tmp_path / "other"
+    other.mkdir()
+    store_request(other, request(runner, 15, until_decided=True))
+    run_until_decided(runner, DESIGN, store, Messages())
+    recorded = recorded_plan(runner, store)
+    assert not request_notes(recorded)
+    assert "2 different plans of looks" in request_notes(replace(recorded, other_outs=(other,)))[0]
+    file = runner.out / "seed_requests.jsonl"
+    file.write_text(file.read_text().replace('"seeds": 12', '"seeds": 18'))
+    assert any("1 line of" in note for note in make_annotated_table(recorded).notes)
+
+
 def test_merged_folders_keep_the_requests(runner: PlanRunner, store: RecordStore, tmp_path: Path) -> None:
     store_request(runner.out, request(runner, 12, until_decided=True))
     target = tmp_path / "merged"
@@ -247,4 +309,4 @@ def test_command_trains_until_decided(tiny: Path, tmp_path: Path, capsys: pytest
     assert "looks at 4 seeds" in " ".join(first.out.split())
     assert len((out / "records.jsonl").read_text().splitlines()) == 8
     assert main(["table", "--out", str(out), "--json"]) == 0
-    assert "Decisions: +se" in json.loads(capsys.readouterr().out)["notes"][0]
+    assert "Decisions: +se:" in json.loads(capsys.readouterr().out)["notes"][0]

@@ -68,13 +68,20 @@ def _pair(before: int, after: int, by_row: Mapping[int, Integers], labels: Integ
 
 
 def _entry(index: int, before: Integers, after: Integers, labels: Integers) -> dict[str, int]:
-    """Return an image with its class, and the class that most seeds of each row predict."""
+    """Return an image with its class, and the class that each row predicts: see `_predicted`."""
+    label = int(labels[index])
     return {
         "image": index,
-        "class": int(labels[index]),
-        "before": int(np.bincount(before[:, index]).argmax()),
-        "after": int(np.bincount(after[:, index]).argmax()),
+        "class": label,
+        "before": _predicted(before[:, index], label),
+        "after": _predicted(after[:, index], label),
     }
+
+
+def _predicted(predictions: Integers, label: int) -> int:
+    """Return the label if most seeds predict it, otherwise the wrong class that most of the others predict."""
+    wrong = predictions[predictions != label]
+    return label if 2 * len(wrong) < len(predictions) else int(np.bincount(wrong).argmax())
 
 
 def _thumbnail(pixels: NDArray[np.uint8]) -> str:

@@ -20,10 +20,15 @@ from benchmarks.records.paths import RECORDS_FILE
 from benchmarks.records.store import FailedRun, RecordStore, RunRecord
 
 MIN_INTERVAL_SECONDS, MAX_INTERVAL_SECONDS = 1.0, 10.0  # between two computations
-INTERVAL_FACTOR = (
-    10  # the same, in multiples of the time that the last one took, to leave the processor to the training
+INTERVAL_FACTOR = 10  # the same, in multiples of the time of the last one, to leave the processor to the training
+RECORD_FILES = (
+    RECORDS_FILE,
+    "failed_runs.jsonl",
+    "labels.json",
+    "plans.jsonl",
+    "seed_requests.jsonl",
+    "live/command.json",
 )
-RECORD_FILES = (RECORDS_FILE, "failed_runs.jsonl", "labels.json", "plans.jsonl", "live/command.json")
 WAITING_PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta http-equiv="refresh" content="3"><title>ablate watch</title></head>
 <body><p>No results yet: {reason}.</p><p>This page reloads until there are some.</p></body></html>
@@ -81,7 +86,7 @@ class LivePage:
         state = self._state_of_records()
         if state != self._records_state or self._recorded is None:
             self._recorded = self._find(command, live_runs)
-            table = make_annotated_table(self._recorded, TableSettings(), with_findings=False)
+            table = make_annotated_table(self._recorded, TableSettings(test_images=True), with_findings=False)
             self._report, self._records_state = page_data(self._recorded, table), state
             self._runs = self._store.records(curves=False), self._store.failed_runs()
         data = {**self._report, "curves": curve_data(self._recorded, self._running_curves(live_runs))}

@@ -71,9 +71,12 @@ def frame_with(stds: Sequence[float], n: int) -> pd.DataFrame:
     [
         ([np.nan, np.nan], 1, 2),  # no standard error
         ([0.0, 0.0], 4, 2),
-        ([0.5, 0.6], 4, 2),  # standard errors of 0.25 and 0.3
-        ([0.18], 4, 3),  # 0.090
-        ([0.1998], 4, 2),  # 0.0999 is 0.10 with two digits
+        ([0.5, 0.6], 4, 2),  # standard errors of 0.25 and 0.30
+        ([0.18], 4, 2),  # 0.09: one digit
+        ([0.1998], 4, 2),  # 0.0999 is 0.10
+        ([0.708], 4, 2),  # 0.354: two digits, the last one
+        ([0.71], 4, 1),  # 0.355 is 0.4
+        ([0.04], 4, 3),  # 0.020
         ([3.0], 4, 1),  # 1.5
         ([60.0], 4, 1),  # 30: never fewer than one decimal
         ([0.002], 4, 3),  # 0.0010: never more than three
@@ -115,7 +118,7 @@ def test_marks_follow_the_corrected_p_values(
     p: float, equivalence_p: float, marks: str, make_table_of: MakeTable
 ) -> None:
     frame = make_table_of(["baseline", "+se"]).frame.assign(p_holm=p, equivalence_p_holm=equivalence_p)
-    assert readable(frame, ("change",), marks=True)["change"].iloc[1].startswith(f"+1.000{marks} [")
+    assert readable(frame, ("change",), marks=True)["change"].iloc[1].startswith(f"+1.00{marks} [")
     assert "*" not in readable(frame, ("change",))["change"].iloc[1]
 
 

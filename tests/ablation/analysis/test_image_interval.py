@@ -141,7 +141,9 @@ def test_runs_without_predictions_are_left_out(recorded: Callable[..., RecordedP
     for run in plan.runs(plan.rows[1])[1:]:
         plan.run_file("predictions", run).unlink()
     assert [list(correct) for correct in correct_images(plan)] == [list(SEEDS), [0]]
-    assert images_table(plan).frame["change_images_low"].isna().all()
+    table = images_table(plan)
+    assert table.frame["change_images_low"].isna().all()
+    assert any("+se (1 of 6 runs)" in note for note in table.notes)
 
 
 def test_predictions_are_read_only_on_request(recorded: Callable[..., RecordedPlan]) -> None:

@@ -56,7 +56,7 @@ def test_check_marks_show_the_parts_of_each_row(recorded: RecordedPlan) -> None:
 
 def test_notes_explain_marks_and_name_what_rows_share(recorded: RecordedPlan) -> None:
     notes = " ".join(styled(recorded, "checks", marks=True).notes)
-    assert "All rows: base resnet8" in notes
+    assert "Shared by all rows: base resnet8" in notes
     assert "*** p ≤ 0.001" in notes
     assert "equivalent within" not in notes
     assert not any("✓" in note or "***" in note for note in styled(recorded, "steps").notes)
@@ -99,7 +99,7 @@ def test_latex_has_columns_of_numbers_for_siunitx(recorded: RecordedPlan) -> Non
     assert r"% \usepackage{amssymb}" in text
     [specification] = re.findall(r"\\begin\{tabular\}\{(.*)\}", text)
     assert specification.split(" ")[:2] == ["c", "c"]
-    assert re.findall(r"table-format=([^,\]]+)", specification) == ["5.0", "2.2(3)", "+1.2", "1.0", "1.2"]
+    assert re.findall(r"table-format=([^,\]]+)", specification) == ["5.0", "2.1(2)", "+1.1", "1.0", "1.2"]
     line = next(line for line in text.splitlines() if line.startswith(r"\checkmark & 0.2"))
     assert line.split(" & ")[2:5] == ["77754", r"56.50 \pm 1.87", "+2.00"]
     assert "amssymb" not in to_latex(styled(recorded, "steps"))

@@ -84,8 +84,8 @@ def test_declared_looks_allow_rows_with_fewer_seeds(
     declare(test=DeclaredTest("unpaired", None, 0.05, until_decided=True))
     stopped, settings = make(seeds=range(3)), TableSettings(design=SequentialDesign(6, 2))
     assert note(stopped, settings).endswith("match.")
-    assert "a fixed number of seeds instead of at most 6 seeds" in note(stopped)
-    assert "at most 9 seeds" in note(stopped, TableSettings(design=SequentialDesign(9, 2)))
+    assert "seeds: a fixed number instead of until decided (at most 6)" in note(stopped)
+    assert "(at most 9)" in note(stopped, TableSettings(design=SequentialDesign(9, 2)))
 
 
 def test_a_table_without_a_preregistration_has_no_note(make: Callable[..., RecordedPlan]) -> None:

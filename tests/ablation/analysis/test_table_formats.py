@@ -34,7 +34,7 @@ HOSTILE = [
 ]
 
 
-CELLS = ("baseline (resnet8)", "+se", "+cbam", "50.250 ± 0.187", "+1.000 [", "77,754", "774.5 k", "1.5 M", "real")
+CELLS = ("baseline (resnet8)", "+se", "+cbam", "50.25 ± 0.19", "+1.00 [", "77,754", "774.5 k", "1.5 M", "real")
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def test_every_format_contains_every_row(table: AblationTable) -> None:
     for text in (to_markdown(table), to_html(table)):
         assert all(cell in text for cell in CELLS)
         assert "Holm" in text
-    assert r"50.250 \pm 0.187" in to_latex(table)
+    assert r"50.25 \pm 0.19" in to_latex(table)
     assert [line["step"] for line in to_json(table)["rows"]] == ["baseline (resnet8)", "+se", "+cbam"]
     assert len(to_csv(table).splitlines()) == 4
     assert [(line["macs"], line["flops"]) for line in to_json(table)["rows"]] == [(774_500, 1_549_000)] * 3

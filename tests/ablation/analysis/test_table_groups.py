@@ -39,7 +39,7 @@ def test_rows_of_different_bases_are_matched_by_their_steps(make_groups: Callabl
     table = side_by_side(make_groups(["baseline+se+cbam", "resnet20+eca+se"]))
     assert [row[0] for row in table.rows] == ["base", "+se", "+cbam", "+eca"]
     accuracies = [[cell.partition(" ")[0] for cell in (row[1], row[3])] for row in table.rows]
-    assert accuracies == [["51.50", "51.50"], ["52.50", "53.50"], ["53.50", ""], ["", "52.50"]]
+    assert accuracies == [["51.5", "51.5"], ["52.5", "53.5"], ["53.5", ""], ["", "52.5"]]
     assert table.groups == [("", 1), ("resnet8 on digits (id0)", 2), ("resnet20 on digits (id1)", 2)]
 
 

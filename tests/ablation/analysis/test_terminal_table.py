@@ -38,7 +38,7 @@ def print_to_text(table: AblationTable, width: int) -> str:
 
 def test_wide_terminal_shows_every_row_and_column(table: AblationTable) -> None:
     text = print_to_text(table, 200)
-    cells = ("baseline (resnet8)", "+se", "+cbam", "50.250 ± 0.187", "+1.000 [", "77,754", "774.5 k", "1.5 M", "real")
+    cells = ("baseline (resnet8)", "+se", "+cbam", "50.25 ± 0.19", "+1.00 [", "77,754", "774.5 k", "1.5 M", "real")
     assert all(cell in text for cell in cells)
     assert {"MACs", "FLOPs"} <= set(text.splitlines()[1].split())
     assert "1 MAC = 2 FLOPs" in text
@@ -106,7 +106,7 @@ def test_transposed_table_shows_every_row_in_parts_that_fit(width: int, table: A
     text = print_to_text(with_columns(table, "params,top1,change,verdict", "transposed"), width)
     assert max(map(len, text.splitlines())) <= width
     assert text.count(" top-1 %") == (2 if width == 60 else 1)
-    assert all(name in text for name in ("baseline (resnet8)", "+se", "+cbam", "+1.000 ["))
+    assert all(name in text for name in ("baseline (resnet8)", "+se", "+cbam", "+1.00 ["))
 
 
 @pytest.mark.parametrize("layout", ["steps", "checks", "transposed"])

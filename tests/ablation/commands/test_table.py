@@ -27,7 +27,7 @@ def test_default_is_the_plan_recorded_last(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "120")
     out = printed(["--out", str(recorded)], capsys)
-    for cell in ("baseline (resnet8)", "+se", "+2.000 [", "0.002", "real", "unpaired"):
+    for cell in ("baseline (resnet8)", "+se", "+2.00 [", "0.002", "real", "unpaired"):
         assert cell in out
     assert {file.name for file in recorded.iterdir()} == {"README.md", "records.jsonl"}  # nothing is written
 
@@ -156,9 +156,9 @@ def test_layouts_show_check_marks_and_stars(
     out = printed([*options, "checks"], capsys)
     assert "p ≤ 0.05" in out.replace(r"$\leq$", "≤")
     assert (r"\checkmark" if table_format == "latex" else "✓") in out
-    assert "All rows: base resnet8" in out
+    assert "Shared by all rows: base resnet8" in out
     transposed = printed([*options, "transposed"], capsys)
-    assert "+2.000" in transposed
+    assert "+2.00" in transposed
     assert "✓" not in transposed
 
 
@@ -177,7 +177,7 @@ def test_benchmark_ids_are_printed_side_by_side(two_benchmarks: Path, capsys: py
     arguments = ["--out", str(two_benchmarks), "--group-by", "benchmark"]
     out = printed(arguments, capsys)
     assert out.count("final epoch of") == 2
-    assert "+2.000 [" in out
+    assert "+2.00 [" in out
     assert "+5.000 [" in out
     content = json.loads(printed([*arguments, "--json"], capsys))
     assert [group["rows"][1]["change"] for group in content["groups"]] == pytest.approx([2.0, 5.0])

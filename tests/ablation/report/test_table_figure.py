@@ -23,7 +23,7 @@ def test_cells_and_caption(make_table_of: MakeTable) -> None:
     title, _, rest = table.caption.partition("; ")
     figure = draw_table(table, SLIDE, title)
     shown = texts(figure)
-    assert {"step", "FLOPs", "1.5 M", "verdict", "+se", "51.250 ± 0.187"} <= set(shown)
+    assert {"step", "FLOPs", "1.5 M", "verdict", "+se", "51.25 ± 0.19"} <= set(shown)
     assert [text.get_text() for text in figure.texts] == [title, ""]
     assert " ".join(shown[-1].split()) == rest
     colors = [text.get_color() for text in figure.axes[0].texts if text.get_text() == "real"]

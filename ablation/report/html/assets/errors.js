@@ -149,6 +149,6 @@ function renderImages() {
   const pair = imagePair(before, after);
   const names = [rowName(before), rowName(after)];
   return fill("images-body",
-    element("p", { class: "name" }, `From ${names[0]} to ${names[1]}: images that most seeds of one row predict correctly and most seeds of the other do not. Each image is shown with its class and the class that most seeds predict before → after.`),
+    element("p", { class: "name" }, `From ${names[0]} to ${names[1]}: images that most seeds of one row predict correctly and most seeds of the other do not. Each image is shown with its class and the class that each row predicts most often, before → after; if most seeds are wrong, it is their most frequent error.`),
     ...imageList("Fixed", pair.num_fixed, pair.fixed, names), ...imageList("Broken", pair.num_broken, pair.broken, names), ...paragraphs(notes));
 }

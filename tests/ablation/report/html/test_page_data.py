@@ -36,7 +36,7 @@ def test_table_has_all_columns_and_numbers_to_sort_by(make_record: MakeRecord, m
     titles = [column["title"] for column in content["columns"]]
     assert {"step", "top-1 %", "verdict", "P(better)", "memory", "energy", "latency ms"} <= set(titles)
     cells = dict(zip(titles, content["rows"][0], strict=True))
-    assert cells["top-1 %"] == ["50.50 ± 0.71", 50.5]
+    assert cells["top-1 %"] == ["50.5 ± 0.7", 50.5]
     assert cells["FLOPs"][1] == 2 * 774_500
     assert cells["step"][1] is None
     assert dict(zip(titles, content["rows"][1], strict=True))["top-1 %"] == ["no result", None]
