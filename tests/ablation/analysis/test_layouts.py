@@ -101,7 +101,7 @@ def test_latex_has_columns_of_numbers_for_siunitx(recorded: RecordedPlan) -> Non
     assert specification.split(" ")[:2] == ["c", "c"]
     assert re.findall(r"table-format=([^,\]]+)", specification) == ["5.0", "2.1(2)", "+1.1", "1.0", "1.2"]
     line = next(line for line in text.splitlines() if line.startswith(r"\checkmark & 0.2"))
-    assert line.split(" & ")[2:5] == ["77754", r"56.50 \pm 1.87", "+2.00"]
+    assert line.split(" & ")[2:5] == ["77754", r"56.5 \pm 1.9", "+2.0"]
     assert "amssymb" not in to_latex(styled(recorded, "steps"))
 
 

@@ -178,7 +178,7 @@ def test_benchmark_ids_are_printed_side_by_side(two_benchmarks: Path, capsys: py
     out = printed(arguments, capsys)
     assert out.count("final epoch of") == 2
     assert "+2.00 [" in out
-    assert "+5.000 [" in out
+    assert "+5.00 [" in out
     content = json.loads(printed([*arguments, "--json"], capsys))
     assert [group["rows"][1]["change"] for group in content["groups"]] == pytest.approx([2.0, 5.0])
     assert content["groups"][1]["benchmark_id"] == "another12345"
