@@ -52,7 +52,7 @@ def _accuracy(title: str, number: str, sign: str = "") -> Column:
     """Return a column with a number in percent or points."""
 
     def cell(line: Line, cells: CellFormat) -> str:
-        return "" if pd.isna(line[number]) else f"{line[number]:{sign}.{cells.decimals}f}"
+        return "" if pd.isna(line[number]) else f"{line[number]:{sign}z.{cells.decimals}f}"
 
     return Column(title, (number,), cell)
 
@@ -60,8 +60,8 @@ def _accuracy(title: str, number: str, sign: str = "") -> Column:
 def _top1(line: Line, cells: CellFormat) -> str:
     if not line["n"]:
         return "failed" if line["failed"] else "no result"
-    std = f" ± {line['top1_std']:.{cells.decimals}f}" if line["n"] > 1 else ""
-    return f"{line['top1_mean']:.{cells.decimals}f}{std}"
+    std = f" ± {line['top1_std']:z.{cells.decimals}f}" if line["n"] > 1 else ""
+    return f"{line['top1_mean']:z.{cells.decimals}f}{std}"
 
 
 def _seed_count(line: Line, cells: CellFormat) -> str:
@@ -74,9 +74,9 @@ def _change(line: Line, cells: CellFormat) -> str:
     if pd.isna(line["change"]):
         return ""
     marks = _marks(line) if cells.marks else ""
-    ends = [f"{line[end]:.{cells.decimals}f}" for end in ("change_low", "change_high")]
+    ends = [f"{line[end]:z.{cells.decimals}f}" for end in ("change_low", "change_high")]
     has_interval = not pd.isna(line["change_low"])
-    return f"{line['change']:+.{cells.decimals}f}{marks}" + (f" [{', '.join(ends)}]" if has_interval else "")
+    return f"{line['change']:+z.{cells.decimals}f}{marks}" + (f" [{', '.join(ends)}]" if has_interval else "")
 
 
 def _marks(line: Line) -> str:
@@ -93,8 +93,8 @@ def _better(line: Line, cells: CellFormat) -> str:
 def _change_over_images(line: Line, cells: CellFormat) -> str:
     if pd.isna(line["change_images"]):
         return ""
-    ends = [f"{line[end]:.{cells.decimals}f}" for end in ("change_images_low", "change_images_high")]
-    return f"{line['change_images']:+.{cells.decimals}f} [{', '.join(ends)}]"
+    ends = [f"{line[end]:z.{cells.decimals}f}" for end in ("change_images_low", "change_images_high")]
+    return f"{line['change_images']:+z.{cells.decimals}f} [{', '.join(ends)}]"
 
 
 def format_p(p: float) -> str:

@@ -45,18 +45,18 @@ def _row_sentence(row: Row, line: Line, rows: Sequence[Row], lines: Sequence[Lin
 def _change_phrase(line: Line, beyond: str) -> str:
     points = line["change"]
     if line["change_n"] < 2:
-        return f": {points:+.2f} points{beyond}; one seed cannot show a change (n = {line['change_n']})"
+        return f": {points:+z.2f} points{beyond}; one seed cannot show a change (n = {line['change_n']})"
     small = ", less than the margin" if "equivalent" in line["verdict"] else ""
     if line["verdict"].startswith("real"):
         return f" raises top-1 by {points:.2f} points{beyond}{small} ({_row_evidence(line)})"
     if line["verdict"].startswith("worse"):
         return f" lowers top-1 by {-points:.2f} points{beyond}{small} ({_row_evidence(line, is_decrease=True)})"
     if small:
-        return f": change shown to be less than the margin, {points:+.2f} points{beyond} ({_row_evidence(line)})"
+        return f": change shown to be less than the margin, {points:+z.2f} points{beyond} ({_row_evidence(line)})"
     if line["verdict"] == UNDECIDED:
-        return f": change not decided yet, {points:+.2f} points{beyond} ({_row_evidence(line)})"
+        return f": change not decided yet, {points:+z.2f} points{beyond} ({_row_evidence(line)})"
     corrected = " after Holm correction" if line["p"] <= ALPHA else ""
-    return f": change not shown{corrected}, {points:+.2f} points{beyond} ({_row_evidence(line)})"
+    return f": change not shown{corrected}, {points:+z.2f} points{beyond} ({_row_evidence(line)})"
 
 
 def _row_evidence(line: Line, is_decrease: bool = False) -> str:
@@ -66,13 +66,13 @@ def _row_evidence(line: Line, is_decrease: bool = False) -> str:
     )
     if is_decrease:
         low, high, images_low, images_high = -high, -low, -images_high, -images_low
-    images = "" if math.isnan(images_low) else f"over seeds and test images [{images_low:.2f}, {images_high:.2f}], "
+    images = "" if math.isnan(images_low) else f"over seeds and test images [{images_low:z.2f}, {images_high:z.2f}], "
     return format_evidence(low, high, line["change_n"], images)
 
 
 def format_evidence(low: float, high: float, n: int, more: str = "") -> str:
     """Return the 95% CI, if there is one, more evidence, and the number of seeds."""
-    interval = "" if math.isnan(low) else f"95% CI [{low:.2f}, {high:.2f}], "
+    interval = "" if math.isnan(low) else f"95% CI [{low:z.2f}, {high:z.2f}], "
     return f"{interval}{more}n = {n}"
 
 
@@ -108,8 +108,8 @@ def _overall_sentence(recorded: RecordedPlan, table: AblationTable) -> list[str]
 
 def _total_phrase(total: Change) -> str:
     if total.n == 1:
-        return f"{total.points:+.2f} points; one seed cannot show a change (n = 1)"
-    return f"{total.points:+.2f} points ({format_evidence(total.low, total.high, total.n)})"
+        return f"{total.points:+z.2f} points; one seed cannot show a change (n = 1)"
+    return f"{total.points:+z.2f} points ({format_evidence(total.low, total.high, total.n)})"
 
 
 def _is_path(rows: Sequence[Row], last: int) -> bool:

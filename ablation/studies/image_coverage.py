@@ -13,7 +13,7 @@ from scipy.special import expit
 from tabulate import tabulate
 
 from ablation.analysis.image_interval import image_interval
-from ablation.analysis.statistics import Values
+from ablation.analysis.statistics import Values, estimate_change
 from benchmarks.cli.app import new_app, run_app
 
 MEAN_LOGIT, LOGIT_SPREAD = 3.0, 4.0  # of the images: about 76% accuracy, and seeds that disagree as those of real runs
@@ -69,15 +69,19 @@ def evaluate(scenario: ImageScenario, tables: int) -> dict[str, float]:
     """Simulate tables, and return one row of results.
 
     It contains the scenario, the mean variance over the seeds of single predictions, the standard deviation of the
-    accuracy over the seeds in points, and the coverage and the mean width of the intervals.
+    accuracy over the seeds in points, the coverage and the mean width of the intervals, and the coverage of the
+    intervals over the seeds alone, which are not made to cover the change on other images.
     """
     draw, change = np.random.default_rng(0), true_change(scenario)
-    num_covered, widths, variances, spreads = 0, [], [], []
+    num_covered, num_covered_by_seeds, widths, variances, spreads = 0, 0, [], [], []
     for _ in range(tables):
         first, second = draw_runs(scenario, draw)
         rows = [dict(enumerate(100 * row)) for row in (first, second)]
         interval = image_interval(rows[0], [(rows[1], -1)], "unpaired")
         num_covered += interval.low <= change <= interval.high
+        accuracies = [{seed: float(images.mean()) for seed, images in row.items()} for row in rows]
+        over_seeds = estimate_change(accuracies[0], [(accuracies[1], -1)], "unpaired")
+        num_covered_by_seeds += over_seeds.low <= change <= over_seeds.high
         widths.append(interval.high - interval.low)
         variances.append(first.var(0, ddof=1).mean())
         spreads.append(100 * first.mean(1).std(ddof=1))
@@ -90,6 +94,7 @@ def evaluate(scenario: ImageScenario, tables: int) -> dict[str, float]:
         "std over seeds": float(np.mean(spreads)),
         "coverage %": 100 * num_covered / tables,
         "width": float(np.mean(widths)),
+        "coverage over seeds alone %": 100 * num_covered_by_seeds / tables,
     }
 
 
