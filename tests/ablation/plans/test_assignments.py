@@ -160,6 +160,7 @@ def test_benchmarks_may_be_part_of_the_file(tmp_path: Path) -> None:
         (FILE + '[[full.marks]]\nrow = "+eca"\nvalue = 1\nkind = "goal"\nsource = "s"\n', ["+eca", "mark"]),
         (FILE + '[[full.marks]]\nrow = "+se"\nvalue = 101\nkind = "goal"\nsource = "s"\n', ["value", "100"]),
         (FILE + '[[full.marks]]\nrow = "+se"\nvalue = 1\nkind = "best"\nsource = "s"\n', ["kind", "reference"]),
+        (FILE + '[[full.marks]]\nrow = "+se"\nvalue = 1\nkind = "goal"\nfrom = "s"\n', ["from", "source", "marks.0"]),
     ],
 )
 def test_invalid_files_are_rejected(content: str, words: list[str], load: Callable[[str], None]) -> None:
