@@ -170,6 +170,12 @@ def test_invalid_files_are_rejected(content: str, words: list[str], load: Callab
     assert "\n" not in str(error.value)
 
 
+def test_the_example_of_the_documentation_is_valid(load: Callable[[str], None]) -> None:
+    page = (FOLDER.parents[1] / "docs" / "assignments.md").read_text(encoding="utf-8")
+    load(page.partition("```toml\n")[2].partition("```")[0])
+    assert all(f"`{name}`" in page for name in assignment_names())
+
+
 def test_unknown_names_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="data_size"):
         load_study("data_sizes", "cpu")
