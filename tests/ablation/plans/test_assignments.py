@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -18,7 +19,9 @@ from benchmarks.definition.registry import BENCHMARKS, load_benchmark
 from benchmarks.definition.toml_file import write_benchmark
 from benchmarks.records.weights_file import digest_of
 
-IDS = {  # on a CPU, with images whose fingerprint is "images"; a changed id separates new runs from recorded ones
+IDS: dict[
+    tuple[str, AssignmentScale], str
+] = {  # on a CPU, with images whose fingerprint is "images"; a changed id separates new runs from recorded ones
     ("data_size", "cpu"): "5b95454e07f3",
     ("data_size", "full"): "5b95454e07f3",
     ("distillation", "cpu"): "c12afd34635b",
@@ -115,15 +118,15 @@ def test_the_data_size_study_has_the_keys_and_the_id_of_recorded_runs() -> None:
     assert identify(study.benchmark.definition("1ac88390d9d8be35", "cpu")) == "52f9d9013ea7"
 
 
-def test_goals_of_the_distillation_study_compare_teacher_and_student() -> None:
-    for scale in ("cpu", "full"):
-        study = load_study("distillation", scale)  # type: ignore[arg-type]
-        rows = study.plan().rows
-        [(mark, teacher, student)] = [line for line in study.mark_rows() if line[0].kind == "goal"]
-        assert student is not None
-        assert rows[2].overrides.teacher == rows[teacher].config
-        assert rows[2].config.spec == rows[student].config.spec
-        assert mark.value == 3
+@pytest.mark.parametrize("scale", get_args(AssignmentScale))
+def test_the_goal_of_the_distillation_study_compares_teacher_and_student(scale: AssignmentScale) -> None:
+    study = load_study("distillation", scale)
+    rows = study.plan().rows
+    [(mark, teacher, student)] = [line for line in study.mark_rows() if line[0].kind == "goal"]
+    assert student is not None
+    assert rows[2].overrides.teacher == rows[teacher].config
+    assert rows[2].config.spec == rows[student].config.spec
+    assert mark.value == 3
 
 
 def test_pretrained_weights_can_be_a_file(tmp_path: Path) -> None:
