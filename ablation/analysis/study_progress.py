@@ -6,6 +6,7 @@ from functools import cached_property
 
 from ablation.analysis.plan_hours import PlanHours
 from ablation.analysis.records import RecordedPlan
+from ablation.analysis.run_list import format_seeds
 from ablation.plans.row import Row, missing_runs, with_teachers
 from arch.text import plural
 from benchmarks.budget.verdict import format_hours
@@ -57,6 +58,10 @@ class StudyProgress:
         if unknown := len(self.missing) - len(hours):
             left.append(f"hours of {plural(unknown, 'run')} unknown")
         return f"{done}, {len(self.missing)} missing ({'; '.join(left)})"
+
+    def describe_missing(self) -> str:
+        """Return the rows with missing runs and their seeds; "" if none is missing."""
+        return "; ".join(f"{label} (seeds {format_seeds(seeds)})" for label, seeds in self.missing_seeds().items())
 
     def missing_seeds(self) -> dict[str, list[int]]:
         """Return the missing seeds by the label of their row."""

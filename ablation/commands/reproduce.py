@@ -11,6 +11,7 @@ from ablation.commands.options import NO_TRACKERS, PretrainedOption, RunOptions,
 from ablation.commands.run_plan import EXIT_OVER_BUDGET, prepare_plan, print_over_budget, train_plan
 from ablation.plans.choices import AssignmentScale
 from arch.errors import InputError
+from arch.text import printable
 from benchmarks.cli.app import EXIT_FAILED, print_line
 from benchmarks.cli.options import (
     DEFAULT_OUT,
@@ -109,7 +110,7 @@ def reproduce(
     try:
         recorded_plans = (_train if options.training else _find)(study, seeds, options)
     except OverBudget as error:
-        print_over_budget(error, options.as_json)
+        print_over_budget(error, options.as_json, f"the budget of {study.benchmark.name} sets the limits")
         return EXIT_OVER_BUDGET
 
     from ablation.analysis.study_progress import study_progress
@@ -140,6 +141,8 @@ def _train(study: "AssignedStudy", seeds: int, options: ReproduceOptions) -> "li
         recorded = collect(store, plan, benchmark, _benchmark_id(study, images.fingerprint, device))
         progress = predict_progress(recorded, seeds, images.counts(benchmark.data), device, display)
         display.say(f"{study.name} (scale {study.scale}): {progress.describe()}")
+        if progress.missing:
+            display.say(f"missing: {printable(progress.describe_missing())}")
     runner = train_plan(plan, benchmark, run_options, store)
     return [collect(store, runner.plan, benchmark, runner.benchmark_id).first_seeds(seeds)]
 

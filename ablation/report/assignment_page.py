@@ -162,11 +162,10 @@ def _conditions(page: AssignmentPage) -> list[Sequence[str]]:
 
 
 def _missing(page: AssignmentPage) -> str:
-    missing = page.progress.missing_seeds().items()
+    """Return the missing runs, and the rows with failed runs."""
     failed = {run.key for run in page.recorded.failed_runs}
     labels = [row.label for row in with_teachers(page.recorded.rows) if row.key in failed]
-    text = "; ".join(f"{label} (seeds {format_seeds(seeds)})" for label, seeds in missing)
-    return text + (f"; failed: {', '.join(labels)}" if labels else "")
+    return page.progress.describe_missing() + (f"; failed: {', '.join(labels)}" if labels else "")
 
 
 def _marks(page: AssignmentPage) -> str:

@@ -35,6 +35,7 @@ def test_recorded_and_missing_runs(make_record: Make, make_recorded: MakeRecorde
         records[1].key: pytest.approx(2.0),
     }
     assert progress.unmeasured_rows == []
+    assert progress.describe_missing() == "+se (seeds 1-2); baseline (resnet8) (seeds 2)"
     text = progress.describe()
     assert all(word in text for word in ("3 runs recorded", "4.5 h", "3 missing", "3.0 h left"))
 

@@ -69,6 +69,11 @@ def test_every_assignment_has_stable_ids() -> None:
     assert ids == IDS
 
 
+def test_the_sequential_ablation_shares_the_records_of_a_built_in_benchmark() -> None:
+    small = identify(BENCHMARKS["cifar100_small"].definition("images", "cpu"))
+    assert IDS["sequential_ablation", "cpu"] == small
+
+
 def test_scales_share_an_id_only_if_nothing_is_reduced() -> None:
     for name in assignment_names():
         reduced, full = load_study(name, "cpu"), load_study(name, "full")
