@@ -18,6 +18,7 @@ from ablation.commands.preregister import preregister
 from ablation.commands.redo import redo
 from ablation.commands.remove import remove
 from ablation.commands.report import report
+from ablation.commands.reproduce import reproduce
 from ablation.commands.run import run
 from ablation.commands.runs import runs
 from ablation.commands.show import show
@@ -36,6 +37,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "distill": distill,
     "datasize": datasize,
     "finetune": finetune,
+    "reproduce": reproduce,
     "watch": watch,
     "runs": runs,
     "table": table,

@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 from ablation.plans.plan import Plan
 from ablation.plans.recorded_rows import changed_plugins
-from ablation.plans.row import Row, with_teachers
+from ablation.plans.row import Row, missing_runs, with_teachers
 from arch.errors import InputError
 from arch.text import plural
 from benchmarks.budget.measurement import old_measurement_note
@@ -93,15 +93,8 @@ class PlanRunner:
 
     def missing(self, store: RecordStore) -> list[RowAndSeed]:
         """Return the runs without a record, ordered by seed, without duplicates; teachers precede their students."""
-        seen = {record.run_id for record in store.records(curves=False)} - self.redo
-        missing = []
-        for seed in self.seeds:
-            for row in with_teachers(self.rows):
-                run_id = self._run_id(row, seed)
-                if run_id not in seen:
-                    seen.add(run_id)
-                    missing.append((row, seed))
-        return missing
+        recorded = {record.run_id for record in store.records(curves=False)} - self.redo
+        return missing_runs(self.rows, self.seeds, self.benchmark_id, recorded)
 
     def run(self, store: RecordStore, display: Display) -> None:
         """Train every missing run and record its outcome. A run that fails does not stop the others.

@@ -21,4 +21,5 @@ def markdown_table(table: TextTable) -> str:
 
 def escape_markdown(text: str) -> str:
     """Return text that Markdown prints as it is."""
-    return re.sub(r"([\\`*<|~&]|\[(?!-?\d))", r"\\\1", text)
+    # A single "_" inside a word is not emphasis. GitHub reads text between dollar signs as a formula.
+    return re.sub(r"([\\`*<|~&$]|\[(?!-?\d)|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", text)

@@ -74,16 +74,32 @@ class PlanHours:
         """
         return [_on_budget_device(self._check(None))]
 
+    def of_runs(self, device: str) -> dict[str, float]:
+        """Measure the rows here, and return the hours of one run of each row here, by the key of the row.
+
+        Rows that exceed the budget have no hours.
+
+        Args:
+            device: The device at hand, as the user gave it.
+        """
+        verdicts = self._verdicts(resolve_device(device, self.benchmark.recipe.world_size))
+        return {key: verdict.hours_at_hand.predicted for key, verdict in verdicts.items() if verdict.hours_at_hand}
+
     def _check(self, device: str | None) -> list[Verdict]:
-        """Check all rows, once each; see `check_specs`."""
-        specs = dict.fromkeys({row.key: row.spec for row in with_teachers(self.rows)}.values(), 1)
-        arguments = specs, self.benchmark, device, self.image_counts
-        function = "benchmarks.budget.check:check_specs"
-        verdicts: list[Verdict] = LocalExecutor().call(function, self.display, *arguments)
+        """Check all rows, once each. Raises InputError if a row exceeds the budget."""
+        verdicts = list(self._verdicts(device).values())
         for verdict in verdicts:
             if not verdict.passed:
                 raise _refusal(verdict)
         return verdicts
+
+    def _verdicts(self, device: str | None) -> dict[str, Verdict]:
+        """Return the verdict of each row by its key; see `check_specs`."""
+        specs = {row.key: row.spec for row in with_teachers(self.rows)}
+        arguments = dict.fromkeys(specs.values(), 1), self.benchmark, device, self.image_counts
+        function = "benchmarks.budget.check:check_specs"
+        verdicts: list[Verdict] = LocalExecutor().call(function, self.display, *arguments)
+        return dict(zip(specs, verdicts, strict=True))
 
 
 def _on_budget_device(verdicts: Sequence[Verdict]) -> HoursPerSeed:

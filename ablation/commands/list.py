@@ -1,21 +1,23 @@
-"""`ablate list`: bases, parts, plans, benchmarks and preregistrations."""
+"""`ablate list`: bases, parts, plans, benchmarks, assignments and preregistrations."""
 
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
+from ablation.plans.choices import AssignmentScale
 from arch.errors import InputError
 from arch.text import printable
 from benchmarks.cli.app import new_console
 from benchmarks.cli.options import DEFAULT_OUT, NO_PATHS, JsonOption, PluginsOption
 from benchmarks.definition.names import check_path
 
-JSON_ONLY = {"evidence", "sha256"}  # too long for a table
+JSON_ONLY = {"cost", "evidence", "marks", "sha256"}  # too long for a table
 
 
 class Listing(StrEnum):
@@ -26,6 +28,7 @@ class Listing(StrEnum):
     networks = "networks"
     plans = "plans"
     benchmarks = "benchmarks"
+    assignments = "assignments"
     preregistrations = "preregistrations"
 
 
@@ -43,7 +46,7 @@ def list_names(
     ] = DEFAULT_OUT,
     as_json: JsonOption = False,
 ) -> int:
-    """List the available parts, bases, networks (of plugins), plans or benchmarks, or the preregistrations in --out."""
+    """List parts, bases, networks (of plugins), plans, benchmarks or assignments, or the preregistrations in --out."""
     from arch.plugins import load_plugins
 
     load_plugins(plugins)
@@ -53,6 +56,7 @@ def list_names(
         Listing.networks: _networks,
         Listing.plans: _plans,
         Listing.benchmarks: _benchmarks,
+        Listing.assignments: _assignments,
         Listing.preregistrations: lambda: _preregistrations(out),
     }
     entries = listings[kind]()
@@ -139,6 +143,26 @@ def _benchmarks() -> list[dict[str, Any]]:
             "device of the hours": benchmark.budget.device or "at hand",
         }
         for benchmark in BENCHMARKS.values()
+    ]
+
+
+def _assignments() -> list[dict[str, Any]]:
+    """Return one entry for each assignment and scale."""
+    from ablation.plans.assignments import assignment_names, load_study
+
+    studies = [load_study(name, scale) for name in assignment_names() for scale in get_args(AssignmentScale)]
+    return [
+        {
+            "assignment": study.name,
+            "scale": study.scale,
+            "title": study.assignment.title,
+            "plan": study.definition.plan,
+            "benchmark": study.benchmark.name,
+            "seeds": study.definition.seeds,
+            "cost": study.definition.cost,
+            "marks": [asdict(mark) for mark in study.definition.marks],
+        }
+        for study in studies
     ]
 
 

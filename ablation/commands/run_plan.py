@@ -222,10 +222,12 @@ def _show_table(runner: "PlanRunner", options: RunOptions, store: "RecordStore")
     return EXIT_FAILED if recorded.failed_runs else 0
 
 
-def print_over_budget(error: "OverBudget", as_json: bool) -> None:
-    """Print the costs of every row and the limits that they exceed."""
+def print_over_budget(
+    error: "OverBudget", as_json: bool, advice: str = "--budget-hours and --max-params set the limits"
+) -> None:
+    """Print the costs of every row, the limits that they exceed, and how to change the limits."""
     if as_json:
         print(json.dumps({"over_budget": [verdict.to_json() for verdict in error.verdicts]}, indent=2))
     for verdict in error.verdicts:
         print(f"ablate: {verdict.line()}", file=sys.stderr)
-    print("ablate: over budget: nothing was trained; --budget-hours and --max-params set the limits", file=sys.stderr)
+    print(f"ablate: over budget: nothing was trained; {advice}", file=sys.stderr)

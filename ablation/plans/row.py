@@ -1,11 +1,12 @@
 """`Row`: one row of an ablation table, before it has any results."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from benchmarks.definition.overrides import RunConfig, TrainingOverrides
 from benchmarks.definition.recipe import Recipe
+from benchmarks.records.store import make_run_id
 
 # step: any other row, such as the base or the next step of a path; alternative: a replacement or control for a step;
 # without: all steps except one (leave-one-out)
@@ -65,3 +66,24 @@ def with_teachers(rows: Sequence[Row]) -> list[Row]:
         all_rows += [other for other in teachers if all(other.key != known.key for known in (*all_rows, *rows))]
         all_rows.append(row)
     return all_rows
+
+
+def missing_runs(
+    rows: Sequence[Row], seeds: Sequence[int], benchmark_id: str, recorded: Collection[str]
+) -> list[tuple[Row, int]]:
+    """Return the runs without a record, ordered by seed, without duplicates; teachers precede their students.
+
+    Args:
+        rows: The rows.
+        seeds: The seeds of each row.
+        benchmark_id: The benchmark id of the runs.
+        recorded: The ids of the recorded runs.
+    """
+    seen, missing = set(recorded), []
+    for seed in seeds:
+        for row in with_teachers(rows):
+            run_id = make_run_id(row.key, seed, benchmark_id)
+            if run_id not in seen:
+                seen.add(run_id)
+                missing.append((row, seed))
+    return missing

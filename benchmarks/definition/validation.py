@@ -62,6 +62,9 @@ def _merge_alternatives(problems: Sequence[Any], content: Mapping[str, Any]) -> 
 def _location(problem: Any, content: Any) -> tuple[Any, ...]:
     """Return the keys that lead to a problem, without the names of types with which pydantic extends them."""
     for depth, key in enumerate(problem["loc"]):
+        if isinstance(content, list) and isinstance(key, int) and key < len(content):
+            content = content[key]
+            continue
         if not isinstance(content, dict) or (key not in content and problem["type"] != "missing"):
             return tuple(problem["loc"][:depth])
         content = content.get(key)
@@ -71,7 +74,7 @@ def _location(problem: Any, content: Any) -> tuple[Any, ...]:
 def _describe(problem: Any, dataclass: type, sections: Mapping[str, type], content: Mapping[str, Any]) -> str:
     *path, key = [str(part) for part in problem["loc"]] or ["file"]
     if problem["type"] in UNKNOWN_KEY:
-        section: Any = sections.get(path[0] if path else "", dataclass)
+        section: Any = next((sections[part] for part in reversed(path) if part in sections), dataclass)
         where = f" in [{'.'.join(path)}]" if path else ""
         return str(unknown("key", key, [field.name for field in fields(section)], where))
     message = problem["msg"].removeprefix("Value error, ")

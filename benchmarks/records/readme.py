@@ -18,6 +18,7 @@ README = """# Results of timm-ablate
 | `labels.json` | the names that `--label` gave rows |
 | `*.md`, `*.csv`, `*.png` | the tables and learning curves of `ablate run` |
 | `*_report.*`, `*_errors*` | the outputs of `ablate report` and `ablate errors` |
+| `ASSIGNMENT_SCALE_BENCHMARK_ID/` | the pages of `ablate reproduce` |
 | `near_duplicates/` | test images that resemble training images, from `ablate errors --near-duplicates` |
 | `trackers/` | the output of `ablate export` and `--track` |
 | `NAME-HASH/`, `search.journal` | the outputs and the trials of `search` |

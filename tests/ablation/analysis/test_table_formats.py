@@ -65,6 +65,7 @@ def test_names_are_escaped_in_markdown(hostile: AblationTable) -> None:
     assert r"\<script>" in text
     assert r"\*b\* \`c\`" in text
     assert r"\\input{x}" in text
+    assert r"\$x\$ 50% \_a\_" in text
 
 
 def test_names_are_escaped_in_latex(hostile: AblationTable) -> None:

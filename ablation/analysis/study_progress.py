@@ -1,0 +1,125 @@
+"""The progress of a study: recorded and missing runs, and their hours."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+from ablation.analysis.plan_hours import PlanHours
+from ablation.analysis.records import RecordedPlan
+from ablation.analysis.run_list import format_seeds
+from ablation.plans.row import Row, missing_runs, with_teachers
+from arch.text import plural
+from benchmarks.budget.verdict import format_hours
+from benchmarks.definition.benchmark import Benchmark, identify
+from benchmarks.execution.progress import Display
+from benchmarks.records.store import RunRecord
+
+
+@dataclass(frozen=True)
+class StudyProgress:
+    """The recorded and the missing runs of a study, including those of teachers that are not rows.
+
+    Attributes:
+        recorded: The recorded runs.
+        missing: The runs without a record.
+        predicted_hours: The predicted hours of one run by the key of its row.
+    """
+
+    recorded: Sequence[RunRecord]
+    missing: Sequence[tuple[Row, int]]
+    predicted_hours: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def unmeasured_rows(self) -> list[Row]:
+        """The rows that have missing runs and no recorded run, whose hours can only be predicted."""
+        keys = {record.key for record in self.recorded}
+        return list({row.key: row for row, _ in self.missing if row.key not in keys}.values())
+
+    @property
+    def hours_recorded(self) -> float:
+        """The hours of the recorded runs on their device, which runs may have shared."""
+        return sum(map(_device_hours, self.recorded))
+
+    @cached_property
+    def hours_per_run(self) -> Mapping[str, float]:
+        """The hours of one run by the key of its row: the mean of the recorded runs, or the predicted hours."""
+        runs: dict[str, list[float]] = {}
+        for record in self.recorded:
+            runs.setdefault(record.key, []).append(_device_hours(record))
+        return {**self.predicted_hours, **{key: sum(hours) / len(hours) for key, hours in runs.items()}}
+
+    def describe(self) -> str:
+        """Return the numbers of recorded and missing runs and their hours."""
+        done = f"{plural(len(self.recorded), 'run')} recorded ({format_hours(self.hours_recorded)})"
+        if not self.missing:
+            return f"{done}, none missing"
+        hours = [self.hours_per_run[row.key] for row, _ in self.missing if row.key in self.hours_per_run]
+        left = [f"{format_hours(sum(hours))} left, one run at a time"] if hours else []
+        if unknown := len(self.missing) - len(hours):
+            left.append(f"hours of {plural(unknown, 'run')} unknown")
+        return f"{done}, {len(self.missing)} missing ({'; '.join(left)})"
+
+    def describe_missing(self) -> str:
+        """Return the rows with missing runs and their seeds; "" if none is missing."""
+        return "; ".join(f"{label} (seeds {format_seeds(seeds)})" for label, seeds in self.missing_seeds().items())
+
+    def missing_seeds(self) -> dict[str, list[int]]:
+        """Return the missing seeds by the label of their row."""
+        seeds: dict[str, list[int]] = {}
+        for row, seed in self.missing:
+            seeds.setdefault(row.label, []).append(seed)
+        return seeds
+
+
+def study_progress(recorded: RecordedPlan, seeds: int) -> StudyProgress:
+    """Return the progress of a study with seeds 0 to `seeds - 1`."""
+    rows = with_teachers(recorded.rows)
+    keys = {row.key: index for index, row in enumerate(rows)}
+    runs = [record for record in recorded.records if record.key in keys and record.seed < seeds]
+    missing = missing_runs(recorded.rows, range(seeds), recorded.benchmark_id, {run.run_id for run in runs})
+    return StudyProgress(sorted(runs, key=lambda run: (keys[run.key], run.seed)), missing)
+
+
+def predict_progress(
+    recorded: RecordedPlan, seeds: int, image_counts: tuple[int, int], device: str, display: Display
+) -> StudyProgress:
+    """Return the progress of a study, and predict the hours of rows that have no recorded run.
+
+    Args:
+        recorded: The rows and their records.
+        seeds: The number of seeds of each row.
+        image_counts: The numbers of training and test images.
+        device: The device at hand.
+        display: Shows the progress of measurements.
+
+    Raises:
+        InputError: If a row has too few images for a batch.
+    """
+    progress = study_progress(recorded, seeds)
+    if not progress.unmeasured_rows:
+        return progress
+    hours = PlanHours(progress.unmeasured_rows, recorded.benchmark, image_counts, display)
+    return replace(progress, predicted_hours=hours.of_runs(device))
+
+
+def recorded_ids(records: Iterable[RunRecord], rows: Sequence[Row], benchmark: Benchmark) -> list[str]:
+    """Return the benchmark ids under which rows were recorded, in order: one for each set of images and device type.
+
+    Args:
+        records: The records.
+        rows: The rows.
+        benchmark: The benchmark, whose id depends on the images and the type of the device.
+    """
+    keys = {row.key for row in rows}
+    return list(dict.fromkeys(r.benchmark_id for r in records if r.key in keys and _has_benchmark(r, benchmark)))
+
+
+def _has_benchmark(record: RunRecord, benchmark: Benchmark) -> bool:
+    """Return whether a record was made under a benchmark, on whatever images and device, on the test split."""
+    data, device = record.definition.get("data"), str(record.definition.get("device"))
+    fingerprint = str(data.get("fingerprint")) if isinstance(data, dict) else ""
+    return record.benchmark_id == identify(benchmark.definition(fingerprint, device))
+
+
+def _device_hours(record: RunRecord) -> float:
+    return record.hours / record.runs_per_device

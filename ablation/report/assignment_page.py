@@ -1,0 +1,226 @@
+"""The page of an assignment: a Markdown file with the table, figures, expected results and runs of one benchmark id."""
+
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from tabulate import tabulate
+
+from ablation.analysis.datasize_series import datasize_series
+from ablation.analysis.mark_results import mark_results
+from ablation.analysis.markdown_table import escape_markdown
+from ablation.analysis.records import RecordedPlan
+from ablation.analysis.run_list import format_seeds
+from ablation.analysis.study_progress import StudyProgress
+from ablation.analysis.table_formats import AblationTable, to_markdown
+from ablation.plans.assignments import AssignedStudy
+from ablation.plans.row import with_teachers
+from ablation.report.datasize_findings import study_findings
+from ablation.report.table_output import make_annotated_table
+from arch.errors import InputError
+from arch.text import printable
+from benchmarks.budget.verdict import format_hours
+from benchmarks.cli.figures import write_figure
+from benchmarks.definition.names import MAX_FILE_NAME_CHARACTERS, safe_file_name
+from benchmarks.definition.registry import BENCHMARKS
+from benchmarks.definition.toml_file import write_benchmark
+from benchmarks.records.atomic_write import replace_file
+
+PAGE_FILE, BENCHMARK_FILE = "README.md", "benchmark.toml"
+FIGURES = {  # file name -> the figure that is written beside a table with this suffix, and its caption
+    "curves.png": (".png", "Test top-1 against epoch"),
+    "losses.png": ("_losses.png", "Training and test loss against epoch"),
+    "sizes.png": ("_sizes.png", "Test and training top-1 against the number of training images"),
+}
+
+
+@dataclass(frozen=True)
+class AssignmentPage:
+    """What the page of an assignment is made from.
+
+    Attributes:
+        study: The assignment at one scale.
+        recorded: Its rows and records under one benchmark id, with learning curves.
+        progress: Its recorded and missing runs.
+        seeds: The number of seeds of each row.
+        command: The command that trains the missing runs and writes the page.
+        data: The arguments of the command that name the images.
+    """
+
+    study: AssignedStudy
+    recorded: RecordedPlan
+    progress: StudyProgress
+    seeds: int
+    command: Sequence[str]
+    data: Sequence[str] = ()
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the page, which no other scale and no other benchmark id share."""
+        ending = f"_{self.study.scale}_{self.recorded.benchmark_id}"
+        return self.recorded.out / (safe_file_name(self.study.name, MAX_FILE_NAME_CHARACTERS - len(ending)) + ending)
+
+    @property
+    def run_command(self) -> list[str]:
+        """The `ablate run` command that trains the same runs."""
+        benchmark = self.recorded.benchmark.name
+        if benchmark not in BENCHMARKS:
+            benchmark = str(self.folder / BENCHMARK_FILE)
+        options = ["--benchmark", benchmark, "--seeds", str(self.seeds), *self.data, "--out", str(self.recorded.out)]
+        return ["ablate", "run", str(self.recorded.plan), *options]
+
+
+def write_assignment_page(page: AssignmentPage) -> tuple[AblationTable, list[Path]]:
+    """Write the page with its figures and its benchmark.
+
+    Args:
+        page: What the page is made from.
+
+    Returns:
+        The table of the page, and the written files; the page is the first.
+
+    Raises:
+        InputError: If the folder cannot be written to.
+        ValueError: If the records have several benchmark ids.
+    """
+    table = make_annotated_table(page.recorded, with_findings=False)
+    try:
+        figures = _write_figures(page, table) if table.frame["n"].any() else []
+        benchmark = page.recorded.benchmark
+        files = [page.folder / PAGE_FILE]
+        _write(files[0], assignment_markdown(page, table, [path.name for path in figures]))
+        if benchmark.name not in BENCHMARKS:
+            files.append(page.folder / BENCHMARK_FILE)
+            _write(files[1], write_benchmark(benchmark, benchmark.name))
+    except OSError as error:
+        raise InputError(f"cannot write to {page.folder}: {error.strerror or error}") from error
+    return table, [*files, *figures]
+
+
+def assignment_markdown(page: AssignmentPage, table: AblationTable, figures: Sequence[str]) -> str:
+    """Return the Markdown of a page.
+
+    Args:
+        page: What the page is made from.
+        table: The table of its records.
+        figures: The names of the figures in its folder.
+    """
+    assignment = page.study.assignment
+    sections = {
+        "": f"# {_escape(assignment.title)}\n\n{assignment.description.strip().replace('<', '&lt;')}",
+        "How to reproduce": _commands(page),
+        "Conditions": _table(("", ""), _conditions(page)),
+        "Results": to_markdown(table).strip(),
+        "Findings": "\n".join(f"- {_escape(sentence)}" for sentence in study_findings(page.recorded, table)),
+        "Expected and measured results": _marks(page),
+        "Figures": "\n\n".join(f"![{FIGURES[name][1]}]({name})" for name in figures),
+        "Runs": _runs(page),
+    }
+    return "\n\n".join(f"## {title}\n\n{text}" if title else text for title, text in sections.items() if text) + "\n"
+
+
+def _write_figures(page: AssignmentPage, table: AblationTable) -> list[Path]:
+    def draw(suffix: str, file: Path) -> None:
+        from ablation.report.figures import write_screen_figure  # imports matplotlib
+
+        write_screen_figure(suffix, page.recorded, table.caption.partition(";")[0], file)
+
+    names = [name for name in FIGURES if name != "sizes.png" or datasize_series(page.recorded)]
+    return [path for name in names for path in write_figure(page.folder / name, partial(draw, FIGURES[name][0]))]
+
+
+def _write(path: Path, text: str) -> None:
+    replace_file(path, lambda file: file.write_text(text, encoding="utf-8"))
+
+
+def _commands(page: AssignmentPage) -> str:
+    commands = [f"    {printable(shlex.join(command))}" for command in (page.command, page.run_command)]
+    return "\n\n".join([commands[0], "The same runs, as a plan:", commands[1]])
+
+
+def _conditions(page: AssignmentPage) -> list[Sequence[str]]:
+    """Return the name and value of everything that the numbers depend on."""
+    study, recorded, runs = page.study, page.recorded, page.progress.recorded
+    versions = {f"{name} {version}" for run in runs for name, version in run.versions.items()}
+    runs_per_device = max((run.runs_per_device for run in runs), default=1)
+    shared = f", up to {runs_per_device} runs at a time" if runs_per_device > 1 else ""
+    rows = [
+        ("scale", f"{study.scale}: {study.definition.reduction or 'the original study, not reduced'}"),
+        ("cost", study.definition.cost),
+        ("benchmark", f"{recorded.benchmark.name} ({recorded.benchmark_id})"),
+        ("seeds", f"{format_seeds(range(page.seeds))} (n = {page.seeds} for each row, unless the table states less)"),
+        ("runs", page.progress.describe()),
+        ("missing runs", _missing(page)),
+        ("hours", f"{format_hours(page.progress.hours_recorded)} of training and evaluation"),
+        ("hardware", f"{_enumerate(run.device for run in runs)}{shared}"),
+        ("versions", _enumerate(versions)),
+        ("commit", _enumerate(run.commit for run in runs if run.commit)),
+    ]
+    return [row for row in rows if row[1]]
+
+
+def _missing(page: AssignmentPage) -> str:
+    """Return the missing runs, and the rows with failed runs."""
+    failed = {run.key for run in page.recorded.failed_runs}
+    labels = [row.label for row in with_teachers(page.recorded.rows) if row.key in failed]
+    return page.progress.describe_missing() + (f"; failed: {', '.join(labels)}" if labels else "")
+
+
+def _marks(page: AssignmentPage) -> str:
+    """Return the expected results beside the measured ones."""
+    results = mark_results(page.study.mark_rows(), page.recorded)
+    if not results:
+        return "There are no expected results for this scale."
+    lines = [
+        (
+            result.label,
+            "top-1" if result.mark.metric == "top1" else "top-5",
+            f"{'≥ ' if result.mark.kind == 'goal' else ''}{result.mark.value:g}",
+            result.measured,
+            result.outcome,
+            f"{result.mark.kind}: {result.mark.source}",
+        )
+        for result in results
+    ]
+    return _table(("row", "accuracy %", "expected", "measured", "outcome", "source"), lines)
+
+
+def _runs(page: AssignmentPage) -> str:
+    """Return all recorded runs, including those of teachers that are not rows."""
+    labels = {row.key: row.label for row in with_teachers(page.recorded.rows)}
+    lines = [
+        (
+            labels[run.key],
+            str(run.seed),
+            run.run_id,
+            f"{run.top1:.2f}",
+            f"{run.top5:.2f}",
+            format_hours(run.hours),
+            run.device,
+            run.commit,
+            run.finished,
+        )
+        for run in page.progress.recorded
+    ]
+    header = ("row", "seed", "run id", "top-1 %", "top-5 %", "time", "device", "commit", "finished")
+    note = (
+        "Each run is a line of [records.jsonl](../records.jsonl) with the complete learning curve and benchmark. Its "
+        "run id consists of the fields `key`, `benchmark_id` and `seed`."
+    )
+    return f"{_table(header, lines)}\n\n{note}"
+
+
+def _table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    cells = [[_escape(cell) for cell in line] for line in lines]
+    return tabulate(cells, header, tablefmt="github", disable_numparse=True)
+
+
+def _escape(text: str) -> str:
+    """Return text on one line that Markdown prints as it is."""
+    return escape_markdown(printable(" ".join(text.split())))
+
+
+def _enumerate(values: Iterable[str]) -> str:
+    return ", ".join(sorted(set(values)))
