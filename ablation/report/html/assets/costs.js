@@ -27,10 +27,10 @@ function costSpec(points, cost, [unit, title]) {
       { transform: [optimal], mark: { type: "line", interpolate: "step-after", strokeDash: [5, 4], color: "#888888", aria: false }, encoding: { y: y("top1"), order: { field: "cost" } } },
       { mark: { type: "rule", aria: false }, encoding: { y: y("low"), y2: { field: "high" }, color } },
       { mark: { type: "point", size: 90, strokeWidth: 2.5 }, encoding: { y: y("top1"), color, tooltip, fill: { condition: { test: "datum.front", field: "key", type: "nominal", scale: rowScale(rows, rowColor), legend: null }, value: "transparent" } } },
-      ...[[0, -14], [1, 14]].map(([parity, dy]) => ({ // alternately above and below, so that neighbors overlap less
-        transform: [{ filter: `datum.key % 2 === ${parity}` }, ...(points.length > 12 ? [optimal] : [])],
-        mark: { type: "text", dy, limit: 150, aria: false }, encoding: { y: y("top1"), text: { field: "row" } },
-      })),
+      { // labels are alternately above and below their points, so that neighbors overlap less
+        transform: points.length > 12 ? [optimal] : [],
+        mark: { type: "text", dy: { expr: "datum.key % 2 ? 14 : -14" }, limit: 150, aria: false }, encoding: { y: y("top1"), text: { field: "row" } },
+      },
     ],
   };
 }
