@@ -79,6 +79,9 @@ TEACHERS = (
     "resnet8@teacher=(resnet8)",
     "resnet20@teacher=(resnet8)@T=1@alpha=0.5",
     "resnet8@teacher=(resnet8)@hard",
+    "resnet8@teacher=(resnet8)@standardize",
+    "resnet8@teacher=(resnet8)@method=dkd@standardize",
+    "resnet8@teacher=(resnet20)@method=at",
     "resnet8@teacher=uniform",
     "resnet8@teacher=previous@growing",
 )
