@@ -148,7 +148,9 @@ def test_steps_with_a_teacher(config: str, tiny: Benchmark) -> None:
     student = read_run_config(config)
     distiller = distiller_for_timing(student, tiny, torch.device(DEVICE))
     recorder = record_step(images.build(student.architecture), RECIPE, images, StepOptions(distiller=distiller))
-    assert problems(recorder) == set()
+    # Pooling gives its gradient in another layout; attention transfer adds its own to it at the last stage.
+    assert problems(recorder) == ({"layout change: add"} if "@method=at" in config else set())
+    assert recorder.layout_changes.total() <= 1
 
 
 @pytest.mark.slow

@@ -100,7 +100,7 @@ def standardize(logits: Tensor) -> Tensor:
 
 
 def attention_map(features: Tensor) -> Tensor:
-    """Compute the mean of the squared channels, divided by its norm (Zagoruyko and Komodakis 2017, arXiv:1612.03928).
+    """Compute the sum of the squared channels, divided by its norm (Zagoruyko and Komodakis 2017, arXiv:1612.03928).
 
     Args:
         features: The output of a stage, (batch, channels, height, width).
@@ -108,7 +108,7 @@ def attention_map(features: Tensor) -> Tensor:
     Returns:
         One unit vector per image, (batch, height * width).
     """
-    return F.normalize(features.square().mean(1).flatten(1), dim=1)
+    return F.normalize(features.square().sum(1).flatten(1), dim=1)
 
 
 def attention_loss(maps: AttentionMaps, teacher_maps: AttentionMaps) -> Tensor:

@@ -218,9 +218,9 @@ def test_decoupled_losses_at_low_temperature_compare_the_largest_logits() -> Non
 
 
 def test_attention_map_of_a_worked_example() -> None:
-    # Two channels of 1x2 pixels: the means of the squares are (9 + 9) / 2 = 9 and (16 + 8) / 2 = 12.
+    # Two channels of 1x2 pixels: the sums of the squares are 9 + 9 = 18 and 16 + 8 = 24.
     features = torch.tensor([[[[3.0, 4.0]], [[-3.0, math.sqrt(8)]]]], dtype=torch.float64)
-    assert attention_map(features)[0].tolist() == pytest.approx([9 / 15, 12 / 15], rel=1e-12)
+    assert attention_map(features)[0].tolist() == pytest.approx([18 / 30, 24 / 30], rel=1e-12)
 
 
 def test_attention_loss_of_a_worked_example() -> None:

@@ -37,7 +37,9 @@ IMAGES = random_images(56, (1, 8, 8), 10, torch.Generator().manual_seed(0))  # t
 def small_net() -> nn.Module:
     torch.manual_seed(0)
     layers = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), DropPath(0.3), nn.Dropout(0.3), nn.Flatten()
-    return nn.Sequential(*layers, nn.Linear(4 * 6 * 6, 10))
+    model = nn.Sequential(*layers, nn.Linear(4 * 6 * 6, 10))
+    model.feature_info = [{"module": "2"}]  # type: ignore[assignment]  # the stage of attention transfer
+    return model
 
 
 def train_net(
