@@ -207,9 +207,9 @@ def test_each_method_trains_a_student_and_brings_it_closer_to_its_teacher(method
 
     def distance(student: nn.Module) -> float:
         """Return the distillation loss alone, in evaluation mode."""
-        batch = normalize(SPLITS.train.images, RECIPE.mean, RECIPE.std)
+        batch = normalize(SPLITS.evaluation.images, RECIPE.mean, RECIPE.std)
         with torch.no_grad(), recorded_attention(student) as maps:
-            passed = StudentPass(batch, SPLITS.train.labels, student(batch), maps)
+            passed = StudentPass(batch, SPLITS.evaluation.labels, student(batch), maps)
         return distiller.loss(torch.tensor(0.0), passed, RECIPE.epochs - 1).item()
 
     teacher = net("resnet8+width=0.5", seed=1)

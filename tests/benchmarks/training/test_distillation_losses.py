@@ -67,7 +67,8 @@ def test_decoupled_losses_of_a_worked_example() -> None:
 
 def probabilities(row: Tensor, temperature: float) -> Vector:
     exponentials: Vector = np.exp(row.numpy() / temperature)
-    return exponentials / exponentials.sum()
+    shares: Vector = exponentials / exponentials.sum()
+    return shares
 
 
 def decoupled_terms(student: Tensor, teacher: Tensor, temperature: float) -> list[tuple[float, float, float]]:
