@@ -258,10 +258,10 @@ class PlanRunner:
         return max(default_time_limit(run.predicted_hours, run.runs_per_device) for run in runs)
 
     def _check(self, rows: list[Row], num_runs: dict[str, int], display: Display) -> dict[str, Verdict]:
-        """Check images, initial weights and budget of the rows, whose runs are counted by spec. Return the verdicts."""
+        """Check images, models and budget of the rows, whose runs are counted by spec. Return the verdicts."""
         self._check_images(with_teachers(self.rows))
         if configs := [row.config for row in rows if row.overrides.needs_model_check]:
-            function = "benchmarks.runs.models:check_initial_weights"
+            function = "benchmarks.runs.models:check_models"
             self.executor.call(function, display, configs, self.benchmark, self.out.resolve())
         counts = self.data.counts(self.benchmark.data)
         if self.remeasure:

@@ -79,6 +79,9 @@ TEACHERS = (
     "resnet8@teacher=(resnet8)",
     "resnet20@teacher=(resnet8)@T=1@alpha=0.5",
     "resnet8@teacher=(resnet8)@hard",
+    "resnet8@teacher=(resnet8)@standardize",
+    "resnet8@teacher=(resnet8)@method=dkd@standardize",
+    "resnet8@teacher=(resnet20)@method=at",
     "resnet8@teacher=uniform",
     "resnet8@teacher=previous@growing",
 )
@@ -145,7 +148,9 @@ def test_steps_with_a_teacher(config: str, tiny: Benchmark) -> None:
     student = read_run_config(config)
     distiller = distiller_for_timing(student, tiny, torch.device(DEVICE))
     recorder = record_step(images.build(student.architecture), RECIPE, images, StepOptions(distiller=distiller))
-    assert problems(recorder) == set()
+    # Pooling gives its gradient in another layout; attention transfer adds its own to it at the last stage.
+    assert problems(recorder) == ({"layout change: add"} if "@method=at" in config else set())
+    assert recorder.layout_changes.total() <= 1
 
 
 @pytest.mark.slow

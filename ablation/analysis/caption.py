@@ -10,6 +10,7 @@ from ablation.plans.row import Row
 from arch.text import plural, printable, shorten
 from benchmarks.budget.profile import budget_device_label
 from benchmarks.budget.verdict import format_hours
+from benchmarks.definition.distillation_methods import METHOD_TITLES
 from benchmarks.definition.overrides import UNIFORM, Distillation, format_number
 from benchmarks.records.store import RunRecord
 
@@ -114,8 +115,17 @@ def _distillation_remark(rows: Sequence[Row]) -> str:
 
 
 def _loss_settings(loss: Distillation) -> str:
-    target = "the teacher's predicted class" if loss.hard else f"T = {format_number(loss.temperature)}"
-    return f"{target}, alpha {'growing to' if loss.growing else '='} {format_number(loss.alpha)}"
+    numbers = loss.numbers()
+    temperature = numbers.pop("T", None)
+    relation = "growing to" if loss.growing else "="
+    texts = [
+        METHOD_TITLES[loss.method] if loss.method != "kd" else "",
+        "standardized logits" if loss.standardize else "",
+        "the teacher's predicted class" if loss.hard else "",
+        f"T = {format_number(temperature)}" if temperature is not None and not loss.hard else "",
+        *(f"{name} {relation} {format_number(number)}" for name, number in numbers.items()),
+    ]
+    return ", ".join(filter(None, texts))
 
 
 def _seed_names(seeds: int | None) -> str:

@@ -12,7 +12,11 @@ from benchmarks.definition.overrides import Distillation, RunConfig, format_numb
 
 CHECK = "✓"
 BASE = "@base"  # no part starts with @
-DISTILLATION_DEFAULTS = {"@T": format_number(Distillation.temperature), "@alpha": format_number(Distillation.alpha)}
+DISTILLATION_DEFAULTS = {
+    "@method": Distillation.method,
+    "@T": format_number(Distillation.temperature),
+    "@alpha": format_number(Distillation.alpha),
+}
 DEFAULTS = {"@data": "1", "@epochs": "1", **DISTILLATION_DEFAULTS}
 Factors = Mapping[str, str]  # the text of each factor that a row has, by name; names of overrides start with @
 
@@ -75,10 +79,11 @@ def _override_factors(config: RunConfig) -> dict[str, str]:
     if distillation := overrides.distillation:
         factors |= {
             "@teacher": str(distillation.teacher),
-            "@T": format_number(distillation.temperature),
-            "@alpha": format_number(distillation.alpha),
+            "@method": distillation.method,
+            **{f"@{name}": format_number(number) for name, number in distillation.numbers().items()},
             "@growing": CHECK * distillation.growing,
             "@hard": CHECK * distillation.hard,
+            "@standardize": CHECK * distillation.standardize,
         }
     return {name: text for name, text in factors.items() if text}
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -18,15 +18,42 @@ if TYPE_CHECKING:
 class DistillationOptions:
     """The options that set the distillation loss and the rows of the study."""
 
+    method: Annotated[
+        Literal["kd", "dkd", "at"],
+        typer.Option(
+            "--method",
+            help="kd: distillation by logits; dkd: decoupled distillation, with separate weights for the label's class "
+            "and the other classes; at: attention transfer between stages of equal resolution.",
+        ),
+    ] = "kd"
+    standardize: Annotated[
+        bool, typer.Option("--standardize", help="Replace the logits of both networks by their z-scores (kd, dkd).")
+    ] = False
     temperature: Annotated[
-        float | None, typer.Option("--temperature", help="Temperature T of both softmaxes  [default: 4]")
+        float | None,
+        typer.Option(
+            "--temperature", help="Temperature T of both softmaxes (kd, dkd)  [default: 4; with --standardize: 2]"
+        ),
     ] = None
     alpha: Annotated[
-        float | None, typer.Option("--alpha", help="Weight of the distillation loss, up to 1  [default: 0.9]")
+        float | None,
+        typer.Option(
+            "--alpha",
+            help="kd: weight of the distillation loss, up to 1; dkd: weight of the label's class  "
+            "[default: kd 0.9, dkd 1]",
+        ),
     ] = None
-    growing: Annotated[bool, typer.Option("--growing", help="Increase the weight linearly up to alpha.")] = False
+    beta: Annotated[
+        float | None,
+        typer.Option(
+            "--beta",
+            help="dkd: weight of the other classes; at: weight of the distance between attention maps  "
+            "[default: dkd 8, at 1000]",
+        ),
+    ] = None
+    growing: Annotated[bool, typer.Option("--growing", help="Increase the weights linearly over the epochs.")] = False
     hard: Annotated[
-        bool, typer.Option("--hard", help="Learn the teacher's predicted class instead of its probabilities.")
+        bool, typer.Option("--hard", help="Learn the teacher's predicted class instead of its probabilities (kd).")
     ] = False
     smooth: Annotated[float | None, typer.Option("--smooth", help="Label smoothing of the control  [default: 0.1]")] = (
         None
@@ -38,25 +65,30 @@ class DistillationOptions:
             help="Add a row in which the student is distilled from its own state after the previous epoch.",
         ),
     ] = False
-
     no_controls: Annotated[
         bool, typer.Option("--no-controls", help="Leave out the controls: label smoothing and longer training.")
     ] = False
 
     def settings(self) -> "DistillationSettings":
         """Return the settings of the study. Raises InputError if a number is out of range."""
-        from ablation.plans.distill import DEFAULT_SMOOTHING, DistillationSettings, parse_settings
-        from benchmarks.definition.overrides import PREVIOUS, Distillation
+        from ablation.plans.distill import parse_settings
+        from benchmarks.definition.overrides import format_number
 
-        loss = Distillation(
-            PREVIOUS,
-            temperature=Distillation.temperature if self.temperature is None else self.temperature,
-            alpha=Distillation.alpha if self.alpha is None else self.alpha,
-            growing=self.growing,
-            hard=self.hard,
+        numbers = {"T": self.temperature, "alpha": self.alpha, "beta": self.beta, "smooth": self.smooth}
+        flags = {
+            "growing": self.growing,
+            "hard": self.hard,
+            "standardize": self.standardize,
+            "progressive": self.progressive,
+            "no-controls": self.no_controls,
+        }
+        return parse_settings(
+            [
+                f"method={self.method}",
+                *(f"{name}={format_number(number)}" for name, number in numbers.items() if number is not None),
+                *(name for name, is_set in flags.items() if is_set),
+            ]
         )
-        smoothing = DEFAULT_SMOOTHING if self.smooth is None else self.smooth
-        return parse_settings(DistillationSettings(loss, smoothing, self.progressive, not self.no_controls).arguments())
 
 
 @with_options

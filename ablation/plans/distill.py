@@ -1,7 +1,10 @@
 """Distillation studies: a teacher and a student, compared with training alone and with controls.
 
     plan     = "distill", [ "(", argument, { ",", argument }, ")" ], ":", teacher, ">", student
-    argument = T=TEMPERATURE | alpha=SHARE | growing | hard | smooth=SHARE | progressive | no-controls
+    argument = method=METHOD | T=TEMPERATURE | alpha=WEIGHT | beta=WEIGHT | growing | hard | standardize
+             | smooth=SHARE | progressive | no-controls
+
+The arguments of the first line set the distillation loss; see `benchmarks.definition.config_parser`.
 
 Known pairs on CIFAR-100 with T = 4 and alpha = 0.9 (Tian et al. 2020, arXiv:1910.10699): resnet56 to resnet20 improves
 top-1 from 69.06 to 70.66, wrn40-2 to wrn16-2 from 73.26 to 74.92. Distillation from student to teacher, and from a
@@ -15,6 +18,7 @@ from typing import Self
 from ablation.plans.row import Row
 from arch.errors import InputError, unknown
 from benchmarks.definition.config_parser import (
+    TEACHER_SETTINGS,
     parse_number,
     read_overrides,
     read_run_config,
@@ -34,7 +38,7 @@ DEFAULT_SMOOTHING = 0.1  # label smoothing of the control, in addition to the re
 # alpha in the last epoch of progressive self-distillation (Kim et al. 2021, arXiv:2006.12000)
 SELF_DISTILLATION_ALPHA = 0.8
 MAX_EPOCHS_DENOMINATOR = 9_999_999  # larger denominators cannot be parsed again
-ARGUMENTS = ("T", "alpha", "growing", "hard", "smooth", "progressive", "no-controls")
+ARGUMENTS = (*TEACHER_SETTINGS, "smooth", "progressive", "no-controls")
 FLAGS = ("progressive", "no-controls")
 
 
@@ -56,13 +60,9 @@ class DistillationSettings:
 
     def arguments(self) -> list[str]:
         """Return the arguments in the parentheses of the plan: the settings that differ from the defaults."""
-        loss, smoothing = self.loss, self.smoothing
         return [
-            *([f"T={format_number(loss.temperature)}"] if loss.temperature != Distillation.temperature else []),
-            *([f"alpha={format_number(loss.alpha)}"] if loss.alpha != Distillation.alpha else []),
-            *(["growing"] if loss.growing else []),
-            *(["hard"] if loss.hard else []),
-            *([f"smooth={format_number(smoothing)}"] if smoothing != DEFAULT_SMOOTHING else []),
+            *self.loss.settings(),
+            *([f"smooth={format_number(self.smoothing)}"] if self.smoothing != DEFAULT_SMOOTHING else []),
             *(["progressive"] if self.progressive else []),
             *([] if self.controls else ["no-controls"]),
         ]

@@ -114,10 +114,12 @@ def old_measurement_note(throughputs: Iterable[Throughput | None]) -> str:
 def _timing_key(config: RunConfig) -> list[str]:
     """Return what the duration of a training step depends on: the model, its teacher and its frozen layers.
 
-    A distillation weight that grows counts, too, because such a step cannot be captured as a CUDA graph.
+    The distillation method counts, too, and so does a distillation weight that grows, because such a step cannot be
+    captured as a CUDA graph.
     """
     distillation = config.overrides.distillation
     teacher = distillation.teacher if distillation else ""
     teacher_key = teacher if isinstance(teacher, str) else teacher.architecture.key()
     growing = "@growing" if distillation and distillation.growing else ""
-    return [config.architecture.key(), teacher_key + growing, *config.overrides.frozen_layers]
+    method = f"@method={distillation.method}" if distillation and distillation.method != "kd" else ""
+    return [config.architecture.key(), teacher_key + method + growing, *config.overrides.frozen_layers]

@@ -2,17 +2,21 @@
 
     config  = spec, { "@", setting }
     setting = data=FRACTION | epochs=FACTOR | updates | init=WEIGHTS | freeze=LAYER{:LAYER}
-            | teacher=(config) | teacher=previous | teacher=uniform | T=TEMPERATURE | alpha=WEIGHT | growing | hard
+            | teacher=(config) | teacher=previous | teacher=uniform
+            | method=METHOD | T=TEMPERATURE | alpha=WEIGHT | beta=WEIGHT | growing | hard | standardize
 
 `resnet8@data=1/4` trains on a quarter of the images; `resnet8@teacher=(resnet20)@T=2` learns from resnet20 as well.
+The settings of the last line are those of the distillation loss; see `benchmarks.definition.distillation_methods`.
 No setting can change a hyperparameter of the recipe, such as the learning rate.
 """
 
 import re
+from collections.abc import Mapping
 from fractions import Fraction
 
 from arch.errors import InputError, unknown
 from arch.spec import parse
+from benchmarks.definition.distillation_methods import NUMBER_SETTINGS, DistillationMethod, number_settings
 from benchmarks.definition.overrides import (
     MAX_EPOCHS_FACTOR,
     PREVIOUS,
@@ -30,8 +34,9 @@ LAYER_NAME = re.compile(r"[A-Za-z0-9_.]+")
 MAX_TEACHER_DEPTH = 5  # maximum length of a chain of teachers
 
 STAND_INS: dict[str, TeacherStandIn] = {PREVIOUS: PREVIOUS, UNIFORM: UNIFORM}
-TEACHER_SETTINGS = ("T", "alpha", "growing", "hard")
-FLAG_SETTINGS = ("updates", "growing", "hard")
+NUMBER_NAMES = ("T", "alpha", "beta")
+TEACHER_SETTINGS = ("method", *NUMBER_NAMES, "growing", "hard", "standardize")
+FLAG_SETTINGS = ("updates", "growing", "hard", "standardize")
 SETTING_NAMES = ("data", "epochs", "updates", "init", "freeze", "teacher", *TEACHER_SETTINGS)
 
 
@@ -130,16 +135,63 @@ def _read_distillation(
     if teacher_depth == MAX_TEACHER_DEPTH:
         raise InputError(f"a chain of teachers has more than {MAX_TEACHER_DEPTH} teachers")
     teacher = _read_teacher(values["teacher"], baseline, teacher_depth, allow_sources)
-    if "hard" in values and ("T" in values or teacher == UNIFORM):
-        raise InputError("'@hard' uses the class that a network predicts: it excludes '@T' and '@teacher=uniform'")
-    default_temperature = 1.0 if teacher == UNIFORM else Distillation.temperature  # 1: the usual label smoothing
+    method = _read_method(values.get("method", "kd"))
+    _check_combination(values, method, teacher)
+    numbers = _read_numbers(values, method, teacher)
     return Distillation(
         teacher,
-        temperature=parse_number("@T", values.get("T", format_number(default_temperature)), 0.1, 100),
-        alpha=parse_number("@alpha", values.get("alpha", format_number(Distillation.alpha)), 0.000001, 1),
+        temperature=numbers.get("T", Distillation.temperature),
+        alpha=numbers.get("alpha", Distillation.alpha),
         growing="growing" in values,
         hard="hard" in values,
+        method=method,
+        beta=numbers.get("beta", Distillation.beta),
+        standardize="standardize" in values,
     )
+
+
+def _read_method(text: str) -> DistillationMethod:
+    for method in NUMBER_SETTINGS:
+        if method == text:
+            return method
+    raise unknown("distillation method", text, NUMBER_SETTINGS, f" in {'@method=' + text!r}")
+
+
+def _check_combination(
+    values: Mapping[str, str], method: DistillationMethod, teacher: RunConfig | TeacherStandIn
+) -> None:
+    """Raise InputError if a setting of the distillation loss has no effect or no meaning with the others."""
+    changes_logits = method != "kd" or "standardize" in values
+    if "hard" in values and ("T" in values or teacher == UNIFORM or changes_logits):
+        raise InputError(
+            "'@hard' uses the class that a network predicts: it excludes '@T', '@teacher=uniform', '@method' and "
+            "'@standardize'"
+        )
+    if teacher == UNIFORM and changes_logits:
+        raise InputError("'@teacher=uniform' is label smoothing: it excludes '@method' and '@standardize'")
+    if method == "at" and "standardize" in values:
+        raise InputError("'@standardize' changes logits, which '@method=at' does not use: remove one of them")
+    valid = NUMBER_SETTINGS[method]
+    if unused := [name for name in NUMBER_NAMES if name in values and name not in valid]:
+        raise InputError(f"'@{unused[0]}' has no effect with '@method={method}', which uses {' and '.join(valid)}")
+
+
+def _read_numbers(
+    values: Mapping[str, str], method: DistillationMethod, teacher: RunConfig | TeacherStandIn
+) -> dict[str, float]:
+    """Return the numbers of the distillation loss by name, with the method's defaults for those that are not set."""
+    settings = number_settings(method, "standardize" in values)
+    texts = {name: format_number(setting.default) for name, setting in settings.items()}
+    if teacher == UNIFORM:
+        texts["T"] = "1"  # the usual label smoothing
+    texts |= {name: values[name] for name in settings if name in values}
+    numbers = {
+        name: parse_number(f"@{name}", texts[name], setting.minimum, setting.maximum)
+        for name, setting in settings.items()
+    }
+    if not numbers.get("alpha") and not numbers.get("beta"):
+        raise InputError("'@alpha=0@beta=0' leaves nothing of the distillation loss: set one of them above 0")
+    return numbers
 
 
 def _read_teacher(

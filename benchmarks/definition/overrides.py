@@ -11,6 +11,7 @@ from typing import Literal
 
 from arch.errors import InputError
 from arch.spec import Architecture, Spec
+from benchmarks.definition.distillation_methods import NUMBER_SETTINGS, DistillationMethod, number_settings
 from benchmarks.definition.recipe import Recipe
 
 TeacherStandIn = Literal["previous", "uniform"]  # a teacher that is not another network
@@ -21,23 +22,50 @@ MAX_EPOCHS_FACTOR = 100
 
 @dataclass(frozen=True)
 class Distillation:
-    """What a student learns from besides the labels. See `benchmarks.training.distillation`."""
+    """What a student learns from besides the labels. See `benchmarks.training.distillation`.
+
+    Attributes:
+        teacher: The teacher.
+        temperature: T of both softmaxes. Like the other numbers, it has its default where the method does not use it.
+        alpha: kd: the weight of the distillation loss; 1 - alpha is the weight of the labels. dkd: the weight of the
+            target class.
+        growing: Whether the weights grow linearly, from 1 / epochs of their values in the first epoch.
+        hard: Whether the student learns the teacher's predicted class instead of its probabilities.
+        method: kd: distillation by logits; dkd: decoupled distillation; at: attention transfer.
+        beta: dkd: the weight of the other classes. at: the weight of the distance between attention maps.
+        standardize: Whether the logits of both networks are replaced by their z-scores.
+    """
 
     teacher: "RunConfig | TeacherStandIn"
-    temperature: float = 4.0
-    alpha: float = 0.9  # the weight of the distillation loss; 1 - alpha is the weight of the labels
-    growing: bool = False  # whether alpha grows linearly from alpha / epochs in the first epoch to alpha in the last
-    hard: bool = False  # whether the student learns the teacher's predicted class instead of its probabilities
+    temperature: float = NUMBER_SETTINGS["kd"]["T"].default
+    alpha: float = NUMBER_SETTINGS["kd"]["alpha"].default
+    growing: bool = False
+    hard: bool = False
+    method: DistillationMethod = "kd"
+    beta: float = 0.0
+    standardize: bool = False
 
     def __str__(self) -> str:
         return self.text(self.teacher if isinstance(self.teacher, str) else f"({self.teacher})")
 
     def text(self, teacher: str) -> str:
         """Return the settings as text, with the given text for the teacher."""
-        text = f"@teacher={teacher}"
-        text += f"@T={format_number(self.temperature)}" if self.temperature != Distillation.temperature else ""
-        text += f"@alpha={format_number(self.alpha)}" if self.alpha != Distillation.alpha else ""
-        return text + "@growing" * self.growing + "@hard" * self.hard
+        return "".join(f"@{setting}" for setting in (f"teacher={teacher}", *self.settings()))
+
+    def settings(self) -> list[str]:
+        """Return the settings of the loss that differ from the method's defaults, such as "T=2"."""
+        defaults = number_settings(self.method, self.standardize)
+        numbers = self.numbers()
+        return [
+            *([f"method={self.method}"] if self.method != "kd" else []),
+            *(f"{name}={format_number(numbers[name])}" for name in numbers if numbers[name] != defaults[name].default),
+            *(name for name in ("growing", "hard", "standardize") if getattr(self, name)),
+        ]
+
+    def numbers(self) -> dict[str, float]:
+        """Return the numbers that the method uses, by their names in a config."""
+        values = {"T": self.temperature, "alpha": self.alpha, "beta": self.beta}
+        return {name: values[name] for name in number_settings(self.method, self.standardize)}
 
 
 @dataclass(frozen=True)
@@ -82,9 +110,10 @@ class TrainingOverrides:
 
     @property
     def needs_model_check(self) -> bool:
-        """Whether external weights or layer names have to be compared with the model before training."""
+        """Whether external weights, layer names or the teacher's stages have to be compared with the model."""
         has_untrained_teacher = self.teacher is not None and not self.teacher.is_trained
-        return bool(self.initial_weights or self.frozen_layers) or has_untrained_teacher
+        matches_stages = self.distillation is not None and self.distillation.method == "at"
+        return bool(self.initial_weights or self.frozen_layers) or has_untrained_teacher or matches_stages
 
     def num_train_images(self, num_images: int, num_classes: int) -> int:
         """Return the number of images to train on, if all classes have the same number of images.

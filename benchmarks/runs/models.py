@@ -1,9 +1,10 @@
 """The networks of a run: the one that is trained, with its initial weights, and its teacher."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from arch.errors import InputError
 from arch.net import ResidualNet
@@ -14,7 +15,9 @@ from benchmarks.execution.progress import Progress, Report
 from benchmarks.records.paths import initial_weights_file
 from benchmarks.records.weights_file import digest_of, header_of
 from benchmarks.runs.run import Run
+from benchmarks.training.attention_maps import recorded_attention
 from benchmarks.training.distillation import Distiller
+from benchmarks.training.distillation_losses import Resolution, attention_loss
 from benchmarks.training.models import fresh_model
 from benchmarks.training.weights import freeze, load_weights
 
@@ -93,15 +96,29 @@ def _load_teacher(config: RunConfig, weights: Path, benchmark: Benchmark) -> Res
     return model
 
 
-def check_initial_weights(report: Report, configs: Sequence[RunConfig], benchmark: Benchmark, out: Path) -> None:
-    """Load the initial weights of each config, and of its teacher if the teacher is not trained.
+def check_models(report: Report, configs: Sequence[RunConfig], benchmark: Benchmark, out: Path) -> None:
+    """Load the initial weights of each config, and of its teacher if it is not trained, and compare their stages.
 
     Raises:
-        InputError: If weights are missing or do not fit, or a layer to freeze does not exist.
+        InputError: If weights are missing or do not fit, a layer to freeze does not exist, or attention cannot be
+            transferred because no stages of student and teacher have the same resolution.
     """
     for number, config in enumerate(configs):
         report(Progress("reading weights", number, len(configs)))
-        initial_model(config, benchmark, out)
-        teacher = config.overrides.teacher
+        model = initial_model(config, benchmark, out)
+        teacher, distillation = config.overrides.teacher, config.overrides.distillation
         if teacher is not None and not teacher.is_trained:
             _load_teacher(teacher, initial_weights_file(out, teacher.overrides.initial_weights), benchmark)
+        if distillation is not None and distillation.method == "at":
+            teacher_model = fresh_model(teacher.architecture, benchmark) if teacher else model
+            try:
+                attention_loss(*(_attention_maps(net, benchmark) for net in (model, teacher_model)))
+            except InputError as error:
+                raise InputError(f"{config}: {error}") from None
+
+
+def _attention_maps(model: nn.Module, benchmark: Benchmark) -> Mapping[Resolution, Tensor]:
+    """Return the attention maps of a model for one black image."""
+    with torch.no_grad(), recorded_attention(model.eval()) as maps:
+        model(torch.zeros(1, *benchmark.data.input_shape))
+    return maps

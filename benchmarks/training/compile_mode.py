@@ -46,8 +46,15 @@ def obstacle_to_capture(recipe: Recipe, distillation: Distillation | None) -> st
         return "several devices share each batch"
     if recipe.mixes or recipe.erasing:
         return "mixup, cutmix and random erasing draw random numbers on the host"
-    if distillation and (distillation.growing or distillation.teacher == PREVIOUS):
+    if distillation and (distillation.growing or distillation.teacher == PREVIOUS or distillation.method == "dkd"):
         return "the distillation loss changes from epoch to epoch"
+    return ""
+
+
+def obstacle_to_compilation(distillation: Distillation | None) -> str:
+    """Return why the model cannot be compiled for training, "" if nothing is known to prevent it."""
+    if distillation and distillation.method == "at":
+        return "attention transfer reads the outputs of stages inside the model"
     return ""
 
 

@@ -1,51 +1,51 @@
-"""Knowledge distillation by logits.
+"""Knowledge distillation: the training loss of a student that has a teacher.
 
-With labels y, student probabilities p, temperature T and distillation weight a (alpha), Hinton et al. 2015
-(arXiv:1503.02531) minimize
+With the label loss L, temperature T and the losses of `benchmarks.training.distillation_losses`, the methods minimize
 
-    (1 - a) H(y, p) + a T^2 H(p_teacher(T), p_student(T)),    H(q, p) = -sum_c q_c log p_c,
-
-where p(T) = softmax(logits / T). H differs from the Kullback-Leibler divergence by the teacher's entropy, which does
-not depend on the student's weights, so the gradients are equal. The factor T^2 keeps the scale of the second term's
-gradient independent of T.
+    kd:   (1 - alpha) L + alpha T^2 H(q, p)
+    dkd:  L + alpha T^2 TCKD + beta T^2 NCKD
+    at:   L + beta * distance of the attention maps
 """
 
 import copy
 import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from benchmarks.definition.overrides import PREVIOUS, Distillation
+from benchmarks.training.attention_maps import recorded_attention
+from benchmarks.training.distillation_losses import (
+    Resolution,
+    attention_loss,
+    decoupled_losses,
+    hard_loss,
+    soft_loss,
+    standardize,
+)
 from benchmarks.training.distributed_context import SINGLE_PROCESS, DistributedContext
 
+# Zhao et al. (arXiv:2203.08679) increase the weights of decoupled distillation over the first 20 of 240 epochs.
+DECOUPLED_WARMUP_SHARE = 20 / 240
 
-def soft_loss(logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
-    """Compute T^2 H(p_teacher(T), p_student(T)).
 
-    A teacher with equal logits for all classes amounts to label smoothing.
+@dataclass(frozen=True)
+class StudentPass:
+    """A forward pass of the student.
 
-    Args:
+    Attributes:
+        images: Normalized images, (batch, channels, height, width).
+        labels: int64, (batch,). Of a mixed image, the label with the larger weight.
         logits: The student's logits, (batch, classes).
-        teacher_logits: The teacher's logits, (batch, classes).
-        temperature: T.
-
-    Returns:
-        The mean over the batch, in nats.
+        attention_maps: The attention maps of its stages by resolution, if the method uses them.
     """
-    target = (teacher_logits / temperature).softmax(1)
-    return temperature**2 * F.cross_entropy(logits / temperature, target)
 
-
-def hard_loss(logits: Tensor, teacher_logits: Tensor) -> Tensor:
-    """Compute the cross-entropy with the classes that the teacher predicts (Touvron et al. 2021, arXiv:2012.12877).
-
-    Args:
-        logits: The student's logits, (batch, classes).
-        teacher_logits: The teacher's logits, (batch, classes).
-    """
-    return F.cross_entropy(logits, teacher_logits.argmax(1))
+    images: Tensor
+    labels: Tensor
+    logits: Tensor
+    attention_maps: Mapping[Resolution, Tensor] = field(default_factory=dict)
 
 
 class Distiller:
@@ -54,7 +54,7 @@ class Distiller:
     The teacher sees the same batch as the student, in evaluation mode, and is not trained.
 
     Args:
-        settings: Teacher, temperature and distillation weight.
+        settings: The teacher and the distillation loss.
         teacher: The teacher on the student's device. None if the teacher is the student after its previous epoch, or
             where it predicts equal probabilities for all classes.
         epochs: Epochs of the full training run.
@@ -65,39 +65,71 @@ class Distiller:
         if teacher is not None:
             teacher.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
-    def alpha(self, epoch: int) -> float:
-        """Return the weight of the distillation loss in an epoch.
+    @property
+    def uses_attention(self) -> bool:
+        """Whether the loss needs the attention maps of the student's stages."""
+        return self.settings.method == "at"
 
-        A growing weight is alpha (epoch + 1) / epochs (Kim et al. 2021, arXiv:2006.12000). There the teacher is the
-        student after its previous epoch, so the first epoch has no teacher and the weight is 0.
+    def weight_factor(self, epoch: int) -> float:
+        """Return the factor of the weights of the distillation loss in an epoch.
+
+        Growing weights are multiplied by (epoch + 1) / epochs (Kim et al. 2021, arXiv:2006.12000). There the teacher is
+        the student after its previous epoch, so the first epoch has no teacher and the factor is 0. Otherwise, the
+        weights of decoupled distillation grow during the first twelfth of the epochs.
 
         Args:
             epoch: Counted from 0.
         """
         if self.settings.teacher == PREVIOUS and epoch == 0:
             return 0.0
-        return self.settings.alpha * ((epoch + 1) / self.epochs if self.settings.growing else 1.0)
+        if self.settings.growing:
+            return (epoch + 1) / self.epochs
+        if self.settings.method == "dkd":
+            return min(1.0, (epoch + 1) / (DECOUPLED_WARMUP_SHARE * self.epochs))
+        return 1.0
 
-    def loss(self, label_loss: Tensor, logits: Tensor, batch: Tensor, epoch: int) -> Tensor:
+    def loss(self, label_loss: Tensor, student: StudentPass, epoch: int) -> Tensor:
         """Compute the weighted sum of the label loss and the distillation loss.
 
         Args:
-            label_loss: H(y, p), computed as the recipe defines it.
-            logits: The student's logits, (batch, classes).
-            batch: Normalized images, (batch, channels, height, width).
+            label_loss: The loss of the labels, computed as the recipe defines it.
+            student: The student's forward pass.
             epoch: Counted from 0.
+
+        Raises:
+            InputError: If attention is transferred between networks without stages of equal resolution.
         """
-        alpha = self.alpha(epoch)
-        if not alpha:
+        factor, settings = self.weight_factor(epoch), self.settings
+        if not factor:
             return label_loss
-        with torch.no_grad():
-            teacher_logits = torch.zeros_like(logits) if self.teacher is None else self.teacher(batch)
-        teacher_logits, logits = teacher_logits.float(), logits.float()
-        if self.settings.hard:
+        if settings.method == "at":
+            distance = attention_loss(student.attention_maps, self._teacher_attention(student.images))
+            return label_loss + factor * settings.beta * distance
+        logits, teacher_logits = student.logits.float(), self._teacher_logits(student).float()
+        if settings.standardize:
+            logits, teacher_logits = standardize(logits), standardize(teacher_logits)
+        if settings.method == "dkd":
+            target, others = decoupled_losses(logits, teacher_logits, student.labels, settings.temperature)
+            return label_loss + factor * (settings.alpha * target + settings.beta * others)
+        if settings.hard:
             distillation_loss = hard_loss(logits, teacher_logits)
         else:
-            distillation_loss = soft_loss(logits, teacher_logits, self.settings.temperature)
+            distillation_loss = soft_loss(logits, teacher_logits, settings.temperature)
+        alpha = settings.alpha * factor
         return (1 - alpha) * label_loss + alpha * distillation_loss
+
+    def _teacher_logits(self, student: StudentPass) -> Tensor:
+        if self.teacher is None:
+            return torch.zeros_like(student.logits)
+        with torch.no_grad():
+            logits: Tensor = self.teacher(student.images)
+        return logits
+
+    def _teacher_attention(self, images: Tensor) -> Mapping[Resolution, Tensor]:
+        assert self.teacher is not None  # the parser accepts no method but kd without a network as the teacher
+        with torch.no_grad(), recorded_attention(self.teacher) as maps:
+            self.teacher(images)
+        return maps
 
     def begin_epoch(self, student: nn.Module, context: DistributedContext = SINGLE_PROCESS) -> None:
         """Copy the student's current weights into the teacher, if the teacher is the previous epoch's student.

@@ -10,6 +10,7 @@ from timm.utils import ModelEmaV3, dispatch_clip_grad
 from torch import Tensor, nn
 
 from benchmarks.definition.recipe import Recipe
+from benchmarks.training.attention_maps import recorded_attention
 from benchmarks.training.batch_augmentation import BatchAugmentation, MixedLabels
 from benchmarks.training.batch_counts import countable_norms, counting_at_the_end
 from benchmarks.training.compile_mode import (
@@ -17,10 +18,11 @@ from benchmarks.training.compile_mode import (
     CompileModeFailed,
     compile_model,
     obstacle_to_capture,
+    obstacle_to_compilation,
     uses_compiler,
     uses_graph,
 )
-from benchmarks.training.distillation import Distiller
+from benchmarks.training.distillation import Distiller, StudentPass
 from benchmarks.training.distributed_context import SINGLE_PROCESS, DistributedContext
 from benchmarks.training.graphed_step import GraphedStep, prepare
 from benchmarks.training.learning_rates import LearningRates
@@ -119,6 +121,8 @@ class TrainingStep:
         distillation = self.distiller.settings if self.distiller else None
         if uses_graph(self.compile_mode) and (obstacle := obstacle_to_capture(recipe, distillation)):
             raise CompileModeFailed(f"not capturable: {obstacle}")
+        if uses_compiler(self.compile_mode) and (obstacle := obstacle_to_compilation(distillation)):
+            raise CompileModeFailed(f"not compilable: {obstacle}")
         self.wrapped = self.context.wrap(model)
         self.forward = compile_model(self.wrapped, self.compile_mode)
         self.device = next(model.parameters()).device
@@ -208,14 +212,23 @@ class TrainingStep:
             iteration: Steps since the start of training.
         """
         with autocast(self.recipe, self.device):
-            logits = self.forward(batch)
+            if self.distiller is not None and self.distiller.uses_attention:
+                with recorded_attention(self.model) as attention_maps:
+                    logits = self.forward(batch)
+            else:
+                logits, attention_maps = self.forward(batch), {}
             targets = labels.targets(logits.shape[1], self.recipe.label_smoothing)
-            loss = self.loss(logits, targets.repeat(self.recipe.aug_splits) if self.recipe.aug_splits > 1 else targets)
+            loss = self.loss(logits, self._repeat(targets))
             if self.distiller is not None:
-                loss = self.distiller.loss(loss, logits, batch, iteration // self.steps_per_epoch)
+                student = StudentPass(batch, self._repeat(labels.dominant), logits, attention_maps)
+                loss = self.distiller.loss(loss, student, iteration // self.steps_per_epoch)
         self.scaler.scale(loss if share == 1 else share * loss).backward()
         clean = logits.detach()[: len(labels.labels)]
         return loss.detach() * len(clean), (clean.argmax(1) == labels.dominant).sum()
+
+    def _repeat(self, targets: Tensor) -> Tensor:
+        """Return the targets of all `aug_splits` of the images, one after the other."""
+        return targets.repeat(self.recipe.aug_splits) if self.recipe.aug_splits > 1 else targets
 
     def _update(self) -> None:
         """Update the weights with the gradients."""

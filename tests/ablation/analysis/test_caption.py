@@ -47,6 +47,13 @@ def test_reference_of_a_change(plan: str, reference: str, make_record: Make, mak
             "distill(progressive):resnet20>resnet8",
             "distillation with T = 4, alpha = 0.9 (resnet8 → itself: T = 1, alpha growing to 0.8); ",
         ),
+        ("distill(method=dkd):resnet20>resnet8", "distillation with DKD, T = 4, alpha = 1, beta = 8; "),
+        ("distill(standardize):resnet20>resnet8", "distillation with standardized logits, T = 2, alpha = 0.9; "),
+        ("distill(method=at):resnet20>resnet8", "distillation with attention transfer, beta = 1000; "),
+        (
+            "distill(method=dkd,standardize,growing,beta=2):resnet20>resnet8",
+            "distillation with DKD, standardized logits, T = 2, alpha growing to 1, beta growing to 2; ",
+        ),
         ("compare:resnet8,resnet8@teacher=(resnet20)@T=8", "distillation with T = 8, alpha = 0.9; "),
     ],
 )

@@ -61,6 +61,21 @@ def test_factors_of_all_rows_are_described(make_recorded: MakeRecorded) -> None:
     assert varying_factors(row_factors(make_recorded("baseline").rows)) == []
 
 
+def test_distillation_methods_are_factors_with_the_numbers_that_they_use(make_recorded: MakeRecorded) -> None:
+    teacher = "resnet8@teacher=(resnet20)"
+    lines = row_factors(
+        make_recorded(f"compare:{teacher},{teacher}@method=dkd,{teacher}@method=at,{teacher}@standardize").rows
+    )
+    assert varying_factors(lines) == ["@method", "@T", "@alpha", "@beta", "@standardize"]
+    columns = ("@method", "@T", "@alpha", "@beta")
+    assert [[line.get(name, "") for name in columns] for line in lines] == [
+        ["kd", "4", "0.9", ""],
+        ["dkd", "4", "1", "8"],
+        ["at", "", "", "1000"],
+        ["kd", "2", "0.9", ""],
+    ]
+
+
 def test_initial_weights_have_names(make_recorded: MakeRecorded, make_record: Callable[..., RunRecord]) -> None:
     digest = "0123456789abcdef" * 4
     rows = make_recorded(f"compare:baseline,baseline@init={digest}").rows

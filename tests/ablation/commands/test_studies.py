@@ -13,7 +13,7 @@ from ablation.plans.distill import DEFAULT_SMOOTHING
 from ablation.plans.plan import Plan
 from ablation.plans.pretrained import with_pretrained
 from benchmarks.definition.benchmark import Benchmark
-from benchmarks.definition.overrides import Distillation
+from benchmarks.definition.distillation_methods import NUMBER_SETTINGS, STANDARDIZED_TEMPERATURE
 from benchmarks.records.paths import initial_weights_file
 from benchmarks.records.weights_file import digest_of
 
@@ -89,11 +89,29 @@ def test_distillation_settings(plan_of: PlanOf) -> None:
     assert plan_of("distill", *networks, "--no-controls") == "distill(no-controls):resnet20>resnet8"
 
 
+def test_distillation_methods(plan_of: PlanOf) -> None:
+    networks = ["--teacher", "resnet20", "--student", "resnet8"]
+    plans = {
+        "--method kd --temperature 4": "distill:resnet20>resnet8",
+        "--method dkd": "distill(method=dkd):resnet20>resnet8",
+        "--method dkd --alpha 0 --beta 2 --temperature 4": "distill(method=dkd,alpha=0,beta=2):resnet20>resnet8",
+        "--method dkd --standardize --temperature 4": "distill(method=dkd,T=4,standardize):resnet20>resnet8",
+        "--standardize --temperature 2": "distill(standardize):resnet20>resnet8",
+        "--method at --beta 1000": "distill(method=at):resnet20>resnet8",
+        "--method at --beta 500.5 --no-controls": "distill(method=at,beta=500.5,no-controls):resnet20>resnet8",
+    }
+    assert {words: plan_of("distill", *networks, *words.split()) for words in plans} == plans
+
+
 def test_help_states_the_defaults_of_the_distillation_loss(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["distill", "--help"]) == 0
     help_text = "".join(capsys.readouterr().out.split())
-    for default in (Distillation.temperature, Distillation.alpha, DEFAULT_SMOOTHING):
-        assert f"[default:{default:g}]" in help_text
+    assert f"[default:{DEFAULT_SMOOTHING:g}]" in help_text
+    kd, dkd, at = NUMBER_SETTINGS["kd"], NUMBER_SETTINGS["dkd"], NUMBER_SETTINGS["at"]
+    temperatures = kd["T"].default, STANDARDIZED_TEMPERATURE
+    assert "[default:{:g};with--standardize:{:g}]".format(*temperatures) in help_text
+    assert f"[default:kd{kd['alpha'].default:g},dkd{dkd['alpha'].default:g}]" in help_text
+    assert f"[default:dkd{dkd['beta'].default:g},at{at['beta'].default:g}]" in help_text
 
 
 def test_finetuning_is_a_comparison(plan_of: PlanOf) -> None:
@@ -180,6 +198,12 @@ DISTILL = ["distill", "--teacher", "resnet20", "--student", "resnet8"]
         ([*DISTILL, "--temperature", "2", "--hard"], "'@hard'"),
         ([*DISTILL, "--alpha", "0"], "'@alpha=0': alpha must be from 1e-06 to 1"),
         ([*DISTILL, "--alpha", "-1"], "'@alpha=-1': alpha must be from 1e-06 to 1"),
+        ([*DISTILL, "--method", "fitnet"], "--method"),
+        ([*DISTILL, "--beta", "8"], "'@beta' has no effect with '@method=kd'"),
+        ([*DISTILL, "--method", "at", "--alpha", "0.5"], "'@alpha' has no effect with '@method=at'"),
+        ([*DISTILL, "--method", "at", "--standardize"], "'@standardize'"),
+        ([*DISTILL, "--method", "dkd", "--hard"], "'@hard'"),
+        ([*DISTILL, "--method", "dkd", "--beta", "1001"], "'@beta=1001': beta must be from 0 to 1000"),
         ([*DISTILL, "--smooth", "1"], "'smooth=1': smooth must be from 0.001 to 0.999"),
         ([*DISTILL, "--seeds", "0"], "--seeds"),
         ([*DISTILL, "--time-limit", "0"], "--time-limit 0"),

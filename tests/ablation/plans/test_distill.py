@@ -74,6 +74,19 @@ def test_arguments_apply_to_all_taught_rows_except_the_controls() -> None:
     assert rows[-1][0] == "resnet8 → itself"
 
 
+def test_the_method_applies_to_all_taught_rows_except_the_controls_and_progressive_self_distillation() -> None:
+    rows = rows_of("distill(method=dkd,standardize,beta=2,progressive):resnet20>resnet8")
+    loss = "@method=dkd@beta=2@standardize"
+    assert [spec for _, spec, _ in rows[2:]] == [
+        f"resnet8@teacher=(resnet20){loss}",
+        "resnet8@teacher=uniform@T=1@alpha=0.1",
+        "resnet8@epochs=2",
+        f"resnet8@teacher=(resnet8@teacher=(resnet20){loss}){loss}",
+        f"resnet20@teacher=(resnet8){loss}",
+        "resnet8@teacher=previous@T=1@alpha=0.8@growing",
+    ]
+
+
 def test_study_without_controls() -> None:
     plan = "distill(T=2,progressive,no-controls):resnet20>resnet8"
     assert [label for label, *_ in rows_of(plan)] == [
@@ -94,7 +107,12 @@ def test_control_trains_for_the_epochs_of_both_networks() -> None:
 
 
 @pytest.mark.parametrize(
-    "plan", ["distill(progressive):resnet20>resnet8", f"distill:resnet8{UNTRAINED}>resnet8@data=1/2"]
+    "plan",
+    [
+        "distill(progressive):resnet20>resnet8",
+        "distill(method=at):resnet20>resnet8",
+        f"distill:resnet8{UNTRAINED}>resnet8@data=1/2",
+    ],
 )
 def test_every_row_is_trained_separately_and_its_spec_can_be_parsed(plan: str) -> None:
     rows = parse_plan(plan, DIGITS).rows

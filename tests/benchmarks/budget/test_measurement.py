@@ -108,6 +108,15 @@ def test_growing_distillation_weight_has_its_own_measurement(tiny: Benchmark) ->
     assert Measurement.read(growing, tiny, "cpu").throughput is None  # it cannot be captured
 
 
+@pytest.mark.parametrize("method", ["dkd", "at"])
+def test_distillation_methods_have_their_own_measurement(method: str, tiny: Benchmark) -> None:
+    paths = {
+        Measurement.read(read_run_config(f"resnet8@teacher=(resnet20){text}"), tiny, "cpu").path
+        for text in ("", f"@method={method}", f"@method={method}@beta=2")
+    }
+    assert len(paths) == 2
+
+
 def test_number_of_images_and_initial_weights_do_not_matter(tiny: Benchmark) -> None:
     write(tiny)
     config = read_run_config("resnet8@data=1/4@init=0123456789abcdef")

@@ -21,6 +21,12 @@ def configs(teachers: st.SearchStrategy[RunConfig]) -> st.SearchStrategy[RunConf
     all_teachers = teachers | st.sampled_from([PREVIOUS, UNIFORM])
     soft = st.builds(Distillation, all_teachers, temperatures, alphas, st.booleans(), st.just(False))
     hard = st.builds(Distillation, teachers, alpha=alphas, hard=st.just(True))
+    others = teachers | st.just(PREVIOUS)
+    decoupled = st.builds(
+        Distillation, others, temperatures, alphas, st.booleans(), method=st.just("dkd"), beta=alphas,
+        standardize=st.booleans(),
+    )  # fmt: skip
+    attention = st.builds(Distillation, others, growing=st.booleans(), method=st.just("at"), beta=alphas)
     layers = st.sets(st.from_regex(r"[a-z]{1,5}(\.[0-9])?", fullmatch=True), max_size=3)
     overrides = st.builds(
         TrainingOverrides,
@@ -29,7 +35,7 @@ def configs(teachers: st.SearchStrategy[RunConfig]) -> st.SearchStrategy[RunConf
         initial_weights=st.sampled_from(["", DIGEST]),
         frozen_layers=layers.map(lambda names: tuple(sorted(names))),
         equal_updates=st.booleans(),
-        distillation=st.none() | soft | hard,
+        distillation=st.none() | soft | hard | decoupled | attention,
     )
     specs = st.sampled_from(["resnet8", "resnet8+se=8-se+cbam", "timm/resnet18", "timm/resnet18/224"])
     return st.builds(RunConfig, specs.map(parse), overrides)
@@ -96,6 +102,49 @@ def test_all_settings_are_read() -> None:
     assert config.architecture == parse("resnet8").architecture
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("@method=kd@T=4", Distillation(PREVIOUS)),
+        ("@method=dkd", Distillation(PREVIOUS, 4.0, 1.0, method="dkd", beta=8.0)),
+        ("@method=dkd@alpha=0", Distillation(PREVIOUS, 4.0, 0.0, method="dkd", beta=8.0)),
+        ("@method=at", Distillation(PREVIOUS, method="at", beta=1000.0)),
+        ("@standardize", Distillation(PREVIOUS, 2.0, standardize=True)),
+        ("@standardize@T=4", Distillation(PREVIOUS, 4.0, standardize=True)),
+        ("@method=dkd@standardize", Distillation(PREVIOUS, 2.0, 1.0, method="dkd", beta=8.0, standardize=True)),
+    ],
+)
+def test_methods_have_the_defaults_of_their_papers(text: str, expected: Distillation) -> None:
+    config = read_run_config(f"resnet8@teacher=previous{text}")
+    assert config.overrides.distillation == expected
+    assert read_run_config(str(config)) == config
+
+
+def test_each_method_has_its_own_key_and_default_settings_do_not_change_it() -> None:
+    texts = ("", "@standardize", "@standardize@T=4", "@method=dkd", "@method=dkd@standardize", "@method=dkd@beta=2",
+             "@method=at", "@method=at@beta=2")  # fmt: skip
+    keys = [read_run_config(f"resnet8@teacher=(resnet20){text}").key for text in texts]
+    assert len(set(keys)) == len(texts)
+    assert read_run_config("resnet8@teacher=(resnet20)@method=kd@alpha=0.9").key == keys[0]
+    assert read_run_config("resnet8@teacher=(resnet20)@method=at@beta=1000").key == keys[6]
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [
+        ("@data=1/4@epochs=2@updates", "97f7e56a"),
+        ("@teacher=(resnet20)", "7fb44eab"),
+        ("@teacher=(resnet20)@T=2@alpha=0.5@growing", "12e65dc3"),
+        ("@teacher=(resnet20)@hard", "13be6a6b"),
+        ("@teacher=uniform@T=1@alpha=0.1", "d6b1b6ec"),
+        ("@teacher=previous@T=1@alpha=0.8@growing", "223a38c0"),
+        ("@teacher=(resnet8@teacher=(resnet20)@alpha=0.5)", "53fe8e4b"),
+    ],
+)
+def test_keys_of_records_from_before_the_methods_were_added(settings: str, key: str) -> None:
+    assert read_run_config(f"resnet8{settings}").key.partition("-")[2] == key
+
+
 def test_stand_ins_are_not_teacher_networks() -> None:
     assert read_run_config("resnet8@teacher=previous").overrides.teacher is None
     assert read_run_config("resnet8@teacher=uniform").overrides.distillation == Distillation(UNIFORM, 1.0)
@@ -152,6 +201,20 @@ def test_depth_of_a_chain_of_teachers_is_limited() -> None:
         ("@teacher=resnet20", ["'@teacher=resnet20'", "previous, uniform", "@teacher=(resnet20)"]),
         ("@teacher=uniform@hard", ["'@hard'", "'@teacher=uniform'"]),
         ("@teacher=(resnet20)@hard@T=2", ["'@hard'", "'@T'"]),
+        ("@teacher=(resnet20)@hard@standardize", ["'@hard'", "'@standardize'"]),
+        ("@teacher=(resnet20)@hard@method=dkd", ["'@hard'", "'@method'"]),
+        ("@teacher=(resnet20)@method=dk", ["'dk'", "'@method=dk'", "did you mean 'dkd'?", "at, dkd, kd"]),
+        ("@method=dkd", ["'@method' needs a '@teacher='"]),
+        ("@teacher=uniform@method=dkd", ["'@teacher=uniform'", "'@method'"]),
+        ("@teacher=uniform@method=at", ["'@teacher=uniform'", "'@method'"]),
+        ("@teacher=uniform@standardize", ["'@teacher=uniform'", "'@standardize'"]),
+        ("@teacher=(resnet20)@beta=8", ["'@beta'", "'@method=kd'", "T and alpha"]),
+        ("@teacher=(resnet20)@method=at@T=2", ["'@T'", "'@method=at'", "beta"]),
+        ("@teacher=(resnet20)@method=at@standardize", ["'@standardize'", "'@method=at'"]),
+        ("@teacher=(resnet20)@standardize=1", ["'@standardize' takes no value"]),
+        ("@teacher=(resnet20)@method=dkd@alpha=0@beta=0", ["'@alpha=0@beta=0'"]),
+        ("@teacher=(resnet20)@method=dkd@beta=1001", ["'@beta=1001'", "from 0 to 1000"]),
+        ("@teacher=(resnet20)@method=at@beta=0", ["'@beta=0'", "from 1e-06 to 100000"]),
         ("@teacher=()", ["empty spec"]),
         ("@teacher=(resnet21)", ["unknown base 'resnet21'", "did you mean 'resnet20'?"]),
         ("@teacher=previous@T=0", ["'@T=0'", "from 0.1 to 100"]),

@@ -12,7 +12,7 @@ from benchmarks.execution.progress import silent
 from benchmarks.records.paths import initial_weights_file
 from benchmarks.records.weights_file import digest_of
 from benchmarks.runs.dispatch import execute_run
-from benchmarks.runs.models import check_initial_weights, initial_model, load_distiller
+from benchmarks.runs.models import check_models, initial_model, load_distiller
 from benchmarks.runs.run import Run
 from benchmarks.training.distillation import weights_digest
 from benchmarks.training.tensor_file import read_tensors, write_tensors
@@ -60,7 +60,7 @@ def test_weights_with_another_digest_than_their_name_are_rejected(run: Run) -> N
     store_initial_weights(run, new_model(run), "0123456789abcdef")
     tuned = overridden(run, "@init=0123456789abcdef")
     with pytest.raises(InputError, match=r"0123456789abcdef.safetensors contains different weights"):
-        check_initial_weights(silent, [tuned.config], tuned.benchmark, tuned.out)
+        check_models(silent, [tuned.config], tuned.benchmark, tuned.out)
 
 
 def test_missing_weights_of_a_teacher_are_named(run: Run) -> None:
@@ -85,7 +85,16 @@ def test_a_teacher_with_another_number_of_classes_is_rejected(run: Run) -> None:
     with pytest.raises(InputError, match=r"7 classes.* 10"):
         load_distiller(student, "cpu")
     with pytest.raises(InputError, match=r"7 classes.* 10"):
-        check_initial_weights(silent, [student.config], student.benchmark, student.out)
+        check_models(silent, [student.config], student.benchmark, student.out)
+
+
+def test_stages_of_student_and_teacher_are_compared_before_training(run: Run) -> None:
+    configs = [overridden(run, f"@teacher={teacher}@method=at").config for teacher in ("(resnet20)", "previous")]
+    assert all(config.overrides.needs_model_check for config in configs)
+    check_models(silent, configs, run.benchmark, run.out)
+    student = overridden(run, "@teacher=(timm/test_vit/32)@method=at")
+    with pytest.raises(InputError, match=r"^resnet8\S*@teacher=\(timm/test_vit/32\)@method=at: .* teacher \(none"):
+        check_models(silent, [student.config], run.benchmark, run.out)
 
 
 def test_the_record_contains_the_digest_of_an_untrained_teacher(run: Run) -> None:

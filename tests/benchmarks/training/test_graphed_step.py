@@ -37,7 +37,9 @@ IMAGES = random_images(56, (1, 8, 8), 10, torch.Generator().manual_seed(0))  # t
 def small_net() -> nn.Module:
     torch.manual_seed(0)
     layers = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), DropPath(0.3), nn.Dropout(0.3), nn.Flatten()
-    return nn.Sequential(*layers, nn.Linear(4 * 6 * 6, 10))
+    model = nn.Sequential(*layers, nn.Linear(4 * 6 * 6, 10))
+    model.feature_info = [{"module": "2"}]  # type: ignore[assignment]  # the stage of attention transfer
+    return model
 
 
 def train_net(
@@ -115,13 +117,15 @@ def test_network_of_the_digits_benchmark_trains_as_in_eager_mode(parts: str, emu
     assert len(emulated_graphs) == 1
 
 
-@pytest.mark.parametrize("hard", [False, True])
-def test_distillation_from_a_fixed_teacher_equals_eager_training(hard: bool, emulated_graphs: list[Any]) -> None:
-    settings = read_run_config("resnet8@teacher=(resnet20)").overrides.distillation
+@pytest.mark.parametrize("settings_text", ["", "@hard", "@standardize", "@method=at"])
+def test_distillation_from_a_fixed_teacher_equals_eager_training(
+    settings_text: str, emulated_graphs: list[Any]
+) -> None:
+    settings = read_run_config(f"resnet8@teacher=(resnet20){settings_text}").overrides.distillation
     assert settings is not None
     results = []
     for mode in ("cuda_graphs", "eager"):
-        distiller = Distiller(replace(settings, hard=hard), small_net(), RECIPE.epochs)
+        distiller = Distiller(settings, small_net(), RECIPE.epochs)
         results.append(train_net(RECIPE, TrainingOptions(mode, distiller=distiller)))
     assert_equal(*results)
     assert len(emulated_graphs) == 1
@@ -202,13 +206,20 @@ def test_recipe_with_draws_on_the_host_is_refused(changes: dict[str, Any], reaso
         TrainingStep(small_net(), replace(RECIPE, **changes), 3, StepOptions("cuda_graphs"))
 
 
-@pytest.mark.parametrize("teacher", ["previous", "(resnet8),growing"])
-def test_changing_distillation_loss_is_refused(teacher: str) -> None:
-    settings = read_run_config("resnet8@teacher=(resnet20)").overrides.distillation
+@pytest.mark.parametrize("settings_text", ["previous", "(resnet20)@growing", "(resnet20)@method=dkd"])
+def test_changing_distillation_loss_is_refused(settings_text: str) -> None:
+    settings = read_run_config(f"resnet8@teacher={settings_text}").overrides.distillation
     assert settings is not None
-    changing = replace(settings, teacher="previous") if teacher == "previous" else replace(settings, growing=True)
-    options = StepOptions("cuda_graphs", distiller=Distiller(changing, small_net(), 4))
+    options = StepOptions("cuda_graphs", distiller=Distiller(settings, small_net(), 4))
     with pytest.raises(CompileModeFailed, match="distillation"):
+        TrainingStep(small_net(), RECIPE, 3, options)
+
+
+def test_model_whose_stages_are_read_is_not_compiled() -> None:
+    settings = read_run_config("resnet8@teacher=(resnet20)@method=at").overrides.distillation
+    assert settings is not None
+    options = StepOptions("compile", distiller=Distiller(settings, small_net(), 4))
+    with pytest.raises(CompileModeFailed, match="attention transfer"):
         TrainingStep(small_net(), RECIPE, 3, options)
 
 
