@@ -10,6 +10,7 @@ from arch.errors import InputError
 from arch.text import printable, shorten
 from benchmarks.cli.app import print_line
 from benchmarks.cli.options import DEFAULT_OUT, OutOption
+from benchmarks.execution.signals import Terminated
 
 if TYPE_CHECKING:
     from ablation.report.watch_server import WatchServer
@@ -52,7 +53,7 @@ def watch(
     with server:
         try:
             server.serve_forever()
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Terminated):
             print("stopped", file=sys.stderr)
     return 0
 
