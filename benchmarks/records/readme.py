@@ -14,7 +14,7 @@ README = """# Results of timm-ablate
 | `predictions/` | the predicted class and the label of each test image, under the same names |
 | `initial/` | copies of the weights files that runs start from, as NAME_HASH.safetensors |
 | `plans.jsonl` | the rows of plans that depend on plugins, so that their tables need no plugin |
-| `seed_requests.jsonl` | the numbers of seeds that plans were run with, so that tables know about looks at earlier results |
+| `seed_requests.jsonl` | the seeds that plans were run with, so that tables show looks at earlier results |
 | `preregistrations/` | what `ablate preregister` declared before the first run, as HASH.json |
 | `labels.json` | the names that `--label` gave rows |
 | `*.md`, `*.csv`, `*.png` | the tables and learning curves of `ablate run` |
