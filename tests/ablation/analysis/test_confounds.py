@@ -96,8 +96,8 @@ def test_depth_counts_the_weighted_layers_of_the_model(record_sizes: RecordSizes
         for name, module in build_on_meta(f"{spec}+elu").named_modules()
         if isinstance(module, nn.Conv2d | nn.Linear) and not outside_the_path & set(name.split("."))
     }
-    [sentence] = explain_confounds(record_sizes(f"compare:resnet8,{spec}+elu", [(1, 1), (2, 1)]))
-    assert f"({len(path)}, 8 weighted layers)" in sentence
+    [sentence] = explain_confounds(record_sizes(f"compare:resnet20,{spec}+elu", [(1, 1), (2, 1)]))
+    assert (f"({len(path)}, 20 weighted layers)" in sentence) == (len(path) != 20)
 
 
 @pytest.mark.parametrize(
