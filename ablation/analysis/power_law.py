@@ -1,8 +1,8 @@
 """A power law of test error against the number of training images.
 
 The law is error(images) = a * images**-b + c in percent, where c is the error floor: Hestness et al. 2017,
-arXiv:1712.00409, and for the floor Rosenfeld et al. 2020, arXiv:1909.12673. It is drawn
-between the smallest and the largest measured size only. `ablation.analysis.images_needed` extrapolates it.
+arXiv:1712.00409, and for the floor Rosenfeld et al. 2020, arXiv:1909.12673. It is drawn between the smallest and the
+largest measured size only. `images_needed` extrapolates it, and `extrapolation` scores its extrapolation.
 """
 
 from dataclasses import dataclass, field

@@ -6,6 +6,7 @@ from math import isnan
 
 from ablation.analysis.convergence import RULE, describe_convergence
 from ablation.analysis.datasize_series import Series, datasize_series
+from ablation.analysis.extrapolation import describe_extrapolations
 from ablation.analysis.images_needed import Target, best_of_others, describe_images_needed
 from ablation.analysis.power import fewest_seeds
 from ablation.analysis.power_law import PowerLaw, fit_power_law, why_no_law
@@ -45,7 +46,8 @@ def datasize_findings(series: Sequence[Series], target: float | None = None) -> 
     """Return sentences on a data-size study.
 
     For each series after the first: a summary of the sizes at which it is ahead of the first, and one sentence per
-    size. For each series: one sentence on its convergence, one on its power law, and one on the images that it needs.
+    size. For each series: one sentence on its convergence, one on its power law, one on the extrapolation of the law,
+    and one on the images that the model needs.
 
     Args:
         series: The series of the study.
@@ -63,7 +65,7 @@ def datasize_findings(series: Sequence[Series], target: float | None = None) -> 
         sentences += [*(describe_convergence(one) for one in series), RULE]
     laws = [fit_power_law(one) for one in series]
     sentences += [_law_sentence(one, law) for one, law in zip(series, laws, strict=True)]
-    return [*sentences, *_images_needed(series, laws, target)]
+    return [*sentences, *describe_extrapolations(series), *_images_needed(series, laws, target)]
 
 
 def compare_series(series: Sequence[Series]) -> list[SizeComparison]:
