@@ -63,7 +63,7 @@ def make_annotated_table(
         table = replace(table, caption=f"{table.caption} {added_seeds}")
     series = datasize_series(recorded)
     if settings.target is not None and not series:
-        raise InputError(f"--target needs a plan of `ablate datasize`, and {shorten(str(recorded.plan))} is none")
+        raise InputError(f"--target needs a plan of `ablate datasize`, but the plan is {shorten(str(recorded.plan))}")
     declared = preregistration_notes(recorded, settings)  # first, because the report prints only the first notes
     declared += request_notes(recorded)
     notes = [*map(printable, recorded.notes), *([] if series else explain_confounds(recorded))]
