@@ -34,6 +34,11 @@ class SizePoint:
         if not all(0 <= top1 <= 100 for top1 in (*self.test.values(), *self.train.values())):
             raise ValueError(f"an accuracy on {self.images:,} images is not between 0 and 100 percent")
 
+    @property
+    def mean_top1(self) -> float:
+        """The mean test top-1 over the seeds, in percent. There must be a run."""
+        return sum(self.test.values()) / len(self.test)
+
 
 @dataclass(frozen=True)
 class Series:

@@ -12,6 +12,7 @@ MIN_EXPONENT, MAX_EXPONENT = 0.001, 5.0  # range of the search; those of Hestnes
 GRID_STEPS = 80  # exponents on the initial grid, 11% apart
 GOLDEN_STEPS = 35  # golden-section steps, each of which narrows the interval to 0.618 of its width
 GOLDEN_RATIO = (5**0.5 - 1) / 2
+MAX_LOG_RATIO = 50.0  # stands for an infinite n / n0, so that quantiles are finite; far beyond any training set
 
 
 class Curves(NamedTuple):
@@ -27,6 +28,20 @@ class Curves(NamedTuple):
     def at(self, ratio: Values) -> Values:
         """Return the values of each curve (rows) at each n / n0 (columns)."""
         return self.scale[:, None] * ratio ** -self.b[:, None] + self.c[:, None]
+
+    def parameters(self, smallest: float) -> Values:
+        """Return (a, b, c) of a * n**-b + c for each curve, where `smallest` is n0."""
+        return np.stack([self.scale * float(smallest) ** self.b, self.b, self.c], 1)
+
+    def log_ratio_at(self, value: float) -> Values:
+        """Return log(n / n0) at which each curve falls to a value, clipped to +-MAX_LOG_RATIO.
+
+        It is the maximum if the curve stays above the value, and the minimum if a flat curve is below it.
+        """
+        with np.errstate(divide="ignore", invalid="ignore"):
+            log_ratio = (np.log(self.scale) - np.log(value - self.c)) / self.b
+        log_ratio = np.where(self.scale > 0, log_ratio, -np.inf)
+        return np.where(self.c < value, log_ratio, np.inf).clip(-MAX_LOG_RATIO, MAX_LOG_RATIO)
 
 
 def fit_curves(ratio: Values, values: Values, weights: Values) -> Curves:

@@ -49,6 +49,8 @@ class TableSettings:
             column "images" implies it.
         design: The looks and tests of a plan that is run until its changes are decided, with the same pairing and
             margin; None: one look.
+        target: The top-1, in percent, for which a data-size study estimates the number of images; None: for each
+            model, the best mean of the other models.
     """
 
     pairing: Pairing = "unpaired"
@@ -57,6 +59,7 @@ class TableSettings:
     style: TableStyle = DEFAULT_STYLE
     test_images: bool = False
     design: SequentialDesign | None = None
+    target: float | None = None
 
     @property
     def needs_predictions(self) -> bool:

@@ -22,6 +22,13 @@ if TYPE_CHECKING:
     from ablation.analysis.table import TableSettings
 
 
+def check_target(top1: float | None) -> float | None:
+    """Return the value of `--target`. Raises InputError if it is not a percentage between 0 and 100."""
+    if top1 is not None and not 0 < top1 < 100:
+        raise InputError("--target must be above 0 and below 100 percent, such as 80")
+    return top1
+
+
 @dataclass(frozen=True)
 class TableOptions:
     """The options that decide what the table contains and how it is printed."""
@@ -49,6 +56,16 @@ class TableOptions:
         ),
     ] = None
     num_candidates: NumCandidatesOption = None
+    target: Annotated[
+        float | None,
+        typer.Option(
+            "--target",
+            metavar="TOP1",
+            help="Of a data-size study: estimate the number of images for this top-1 in percent, such as 80  "
+            "[default: for each model, the best mean of the other models]",
+            callback=check_target,
+        ),
+    ] = None
     table_format: Annotated[
         Literal["terminal", "markdown", "latex", "html", "csv"], typer.Option("--format", help="Format of the table.")
     ] = "terminal"
@@ -67,7 +84,9 @@ class TableOptions:
         from ablation.analysis.table import TableSettings
 
         style = TableStyle(self.layout, columns, self.marks)
-        return TableSettings(choose_pairing(self.paired), self.equivalence, self.num_candidates, style)
+        return TableSettings(
+            choose_pairing(self.paired), self.equivalence, self.num_candidates, style, target=self.target
+        )
 
 
 @with_options

@@ -1,4 +1,4 @@
-"""Findings of a data-size study as draft sentences: comparisons, convergence and power laws."""
+"""Findings of a data-size study as draft sentences: comparisons, convergence, power laws and images needed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,8 +6,10 @@ from math import isnan
 
 from ablation.analysis.convergence import RULE, describe_convergence
 from ablation.analysis.datasize_series import Series, datasize_series
+from ablation.analysis.extrapolation import describe_extrapolations
+from ablation.analysis.images_needed import Target, best_of_others, describe_images_needed
 from ablation.analysis.power import fewest_seeds
-from ablation.analysis.power_law import fit_power_law, why_no_law
+from ablation.analysis.power_law import PowerLaw, fit_power_law, why_no_law
 from ablation.analysis.records import RecordedPlan
 from ablation.analysis.statistics import ALPHA, Change, estimate_change, holm, verdict
 from ablation.analysis.table_formats import AblationTable
@@ -40,11 +42,17 @@ def study_findings(recorded: RecordedPlan, table: AblationTable) -> list[str]:
     return [*datasize_findings(series), sentences[-1]] if series else sentences
 
 
-def datasize_findings(series: Sequence[Series]) -> list[str]:
+def datasize_findings(series: Sequence[Series], target: float | None = None) -> list[str]:
     """Return sentences on a data-size study.
 
     For each series after the first: a summary of the sizes at which it is ahead of the first, and one sentence per
-    size. For each series: one sentence on its convergence, and one on its power law.
+    size. For each series: one sentence on its convergence, one on its power law, one on the extrapolation of the law,
+    and one on the images that the model needs.
+
+    Args:
+        series: The series of the study.
+        target: The top-1, in percent, for which the number of images is estimated; None: for each series, the best
+            mean of the others.
     """
     comparisons = compare_series(series)
     sentences = []
@@ -55,7 +63,9 @@ def datasize_findings(series: Sequence[Series]) -> list[str]:
     sentences += _seed_notes(comparisons)
     if any(one.measured for one in series):
         sentences += [*(describe_convergence(one) for one in series), RULE]
-    return [*sentences, *(_law_sentence(one) for one in series)]
+    laws = [fit_power_law(one) for one in series]
+    sentences += [_law_sentence(one, law) for one, law in zip(series, laws, strict=True)]
+    return [*sentences, *describe_extrapolations(series), *_images_needed(series, laws, target)]
 
 
 def compare_series(series: Sequence[Series]) -> list[SizeComparison]:
@@ -135,6 +145,15 @@ def _seed_notes(comparisons: Sequence[SizeComparison]) -> list[str]:
     ]
 
 
-def _law_sentence(series: Series) -> str:
-    law = fit_power_law(series)
+def _law_sentence(series: Series, law: PowerLaw | None) -> str:
     return f"{shorten(series.label)}: {law.describe() if law else f'no power law, because {why_no_law(series)}'}."
+
+
+def _images_needed(series: Sequence[Series], laws: Sequence[PowerLaw | None], top1: float | None) -> list[str]:
+    """Return one sentence for each series that has a law and a target."""
+    targets = [best_of_others(series, index) if top1 is None else Target(top1) for index in range(len(series))]
+    return [
+        describe_images_needed(one, law, target)
+        for one, law, target in zip(series, laws, targets, strict=True)
+        if law and target
+    ]

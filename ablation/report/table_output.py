@@ -20,7 +20,7 @@ from ablation.analysis.table_formats import AblationTable, to_csv, to_html, to_j
 from ablation.analysis.terminal_table import to_terminal
 from ablation.report.datasize_findings import datasize_findings
 from arch.errors import InputError
-from arch.text import printable
+from arch.text import printable, shorten
 from benchmarks.cli.app import new_console, print_line
 from benchmarks.cli.figures import write_figure
 from benchmarks.definition.names import MAX_FILE_NAME_CHARACTERS, safe_file_name
@@ -54,19 +54,22 @@ def make_annotated_table(
         with_findings: Whether the notes include the findings of a data-size study, which need learning curves.
 
     Raises:
-        InputError: If the plan is run until its changes are decided, and the settings request other tests.
+        InputError: If the plan is run until its changes are decided, and the settings request other tests, or if they
+            have a target and the plan is no data-size study.
     """
     settings = _with_design(settings, stored_design(recorded))
     table = make_table(recorded, settings)
     if added_seeds := added_seeds_note(recorded):
         table = replace(table, caption=f"{table.caption} {added_seeds}")
     series = datasize_series(recorded)
+    if settings.target is not None and not series:
+        raise InputError(f"--target needs a plan of `ablate datasize`, but the plan is {shorten(str(recorded.plan))}")
     declared = preregistration_notes(recorded, settings)  # first, because the report prints only the first notes
     declared += request_notes(recorded)
     notes = [*map(printable, recorded.notes), *([] if series else explain_confounds(recorded))]
     notes += [*update_notes(recorded), *_teacher_notes(recorded)]
     if with_findings:
-        notes += datasize_findings(series)
+        notes += datasize_findings(series, settings.target)
     notes += extra_notes(table.frame, settings.style.columns.names)
     notes += style_notes(table.frame, table.factors, settings.style)
     return replace(table, notes=(*declared, *table.notes, *notes))

@@ -57,6 +57,11 @@ def test_csv_can_be_parsed(recorded: Path, capsys: pytest.CaptureFixture[str]) -
     assert lines[1]["step"] == "'+se"
 
 
+@pytest.mark.parametrize("target", ["0", "100", "nan", "80"])
+def test_target_is_a_percentage_of_a_datasize_study(target: str, recorded: Path, error_line: ErrorLine) -> None:
+    assert "--target" in error_line("table", "--out", str(recorded), "--target", target)
+
+
 def test_selection_bias_of_several_candidates_is_reported(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "by chance" not in printed(["--out", str(recorded)], capsys)
     assert "50 rows" in printed(["--out", str(recorded), "--num-candidates", "51"], capsys)

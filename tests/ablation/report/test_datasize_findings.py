@@ -143,8 +143,30 @@ def test_convergence_by_size() -> None:
 def test_each_series_has_a_power_law_or_a_reason() -> None:
     series = [make_series("a", {1_000: 40.0, 4_000: 60.0, 16_000: 70.0}), make_series("b", {1_000: 40.0})]
     sentences = datasize_findings(series)
-    assert sentences[-2].startswith("a: error = ")
-    assert sentences[-1].startswith("b: no power law, because 1 of the required 3 sizes")
+    assert sentences[-4].startswith("a: error = ")
+    assert sentences[-3].startswith("b: no power law, because 1 of the required 3 sizes")
+
+
+def test_images_needed_for_the_best_of_the_other_or_for_a_target() -> None:
+    means = {1_000: 30.0, 4_000: 55.0, 16_000: 67.5}
+    series = [make_series("a", means), make_series("b", {images: top1 + 5 for images, top1 in means.items()})]
+    of_a, of_b = datasize_findings(series)[-2:]
+    assert of_a.startswith("a needs about 44,400 images")
+    assert "72.50% top-1, the best mean of b" in of_a
+    assert of_b.startswith("b needs about 8,160 images")
+    assert "67.50% top-1, the best mean of a" in of_b
+    assert all("60.00% top-1" in sentence for sentence in datasize_findings(series, 60.0)[-2:])
+    assert not any("a needs" in sentence for sentence in datasize_findings(series[:1]))
+    assert datasize_findings(series[:1], 60.0)[-1].startswith("a needs about 6,250 images")
+
+
+def test_extrapolation_is_scored_from_four_sizes() -> None:
+    means = {1_000: 30.0, 4_000: 55.0, 16_000: 67.5, 64_000: 73.0}
+    four, three = make_series("a", means), make_series("b", dict(list(means.items())[:3]))
+    score = next(sentence for sentence in datasize_findings([four]) if "predicts 73.75%" in sentence)
+    assert score.startswith("a: ")
+    assert "+0.75 points" in score
+    assert sum("at least 4 sizes" in sentence for sentence in datasize_findings([three, three])) == 1
 
 
 def test_study_without_runs() -> None:

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from ablation.analysis.records import RecordedPlan
-from ablation.analysis.table import make_table
+from ablation.analysis.table import TableSettings, make_table
 from ablation.report.table_output import make_annotated_table, output_stem, write_outputs
 from arch.errors import InputError
 from benchmarks.records.store import RunRecord
@@ -86,6 +86,13 @@ def test_datasize_study_has_one_more_figure(datasize_study: RecordedPlan) -> Non
         f"{stem}{suffix}" for suffix in (".md", ".csv", ".png", "_losses.png", "_sizes.png")
     ]
     assert files[4].read_bytes().startswith(b"\x89PNG")
+
+
+def test_target_needs_a_datasize_study(datasize_study: RecordedPlan, make_recorded: MakeRecorded) -> None:
+    settings = TableSettings(target=80.0)
+    assert make_annotated_table(datasize_study, settings).notes
+    with pytest.raises(InputError, match=r"--target.*baseline"):
+        make_annotated_table(make_recorded("baseline+se"), settings)
 
 
 def test_annotated_table_has_the_notes_of_its_study(
