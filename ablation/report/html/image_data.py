@@ -51,7 +51,7 @@ def _pair(before: int, after: int, by_row: Mapping[int, Integers], labels: Integ
     gain = correct_after - correct_before
 
     def entries(is_changed: NDArray[np.bool_], gain: NDArray[np.float64]) -> list[dict[str, int]]:
-        indices = np.flatnonzero(is_changed)
+        indices = np.random.default_rng(0).permutation(np.flatnonzero(is_changed))  # equal gains: images of all classes
         largest = indices[np.argsort(-gain[indices], kind="stable")][:MAX_IMAGES]
         return [_entry(int(index), by_row[before], by_row[after], labels) for index in largest]
 
