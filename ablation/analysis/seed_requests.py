@@ -56,6 +56,11 @@ class SeedRequest:
         return _rows(self) == _rows(other)
 
     @property
+    def follows_runs(self) -> bool:
+        """Whether any run of the rows was recorded before."""
+        return any(self.recorded.values())
+
+    @property
     def can_decide(self) -> bool:
         """Whether a change can be significant with all seeds."""
         if self.design is not None:
@@ -74,7 +79,7 @@ def store_request(out: Path, request: SeedRequest) -> None:
     if earlier and replace(earlier[-1], plan=request.plan, recorded=request.recorded) == request:
         return
     design = _design(earlier)
-    if design and request.until_decided and request.design != design:
+    if design and request.until_decided and request.design != design and request.follows_runs:
         raise InputError(
             f"{shorten(request.plan)} was started with --until-decided --max-seeds {design.max_seeds}"
             f"{_options(design)}; changing this after the first look would invalidate the tests: repeat these options, "
@@ -99,7 +104,7 @@ def request_notes(recorded: RecordedPlan) -> list[str]:
             notes.append(
                 f"{lines} of {file.path} cannot be read: looks at the results before this table may be unknown."
             )
-    designs = {request.design for request in _requests_of(recorded) if request.until_decided}
+    designs = {_design(_requests_of(recorded, [out])) for out in recorded.outs} - {None}
     if len(designs) > 1:
         notes.append(
             f"The folders contain {len(designs)} different plans of looks for these rows: the first one is used."
@@ -109,18 +114,21 @@ def request_notes(recorded: RecordedPlan) -> list[str]:
 
 def stored_design(recorded: RecordedPlan) -> SequentialDesign | None:
     """Return the looks and tests that a plan was started with; None without `--until-decided`."""
-    return _design(_requests_of(recorded))
+    return _design(_requests_of(recorded, recorded.outs))
 
 
-def _requests_of(recorded: RecordedPlan) -> list[SeedRequest]:
-    """Return the requests for the rows of a plan."""
+def _requests_of(recorded: RecordedPlan, outs: Sequence[Path]) -> list[SeedRequest]:
+    """Return the requests for the rows of a plan in some folders."""
     keys = list(dict.fromkeys(row.key for row in recorded.rows))
     rows = recorded.benchmark_id, keys, sum(bool(row.against) for row in recorded.rows)
-    return [request for request in _read(recorded.outs) if _rows(request) == rows]
+    return [request for request in _read(outs) if _rows(request) == rows]
 
 
 def _design(requests: Sequence[SeedRequest]) -> SequentialDesign | None:
-    return next((request.design for request in requests if request.until_decided), None)
+    """Return the looks and tests of the last request before the first run was recorded; without one, of the first."""
+    designs = [request for request in requests if request.until_decided]
+    before_runs = [request for request in designs if not request.follows_runs]
+    return (before_runs[-1] if before_runs else designs[0]).design if designs else None
 
 
 def added_seeds_note(recorded: RecordedPlan) -> str:

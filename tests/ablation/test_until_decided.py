@@ -186,8 +186,10 @@ def test_other_plans_with_these_rows_say_that_their_tests_ignore_the_looks(
 
 
 def test_looks_cannot_change_later(runner: PlanRunner, store: RecordStore) -> None:
+    store_request(runner.out, request(runner, 9, until_decided=True))  # nothing was trained, so it may be changed
     started = request(runner, 12, until_decided=True)
     store_request(runner.out, started)
+    started = request(runner, 12, recorded=6, until_decided=True)
     store_request(runner.out, request(runner, 12, recorded=6, until_decided=True))  # the same command again
     store_request(runner.out, request(runner, 20, recorded=6))
     store_request(runner.out, started)
