@@ -48,10 +48,10 @@ def default_columns(layout: Layout, grouped: bool = False) -> tuple[str, ...]:
 
 
 def row_columns(frame: pd.DataFrame, factors: Sequence[Factors], style: TableStyle) -> list[TextColumn]:
-    """Return the columns that say what each row is.
+    """Return the columns that identify each row.
 
     The layout `checks` has a column for each factor that varies, and the names of the rows only if they are requested
-    or the factors do not tell the rows apart.
+    or the factors do not distinguish the rows.
     """
     names = TextColumn("step", tuple(map(printable, frame["step"])), "row")
     if style.layout != "checks":

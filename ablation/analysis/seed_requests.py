@@ -95,16 +95,16 @@ def _options(design: SequentialDesign) -> str:
 
 def request_notes(recorded: RecordedPlan) -> list[str]:
     """Return sentences on stored requests that cannot be read, or that contradict each other."""
-    notes = []
+    notes, designs = [], set[SequentialDesign]()
     for out in recorded.outs:
         file = _file(out)
-        file.read()
+        if design := _design(_requests_of(recorded, file.read())):
+            designs.add(design)
         if num_unread := len(file.damaged) + sum(file.other_formats.values()):
             lines = plural(num_unread, "line")
             notes.append(
                 f"{lines} of {file.path} cannot be read: looks at the results before this table may be unknown."
             )
-    designs = {_design(_requests_of(recorded, [out])) for out in recorded.outs} - {None}
     if len(designs) > 1:
         notes.append(
             f"The folders contain {len(designs)} different plans of looks for these rows: the first one is used."
@@ -114,14 +114,14 @@ def request_notes(recorded: RecordedPlan) -> list[str]:
 
 def stored_design(recorded: RecordedPlan) -> SequentialDesign | None:
     """Return the looks and tests that a plan was started with; None without `--until-decided`."""
-    return _design(_requests_of(recorded, recorded.outs))
+    return _design(_requests_of(recorded, _read(recorded.outs)))
 
 
-def _requests_of(recorded: RecordedPlan, outs: Sequence[Path]) -> list[SeedRequest]:
-    """Return the requests for the rows of a plan in some folders."""
+def _requests_of(recorded: RecordedPlan, requests: Sequence[SeedRequest]) -> list[SeedRequest]:
+    """Return the requests for the rows of a plan."""
     keys = list(dict.fromkeys(row.key for row in recorded.rows))
     rows = recorded.benchmark_id, keys, sum(bool(row.against) for row in recorded.rows)
-    return [request for request in _read(outs) if _rows(request) == rows]
+    return [request for request in requests if _rows(request) == rows]
 
 
 def _design(requests: Sequence[SeedRequest]) -> SequentialDesign | None:
@@ -137,7 +137,7 @@ def added_seeds_note(recorded: RecordedPlan) -> str:
     That is a table with fewer seeds that was complete, or another plan that was run until it was decided.
     """
     requests = [request for request in _read(recorded.outs) if request.benchmark_id == recorded.benchmark_id]
-    if stored_design(recorded) is None and (note := _other_design_note(recorded, requests)):
+    if _design(_requests_of(recorded, requests)) is None and (note := _other_design_note(recorded, requests)):
         return note
     added: dict[str, int] = {}
     for index, earlier in enumerate(requests):

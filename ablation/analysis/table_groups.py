@@ -87,7 +87,7 @@ def _notes(groups: Sequence[TableGroup]) -> list[str]:
 
 
 def _row_columns(groups: Sequence[TableGroup], ids: Sequence[RowId]) -> list[TextColumn]:
-    """Return the columns that say what each row is: the factors of the first group that has the row."""
+    """Return the columns that identify each row: the factors of the first group that has the row."""
     factors: dict[RowId, Factors] = {}
     for group in reversed(groups):
         varying = varying_factors(group.table.factors)

@@ -118,6 +118,26 @@ EquivalenceOption = Annotated[
         callback=check_margin,
     ),
 ]
+SeedsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--seeds",
+        metavar="N",
+        min=1,
+        max=1000,
+        help="Train each row with seeds 0 to N-1  [default: the benchmark's default_seeds]",
+    ),
+]
+WorldSizeOption = Annotated[
+    int | None,
+    typer.Option(
+        "--world-size",
+        metavar="N",
+        min=1,
+        max=64,
+        help="Devices that share each batch of a run. This changes the benchmark id.",
+    ),
+]
 UntilDecidedOption = Annotated[
     bool,
     typer.Option(
@@ -172,16 +192,7 @@ class RunOptions:
     data: DataOption = None
     download: DownloadOption = False
     plugins: PluginsOption = NO_PATHS
-    seeds: Annotated[
-        int | None,
-        typer.Option(
-            "--seeds",
-            metavar="N",
-            min=1,
-            max=1000,
-            help="Train each row with seeds 0 to N-1  [default: the benchmark's default_seeds]",
-        ),
-    ] = None
+    seeds: SeedsOption = None
     until_decided: UntilDecidedOption = False
     max_seeds: MaxSeedsOption = None
     split: Annotated[
@@ -228,16 +239,7 @@ class RunOptions:
         bool,
         typer.Option("--remeasure", help="Measure training speeds again, for example if the computer was busy before."),
     ] = False
-    world_size: Annotated[
-        int | None,
-        typer.Option(
-            "--world-size",
-            metavar="N",
-            min=1,
-            max=64,
-            help="Devices that share each batch of a run. This changes the benchmark id.",
-        ),
-    ] = None
+    world_size: WorldSizeOption = None
     executor: Annotated[
         Literal["local", "ray"],
         typer.Option("--executor", help="Run on this computer or on a Ray cluster (docs/clusters.md)."),

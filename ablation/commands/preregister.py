@@ -15,7 +15,9 @@ from ablation.commands.options import (
     PairedOption,
     PlanArgument,
     RunOptions,
+    SeedsOption,
     UntilDecidedOption,
+    WorldSizeOption,
     check_margin,
     choose_pairing,
 )
@@ -53,16 +55,7 @@ class PreregisterOptions:
     data: DataOption = None
     download: DownloadOption = False
     plugins: PluginsOption = NO_PATHS
-    seeds: Annotated[
-        int | None,
-        typer.Option(
-            "--seeds",
-            metavar="N",
-            min=1,
-            max=1000,
-            help="Declare seeds 0 to N-1 per row  [default: the benchmark's default_seeds]",
-        ),
-    ] = None
+    seeds: SeedsOption = None
     until_decided: UntilDecidedOption = False
     max_seeds: MaxSeedsOption = None
     out: OutOption = DEFAULT_OUT
@@ -77,10 +70,7 @@ class PreregisterOptions:
     device_profile: DeviceProfileOption = None
     budget_hours: BudgetHoursOption = None
     max_params: MaxParamsOption = None
-    world_size: Annotated[
-        int | None,
-        typer.Option("--world-size", metavar="N", min=1, max=64, help="Devices that share each batch of a run."),
-    ] = None
+    world_size: WorldSizeOption = None
     paired: PairedOption = False
     equivalence: EquivalenceOption = None
     as_json: JsonOption = False

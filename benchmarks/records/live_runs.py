@@ -1,7 +1,8 @@
 """The runs of a command in progress, in `live/` of its output folder: what it trains, and each run's epochs so far.
 
-Trackers and `ablate watch` follow these files. They are no source of truth: a run resumes from its checkpoint, and its
-result is its record. They are therefore not flushed to the disk, and a file that cannot be written stops no training.
+Trackers and `ablate watch` follow these files. They are not the source of truth: a run resumes from its checkpoint, and
+its result is its record. They are therefore not flushed to the disk, and a file that cannot be written does not stop a
+training.
 """
 
 import json
@@ -39,7 +40,7 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class LiveCommand:
-    """What the last command that trained runs in an output folder trains.
+    """The command that last trained runs in an output folder, and its runs.
 
     Attributes:
         format: The format of the file.
@@ -155,7 +156,7 @@ def begin_command(out: Path, command: LiveCommand) -> None:
 
 
 def read_command(out: Path) -> LiveCommand | None:
-    """Return what the last command trains; None if there is no such file, or it cannot be read."""
+    """Return the last command; None if there is no such file, or it cannot be read."""
     try:
         command: LiveCommand = strict_adapter(LiveCommand, PlannedRun).validate_json(_command_file(out).read_bytes())
     except (OSError, ValueError):

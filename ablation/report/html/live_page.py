@@ -75,7 +75,7 @@ class LivePage:
         return script_json(data).encode()
 
     def html(self) -> bytes:
-        """Return the page, which reads the data again and again."""
+        """Return the page, which fetches the data periodically."""
         data = self.data()
         if data is None:
             return WAITING_PAGE.format(reason=html.escape(self._waiting_for)).encode(errors="replace")

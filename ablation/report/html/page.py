@@ -53,7 +53,7 @@ def render_page(data: dict[str, Any], live: bool = False) -> str:
     Args:
         data: What the page shows: see `ablation.report.html.page_data.page_data`. `data["status"]`, if there is one,
             describes trainings that are running.
-        live: Whether the page reads `data.json`, beside its own address, again and again, and shows what has changed.
+        live: Whether the page fetches `data.json` periodically, relative to its own address, and updates itself.
     """
     environment = Environment(loader=FileSystemLoader(ASSETS), autoescape=True, undefined=StrictUndefined)
     scripts = page_scripts()

@@ -13,7 +13,7 @@ Data = dict[str, Any]
 
 
 def limit_size(data: Data, max_bytes: int = MAX_DATA_BYTES) -> Data:
-    """Return the data, reduced step by step until they fit. `omissions` says what was left out."""
+    """Return the data, reduced step by step until they fit. `omissions` describes what was left out."""
     for reduce, sentence in (None, ""), *_reductions():
         if reduce is not None:
             data = reduce(data)

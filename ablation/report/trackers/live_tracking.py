@@ -1,7 +1,7 @@
 """`--track`: send epochs to experiment trackers while runs are trained.
 
-Each tracker's library runs in a child process, which follows the files of the runs in training. The training neither
-knows of it nor waits for it.
+Each tracker's library runs in a child process, which follows the files of the runs in training. The training does not
+depend on it or wait for it.
 """
 
 import os
@@ -92,7 +92,7 @@ class LiveTracking:
         while process.poll() is None and not self._ended.wait(0.2):
             pass
         assert process.stdin is not None
-        process.stdin.close()  # tells the process that the training has ended
+        process.stdin.close()  # signals the end of the training to the process
         try:
             process.wait(self._patience)
         except subprocess.TimeoutExpired:
