@@ -85,6 +85,14 @@ class PlanHours:
         verdicts = self._verdicts(resolve_device(device, self.benchmark.recipe.world_size))
         return {key: verdict.hours_at_hand.predicted for key, verdict in verdicts.items() if verdict.hours_at_hand}
 
+    def of_runs_on_budget_device(self) -> dict[str, float]:
+        """Return the hours of one run of each row on the device of the budget, by the key of the row.
+
+        Nothing is measured. Rows without a prediction have no hours.
+        """
+        verdicts = self._verdicts(None)
+        return {key: verdict.hours.predicted for key, verdict in verdicts.items() if verdict.hours}
+
     def _check(self, device: str | None) -> list[Verdict]:
         """Check all rows, once each. Raises InputError if a row exceeds the budget."""
         verdicts = list(self._verdicts(device).values())

@@ -10,6 +10,7 @@ from ablation.analysis.run_list import format_seeds
 from ablation.plans.row import Row, missing_runs, with_teachers
 from arch.text import plural
 from benchmarks.budget.verdict import format_hours
+from benchmarks.datasets.cache import find_cached
 from benchmarks.definition.benchmark import Benchmark, identify
 from benchmarks.execution.progress import Display
 from benchmarks.records.store import RunRecord
@@ -23,11 +24,13 @@ class StudyProgress:
         recorded: The recorded runs.
         missing: The runs without a record.
         predicted_hours: The predicted hours of one run by the key of its row.
+        budget_hours: The same on the device that the budget names.
     """
 
     recorded: Sequence[RunRecord]
     missing: Sequence[tuple[Row, int]]
     predicted_hours: Mapping[str, float] = field(default_factory=dict)
+    budget_hours: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def unmeasured_rows(self) -> list[Row]:
@@ -102,6 +105,25 @@ def predict_progress(
     return replace(progress, predicted_hours=hours.of_runs(device))
 
 
+def predict_budget_hours(progress: StudyProgress, recorded: RecordedPlan, display: Display) -> StudyProgress:
+    """Return the progress with the hours of each row on the device that the budget names.
+
+    The number of images is that of the decoded data set. If it is not cached, or the budget names no device, there are
+    no hours.
+
+    Args:
+        progress: The progress of the study.
+        recorded: The rows and their records.
+        display: Shows the progress of counting.
+    """
+    benchmark = recorded.benchmark
+    data = find_cached(_fingerprint(recorded.records[0])) if recorded.records else None
+    if data is None or benchmark.budget.device is None:
+        return progress
+    hours = PlanHours(recorded.rows, benchmark, data.counts(benchmark.data), display)
+    return replace(progress, budget_hours=hours.of_runs_on_budget_device())
+
+
 def recorded_ids(records: Iterable[RunRecord], rows: Sequence[Row], benchmark: Benchmark) -> list[str]:
     """Return the benchmark ids under which rows were recorded, in order: one for each set of images and device type.
 
@@ -116,9 +138,14 @@ def recorded_ids(records: Iterable[RunRecord], rows: Sequence[Row], benchmark: B
 
 def _has_benchmark(record: RunRecord, benchmark: Benchmark) -> bool:
     """Return whether a record was made under a benchmark, on whatever images and device, on the test split."""
-    data, device = record.definition.get("data"), str(record.definition.get("device"))
-    fingerprint = str(data.get("fingerprint")) if isinstance(data, dict) else ""
-    return record.benchmark_id == identify(benchmark.definition(fingerprint, device))
+    device = str(record.definition.get("device"))
+    return record.benchmark_id == identify(benchmark.definition(_fingerprint(record), device))
+
+
+def _fingerprint(record: RunRecord) -> str:
+    """Return the fingerprint of the images; "" if the record does not contain it."""
+    data = record.definition.get("data")
+    return str(data.get("fingerprint")) if isinstance(data, dict) else ""
 
 
 def _device_hours(record: RunRecord) -> float:

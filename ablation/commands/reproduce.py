@@ -113,13 +113,16 @@ def reproduce(
         print_over_budget(error, options.as_json, f"the budget of {study.benchmark.name} sets the limits")
         return EXIT_OVER_BUDGET
 
-    from ablation.analysis.study_progress import study_progress
+    from ablation.analysis.study_progress import predict_budget_hours, study_progress
     from ablation.report.assignment_page import AssignmentPage, write_assignment_page
+    from benchmarks.execution.progress import Display
 
     command = options.command(name, seeds)
+    with Display() as display:
+        progress = [predict_budget_hours(study_progress(plan, seeds), plan, display) for plan in recorded_plans]
     pages = [
-        AssignmentPage(study, recorded, study_progress(recorded, seeds), seeds, command, options.data_arguments)
-        for recorded in recorded_plans
+        AssignmentPage(study, recorded, done, seeds, command, options.data_arguments)
+        for recorded, done in zip(recorded_plans, progress, strict=True)
     ]
     _show([(page, *write_assignment_page(page)) for page in pages], options.as_json)
     return EXIT_FAILED if any(recorded.failed_runs for recorded in recorded_plans) else 0

@@ -17,6 +17,7 @@ from ablation.analysis.study_progress import StudyProgress
 from ablation.analysis.table_formats import AblationTable, to_markdown
 from ablation.plans.assignments import AssignedStudy
 from ablation.plans.row import with_teachers
+from ablation.report.assignment_hours import hours_table
 from ablation.report.datasize_findings import study_findings
 from ablation.report.table_output import make_annotated_table
 from arch.errors import InputError
@@ -115,6 +116,7 @@ def assignment_markdown(page: AssignmentPage, table: AblationTable, figures: Seq
         "Results": to_markdown(table).strip(),
         "Findings": "\n".join(f"- {_escape(sentence)}" for sentence in study_findings(page.recorded, table)),
         "Expected and measured results": _marks(page),
+        "Hours": _table(*hours_table(page.progress, page.recorded, page.seeds)),
         "Figures": "\n\n".join(f"![{FIGURES[name][1]}]({name})" for name in figures),
         "Runs": _runs(page),
     }

@@ -113,7 +113,7 @@ def test_hostile_labels_change_neither_markup_nor_layout(
     text = files[0].read_text()
     assert all(len(line) == 9 for line in cells(text, "Runs"))
     html = MarkdownIt("gfm-like", {"linkify": False}).enable("table").render(text)
-    assert html.count("<h2>") == 7
+    assert html.count("<h2>") == 8
     assert html.count("<h1>") == 1
     assert not re.search(r"<(?!/?(?:h1|h2|p|pre|code|table|thead|tbody|tr|th|td|ul|li|img|a)\b)", html)
     assert "javascript:" not in "".join(re.findall(r'href="[^"]*"', html))
@@ -129,3 +129,24 @@ def test_benchmarks_of_the_file_are_written_beside_the_page(recorded: RecordedPl
     _, files = write_assignment_page(page)
     assert [file.name for file in files] == ["README.md", "benchmark.toml"]
     assert page.run_command[3:5] == ["--benchmark", str(files[1])]
+
+
+def test_hours_are_those_of_one_run_and_of_all_runs(study: AssignedStudy, recorded: RecordedPlan) -> None:
+    page = page_of(study, recorded)
+    keys = [row.key for row in recorded.rows]
+    progress = replace(page.progress, budget_hours=dict(zip(keys, (0.5, 0.25), strict=True)))
+    text = write_assignment_page(replace(page, progress=progress))[1][0].read_text()
+    assert cells(text, "Hours") == [
+        ["baseline (resnet8)", "3", "0", "1.0 h", "30.0 min"],
+        ["+se", "1", "2", "1.5 h", "15.0 min"],
+        ["all runs", "4", "2", "7.5 h", "2.2 h"],
+    ]
+
+
+def test_hours_on_the_budget_device_need_a_prediction_for_every_row(
+    study: AssignedStudy, recorded: RecordedPlan
+) -> None:
+    page = page_of(study, recorded)
+    progress = replace(page.progress, budget_hours={recorded.rows[0].key: 0.5})
+    text = write_assignment_page(replace(page, progress=progress))[1][0].read_text()
+    assert [line[4] for line in cells(text, "Hours")] == ["30.0 min", "", ""]
