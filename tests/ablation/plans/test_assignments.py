@@ -24,15 +24,15 @@ IDS: dict[
 ] = {  # on a CPU, with images whose fingerprint is "images"; a changed id separates new runs from recorded ones
     ("data_size", "cpu"): "5b95454e07f3",
     ("data_size", "full"): "5b95454e07f3",
-    ("distillation", "cpu"): "c12afd34635b",
+    ("distillation", "cpu"): "78e2294adcda",
     ("distillation", "full"): "60536d772f2b",
-    ("fine_tuning", "cpu"): "bce6238e7b18",
+    ("fine_tuning", "cpu"): "b19daf1e4540",
     ("fine_tuning", "full"): "787d420a88e4",
     ("sequential_ablation", "cpu"): "78e2294adcda",
     ("sequential_ablation", "full"): "60536d772f2b",
-    ("small_residual_net", "cpu"): "45eccdf2005b",
+    ("small_residual_net", "cpu"): "b5a49c9a6162",
     ("small_residual_net", "full"): "60536d772f2b",
-    ("wide_or_deep", "cpu"): "c64fdc645432",
+    ("wide_or_deep", "cpu"): "769530adfc8a",
     ("wide_or_deep", "full"): "0404cb1dc1a4",
 }
 STUDIES = sorted(IDS)
