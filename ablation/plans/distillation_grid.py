@@ -48,11 +48,11 @@ class DistillationGrid:
     losses: tuple[Distillation, ...]
 
     def __str__(self) -> str:
-        first = self.losses[0]
-        values = {name: dict.fromkeys(_numbers(loss)[name] for loss in self.losses) for name in _numbers(first)}
+        first, numbers = self.losses[0], [effective_numbers(loss) for loss in self.losses]
+        values = {name: dict.fromkeys(setting[name] for setting in numbers) for name in numbers[0]}
         arguments = [
             *([f"method={first.method}"] if first.method != "kd" else []),
-            *(f"{name}={':'.join(numbers)}" for name, numbers in values.items()),
+            *(f"{name}={':'.join(texts)}" for name, texts in values.items()),
             *(name for name in ("growing", "hard", "standardize") if getattr(first, name)),
         ]
         return f"distill-grid({','.join(arguments)}):{self.teacher}>{self.student}"
@@ -71,10 +71,10 @@ class DistillationGrid:
 
 def setting_label(loss: Distillation) -> str:
     """Return the numbers of a loss, such as "T=4, alpha=0.9"."""
-    return ", ".join(f"{name}={number}" for name, number in _numbers(loss).items())
+    return ", ".join(f"{name}={number}" for name, number in effective_numbers(loss).items())
 
 
-def _numbers(loss: Distillation) -> dict[str, str]:
+def effective_numbers(loss: Distillation) -> dict[str, str]:
     """Return the numbers that have an effect, by their names in a config."""
     return {name: format_number(number) for name, number in loss.numbers().items() if name != "T" or not loss.hard}
 
