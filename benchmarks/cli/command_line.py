@@ -30,4 +30,4 @@ def given_words(options: "DataclassInstance", leave_out: Collection[str] = ()) -
 def _option_of(annotation: Any) -> str:
     """Return the name of an annotated option, such as "--seeds"."""
     [option] = [part for part in annotation.__metadata__ if isinstance(part, OptionInfo)]
-    return str((option.param_decls or ())[0])
+    return str(option.default)  # inside `Annotated`, typer stores the first argument, which is the name, as the default
