@@ -88,8 +88,8 @@ class DistillationOptions:
         typer.Option(
             "--choose",
             help="Train the student with each combination of several values, such as --temperature 1,2,4 --alpha "
-            "0.5,0.9, on the training split without the validation split, and print the best one on the validation "
-            "split  [default values: kd T 1,2,4,8 and alpha 0.5,0.9; dkd beta 1,2,4,8; at beta 100,300,1000,3000]",
+            "0.5,0.9, without the validation split of the training images, and print the best one on that split  "
+            "[default values: kd T 1,2,4,8 and alpha 0.5,0.9; dkd beta 1,2,4,8; at beta 100,300,1000,3000]",
         ),
     ] = False
 
