@@ -82,7 +82,6 @@ class DistillationOptions:
     no_controls: Annotated[
         bool, typer.Option("--no-controls", help="Leave out the controls: label smoothing and longer training.")
     ] = False
-
     choose: Annotated[
         bool,
         typer.Option(
