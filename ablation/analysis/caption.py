@@ -6,6 +6,7 @@ from dataclasses import replace
 from ablation.analysis.records import RecordedPlan
 from ablation.analysis.sequential import SequentialDesign
 from ablation.plans.choices import Pairing
+from ablation.plans.distillation_grid import DistillationGrid
 from ablation.plans.row import Row
 from arch.text import plural, printable, shorten
 from benchmarks.budget.profile import budget_device_label
@@ -46,7 +47,7 @@ def caption(
         f"final epoch of {recorded.benchmark.recipe.epochs}{_epoch_remarks(rows)}, "
         f"mean ± std over {seeds}; "
         f"change from {_reference(rows)} with 95% CI ({test}, Holm correction over the rows); "
-        f"{_distillation_remark(rows)}{_time_remark(recorded, runs)}1 MAC = 2 FLOPs; "
+        f"{_distillation_remark(recorded)}{_time_remark(recorded, runs)}1 MAC = 2 FLOPs; "
         f'{_equivalence_remark(margin)}"not shown" does not mean "no effect".'
     )
 
@@ -102,10 +103,14 @@ def _time_remark(recorded: RecordedPlan, runs: Sequence[RunRecord]) -> str:
     return f"{measured} (budget: {format_hours(budget.max_hours)} on {name}); "
 
 
-def _distillation_remark(rows: Sequence[Row]) -> str:
+def _distillation_remark(recorded: RecordedPlan) -> str:
     """Return the settings of the distillation loss; those of most rows first, then the rows with other settings."""
+    if isinstance(grid := recorded.plan.definition, DistillationGrid):  # the labels of its rows contain the numbers
+        teacher = shorten(recorded.names.name_weights(str(grid.teacher)))
+        words = [*_loss_words(grid.losses[0]), *(["growing weights"] if grid.losses[0].growing else [])]
+        return f"distillation from {' with '.join(filter(None, [teacher, ', '.join(words)]))}; "
     labels: dict[str, list[str]] = {}
-    for row in rows:
+    for row in recorded.rows:
         loss = row.overrides.distillation
         if loss and loss.teacher != UNIFORM:  # label smoothing is not distillation
             labels.setdefault(_loss_settings(loss), []).append(shorten(row.label))
@@ -114,14 +119,21 @@ def _distillation_remark(rows: Sequence[Row]) -> str:
     return f"distillation with {usual}{f' ({exceptions})' if exceptions else ''}; " if usual else ""
 
 
+def _loss_words(loss: Distillation) -> list[str]:
+    """Describe a loss without its numbers."""
+    return [
+        *([METHOD_TITLES[loss.method]] if loss.method != "kd" else []),
+        *(["standardized logits"] if loss.standardize else []),
+        *(["the teacher's predicted class"] if loss.hard else []),
+    ]
+
+
 def _loss_settings(loss: Distillation) -> str:
     numbers = loss.numbers()
     temperature = numbers.pop("T", None)
     relation = "growing to" if loss.growing else "="
     texts = [
-        METHOD_TITLES[loss.method] if loss.method != "kd" else "",
-        "standardized logits" if loss.standardize else "",
-        "the teacher's predicted class" if loss.hard else "",
+        *_loss_words(loss),
         f"T = {format_number(temperature)}" if temperature is not None and not loss.hard else "",
         *(f"{name} {relation} {format_number(number)}" for name, number in numbers.items()),
     ]

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ablation.analysis.distillation_choice import is_grid
 from ablation.analysis.plugin_notes import plugin_notes
 from ablation.analysis.power import DETECTION_POWER, detectable_change, fewest_seeds, selection_bias
 from ablation.analysis.records import RecordedPlan
@@ -33,7 +34,7 @@ def table_notes(frame: pd.DataFrame, recorded: RecordedPlan, pairing: Pairing, n
     notes += _detection_notes(frame, rows, pairing) + _interval_notes(frame)
     notes += _image_notes(frame)
     is_datasize_study = len({row.overrides.data_fraction for row in rows}) > 1  # such a study does not pick a best row
-    if not is_datasize_study and not undetectable:
+    if not is_datasize_study and not is_grid(recorded) and not undetectable:  # a grid has a note on its best setting
         count = num_candidates or len({record.key for record in recorded.records})
         notes += _selection_notes(frame, count)
     return notes + plugin_notes(recorded)

@@ -196,13 +196,13 @@ class RunOptions:
     until_decided: UntilDecidedOption = False
     max_seeds: MaxSeedsOption = None
     split: Annotated[
-        Literal["test", "val"],
+        Literal["test", "val"] | None,
         typer.Option(
             "--split",
             help="Images to evaluate on. val holds out training images, so that the results may be used to choose an "
-            "architecture; search --warm-start learns from them.",
+            "architecture; search --warm-start learns from them.  [default: test]",
         ),
-    ] = "test"
+    ] = None
     out: OutOption = DEFAULT_OUT
     device: DeviceOption = "auto"
     device_profile: DeviceProfileOption = None

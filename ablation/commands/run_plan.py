@@ -3,6 +3,7 @@
 import json
 import sys
 from collections import Counter
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -15,6 +16,7 @@ from arch.text import plural
 from benchmarks.cli.app import EXIT_FAILED
 
 if TYPE_CHECKING:
+    from ablation.analysis.records import RecordedPlan
     from ablation.analysis.seed_requests import SeedRequest
     from ablation.analysis.sequential import SequentialDesign
     from ablation.plans.plan import Plan
@@ -27,7 +29,13 @@ EXIT_OVER_BUDGET = 1
 MAX_SEEDS = 1000  # per row, as in --max-seeds
 
 
-def run_plan(plan: "Plan", benchmark: "Benchmark", options: RunOptions, control: ControlMetric | None = None) -> int:
+def run_plan(
+    plan: "Plan",
+    benchmark: "Benchmark",
+    options: RunOptions,
+    control: ControlMetric | None = None,
+    advise: "Callable[[RecordedPlan], str] | None" = None,
+) -> int:
     """Train the rows of a plan, and print and write their table.
 
     Args:
@@ -35,6 +43,7 @@ def run_plan(plan: "Plan", benchmark: "Benchmark", options: RunOptions, control:
         benchmark: The benchmark that the options select.
         options: How to train and what to print.
         control: The metric by which added controls match the step (see `ablation.plans.controls`); None adds none.
+        advise: Returns what to do after the plan has been trained, to print with its table; None prints nothing.
 
     Returns:
         The exit code.
@@ -54,7 +63,7 @@ def run_plan(plan: "Plan", benchmark: "Benchmark", options: RunOptions, control:
     except OverBudget as error:
         print_over_budget(error, options.as_json)
         return EXIT_OVER_BUDGET
-    return _show_table(runner, options, store)
+    return _show_table(runner, options, store, advise)
 
 
 def prepare_plan(plan: "Plan", benchmark: "Benchmark", options: RunOptions) -> "tuple[Plan, RecordStore]":
@@ -131,7 +140,7 @@ def train_plan(
             if_changed=options.if_changed,
             remeasure=options.remeasure,
             executor=executor,
-            split=options.split,
+            split=options.split or "test",
             inference_batch=DEFAULT_INFERENCE_BATCH if INFERENCE_COLUMNS & columns else 0,
             tracking=partial(LiveTracking, options.track, options.out),
         )
@@ -201,7 +210,12 @@ def _few_seeds_note(plan: "Plan", seeds: int, options: RunOptions) -> str:
     )
 
 
-def _show_table(runner: "PlanRunner", options: RunOptions, store: "RecordStore") -> int:
+def _show_table(
+    runner: "PlanRunner",
+    options: RunOptions,
+    store: "RecordStore",
+    advise: "Callable[[RecordedPlan], str] | None",
+) -> int:
     """Print and write the table, and return the exit code."""
     from ablation.analysis.column_selection import parse_columns
     from ablation.analysis.layouts import TableStyle
@@ -211,6 +225,8 @@ def _show_table(runner: "PlanRunner", options: RunOptions, store: "RecordStore")
 
     recorded = collect(store, runner.plan, runner.benchmark, runner.benchmark_id, runner.split)
     recorded = recorded.first_seeds(len(runner.seeds))
+    if advise and (advice := advise(recorded)):
+        recorded = replace(recorded, notes=(*recorded.notes, advice))
     style, pairing = TableStyle(columns=parse_columns(options.columns)), choose_pairing(options.paired)
     table = make_annotated_table(recorded, TableSettings(pairing, options.equivalence, style=style))
     try:

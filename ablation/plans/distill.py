@@ -2,7 +2,7 @@
 
     plan     = "distill", [ "(", argument, { ",", argument }, ")" ], ":", teacher, ">", student
     argument = method=METHOD | T=TEMPERATURE | alpha=WEIGHT | beta=WEIGHT | growing | hard | standardize
-             | smooth=SHARE | progressive | no-controls
+             | smooth=SHARE | compare-methods | progressive | no-controls
 
 The arguments of the first line set the distillation loss; see `benchmarks.definition.config_parser`.
 
@@ -38,8 +38,9 @@ DEFAULT_SMOOTHING = 0.1  # label smoothing of the control, in addition to the re
 # alpha in the last epoch of progressive self-distillation (Kim et al. 2021, arXiv:2006.12000)
 SELF_DISTILLATION_ALPHA = 0.8
 MAX_EPOCHS_DENOMINATOR = 9_999_999  # larger denominators cannot be parsed again
-ARGUMENTS = (*TEACHER_SETTINGS, "smooth", "progressive", "no-controls")
-FLAGS = ("progressive", "no-controls")
+FLAGS = ("compare-methods", "progressive", "no-controls")
+ARGUMENTS = (*TEACHER_SETTINGS, "smooth", *FLAGS)
+METHOD_SETTINGS = {"kd": "method=kd", "standardize": "standardize", "dkd": "method=dkd", "at": "method=at"}
 
 
 @dataclass(frozen=True)
@@ -51,18 +52,22 @@ class DistillationSettings:
         smoothing: The label smoothing of the control.
         progressive: Whether there is a row in which the student learns from itself one epoch ago.
         controls: Whether there are controls: a student with label smoothing, and a student trained for longer.
+        compare_methods: Whether there are rows in which the student learns by each of the other methods, with their
+            default numbers.
     """
 
     loss: Distillation = Distillation(PREVIOUS)  # noqa: RUF009  # Distillation is frozen
     smoothing: float = DEFAULT_SMOOTHING
     progressive: bool = False
     controls: bool = True
+    compare_methods: bool = False
 
     def arguments(self) -> list[str]:
         """Return the arguments in the parentheses of the plan: the settings that differ from the defaults."""
         return [
             *self.loss.settings(),
             *([f"smooth={format_number(self.smoothing)}"] if self.smoothing != DEFAULT_SMOOTHING else []),
+            *(["compare-methods"] if self.compare_methods else []),
             *(["progressive"] if self.progressive else []),
             *([] if self.controls else ["no-controls"]),
         ]
@@ -91,22 +96,24 @@ class DistillationStudy:
         """
         teacher, student, loss = self.teacher, self.student, self.settings.loss
         alone = teacher if teacher.is_trained else RunConfig(teacher.spec)
-        taught = _taught(student, teacher, loss)
+        distilled = taught(student, teacher, loss)
         is_self_distillation = alone.key == student.key
         rows = [Row(str(student), student)]
         if not is_self_distillation:
             rows.append(Row(str(alone), alone))
-        rows.append(Row(f"{self._teacher_label(alone)} → {student}", taught, ((0, -1),)))
+        rows.append(Row(f"{self._teacher_label(alone)} → {student}", distilled, ((0, -1),)))
         if self.settings.controls:
             rows += self._controls(alone, taught_row=len(rows) - 1)
+        if self.settings.compare_methods:
+            rows += self._other_methods(alone)
         rows.append(
-            Row(f"{self._teacher_label(alone)} → {student} → {student}", _taught(student, taught, loss), ((0, -1),))
+            Row(f"{self._teacher_label(alone)} → {student} → {student}", taught(student, distilled, loss), ((0, -1),))
         )
         if not is_self_distillation:
-            rows.append(Row(f"{student} → {alone}", _taught(alone, student, loss), ((1, -1),)))
+            rows.append(Row(f"{student} → {alone}", taught(alone, student, loss), ((1, -1),)))
         if self.settings.progressive:
             self_distillation = Distillation(PREVIOUS, 1.0, SELF_DISTILLATION_ALPHA, growing=True)
-            rows.append(Row(f"{student} → itself", _taught(student, PREVIOUS, self_distillation), ((0, -1),)))
+            rows.append(Row(f"{student} → itself", taught(student, PREVIOUS, self_distillation), ((0, -1),)))
         return rows
 
     def with_configs(self, change: Callable[[RunConfig], RunConfig]) -> Self:
@@ -117,6 +124,20 @@ class DistillationStudy:
         if self.teacher.is_trained:
             return str(alone)
         return f"{alone} of {self.teacher.overrides.initial_weights}"
+
+    def _other_methods(self, alone: RunConfig) -> list[Row]:
+        """Return the student with the teacher and each of the other methods, with their default numbers."""
+        own = self.settings.loss
+        losses = {name: read_loss([setting]) for name, setting in METHOD_SETTINGS.items()}
+        return [
+            Row(
+                f"{self._teacher_label(alone)} → {self.student} ({name})",
+                taught(self.student, self.teacher, loss),
+                ((0, -1),),
+            )
+            for name, loss in losses.items()
+            if (loss.method, loss.standardize, loss.hard) != (own.method, own.standardize, own.hard)
+        ]
 
     def _controls(self, alone: RunConfig, taught_row: int) -> list[Row]:
         """Return the controls that a teacher has to beat: label smoothing, and the epochs that both networks need."""
@@ -129,7 +150,7 @@ class DistillationStudy:
                 f"the control with the epochs of teacher and student together needs {epochs} times the recipe's "
                 f"epochs; the maximum is {MAX_EPOCHS_FACTOR}: use a smaller @epochs"
             )
-        smoothed = _taught(student, UNIFORM, Distillation(UNIFORM, 1.0, smoothing))
+        smoothed = taught(student, UNIFORM, Distillation(UNIFORM, 1.0, smoothing))
         longer = RunConfig(student.spec, replace(student.overrides, epochs_factor=epochs))
         against = ((taught_row, -1),)
         return [
@@ -138,7 +159,8 @@ class DistillationStudy:
         ]
 
 
-def _taught(config: RunConfig, teacher: RunConfig | TeacherStandIn, loss: Distillation) -> RunConfig:
+def taught(config: RunConfig, teacher: RunConfig | TeacherStandIn, loss: Distillation) -> RunConfig:
+    """Return the config of a network that also learns from a teacher."""
     return RunConfig(config.spec, replace(config.overrides, distillation=replace(loss, teacher=teacher)))
 
 
@@ -153,11 +175,16 @@ def parse_distillation(text: str, arguments: Sequence[str], baseline: str) -> Di
     Raises:
         InputError: If the text or an argument is invalid.
     """
+    return make_study(*parse_pair(text, "distill", baseline), parse_settings(arguments))
+
+
+def parse_pair(text: str, kind: str, baseline: str) -> tuple[RunConfig, RunConfig]:
+    """Parse the teacher and the student of a plan of this kind. Raises InputError if the text is invalid."""
     words = split_outside_parentheses(text, ">")
     if len(words) != 2:
-        raise InputError(f"{'distill:' + text!r} is not distill:TEACHER>STUDENT (quote it: > is special to the shell)")
+        raise InputError(f"{f'{kind}:{text}'!r} is not {kind}:TEACHER>STUDENT (quote it: > is special to the shell)")
     teacher, student = (parse_network(word.strip(), baseline) for word in words)
-    return make_study(teacher, student, parse_settings(arguments))
+    return teacher, student
 
 
 def parse_network(text: str, baseline: str) -> RunConfig:
@@ -166,25 +193,23 @@ def parse_network(text: str, baseline: str) -> RunConfig:
 
 
 def make_study(teacher: RunConfig, student: RunConfig, settings: DistillationSettings) -> DistillationStudy:
-    """Return the study. Raises InputError if one of the networks has a teacher or the student is not trained."""
+    """Return the study. Raises InputError if the networks are invalid: see `check_networks`."""
+    check_networks(teacher, student)
+    return DistillationStudy(teacher, student, settings)
+
+
+def check_networks(teacher: RunConfig, student: RunConfig) -> None:
+    """Raise InputError if one of the networks has a teacher or the student is not trained."""
     for config in (teacher, student):
         if config.overrides.distillation:
             raise InputError(f"{str(config)!r} already has a teacher: a distillation study trains both networks alone")
     if not student.is_trained:
         raise InputError(f"the student {str(student)!r} is not trained: remove @epochs=0")
-    return DistillationStudy(teacher, student, settings)
 
 
 def parse_settings(arguments: Sequence[str]) -> DistillationSettings:
     """Parse the arguments in the parentheses of the plan. Raises InputError if one is invalid."""
-    by_name: dict[str, str] = {}
-    for argument in arguments:
-        name = argument.partition("=")[0]
-        if name not in ARGUMENTS:
-            raise unknown("argument", name, ARGUMENTS, " of distill")
-        if name in by_name:
-            raise InputError(f"distill({','.join(arguments)}) sets {name!r} twice: remove one of them")
-        by_name[name] = argument
+    by_name = group_arguments("distill", arguments, ARGUMENTS)
     flags = {name: by_name.pop(name) for name in FLAGS if name in by_name}
     for name, argument in flags.items():
         if argument != name:
@@ -192,11 +217,30 @@ def parse_settings(arguments: Sequence[str]) -> DistillationSettings:
     if "smooth" in by_name and "no-controls" in flags:
         raise InputError("'smooth' sets the label smoothing of a control, which 'no-controls' leaves out: remove one")
     smoothing = by_name.pop("smooth", f"smooth={format_number(DEFAULT_SMOOTHING)}").partition("=")[2]
-    loss = read_overrides([f"teacher={PREVIOUS}", *by_name.values()]).distillation
-    assert loss is not None
     return DistillationSettings(
-        loss,
+        read_loss(list(by_name.values())),
         parse_number("smooth", smoothing, 0.001, 0.999),
         progressive="progressive" in flags,
         controls="no-controls" not in flags,
+        compare_methods="compare-methods" in flags,
     )
+
+
+def group_arguments(kind: str, arguments: Sequence[str], names: Sequence[str]) -> dict[str, str]:
+    """Return the arguments of a plan of this kind by name. Raises InputError if one is unknown or given twice."""
+    by_name: dict[str, str] = {}
+    for argument in arguments:
+        name = argument.partition("=")[0]
+        if name not in names:
+            raise unknown("argument", name, names, f" of {kind}")
+        if name in by_name:
+            raise InputError(f"{kind}({','.join(arguments)}) sets {name!r} twice: remove one of them")
+        by_name[name] = argument
+    return by_name
+
+
+def read_loss(settings: Sequence[str]) -> Distillation:
+    """Read a distillation loss whose teacher is a placeholder. Raises InputError if a setting is invalid."""
+    loss = read_overrides([f"teacher={PREVIOUS}", *settings]).distillation
+    assert loss is not None
+    return loss

@@ -3,6 +3,7 @@
 plan = spec, or any plan of `ablation.plans.steps`: path:, leave-one-out:, pairs:, reordered:
      | "compare:" ...      see `ablation.plans.comparison`
      | "distill:" ...      see `ablation.plans.distill`
+     | "distill-grid(" ... see `ablation.plans.distillation_grid`
      | "datasize(" ...     see `ablation.plans.datasize`
 """
 
@@ -14,6 +15,7 @@ from typing import Protocol, Self
 from ablation.plans.comparison import parse_comparison
 from ablation.plans.datasize import parse_datasize
 from ablation.plans.distill import parse_distillation
+from ablation.plans.distillation_grid import parse_grid
 from ablation.plans.row import Row
 from ablation.plans.steps import STEP_KINDS, StepPlan, parse_steps
 from arch.errors import InputError, unknown
@@ -22,7 +24,7 @@ from benchmarks.definition.overrides import RunConfig
 
 MAX_PLAN_CHARACTERS = 10_000
 PLAN = re.compile(r"(?P<kind>[A-Za-z_-]*)(?:\((?P<arguments>[^()]*)\))?:(?P<body>.*)", re.DOTALL)
-KINDS_WITH_ARGUMENTS = ("distill", "datasize")
+KINDS_WITH_ARGUMENTS = ("distill", "distill-grid", "datasize")
 KINDS = (*STEP_KINDS, "compare", *KINDS_WITH_ARGUMENTS)
 ALTERNATIVE_SIGN = re.compile(r"~(?!/)")  # "~/" begins a path in the home directory
 
@@ -110,6 +112,8 @@ def _parse_definition(kind: str, body: str, arguments: Sequence[str], baseline: 
         return parse_comparison(body, baseline)
     if kind == "distill":
         return parse_distillation(body, arguments, baseline)
+    if kind == "distill-grid":
+        return parse_grid(body, arguments, baseline)
     if kind == "datasize":
         return parse_datasize(body, arguments, baseline)
     return parse_steps(kind, body, baseline)

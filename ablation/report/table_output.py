@@ -9,6 +9,7 @@ from typing import Literal
 
 from ablation.analysis.confounds import explain_confounds
 from ablation.analysis.datasize_series import datasize_series, update_notes
+from ablation.analysis.distillation_choice import choice_notes
 from ablation.analysis.extra_columns import extra_notes
 from ablation.analysis.layouts import DEFAULT_STYLE, style_notes
 from ablation.analysis.preregistration_notes import preregistration_notes
@@ -66,7 +67,7 @@ def make_annotated_table(
         raise InputError(f"--target needs a plan of `ablate datasize`, but the plan is {shorten(str(recorded.plan))}")
     declared = preregistration_notes(recorded, settings)  # first, because the report prints only the first notes
     declared += request_notes(recorded)
-    notes = [*map(printable, recorded.notes), *([] if series else explain_confounds(recorded))]
+    notes = [*choice_notes(recorded), *map(printable, recorded.notes), *([] if series else explain_confounds(recorded))]
     notes += [*update_notes(recorded), *_teacher_notes(recorded)]
     if with_findings:
         notes += datasize_findings(series, settings.target)

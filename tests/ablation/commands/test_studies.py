@@ -1,5 +1,6 @@
 """Test `ablate distill`, `ablate datasize` and `ablate finetune` up to the start of training."""
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from ablation.plans.pretrained import with_pretrained
 from benchmarks.definition.benchmark import Benchmark
 from benchmarks.definition.distillation_methods import NUMBER_SETTINGS, STANDARDIZED_TEMPERATURE
 from benchmarks.records.paths import initial_weights_file
+from benchmarks.records.store import RecordStore
 from benchmarks.records.weights_file import digest_of
 
 PlanOf = Callable[..., str]
@@ -101,6 +103,56 @@ def test_distillation_methods(plan_of: PlanOf) -> None:
         "--method at --beta 500.5 --no-controls": "distill(method=at,beta=500.5,no-controls):resnet20>resnet8",
     }
     assert {words: plan_of("distill", *networks, *words.split()) for words in plans} == plans
+
+
+def test_compare_methods(plan_of: PlanOf) -> None:
+    networks = ["--teacher", "resnet20", "--student", "resnet8"]
+    assert plan_of("distill", *networks, "--compare-methods") == "distill(compare-methods):resnet20>resnet8"
+
+
+def test_settings_are_chosen_on_the_validation_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[str, str | None]] = []
+
+    def run_plan(plan: Plan, benchmark: Benchmark, options: RunOptions, advise: object) -> int:
+        calls.append((str(plan), options.split))
+        return 0
+
+    monkeypatch.setattr("ablation.commands.distill.run_plan", run_plan)
+    plans = {
+        "": "distill-grid(T=1:2:4:8,alpha=0.5:0.9):resnet20>resnet8",
+        "--temperature 1,2,4 --alpha 0.5,0.9": "distill-grid(T=1:2:4,alpha=0.5:0.9):resnet20>resnet8",
+        "--temperature 4 --temperature 1 --split val": "distill-grid(T=1:4,alpha=0.5:0.9):resnet20>resnet8",
+        "--method dkd --beta 2,4": "distill-grid(method=dkd,T=4,alpha=1,beta=2:4):resnet20>resnet8",
+        "--method at --growing": "distill-grid(method=at,beta=100:300:1000:3000,growing):resnet20>resnet8",
+        "--hard": "distill-grid(alpha=0.5:0.9,hard):resnet20>resnet8",
+    }
+    for words in plans:
+        assert main([*DISTILL, "--choose", *words.split()]) == 0
+    assert calls == [(plan, "val") for plan in plans.values()]
+
+
+@pytest.mark.slow
+def test_the_best_setting_is_printed_with_the_command_of_its_study(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--benchmark", str(tiny), "--seeds", "1", "--device", "cpu", "--runs-per-device", "1"]
+    options += ["--out", str(tmp_path / "my out")]
+    networks = ["--teacher", "resnet8+se", "--student", "resnet8"]
+    arguments = [*networks, "--choose", "--temperature", "1,4", "--alpha", "0.5", "--growing", *options]
+    assert main(["distill", *arguments]) == 0
+    [line] = [line for line in capsys.readouterr().out.splitlines() if "ablate distill" in line]
+    words = shlex.split(line.partition(": ")[2])
+    assert words[:7] == ["ablate", "distill", *networks, "--growing"]
+    assert words[-4] == "--temperature"
+    assert words[-3] in ("1", "4")
+    assert words[-2:] == ["--alpha", "0.5"]
+    assert sorted(words[7:-4]) == sorted(options)
+    records = RecordStore(tmp_path / "my out").records()
+    assert len(records) == 4  # the student, the teacher, and two settings
+    assert {record.definition["split"] for record in records} == {"val"}
+    plan = "distill-grid(T=1:4,alpha=0.5,growing):resnet8+se>resnet8"
+    assert main(["table", plan, "--split", "val", "--out", str(tmp_path / "my out")]) == 0
+    assert "Best setting: T=" in capsys.readouterr().out
 
 
 def test_help_states_the_defaults_of_the_distillation_loss(capsys: pytest.CaptureFixture[str]) -> None:
@@ -204,6 +256,18 @@ DISTILL = ["distill", "--teacher", "resnet20", "--student", "resnet8"]
         ([*DISTILL, "--method", "at", "--standardize"], "'@standardize'"),
         ([*DISTILL, "--method", "dkd", "--hard"], "'@hard'"),
         ([*DISTILL, "--method", "dkd", "--beta", "1001"], "'@beta=1001': beta must be from 0 to 1000"),
+        ([*DISTILL, "--temperature", "1,2"], "'1,2' has 2 values: give one, or add --choose"),
+        ([*DISTILL, "--temperature", "1", "--temperature", "2"], "add --choose"),
+        ([*DISTILL, "--temperature", "x"], "--temperature 'x' is not a number"),
+        ([*DISTILL, "--choose", "--alpha", "0.5,"], "--alpha '0.5,' is not a number"),
+        ([*DISTILL, "--choose", "--split", "test"], "--split test"),
+        ([*DISTILL, "--choose", "--until-decided"], "--until-decided"),
+        ([*DISTILL, "--choose", "--smooth", "0.2"], "--smooth has no effect with --choose"),
+        ([*DISTILL, "--choose", "--smooth", "0"], "--smooth has no effect with --choose"),
+        ([*DISTILL, "--choose", "--no-controls"], "--no-controls has no effect with --choose"),
+        ([*DISTILL, "--choose", "--compare-methods"], "--compare-methods has no effect with --choose"),
+        ([*DISTILL, "--choose", "--temperature", "2", "--alpha", "0.5"], "one setting, T=2, alpha=0.5"),
+        ([*DISTILL, "--choose", "--temperature", "0,2"], "'@T=0': T must be from 0.1 to 100"),
         ([*DISTILL, "--smooth", "1"], "'smooth=1': smooth must be from 0.001 to 0.999"),
         ([*DISTILL, "--seeds", "0"], "--seeds"),
         ([*DISTILL, "--time-limit", "0"], "--time-limit 0"),

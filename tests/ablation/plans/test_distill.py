@@ -87,6 +87,35 @@ def test_the_method_applies_to_all_taught_rows_except_the_controls_and_progressi
     ]
 
 
+def test_other_methods_follow_the_controls_and_are_compared_with_the_student() -> None:
+    rows = rows_of("distill(compare-methods):resnet20>resnet8")
+    assert rows[5:8] == [
+        ("resnet20 → resnet8 (standardize)", "resnet8@teacher=(resnet20)@standardize", ((0, -1),)),
+        ("resnet20 → resnet8 (dkd)", "resnet8@teacher=(resnet20)@method=dkd", ((0, -1),)),
+        ("resnet20 → resnet8 (at)", "resnet8@teacher=(resnet20)@method=at", ((0, -1),)),
+    ]
+    assert rows[:5] + rows[8:] == rows_of("distill:resnet20>resnet8")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "methods"),
+    [
+        ("T=2,alpha=0.5,growing", ["standardize", "dkd", "at"]),
+        ("hard", ["kd", "standardize", "dkd", "at"]),
+        ("standardize", ["kd", "dkd", "at"]),
+        ("method=dkd,beta=2", ["kd", "standardize", "at"]),
+        ("method=dkd,standardize", ["kd", "standardize", "dkd", "at"]),
+        ("method=at,no-controls", ["kd", "standardize", "dkd"]),
+    ],
+)
+def test_the_method_of_the_study_is_not_repeated(arguments: str, methods: list[str]) -> None:
+    rows = parse_plan(f"distill({arguments},compare-methods):resnet20>resnet8", DIGITS).rows
+    assert [row.label for row in rows if row.label.endswith(")")] == [
+        f"resnet20 → resnet8 ({name})" for name in methods
+    ]
+    assert len({row.key for row in rows}) == len(rows)
+
+
 def test_study_without_controls() -> None:
     plan = "distill(T=2,progressive,no-controls):resnet20>resnet8"
     assert [label for label, *_ in rows_of(plan)] == [
@@ -175,6 +204,7 @@ def test_text_contains_only_settings_that_differ_from_the_defaults() -> None:
         ("distill(smooth):resnet20>resnet8", "'smooth=': smooth must be from 0.001 to 0.999"),
         ("distill(alpha=0):resnet20>resnet8", "must be from 1e-06 to 1"),
         ("distill(progressive=1):resnet20>resnet8", "'progressive' without a value"),
+        ("distill(compare-methods=1):resnet20>resnet8", "'compare-methods' without a value"),
         ("distill(no-controls=1):resnet20>resnet8", "'no-controls' without a value"),
         ("distill(no-controls,smooth=0.2):resnet20>resnet8", "'smooth' .* 'no-controls'"),
         ("distill(growing=1):resnet20>resnet8", "'@growing' takes no value"),
