@@ -28,6 +28,8 @@ IDS: dict[
     ("distillation", "full"): "60536d772f2b",
     ("fine_tuning", "cpu"): "b19daf1e4540",
     ("fine_tuning", "full"): "787d420a88e4",
+    ("proposal", "cpu"): "78e2294adcda",
+    ("proposal", "full"): "60536d772f2b",
     ("sequential_ablation", "cpu"): "78e2294adcda",
     ("sequential_ablation", "full"): "60536d772f2b",
     ("small_residual_net", "cpu"): "b5a49c9a6162",
