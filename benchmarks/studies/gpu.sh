@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Measure or train on a GPU that is available for minutes, and continue the next time: see docs/gpu_sessions.md.
 #
-#   usage: [PYTHON=python3] benchmarks/studies/gpu.sh probe|proof OUT SECONDS [--data DIR | --parts DIR] [OPTIONS]
+#   usage: [PYTHON=python3] benchmarks/studies/gpu.sh probe|proof|reproduce OUT SECONDS [--data DIR | --parts DIR] [OPTIONS]
 #
 # --help lists the options.
 set -euo pipefail

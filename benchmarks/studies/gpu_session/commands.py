@@ -30,8 +30,11 @@ class Commands:
     @property
     def common(self) -> list[str]:
         """The options that our commands share."""
-        data = ["--data", str(self.images)] if self.images else []
-        return ["--benchmark", self.options.benchmark, "--device", self.options.device, *data]
+        return ["--benchmark", self.options.benchmark, *self._device_and_images]
+
+    @property
+    def _device_and_images(self) -> list[str]:
+        return ["--device", self.options.device, *(["--data", str(self.images)] if self.images else [])]
 
     def module(self, name: str, *arguments: str) -> list[str]:
         """Return the command that runs a module of this project."""
@@ -49,10 +52,11 @@ class Commands:
     def _entry_point(name: str, arguments: tuple[str, ...]) -> list[str]:
         return [sys.executable, "-c", f"import timm_ablate; raise SystemExit(timm_ablate.{name}())", *arguments]
 
-    def pytest(self) -> list[str]:
-        """Return the command that runs the tests that need a GPU, in several processes."""
+    def tests(self) -> Step:
+        """Return the step with the tests that need a GPU, in several processes."""
         processes = "4" if self.options.device == "cuda" else "0"
-        return [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-n", processes, "tests/test_gpu.py"]
+        command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-n", processes, "tests/test_gpu.py"]
+        return Step("tests", command, 90)
 
     def doctor(self) -> Step:
         """Return the step that examines the machine. Without it, nothing else is worth its time."""
@@ -64,6 +68,14 @@ class Commands:
         changed = ["--if-changed", "resume"]  # another session may have another driver; the record says so
         fixed = ["--seeds", str(seeds), "--out", str(self.runs), *changed]
         command = self.ablate("run", plan, *self.common, *fixed, *arguments)
+        return Step(TRAINING, command, 30, needs_images=True, fills=True)
+
+    def reproduction(self) -> Step:
+        """Return the step that trains the runs of an assignment until the time is over."""
+        options = self.options
+        pretrained = ["--pretrained", str(options.pretrained)] if options.pretrained else []
+        fixed = ["--scale", options.scale, "--out", str(self.runs), "--if-changed", "resume", *pretrained]
+        command = self.ablate("reproduce", options.assignment, *self._device_and_images, *fixed)
         return Step(TRAINING, command, 30, needs_images=True, fills=True)
 
     def timed_check(self, spec: str, seconds: float, *arguments: str) -> Step:

@@ -29,8 +29,17 @@ class SessionOptions:
     plan: str
     seeds: int
     candidates: list[str]
+    assignment: str
+    scale: str
+    pretrained: Path | None
     slowdown: float
     started: float | None
+
+    @property
+    def subject(self) -> str:
+        """The name of the benchmark or, if an assignment is reproduced, of the assignment."""
+        name = self.assignment if self.mode == "reproduce" else self.benchmark
+        return name.rpartition("/")[2]
 
     @property
     def results(self) -> Path:
@@ -46,7 +55,11 @@ class SessionOptions:
 def parse_options(arguments: Sequence[str]) -> SessionOptions:
     """Parse the command line."""
     parser = argparse.ArgumentParser(prog="gpu.sh", description="Measure or train on a GPU within a given time.")
-    parser.add_argument("mode", choices=["probe", "proof"], help="many measurements, or one complete training run")
+    parser.add_argument(
+        "mode",
+        choices=["probe", "proof", "reproduce"],
+        help="many measurements, one complete training run, or the runs of an assignment",
+    )
     parser.add_argument("out", type=Path, help="folder for summary.md and the packed results")
     parser.add_argument("seconds", type=float, help="seconds that this call may take")
     parser.add_argument("--data", type=Path, help="folder of the images, as for `ablate run`")
@@ -72,6 +85,11 @@ def parse_options(arguments: Sequence[str]) -> SessionOptions:
     parser.add_argument(
         "--candidates", nargs="+", default=list(CANDIDATES), help="proof: specs, the most accurate first"
     )
+    parser.add_argument(
+        "--assignment", default="sequential_ablation", help="reproduce: name or TOML file; default: %(default)s"
+    )
+    parser.add_argument("--scale", choices=["cpu", "full"], default="full", help="reproduce: default: full")
+    parser.add_argument("--pretrained", type=Path, help="reproduce: weights file, as for `ablate reproduce`")
     parser.add_argument("--total", type=float, help="proof: seconds of this and all following calls; default: SECONDS")
     parser.add_argument("--slowdown", type=float, help="factor on all estimates; default: 1, or 2 on a CPU")
     parser.add_argument("--started", type=float, help=argparse.SUPPRESS)  # set when the command restarts itself
@@ -79,11 +97,12 @@ def parse_options(arguments: Sequence[str]) -> SessionOptions:
     for name in ("seconds", "total", "slowdown"):
         if values[name] is not None and not 0 < values[name] < math.inf:  # also refuses "nan"
             parser.error(f"{name}: {values[name]:g} is not a positive number")
-    for name in ("out", "data", "previous", "work"):
+    for name in ("out", "data", "previous", "work", "pretrained"):
         values[name] = values[name] and values[name].resolve()
     values["parts"] = [path.resolve() for path in values["parts"]]
-    if values["benchmark"].endswith(".toml"):
-        values["benchmark"] = str(Path(values["benchmark"]).resolve())
+    for name in ("benchmark", "assignment"):
+        if values[name].endswith(".toml"):
+            values[name] = str(Path(values[name]).resolve())
     values["total"] = values["total"] or values["seconds"]
     values["slowdown"] = values["slowdown"] or (CPU_SLOWDOWN if values["device"] == "cpu" else 1.0)
     return SessionOptions(**values)

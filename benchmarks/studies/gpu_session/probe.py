@@ -14,7 +14,7 @@ def probe_steps(commands: Commands) -> list[Step]:
     large, small = ("resnet50", "resnet8") if options.device == "cuda" else ("resnet20", "resnet8")
     return [
         commands.doctor(),
-        Step("tests", commands.pytest(), 90),
+        commands.tests(),
         Step(PEAK, commands.module("studies.peak_throughput", "--device", options.device, "--json"), 15),
         _settings(commands, large, 130),
         *([_settings(commands, large, 25, mode_b=True)] if options.device == "cuda" else []),

@@ -54,8 +54,10 @@ def _run_session(options: SessionOptions, started: float) -> int:
     with suppress(KeyboardInterrupt):
         if options.mode == "probe":
             runner.run_all(probe_steps(commands))
-        else:
+        elif options.mode == "proof":
             run_proof(runner, commands)
+        else:
+            runner.run_all([commands.doctor(), commands.tests(), commands.reproduction()])
     handle_stop_signals(signal.SIG_IGN)  # the rest takes seconds
     if options.mode == "proof":
         write_half_precision(commands.runs, options.results)

@@ -23,7 +23,8 @@ def write_summary(path: Path, runner: StepRunner, commands: Commands, packed: Pa
 
 def _sections(runner: StepRunner, commands: Commands, packed: Packed | None) -> Iterator[str]:
     options = commands.options
-    yield f"# {options.mode.capitalize()} of {options.benchmark.rpartition('/')[2]} on {options.device}"
+    title = {"probe": "Probe", "proof": "Proof", "reproduce": "Reproduction"}[options.mode]
+    yield f"# {title} of {options.subject} on {options.device}"
     yield _introduction(runner, commands)
     yield "## Steps\n\n" + _table([_step_row(runner, name) for name in runner.outcomes])
     peak = peak_flops(runner.output(PEAK))
@@ -53,7 +54,7 @@ def _introduction(runner: StepRunner, commands: Commands) -> str:
     texts = {finding["topic"]: finding["text"] for finding in findings}
     lines = [f"- {topic}: {texts[topic]}" for topic in HARDWARE if topic in texts]
     lines += [f"- problem with {finding['topic']}: {finding['problem']}" for finding in findings if finding["problem"]]
-    seeds = f"0 to {options.seeds - 1}" if options.mode == "probe" and options.seeds > 1 else "0"
+    seeds = {"probe": f"0 to {options.seeds - 1}", "proof": "0", "reproduce": "those of the assignment"}[options.mode]
     date = datetime.now(UTC).date().isoformat()
     lines += [
         f"- date: {date}; time limit of the last call: {options.seconds:.0f} s; estimates times {options.slowdown:g}",

@@ -96,3 +96,21 @@ def test_call_that_is_too_short_for_any_step_still_leaves_a_summary(tmp_path: Pa
     summary = (tmp_path / "out" / "summary.md").read_text()
     assert summary.count("| dropped |") == summary.count("after doctor") + 1 > 5
     assert "| done" not in summary
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_an_assignment_is_reproduced_and_its_page_is_in_the_results(tmp_path: Path) -> None:
+    sections = BENCHMARK.replace("[data]", "[full.benchmark.data]").replace("[recipe]", "[full.benchmark.recipe]")
+    assignment = (
+        'title = "Tiny"\ndescription = "A tiny study."\n[full]\nplan = "resnet8"\nseeds = 1\ncost = "seconds"\n'
+        f"[full.benchmark]\n{sections}"
+    )
+    (tmp_path / "tiny.toml").write_text(assignment)
+    run("reproduce", tmp_path / "out", 600, "--work", tmp_path / "work", "--assignment", tmp_path / "tiny.toml")
+    summary = (tmp_path / "out" / "summary.md").read_text()
+    assert summary.startswith("# Reproduction of tiny.toml on cpu")
+    assert "| resnet8 seed 0 |" in summary
+    assert unpack(tmp_path / "out", tmp_path / "results")
+    [page] = (tmp_path / "results" / "runs").glob("tiny_full_*/README.md")
+    assert "1 run recorded" in page.read_text()
