@@ -132,6 +132,8 @@ def _best_sentence(rows: Sequence[Row], lines: Sequence[Line]) -> str:
 def best_row(rows: Sequence[Row], lines: Sequence[Line]) -> tuple[str, Line | None]:
     """Return a headline and the line with the highest mean top-1, except `~` rows (alternatives and controls).
 
+    Rows that are carried over from smaller fractions of the images are not considered.
+
     Args:
         rows: The rows.
         lines: Their lines in the frame.
@@ -139,7 +141,8 @@ def best_row(rows: Sequence[Row], lines: Sequence[Line]) -> tuple[str, Line | No
     Returns:
         The headline, which names a `~` row that is better, and the line. Without such a line, the headline says why.
     """
-    finished = [(row, line) for row, line in zip(rows, lines, strict=True) if line["n"]]
+    pairs = zip(rows, lines, strict=True)
+    finished = [(row, line) for row, line in pairs if line["n"] and row.kind != "carried"]
     candidates = [line for row, line in finished if row.kind != "alternative"]
     if not candidates:
         return "Only ~ rows have finished." if finished else "No run has finished yet.", None
