@@ -84,14 +84,7 @@ def read_run_config(
         InputError: If the text is not a valid config. The message is one line.
     """
     spec, settings = split_settings(text)
-    config = RunConfig(parse(spec, baseline), read_overrides(settings, baseline, depth, allow_sources=allow_sources))
-    initial_run = config.overrides.initial_run
-    if initial_run and initial_run.architecture.key() != config.architecture.key():
-        raise InputError(
-            f"'@init=({initial_run})' is a run of another architecture than {config.spec}: initial weights need the "
-            "same architecture"
-        )
-    return config
+    return RunConfig(parse(spec, baseline), read_overrides(settings, baseline, depth, allow_sources=allow_sources))
 
 
 def read_overrides(

@@ -175,10 +175,22 @@ NO_OVERRIDES = TrainingOverrides()
 
 @dataclass(frozen=True)
 class RunConfig:
-    """What a run trains: an architecture and its overrides."""
+    """What a run trains: an architecture and its overrides.
+
+    Raises:
+        InputError: If training starts from the weights of a run of another architecture.
+    """
 
     spec: Spec
     overrides: TrainingOverrides = NO_OVERRIDES
+
+    def __post_init__(self) -> None:
+        initial_run = self.overrides.initial_run
+        if initial_run and initial_run.architecture.key() != self.architecture.key():
+            raise InputError(
+                f"'@init=({initial_run})' is a run of another architecture than {self.spec}: name a run of the same "
+                "architecture"
+            )
 
     def __str__(self) -> str:
         return f"{self.spec}{self.overrides}"

@@ -121,6 +121,12 @@ def test_every_row_is_trained_separately_and_its_spec_can_be_parsed(plan: str) -
     assert [row.label for row in rows if row.kind != "step"] == ["~smooth=0.1", "~epochs=2"]
 
 
+def test_steps_from_the_run_of_another_architecture_are_rejected() -> None:
+    assert parse_plan("resnet8@init=(resnet8@data=1/2)", DIGITS).rows[0].config.dependency_depth == 1
+    with pytest.raises(InputError, match=r"another architecture than resnet8\+se"):
+        parse_plan("resnet8+se@init=(resnet8)", DIGITS)
+
+
 def test_dependency_depths() -> None:
     def depths(plan: str) -> list[int]:
         return [row.config.dependency_depth for row in parse_plan(plan, DIGITS).rows]
