@@ -18,7 +18,6 @@ Split = Literal["test", "train"]
 SPLIT_STYLES: dict[Split, str] = {"test": "-", "train": "--"}
 CARRIED_STYLE = "-."
 LEGEND = "mean over seeds; bands: worst to best seed"
-CARRIED_LEGEND = "; dash-dotted: carried over"
 LAW_LEGEND = "; dotted: power law and its 95% band"
 MAX_NAME_WIDTH = 0.25  # fraction of the figure's width
 TICK_LABEL_GAP = 0.5  # em between two tick labels
@@ -55,7 +54,7 @@ def draw_accuracy_against_images(series: Sequence[Series], size: FigureSize, tit
         lines = _lines(series, MAX_NAME_WIDTH * size.width_em)
         label_width = max((text_width(f"{line.label} 100.00") for line in lines), default=0.0)
     laws = [fit_power_law(one) for one in separate_series(series)]
-    legend = LEGEND + (LAW_LEGEND if any(laws) else "") + (CARRIED_LEGEND if carried_pairs(series) else "")
+    legend = LEGEND + (LAW_LEGEND if any(laws) else "")
     figure, axes = new_figure(size, title, legend, right_margin=4.2 + label_width)
     axes.set(xlabel="training images", ylabel="top-1 (%)")
     if not lines:
@@ -87,7 +86,8 @@ def _lines(series: Sequence[Series], name_width: float) -> list[_Line]:
         color, marker = COLORS[index % len(COLORS)], MARKERS[index % len(MARKERS)]
         if carried.measured:
             images, top1s = zip(*_carried_points(first, carried), strict=True)
-            lines.append(_Line(fit_text(carried.label, name_width), color, marker, CARRIED_STYLE, images, top1s))
+            width = name_width + text_width(" train") - text_width(" carried")  # so that no label is wider than others
+            lines.append(_Line(f"{fit_text(first.label, width)} carried", color, marker, CARRIED_STYLE, images, top1s))
     return lines
 
 

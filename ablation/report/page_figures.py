@@ -31,6 +31,7 @@ IMAGES_CAPTION = (
     "Top-1 on the test (solid) and training (dashed) images versus the number of training images; "
     f"{datasize_figure.LEGEND}{datasize_figure.LAW_LEGEND}, if it can be fitted"
 )
+CARRIED_CAPTION = "; dash-dotted: test top-1 of models that are carried over from the next smaller size"
 
 
 def draw_page_figures(
@@ -75,7 +76,7 @@ def _draw_curves_and_cost(
 
     curves = write_figure(folder / "curves.svg", lambda file: save(draw_curves(printed, size), file, "svg", text=True))
     cost = write_figure(folder / "cost.svg", draw_cost)
-    images_caption = f"{IMAGES_CAPTION}{datasize_figure.CARRIED_LEGEND if carried_pairs(series) else ''}."
+    images_caption = f"{IMAGES_CAPTION}{CARRIED_CAPTION if carried_pairs(series) else ''}."
     captions = {"curves.svg": CURVES_CAPTION, "cost.svg": images_caption if series else COST_CAPTION}
     return [{"file": path.name, "caption": captions[path.name]} for path in (*curves, *cost)]
 
