@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 from ablation.plans.plan import Plan
 from ablation.plans.recorded_rows import changed_plugins
-from ablation.plans.row import Row, missing_runs, with_teachers
+from ablation.plans.row import Row, missing_runs, with_dependencies
 from arch.errors import InputError
 from arch.text import plural
 from benchmarks.budget.measurement import old_measurement_note
@@ -92,7 +92,7 @@ class PlanRunner:
         return identify(self.benchmark.definition(self.data.fingerprint, self.device.partition(":")[0], self.split))
 
     def missing(self, store: RecordStore) -> list[RowAndSeed]:
-        """Return the runs without a record, ordered by seed, without duplicates; teachers precede their students."""
+        """Return the runs without a record, ordered by seed, without duplicates; dependencies come first."""
         recorded = {record.run_id for record in store.records(curves=False)} - self.redo
         return missing_runs(self.rows, self.seeds, self.benchmark_id, recorded)
 
@@ -109,7 +109,7 @@ class PlanRunner:
         for line in [*torn_lines, *store.warnings()]:
             display.say(f"warning: {line}")
         missing = self.missing(store)
-        lost = self._lost_teachers(missing)
+        lost = self._lost_dependencies(missing)
         self._delete_stale_checkpoints(records, lost)
         if not missing:
             return
@@ -125,18 +125,17 @@ class PlanRunner:
             if record.run_id not in lost_ids:
                 shutil.rmtree(checkpoint_folder(self.out, record.run_id), ignore_errors=True)
 
-    def _lost_teachers(self, missing: Sequence[RowAndSeed]) -> list[RowAndSeed]:
-        """Return the recorded teachers that must be trained again, because missing runs need their lost weights."""
+    def _lost_dependencies(self, missing: Sequence[RowAndSeed]) -> list[RowAndSeed]:
+        """Return the recorded runs that must be trained again, because missing runs need their lost weights."""
         planned, lost = {(row.key, seed) for row, seed in missing}, list[RowAndSeed]()
-        for row, seed in missing:
-            teacher = row.overrides.teacher
-            while teacher is not None and teacher.is_trained and (teacher.key, seed) not in planned:
-                name = RunName(self.benchmark.name, self.benchmark_id, str(teacher), teacher.key, seed)
-                if run_file(self.out, "weights", name).exists():
-                    break
-                planned.add((teacher.key, seed))
-                lost.append((Row(str(teacher), teacher), seed))
-                teacher = teacher.overrides.teacher
+        unchecked = [(config, seed) for row, seed in missing for config in row.config.dependencies]
+        while unchecked:
+            config, seed = unchecked.pop(0)
+            name = RunName(self.benchmark.name, self.benchmark_id, str(config), config.key, seed)
+            if (config.key, seed) not in planned and not run_file(self.out, "weights", name).exists():
+                planned.add((config.key, seed))
+                lost.append((Row(str(config), config), seed))
+                unchecked += [(other, seed) for other in config.dependencies]
         return lost
 
     def _announce(
@@ -148,7 +147,7 @@ class PlanRunner:
     ) -> None:
         specs = ", ".join(row.spec for row in self.rows)
         display.say(f"{self.benchmark.name} ({self.benchmark_id}) on {self.device}, rows: {specs}")
-        num_recorded = len(self.seeds) * len({row.key for row in with_teachers(self.rows)}) - len(missing)
+        num_recorded = len(self.seeds) * len({row.key for row in with_dependencies(self.rows)}) - len(missing)
         if num_recorded:
             display.say(f"{plural(num_recorded, 'run')} already recorded, {len(missing)} to train")
         for line in self._changed_plugins(missing, records):
@@ -157,7 +156,7 @@ class PlanRunner:
             display.say(f"{name} starts from random weights: add @init=hub to start from those of its tag {tag}")
         for row, seed in lost:
             display.say(
-                f"{row.label} seed {seed} is trained again, because its weights are missing and its students need them"
+                f"{row.label} seed {seed} is trained again, because its weights are missing and other runs need them"
             )
 
     def _changed_plugins(self, missing: Sequence[RowAndSeed], records: Sequence[RunRecord]) -> list[str]:
@@ -169,7 +168,7 @@ class PlanRunner:
 
     def _unused_tags(self) -> list[tuple[str, str]]:
         """Return the timm models whose name has a tag although no row starts from pretrained weights, and the tags."""
-        rows = with_teachers(self.rows)
+        rows = with_dependencies(self.rows)
         if any(row.overrides.initial_weights for row in rows):
             return []
         specs = [row.config.spec for row in rows if row.config.spec.tag]
@@ -203,7 +202,7 @@ class PlanRunner:
 
     def _announce_live(self, runs: Sequence[Run], labels: dict[str, str], store: RecordStore, display: Display) -> None:
         """Write what this command trains, for trackers and `ablate watch`."""
-        planned = {self._run_id(row, seed) for row in with_teachers(self.rows) for seed in self.seeds}
+        planned = {self._run_id(row, seed) for row in with_dependencies(self.rows) for seed in self.seeds}
         recorded = {record.run_id for record in store.records(curves=False)}
         command = LiveCommand(
             plan=str(self.plan),
@@ -259,7 +258,7 @@ class PlanRunner:
 
     def _check(self, rows: list[Row], num_runs: dict[str, int], display: Display) -> dict[str, Verdict]:
         """Check images, models and budget of the rows, whose runs are counted by spec. Return the verdicts."""
-        self._check_images(with_teachers(self.rows))
+        self._check_images(with_dependencies(self.rows))
         if configs := [row.config for row in rows if row.overrides.needs_model_check]:
             function = "benchmarks.runs.models:check_models"
             self.executor.call(function, display, configs, self.benchmark, self.out.resolve())
@@ -299,11 +298,13 @@ class PlanRunner:
 
     def _check_images(self, rows: Sequence[Row]) -> None:
         """Raise InputError if a row has too few images for a batch, or two rows differ only in equal image subsets."""
-        seen = dict[object, Row]()
+        seen, (num_images, _) = dict[object, Row](), self.data.counts(self.benchmark.data)
         for row in rows:
             images, _ = self.data.counts(self.benchmark.data, row.overrides.data_fraction)
             row.require_full_batch(images, self.benchmark.recipe)
-            training = row.config.architecture, replace(row.overrides, data_fraction=ALL_IMAGES), images
+            is_drawn = row.overrides.is_drawn and images < num_images
+            overrides = replace(row.overrides, data_fraction=ALL_IMAGES, is_drawn=is_drawn)
+            training = row.config.architecture, overrides, images
             other = seen.setdefault(training, row)
             if other.key != row.key:
                 raise InputError(f"{other.label} and {row.label} train on the same {images} images; remove one of them")

@@ -45,7 +45,7 @@ def caption(
     return (
         f"{', '.join(_source(recorded, runs))}; "
         f"final epoch of {recorded.benchmark.recipe.epochs}{_epoch_remarks(rows)}, "
-        f"mean ± std over {seeds}; "
+        f"mean ± std over {seeds}{_subset_remark(rows)}; "
         f"change from {_reference(rows)} with 95% CI ({test}, Holm correction over the rows); "
         f"{_distillation_remark(recorded)}{_time_remark(recorded, runs)}1 MAC = 2 FLOPs; "
         f'{_equivalence_remark(margin)}"not shown" does not mean "no effect".'
@@ -89,6 +89,10 @@ def _epoch_remarks(rows: Sequence[Row]) -> str:
     if any(row.overrides.equal_updates for row in rows):
         remarks += " (more on fewer images, for equal updates)"
     return remarks
+
+
+def _subset_remark(rows: Sequence[Row]) -> str:
+    return ", each with its own drawn subset of the images" if any(row.overrides.is_drawn for row in rows) else ""
 
 
 def _time_remark(recorded: RecordedPlan, runs: Sequence[RunRecord]) -> str:
@@ -162,7 +166,10 @@ def _usual_reference(rows: Sequence[Row]) -> tuple[str, list[str]]:
     if pairs and all(_adds_teacher(rows[index], rows[reference]) for index, reference in pairs):
         return "the same model trained without a teacher", []
     if any(row.series for row in rows):
-        return "the first model on as many images", ["pretrained weights: from random initialization"]
+        exceptions = ["pretrained weights: from random initialization"]
+        if any(row.kind == "carried" for row in rows):
+            exceptions.append("carried over: from the same model trained separately")
+        return "the first model on as many images", exceptions
     if len(pairs) > 1 and all(reference == 0 for _, reference in pairs):
         return "the first row", []
     if any(row.overrides.frozen_layers for row in rows) and any(reference != index - 1 for index, reference in pairs):

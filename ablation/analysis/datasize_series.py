@@ -44,12 +44,19 @@ class SizePoint:
 class Series:
     """One model, or one initialization of it, on training sets of ascending size.
 
+    Attributes:
+        label: The name of the series.
+        points: The sizes.
+        carried_from: The label of the series that trains the same model separately on each size, if this one continues
+            from the weights of the next smaller size; otherwise empty.
+
     Raises:
         ValueError: If the sizes are not positive and ascending.
     """
 
     label: str
     points: tuple[SizePoint, ...]
+    carried_from: str = ""
 
     def __post_init__(self) -> None:
         sizes = [0, *(point.images for point in self.points)]
@@ -63,16 +70,34 @@ class Series:
 
 
 def datasize_series(recorded: RecordedPlan) -> list[Series]:
-    """Return one series per model that has rows on several fractions of the images; empty for other studies."""
+    """Return one series per model that has rows on several fractions of the images; empty for other studies.
+
+    A series that is carried over has no row on the smallest fraction.
+    """
     groups: dict[str, list[Row]] = {}
     for row in recorded.rows:
         if row.series:
             groups.setdefault(row.series, []).append(row)
     return [
-        Series(name, _points(rows, recorded))
+        Series(name, _points(rows, recorded), _carried_from(rows[0], recorded))
         for name, rows in groups.items()
-        if len({row.overrides.data_fraction for row in rows}) > 1
+        if rows[0].kind == "carried" or len({row.overrides.data_fraction for row in rows}) > 1
     ]
+
+
+def separate_series(series: Sequence[Series]) -> list[Series]:
+    """Return the series whose models are trained separately on each size."""
+    return [one for one in series if not one.carried_from]
+
+
+def carried_pairs(series: Sequence[Series]) -> list[tuple[Series, Series]]:
+    """Return each series that is carried over, after the series that trains the same model separately."""
+    by_label = {one.label: one for one in series}
+    return [(by_label[one.carried_from], one) for one in series if one.carried_from in by_label]
+
+
+def _carried_from(row: Row, recorded: RecordedPlan) -> str:
+    return recorded.rows[row.against[0][0]].series if row.kind == "carried" else ""
 
 
 def update_notes(recorded: RecordedPlan) -> list[str]:

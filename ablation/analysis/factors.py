@@ -72,8 +72,9 @@ def _override_factors(config: RunConfig) -> dict[str, str]:
     factors = {
         "@data": str(overrides.data_fraction),
         "@epochs": str(overrides.epochs_factor),
+        "@drawn": CHECK * overrides.is_drawn,
         "@updates": CHECK * overrides.equal_updates,
-        "@init": overrides.initial_weights,
+        "@init": str(overrides.initial_run or overrides.initial_weights),
         "@freeze": ", ".join(overrides.frozen_layers),
     }
     if distillation := overrides.distillation:

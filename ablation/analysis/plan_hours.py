@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ablation.plans.row import Row, with_teachers
+from ablation.plans.row import Row, with_dependencies
 from arch.errors import InputError
 from benchmarks.budget.verdict import PredictedHours, Verdict
 from benchmarks.definition.benchmark import Benchmark
@@ -17,7 +17,7 @@ class HoursPerSeed:
     """The training hours of one seed of all rows on one device.
 
     Attributes:
-        hours: The sum over the rows, including teachers that are not rows.
+        hours: The sum over the rows, including runs that rows depend on.
         device: The name of the device.
         is_predicted: Whether the hours are predicted from a device profile instead of measured.
     """
@@ -47,7 +47,7 @@ class PlanHours:
     display: Display
 
     def __post_init__(self) -> None:
-        for row in with_teachers(self.rows):
+        for row in with_dependencies(self.rows):
             num_images = row.overrides.num_train_images(self.image_counts[0], self.benchmark.data.num_classes)
             row.require_full_batch(num_images, self.benchmark.recipe)
 
@@ -103,7 +103,7 @@ class PlanHours:
 
     def _verdicts(self, device: str | None) -> dict[str, Verdict]:
         """Return the verdict of each row by its key; see `check_specs`."""
-        specs = {row.key: row.spec for row in with_teachers(self.rows)}
+        specs = {row.key: row.spec for row in with_dependencies(self.rows)}
         arguments = dict.fromkeys(specs.values(), 1), self.benchmark, device, self.image_counts
         function = "benchmarks.budget.check:check_specs"
         verdicts: list[Verdict] = LocalExecutor().call(function, self.display, *arguments)

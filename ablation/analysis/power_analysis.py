@@ -8,7 +8,7 @@ import numpy as np
 
 from ablation.analysis.power import fewest_seeds, power, seeds_needed
 from ablation.plans.choices import Pairing
-from ablation.plans.row import Row, with_teachers
+from ablation.plans.row import Row, with_dependencies
 from arch.errors import InputError
 from benchmarks.definition.benchmark import Benchmark
 from benchmarks.records.store import RecordStore
@@ -49,7 +49,7 @@ class SeedCount:
 
     Attributes:
         seeds: The number of seeds per row.
-        runs: The number of runs, including those of teachers that are not rows.
+        runs: The number of runs, including those that rows depend on.
         power: The probability of finding a change of the target's effect.
         smallest_effect: The smallest change, in points, that is found with the target's power; None if there is none.
     """
@@ -106,7 +106,7 @@ def analyze_power(rows: Sequence[Row], target: PowerTarget, spread: Spread, pair
         raise InputError(
             f"an effect of {target.effect:g} points with a spread of {spread.points:g}: {error}"
         ) from error
-    num_configs = len({row.key for row in with_teachers(rows)})
+    num_configs = len({row.key for row in with_dependencies(rows)})
     counts = [
         SeedCount(
             seeds=seeds,

@@ -7,7 +7,7 @@ from functools import cached_property
 from ablation.analysis.plan_hours import PlanHours
 from ablation.analysis.records import RecordedPlan
 from ablation.analysis.run_list import format_seeds
-from ablation.plans.row import Row, missing_runs, with_teachers
+from ablation.plans.row import Row, missing_runs, with_dependencies
 from arch.text import plural
 from benchmarks.budget.verdict import format_hours
 from benchmarks.datasets.cache import find_cached
@@ -18,7 +18,7 @@ from benchmarks.records.store import RunRecord
 
 @dataclass(frozen=True)
 class StudyProgress:
-    """The recorded and the missing runs of a study, including those of teachers that are not rows.
+    """The recorded and the missing runs of a study, including those that rows depend on.
 
     Attributes:
         recorded: The recorded runs.
@@ -76,7 +76,7 @@ class StudyProgress:
 
 def study_progress(recorded: RecordedPlan, seeds: int) -> StudyProgress:
     """Return the progress of a study with seeds 0 to `seeds - 1`."""
-    rows = with_teachers(recorded.rows)
+    rows = with_dependencies(recorded.rows)
     keys = {row.key: index for index, row in enumerate(rows)}
     runs = [record for record in recorded.records if record.key in keys and record.seed < seeds]
     missing = missing_runs(recorded.rows, range(seeds), recorded.benchmark_id, {run.run_id for run in runs})

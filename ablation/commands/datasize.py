@@ -8,7 +8,7 @@ import typer
 
 from ablation.commands.options import PretrainedOption, RunOptions
 from ablation.commands.run_plan import run_plan
-from ablation.plans.choices import EqualQuantity, InitialWeights
+from ablation.plans.choices import EqualQuantity, InitialWeights, Subsets
 from benchmarks.cli.options import with_options
 
 FRACTION = re.compile(r"[0-9]+(/[0-9]+|\.[0-9]+)?")
@@ -16,7 +16,7 @@ FRACTION = re.compile(r"[0-9]+(/[0-9]+|\.[0-9]+)?")
 
 @dataclass(frozen=True)
 class DatasizeOptions:
-    """The options that decide what each combination starts from and how long it is trained."""
+    """The options that decide what each combination starts from, on which images and how long it is trained."""
 
     init: Annotated[
         list[str] | None,
@@ -28,6 +28,18 @@ class DatasizeOptions:
     ] = None
     pretrained: PretrainedOption = "hub"
     equal: Annotated[EqualQuantity, typer.Option("--equal", help="What to keep equal across fractions.")] = "epochs"
+    subsets: Annotated[
+        Subsets,
+        typer.Option(
+            "--subsets", help="Images of a fraction: the first of each class (fixed), or drawn by each seed (drawn)."
+        ),
+    ] = "fixed"
+    carried: Annotated[
+        bool,
+        typer.Option(
+            "--carried", help="Also train each model on one fraction after another, without starting over, to compare."
+        ),
+    ] = False
 
 
 @with_options
@@ -44,7 +56,7 @@ def datasize(
     """Train each MODEL on increasing fractions of the training images and report which one wins at each size.
 
     Each combination of model, initial weights and fraction is trained separately. Smaller fractions are subsets of
-    larger ones.
+    larger ones, with the same seed.
     """
     from ablation.plans.comparison import parse_configs
     from ablation.plans.datasize import DatasizeStudy, parse_fractions, with_initial_weights
@@ -65,5 +77,7 @@ def datasize(
         configs=with_initial_weights(configs, initial, datasize.pretrained),
         fractions=parse_fractions([text.strip() for word in fractions for text in word.split(",") if text.strip()]),
         equal=datasize.equal,
+        subsets=datasize.subsets,
+        is_carried=datasize.carried,
     )
     return run_plan(make_plan(study), benchmark, options)

@@ -4,6 +4,7 @@ from typing import Literal
 
 ControlMetric = Literal["params", "macs", "hours"]  # the cost in which a control matches its step
 EqualQuantity = Literal["epochs", "updates"]  # what a data-size study keeps equal across subsets of the images
+Subsets = Literal["fixed", "drawn"]  # the images of a fraction: the first ones, or those that the run's seed draws
 InitialWeights = Literal["scratch", "imagenet"]  # the initial weights of the configs in a data-size study
 AssignmentScale = Literal["cpu", "full"]  # a reduction for computers without a GPU, or the original study
 MarkKind = Literal["reference", "goal", "other protocol"]  # see ablation.plans.assignments.Mark

@@ -81,7 +81,7 @@ def finetuning(model: RunConfig, pretrained: str, input_size: int | None, frozen
     Raises:
         InputError: If the model already names weights, or the hub has no weights for it.
     """
-    if model.overrides.initial_weights:
+    if model.overrides.is_initialized:
         raise InputError(f"{str(model)!r} already names initial weights: remove @init, --pretrained names them")
     scratch = model if input_size is None else _with_input_size(model, input_size)
     if pretrained.partition(":")[0] == HUB and not isinstance(scratch.architecture, TimmModel):

@@ -189,7 +189,7 @@ def parse_pair(text: str, kind: str, baseline: str) -> tuple[RunConfig, RunConfi
 
 def parse_network(text: str, baseline: str) -> RunConfig:
     """Parse one of the two networks. Both are parsed like a teacher, whose weights may be used without training."""
-    return read_run_config(text, baseline, teacher_depth=1, allow_sources=True)
+    return read_run_config(text, baseline, depth=1, allow_sources=True)
 
 
 def make_study(teacher: RunConfig, student: RunConfig, settings: DistillationSettings) -> DistillationStudy:

@@ -44,6 +44,8 @@ def with_pretrained(plan: Plan, out: Path | None) -> Plan:
         if overrides.teacher is not None and overrides.distillation is not None:
             distillation = replace(overrides.distillation, teacher=resolved(overrides.teacher))
             overrides = replace(overrides, distillation=distillation)
+        if overrides.initial_run is not None:
+            overrides = replace(overrides, initial_run=resolved(overrides.initial_run))
         return replace(config, overrides=overrides)
 
     definition = plan.definition.with_configs(resolved)

@@ -10,7 +10,8 @@ from benchmarks.records.store import make_run_id
 
 # step: any other row, such as the base or the next step of a path; alternative: a replacement or control for a step;
 # without: all steps except one (leave-one-out)
-RowKind = Literal["step", "alternative", "without"]
+# carried: in a data-size study, training that continues from the weights of the next smaller fraction
+RowKind = Literal["step", "alternative", "without", "carried"]
 
 
 @dataclass(frozen=True)
@@ -57,13 +58,13 @@ class Row:
         recipe.require_full_batch(num_images, "" if self.overrides.data_fraction == 1 else self.label)
 
 
-def with_teachers(rows: Sequence[Row]) -> list[Row]:
-    """Return the rows, each preceded by the trained teachers that it needs and that are not rows themselves."""
+def with_dependencies(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows, each preceded by the runs that it needs (see `RunConfig.dependencies`) and that are no rows."""
     all_rows: list[Row] = []
     for row in rows:
-        teacher = row.overrides.teacher
-        teachers = with_teachers([Row(str(teacher), teacher)]) if teacher is not None and teacher.is_trained else []
-        all_rows += [other for other in teachers if all(other.key != known.key for known in (*all_rows, *rows))]
+        for other in with_dependencies([Row(str(config), config) for config in row.config.dependencies]):
+            if all(other.key != known.key for known in (*all_rows, *rows)):
+                all_rows.append(other)
         all_rows.append(row)
     return all_rows
 
@@ -71,7 +72,7 @@ def with_teachers(rows: Sequence[Row]) -> list[Row]:
 def missing_runs(
     rows: Sequence[Row], seeds: Sequence[int], benchmark_id: str, recorded: Collection[str]
 ) -> list[tuple[Row, int]]:
-    """Return the runs without a record, ordered by seed, without duplicates; teachers precede their students.
+    """Return the runs without a record, ordered by seed, without duplicates; dependencies come first.
 
     Args:
         rows: The rows.
@@ -81,7 +82,7 @@ def missing_runs(
     """
     seen, missing = set(recorded), []
     for seed in seeds:
-        for row in with_teachers(rows):
+        for row in with_dependencies(rows):
             run_id = make_run_id(row.key, seed, benchmark_id)
             if run_id not in seen:
                 seen.add(run_id)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from ablation.analysis.records import RecordedPlan
 from ablation.analysis.study_progress import StudyProgress
-from ablation.plans.row import with_teachers
+from ablation.plans.row import with_dependencies
 from benchmarks.budget.profile import budget_device_label
 from benchmarks.budget.verdict import format_hours
 
@@ -24,7 +24,7 @@ def hours_table(progress: StudyProgress, recorded: RecordedPlan, seeds: int) -> 
     if progress.budget_hours:
         device = budget_device_label(recorded.benchmark.budget)
         columns[f"one run on {device}, predicted"] = progress.budget_hours
-    rows = {row.key: row.label for row in with_teachers(recorded.rows)}
+    rows = {row.key: row.label for row in with_dependencies(recorded.rows)}
     lines = [
         (label, str(seeds - missing.get(label, 0)), str(missing.get(label, 0)), *_of_run(key, columns.values()))
         for key, label in rows.items()

@@ -16,7 +16,7 @@ from ablation.analysis.run_list import format_seeds
 from ablation.analysis.study_progress import StudyProgress
 from ablation.analysis.table_formats import AblationTable, to_markdown
 from ablation.plans.assignments import AssignedStudy
-from ablation.plans.row import with_teachers
+from ablation.plans.row import with_dependencies
 from ablation.report.assignment_hours import hours_table
 from ablation.report.datasize_findings import study_findings
 from ablation.report.table_output import make_annotated_table
@@ -166,7 +166,7 @@ def _conditions(page: AssignmentPage) -> list[Sequence[str]]:
 def _missing(page: AssignmentPage) -> str:
     """Return the missing runs, and the rows with failed runs."""
     failed = {run.key for run in page.recorded.failed_runs}
-    labels = [row.label for row in with_teachers(page.recorded.rows) if row.key in failed]
+    labels = [row.label for row in with_dependencies(page.recorded.rows) if row.key in failed]
     return page.progress.describe_missing() + (f"; failed: {', '.join(labels)}" if labels else "")
 
 
@@ -190,8 +190,8 @@ def _marks(page: AssignmentPage) -> str:
 
 
 def _runs(page: AssignmentPage) -> str:
-    """Return all recorded runs, including those of teachers that are not rows."""
-    labels = {row.key: row.label for row in with_teachers(page.recorded.rows)}
+    """Return all recorded runs, including those that rows depend on."""
+    labels = {row.key: row.label for row in with_dependencies(page.recorded.rows)}
     lines = [
         (
             labels[run.key],

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from ablation.analysis.datasize_series import Series, SizePoint
+from ablation.analysis.datasize_series import Series, SizePoint, carried_pairs, separate_series
 from ablation.analysis.power_law import PowerLaw, fit_power_law
 from ablation.report.figure_style import MARKERS, FigureSize, new_figure
 from ablation.report.label_placement import fit_text, ignore_missing_glyphs, spread_out, text_width
@@ -16,6 +16,7 @@ from ablation.report.row_style import COLORS
 
 Split = Literal["test", "train"]
 SPLIT_STYLES: dict[Split, str] = {"test": "-", "train": "--"}
+CARRIED_STYLE = "-."
 LEGEND = "mean over seeds; bands: worst to best seed"
 LAW_LEGEND = "; dotted: power law and its 95% band"
 MAX_NAME_WIDTH = 0.25  # fraction of the figure's width
@@ -39,9 +40,10 @@ class _Line:
 
 
 def draw_accuracy_against_images(series: Sequence[Series], size: FigureSize, title: str = "") -> Figure:
-    """Plot test and training top-1 against the number of training images, one color per series, with fitted power laws.
+    """Plot test and training top-1 against the number of training images, one color per model, with fitted power laws.
 
-    Points mark the measured sizes, and no curve extends beyond them.
+    Points mark the measured sizes, and no curve extends beyond them. Of a series that is carried over, only the test
+    accuracy is drawn, from the size at which it starts, in the color of the same model trained separately.
 
     Args:
         series: The series of the study.
@@ -51,7 +53,7 @@ def draw_accuracy_against_images(series: Sequence[Series], size: FigureSize, tit
     with ignore_missing_glyphs():
         lines = _lines(series, MAX_NAME_WIDTH * size.width_em)
         label_width = max((text_width(f"{line.label} 100.00") for line in lines), default=0.0)
-    laws = [fit_power_law(one) for one in series]
+    laws = [fit_power_law(one) for one in separate_series(series)]
     legend = LEGEND + (LAW_LEGEND if any(laws) else "")
     figure, axes = new_figure(size, title, legend, right_margin=4.2 + label_width)
     axes.set(xlabel="training images", ylabel="top-1 (%)")
@@ -71,15 +73,28 @@ def draw_accuracy_against_images(series: Sequence[Series], size: FigureSize, tit
 
 def _lines(series: Sequence[Series], name_width: float) -> list[_Line]:
     """Return the lines of each series. `name_width` is the maximum width of its name in em."""
-    lines = []
-    for index, one in enumerate(series):
+    lines, separate = list[_Line](), separate_series(series)
+    for index, one in enumerate(separate):
         color, marker = COLORS[index % len(COLORS)], MARKERS[index % len(MARKERS)]
         for split, style in SPLIT_STYLES.items():
             points = [(point.images, top1) for point in one.measured if (top1 := _accuracies(point, split))]
             if points:
                 images, top1s = zip(*points, strict=True)
                 lines.append(_Line(f"{fit_text(one.label, name_width)} {split}", color, marker, style, images, top1s))
+    for first, carried in carried_pairs(series):
+        index = separate.index(first)
+        color, marker = COLORS[index % len(COLORS)], MARKERS[index % len(MARKERS)]
+        if carried.measured:
+            images, top1s = zip(*_carried_points(first, carried), strict=True)
+            width = name_width + text_width(" train") - text_width(" carried")  # so that no label is wider than others
+            lines.append(_Line(f"{fit_text(first.label, width)} carried", color, marker, CARRIED_STYLE, images, top1s))
     return lines
+
+
+def _carried_points(first: Series, carried: Series) -> list[tuple[int, tuple[float, ...]]]:
+    """Return the measured points of a series that is carried over, after the run from which it starts."""
+    start = [point for point in first.measured if point.images < carried.points[0].images]
+    return [(point.images, _accuracies(point, "test")) for point in (*start[-1:], *carried.measured)]
 
 
 def _accuracies(point: SizePoint, split: Split) -> tuple[float, ...]:
@@ -88,7 +103,7 @@ def _accuracies(point: SizePoint, split: Split) -> tuple[float, ...]:
 
 
 def _line_style(line: _Line, size: FigureSize, font: float) -> dict[str, Any]:
-    """Return a style that distinguishes test (solid, filled markers) from training (dashed, thinner, open markers)."""
+    """Return a style that distinguishes test (solid, filled markers) from other lines (thinner, open markers)."""
     is_test = line.style == SPLIT_STYLES["test"]
     return {
         "color": line.color,

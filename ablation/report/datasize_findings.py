@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import isnan
 
 from ablation.analysis.convergence import RULE, describe_convergence
-from ablation.analysis.datasize_series import Series, datasize_series
+from ablation.analysis.datasize_series import Series, carried_pairs, datasize_series, separate_series
 from ablation.analysis.extrapolation import describe_extrapolations
 from ablation.analysis.images_needed import Target, best_of_others, describe_images_needed
 from ablation.analysis.power import fewest_seeds
@@ -19,17 +19,17 @@ from arch.text import plural, shorten
 
 @dataclass(frozen=True)
 class SizeComparison:
-    """The difference between a series and the first one on training sets of the same size.
+    """The difference between two series on training sets of the same size.
 
     Attributes:
-        series_index: The index of the series, from 1.
+        pair_index: The index of the pair of series.
         images: The number of training images.
         change: The difference in points.
         p: The p-value after Holm correction.
         verdict: "real", "not shown" or "worse".
     """
 
-    series_index: int
+    pair_index: int
     images: int
     change: Change
     p: float
@@ -47,44 +47,51 @@ def datasize_findings(series: Sequence[Series], target: float | None = None) -> 
 
     For each series after the first: a summary of the sizes at which it is ahead of the first, and one sentence per
     size. For each series: one sentence on its convergence, one on its power law, one on the extrapolation of the law,
-    and one on the images that the model needs.
+    and one on the images that the model needs. A series that is carried over is only compared with the separate
+    training of the same model: its size is not the only difference between its points, so it has no power law.
 
     Args:
         series: The series of the study.
         target: The top-1, in percent, for which the number of images is estimated; None: for each series, the best
             mean of the others.
     """
-    comparisons = compare_series(series)
-    sentences = []
-    for index, later in enumerate(series[1:], 1):
-        names = shorten(series[0].label), shorten(later.label)
-        of_series = [comparison for comparison in comparisons if comparison.series_index == index]
-        sentences += [_summary(of_series, names), *(_size_sentence(comparison, names) for comparison in of_series)]
-    sentences += _seed_notes(comparisons)
+    separate, pairs = separate_series(series), carried_pairs(series)
+    sentences = _comparison_sentences([(separate[0], later) for later in separate[1:]])
+    sentences += _comparison_sentences(pairs)
     if any(one.measured for one in series):
         sentences += [*(describe_convergence(one) for one in series), RULE]
-    laws = [fit_power_law(one) for one in series]
-    sentences += [_law_sentence(one, law) for one, law in zip(series, laws, strict=True)]
-    return [*sentences, *describe_extrapolations(series), *_images_needed(series, laws, target)]
+    laws = [fit_power_law(one) for one in separate]
+    sentences += [_law_sentence(one, law) for one, law in zip(separate, laws, strict=True)]
+    return [*sentences, *describe_extrapolations(separate), *_images_needed(separate, laws, target)]
 
 
-def compare_series(series: Sequence[Series]) -> list[SizeComparison]:
-    """Compare each later series with the first one, at each size for which both have a run.
+def compare_series(pairs: Sequence[tuple[Series, Series]]) -> list[SizeComparison]:
+    """Compare the second series of each pair with the first one, at each size for which both have a run.
 
-    The tests are unpaired, with Holm correction over all sizes and all later series.
+    The tests are unpaired, with Holm correction over all sizes and all pairs.
     """
-    first = {point.images: point.test for point in series[0].measured} if series else {}
     changes = [
-        (index, point.images, estimate_change(point.test, [(first[point.images], -1)], "unpaired"))
-        for index, later in enumerate(series[1:], 1)
+        (index, point.images, estimate_change(point.test, [(reference.test, -1)], "unpaired"))
+        for index, (first, later) in enumerate(pairs)
         for point in later.measured
-        if point.images in first
+        for reference in first.measured
+        if point.images == reference.images
     ]
     corrected = holm([change.p for _, _, change in changes])
     return [
         SizeComparison(index, images, change, p, verdict(change.points, p))
         for (index, images, change), p in zip(changes, corrected, strict=True)
     ]
+
+
+def _comparison_sentences(pairs: Sequence[tuple[Series, Series]]) -> list[str]:
+    """Return a summary and one sentence per size for each pair of a reference and another series."""
+    comparisons, sentences = compare_series(pairs), list[str]()
+    for index, (first, later) in enumerate(pairs):
+        names = shorten(first.label), shorten(later.label)
+        of_pair = [comparison for comparison in comparisons if comparison.pair_index == index]
+        sentences += [_summary(of_pair, names), *(_size_sentence(comparison, names) for comparison in of_pair)]
+    return sentences + _seed_notes(comparisons)
 
 
 def _size_sentence(comparison: SizeComparison, names: tuple[str, str]) -> str:

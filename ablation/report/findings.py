@@ -8,11 +8,15 @@ from ablation.analysis.records import RecordedPlan
 from ablation.analysis.statistics import ALPHA, Change, estimate_change
 from ablation.analysis.table import UNDECIDED
 from ablation.analysis.table_formats import AblationTable
-from ablation.plans.row import Row
+from ablation.plans.row import Row, RowKind
 from arch.text import plural, shorten
 from benchmarks.budget.verdict import format_count, format_hours
 
 Line = Mapping[Any, Any]  # one row of `AblationTable.frame`
+EXCLUDED_KINDS: Mapping[RowKind, str] = {  # rows that are never the headline, as a name
+    "alternative": "~ rows",
+    "carried": "carried-over rows",
+}
 
 
 def findings(recorded: RecordedPlan, table: AblationTable) -> list[str]:
@@ -130,24 +134,27 @@ def _best_sentence(rows: Sequence[Row], lines: Sequence[Line]) -> str:
 
 
 def best_row(rows: Sequence[Row], lines: Sequence[Line]) -> tuple[str, Line | None]:
-    """Return a headline and the line with the highest mean top-1, except `~` rows (alternatives and controls).
+    """Return a headline and the line with the highest mean top-1, except rows of `EXCLUDED_KINDS`.
 
     Args:
         rows: The rows.
         lines: Their lines in the frame.
 
     Returns:
-        The headline, which names a `~` row that is better, and the line. Without such a line, the headline says why.
+        The headline, which names an excluded row that is better, and the line. Without a line, the headline says why.
     """
     finished = [(row, line) for row, line in zip(rows, lines, strict=True) if line["n"]]
-    candidates = [line for row, line in finished if row.kind != "alternative"]
+    candidates = [line for row, line in finished if row.kind not in EXCLUDED_KINDS]
+    if not finished:
+        return "No run has finished yet.", None
     if not candidates:
-        return "Only ~ rows have finished." if finished else "No run has finished yet.", None
+        return f"Only {EXCLUDED_KINDS[finished[0][0].kind]} have finished.", None
     best = max(candidates, key=_top1)
-    highest = max((line for _, line in finished), key=_top1)
+    row, highest = max(finished, key=lambda pair: _top1(pair[1]))
     if _top1(highest) <= _top1(best):
         return "Highest mean top-1", best
-    return f"Highest mean top-1 except for ~ rows ({shorten(highest['step'])}: {format_top1(highest)})", best
+    excluded = f"{EXCLUDED_KINDS[row.kind]} ({shorten(highest['step'])}: {format_top1(highest)})"
+    return f"Highest mean top-1 except for {excluded}", best
 
 
 def _top1(line: Line) -> float:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ablation.analysis.datasize_series import Series, datasize_series
+from ablation.analysis.datasize_series import Series, carried_pairs, datasize_series
 from ablation.analysis.recorded_architecture import final_architecture
 from ablation.analysis.records import RecordedPlan
 from ablation.analysis.table_formats import AblationTable
@@ -29,8 +29,9 @@ CURVES_CAPTION = "Test top-1 against epoch: mean over seeds, band from worst to 
 COST_CAPTION = f"Final top-1 (mean ± std) against training time; {PARETO_LEGEND}."
 IMAGES_CAPTION = (
     "Top-1 on the test (solid) and training (dashed) images versus the number of training images; "
-    f"{datasize_figure.LEGEND}{datasize_figure.LAW_LEGEND}, if it can be fitted."
+    f"{datasize_figure.LEGEND}{datasize_figure.LAW_LEGEND}, if it can be fitted"
 )
+CARRIED_CAPTION = "; dash-dotted: test top-1 of models that are carried over from the next smaller size"
 
 
 def draw_page_figures(
@@ -75,7 +76,8 @@ def _draw_curves_and_cost(
 
     curves = write_figure(folder / "curves.svg", lambda file: save(draw_curves(printed, size), file, "svg", text=True))
     cost = write_figure(folder / "cost.svg", draw_cost)
-    captions = {"curves.svg": CURVES_CAPTION, "cost.svg": IMAGES_CAPTION if series else COST_CAPTION}
+    images_caption = f"{IMAGES_CAPTION}{CARRIED_CAPTION if carried_pairs(series) else ''}."
+    captions = {"curves.svg": CURVES_CAPTION, "cost.svg": images_caption if series else COST_CAPTION}
     return [{"file": path.name, "caption": captions[path.name]} for path in (*curves, *cost)]
 
 

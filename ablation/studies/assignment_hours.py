@@ -10,7 +10,7 @@ from tabulate import tabulate
 from ablation.analysis.plan_hours import PlanHours
 from ablation.plans.assignments import AssignedStudy, assignment_names, load_study
 from ablation.plans.choices import AssignmentScale
-from ablation.plans.row import Row, with_teachers
+from ablation.plans.row import Row, with_dependencies
 from benchmarks.budget.profile import budget_device_label
 from benchmarks.budget.verdict import format_hours
 from benchmarks.cli.app import new_app, run_app
@@ -35,7 +35,7 @@ def image_counts(data: DatasetConfig) -> tuple[int, int]:
 def hours_line(study: AssignedStudy, display: Display) -> tuple[str, ...]:
     """Return a study's name, scale, device, runs, and the hours of one seed and of all seeds."""
     benchmark, seeds = study.benchmark, study.definition.seeds
-    rows = with_teachers([_from_random_weights(row) for row in study.plan().rows])
+    rows = with_dependencies([_from_random_weights(row) for row in study.plan().rows])
     hours = PlanHours(rows, benchmark, image_counts(benchmark.data), display).of_runs_on_budget_device()
     total = sum(hours[row.key] for row in rows)
     device = budget_device_label(benchmark.budget)

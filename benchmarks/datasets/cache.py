@@ -61,7 +61,7 @@ class CachedDataset:
         return len(train) - num_val, num_val
 
     def load(
-        self, config: DatasetConfig, split: Split, fraction: Fraction = ALL_IMAGES
+        self, config: DatasetConfig, split: Split, fraction: Fraction = ALL_IMAGES, seed: int | None = None
     ) -> tuple[ImageArrays, ImageArrays]:
         """Return the images to train on and the images to evaluate on.
 
@@ -69,18 +69,25 @@ class CachedDataset:
             config: The limits on the images of each class, and the size of the validation split.
             split: "test" returns all training images and all test images. "val" splits the training images
                 into a training and a validation part and returns both; the test images are not read.
-            fraction: The fraction of each class's training images to use. The first images are used, so that a
-                smaller subset is contained in a larger one.
+            fraction: The fraction of each class's training images to use. A smaller subset is contained in a larger
+                one with the same seed.
+            seed: Draws the fraction, after the validation split, so that all seeds are evaluated on the same images.
+                None uses the first images of each class, before the validation split.
 
         Raises:
             InputError: If the cache is damaged or missing, or a class has too few images for a validation split.
         """
         train = self._open("train")
         train = train.take(first_of_each_class(train.labels, config.train_per_class))
-        train = train.take(fraction_of_each_class(train.labels, fraction))
+        if seed is None:
+            train = train.take(fraction_of_each_class(train.labels, fraction))
         if split == "test":
-            return train, self.load_evaluation(config, "test")
-        return split_validation(train, config.val_fraction)
+            evaluation = self.load_evaluation(config, "test")
+        else:
+            train, evaluation = split_validation(train, config.val_fraction)
+        if seed is not None:
+            train = train.take(fraction_of_each_class(train.labels, fraction, seed))
+        return train, evaluation
 
     def load_evaluation(self, config: DatasetConfig, split: Split) -> ImageArrays:
         """Return the images to evaluate on, without reading the training images if it is the test split.

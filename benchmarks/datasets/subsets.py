@@ -27,12 +27,32 @@ def first_of_each_class(labels: NDArray[np.int64], count: int | None) -> NDArray
     return np.flatnonzero(index_in_class(labels) < (count or len(labels)))
 
 
-def fraction_of_each_class(labels: NDArray[np.int64], fraction: Fraction) -> NDArray[np.int64]:
-    """Return the indices of the first images of each class: this fraction, rounded, but at least one image."""
+def fraction_of_each_class(labels: NDArray[np.int64], fraction: Fraction, seed: int | None = None) -> NDArray[np.int64]:
+    """Return the indices of a fraction of each class: this fraction, rounded, but at least one image.
+
+    Args:
+        labels: The labels of the images.
+        fraction: The fraction. A smaller one is contained in a larger one.
+        seed: Draws the images; None selects the first ones of each class.
+    """
     if fraction == ALL_IMAGES:
         return np.arange(len(labels))
     sizes = np.array([max(1, round(fraction * int(count))) for count in np.bincount(labels)])
-    return np.flatnonzero(index_in_class(labels) < sizes[labels])
+    positions = index_in_class(labels) if seed is None else drawn_positions(labels, seed)
+    return np.flatnonzero(positions < sizes[labels])
+
+
+def drawn_positions(labels: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    """Return the position of each image in an order of its class that the seed draws, as an array of shape (n,).
+
+    The order is that of a hash, so that it is the same on every computer and with every version of NumPy.
+    """
+    indices = index_in_class(labels)
+    pairs = zip(labels.tolist(), indices.tolist(), strict=True)
+    keys = [(label, hashlib.sha256(f"{seed} {label} {index}".encode()).digest()) for label, index in pairs]
+    positions = np.empty_like(indices)
+    positions[sorted(range(len(labels)), key=keys.__getitem__)] = indices
+    return positions
 
 
 def is_validation(labels: NDArray[np.int64], val_fraction: float) -> NDArray[np.bool_]:

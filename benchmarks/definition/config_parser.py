@@ -1,11 +1,14 @@
 """Read run configs from text.
 
     config  = spec, { "@", setting }
-    setting = data=FRACTION | epochs=FACTOR | updates | init=WEIGHTS | freeze=LAYER{:LAYER}
+    setting = data=FRACTION | drawn | epochs=FACTOR | updates | freeze=LAYER{:LAYER}
+            | init=WEIGHTS | init=(config)
             | teacher=(config) | teacher=previous | teacher=uniform
             | method=METHOD | T=TEMPERATURE | alpha=WEIGHT | beta=WEIGHT | growing | hard | standardize
 
 `resnet8@data=1/4` trains on a quarter of the images; `resnet8@teacher=(resnet20)@T=2` learns from resnet20 as well.
+With `drawn`, the seed of the run draws its fraction of the images. `resnet8@init=(resnet8@data=1/4)` starts from the
+final weights of the run of another config, which has the same architecture and the same seed.
 The settings of the last line are those of the distillation loss; see `benchmarks.definition.distillation_methods`.
 No setting can change a hyperparameter of the recipe, such as the learning rate.
 """
@@ -31,13 +34,13 @@ from benchmarks.definition.overrides import (
 HUB = "hub"  # in a plan: timm's default weights of the model; "hub:TAG" selects other weights
 WEIGHTS_DIGEST = re.compile(r"[0-9a-f]{16}")  # see `benchmarks.records.weights_file.digest_of`
 LAYER_NAME = re.compile(r"[A-Za-z0-9_.]+")
-MAX_TEACHER_DEPTH = 5  # maximum length of a chain of teachers
+MAX_NESTING_DEPTH = 5  # maximum length of a chain of teachers and initial runs
 
 STAND_INS: dict[str, TeacherStandIn] = {PREVIOUS: PREVIOUS, UNIFORM: UNIFORM}
 NUMBER_NAMES = ("T", "alpha", "beta")
 TEACHER_SETTINGS = ("method", *NUMBER_NAMES, "growing", "hard", "standardize")
-FLAG_SETTINGS = ("updates", "growing", "hard", "standardize")
-SETTING_NAMES = ("data", "epochs", "updates", "init", "freeze", "teacher", *TEACHER_SETTINGS)
+FLAG_SETTINGS = ("drawn", "updates", "growing", "hard", "standardize")
+SETTING_NAMES = ("data", "drawn", "epochs", "updates", "init", "freeze", "teacher", *TEACHER_SETTINGS)
 
 
 def split_settings(text: str) -> tuple[str, list[str]]:
@@ -66,14 +69,14 @@ def split_outside_parentheses(text: str, separator: str) -> list[str]:
 
 
 def read_run_config(
-    text: str, baseline: str | None = None, teacher_depth: int = 0, *, allow_sources: bool = False
+    text: str, baseline: str | None = None, depth: int = 0, *, allow_sources: bool = False
 ) -> RunConfig:
     """Read a run config.
 
     Args:
         text: The config, such as `resnet8@data=1/4`.
         baseline: The spec that the word `baseline` stands for. See `arch.spec.parse`.
-        teacher_depth: 0 for a network, 1 for its teacher, 2 for the teacher of its teacher, and so on.
+        depth: 0 for a network, 1 for its teacher or initial run, 2 for the teacher of its teacher, and so on.
         allow_sources: Whether `init` may name the source of the weights (a file, `hub` or `hub:TAG`) instead of their
             digest. `ablation.plans.pretrained` replaces the sources in a plan with digests.
 
@@ -81,13 +84,11 @@ def read_run_config(
         InputError: If the text is not a valid config. The message is one line.
     """
     spec, settings = split_settings(text)
-    return RunConfig(
-        parse(spec, baseline), read_overrides(settings, baseline, teacher_depth, allow_sources=allow_sources)
-    )
+    return RunConfig(parse(spec, baseline), read_overrides(settings, baseline, depth, allow_sources=allow_sources))
 
 
 def read_overrides(
-    settings: list[str], baseline: str | None = None, teacher_depth: int = 0, *, allow_sources: bool = False
+    settings: list[str], baseline: str | None = None, depth: int = 0, *, allow_sources: bool = False
 ) -> TrainingOverrides:
     """Read the settings of a config, such as `data=1/4`. For the other arguments, see `read_run_config`.
 
@@ -95,16 +96,21 @@ def read_overrides(
         InputError: If a setting is invalid. The message names the valid settings.
     """
     values = _values_by_name(settings)
+    initial_run = _read_initial_run(values.get("init", ""), baseline, depth, allow_sources)
     overrides = TrainingOverrides(
         data_fraction=_read_fraction("data", values.get("data", "1"), 1),
         epochs_factor=_read_fraction("epochs", values.get("epochs", "1"), MAX_EPOCHS_FACTOR, allow_zero=True),
-        initial_weights=_read_weights(values, allow_sources),
+        initial_weights="" if initial_run else _read_weights(values, allow_sources),
         frozen_layers=_read_layers(values.get("freeze", "")),
         equal_updates="updates" in values,
-        distillation=_read_distillation(values, baseline, teacher_depth, allow_sources),
+        distillation=_read_distillation(values, baseline, depth, allow_sources),
+        is_drawn="drawn" in values,
+        initial_run=initial_run,
     )
+    if overrides.is_drawn and overrides.data_fraction == 1:
+        raise InputError("'@drawn' needs a fraction of the images below 1, such as @data=1/4@drawn")
     untrained = TrainingOverrides(epochs_factor=Fraction(0), initial_weights=overrides.initial_weights)
-    is_untrained_teacher = teacher_depth > 0 and overrides.initial_weights and overrides == untrained
+    is_untrained_teacher = depth > 0 and overrides.initial_weights and overrides == untrained
     if not overrides.epochs_factor and not is_untrained_teacher:
         raise InputError("'@epochs=0' is only valid for a teacher that is not trained: (SPEC@init=FILE@epochs=0)")
     return overrides
@@ -126,15 +132,13 @@ def _values_by_name(settings: list[str]) -> dict[str, str]:
 
 
 def _read_distillation(
-    values: dict[str, str], baseline: str | None, teacher_depth: int, allow_sources: bool
+    values: dict[str, str], baseline: str | None, depth: int, allow_sources: bool
 ) -> Distillation | None:
     if "teacher" not in values:
         if orphans := [name for name in TEACHER_SETTINGS if name in values]:
             raise InputError(f"'@{orphans[0]}' needs a '@teacher='")
         return None
-    if teacher_depth == MAX_TEACHER_DEPTH:
-        raise InputError(f"a chain of teachers has more than {MAX_TEACHER_DEPTH} teachers")
-    teacher = _read_teacher(values["teacher"], baseline, teacher_depth, allow_sources)
+    teacher = _read_teacher(values["teacher"], baseline, depth, allow_sources)
     method = _read_method(values.get("method", "kd"))
     _check_combination(values, method, teacher)
     numbers = _read_numbers(values, method, teacher)
@@ -194,16 +198,35 @@ def _read_numbers(
     return numbers
 
 
-def _read_teacher(
-    text: str, baseline: str | None, teacher_depth: int, allow_sources: bool
-) -> RunConfig | TeacherStandIn:
+def _read_teacher(text: str, baseline: str | None, depth: int, allow_sources: bool) -> RunConfig | TeacherStandIn:
     if text in STAND_INS:
         return STAND_INS[text]
-    if text.startswith("(") and text.endswith(")"):
-        return read_run_config(text[1:-1], baseline, teacher_depth + 1, allow_sources=allow_sources)
+    if _is_nested(text):
+        return _read_nested(text, baseline, depth, allow_sources)
     raise InputError(
         f"{'@teacher=' + text!r} must be previous, uniform or a network in parentheses, such as @teacher=(resnet20)"
     )
+
+
+def _read_initial_run(text: str, baseline: str | None, depth: int, allow_sources: bool) -> RunConfig | None:
+    """Return the run that training starts from; None if the text names no run."""
+    if not _is_nested(text):
+        return None
+    run = _read_nested(text, baseline, depth, allow_sources)
+    if not run.is_trained:
+        raise InputError(f"'@init={text}' names a run without training: use @init={run.overrides.initial_weights}")
+    return run
+
+
+def _is_nested(text: str) -> bool:
+    return text.startswith("(") and text.endswith(")")
+
+
+def _read_nested(text: str, baseline: str | None, depth: int, allow_sources: bool) -> RunConfig:
+    """Read a config in parentheses. Raises InputError if it is invalid or nested too deep."""
+    if depth == MAX_NESTING_DEPTH:
+        raise InputError(f"a chain of teachers and initial runs has more than {MAX_NESTING_DEPTH} configs")
+    return read_run_config(text[1:-1], baseline, depth + 1, allow_sources=allow_sources)
 
 
 def _read_fraction(name: str, text: str, maximum: int, allow_zero: bool = False) -> Fraction:

@@ -4,7 +4,8 @@
 """
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from typing import Literal
@@ -73,7 +74,7 @@ class TrainingOverrides:
     """What a run changes besides the architecture. The defaults change nothing.
 
     Attributes:
-        data_fraction: The fraction of each class's training images, the first ones in their fixed order.
+        data_fraction: The fraction of each class's training images.
         epochs_factor: The recipe's epochs are multiplied by this factor; 0 uses a teacher's weights without training.
         initial_weights: The digest of the weights that training starts from; "" for random weights. In a plan whose
             weights are not resolved yet, their source.
@@ -81,6 +82,9 @@ class TrainingOverrides:
         equal_updates: Whether to train for as many updates as on all images, and therefore for more epochs on a
             fraction of the images.
         distillation: The teacher and the distillation loss.
+        is_drawn: Whether the run's seed draws the fraction of the images; otherwise it consists of the first ones in
+            their fixed order.
+        initial_run: The run, with the same seed, from whose final weights training starts; None for `initial_weights`.
     """
 
     data_fraction: Fraction = Fraction(1)
@@ -89,16 +93,20 @@ class TrainingOverrides:
     frozen_layers: tuple[str, ...] = ()
     equal_updates: bool = False
     distillation: Distillation | None = None
+    is_drawn: bool = False
+    initial_run: "RunConfig | None" = None
 
     def __str__(self) -> str:
-        return self.text_without_teacher() + (str(self.distillation) if self.distillation else "")
+        return self.text_without_teacher(str) + (str(self.distillation) if self.distillation else "")
 
-    def text_without_teacher(self) -> str:
-        """Return the settings as text, except those of the distillation."""
+    def text_without_teacher(self, name_run: "Callable[[RunConfig], str]") -> str:
+        """Return the settings as text, except those of the distillation. `name_run` returns the name of a run."""
+        initial = f"({name_run(self.initial_run)})" if self.initial_run else self.initial_weights
         text = f"@data={self.data_fraction}" if self.data_fraction != 1 else ""
+        text += "@drawn" * self.is_drawn
         text += f"@epochs={self.epochs_factor}" if self.epochs_factor != 1 else ""
         text += "@updates" * self.equal_updates
-        text += f"@init={self.initial_weights}" if self.initial_weights else ""
+        text += f"@init={initial}" if initial else ""
         return text + (f"@freeze={':'.join(self.frozen_layers)}" if self.frozen_layers else "")
 
     @property
@@ -107,6 +115,16 @@ class TrainingOverrides:
         if self.distillation is None or isinstance(self.distillation.teacher, str):
             return None
         return self.distillation.teacher
+
+    @property
+    def is_initialized(self) -> bool:
+        """Whether training starts from given weights instead of random ones."""
+        return bool(self.initial_weights) or self.initial_run is not None
+
+    @property
+    def from_scratch(self) -> "TrainingOverrides":
+        """The same overrides without initial weights and frozen layers."""
+        return replace(self, initial_weights="", initial_run=None, frozen_layers=())
 
     @property
     def needs_model_check(self) -> bool:
@@ -157,10 +175,22 @@ NO_OVERRIDES = TrainingOverrides()
 
 @dataclass(frozen=True)
 class RunConfig:
-    """What a run trains: an architecture and its overrides."""
+    """What a run trains: an architecture and its overrides.
+
+    Raises:
+        InputError: If training starts from the weights of a run of another architecture.
+    """
 
     spec: Spec
     overrides: TrainingOverrides = NO_OVERRIDES
+
+    def __post_init__(self) -> None:
+        initial_run = self.overrides.initial_run
+        if initial_run and initial_run.architecture.key() != self.architecture.key():
+            raise InputError(
+                f"'@init=({initial_run})' is a run of another architecture than {self.spec}: name a run of the same "
+                "architecture"
+            )
 
     def __str__(self) -> str:
         return f"{self.spec}{self.overrides}"
@@ -176,10 +206,19 @@ class RunConfig:
         return config_key(self.architecture, self.overrides)
 
     @property
+    def referenced(self) -> "tuple[RunConfig, ...]":
+        """The configs that the overrides name: the run that training starts from, and the teacher."""
+        return tuple(config for config in (self.overrides.initial_run, self.overrides.teacher) if config)
+
+    @property
+    def dependencies(self) -> "tuple[RunConfig, ...]":
+        """The configs whose runs, with the same seed, must finish first, because their final weights are needed."""
+        return tuple(config for config in self.referenced if config.is_trained)
+
+    @property
     def architectures(self) -> "tuple[Architecture, ...]":
-        """The architecture and those of the teacher, of its teacher, and so on."""
-        teacher = self.overrides.teacher
-        return self.architecture, *(teacher.architectures if teacher else ())
+        """The architecture and those of the referenced configs, of the configs that these reference, and so on."""
+        return self.architecture, *(other for config in self.referenced for other in config.architectures)
 
     @property
     def is_trained(self) -> bool:
@@ -189,8 +228,12 @@ class RunConfig:
     @property
     def dependency_depth(self) -> int:
         """The number of training runs that must finish, one after another, before this one can start."""
-        teacher = self.overrides.teacher
-        return 1 + teacher.dependency_depth if teacher and teacher.is_trained else 0
+        return max((1 + config.dependency_depth for config in self.dependencies), default=0)
+
+    @property
+    def nesting_depth(self) -> int:
+        """The number of parentheses in the config that are nested in each other."""
+        return max((1 + config.nesting_depth for config in self.referenced), default=0)
 
 
 def config_key(architecture: Architecture, overrides: TrainingOverrides = NO_OVERRIDES) -> str:
@@ -200,7 +243,7 @@ def config_key(architecture: Architecture, overrides: TrainingOverrides = NO_OVE
     """
     if overrides == NO_OVERRIDES:
         return architecture.key()
-    text, distillation = overrides.text_without_teacher(), overrides.distillation
+    text, distillation = overrides.text_without_teacher(lambda config: config.key), overrides.distillation
     if distillation:
         teacher = distillation.teacher
         text += distillation.text(teacher if isinstance(teacher, str) else teacher.key)

@@ -55,7 +55,7 @@ class RunRecord:
     train_images: int = 0  # the number of training images; 0 in records from before it was stored
     train_digest: str = ""  # a hash of the training images and their labels
     budget: dict[str, Any] = field(default_factory=dict)  # the fields of `Budget`; empty in older records
-    overrides: dict[str, Any] = field(default_factory=dict)  # the teacher, if there was one
+    overrides: dict[str, Any] = field(default_factory=dict)  # the teacher and the initial run, if there were any
     plugins: dict[str, str] = field(default_factory=dict)  # the plugins that the model depends on: name -> digest
     energy: dict[str, Any] = field(default_factory=dict)  # joules of training and evaluation, and what measured them
     inference: dict[str, Any] = field(default_factory=dict)  # the fields of `Inference`; empty if it was not requested

@@ -76,7 +76,7 @@ def execute_runs(
     on_progress: Callable[[Run, Progress], None],
     on_finished: Callable[[Run, RunRecord | Exception], None],
 ) -> None:
-    """Execute runs. Teachers are trained before their students.
+    """Execute runs. Those whose weights others need, such as teachers, are trained first.
 
     Args:
         runs: The runs. `Run.runs_per_device` of them share the device.

@@ -22,18 +22,34 @@ from benchmarks.training.models import fresh_model
 from benchmarks.training.weights import freeze, load_weights
 
 
-def initial_model(config: RunConfig, benchmark: Benchmark, out: Path) -> ResidualNet | TimmNet:
+def load_initial_model(run: Run) -> ResidualNet | TimmNet:
     """Return the model of a run before training, on the CPU.
+
+    Raises:
+        InputError: See `initial_model`. The run that training starts from may have failed.
+    """
+    initial_run = run.overrides.initial_run
+    weights = _trained_weights(run, initial_run) if initial_run else None
+    return initial_model(run.config, run.benchmark, run.out, weights)
+
+
+def initial_model(
+    config: RunConfig, benchmark: Benchmark, out: Path, run_weights: Path | None = None
+) -> ResidualNet | TimmNet:
+    """Return the model of a config before training, on the CPU.
 
     Args:
         config: The architecture and the overrides.
         benchmark: Determines the input shape and the number of classes.
         out: The folder that contains the initial weights.
+        run_weights: The final weights of the run that training starts from; None before that run was trained.
 
     Raises:
         InputError: If the initial weights are missing or do not fit the model, or a layer to freeze does not exist.
     """
     model, overrides = fresh_model(config.architecture, benchmark), config.overrides
+    if run_weights:
+        load_weights(model, run_weights, replace_classifier=False)
     if overrides.initial_weights:
         weights = initial_weights_file(out, overrides.initial_weights)
         _check_digest(weights, overrides.initial_weights)
@@ -65,6 +81,19 @@ def _check_run_id(weights: Path, run_id: str) -> None:
         raise InputError(f"{weights} contains the weights of a different run; delete it, and its run is trained again")
 
 
+def _trained_weights(run: Run, config: RunConfig) -> Path:
+    """Return the final weights of a dependency of a run. Raises InputError if they are missing or of another run."""
+    weights = run.weights_file(config)
+    if not weights.exists():
+        role = "teacher" if config == run.overrides.teacher else "initial run"
+        raise InputError(
+            f"the {role} {config} (seed {run.seed}) failed, or its weights are missing ({weights}): repeat the command "
+            f"to train the {role} again"
+        )
+    _check_run_id(weights, run.id_for(config))
+    return weights
+
+
 def load_distiller(run: Run, device: str) -> Distiller | None:
     """Return the distiller of a run with its teacher on the device, or None if the run has no distillation.
 
@@ -76,14 +105,7 @@ def load_distiller(run: Run, device: str) -> Distiller | None:
         return None
     model = None
     if teacher is not None:
-        weights = run.weights_file(teacher)
-        if teacher.is_trained and not weights.exists():
-            raise InputError(
-                f"the teacher {teacher} (seed {run.seed}) failed, or its weights are missing ({weights}): repeat the "
-                "command to train the teacher again"
-            )
-        if teacher.is_trained:
-            _check_run_id(weights, run.id_for(teacher))
+        weights = _trained_weights(run, teacher) if teacher.is_trained else run.weights_file(teacher)
         model = _load_teacher(teacher, weights, run.benchmark).to(device)
     return Distiller(settings, model, run.recipe.epochs)
 

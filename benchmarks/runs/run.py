@@ -62,6 +62,11 @@ class Run:
         return self.config.overrides
 
     @property
+    def subset_seed(self) -> int | None:
+        """The seed that draws the fraction of the training images; None for the first ones of each class."""
+        return self.seed if self.overrides.is_drawn else None
+
+    @property
     def definition(self) -> dict[str, Any]:
         """The definition of the benchmark, whose hash is the benchmark id."""
         return self.benchmark.definition(self.data.fingerprint, self.device.partition(":")[0], self.split)
@@ -94,7 +99,7 @@ class Run:
         return RunName(self.benchmark.name, identify(self.definition), str(config), config.key, self.seed)
 
     def weights_file(self, config: RunConfig) -> Path:
-        """Return the file with a teacher's weights: the final ones if it is trained, otherwise the initial ones."""
+        """Return the file with the weights of a referenced config: the final ones, or those of an untrained teacher."""
         if config.is_trained:
             return run_file(self.out, "weights", self.name_for(config))
         return initial_weights_file(self.out, config.overrides.initial_weights)
@@ -102,9 +107,9 @@ class Run:
     @property
     def required_files(self) -> list[Path]:
         """The files with the initial weights and with the teacher's weights, if there are any."""
-        digest, teacher = self.overrides.initial_weights, self.overrides.teacher
+        digest = self.overrides.initial_weights
         files = [initial_weights_file(self.out, digest)] if digest else []
-        return files + ([self.weights_file(teacher)] if teacher else [])
+        return files + [self.weights_file(config) for config in self.config.referenced]
 
     @property
     def checkpoint_folder(self) -> Path:

@@ -23,7 +23,7 @@ from benchmarks.execution.progress import Progress, Report
 from benchmarks.execution.signals import StopRequest
 from benchmarks.records.live_runs import LiveCurve, LiveRun, live_file
 from benchmarks.records.store import RunRecord
-from benchmarks.runs.models import initial_model, load_distiller
+from benchmarks.runs.models import load_distiller, load_initial_model
 from benchmarks.runs.resume_checks import checkpoint_identity, resolve_changes
 from benchmarks.runs.run import Run
 from benchmarks.training.checkpoint import Checkpoint
@@ -56,19 +56,22 @@ def train_run(report: Report, run: Run, device: str, context: DistributedContext
     use_device(device)
     make_deterministic(strict=not run.nondeterministic_operator)
     torch.manual_seed(derive_seed(run.seed, "weights"))
-    model = initial_model(run.config, run.benchmark, run.out).to(device)
+    model = load_initial_model(run).to(device)
     distiller = load_distiller(run, device)
     teacher_digest = _teacher_digest(distiller)
+    origin = _origin_fields(run, model, teacher_digest)
     sections = describe(model, run.benchmark.data.input_shape)  # before training, in case a layer fails
     memory = PeakMemory(model, torch.device(device))
-    train_images, eval_images = run.data.load(run.benchmark.data, run.split, run.overrides.data_fraction)
+    train_images, eval_images = run.data.load(
+        run.benchmark.data, run.split, run.overrides.data_fraction, run.subset_seed
+    )
     splits = Splits(training_images(train_images, run, device), on_device(eval_images, device))
     with StopRequest([signal.SIGTERM] if context.size == 1 else [], patient=True) as stop:
         checkpoint = Checkpoint(run.checkpoint_folder, checkpoint_identity(run), warn, stop)
         resolve_changes(checkpoint, run)
         options = TrainingOptions(checkpoint.identity["compile_mode"], context, distiller, checkpoint, report)
         if run.is_live and context.rank == 0:
-            fields = {**_environment(checkpoint.identity), **_teacher_fields(run, teacher_digest)}
+            fields = {**_environment(checkpoint.identity), **origin}
             options = replace(options, on_curve=_live_curve(run, len(train_images), fields, warn).update)
         is_whole = checkpoint.loaded is None
         with EnergyMeter(device) as meter:
@@ -81,7 +84,7 @@ def train_run(report: Report, run: Run, device: str, context: DistributedContext
         **_known_in_advance(run),
         **_metrics(curve, final, run.data.classes),
         **_environment(checkpoint.identity),
-        **_teacher_fields(run, teacher_digest),
+        **origin,
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
         peak_memory=memory.bytes(uses_graph(checkpoint.identity["compile_mode"])),
         energy=_energy(meter.energy, run) if is_whole else {},
@@ -196,12 +199,21 @@ def _energy(energy: Energy, run: Run) -> dict[str, Any]:
     return {"joules": energy.joules, "source": energy.source}
 
 
-def _teacher_fields(run: Run, teacher_digest: str) -> dict[str, Any]:
-    """Return the field of a record that identifies the teacher."""
-    teacher = run.overrides.teacher
-    if teacher is None:
-        return {}
-    return {"overrides": {"teacher": str(teacher), "teacher_key": teacher.key, "teacher_weights": teacher_digest}}
+def _origin_fields(run: Run, model: nn.Module, teacher_digest: str) -> dict[str, Any]:
+    """Return the field of a record that identifies the run that training starts from and the teacher.
+
+    Args:
+        run: The run.
+        model: Its model before training.
+        teacher_digest: The hash of the teacher's weights.
+    """
+    initial_run, teacher, fields = run.overrides.initial_run, run.overrides.teacher, dict[str, str]()
+    if initial_run:
+        digest = weights_digest(model)
+        fields |= {"initial_run": str(initial_run), "initial_run_key": initial_run.key, "initial_run_weights": digest}
+    if teacher:
+        fields |= {"teacher": str(teacher), "teacher_key": teacher.key, "teacher_weights": teacher_digest}
+    return {"overrides": fields} if fields else {}
 
 
 def training_images(split: ImageArrays, run: Run, device: str) -> DeviceImages | LoadedImages:

@@ -1,5 +1,6 @@
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -469,6 +470,42 @@ def test_a_teacher_whose_weights_are_lost_is_trained_again(
     assert weights.read_bytes() == before
     assert plan.store.failed_runs() == []
     assert len(plan.store.records()) == 4
+
+
+CARRIED = "datasize(1/4,1/2,1,drawn,carried):resnet8+width=0.25"
+
+
+@pytest.mark.usefixtures("without_check")
+def test_a_carried_study_trains_each_fraction_after_the_next_smaller_one(benchmark: Benchmark, tmp_path: Path) -> None:
+    recipe = replace(benchmark.recipe, batch_size=25)
+    complete = run(make_runner(CARRIED, replace(benchmark, recipe=recipe), tmp_path))
+    records = {record.spec: record for record in complete.store.records()}
+    rows = complete.runner.rows
+    assert complete.store.failed_runs() == []
+    assert list(records) == [row.spec for row in rows]
+    smallest, middle, _, carried, largest = (records[row.spec] for row in rows)
+    assert largest.overrides["initial_run_key"] == carried.key
+    assert carried.overrides["initial_run_key"] == smallest.key
+    assert carried.train_digest == middle.train_digest != smallest.train_digest
+    run_file(tmp_path, "weights", smallest.name).unlink()
+    run_file(tmp_path, "weights", carried.name).unlink()
+    complete.store.remove({largest.run_id})
+    again = run(complete.runner)
+    assert sum("is trained again" in line for line in again.display.lines) == 2
+    repeated = {record.spec: record for record in again.store.records()}
+    assert repeated[largest.spec].numbers() == largest.numbers()
+    assert repeated[largest.spec].overrides == largest.overrides
+    assert repeated[largest.spec].train_digest == largest.train_digest
+
+
+@pytest.mark.parametrize(("fractions", "is_rejected"), [("0.9999,1,drawn", True), ("1/2,0.51,drawn", True),
+                                                        ("1/2,1,drawn", False)])  # fmt: skip
+def test_drawn_fractions_with_equal_subsets_are_rejected(
+    fractions: str, is_rejected: bool, benchmark: Benchmark, tmp_path: Path
+) -> None:
+    runner = make_runner(f"datasize({fractions}):resnet8", benchmark, tmp_path)
+    with pytest.raises(InputError, match="on the same") if is_rejected else nullcontext():
+        runner._check_images(runner.rows)
 
 
 def test_the_checkpoint_of_a_teacher_that_is_trained_again_is_kept(

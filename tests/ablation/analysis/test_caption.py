@@ -14,6 +14,13 @@ PLAN = "baseline+se+cbam"
 
 
 @pytest.mark.parametrize(
+    ("plan", "is_drawn"), [("datasize(1/2,1,drawn):resnet8", True), ("datasize(1/2,1):resnet8", False)]
+)
+def test_drawn_subsets(plan: str, is_drawn: bool, make_record: Make, make_recorded: MakeRecorded) -> None:
+    assert ("its own drawn subset" in caption(make_recorded(plan, [make_record()]))) == is_drawn
+
+
+@pytest.mark.parametrize(
     ("plan", "reference"),
     [
         ("baseline+se+cbam", "change from the previous row with"),
@@ -27,6 +34,7 @@ PLAN = "baseline+se+cbam"
         ("compare:resnet8@epochs=2,resnet8@teacher=uniform", "change from the previous row with"),
         ("compare:resnet8,resnet8@data=1/2", "change from the previous row with"),
         ("datasize(1/2,1):resnet8,resnet20", "change from the first model on as many images (pretrained weights: from"),
+        ("datasize(1/2,1,carried):resnet8", "carried over: from the same model trained separately) with"),
         (
             "compare:resnet8,resnet20,resnet8@init=0123456789abcdef,resnet8@init=0123456789abcdef@freeze=stem",
             "change from the first row (frozen layers: from the same model without freezing) with",

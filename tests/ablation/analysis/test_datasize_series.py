@@ -3,7 +3,14 @@ from dataclasses import replace
 
 import pytest
 
-from ablation.analysis.datasize_series import Series, SizePoint, datasize_series, update_notes
+from ablation.analysis.datasize_series import (
+    Series,
+    SizePoint,
+    carried_pairs,
+    datasize_series,
+    separate_series,
+    update_notes,
+)
 from ablation.analysis.records import RecordedPlan
 from ablation.plans.row import Row
 from benchmarks.records.store import RunRecord
@@ -59,6 +66,20 @@ def test_first_seeds(make_run: Make, make_recorded: MakeRecorded) -> None:
     recorded = make_recorded(PLAN)
     recorded = replace(recorded, records=[make_run(recorded.rows[0], 100, seed) for seed in range(3)])
     assert list(datasize_series(recorded.first_seeds(2))[0].points[0].test) == [0, 1]
+
+
+@pytest.mark.parametrize(("fractions", "expected"), [("1/4,1/2,1", [50, 100]), ("1/2,1", [100])])
+def test_carried_series_has_no_smallest_size(make_run: Make, study: Study, fractions: str, expected: list[int]) -> None:
+    images = {"1/4": 25, "1/2": 50, "1": 100}
+    separate, carried = study(
+        f"datasize({fractions},carried):resnet8",
+        lambda rows: [make_run(row, images[row.label.rpartition(" ")[2]]) for row in rows],
+    )
+    assert (carried.label, carried.carried_from, separate.carried_from) == ("resnet8 carried over", "resnet8", "")
+    assert sizes(carried) == expected
+    assert len(sizes(separate)) == len(expected) + 1
+    assert separate_series([separate, carried]) == [separate]
+    assert carried_pairs([separate, carried]) == [(separate, carried)]
 
 
 def test_size_without_a_run_is_omitted(make_run: Make, study: Study) -> None:

@@ -2,7 +2,7 @@ from collections.abc import Callable
 
 import pytest
 
-from ablation.analysis.factors import describe_constant, row_factors, varying_factors
+from ablation.analysis.factors import CHECK, describe_constant, row_factors, varying_factors
 from ablation.analysis.records import RecordedPlan
 from ablation.plans.recorded_rows import UnreadableConfig
 from ablation.plans.row import Row
@@ -82,6 +82,16 @@ def test_initial_weights_have_names(make_recorded: MakeRecorded, make_record: Ca
     assert (
         row_factors(rows, lambda text: text.replace(digest, "weights.safetensors"))[1]["@init"] == "weights.safetensors"
     )
+
+
+def test_drawn_subsets_and_initial_runs_are_factors(make_recorded: MakeRecorded) -> None:
+    lines = row_factors(make_recorded("datasize(1/2,1,drawn,carried):resnet8").rows)
+    names = ("@data", "@drawn", "@init")
+    assert [[line.get(name, "") for name in names] for line in lines] == [
+        ["1/2", CHECK, ""],
+        ["1", "", ""],
+        ["1", "", "resnet8@data=1/2@drawn"],
+    ]
 
 
 def test_unreadable_rows_are_bases(make_recorded: MakeRecorded) -> None:

@@ -78,6 +78,17 @@ def test_repeated_fractions_and_equal_updates(plan_of: PlanOf) -> None:
     assert plan_of("datasize", "resnet8", "resnet20", *words) == "datasize(1/2,1,updates):resnet8,resnet20"
 
 
+def test_drawn_subsets_and_carried_weights(plan_of: PlanOf) -> None:
+    words = ["resnet8", "--fractions", "1/2", "1"]
+    plans = {
+        "--subsets fixed": "datasize(1/2,1):resnet8",
+        "--subsets drawn": "datasize(1/2,1,drawn):resnet8",
+        "--carried": "datasize(1/2,1,carried):resnet8",
+        "--carried --subsets drawn --equal updates": "datasize(1/2,1,updates,drawn,carried):resnet8",
+    }
+    assert {options: plan_of("datasize", *words, *options.split()) for options in plans} == plans
+
+
 def test_distillation_settings(plan_of: PlanOf) -> None:
     networks = ["--teacher", "resnet20", "--student", "resnet8"]
     assert plan_of("distill", *networks) == "distill:resnet20>resnet8"
@@ -239,6 +250,8 @@ DISTILL = ["distill", "--teacher", "resnet20", "--student", "resnet8"]
         (["datasize", "resnet8", "--fractions", "1", "--init", "imagenet"], "'@init=hub' needs a timm model"),
         (["datasize", "resnet8", "--fractions", "1", "--equal", "steps"], "--equal"),
         (["datasize", "resnet8@data=1/2", "--fractions", "1"], "remove @data"),
+        (["datasize", "resnet8", "--fractions", "1", "--carried"], "at least two fractions"),
+        (["datasize", "resnet8", "--fractions", "1", "--subsets", "random"], "--subsets"),
         (["distill", "--student", "resnet8"], "--teacher"),
         (["distill", "--teacher", "resnet20"], "--student"),
         (["distill", "--teacher", "resnet21", "--student", "resnet8"], "unknown base 'resnet21'"),

@@ -5,6 +5,7 @@ import pytest
 from ablation.plans.comparison import parse_configs
 from ablation.plans.datasize import DatasizeStudy, parse_fractions, with_initial_weights
 from ablation.plans.plan import parse_plan
+from ablation.plans.row import with_dependencies
 from arch.errors import InputError
 from benchmarks.definition.config_parser import read_run_config
 from benchmarks.definition.registry import BENCHMARKS
@@ -47,6 +48,46 @@ def test_pretrained_config_is_compared_with_itself_from_scratch() -> None:
     configs = f"resnet8,resnet20,resnet20{WEIGHTS},resnet20{WEIGHTS}@freeze=stem,resnet56{WEIGHTS}"
     against = [row.against for row in parse_plan(f"datasize(1/2,1):{configs}", DIGITS).rows][::2]
     assert against == [(), ((0, -1),), ((2, -1),), ((2, -1),), ((0, -1),)]
+
+
+def test_drawn_subsets_are_an_override_on_fractions_below_one() -> None:
+    assert [spec for _, spec, _ in rows_of("datasize(1/16,1/2,1,drawn):resnet8")] == [
+        "resnet8@data=1/16@drawn",
+        "resnet8@data=1/2@drawn",
+        "resnet8",
+    ]
+    assert rows_of("datasize(1/2,1,fixed):resnet8") == rows_of("datasize(1/2,1):resnet8")
+
+
+def test_carried_series_starts_from_the_next_smaller_fraction_and_is_compared_with_separate_training() -> None:
+    rows = parse_plan("datasize(1/16,1/2,1,carried,drawn,updates):resnet8,resnet20", DIGITS).rows
+    carried = [row for row in rows if row.kind == "carried"]
+    middle = "resnet8@data=1/2@drawn@updates@init=(resnet8@data=1/16@drawn@updates)"
+    assert [(row.label, row.spec) for row in carried[:2]] == [
+        ("resnet8 carried over 1/2", middle),
+        ("resnet8 carried over 1", f"resnet8@init=({middle})"),
+    ]
+    assert [row.config.dependency_depth for row in carried] == [1, 2, 1, 2]
+    assert [row.series for row in carried] == ["resnet8 carried over"] * 2 + ["resnet20 carried over"] * 2
+    references = [rows[row.against[0][0]] for row in carried]
+    assert [row.label for row in references] == ["resnet8 1/2", "resnet8 1", "resnet20 1/2", "resnet20 1"]
+    assert [row.against for row in rows[:6]] == [(), (), (), ((0, -1),), ((1, -1),), ((2, -1),)]
+    assert [read_run_config(row.spec).key for row in rows] == [row.key for row in rows]
+    assert with_dependencies(rows) == list(rows)
+
+
+def test_carried_series_of_a_pretrained_config_starts_from_its_weights_once() -> None:
+    rows = parse_plan(f"datasize(1/4,1/2,1,carried):resnet8{WEIGHTS}@freeze=stem", DIGITS).rows
+    assert rows[-1].spec == (
+        f"resnet8@init=(resnet8@data=1/2@init=(resnet8@data=1/4{WEIGHTS}@freeze=stem)@freeze=stem)@freeze=stem"
+    )
+
+
+@pytest.mark.parametrize("options", ["", ",updates", ",drawn", ",carried", ",updates,drawn,carried"])
+def test_text_of_a_study_is_parsed_into_the_same_study(options: str) -> None:
+    plan = parse_plan(f"datasize(1/4,1{options}):resnet8", DIGITS)
+    assert str(plan.definition) == plan.text
+    assert parse_plan(str(plan.definition), DIGITS) == plan
 
 
 @pytest.mark.parametrize(
@@ -97,7 +138,11 @@ def test_initial_weights_are_scratch_or_imagenet_and_not_named_twice() -> None:
         ("datasize(half):resnet8", "'@data=half': data must be greater than 0 and at most 1, such as 1/4"),
         ("datasize(update,1):resnet8", "'@data=update': data must be"),
         ("datasize(1/2,1):resnet8@data=1/2", "remove @data"),
-        ("datasize(1/2,updates,epochs):resnet8", "keeps updates and epochs equal"),
+        ("datasize(1/2,updates,epochs):resnet8", "both epochs and updates"),
+        ("datasize(1/2,1,fixed,drawn):resnet8", "both fixed and drawn"),
+        ("datasize(1,carried):resnet8", "at least two fractions"),
+        ("datasize(1/7,1/6,1/5,1/4,1/3,1/2,1,carried):resnet8", "6 times, and the limit is 5"),
+        ("datasize(1/2,1,carried):resnet8@init=(resnet20)", "another architecture"),
         ("datasize(1/2,1):resnet21", "unknown base 'resnet21'.*did you mean 'resnet20'"),
         ("datasize(1/2,1:resnet8", "the parentheses in .* do not match"),
         ("datasize(1/2,1):resnet8~eca", "only a path has alternatives, datasize does not"),

@@ -2,7 +2,7 @@ import pytest
 
 from ablation.plans.distill import DistillationSettings, make_study, parse_network
 from ablation.plans.plan import parse_plan
-from ablation.plans.row import Row, with_teachers
+from ablation.plans.row import Row, with_dependencies
 from arch.errors import InputError
 from benchmarks.definition.config_parser import read_run_config
 from benchmarks.definition.overrides import PREVIOUS, UNIFORM, Distillation
@@ -150,6 +150,12 @@ def test_every_row_is_trained_separately_and_its_spec_can_be_parsed(plan: str) -
     assert [row.label for row in rows if row.kind != "step"] == ["~smooth=0.1", "~epochs=2"]
 
 
+def test_steps_from_the_run_of_another_architecture_are_rejected() -> None:
+    assert parse_plan("resnet8@init=(resnet8@data=1/2)", DIGITS).rows[0].config.dependency_depth == 1
+    with pytest.raises(InputError, match=r"another architecture than resnet8\+se"):
+        parse_plan("resnet8+se@init=(resnet8)", DIGITS)
+
+
 def test_dependency_depths() -> None:
     def depths(plan: str) -> list[int]:
         return [row.config.dependency_depth for row in parse_plan(plan, DIGITS).rows]
@@ -160,9 +166,9 @@ def test_dependency_depths() -> None:
 
 def test_teachers_that_are_no_rows_precede_their_students() -> None:
     taught = "resnet8@teacher=(resnet20@teacher=(resnet56))"
-    rows = with_teachers(parse_plan(f"compare:resnet8,{taught}", DIGITS).rows)
+    rows = with_dependencies(parse_plan(f"compare:resnet8,{taught}", DIGITS).rows)
     assert [row.spec for row in rows] == ["resnet8", "resnet56", "resnet20@teacher=(resnet56)", taught]
-    assert len(with_teachers(parse_plan("distill:resnet20>resnet8", DIGITS).rows)) == 7  # each teacher is a row
+    assert len(with_dependencies(parse_plan("distill:resnet20>resnet8", DIGITS).rows)) == 7  # each teacher is a row
 
 
 def test_controls_have_no_teacher_network() -> None:

@@ -1,7 +1,7 @@
 import pytest
 
 from ablation.plans.plan import parse_plan
-from ablation.plans.row import with_teachers
+from ablation.plans.row import with_dependencies
 from arch.errors import InputError
 from benchmarks.definition.config_parser import read_run_config
 from benchmarks.definition.registry import BENCHMARKS
@@ -57,7 +57,7 @@ def test_text_does_not_depend_on_the_default_values() -> None:
 
 
 def test_the_teacher_is_trained_once_for_all_settings() -> None:
-    rows = with_teachers(parse_plan("distill-grid:resnet20>resnet8", DIGITS).rows)
+    rows = with_dependencies(parse_plan("distill-grid:resnet20>resnet8", DIGITS).rows)
     assert [row.spec for row in rows[:3]] == ["resnet8", "resnet20", "resnet8@teacher=(resnet20)@T=1@alpha=0.5"]
     assert len(rows) == 10
 

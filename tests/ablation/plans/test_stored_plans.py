@@ -4,7 +4,15 @@ from pathlib import Path
 import pytest
 
 from ablation.plans.plan import parse_plan
-from ablation.plans.stored_plans import PLAN_FORMAT, StoredPlan, StoredRow, merge_plans, store_plan, stored_rows
+from ablation.plans.stored_plans import (
+    PLAN_FORMAT,
+    StoredPlan,
+    StoredRow,
+    merge_plans,
+    store_plan,
+    store_row,
+    stored_rows,
+)
 from arch.plugins import load_plugins, unload_plugins
 from benchmarks.definition.registry import BENCHMARKS
 from benchmarks.records.json_lines import JsonLines
@@ -44,6 +52,13 @@ def test_a_plan_with_a_function_of_a_plugin_is_stored_once(tmp_path: Path) -> No
         merge_plans([tmp_path], other)
     assert stored_rows([other], TEXT) == rows
     assert stored_rows([tmp_path], "baseline+se") == ()
+
+
+def test_rows_of_a_carried_series_are_stored_with_their_kind(tmp_path: Path) -> None:
+    rows = parse_plan("datasize(1/2,1,carried):resnet8", BENCHMARKS["digits"]).rows
+    stored = StoredPlan("x", tuple(map(store_row, rows)))
+    JsonLines(tmp_path / "plans.jsonl", StoredPlan, PLAN_FORMAT).append(stored)
+    assert [row.kind for row in stored_rows([tmp_path], "x")] == ["step", "step", "carried"]
 
 
 def test_a_plan_without_plugins_is_not_stored(tmp_path: Path) -> None:

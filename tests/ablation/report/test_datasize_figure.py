@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree
@@ -51,6 +52,22 @@ def lines_of(figure: Figure, style: str) -> list[tuple[list[float], list[float]]
 
 def labels(figure: Figure) -> list[str]:
     return [text.get_text() for text in figure.axes[0].texts]
+
+
+def test_carried_series_starts_at_the_next_smaller_size_in_the_color_of_its_model() -> None:
+    carried = replace(make_series("resnet56 carried over", FIVE_SIZES[2:], 6.0), carried_from="resnet56")
+    single = replace(make_series("resnet20 carried over", FIVE_SIZES[4:], 6.0), carried_from="resnet20")
+    unfinished = Series("resnet20 again", (), "resnet20")
+    drawn = draw_accuracy_against_images([*TWO_SERIES, carried, single, unfinished], SCREEN, "title")
+    assert [xs for xs, _ in lines_of(drawn, "-.")] == [
+        list(map(float, FIVE_SIZES[:1] + FIVE_SIZES[2:])),
+        list(map(float, FIVE_SIZES[3:])),
+    ]
+    lines = drawn.axes[0].get_lines()
+    colors = {style: [line.get_color() for line in lines if line.get_linestyle() == style] for style in ("-", "-.")}
+    assert set(colors["-."]) == set(colors["-"])
+    assert len(lines_of(drawn, "--")) == len(lines_of(drawn, ":")) == 2
+    assert any(label.startswith("resnet56 carried 7") for label in labels(drawn))
 
 
 def test_test_lines_are_solid_and_training_lines_dashed(figure: Figure) -> None:

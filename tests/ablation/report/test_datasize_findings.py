@@ -1,4 +1,5 @@
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -79,12 +80,12 @@ def test_each_size_has_its_difference_interval_verdict_and_seeds() -> None:
 def test_holm_correction_is_over_all_sizes_and_series() -> None:
     means = {1_000: 50.0, 2_000: 60.0}
     higher = {images: top1 + 0.34 for images, top1 in means.items()}
-    single = compare_series([make_series("a", {1_000: 50.0}), make_series("b", {1_000: 50.34})])
+    single = compare_series([(make_series("a", {1_000: 50.0}), make_series("b", {1_000: 50.34}))])
     series = [make_series("a", means), make_series("b", higher), make_series("c", higher)]
-    several = compare_series(series)
+    several = compare_series([(series[0], later) for later in series[1:]])
     assert [comparison.verdict for comparison in single] == ["real"]
-    assert [(comparison.series_index, comparison.images, comparison.verdict) for comparison in several] == [
-        (index, images, "not shown") for index in (1, 2) for images in means
+    assert [(comparison.pair_index, comparison.images, comparison.verdict) for comparison in several] == [
+        (index, images, "not shown") for index in (0, 1) for images in means
     ]
     assert several[0].p == pytest.approx(4 * single[0].p)
     assert "shown after Holm correction" in datasize_findings(series)[1]
@@ -106,10 +107,35 @@ def test_one_seed_cannot_show_a_difference() -> None:
 
 
 def test_only_common_sizes_are_compared() -> None:
-    series = [make_series("a", {1: 5.0, 2: 6.0}), make_series("b", {2: 5.0, 3: 6.0})]
-    assert [comparison.images for comparison in compare_series(series)] == [2]
+    pair = make_series("a", {1: 5.0, 2: 6.0}), make_series("b", {2: 5.0, 3: 6.0})
+    assert [comparison.images for comparison in compare_series([pair])] == [2]
     no_common_size = datasize_findings([make_series("a", {1: 5.0}), make_series("b", {2: 5.0})])
     assert no_common_size[0] == "b and a have no runs on training sets of the same size."
+
+
+def test_carried_series_is_only_compared_with_the_same_model_trained_separately() -> None:
+    means = {1_000: 50.0, 2_000: 60.0, 4_000: 65.0}
+    separate = [make_series("a", means), make_series("b", {images: top1 + 5 for images, top1 in means.items()})]
+    carried = replace(make_series("a carried over", {2_000: 90.0, 4_000: 95.0}), carried_from="a")
+    alone, both = datasize_findings(separate), datasize_findings([*separate, carried])
+    added = [sentence for sentence in both if sentence not in alone]
+    assert [sentence for sentence in both if sentence in alone] == alone
+    assert added[0] == "a carried over is ahead at 2,000 and 4,000 images."
+    assert [sentence.partition(":")[0] for sentence in added[1:]] == [
+        "At 2,000 images, a carried over is ahead",
+        "At 4,000 images, a carried over is ahead",
+        "a carried over",
+    ]
+    assert "converged at 2,000 images" in added[3]
+
+
+def test_carried_series_with_one_size() -> None:
+    carried = replace(make_series("a carried over", {2_000: 61.0}), carried_from="a")
+    sentences = datasize_findings([make_series("a", {1_000: 50.0, 2_000: 60.0}), carried], target=70.0)
+    assert sentences[0] == "a carried over is ahead at 2,000 images."
+    assert not any(
+        "images needed" in sentence or "power law" in sentence for sentence in sentences if "carried" in sentence
+    )
 
 
 @pytest.mark.parametrize(

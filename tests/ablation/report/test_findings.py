@@ -129,6 +129,15 @@ def test_controls_are_never_the_headline(record_means: RecordMeans) -> None:
     assert lower_controls.startswith("Highest mean top-1: resnet20 → resnet8 with")
 
 
+def test_carried_rows_are_never_the_headline(record_means: RecordMeans) -> None:
+    plan = "datasize(1/2,1,carried):resnet8"
+    assert find(record_means(plan, (50.0, 60.0, 55.0)))[-1].startswith("Highest mean top-1: resnet8 1 with")
+    higher = find(record_means(plan, (50.0, 60.0, 70.0)))[-1]
+    assert higher.startswith("Highest mean top-1 except for carried-over rows (resnet8 carried over 1: 70.00 ± 0.24)")
+    assert ": resnet8 1 with" in higher
+    assert find(record_means(plan, (None, None, 70.0)))[-1] == "Only carried-over rows have finished."
+
+
 def test_only_controls_have_finished(record_means: RecordMeans) -> None:
     recorded = record_means("distill:resnet20>resnet8", (None, None, None, 55.0, None, None, None))
     assert find(recorded)[-1] == "Only ~ rows have finished."

@@ -12,6 +12,7 @@ import pytest
 from arch.errors import InputError
 from benchmarks.datasets.arrays import ImageArrays
 from benchmarks.datasets.cache import CachedDataset
+from benchmarks.datasets.subsets import drawn_positions, fraction_of_each_class
 from benchmarks.definition.benchmark import DatasetConfig
 
 DIGITS = DatasetConfig("digits", 10, image_size=8, in_chans=1, test_per_class=50)
@@ -86,6 +87,46 @@ def test_fractions_have_the_same_digests_in_every_process() -> None:
     ]
     assert outputs[0] == outputs[1]
     assert len(set(outputs[0].split())) == 8
+
+
+# drawn fractions
+
+
+def test_drawn_fractions_are_nested_balanced_and_as_large_as_fixed_ones(digits: CachedDataset) -> None:
+    fractions = [Fraction(text) for text in ("1/10000", "1/16", "1/3", "1/2", "1")]
+    subsets = [digits.load(DIGITS, "test", fraction, 7)[0] for fraction in fractions]
+    assert all(smaller < larger for smaller, larger in pairwise(map(samples, subsets)))
+    fixed = [digits.load(DIGITS, "test", fraction)[0] for fraction in fractions]
+    assert [subset.labels.tolist() for subset in subsets] == [subset.labels.tolist() for subset in fixed]
+    assert subsets[-1].digest() == fixed[-1].digest()
+
+
+def test_each_seed_draws_its_own_subset(digits: CachedDataset) -> None:
+    digests = [digits.load(DIGITS, "test", Fraction(1, 2), seed)[0].digest() for seed in (None, 0, 1, 2, 0)]
+    assert len(set(digests)) == 4
+    assert digests[1] == digests[4]
+
+
+def test_order_that_a_seed_draws_is_the_same_everywhere() -> None:
+    labels = np.repeat([0, 1], 6)
+    assert drawn_positions(labels, 0).tolist() == [0, 2, 3, 4, 5, 1, 4, 1, 5, 3, 2, 0]
+    assert drawn_positions(labels, 1).tolist() == [4, 5, 0, 1, 3, 2, 2, 4, 3, 1, 0, 5]
+    assert fraction_of_each_class(labels, Fraction(1, 2), 0).tolist() == [0, 1, 5, 7, 10, 11]
+
+
+def test_each_image_is_drawn_equally_often() -> None:
+    labels = np.repeat([0, 1], 4)
+    counts = sum(np.bincount(fraction_of_each_class(labels, Fraction(1, 2), seed), minlength=8) for seed in range(400))
+    assert np.abs(np.asarray(counts) - 200).max() < 50  # five standard deviations
+
+
+def test_all_seeds_are_evaluated_on_the_same_validation_images(digits: CachedDataset) -> None:
+    config = replace(DIGITS, train_per_class=20)
+    all_train, validation = digits.load(config, "val")
+    for seed in (0, 1):
+        train, evaluation = digits.load(config, "val", Fraction(1, 2), seed)
+        assert evaluation.digest() == validation.digest() == digits.load_evaluation(config, "val").digest()
+        assert samples(train) < samples(all_train)
 
 
 # the validation split

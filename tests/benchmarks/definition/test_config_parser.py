@@ -1,3 +1,4 @@
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -6,7 +7,7 @@ from hypothesis import strategies as st
 
 from arch.errors import InputError
 from arch.spec import parse
-from benchmarks.definition.config_parser import MAX_TEACHER_DEPTH, SETTING_NAMES, read_run_config
+from benchmarks.definition.config_parser import MAX_NESTING_DEPTH, SETTING_NAMES, read_run_config
 from benchmarks.definition.overrides import PREVIOUS, UNIFORM, Distillation, RunConfig, TrainingOverrides
 
 DIGEST = "0123456789abcdef"
@@ -37,8 +38,17 @@ def configs(teachers: st.SearchStrategy[RunConfig]) -> st.SearchStrategy[RunConf
         equal_updates=st.booleans(),
         distillation=st.none() | soft | hard | decoupled | attention,
     )
+    overrides = overrides.flatmap(
+        lambda result: st.booleans().map(lambda drawn: replace(result, is_drawn=drawn and result.data_fraction < 1))
+    )
     specs = st.sampled_from(["resnet8", "resnet8+se=8-se+cbam", "timm/resnet18", "timm/resnet18/224"])
-    return st.builds(RunConfig, specs.map(parse), overrides)
+    plain = st.builds(RunConfig, specs.map(parse), overrides)
+    return plain | st.builds(_continued, plain, overrides)
+
+
+def _continued(config: RunConfig, overrides: TrainingOverrides) -> RunConfig:
+    """Return a config that starts from the final weights of another one."""
+    return RunConfig(config.spec, replace(overrides, initial_weights="", initial_run=config))
 
 
 nested_configs = configs(configs(st.just(read_run_config("resnet20"))))
@@ -139,9 +149,11 @@ def test_each_method_has_its_own_key_and_default_settings_do_not_change_it() -> 
         ("@teacher=uniform@T=1@alpha=0.1", "d6b1b6ec"),
         ("@teacher=previous@T=1@alpha=0.8@growing", "223a38c0"),
         ("@teacher=(resnet8@teacher=(resnet20)@alpha=0.5)", "53fe8e4b"),
+        ("@data=1/2", "b651b995"),
+        ("@data=1/4@epochs=2@init=0123456789abcdef@freeze=stem", "78e56d43"),
     ],
 )
-def test_keys_of_records_from_before_the_methods_were_added(settings: str, key: str) -> None:
+def test_keys_of_records_from_before_settings_were_added(settings: str, key: str) -> None:
     assert read_run_config(f"resnet8{settings}").key.partition("-")[2] == key
 
 
@@ -156,14 +168,29 @@ def test_default_temperature_of_the_uniform_teacher_is_that_of_label_smoothing()
     )
 
 
-def teacher_chain(depth: int) -> str:
-    return "resnet8" + "@teacher=(resnet8" * depth + ")" * depth
+def chain(depth: int, setting: str) -> str:
+    return "resnet8" + f"@{setting}=(resnet8" * depth + ")" * depth
 
 
-def test_depth_of_a_chain_of_teachers_is_limited() -> None:
-    assert read_run_config(teacher_chain(MAX_TEACHER_DEPTH)).dependency_depth == MAX_TEACHER_DEPTH
-    assert f"more than {MAX_TEACHER_DEPTH} teachers" in error_of(teacher_chain(MAX_TEACHER_DEPTH + 1))
-    assert f"more than {MAX_TEACHER_DEPTH} teachers" in error_of(teacher_chain(20_000))
+@pytest.mark.parametrize("setting", ["teacher", "init"])
+def test_depth_of_a_chain_is_limited(setting: str) -> None:
+    deepest = read_run_config(chain(MAX_NESTING_DEPTH, setting))
+    assert deepest.dependency_depth == deepest.nesting_depth == MAX_NESTING_DEPTH
+    assert read_run_config(str(deepest)) == deepest
+    assert f"more than {MAX_NESTING_DEPTH} configs" in error_of(chain(MAX_NESTING_DEPTH + 1, setting))
+    assert f"more than {MAX_NESTING_DEPTH} configs" in error_of(chain(20_000, setting))
+
+
+def test_initial_runs_and_teachers_are_dependencies() -> None:
+    config = read_run_config("resnet8@data=1/2@init=(baseline@data=1/4@drawn)@teacher=(resnet20)", "resnet8")
+    assert str(config) == "resnet8@data=1/2@init=(resnet8@data=1/4@drawn)@teacher=(resnet20)"
+    assert [str(run) for run in config.dependencies] == ["resnet8@data=1/4@drawn", "resnet20"]
+    assert [architecture.key() for architecture in config.architectures] == [
+        parse(spec).architecture.key() for spec in ("resnet8", "resnet8", "resnet20")
+    ]
+    untrained = read_run_config(f"resnet8@teacher=(resnet20@init={DIGEST}@epochs=0)")
+    assert untrained.dependencies == ()
+    assert len(untrained.referenced) == 1
 
 
 @pytest.mark.parametrize(
@@ -177,6 +204,17 @@ def test_depth_of_a_chain_of_teachers_is_limited() -> None:
         ("@data", ["'@data' takes a value"]),
         ("@data=", ["'@data' takes a value"]),
         ("@init=", ["'@init' takes a value"]),
+        ("@drawn", ["'@drawn'", "@data=1/4@drawn"]),
+        ("@drawn@data=1", ["'@drawn'"]),
+        ("@data=1/4@drawn=1", ["'@drawn' takes no value"]),
+        ("@init=(resnet20)", ["'@init=(resnet20)'", "another architecture than resnet8"]),
+        ("@init=(resnet8+se)", ["another architecture"]),
+        ("@init=(resnet21)", ["unknown base 'resnet21'"]),
+        ("@init=()", ["empty spec"]),
+        ("@init=(resnet8", ["parentheses", "do not match"]),
+        ("@init=(resnet8@epochs=0)", ["'@epochs=0'"]),
+        (f"@init=(resnet8@init={DIGEST}@epochs=0)", ["without training", f"use @init={DIGEST}"]),
+        (f"@init=(resnet8)@init={DIGEST}", ["'@init' is given twice"]),
         ("@teacher=(resnet20", ["parentheses", "do not match"]),
         ("@teacher=resnet20)", ["parentheses", "do not match"]),
         ("@teacher=(resnet20)(resnet8)", ["parentheses", "do not match"]),

@@ -44,6 +44,8 @@ def test_every_setting_changes_the_key() -> None:
     texts += ["resnet8@teacher=previous", "resnet8@teacher=uniform", "resnet8@teacher=(resnet20@epochs=2)"]
     texts += [f"resnet8@teacher=(resnet20@init={DIGEST}{setting})" for setting in ("", "@epochs=0")]
     texts += ["resnet8@teacher=(resnet20@teacher=(resnet56))"]
+    texts += ["resnet8@data=1/4@drawn", "resnet8@init=(resnet8)", "resnet8@init=(resnet8@data=1/4)"]
+    texts += ["resnet8@init=(resnet8@init=(resnet8))", "resnet8@init=(resnet8)@teacher=(resnet8)"]
     assert len({key(text) for text in texts}) == len(texts)
 
 
@@ -60,6 +62,8 @@ def test_every_setting_changes_the_key() -> None:
         ("resnet8@teacher=(baseline+se-se)", "resnet8@teacher=(resnet8)"),
         ("resnet20@teacher=(resnet8@data=0.5)", "resnet20@teacher=(baseline@data=1/2)"),
         ("resnet8@freeze=stem:layer1", "resnet8@freeze=layer1:stem"),
+        ("resnet8@drawn@data=1/4", "resnet8@data=0.25@drawn"),
+        ("resnet8@init=(baseline@data=0.5)", "resnet8@init=(resnet8+se-se@data=1/2)"),
         ("timm/resnet18/0224@data=1/4", "timm/resnet18/224@data=1/4"),
     ],
 )

@@ -12,7 +12,7 @@ from benchmarks.execution.progress import silent
 from benchmarks.records.paths import initial_weights_file
 from benchmarks.records.weights_file import digest_of
 from benchmarks.runs.dispatch import execute_run
-from benchmarks.runs.models import check_models, initial_model, load_distiller
+from benchmarks.runs.models import check_models, initial_model, load_distiller, load_initial_model
 from benchmarks.runs.run import Run
 from benchmarks.training.distillation import weights_digest
 from benchmarks.training.tensor_file import read_tensors, write_tensors
@@ -86,6 +86,37 @@ def test_a_teacher_with_another_number_of_classes_is_rejected(run: Run) -> None:
         load_distiller(student, "cpu")
     with pytest.raises(InputError, match=r"7 classes.* 10"):
         check_models(silent, [student.config], student.benchmark, student.out)
+
+
+def store_run_weights(run: Run, model: nn.Module, header: dict[str, str] | None = None) -> None:
+    """Write the final weights of the initial run of a run."""
+    [config] = run.config.dependencies
+    write_tensors(run.weights_file(config), model.state_dict(), header or {"run_id": run.id_for(config)})
+
+
+def test_missing_or_other_weights_of_an_initial_run_are_named(run: Run) -> None:
+    continued = overridden(run, f"@init=({run.spec}@data=1/2)")
+    with pytest.raises(InputError, match=r"the initial run resnet8\S*@data=1/2 \(seed 0\) failed, or .* missing"):
+        load_initial_model(continued)
+    store_run_weights(continued, new_model(run), {"run_id": "another"})
+    with pytest.raises(InputError, match="contains the weights of a different run"):
+        load_initial_model(continued)
+    store_run_weights(continued, new_model(run, num_classes=7))
+    with pytest.raises(InputError, match=r"7 classes.* 10"):
+        load_initial_model(continued)
+
+
+def test_weights_of_an_initial_run_are_loaded_with_the_classifier_before_layers_are_frozen(run: Run) -> None:
+    continued, start = overridden(run, f"@init=({run.spec})@freeze=stem:head"), new_model(run)
+    assert continued.overrides.needs_model_check
+    check_models(silent, [continued.config], run.benchmark, run.out)  # before the initial run is trained
+    store_run_weights(continued, start)
+    model = load_initial_model(continued)
+    loaded = model.state_dict()
+    assert all(torch.equal(start.state_dict()[name], tensor) for name, tensor in loaded.items())
+    assert not model.get_parameter("head.fc.weight").requires_grad
+    with pytest.raises(InputError, match="unknown layer 'stm'"):
+        check_models(silent, [overridden(run, f"@init=({run.spec})@freeze=stm").config], run.benchmark, run.out)
 
 
 def test_stages_of_student_and_teacher_are_compared_before_training(run: Run) -> None:

@@ -1,5 +1,6 @@
 import os
 import re
+import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import asdict, fields, replace
@@ -23,12 +24,13 @@ from benchmarks.execution.signals import Terminated
 from benchmarks.records.live_runs import live_file, live_folder, read_live_runs
 from benchmarks.records.store import RecordStore, RunRecord
 from benchmarks.runs.dispatch import execute_run
-from benchmarks.runs.models import initial_model
+from benchmarks.runs.models import load_initial_model
 from benchmarks.runs.run import Run, record_outcome
 from benchmarks.runs.train_run import on_device
 from benchmarks.training import trainer
 from benchmarks.training.checkpoint import load_newest
 from benchmarks.training.compile_mode import CompileMode, CompileModeFailed
+from benchmarks.training.distillation import weights_digest
 from benchmarks.training.evaluation import Evaluation, evaluate
 from benchmarks.training.tensor_file import read_tensors
 from benchmarks.training.trainer import TrainingFailed, TrainingOptions
@@ -140,11 +142,11 @@ def test_a_record_names_an_operator_that_is_not_deterministic(
         torch.zeros(3).put_(torch.tensor([1]), torch.ones(1))
 
     def model_with_put(*arguments: Any) -> nn.Module:
-        model = initial_model(*arguments)
+        model = load_initial_model(*arguments)
         model.register_forward_pre_hook(put)
         return model
 
-    monkeypatch.setattr("benchmarks.runs.train_run.initial_model", model_with_put)
+    monkeypatch.setattr("benchmarks.runs.train_run.load_initial_model", model_with_put)
     reports: list[Progress] = []
     record = execute_run(reports.append, run)
     assert record.nondeterministic_operator == "put_"
@@ -503,6 +505,44 @@ def test_a_run_on_a_fraction_of_the_data_records_its_images(run: Run, finished_r
     assert half.benchmark_id == finished_record.benchmark_id
     batch_size = run.benchmark.recipe.batch_size
     assert half.curve[0]["images_seen"] == half.train_images // batch_size * batch_size
+
+
+def test_the_seed_of_a_run_draws_its_images_also_when_it_resumes(
+    run: Run, stop_run: Callable[[Run, int], None], tmp_path: Path
+) -> None:
+    drawn = replace(overridden(run, "@data=1/2@drawn"), seed=3)
+    stop_run(drawn, 1)
+    resumed = execute_run(silent, drawn)
+    images, _ = run.data.load(run.benchmark.data, "test", Fraction(1, 2), 3)
+    assert (resumed.train_images, resumed.train_digest) == (len(images), images.digest())
+    uninterrupted = execute_run(silent, replace(drawn, out=tmp_path / "other", runs_per_device=2))
+    assert resumed.numbers() == uninterrupted.numbers()
+    assert execute_run(silent, replace(drawn, seed=4)).train_digest != resumed.train_digest
+    fixed = execute_run(silent, replace(overridden(run, "@data=1/2"), seed=3))
+    assert fixed.train_images == resumed.train_images
+    assert fixed.train_digest != resumed.train_digest
+
+
+def test_a_run_starts_from_the_weights_of_its_initial_run_also_when_it_resumes(
+    run: Run, stop_run: Callable[[Run, int], None], tmp_path: Path
+) -> None:
+    continued = overridden(run, f"@init=({run.spec}@data=1/2)")
+    [first] = [replace(run, config=config) for config in continued.config.dependencies]
+    execute_run(silent, first)
+    stop_run(continued, 1)
+    resumed = execute_run(silent, continued)
+    assert resumed.overrides == {
+        "initial_run": first.spec,
+        "initial_run_key": first.key,
+        "initial_run_weights": weights_digest(trained_model(first)),
+    }
+    assert continued.required_files == [weights(first)]
+    other = replace(continued, out=tmp_path / "other")
+    shutil.copytree(weights(first).parent, weights(replace(first, out=other.out)).parent)
+    uninterrupted = execute_run(silent, other)
+    assert without_times(resumed) == without_times(uninterrupted)
+    assert weights(continued).read_bytes() == weights(other).read_bytes()
+    assert resumed.numbers() != execute_run(silent, replace(run, out=tmp_path / "scratch")).numbers()
 
 
 def test_an_override_of_the_epochs_changes_nothing_else_of_the_recipe(run: Run) -> None:
