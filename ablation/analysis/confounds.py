@@ -43,10 +43,12 @@ def _size(row: Row, recorded: RecordedPlan) -> ModelSize | None:
     runs = recorded.runs(row)
     if not runs:
         return None
-    return ModelSize(runs[0].params, runs[0].macs, next(filter(None, (_depth(run.architecture) for run in runs)), 0))
+    return ModelSize(
+        runs[0].params, runs[0].macs, next(filter(None, (weighted_depth(run.architecture) for run in runs)), 0)
+    )
 
 
-def _depth(sections: Sequence[Mapping[str, Any]]) -> int:
+def weighted_depth(sections: Sequence[Mapping[str, Any]]) -> int:
     """Return the number of weighted layers outside of shortcuts; attention modules are not counted.
 
     The result is 0 if the sections do not have the format of `arch.describe`, since records can be edited by hand.

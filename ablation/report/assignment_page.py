@@ -19,6 +19,7 @@ from ablation.plans.assignments import AssignedStudy
 from ablation.plans.row import with_dependencies
 from ablation.report.assignment_hours import hours_table
 from ablation.report.datasize_findings import study_findings
+from ablation.report.network_tables import class_table, networks_table
 from ablation.report.table_output import make_annotated_table
 from arch.errors import InputError
 from arch.text import printable
@@ -114,6 +115,8 @@ def assignment_markdown(page: AssignmentPage, table: AblationTable, figures: Seq
         "How to reproduce": _commands(page),
         "Conditions": _table(("", ""), _conditions(page)),
         "Results": to_markdown(table).strip(),
+        "Networks": _table(*networks_table(page.recorded)),
+        "Accuracy per class": _class_accuracies(page.recorded),
         "Findings": "\n".join(f"- {_escape(sentence)}" for sentence in study_findings(page.recorded, table)),
         "Expected and measured results": _marks(page),
         "Hours": _table(*hours_table(page.progress, page.recorded, page.seeds)),
@@ -168,6 +171,11 @@ def _missing(page: AssignmentPage) -> str:
     failed = {run.key for run in page.recorded.failed_runs}
     labels = [row.label for row in with_dependencies(page.recorded.rows) if row.key in failed]
     return page.progress.describe_missing() + (f"; failed: {', '.join(labels)}" if labels else "")
+
+
+def _class_accuracies(recorded: RecordedPlan) -> str:
+    header, lines = class_table(recorded)
+    return f"Top-1 in percent, mean over seeds.\n\n{_table(header, lines)}" if lines else ""
 
 
 def _marks(page: AssignmentPage) -> str:
