@@ -26,7 +26,7 @@ IDS: dict[
     ("data_size", "full"): "5b95454e07f3",
     ("distillation", "cpu"): "78e2294adcda",
     ("distillation", "full"): "60536d772f2b",
-    ("fine_tuning", "cpu"): "b19daf1e4540",
+    ("fine_tuning", "cpu"): "488eb927c89b",
     ("fine_tuning", "full"): "787d420a88e4",
     ("proposal", "cpu"): "78e2294adcda",
     ("proposal", "full"): "60536d772f2b",
