@@ -54,12 +54,17 @@ class Distillation:
         return "".join(f"@{setting}" for setting in (f"teacher={teacher}", *self.settings()))
 
     def settings(self) -> list[str]:
-        """Return the settings of the loss that differ from the method's defaults, such as "T=2"."""
+        """Return the settings of the loss that differ from the method's defaults, such as "T=2".
+
+        T is always included for equal probabilities of all classes, where `config_parser` has another default.
+        """
         defaults = number_settings(self.method, self.standardize)
         numbers = self.numbers()
+        explicit = {"T"} if self.teacher == UNIFORM else set()
+        changed = [name for name in numbers if numbers[name] != defaults[name].default or name in explicit]
         return [
             *([f"method={self.method}"] if self.method != "kd" else []),
-            *(f"{name}={format_number(numbers[name])}" for name in numbers if numbers[name] != defaults[name].default),
+            *(f"{name}={format_number(numbers[name])}" for name in changed),
             *(name for name in ("growing", "hard", "standardize") if getattr(self, name)),
         ]
 

@@ -162,6 +162,13 @@ def test_stand_ins_are_not_teacher_networks() -> None:
     assert read_run_config("resnet8@teacher=uniform").overrides.distillation == Distillation(UNIFORM, 1.0)
 
 
+@pytest.mark.parametrize("temperature", [1.0, 2.0, 4.0])
+def test_text_of_the_uniform_teacher_contains_its_temperature(temperature: float) -> None:
+    config = read_run_config(f"resnet8@teacher=uniform@T={temperature:g}@alpha=0.1")
+    assert config.overrides.distillation == Distillation(UNIFORM, temperature, 0.1)
+    assert read_run_config(str(config)) == config
+
+
 def test_default_temperature_of_the_uniform_teacher_is_that_of_label_smoothing() -> None:
     assert read_run_config("resnet8@teacher=uniform@alpha=0.1") == read_run_config(
         "resnet8@teacher=uniform@T=1@alpha=0.1"
