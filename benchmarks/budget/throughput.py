@@ -24,6 +24,7 @@ from benchmarks.training.distillation import Distiller
 from benchmarks.training.evaluation import MAX_TRAINING_BATCHES, eval_batch_size, evaluate
 from benchmarks.training.loaded_images import with_loader
 from benchmarks.training.step import DeviceImages, StepOptions, TrainingStep, random_images
+from benchmarks.training.teacher_logits import reuses_teacher_logits, with_teacher_logits
 from benchmarks.training.trainer import train_epoch
 
 NUM_TIMING_WINDOWS = 5  # the median is used
@@ -111,8 +112,9 @@ class _TimedStep:
     def training_on(self, split: DeviceImages) -> Callable[[], object]:
         """Return a function that trains one step on all images of `split`."""
         self.step.model.train()
+        split = with_teacher_logits(split, self.step)
         images = torch.cat([split.images] * self.step.recipe.aug_splits)
-        return lambda: self.step(images, split.labels, 0)
+        return lambda: self.step(images, split.labels, 0, split.teacher_logits)
 
 
 def _measure(timed: _TimedStep) -> Throughput:
@@ -142,7 +144,16 @@ def _measure(timed: _TimedStep) -> Throughput:
         step_seconds=(min(blocks), max(blocks)),
         measured=datetime.now(UTC).date().isoformat(),
         energy_per_image=energy,
+        teacher_seconds=_teacher_seconds_per_image(step, eval_split),
     )
+
+
+def _teacher_seconds_per_image(step: TrainingStep, split: DeviceImages) -> float:
+    """Return the seconds per image of computing the teacher's logits before the training; 0 if each step does."""
+    if step.distiller is None or step.distiller.teacher is None or not reuses_teacher_logits(step):
+        return 0.0
+    teacher = step.distiller.teacher
+    return median(_windows(lambda: evaluate(teacher, split, step.recipe), step.device, NUM_SHORT_WINDOWS)) / len(split)
 
 
 def _time_epochs(timed: _TimedStep) -> tuple[list[float], list[float], Energy]:
@@ -161,7 +172,7 @@ def _time_epochs(timed: _TimedStep) -> tuple[list[float], list[float], Energy]:
     if step.recipe.transforms_images:
         window, step_seconds = LOADER_WINDOW_SECONDS, _seconds_per_loaded_step(timed)
     steps = min(MAX_STEPS_PER_WINDOW, math.ceil(window / step_seconds))
-    split = with_loader(timed.noise(steps * batch_size), step.recipe)
+    split = with_loader(with_teacher_logits(timed.noise(steps * batch_size), step), step.recipe)
     windows: list[float] = []
     single_steps: list[float] = []
     train_epoch(step, split, steps)  # a warm-up

@@ -86,13 +86,15 @@ class Throughput:
     step_seconds: tuple[float, float] | None = None  # shortest and longest training step, or mean of very short steps
     measured: str = ""  # the date in UTC, ISO 8601
     energy_per_image: Energy | None = None  # of training
+    teacher_seconds: float = 0.0  # per training image, if the teacher's logits are computed before the training
 
     def hours(self, recipe: Recipe, train_images: int, eval_images: int) -> "PredictedHours":
-        """Predict the hours of the full recipe, including compilation and an evaluation after each epoch."""
+        """Predict the hours of the full recipe, including all preparations and an evaluation after each epoch."""
         seen = train_images // recipe.batch_size * recipe.batch_size
+        preparation = self.compile_seconds + self.teacher_seconds * train_images
 
         def total(training: float, evaluation: float) -> float:
-            return (self.compile_seconds + recipe.epochs * (seen / training + eval_images / evaluation)) / 3600
+            return (preparation + recipe.epochs * (seen / training + eval_images / evaluation)) / 3600
 
         train, evaluate = self.training, self.evaluation
         return PredictedHours(

@@ -211,6 +211,12 @@ class Recipe:
         return bool(self.resized_crop_scale or self.auto_augment or any(self.color_jitter) or self.rotation)
 
     @property
+    def augments(self) -> bool:
+        """Whether the images of an epoch may differ from those of other epochs."""
+        draws = self.crop_padding or self.flip or self.vertical_flip or self.erasing
+        return bool(draws) or self.mixes or self.transforms_images
+
+    @property
     def images_per_step(self) -> int:
         """Images that the model computes in a training step: the batch in all of its `aug_splits`."""
         return self.batch_size * self.aug_splits

@@ -15,6 +15,7 @@ from benchmarks.training.determinism import deterministically
 from benchmarks.training.loaded_images import with_loader
 from benchmarks.training.models import distiller_for_timing, fresh_model
 from benchmarks.training.step import StepOptions, TrainingStep, random_images
+from benchmarks.training.teacher_logits import with_teacher_logits
 from benchmarks.training.trainer import train_epoch
 
 BARRIER_TIMEOUT = 180.0  # seconds within which all processes must reach each barrier
@@ -75,7 +76,7 @@ def _prepare(run: Run, trainings: int) -> Callable[[], int]:
     step = TrainingStep(model, recipe, 1000, StepOptions(run.compile_mode, distiller=distiller))
     generator = torch.Generator(device).manual_seed(0)
     images = random_images(STEPS_PER_CHECK * recipe.batch_size, data.input_shape, data.num_classes, generator)
-    split = with_loader(images, recipe, trainings)
+    split = with_loader(with_teacher_logits(images, step), recipe, trainings)
 
     def train_steps() -> int:
         return train_epoch(step, split, STEPS_PER_CHECK)[2]

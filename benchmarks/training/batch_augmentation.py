@@ -1,6 +1,6 @@
 """Augmentation of a whole batch on the device: crop, flips, normalization, random erasing, mixup and cutmix."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from timm.data.mixup import Mixup, one_hot
@@ -21,18 +21,19 @@ class MixedLabels:
         labels: The labels of the images, int64, (batch,).
         partners: The labels of the images with which they are mixed, (batch,). None: the recipe does not mix images.
         weight: The weight of `labels`; `partners` have the rest.
+        teacher_logits: The teacher's logits of the images, (batch, classes), if they are known.
     """
 
     labels: Tensor
     partners: Tensor | None = None
     weight: float = 1.0
+    teacher_logits: Tensor | None = None
 
     def split(self, size: int) -> "list[MixedLabels]":
         """Return parts of at most `size` labels, as `Tensor.split` does."""
-        if self.partners is None:
-            return [MixedLabels(labels) for labels in self.labels.split(size)]
-        pairs = zip(self.labels.split(size), self.partners.split(size), strict=True)
-        return [MixedLabels(labels, partners, self.weight) for labels, partners in pairs]
+        tensors = {"labels": self.labels, "partners": self.partners, "teacher_logits": self.teacher_logits}
+        present = {name: tensor.split(size) for name, tensor in tensors.items() if tensor is not None}
+        return [replace(self, **dict(zip(present, part, strict=True))) for part in zip(*present.values(), strict=True)]
 
     def targets(self, num_classes: int, smoothing: float) -> Tensor:
         """Return the labels if the recipe does not mix images, otherwise the soft targets of timm's `mixup_target`.

@@ -40,18 +40,21 @@ class StudentPass:
         labels: int64, (batch,). Of a mixed image, the label with the larger weight.
         logits: The student's logits, (batch, classes).
         attention_maps: The attention maps of its stages by resolution, if the method uses them.
+        teacher_logits: The teacher's logits, (batch, classes). None: the teacher computes them.
     """
 
     images: Tensor
     labels: Tensor
     logits: Tensor
     attention_maps: Mapping[Resolution, Tensor] = field(default_factory=dict)
+    teacher_logits: Tensor | None = None
 
 
 class Distiller:
     """Computes the training loss of a student from the labels and a teacher.
 
-    The teacher sees the same batch as the student, in evaluation mode, and is not trained.
+    The teacher sees the same batch as the student, in evaluation mode, and is not trained. If no image ever changes,
+    its logits can be computed before the training (see `benchmarks.training.teacher_logits`).
 
     Args:
         settings: The teacher and the distillation loss.
@@ -69,6 +72,11 @@ class Distiller:
     def uses_attention(self) -> bool:
         """Whether the loss needs the attention maps of the student's stages."""
         return self.settings.method == "at"
+
+    @property
+    def has_fixed_logits(self) -> bool:
+        """Whether the loss depends on the teacher's logits only, and these depend on the images only."""
+        return self.teacher is not None and not isinstance(self.settings.teacher, str) and not self.uses_attention
 
     def weight_factor(self, epoch: int) -> float:
         """Return the factor of the weights of the distillation loss in an epoch.
@@ -119,6 +127,8 @@ class Distiller:
         return (1 - alpha) * label_loss + alpha * distillation_loss
 
     def _teacher_logits(self, student: StudentPass) -> Tensor:
+        if student.teacher_logits is not None:
+            return student.teacher_logits
         if self.teacher is None:
             return torch.zeros_like(student.logits)
         with torch.no_grad():

@@ -41,8 +41,7 @@ def distiller_for_timing(config: RunConfig, benchmark: Benchmark, device: torch.
     if distillation is None:
         return None
     architecture = teacher.architecture if teacher else None
-    if distillation.teacher == PREVIOUS:
-        architecture = config.architecture
+    if distillation.teacher == PREVIOUS:  # it has no distillation loss in the first epoch, so name another one
+        architecture, distillation = config.architecture, replace(distillation, teacher=UNIFORM)
     model = None if architecture is None else fresh_model(architecture, benchmark).to(device)
-    # Only the teacher PREVIOUS has no distillation loss in the first epoch, so the settings name another one.
-    return Distiller(replace(distillation, teacher=UNIFORM), model, epochs=1)
+    return Distiller(distillation, model, epochs=1)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from timm.models import model_parameters
@@ -38,18 +38,21 @@ class DeviceImages:
     Attributes:
         images: uint8, (n, channels, height, width). Indexing is fastest in the channels-last memory format.
         labels: int64, (n,).
+        teacher_logits: The teacher's logits, (n, classes), if they are computed before the training.
     """
 
     images: Tensor
     labels: Tensor
+    teacher_logits: Tensor | None = None
 
     def take(self, indices: Tensor) -> "DeviceImages":
-        """Return the images and labels at these indices, in the channels-last memory format."""
+        """Return the images, labels and logits at these indices, the images in the channels-last memory format."""
         pixels = self.images.permute(0, 2, 3, 1).index_select(0, indices)
-        return DeviceImages(pixels.permute(0, 3, 1, 2), self.labels[indices])
+        teacher_logits = None if self.teacher_logits is None else self.teacher_logits[indices]
+        return DeviceImages(pixels.permute(0, 3, 1, 2), self.labels[indices], teacher_logits)
 
     def batches(self, samples: Sequence[Tensor], transforms_seed: int) -> Iterator["DeviceImages"]:
-        """Yield the images and labels of each batch.
+        """Yield the images, labels and logits of each batch.
 
         Args:
             samples: The samples of each batch, on the device. See `repeated_augmentation`.
@@ -145,13 +148,21 @@ class TrainingStep:
         """The model to evaluate and to save: the average of the weights if the recipe has one."""
         return self.model if self.ema is None else self.ema.module
 
-    def __call__(self, images: Tensor, labels: Tensor, iteration: int) -> tuple[Tensor, Tensor]:
+    @property
+    def images_per_pass(self) -> int:
+        """Images of a forward pass in this process, not counting their `aug_splits`."""
+        return self.recipe.batch_size // (self.recipe.grad_accum_steps * self.context.size)
+
+    def __call__(
+        self, images: Tensor, labels: Tensor, iteration: int, teacher_logits: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Train on one batch.
 
         Args:
             images: uint8, (batch, channels, height, width), or all `aug_splits` of the batch, one after the other.
             labels: int64, (batch,).
             iteration: Steps since the start of training.
+            teacher_logits: The teacher's logits, (batch, classes), if they are known. A CUDA graph does not use them.
 
         Returns:
             The loss summed over the batch and the number of correct predictions, as tensors: reading their values here
@@ -164,7 +175,10 @@ class TrainingStep:
         if not self._is_prepared:
             self._graphed, self._is_prepared = prepare(self, images, labels, iteration), True
         self.set_learning_rates(iteration)
-        results = (self._graphed or self.compute)(images, labels, iteration)
+        if self._graphed:
+            results = self._graphed(images, labels, iteration)
+        else:
+            results = self.compute(images, labels, iteration, teacher_logits)
         if not self.rates.are_capturable:
             self._update()
         if self.ema is not None:
@@ -177,14 +191,16 @@ class TrainingStep:
         self.schedule.step_update(updates)
         self.rates.scale(factor)
 
-    def compute(self, images: Tensor, labels: Tensor, iteration: int) -> tuple[Tensor, Tensor]:
+    def compute(
+        self, images: Tensor, labels: Tensor, iteration: int, teacher_logits: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Compute the gradients of a batch, and the update if a CUDA graph can contain it.
 
         The arguments and results are those of a call of the step.
         """
         self.optimizer.zero_grad(set_to_none=True)
         batch, mixed = self.augment(images, labels, iteration, self.generator)
-        parts, results = self._parts(batch, mixed), []
+        parts, results = self._parts(batch, replace(mixed, teacher_logits=teacher_logits)), []
         with counting_at_the_end(self._norms):
             for number, (part, part_labels) in enumerate(parts, 1):
                 with nullcontext() if number == len(parts) else self.context.no_sync(self.wrapped):
@@ -198,7 +214,7 @@ class TrainingStep:
         """Split a batch into the parts whose gradients are accumulated. A smaller batch has fewer parts."""
         if self.recipe.grad_accum_steps == 1:
             return [(batch, labels)]
-        size = self.recipe.batch_size // (self.recipe.grad_accum_steps * self.context.size)
+        size = self.images_per_pass
         by_split = batch.unflatten(0, (self.recipe.aug_splits, -1)).split(size, dim=1)
         return list(zip([part.flatten(0, 1) for part in by_split], labels.split(size), strict=True))
 
@@ -220,7 +236,8 @@ class TrainingStep:
             targets = labels.targets(logits.shape[1], self.recipe.label_smoothing)
             loss = self.loss(logits, self._repeat(targets))
             if self.distiller is not None:
-                student = StudentPass(batch, self._repeat(labels.dominant), logits, attention_maps)
+                dominant = self._repeat(labels.dominant)
+                student = StudentPass(batch, dominant, logits, attention_maps, labels.teacher_logits)
                 loss = self.distiller.loss(loss, student, iteration // self.steps_per_epoch)
         self.scaler.scale(loss if share == 1 else share * loss).backward()
         clean = logits.detach()[: len(labels.labels)]

@@ -18,6 +18,7 @@ from benchmarks.training.repeated_augmentation import repeat_images
 from benchmarks.training.running_epoch import RunningEpoch
 from benchmarks.training.state import EpochMetrics, TrainingState
 from benchmarks.training.step import DeviceImages, StepOptions, TrainingStep
+from benchmarks.training.teacher_logits import with_teacher_logits
 from benchmarks.training.tensor_file import TensorsAndHeader
 
 
@@ -80,6 +81,8 @@ def train(
     evaluation: Evaluation | None = None
     if checkpoint and checkpoint.loaded:
         _resume(state, checkpoint, checkpoint.loaded)
+    if len(state.curve) < recipe.epochs and isinstance(splits.train, DeviceImages):
+        splits = splits._replace(train=_with_teacher_logits(state, splits.train))
     while len(state.curve) < recipe.epochs:
         _report(state, options)
         evaluation = _train_and_evaluate(state, splits, options)
@@ -102,6 +105,14 @@ def _resume(state: TrainingState, checkpoint: Checkpoint, loaded: TensorsAndHead
             "delete that folder to train from scratch"
         ) from error
     checkpoint.loaded = None  # frees its memory
+
+
+def _with_teacher_logits(state: TrainingState, images: DeviceImages) -> DeviceImages:
+    """Return the images with the teacher's logits if these are fixed. The time counts toward the running epoch."""
+    state.epoch.start_timer()
+    images = with_teacher_logits(images, state.step)
+    state.epoch.stop_timer()
+    return images
 
 
 def _report(state: TrainingState, options: TrainingOptions) -> None:
@@ -162,7 +173,7 @@ def train_epoch(
     shards = [step.context.shard(batch, interleaved=repeats > 1) for batch in samples]
     for batch in split.batches(shards, running.transforms_seed):
         iteration = running.epoch * num_steps + running.batches
-        loss, correct = step(batch.images, batch.labels, iteration)
+        loss, correct = step(batch.images, batch.labels, iteration, batch.teacher_logits)
         running.loss_sum += loss
         running.correct += correct
         running.batches += 1

@@ -14,8 +14,10 @@ from benchmarks.budget.memory import PeakMemory
 from benchmarks.budget.performance import Energy
 from benchmarks.budget.throughput import DoesNotFit, measure_throughput
 from benchmarks.definition.benchmark import DatasetConfig
+from benchmarks.definition.overrides import Distillation, RunConfig
 from benchmarks.definition.recipe import Recipe
 from benchmarks.training.determinism import make_deterministic
+from benchmarks.training.distillation import Distiller
 from benchmarks.training.loaded_images import LoadedImages
 from benchmarks.training.step import DeviceImages, TrainingStep
 from benchmarks.training.trainer import train_epoch
@@ -32,6 +34,28 @@ def _short_windows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def small_model() -> nn.Module:
     return build(parse("resnet8+width=0.5").variant(), 10, 1)
+
+
+@pytest.mark.parametrize(("crop_padding", "is_once"), [(0, True), (1, False)])
+def test_steps_are_timed_with_the_teachers_logits_if_these_are_computed_once(
+    crop_padding: int, is_once: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known: list[bool] = []
+    compute = TrainingStep.compute
+
+    def watched(
+        self: TrainingStep, images: Tensor, labels: Tensor, iteration: int, logits: Tensor | None = None
+    ) -> Any:
+        known.append(logits is not None)
+        return compute(self, images, labels, iteration, logits)
+
+    monkeypatch.setattr(TrainingStep, "compute", watched)
+    teacher = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    distiller = Distiller(Distillation(RunConfig(parse("resnet8"))), teacher, 1)
+    recipe = replace(RECIPE, crop_padding=crop_padding, flip=0.0)
+    speed = measure_throughput(small_model(), recipe, DATA, distiller=distiller)
+    assert set(known) == {is_once}
+    assert (speed.teacher_seconds > 0) is is_once
 
 
 def test_batch_size_of_the_recipe_is_measured() -> None:

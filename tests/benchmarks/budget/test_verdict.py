@@ -42,6 +42,12 @@ def test_hours_contain_compilation() -> None:
     assert difference == pytest.approx(0.01)
 
 
+def test_hours_contain_one_pass_of_a_teacher_over_the_training_images() -> None:
+    with_teacher = replace(THROUGHPUT, teacher_seconds=0.5)
+    difference = with_teacher.hours(RECIPE, 100, 50).predicted - THROUGHPUT.hours(RECIPE, 100, 50).predicted
+    assert difference == pytest.approx(50 / 3600)
+
+
 def test_interval_of_the_hours_is_that_of_the_windows() -> None:
     hours = THROUGHPUT.hours(RECIPE, 96, 50)
     assert hours.low == pytest.approx(3 * (96 / 110 + 50 / 220) / 3600)

@@ -7,7 +7,7 @@ from PIL import Image
 
 from arch.errors import InputError
 from benchmarks.definition.recipe import Recipe
-from benchmarks.definition.registry import get_benchmark
+from benchmarks.definition.registry import BENCHMARKS, get_benchmark
 from benchmarks.training.image_transforms import image_transforms
 
 TOML = 'name = "mine"\nbaseline = "resnet8"\n[data]\nsource = "digits"\nnum_classes = 10\n[recipe]\n'
@@ -103,3 +103,30 @@ def test_lists_in_a_file_equal_tuples_in_code(tmp_path: Path) -> None:
 )
 def test_only_transforms_of_single_images_need_a_loader(changes: dict[str, Any], expected: bool) -> None:
     assert replace(Recipe(), **changes).transforms_images is expected
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"crop_padding": 1},
+        {"flip": 0.5},
+        {"vertical_flip": 0.1},
+        {"erasing": 0.1},
+        {"mixup": 0.2},
+        {"cutmix": 1.0},
+        {"resized_crop_scale": (1.0, 1.0)},
+        {"auto_augment": "trivial"},
+        {"color_jitter": (0.0, 0.0, 0.0, 0.1)},
+        {"rotation": 5.0},
+    ],
+    ids=str,
+)
+def test_each_augmentation_changes_images(changes: dict[str, Any]) -> None:
+    assert replace(Recipe(crop_padding=0, flip=0.0), **changes).augments
+
+
+def test_recipes_without_augmentation() -> None:
+    assert {name for name, benchmark in BENCHMARKS.items() if not benchmark.recipe.augments} == {
+        "digits",
+        "cifar10_adam",
+    }

@@ -9,7 +9,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from benchmarks.definition.overrides import PREVIOUS, Distillation
+from arch.spec import parse
+from benchmarks.definition.overrides import PREVIOUS, Distillation, RunConfig
 from benchmarks.definition.recipe import Recipe
 from benchmarks.execution.local import LocalExecutor
 from benchmarks.execution.progress import Report
@@ -52,6 +53,15 @@ def train_net(
     }
 
 
+def distill(context: DistributedContext, recipe: Recipe) -> str:
+    """Train a student of a fixed teacher; return a hash of its weights."""
+    torch.manual_seed(1)
+    teacher, student = nn.Sequential(nn.Flatten(), nn.Linear(12, 3)), net()
+    distiller = Distiller(Distillation(RunConfig(parse("resnet8"))), teacher, recipe.epochs)
+    train(student, Splits(images(35), images(35)), recipe, 3, TrainingOptions(context=context, distiller=distiller))
+    return weights_digest(student)
+
+
 def run_process(report: Report, rank: int, folder: Path) -> None:
     """Run everything that needs two processes in one of them, and write its results to a file."""
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
@@ -69,8 +79,13 @@ def run_process(report: Report, rank: int, folder: Path) -> None:
     distiller = Distiller(Distillation(PREVIOUS), None, RECIPE.epochs)
     train(model, Splits(images(35), images(35)), RECIPE, 3, TrainingOptions(context=context, distiller=distiller))
     assert distiller.teacher is not None
+    distilled = distill(context, ADAMW)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("benchmarks.training.trainer.with_teacher_logits", lambda images, step: images)
+        distilled_in_each_step = distill(context, ADAMW)
     results = {
         "teacher": weights_digest(distiller.teacher),
+        "distilled": [distilled, distilled_in_each_step],
         "shard": context.shard(torch.arange(6)).tolist(),
         "sums": [tensor.tolist() for tensor in sums],
         "computed_by": computed_by,
@@ -134,6 +149,12 @@ def test_two_processes_have_the_same_weights_and_metrics(folder: Path) -> None:
 def test_two_processes_have_the_same_previous_teacher(folder: Path) -> None:
     one, other = (read_tensors(folder / f"{rank}.safetensors")[1]["teacher"] for rank in range(2))
     assert one == other  # including norm statistics, which depend on each process's images
+
+
+@pytest.mark.slow
+def test_two_processes_may_compute_the_logits_of_a_fixed_teacher_once(folder: Path) -> None:
+    digests = [read_tensors(folder / f"{rank}.safetensors")[1]["distilled"] for rank in range(2)]
+    assert len({digest for pair in digests for digest in pair}) == 1
 
 
 @pytest.mark.slow
