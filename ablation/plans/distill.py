@@ -96,24 +96,28 @@ class DistillationStudy:
         """
         teacher, student, loss = self.teacher, self.student, self.settings.loss
         alone = teacher if teacher.is_trained else RunConfig(teacher.spec)
-        distilled = taught(student, teacher, loss)
+        distilled = with_teacher(student, teacher, loss)
         is_self_distillation = alone.key == student.key
         rows = [Row(str(student), student)]
         if not is_self_distillation:
             rows.append(Row(str(alone), alone))
         rows.append(Row(f"{self._teacher_label(alone)} → {student}", distilled, ((0, -1),)))
         if self.settings.controls:
-            rows += self._controls(alone, taught_row=len(rows) - 1)
+            rows += self._controls(alone, distilled_row=len(rows) - 1)
         if self.settings.compare_methods:
             rows += self._other_methods(alone)
         rows.append(
-            Row(f"{self._teacher_label(alone)} → {student} → {student}", taught(student, distilled, loss), ((0, -1),))
+            Row(
+                f"{self._teacher_label(alone)} → {student} → {student}",
+                with_teacher(student, distilled, loss),
+                ((0, -1),),
+            )
         )
         if not is_self_distillation:
-            rows.append(Row(f"{student} → {alone}", taught(alone, student, loss), ((1, -1),)))
+            rows.append(Row(f"{student} → {alone}", with_teacher(alone, student, loss), ((1, -1),)))
         if self.settings.progressive:
             self_distillation = Distillation(PREVIOUS, 1.0, SELF_DISTILLATION_ALPHA, growing=True)
-            rows.append(Row(f"{student} → itself", taught(student, PREVIOUS, self_distillation), ((0, -1),)))
+            rows.append(Row(f"{student} → itself", with_teacher(student, PREVIOUS, self_distillation), ((0, -1),)))
         return rows
 
     def with_configs(self, change: Callable[[RunConfig], RunConfig]) -> Self:
@@ -132,14 +136,14 @@ class DistillationStudy:
         return [
             Row(
                 f"{self._teacher_label(alone)} → {self.student} ({name})",
-                taught(self.student, self.teacher, loss),
+                with_teacher(self.student, self.teacher, loss),
                 ((0, -1),),
             )
             for name, loss in losses.items()
             if (loss.method, loss.standardize, loss.hard) != (own.method, own.standardize, own.hard)
         ]
 
-    def _controls(self, alone: RunConfig, taught_row: int) -> list[Row]:
+    def _controls(self, alone: RunConfig, distilled_row: int) -> list[Row]:
         """Return the controls that a teacher has to beat: label smoothing, and the epochs that both networks need."""
         student, smoothing = self.student, self.settings.smoothing
         epochs = (student.overrides.epochs_factor + alone.overrides.epochs_factor).limit_denominator(
@@ -150,16 +154,16 @@ class DistillationStudy:
                 f"the control with the epochs of teacher and student together needs {epochs} times the recipe's "
                 f"epochs; the maximum is {MAX_EPOCHS_FACTOR}: use a smaller @epochs"
             )
-        smoothed = taught(student, UNIFORM, Distillation(UNIFORM, 1.0, smoothing))
+        smoothed = with_teacher(student, UNIFORM, Distillation(UNIFORM, 1.0, smoothing))
         longer = RunConfig(student.spec, replace(student.overrides, epochs_factor=epochs))
-        against = ((taught_row, -1),)
+        against = ((distilled_row, -1),)
         return [
             Row(f"~smooth={format_number(smoothing)}", smoothed, against, kind="alternative"),
             Row(f"~epochs={epochs}", longer, against, kind="alternative"),
         ]
 
 
-def taught(config: RunConfig, teacher: RunConfig | TeacherStandIn, loss: Distillation) -> RunConfig:
+def with_teacher(config: RunConfig, teacher: RunConfig | TeacherStandIn, loss: Distillation) -> RunConfig:
     """Return the config of a network that also learns from a teacher."""
     return RunConfig(config.spec, replace(config.overrides, distillation=replace(loss, teacher=teacher)))
 

@@ -13,7 +13,7 @@ from itertools import product
 from math import prod
 from typing import Self
 
-from ablation.plans.distill import check_networks, group_arguments, parse_pair, read_loss, taught
+from ablation.plans.distill import check_networks, group_arguments, parse_pair, read_loss, with_teacher
 from ablation.plans.row import Row
 from arch.errors import InputError
 from benchmarks.definition.config_parser import NUMBER_NAMES, TEACHER_SETTINGS
@@ -61,7 +61,10 @@ class DistillationGrid:
         """Return the student alone, and the student distilled with each loss, which is compared with the former."""
         return [
             Row(str(self.student), self.student),
-            *(Row(setting_label(loss), taught(self.student, self.teacher, loss), ((0, -1),)) for loss in self.losses),
+            *(
+                Row(setting_label(loss), with_teacher(self.student, self.teacher, loss), ((0, -1),))
+                for loss in self.losses
+            ),
         ]
 
     def with_configs(self, change: Callable[[RunConfig], RunConfig]) -> Self:
