@@ -60,7 +60,7 @@ def test_same_architecture_with_other_settings_has_its_own_labels() -> None:
     assert len(set(labels)) == len(labels)
 
 
-def test_arguments_apply_to_all_taught_rows_except_the_controls() -> None:
+def test_arguments_apply_to_all_distilled_rows_except_the_controls() -> None:
     rows = rows_of("distill(T=2, alpha=0.5, growing, smooth=0.2, progressive):resnet20>resnet8")
     loss = "@T=2@alpha=0.5@growing"
     assert [spec for _, spec, _ in rows[2:]] == [
@@ -74,7 +74,7 @@ def test_arguments_apply_to_all_taught_rows_except_the_controls() -> None:
     assert rows[-1][0] == "resnet8 → itself"
 
 
-def test_the_method_applies_to_all_taught_rows_except_the_controls_and_progressive_self_distillation() -> None:
+def test_the_method_applies_to_all_distilled_rows_except_the_controls_and_progressive_self_distillation() -> None:
     rows = rows_of("distill(method=dkd,standardize,beta=2,progressive):resnet20>resnet8")
     loss = "@method=dkd@beta=2@standardize"
     assert [spec for _, spec, _ in rows[2:]] == [
@@ -165,9 +165,9 @@ def test_dependency_depths() -> None:
 
 
 def test_teachers_that_are_no_rows_precede_their_students() -> None:
-    taught = "resnet8@teacher=(resnet20@teacher=(resnet56))"
-    rows = with_dependencies(parse_plan(f"compare:resnet8,{taught}", DIGITS).rows)
-    assert [row.spec for row in rows] == ["resnet8", "resnet56", "resnet20@teacher=(resnet56)", taught]
+    distilled = "resnet8@teacher=(resnet20@teacher=(resnet56))"
+    rows = with_dependencies(parse_plan(f"compare:resnet8,{distilled}", DIGITS).rows)
+    assert [row.spec for row in rows] == ["resnet8", "resnet56", "resnet20@teacher=(resnet56)", distilled]
     assert len(with_dependencies(parse_plan("distill:resnet20>resnet8", DIGITS).rows)) == 7  # each teacher is a row
 
 
