@@ -8,7 +8,8 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ablation.report.label_placement import fit_text, ignore_missing_glyphs
+from ablation.report.label_placement import fit_text, ignore_missing_glyphs, text_width
+from arch.text import printable
 
 LINE_STYLES = ("-", "--", "-.", ":")
 MARKERS = "os^Dv"
@@ -77,12 +78,19 @@ def new_figure(size: FigureSize, title: str, legend: str, right_margin: float) -
 
 
 def add_heading(figure: Figure, size: FigureSize, title: str, legend: str) -> None:
-    """Draw the title, if there is one, in the upper left corner and the legend below it."""
+    """Draw the title, if there is one, in the upper left corner and the legend below it.
+
+    A title that is too long loses its last parts, which commas separate.
+    """
     if not title:
         return
+    title = printable(title)
     width, height = size.width_em, size.height_em
+    title_width = (width - 1.2) / 1.3  # the title is bold and slightly larger
     with ignore_missing_glyphs():
-        shown = fit_text(title, (width - 1.2) / 1.3)  # the title is bold and slightly larger
+        while text_width(title) > title_width and ", " in title:
+            title = title.rpartition(", ")[0]
+        shown = fit_text(title, title_width)
     left = 0.6 / width
     figure.text(left, 1 - 0.6 / height, shown, fontsize=1.1 * size.font, va="top", parse_math=False, weight="bold")
     figure.text(left, 1 - 2.3 / height, legend, fontsize=size.font, va="top", color="0.35")

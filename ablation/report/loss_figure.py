@@ -17,8 +17,8 @@ MIN_LOG_RATIO = 10  # the axis is logarithmic above this ratio of largest to sma
 def draw_losses(recorded: RecordedPlan, size: FigureSize, title: str = "") -> Figure:
     """Draw the test and training loss of each row against epoch, in the color of the row.
 
-    The training loss is what the optimizer minimizes on augmented images, with label smoothing and the distillation
-    loss. It may therefore be larger than the test loss, which is the cross-entropy on the test images.
+    The training loss is what the optimizer minimizes on augmented images, with label smoothing and distillation losses,
+    if there are any. It may therefore be larger than the test loss, which is the cross-entropy on the test images.
 
     Args:
         recorded: The rows and their records, with training curves.
@@ -26,7 +26,7 @@ def draw_losses(recorded: RecordedPlan, size: FigureSize, title: str = "") -> Fi
         title: The title of the figure.
     """
     names, label_width = fit_names(recorded.rows, size)
-    lines = f"thick: {recorded.split_name}, thin: training (with label smoothing and distillation loss)"
+    lines = f"thick: {recorded.split_name}, thin: training{_training_remark(recorded)}"
     figure, axes = new_figure(size, title, f"mean over seeds; {lines}", right_margin=label_width)
     axes.set(xlabel="epoch", ylabel="loss")
     test, train = read_curves(recorded, names, "loss"), read_curves(recorded, names, "train_loss")
@@ -36,6 +36,14 @@ def draw_losses(recorded: RecordedPlan, size: FigureSize, title: str = "") -> Fi
         _set_limits(axes, [*test, *train])
         draw_end_labels(axes, size, test)
     return figure
+
+
+def _training_remark(recorded: RecordedPlan) -> str:
+    """Return what the training loss contains besides the cross-entropy of the labels."""
+    terms = ["label smoothing"] if recorded.benchmark.recipe.label_smoothing else []
+    if any(row.overrides.distillation for row in recorded.rows):
+        terms.append("distillation loss")
+    return f" (with {' and '.join(terms)})" if terms else ""
 
 
 def _set_limits(axes: Axes, curves: Sequence[Curve]) -> None:

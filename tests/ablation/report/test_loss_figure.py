@@ -42,3 +42,25 @@ def test_rows_without_records_are_omitted(make_record: Make, make_recorded: Make
     recorded = make_recorded("baseline+se", [make_record("baseline+se")])
     assert [text.get_text() for text in draw_losses(recorded, SCREEN).axes[0].texts] == ["+se 2.00"]
     assert len(draw_losses(replace(recorded, records=[]), SCREEN).axes[0].texts) == 0
+
+
+def test_legend_states_what_the_training_loss_contains_besides_the_labels(
+    make_record: Make, make_recorded: MakeRecorded
+) -> None:
+    def legend(plan: str, smoothing: float) -> str:
+        recorded = make_recorded(plan, [make_record()])
+        recipe = replace(recorded.benchmark.recipe, label_smoothing=smoothing)
+        recorded = replace(recorded, benchmark=replace(recorded.benchmark, recipe=recipe))
+        return draw_losses(recorded, SCREEN, "title").texts[1].get_text()
+
+    assert "(" not in legend("baseline", 0.0)
+    assert "(with label smoothing)" in legend("baseline", 0.1)
+    assert "(with label smoothing and distillation loss)" in legend("distill:resnet20>resnet8", 0.1)
+
+
+def test_a_long_title_loses_its_last_parts(make_record: Make, make_recorded: MakeRecorded) -> None:
+    recorded = make_recorded("baseline", [make_record()])
+    title = "digits (0123456789ab), cpu (1 thread), torch 2.14.1, " + ", ".join(["a condition of some runs"] * 9)
+    shown = draw_losses(recorded, SCREEN, title).texts[0].get_text()
+    assert shown.startswith("digits (0123456789ab), cpu (1 thread)")
+    assert title.startswith(shown)
