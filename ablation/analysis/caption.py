@@ -38,10 +38,7 @@ def caption(
     seeds = _seed_names(recorded.seeds)
     if design is not None:
         looks = " and ".join(filter(None, [", ".join(map(str, design.looks[:-1])), str(design.looks[-1])]))
-        test, seeds = (
-            f"group-sequential {test}, looks at {looks} seeds",
-            "all seeds of a row",
-        )
+        test, seeds = f"group-sequential {test}, looks at {looks} seeds", "all seeds of a row"
     return (
         f"{', '.join(_source(recorded, runs))}; "
         f"final epoch of {recorded.benchmark.recipe.epochs}{_epoch_remarks(rows)}, "

@@ -43,9 +43,8 @@ def _size(row: Row, recorded: RecordedPlan) -> ModelSize | None:
     runs = recorded.runs(row)
     if not runs:
         return None
-    return ModelSize(
-        runs[0].params, runs[0].macs, next(filter(None, (weighted_depth(run.architecture) for run in runs)), 0)
-    )
+    depths = (weighted_depth(run.architecture) for run in runs)
+    return ModelSize(runs[0].params, runs[0].macs, next(filter(None, depths), 0))
 
 
 def weighted_depth(sections: Sequence[Mapping[str, Any]]) -> int:

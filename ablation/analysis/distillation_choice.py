@@ -20,10 +20,10 @@ def is_grid(recorded: RecordedPlan) -> bool:
 
 
 def best_setting(recorded: RecordedPlan) -> Row | None:
-    """Return the row of a grid with the highest mean accuracy; of several, the first one.
+    """Return the row of a grid with the highest mean validation accuracy; of several, the first one.
 
-    Rows with fewer seeds than others are not considered. None if the models were evaluated on test images, which must
-    not decide about a setting, or if there are no results.
+    Rows with fewer seeds than others are not considered. The result is None if there are no results, or if they are
+    those of test images, which must not be used to choose a setting.
     """
     candidates = _candidates(recorded)
     if not candidates or recorded.split != "val":
@@ -44,7 +44,7 @@ def choice_notes(recorded: RecordedPlan) -> list[str]:
     if not is_grid(recorded):
         return []
     if recorded.split != "val":
-        return ["No setting is chosen, because test images must not decide about one: use --split val."]
+        return ["No setting is chosen, because test images must not be used for a choice: use --split val."]
     best, candidates = best_setting(recorded), _candidates(recorded)
     if best is None:
         return []

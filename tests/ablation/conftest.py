@@ -147,3 +147,9 @@ def make_table_of(
         return make_table(replace(recorded, plan=replace(recorded.plan, rows=rows)))
 
     return make
+
+
+@pytest.fixture
+def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fit power laws to few bootstrap resamples, for speed."""
+    monkeypatch.setattr("ablation.analysis.power_law_fit.NUM_RESAMPLES", 199)

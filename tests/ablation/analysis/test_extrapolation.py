@@ -1,5 +1,5 @@
 from collections.abc import Callable, Sequence
-from math import isnan, sqrt
+from math import isnan
 
 import numpy as np
 import pytest
@@ -7,20 +7,10 @@ import pytest
 from ablation.analysis import power_law_fit
 from ablation.analysis.datasize_series import Series, SizePoint
 from ablation.analysis.extrapolation import TOO_FEW_SIZES, describe_extrapolations, score_extrapolation
+from tests.power_laws import THREE_SEEDS, error_at
 
 SIZES = (1_000, 4_000, 16_000, 64_000)
-THREE_SEEDS = (-0.2, 0.0, 0.2)
-
-
-@pytest.fixture(autouse=True)
-def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Use few resamples for speed."""
-    monkeypatch.setattr(power_law_fit, "NUM_RESAMPLES", 199)
-
-
-def error_at(images: float) -> float:
-    """Return 70% at 1,000 images, 45%, 32.5% and 26.25% at the next sizes."""
-    return 50 / sqrt(images / 1_000) + 20
+pytestmark = pytest.mark.usefixtures("few_resamples")
 
 
 def make_points(

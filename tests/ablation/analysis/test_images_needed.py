@@ -1,5 +1,4 @@
 from collections.abc import Callable, Sequence
-from math import sqrt
 
 import numpy as np
 import pytest
@@ -9,20 +8,10 @@ from ablation.analysis.datasize_series import Series, SizePoint
 from ablation.analysis.images_needed import Target, best_of_others, describe_images_needed
 from ablation.analysis.power_law import PowerLaw, fit_power_law
 from ablation.analysis.power_law_fit import MAX_LOG_RATIO, Curves
+from tests.power_laws import THREE_SEEDS, error_at
 
 SIZES = (1_000, 4_000, 16_000)
-THREE_SEEDS = (-0.2, 0.0, 0.2)
-
-
-@pytest.fixture(autouse=True)
-def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Use few resamples for speed."""
-    monkeypatch.setattr(power_law_fit, "NUM_RESAMPLES", 199)
-
-
-def error_at(images: float) -> float:
-    """Return 70% at 1,000 images, 45% at 4,000 and 32.5% at 16,000; 20% are never reached."""
-    return 50 / sqrt(images / 1_000) + 20
+pytestmark = pytest.mark.usefixtures("few_resamples")
 
 
 def make_series(
