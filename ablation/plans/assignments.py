@@ -54,7 +54,8 @@ class StudyDefinition:
 
     Attributes:
         plan: The plan, in which `@init=hub` stands for the pretrained weights that the user chooses.
-        benchmark: The name of a built-in benchmark, or the content of a benchmark file.
+        benchmark: The name of a built-in benchmark, the path of a benchmark file relative to the assignment file, or
+            the content of a benchmark file.
         seeds: The number of seeds of each row.
         cost: The multiply-adds, images and epochs, and the hours that they take.
         reduction: What this scale reduces; "" for the original study.
@@ -109,7 +110,9 @@ class AssignedStudy:
     def benchmark(self) -> Benchmark:
         """The benchmark. Raises InputError if it is invalid."""
         benchmark = self.definition.benchmark
-        return get_benchmark(benchmark) if isinstance(benchmark, str) else validate_benchmark(benchmark, self.path)
+        if not isinstance(benchmark, str):
+            return validate_benchmark(benchmark, self.path)
+        return get_benchmark(str(self.path.parent / benchmark) if benchmark.endswith(".toml") else benchmark)
 
     def plan(self, pretrained: str = HUB) -> Plan:
         """Return the plan.

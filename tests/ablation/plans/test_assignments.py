@@ -157,6 +157,16 @@ def test_benchmarks_may_be_part_of_the_file(tmp_path: Path) -> None:
     assert [row.spec for row in study.plan().rows] == ["resnet8", "resnet8+se"]
 
 
+def test_benchmark_files_are_found_beside_the_assignment_file(tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    benchmark = 'name = "shared"\nbaseline = "resnet8"\n[data]\nsource = "digits"\nnum_classes = 10\n'
+    (tmp_path / "own" / "shared.toml").write_text(benchmark)
+    file = tmp_path / "mine.toml"
+    file.write_text(FILE.replace('"digits"', '"own/shared.toml"'))
+    study = load_study(str(file), "cpu")
+    assert study.benchmark == load_benchmark(tmp_path / "own" / "shared.toml")
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
@@ -165,6 +175,7 @@ def test_benchmarks_may_be_part_of_the_file(tmp_path: Path) -> None:
         (FILE.replace("seeds = 2", "seeds = 0"), ["full.seeds"]),
         (FILE.replace("seeds = 2", 'seeds = "2"'), ["full.seeds"]),
         (FILE.replace('"digits"', '"digit"'), ["digit", "benchmark"]),
+        (FILE.replace('"digits"', '"missing.toml"'), ["benchmark", "missing.toml"]),
         (FILE.replace("+se", "+sse"), ["sse"]),
         (FILE + "[full.benchmark.x]\ny = 1\n", ["TOML"]),
         (FILE.replace('benchmark = "digits"', 'benchmark = {name = "mine"}'), ["mine.toml", "baseline", "data"]),
