@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from statistics import harmonic_mean
 
 import numpy as np
 import pandas as pd
@@ -37,19 +38,27 @@ def extra_numbers(row: Row, runs: Sequence[RunRecord]) -> dict[str, float]:
     single, batch = [figures["single"] for figures in inference], [figures["batch"] for figures in inference]
     return {
         "peak_memory": _mean([run.peak_memory for run in runs]),
-        "tflops_per_second": _mean([_flops(run) for run in runs]) / 1e12 if is_plain else math.nan,
+        "tflops_per_second": mean_rate([_flops(run) for run in runs]) / 1e12 if is_plain else math.nan,
         "energy_watt_hours": _mean(joules) / JOULES_PER_WATT_HOUR,
         "latency_mean_ms": _mean([latency["mean"] for latency in single]),
         "latency_p50_ms": _mean([latency["p50"] for latency in single]),
         "latency_p99_ms": _mean([latency["p99"] for latency in single]),
         "inference_batch": _mean([latency["batch_size"] for latency in batch]),
-        "inference_images_per_second": _mean([latency["images_per_second"] for latency in batch]),
+        "inference_images_per_second": mean_rate([latency["images_per_second"] for latency in batch]),
         "inference_memory": _mean([figures["peak_memory"] for figures in inference]),
     }
 
 
 def _flops(run: RunRecord) -> float:
     return training_flops(run.macs, run.images_per_second, run.definition.get("recipe", {}).get("aug_splits", 1))
+
+
+def mean_rate(rates: Sequence[float]) -> float:
+    """Return the rate of all runs together: their work divided by their time; NaN without runs.
+
+    It is the harmonic mean, because all runs of a row do the same work. So it agrees with their mean time.
+    """
+    return harmonic_mean(rates) if rates else math.nan
 
 
 def _mean(values: Sequence[float | None]) -> float:

@@ -1,8 +1,9 @@
 """The progress of a study: recorded and missing runs, and their hours."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from statistics import fmean
 
 from ablation.analysis.plan_hours import PlanHours
 from ablation.analysis.records import RecordedPlan
@@ -11,6 +12,7 @@ from ablation.plans.row import Row, missing_runs, with_dependencies
 from arch.text import plural
 from benchmarks.budget.verdict import format_hours
 from benchmarks.datasets.cache import find_cached
+from benchmarks.datasets.cifar import cifar_image_counts
 from benchmarks.definition.benchmark import Benchmark, identify
 from benchmarks.execution.progress import Display
 from benchmarks.records.store import RunRecord
@@ -40,26 +42,35 @@ class StudyProgress:
 
     @property
     def hours_recorded(self) -> float:
-        """The hours of the recorded runs on their device, which runs may have shared."""
-        return sum(map(_device_hours, self.recorded))
+        """The sum of the hours of the recorded runs, some of which may have run at the same time."""
+        return sum(record.hours for record in self.recorded)
 
     @cached_property
     def hours_per_run(self) -> Mapping[str, float]:
         """The hours of one run by the key of its row: the mean of the recorded runs, or the predicted hours."""
+        return {**self.predicted_hours, **self._mean_of_runs(lambda record: record.hours)}
+
+    @cached_property
+    def hours_per_missing_run(self) -> Mapping[str, float]:
+        """The same with each run alone: the hours of runs that shared a device are divided among them."""
+        return {**self.predicted_hours, **self._mean_of_runs(lambda record: record.hours / record.runs_per_device)}
+
+    def _mean_of_runs(self, hours: Callable[[RunRecord], float]) -> dict[str, float]:
         runs: dict[str, list[float]] = {}
         for record in self.recorded:
-            runs.setdefault(record.key, []).append(_device_hours(record))
-        return {**self.predicted_hours, **{key: sum(hours) / len(hours) for key, hours in runs.items()}}
+            runs.setdefault(record.key, []).append(hours(record))
+        return {key: fmean(values) for key, values in runs.items()}
 
     def describe(self) -> str:
         """Return the numbers of recorded and missing runs and their hours."""
         done = f"{plural(len(self.recorded), 'run')} recorded ({format_hours(self.hours_recorded)})"
         if not self.missing:
             return f"{done}, none missing"
-        hours = [self.hours_per_run[row.key] for row, _ in self.missing if row.key in self.hours_per_run]
+        known = self.hours_per_missing_run
+        hours = [known[row.key] for row, _ in self.missing if row.key in known]
         left = [f"{format_hours(sum(hours))} left, one run at a time"] if hours else []
         if unknown := len(self.missing) - len(hours):
-            left.append(f"hours of {plural(unknown, 'run')} unknown")
+            left.append(f"{'those' if hours else 'the hours'} of {plural(unknown, 'run')} are not predicted")
         return f"{done}, {len(self.missing)} missing ({'; '.join(left)})"
 
     def describe_missing(self) -> str:
@@ -108,8 +119,8 @@ def predict_progress(
 def predict_budget_hours(progress: StudyProgress, recorded: RecordedPlan, display: Display) -> StudyProgress:
     """Return the progress with the hours of each row on the device that the budget names.
 
-    The number of images is that of the decoded data set. If it is not cached, or the budget names no device, there are
-    no hours.
+    There are no hours if the numbers of images are not known (see `recorded_image_counts`), or the budget names no
+    device.
 
     Args:
         progress: The progress of the study.
@@ -117,11 +128,23 @@ def predict_budget_hours(progress: StudyProgress, recorded: RecordedPlan, displa
         display: Shows the progress of counting.
     """
     benchmark = recorded.benchmark
-    data = find_cached(_fingerprint(recorded.records[0])) if recorded.records else None
-    if data is None or benchmark.budget.device is None:
+    image_counts = recorded_image_counts(recorded)
+    if image_counts is None or benchmark.budget.device is None:
         return progress
-    hours = PlanHours(recorded.rows, benchmark, data.counts(benchmark.data), display)
+    hours = PlanHours(recorded.rows, benchmark, image_counts, display)
     return replace(progress, budget_hours=hours.of_runs_on_budget_device())
+
+
+def recorded_image_counts(recorded: RecordedPlan) -> tuple[int, int] | None:
+    """Return the numbers of training and test images of a benchmark without reading the images.
+
+    They are known for CIFAR and for data sets that are still decoded in the cache; None for others.
+    """
+    config = recorded.benchmark.data
+    if known := cifar_image_counts(config):
+        return known
+    data = find_cached(_fingerprint(recorded.records[0])) if recorded.records else None
+    return data.counts(config) if data else None
 
 
 def recorded_ids(records: Iterable[RunRecord], rows: Sequence[Row], benchmark: Benchmark) -> list[str]:
@@ -146,7 +169,3 @@ def _fingerprint(record: RunRecord) -> str:
     """Return the fingerprint of the images; "" if the record does not contain it."""
     data = record.definition.get("data")
     return str(data.get("fingerprint")) if isinstance(data, dict) else ""
-
-
-def _device_hours(record: RunRecord) -> float:
-    return record.hours / record.runs_per_device

@@ -10,7 +10,7 @@ import pandas as pd
 
 from ablation.analysis.caption import caption
 from ablation.analysis.decisions import completed_comparisons, decide
-from ablation.analysis.extra_columns import extra_numbers
+from ablation.analysis.extra_columns import extra_numbers, mean_rate
 from ablation.analysis.factors import row_factors
 from ablation.analysis.image_interval import (
     Correct,
@@ -204,7 +204,7 @@ def _line(row: Row, runs: Sequence[RunRecord]) -> dict[str, Any]:
         "params": first and first.params,
         "macs": first and first.macs,
         "flops": first and 2 * first.macs,
-        "images_per_second": mean("images_per_second"),
+        "images_per_second": mean_rate([run.images_per_second for run in runs]),
         "hours": mean("hours"),
         "top1_mean": mean("top1"),
         "top1_std": float(np.std([run.top1 for run in runs], ddof=1)) if len(runs) > 1 else nan,

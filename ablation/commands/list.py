@@ -6,11 +6,10 @@ from collections.abc import Callable
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 import typer
 
-from ablation.plans.choices import AssignmentScale
 from arch.errors import InputError
 from arch.text import printable
 from benchmarks.cli.app import new_console
@@ -148,9 +147,8 @@ def _benchmarks() -> list[dict[str, Any]]:
 
 def _assignments() -> list[dict[str, Any]]:
     """Return one entry for each assignment and scale."""
-    from ablation.plans.assignments import assignment_names, load_study
+    from ablation.plans.assignments import all_studies
 
-    studies = [load_study(name, scale) for name in assignment_names() for scale in get_args(AssignmentScale)]
     return [
         {
             "assignment": study.name,
@@ -162,7 +160,7 @@ def _assignments() -> list[dict[str, Any]]:
             "cost": study.definition.cost,
             "marks": [asdict(mark) for mark in study.definition.marks],
         }
-        for study in studies
+        for study in all_studies()
     ]
 
 

@@ -81,11 +81,10 @@ class ReproduceOptions:
         """The arguments that name the images."""
         return [*(["--data", str(self.data)] if self.data else []), *(["--download"] if self.download else [])]
 
-    def command(self, name: str, seeds: int) -> list[str]:
-        """Return the command line that trains the same runs and writes the same page."""
+    def command(self, name: str, scale: AssignmentScale) -> list[str]:
+        """Return the start of the command line that trains the same runs and writes the same page."""
         pretrained = [] if self.pretrained == "hub" else ["--pretrained", self.pretrained]
-        options = ["--scale", self.scale, "--seeds", str(seeds), *self.data_arguments, *pretrained]
-        return ["ablate", "reproduce", name, *options, "--device", self.device, "--out", str(self.out)]
+        return ["ablate", "reproduce", name, "--scale", scale, *pretrained]
 
 
 @with_options
@@ -117,7 +116,7 @@ def reproduce(
     from ablation.report.assignment_page import AssignmentPage, write_assignment_page
     from benchmarks.execution.progress import Display
 
-    command = options.command(name, seeds)
+    command = options.command(name, study.scale)
     with Display() as display:
         progress = [predict_budget_hours(study_progress(plan, seeds), plan, display) for plan in recorded_plans]
     pages = [

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from annotated_types import Ge, Le, MinLen
 
@@ -78,7 +78,7 @@ class Assignment:
         title: The title of its page.
         description: What the study asks.
         full: The original study.
-        cpu: A reduction for a computer without a GPU; None: the original is small enough.
+        cpu: A reduction for a computer without a GPU; None: there is only the original.
     """
 
     title: Text
@@ -89,7 +89,13 @@ class Assignment:
 
 @dataclass(frozen=True)
 class AssignedStudy:
-    """The study of an assignment at one scale, with the file that defines it."""
+    """The study of an assignment at one scale, with the file that defines it.
+
+    Attributes:
+        assignment: The assignment.
+        scale: The scale. An assignment without a reduction has only the scale "full".
+        path: The file.
+    """
 
     assignment: Assignment
     scale: AssignmentScale
@@ -160,12 +166,18 @@ def assignment_names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
 
 
+def all_studies() -> list[AssignedStudy]:
+    """Return the studies of the built-in assignments: one for each assignment and scale."""
+    studies = (load_study(name, scale) for name in assignment_names() for scale in get_args(AssignmentScale))
+    return list({(study.name, study.scale): study for study in studies}.values())
+
+
 def load_study(name: str, scale: AssignmentScale) -> AssignedStudy:
     """Return a study of a built-in assignment, or of an assignment in a .toml file.
 
     Args:
         name: The name of the assignment, or the path of its file.
-        scale: The scale.
+        scale: The scale; "cpu" is "full" for an assignment without a reduction.
 
     Raises:
         InputError: If the name is unknown, or the file cannot be read or is invalid.
@@ -176,7 +188,8 @@ def load_study(name: str, scale: AssignmentScale) -> AssignedStudy:
         path = FOLDER / f"{name}.toml"
     else:
         raise unknown("assignment", name, assignment_names(), " (or a .toml file)")
-    return AssignedStudy(load_assignment(path), scale, path)
+    assignment = load_assignment(path)
+    return AssignedStudy(assignment, scale if assignment.cpu else "full", path)
 
 
 def load_assignment(path: Path) -> Assignment:

@@ -1,7 +1,7 @@
 """The page of an assignment: a Markdown file with the table, figures, expected results and runs of one benchmark id."""
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,11 +12,11 @@ from ablation.analysis.datasize_series import datasize_series
 from ablation.analysis.mark_results import mark_results
 from ablation.analysis.markdown_table import escape_markdown
 from ablation.analysis.records import RecordedPlan
-from ablation.analysis.run_list import format_seeds
 from ablation.analysis.study_progress import StudyProgress
 from ablation.analysis.table_formats import AblationTable, to_markdown
 from ablation.plans.assignments import AssignedStudy
 from ablation.plans.row import with_dependencies
+from ablation.report.assignment_conditions import conditions
 from ablation.report.assignment_hours import hours_table
 from ablation.report.datasize_findings import study_findings
 from ablation.report.network_tables import class_table, networks_table
@@ -47,7 +47,7 @@ class AssignmentPage:
         recorded: Its rows and records under one benchmark id, with learning curves.
         progress: Its recorded and missing runs.
         seeds: The number of seeds of each row.
-        command: The command that trains the missing runs and writes the page.
+        command: The start of the command that trains the missing runs and writes the page.
         data: The arguments of the command that name the images.
     """
 
@@ -65,13 +65,16 @@ class AssignmentPage:
         return self.recorded.out / (safe_file_name(self.study.name, MAX_FILE_NAME_CHARACTERS - len(ending)) + ending)
 
     @property
-    def run_command(self) -> list[str]:
-        """The `ablate run` command that trains the same runs."""
+    def commands(self) -> tuple[list[str], list[str]]:
+        """The complete command, and the `ablate run` command that trains the same runs."""
         benchmark = self.recorded.benchmark.name
         if benchmark not in BENCHMARKS:
             benchmark = str(self.folder / BENCHMARK_FILE)
-        options = ["--benchmark", benchmark, "--seeds", str(self.seeds), *self.data, "--out", str(self.recorded.out)]
-        return ["ablate", "run", str(self.recorded.plan), *options]
+        records = self.recorded.records
+        device = str(records[0].definition["device"]) if records else "auto"
+        options = ["--seeds", str(self.seeds), *self.data, "--device", device, "--out", str(self.recorded.out)]
+        run = ["ablate", "run", str(self.recorded.plan), "--benchmark", benchmark]
+        return [*self.command, *options], [*run, *options]
 
 
 def write_assignment_page(page: AssignmentPage) -> tuple[AblationTable, list[Path]]:
@@ -113,7 +116,7 @@ def assignment_markdown(page: AssignmentPage, table: AblationTable, figures: Seq
     sections = {
         "": f"# {_escape(assignment.title)}\n\n{assignment.description.strip().replace('<', '&lt;')}",
         "How to reproduce": _commands(page),
-        "Conditions": _table(("", ""), _conditions(page)),
+        "Conditions": _table(("", ""), conditions(page.study, page.recorded, page.progress, page.seeds)),
         "Results": to_markdown(table).strip(),
         "Networks": _table(*networks_table(page.recorded)),
         "Accuracy per class": _class_accuracies(page.recorded),
@@ -141,36 +144,8 @@ def _write(path: Path, text: str) -> None:
 
 
 def _commands(page: AssignmentPage) -> str:
-    commands = [f"    {printable(shlex.join(command))}" for command in (page.command, page.run_command)]
+    commands = [f"    {printable(shlex.join(command))}" for command in page.commands]
     return "\n\n".join([commands[0], "The same runs, as a plan:", commands[1]])
-
-
-def _conditions(page: AssignmentPage) -> list[Sequence[str]]:
-    """Return the name and value of everything that the numbers depend on."""
-    study, recorded, runs = page.study, page.recorded, page.progress.recorded
-    versions = {f"{name} {version}" for run in runs for name, version in run.versions.items()}
-    runs_per_device = max((run.runs_per_device for run in runs), default=1)
-    shared = f", up to {runs_per_device} runs at a time" if runs_per_device > 1 else ""
-    rows = [
-        ("scale", f"{study.scale}: {study.definition.reduction or 'the original study, not reduced'}"),
-        ("cost", study.definition.cost),
-        ("benchmark", f"{recorded.benchmark.name} ({recorded.benchmark_id})"),
-        ("seeds", f"{format_seeds(range(page.seeds))} (n = {page.seeds} for each row, unless the table states less)"),
-        ("runs", page.progress.describe()),
-        ("missing runs", _missing(page)),
-        ("hours", f"{format_hours(page.progress.hours_recorded)} of training and evaluation"),
-        ("hardware", f"{_enumerate(run.device for run in runs)}{shared}"),
-        ("versions", _enumerate(versions)),
-        ("commit", _enumerate(run.commit for run in runs if run.commit)),
-    ]
-    return [row for row in rows if row[1]]
-
-
-def _missing(page: AssignmentPage) -> str:
-    """Return the missing runs, and the rows with failed runs."""
-    failed = {run.key for run in page.recorded.failed_runs}
-    labels = [row.label for row in with_dependencies(page.recorded.rows) if row.key in failed]
-    return page.progress.describe_missing() + (f"; failed: {', '.join(labels)}" if labels else "")
 
 
 def _class_accuracies(recorded: RecordedPlan) -> str:
@@ -190,11 +165,12 @@ def _marks(page: AssignmentPage) -> str:
             f"{'≥ ' if result.mark.kind == 'goal' else ''}{result.mark.value:g}",
             result.measured,
             result.outcome,
-            f"{result.mark.kind}: {result.mark.source}",
+            result.mark.kind,
+            result.mark.source,
         )
         for result in results
     ]
-    return _table(("row", "accuracy %", "expected", "measured", "outcome", "source"), lines)
+    return _table(("row", "accuracy %", "expected", "measured", "outcome", "kind", "source"), lines)
 
 
 def _runs(page: AssignmentPage) -> str:
@@ -207,6 +183,7 @@ def _runs(page: AssignmentPage) -> str:
             run.run_id,
             f"{run.top1:.2f}",
             f"{run.top5:.2f}",
+            f"{run.curve[-1]['train_top1']:.2f}",
             format_hours(run.hours),
             run.device,
             run.commit,
@@ -214,10 +191,11 @@ def _runs(page: AssignmentPage) -> str:
         )
         for run in page.progress.recorded
     ]
-    header = ("row", "seed", "run id", "top-1 %", "top-5 %", "time", "device", "commit", "finished")
+    header = ("row", "seed", "run id", "top-1 %", "top-5 %", "training top-1 %", "time", "device", "commit", "finished")
     note = (
-        "Each run is a line of [records.jsonl](../records.jsonl) with the complete learning curve and benchmark. Its "
-        "run id consists of the fields `key`, `benchmark_id` and `seed`."
+        "Training top-1 is the mean over the batches of the last epoch. Each run is a line of "
+        "[records.jsonl](../records.jsonl) with the complete learning curve and benchmark. Its run id consists of the "
+        "fields `key`, `benchmark_id` and `seed`."
     )
     return f"{_table(header, lines)}\n\n{note}"
 
@@ -230,7 +208,3 @@ def _table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 def _escape(text: str) -> str:
     """Return text on one line that Markdown prints as it is."""
     return escape_markdown(printable(" ".join(text.split())))
-
-
-def _enumerate(values: Iterable[str]) -> str:
-    return ", ".join(sorted(set(values)))

@@ -90,7 +90,7 @@ def make_record() -> Callable[..., RunRecord]:
             seed=seed,
             benchmark="digits",
             benchmark_id=BENCHMARK_ID,
-            definition={"recipe": {"epochs": 2}},
+            definition={"recipe": {"epochs": 2}, "device": "cpu"},
             baseline="resnet8",
             plan="baseline+se",
             params=77_754,

@@ -29,15 +29,14 @@ def test_recorded_and_missing_runs(make_record: Make, make_recorded: MakeRecorde
         ("resnet8", 2),
         ("resnet8+se", 2),
     ]
-    assert progress.hours_recorded == pytest.approx(4.5)
-    assert dict(progress.hours_per_run) == {
-        records[0].key: pytest.approx(0.5),
-        records[1].key: pytest.approx(2.0),
-    }
+    assert progress.hours_recorded == pytest.approx(5.5)
+    assert dict(progress.hours_per_run) == {records[0].key: pytest.approx(0.5), records[1].key: pytest.approx(2.5)}
+    alone = dict(progress.hours_per_missing_run)  # two runs shared a device for two hours, so each took one
+    assert alone == {records[0].key: pytest.approx(0.5), records[1].key: pytest.approx(2.0)}
     assert progress.unmeasured_rows == []
     assert progress.describe_missing() == "+se (seeds 1-2); baseline (resnet8) (seeds 2)"
     text = progress.describe()
-    assert all(word in text for word in ("3 runs recorded", "4.5 h", "3 missing", "3.0 h left"))
+    assert all(word in text for word in ("3 runs recorded", "5.5 h", "3 missing", "3.0 h left"))
 
 
 def test_teachers_that_are_not_rows_are_runs(make_record: Make, make_recorded: MakeRecorded) -> None:
@@ -49,11 +48,11 @@ def test_teachers_that_are_not_rows_are_runs(make_record: Make, make_recorded: M
 
 def test_hours_that_are_unknown_are_not_counted_as_zero(make_recorded: MakeRecorded) -> None:
     progress = study_progress(make_recorded("baseline+se"), 1)
-    assert "hours of 2 runs unknown" in progress.describe()
+    assert "hours of 2 runs are not predicted" in progress.describe()
     [(first, _), _] = progress.missing
     text = replace(progress, predicted_hours={first.key: 2.0}).describe()
     assert "2.0 h left" in text
-    assert "hours of 1 run unknown" in text
+    assert "those of 1 run are not predicted" in text
     assert "none missing" in StudyProgress([], []).describe()
 
 

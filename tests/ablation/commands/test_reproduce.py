@@ -64,7 +64,7 @@ def test_page_of_recorded_runs(assignment: Path, recorded: Path, capsys: pytest.
     before = (recorded / "records.jsonl").read_bytes()
     assert main(["reproduce", str(assignment), "--no-training", "--out", str(recorded), "--json"]) == 0
     [page] = json.loads(capsys.readouterr().out)["pages"]
-    assert (page["assignment"], page["scale"], page["recorded"], page["missing"]) == ("mine", "cpu", 12, {})
+    assert (page["assignment"], page["scale"], page["recorded"], page["missing"]) == ("mine", "full", 12, {})
     assert [row["top1_mean"] for row in page["rows"]] == [pytest.approx(90.25), pytest.approx(92.25)]
     text = Path(page["files"][0]).read_text()
     assert "92.25 ± 0.19 (n = 6)" in text
@@ -133,7 +133,7 @@ def test_killed_training_resumes_to_equal_records(
     assert main([*arguments, str(killed)]) == 0
     assert numbers(killed) == numbers(whole)
     assert capsys.readouterr().err.count("seed 0: top-1") <= 2
-    [page] = killed.glob("tiny_cpu_*/README.md")
+    [page] = killed.glob("tiny_full_*/README.md")
     assert all(run_id in page.read_text() for run_id in numbers(killed))
 
     assert main([*arguments, str(killed)]) == 0
@@ -157,7 +157,12 @@ def test_over_budget(tmp_path: Path, cache_home: Path, capsys: pytest.CaptureFix
 def test_assignments_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", "assignments", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)
-    assert ("data_size", "cpu", 3) in {(entry["assignment"], entry["scale"], entry["seeds"]) for entry in listed}
+    studies = [(entry["assignment"], entry["scale"], entry["seeds"]) for entry in listed]
+    assert [study for study in studies if study[0] == "data_size"] == [("data_size", "full", 3)]
+    assert [study for study in studies if study[0] == "distillation"] == [
+        ("distillation", "cpu", 5),
+        ("distillation", "full", 3),
+    ]
     assert all(entry["marks"] for entry in listed)
     assert main(["list", "assignments"]) == 0
     assert "wide_or_deep" in capsys.readouterr().out

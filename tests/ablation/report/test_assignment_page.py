@@ -64,7 +64,9 @@ def test_the_page_has_the_numbers_of_the_records(study: AssignedStudy, recorded:
     assert [file.name for file in files] == ["README.md", "curves.png", "losses.png"]
     assert {file.parent for file in files} == {recorded.out / f"tiny_full_{recorded.benchmark_id}"}
     text = files[0].read_text()
-    assert "    ablate reproduce 'my tiny.toml'\n" in text
+    options = f"--seeds 3 --device cpu --out {recorded.out}\n"
+    assert f"    ablate reproduce 'my tiny.toml' {options}" in text
+    assert f"    ablate run baseline+se --benchmark digits {options}" in text
     conditions = dict(cells(text, "Conditions"))
     assert "4 runs recorded (4.5 h), 2 missing (3.0 h left" in conditions["runs"]
     assert "1-2" in conditions["missing runs"]
@@ -75,11 +77,11 @@ def test_the_page_has_the_numbers_of_the_records(study: AssignedStudy, recorded:
     assert "51.00 ± 1.00" in text
     assert "out of memory" in text
     reference, goal = cells(text, "Expected and measured results")
-    assert reference[2:5] == ["49.5", "51.00 ± 1.00 (n = 3)", "+1.50 points"]
-    assert goal[2:5] == ["≥ 60", "61.25 (n = 1)", "reached"]
+    assert reference[2:] == ["49.5", "51.00 ± 1.00 (n = 3)", "+1.50 points", "reference", r"a \| paper"]
+    assert goal[2:] == ["≥ 60", "61.25 (n = 1)", "reached", "goal", "course"]
     runs = cells(text, "Runs")
-    assert [(line[1], line[2], line[3]) for line in runs] == [
-        (str(run.seed), run.run_id, f"{run.top1:.2f}") for run in recorded.records
+    assert [(line[1], line[2], line[3], line[5]) for line in runs] == [
+        (str(run.seed), run.run_id, f"{run.top1:.2f}", f"{run.curve[-1]['train_top1']:.2f}") for run in recorded.records
     ]
     assert all(f"]({file.name})" in text for file in files[1:])
     assert "<b>" not in text.replace(r"\<b>", "")
@@ -111,7 +113,7 @@ def test_hostile_labels_change_neither_markup_nor_layout(
     renamed = replace(recorded, plan=replace(recorded.plan, rows=(first, replace(second, label=label))))
     _, files = write_assignment_page(page_of(study, renamed))
     text = files[0].read_text()
-    assert all(len(line) == 9 for line in cells(text, "Runs"))
+    assert all(len(line) == 10 for line in cells(text, "Runs"))
     html = MarkdownIt("gfm-like", {"linkify": False}).enable("table").render(text)
     assert html.count("<h2>") == 10
     assert html.count("<h1>") == 1
@@ -128,7 +130,7 @@ def test_benchmarks_of_the_file_are_written_beside_the_page(recorded: RecordedPl
     page = page_of(study, replace(recorded, benchmark=study.benchmark, plan=study.plan(), records=[], failed_runs=[]))
     _, files = write_assignment_page(page)
     assert [file.name for file in files] == ["README.md", "benchmark.toml"]
-    assert page.run_command[3:5] == ["--benchmark", str(files[1])]
+    assert page.commands[1][3:5] == ["--benchmark", str(files[1])]
 
 
 def test_hours_are_those_of_one_run_and_of_all_runs(study: AssignedStudy, recorded: RecordedPlan) -> None:

@@ -1,0 +1,72 @@
+"""What the numbers on the page of an assignment depend on: scale, images, recipe, runs, hardware and versions."""
+
+from collections.abc import Iterable
+from dataclasses import asdict
+
+from ablation.analysis.records import RecordedPlan
+from ablation.analysis.run_list import format_seeds
+from ablation.analysis.study_progress import StudyProgress, recorded_image_counts
+from ablation.plans.assignments import AssignedStudy
+from ablation.plans.row import with_dependencies
+from benchmarks.definition.recipe import Recipe
+
+# The hyperparameters that are always stated. All others are stated if they are not at their defaults.
+STATED = ("optimizer", "lr", "schedule", "epochs", "batch_size", "weight_decay", "crop_padding", "flip")
+
+
+def conditions(
+    study: AssignedStudy, recorded: RecordedPlan, progress: StudyProgress, seeds: int
+) -> list[tuple[str, str]]:
+    """Return the name and value of everything that the numbers depend on.
+
+    Args:
+        study: The assignment at one scale.
+        recorded: Its rows and records under one benchmark id.
+        progress: Its recorded and missing runs.
+        seeds: The number of seeds of each row.
+    """
+    runs, reduction = progress.recorded, study.definition.reduction
+    versions = (f"{name} {version}" for run in runs for name, version in run.versions.items())
+    rows = [
+        ("scale", f"cpu: {reduction}. Its results do not predict those of the original." if reduction else "original"),
+        ("cost", study.definition.cost),
+        ("benchmark", f"{recorded.benchmark.name} ({recorded.benchmark_id})"),
+        ("images", _images(recorded)),
+        ("recipe", describe_recipe(recorded.benchmark.recipe)),
+        ("seeds", f"{format_seeds(range(seeds))} (n = {seeds} for each row, unless the table states less)"),
+        ("runs", progress.describe()),
+        ("missing runs", _missing(recorded, progress)),
+        ("hardware", _hardware(progress)),
+        ("versions", _enumerate(versions)),
+        ("commit", _enumerate(run.commit for run in runs if run.commit)),
+    ]
+    return [row for row in rows if row[1]]
+
+
+def describe_recipe(recipe: Recipe) -> str:
+    """Return the most important hyperparameters, and those that are not at their defaults, as `name = value`."""
+    values, defaults = asdict(recipe), asdict(Recipe())
+    stated = [*STATED, *(name for name in values if name not in STATED and values[name] != defaults[name])]
+    return ", ".join(f"{name} = {values[name]}" for name in stated)
+
+
+def _images(recorded: RecordedPlan) -> str:
+    counts = recorded_image_counts(recorded)
+    size = f"{recorded.benchmark.data.source}, {recorded.benchmark.data.image_size} px"
+    return f"{size}: {counts[0]:,} training and {counts[1]:,} test images" if counts else size
+
+
+def _missing(recorded: RecordedPlan, progress: StudyProgress) -> str:
+    """Return the missing runs, and the rows with failed runs."""
+    failed = {run.key for run in recorded.failed_runs}
+    labels = [row.label for row in with_dependencies(recorded.rows) if row.key in failed]
+    return progress.describe_missing() + (f"; failed: {', '.join(labels)}" if labels else "")
+
+
+def _hardware(progress: StudyProgress) -> str:
+    most = max((run.runs_per_device for run in progress.recorded), default=1)
+    return _enumerate(run.device for run in progress.recorded) + (f", up to {most} runs at a time" if most > 1 else "")
+
+
+def _enumerate(values: Iterable[str]) -> str:
+    return ", ".join(sorted(set(values)))

@@ -1,0 +1,47 @@
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from ablation.analysis.records import RecordedPlan
+from ablation.analysis.study_progress import recorded_image_counts, study_progress
+from ablation.plans.assignments import load_study
+from ablation.plans.choices import AssignmentScale
+from ablation.report.assignment_conditions import conditions, describe_recipe
+from benchmarks.definition.recipe import Recipe
+from benchmarks.definition.registry import BENCHMARKS
+
+MakeRecorded = Callable[..., RecordedPlan]
+
+
+def test_a_recipe_states_what_differs_from_the_defaults() -> None:
+    text = describe_recipe(Recipe())
+    assert "lr = 0.5" in text
+    assert "epochs = 200" in text
+    assert "mixup" not in text
+    text = describe_recipe(Recipe(lr=0.1, mixup=0.2, optimizer="adamw", nesterov=False))
+    assert text.startswith("optimizer = adamw, lr = 0.1, ")
+    assert all(setting in text.split(", ") for setting in ("mixup = 0.2", "nesterov = False"))
+    assert text.count("lr = 0.1") == 1
+
+
+@pytest.mark.parametrize(
+    ("scale", "images", "words"),
+    [
+        ("cpu", "cifar100, 32 px: 10,000 training and 2,000 test images", "do not predict"),
+        ("full", "cifar100, 32 px: 50,000 training and 10,000 test images", "original"),
+    ],
+)
+def test_conditions_state_images_and_reduction(
+    scale: AssignmentScale, images: str, words: str, make_recorded: MakeRecorded
+) -> None:
+    study = load_study("sequential_ablation", scale)
+    recorded = replace(make_recorded("baseline+se"), benchmark=study.benchmark, plan=study.plan())
+    values = dict(conditions(study, recorded, study_progress(recorded, 2), 2))
+    assert values["images"] == images
+    assert words in values["scale"]
+
+
+def test_images_of_other_sources_are_counted_only_if_they_are_cached(make_recorded: MakeRecorded) -> None:
+    recorded = replace(make_recorded("baseline+se"), benchmark=BENCHMARKS["digits"], records=[])
+    assert recorded_image_counts(recorded) is None
