@@ -27,6 +27,7 @@ from benchmarks.execution.progress import Display
 from benchmarks.records.live_runs import LiveCommand, PlannedRun, begin_command
 from benchmarks.records.paths import RunName, checkpoint_folder, run_file
 from benchmarks.records.store import RecordStore, RunRecord, make_run_id
+from benchmarks.records.weights_file import is_complete
 from benchmarks.runs.execute_runs import execute_runs
 from benchmarks.runs.overall_progress import OverallProgress
 from benchmarks.runs.run import IfChanged, Run, cost_fields, default_time_limit, record_outcome
@@ -126,13 +127,13 @@ class PlanRunner:
                 shutil.rmtree(checkpoint_folder(self.out, record.run_id), ignore_errors=True)
 
     def _lost_dependencies(self, missing: Sequence[RowAndSeed]) -> list[RowAndSeed]:
-        """Return the recorded runs that must be trained again, because missing runs need their lost weights."""
+        """Return the recorded runs that must be trained again, because missing runs need weights that are lost."""
         planned, lost = {(row.key, seed) for row, seed in missing}, list[RowAndSeed]()
         unchecked = [(config, seed) for row, seed in missing for config in row.config.dependencies]
         while unchecked:
             config, seed = unchecked.pop(0)
             name = RunName(self.benchmark.name, self.benchmark_id, str(config), config.key, seed)
-            if (config.key, seed) not in planned and not run_file(self.out, "weights", name).exists():
+            if (config.key, seed) not in planned and not is_complete(run_file(self.out, "weights", name)):
                 planned.add((config.key, seed))
                 lost.append((Row(str(config), config), seed))
                 unchecked += [(other, seed) for other in config.dependencies]
@@ -156,7 +157,7 @@ class PlanRunner:
             display.say(f"{name} starts from random weights: add @init=hub to start from those of its tag {tag}")
         for row, seed in lost:
             display.say(
-                f"{row.label} seed {seed} is trained again, because its weights are missing and other runs need them"
+                f"{row.label} seed {seed} is trained again, because other runs need its weights, which are lost or damaged"
             )
 
     def _changed_plugins(self, missing: Sequence[RowAndSeed], records: Sequence[RunRecord]) -> list[str]:
@@ -262,7 +263,7 @@ class PlanRunner:
         if configs := [row.config for row in rows if row.overrides.needs_model_check]:
             function = "benchmarks.runs.models:check_models"
             self.executor.call(function, display, configs, self.benchmark, self.out.resolve())
-        counts = self.data.counts(self.benchmark.data)
+        counts = self.data.counts(self.benchmark.data, split=self.split)
         if self.remeasure:
             function = "benchmarks.budget.measurement:delete_measurements"
             self.executor.call(function, display, list(num_runs), self.benchmark, self.device)
@@ -298,9 +299,9 @@ class PlanRunner:
 
     def _check_images(self, rows: Sequence[Row]) -> None:
         """Raise InputError if a row has too few images for a batch, or two rows differ only in equal image subsets."""
-        seen, (num_images, _) = dict[object, Row](), self.data.counts(self.benchmark.data)
+        seen, (num_images, _) = dict[object, Row](), self.data.counts(self.benchmark.data, split=self.split)
         for row in rows:
-            images, _ = self.data.counts(self.benchmark.data, row.overrides.data_fraction)
+            images, _ = self.data.counts(self.benchmark.data, row.overrides.data_fraction, self.split)
             row.require_full_batch(images, self.benchmark.recipe)
             is_drawn = row.overrides.is_drawn and images < num_images
             overrides = replace(row.overrides, data_fraction=ALL_IMAGES, is_drawn=is_drawn)

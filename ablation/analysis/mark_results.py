@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ablation.analysis.records import RecordedPlan
+from ablation.analysis.statistics import ROUNDING_DIGITS
 from ablation.plans.assignments import Mark
 from benchmarks.records.store import RunRecord
 
@@ -44,7 +45,7 @@ class MarkResult:
         if self.mean is None:
             return "no runs"
         if self.mark.kind == "goal":
-            return "reached" if self.mean >= self.mark.value else "not reached"
+            return "reached" if round(self.mean, ROUNDING_DIGITS) >= self.mark.value else "not reached"
         return f"{self.mean - self.mark.value:+.2f} points"
 
 

@@ -11,7 +11,7 @@ from ablation.commands.run_plan import run_plan
 from ablation.plans.choices import EqualQuantity, InitialWeights, Subsets
 from benchmarks.cli.options import with_options
 
-FRACTION = re.compile(r"[0-9]+(/[0-9]+|\.[0-9]+)?")
+NUMBER = re.compile(r"[0-9.][0-9.eE/+-]*")  # words that are meant as a fraction, valid or not
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,9 @@ def datasize(
 
     # --fractions and --init accept several words, of which typer assigns all but the first to the models.
     initial_words = get_args(InitialWeights)
-    fractions = [*fractions, *(word for word in models if FRACTION.fullmatch(word))]
+    fractions = [*fractions, *(word for word in models if NUMBER.fullmatch(word))]
     initial = [*(datasize.init or initial_words[:1]), *(word for word in models if word in initial_words)]
-    models = [word for word in models if not FRACTION.fullmatch(word) and word not in initial_words]
+    models = [word for word in models if not NUMBER.fullmatch(word) and word not in initial_words]
 
     benchmark = options.load_benchmark(*models)
     configs = parse_configs(

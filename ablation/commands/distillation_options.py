@@ -1,5 +1,6 @@
 """The options of `ablate distill` that set the distillation loss and the rows of the study."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -146,7 +147,7 @@ def read_numbers(option: str, words: Sequence[str], several: bool) -> list[str]:
         several: Whether there may be several numbers.
 
     Raises:
-        InputError: If a word is not a number, or there are too many.
+        InputError: If a word is not a number, has more than 6 decimals, or there are too many.
     """
     from benchmarks.definition.overrides import format_number
 
@@ -154,8 +155,12 @@ def read_numbers(option: str, words: Sequence[str], several: bool) -> list[str]:
     if len(texts) > 1 and not several:
         raise InputError(f"--{option} {','.join(texts)!r} has {len(texts)} values: give one, or add --choose")
     try:
-        return [format_number(float(text)) for text in texts]
+        numbers = [float(text) for text in texts]
     except ValueError as error:
         raise InputError(
             f"--{option} {','.join(texts)!r} is not a number, such as 2, or with --choose 1,2,4"
         ) from error
+    for text, number in zip(texts, numbers, strict=True):
+        if math.isfinite(number) and float(format_number(number)) != number:
+            raise InputError(f"--{option} {text!r} must have at most 6 decimals")
+    return [format_number(number) for number in numbers]

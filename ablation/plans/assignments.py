@@ -41,7 +41,7 @@ class Mark:
     """
 
     row: Text
-    value: Annotated[float, Ge(0), Le(100)]
+    value: Annotated[float, Ge(-100), Le(100)]
     kind: MarkKind
     source: Text
     metric: MarkMetric = "top1"
@@ -146,9 +146,11 @@ class AssignedStudy:
         """Return the marks, each with the index of its row and that of the row that is subtracted.
 
         Raises:
-            InputError: If a mark names no row of the plan.
+            InputError: If a mark names no row of the plan, or expects a negative accuracy.
         """
         rows = self.plan().rows
+        if negative := [mark for mark in self.definition.marks if mark.value < 0 and not mark.minus]:
+            raise InputError(f"{self.path}: the value of {negative[0].row!r} must be from 0 to 100, or needs `minus`")
         return [
             (mark, self._index(mark.row, rows), self._index(mark.minus, rows) if mark.minus else None)
             for mark in self.definition.marks

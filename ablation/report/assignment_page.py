@@ -114,7 +114,7 @@ def assignment_markdown(page: AssignmentPage, table: AblationTable, figures: Seq
     """
     assignment = page.study.assignment
     sections = {
-        "": f"# {_escape(assignment.title)}\n\n{assignment.description.strip().replace('<', '&lt;')}",
+        "": "\n\n".join([f"# {_escape(assignment.title)}", *map(_escape, assignment.description.split("\n\n"))]),
         "How to reproduce": _commands(page),
         "Conditions": _table(("", ""), conditions(page.study, page.recorded, page.progress, page.seeds)),
         "Results": to_markdown(table).strip(),

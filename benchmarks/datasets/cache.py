@@ -54,11 +54,10 @@ class CachedDataset:
             train, test = (labels[split][first_of_each_class(labels[split], limit)] for split, limit in limits.items())
         except (OSError, ValueError, EOFError, IndexError, TypeError) as error:
             raise self._damaged() from error
-        train = train[fraction_of_each_class(train, fraction)]
-        if split == "test":
-            return len(train), len(test)
-        num_val = int(is_validation(train, config.val_fraction).sum())
-        return len(train) - num_val, num_val
+        if split == "val":
+            is_val = is_validation(train, config.val_fraction)
+            train, test = train[~is_val], train[is_val]
+        return len(fraction_of_each_class(train, fraction)), len(test)
 
     def load(
         self, config: DatasetConfig, split: Split, fraction: Fraction = ALL_IMAGES, seed: int | None = None
@@ -69,25 +68,21 @@ class CachedDataset:
             config: The limits on the images of each class, and the size of the validation split.
             split: "test" returns all training images and all test images. "val" splits the training images
                 into a training and a validation part and returns both; the test images are not read.
-            fraction: The fraction of each class's training images to use. A smaller subset is contained in a larger
-                one with the same seed.
-            seed: Draws the fraction, after the validation split, so that all seeds are evaluated on the same images.
-                None uses the first images of each class, before the validation split.
+            fraction: The fraction of each class's training images to use, without those of the validation split, so
+                that all fractions are evaluated on the same images. A smaller subset is contained in a larger one with
+                the same seed.
+            seed: Draws the fraction. None uses the first images of each class.
 
         Raises:
             InputError: If the cache is damaged or missing, or a class has too few images for a validation split.
         """
         train = self._open("train")
         train = train.take(first_of_each_class(train.labels, config.train_per_class))
-        if seed is None:
-            train = train.take(fraction_of_each_class(train.labels, fraction))
         if split == "test":
             evaluation = self.load_evaluation(config, "test")
         else:
             train, evaluation = split_validation(train, config.val_fraction)
-        if seed is not None:
-            train = train.take(fraction_of_each_class(train.labels, fraction, seed))
-        return train, evaluation
+        return train.take(fraction_of_each_class(train.labels, fraction, seed)), evaluation
 
     def load_evaluation(self, config: DatasetConfig, split: Split) -> ImageArrays:
         """Return the images to evaluate on, without reading the training images if it is the test split.

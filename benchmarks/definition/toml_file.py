@@ -8,18 +8,26 @@ from typing import Any
 
 from benchmarks.definition.benchmark import Benchmark
 
+MAX_BYTES = 1_000_000
+
 
 def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file, which is always UTF-8; editors on Windows may put a byte order mark before it.
 
     Raises:
-        OSError: If the file cannot be read.
+        OSError: If the file cannot be read, is no regular file, or is larger than 1 MB.
         ValueError: If it is not TOML.
     """
+    if path.exists() and not path.is_file():  # reading a named pipe would block
+        raise OSError("it is not a file")
+    if path.stat().st_size > MAX_BYTES:
+        raise OSError("it is larger than 1 MB")
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        json.dumps(content, default=str)  # keys such as a.a.a are nested without recursion of the parser
     except RecursionError as error:
         raise ValueError("the values are nested too deeply") from error
+    return content
 
 
 def write_benchmark(benchmark: Benchmark, name: str) -> str:

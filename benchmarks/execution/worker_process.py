@@ -127,10 +127,10 @@ def _outcome(kind: str, content: Any) -> Any:
 def _cause_of_death(exit_code: int | None) -> str:
     if exit_code is not None and exit_code < 0:
         name = signal.Signals(-exit_code).name
-        return f"its process was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
+        return f"the worker process was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
     if exit_code is None:
-        return "its process closed its connection, but did not exit"
-    return f"its process ended with exit code {exit_code}"
+        return "the worker process closed its connection, but did not exit"
+    return f"the worker process ended with exit code {exit_code}"
 
 
 # The code below runs in the worker process.

@@ -51,6 +51,15 @@ def check_weights(path: Path) -> None:
         raise InputError(f"{name}: the file contains no weights")
 
 
+def is_complete(path: Path) -> bool:
+    """Return whether a file exists and is a complete safetensors file. Its values are not read."""
+    try:
+        check_weights(path)
+    except InputError:
+        return False
+    return True
+
+
 def header_of(path: Path) -> dict[str, Any]:
     """Return the metadata that `benchmarks.runs.train_run` stores in a weights file; empty for other programs' files.
 

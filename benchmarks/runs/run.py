@@ -87,7 +87,8 @@ class Run:
         data = self.benchmark.data
         if not self.overrides.equal_updates:  # only equal updates depend on the number of images
             return self.overrides.adjust_recipe(self.benchmark.recipe)
-        images, all_images = (self.data.counts(data, part)[0] for part in (self.overrides.data_fraction, ALL_IMAGES))
+        fractions = self.overrides.data_fraction, ALL_IMAGES
+        images, all_images = (self.data.counts(data, fraction, self.split)[0] for fraction in fractions)
         return self.overrides.adjust_recipe(self.benchmark.recipe, images, all_images)
 
     def id_for(self, config: RunConfig) -> str:

@@ -38,7 +38,7 @@ def best_runs_per_device(run: Run, verdict: Verdict, num_runs: int, report: Repo
     if not run.device.startswith("cuda") or num_runs == 1 or verdict.throughput is None:
         return 1
     best, best_throughput = 1, verdict.throughput.training.median
-    image_counts = run.data.counts(run.benchmark.data)
+    image_counts = run.data.counts(run.benchmark.data, split=run.split)
     peak_memory = (verdict.throughput.peak_memory or 0) + run.benchmark.bytes_on_device(image_counts) + CONTEXT_BYTES
     cached = read_cached_throughputs(run, peak_memory)
     throughputs = dict(cached)

@@ -456,8 +456,9 @@ def test_a_student_learns_from_its_trained_teacher(distilled: TrainedPlan) -> No
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("without_check")
+@pytest.mark.parametrize("is_damaged", [False, True])
 def test_a_teacher_whose_weights_are_lost_is_trained_again(
-    distilled: TrainedPlan, distilled_copy: Path, benchmark: Benchmark
+    is_damaged: bool, distilled: TrainedPlan, distilled_copy: Path, benchmark: Benchmark
 ) -> None:
     complete = run(replace(distilled.runner, out=distilled_copy))
     assert len(complete.store.records()) == 3  # nothing was trained again
@@ -465,6 +466,8 @@ def test_a_teacher_whose_weights_are_lost_is_trained_again(
     weights = run_file(distilled_copy, "weights", teacher.name)
     before = weights.read_bytes()
     weights.unlink()
+    if is_damaged:
+        weights.write_bytes(before[:1000])
     plan = run(make_runner(f"{DISTILLATION},resnet8@teacher=(resnet8)", benchmark, distilled_copy))
     assert any(line.startswith("resnet8 seed 0 is trained again") for line in plan.display.lines)
     assert weights.read_bytes() == before

@@ -147,7 +147,7 @@ def test_an_exhausted_space_ends_the_search(make_search: Make, run_search: Make,
         (lambda: float("nan"), "its accuracy is nan"),
         (lambda: float("inf"), "its accuracy is inf"),
         (lambda: _raise("OutOfMemoryError: CUDA out of memory"), "out of memory"),
-        (lambda: _raise("its process was killed by SIGKILL (out of memory?)"), "SIGKILL"),
+        (lambda: _raise("the worker process was killed by SIGKILL (out of memory?)"), "SIGKILL"),
         (lambda: _raise("TrainingFailed: the loss is nan after epoch 1"), "the loss is nan"),
     ],
 )

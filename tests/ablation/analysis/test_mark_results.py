@@ -44,6 +44,18 @@ def test_references_and_goals(recorded: RecordedPlan) -> None:
     assert results[4].measured == ""
 
 
+def test_a_goal_that_is_met_exactly_is_reached(make_record: Make, make_recorded: MakeRecorded) -> None:
+    records = [make_record(seed=seed, top1=top1) for seed, top1 in enumerate((60.8, 70.6, 81.6))]
+    records += [make_record("baseline+se", seed, top1) for seed, top1 in enumerate((60.9, 70.7, 81.7))]
+    marks = [
+        (Mark("resnet8", 71.0, "goal", "s"), 0, None),  # in floating-point numbers, the mean is below 71
+        (Mark("+se", 0.1, "goal", "s", minus="resnet8"), 1, 0),
+        (Mark("resnet8", -0.1, "goal", "s", minus="+se"), 0, 1),
+    ]
+    results = mark_results(marks, make_recorded("baseline+se", records))
+    assert [result.outcome for result in results] == ["reached"] * 3
+
+
 def test_differences_between_rows(recorded: RecordedPlan) -> None:
     reached, missing = mark_results(
         [

@@ -1,15 +1,17 @@
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from arch.errors import InputError
 from benchmarks.datasets.cache import CACHE_FORMAT, CachedDataset, find_cached
 from benchmarks.datasets.prepare import prepare_dataset
-from benchmarks.definition.benchmark import DatasetConfig
+from benchmarks.datasets.subsets import ALL_IMAGES
+from benchmarks.definition.benchmark import DatasetConfig, Split
 
 DIGITS = DatasetConfig("digits", 10, image_size=8, in_chans=1, test_per_class=50)
 
@@ -129,6 +131,18 @@ def test_validation_split_does_not_read_the_test_images(digits: CachedDataset, c
     assert loaded == expected
     with pytest.raises(InputError, match=r"the cached images in .*copy are damaged: delete the folder"):
         copy.load(DIGITS, "test")
+
+
+@pytest.mark.parametrize("seed", [None, 3])
+@pytest.mark.parametrize("split", get_args(Split))
+def test_all_fractions_are_evaluated_on_the_same_images(split: Split, seed: int | None, digits: CachedDataset) -> None:
+    config = replace(DIGITS, train_per_class=20, val_fraction=0.5)
+    whole, evaluation = digits.load(config, split)
+    for fraction in (Fraction(1, 3), Fraction(17, 50), ALL_IMAGES):
+        part, same = digits.load(config, split, fraction, seed)
+        assert same.digest() == evaluation.digest()
+        assert digits.counts(config, fraction, split) == (len(part), len(evaluation))
+        assert len(part) == 10 * round(fraction * len(whole) / 10)
 
 
 def test_evaluation_images_do_not_need_the_training_images(digits: CachedDataset, copy: CachedDataset) -> None:

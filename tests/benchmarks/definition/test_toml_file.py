@@ -1,3 +1,4 @@
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,8 +35,18 @@ def test_byte_order_mark_is_ignored(tmp_path: Path) -> None:
     assert read_toml(file) == {"name": "müller"}
 
 
-def test_deeply_nested_file_is_invalid(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", ["x = " + "[" * 100_000, ".".join("a" * 5000) + " = 1"])
+def test_deeply_nested_file_is_invalid(content: str, tmp_path: Path) -> None:
     file = tmp_path / "deep.toml"
-    file.write_text("x = " + "[" * 100_000)
+    file.write_text(content)
     with pytest.raises(ValueError, match="nested too deeply"):
         read_toml(file)
+
+
+def test_only_regular_files_of_limited_size_are_read(tmp_path: Path) -> None:
+    pipe, large = tmp_path / "pipe.toml", tmp_path / "large.toml"
+    os.mkfifo(pipe)
+    large.write_text("#" * 1_000_001)
+    for file, problem in ((pipe, "not a file"), (Path("/dev/zero"), "not a file"), (large, "1 MB")):
+        with pytest.raises(OSError, match=problem):
+            read_toml(file)

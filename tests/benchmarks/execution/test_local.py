@@ -296,7 +296,7 @@ def test_failures_are_outcomes_and_do_not_stop_the_other_calls() -> None:
     expected = {
         0: (WorkerFailed, "ZeroDivisionError: by nothing"),
         2: (InputError, "no such thing"),
-        3: (WorkerFailed, "its process ended with exit code 3"),
+        3: (WorkerFailed, "the worker process ended with exit code 3"),
     }
     assert {number: (type(outcomes[number]), str(outcomes[number])) for number in expected} == expected
     assert "Traceback" in outcomes[0].details
