@@ -18,8 +18,9 @@ class SizePoint:
     Attributes:
         images: The number of training images.
         test: Test top-1.
-        train: Training top-1, over the samples of the last epoch.
+        train: Training top-1: the mean during the last epoch, with augmentation, and not an evaluation after it.
         late_gain: Points of test top-1 gained over the last tenth of the epochs (at least one epoch).
+        late_epochs: The number of these epochs.
 
     Raises:
         ValueError: If an accuracy is not a percentage.
@@ -29,6 +30,7 @@ class SizePoint:
     test: Mapping[int, float]
     train: Mapping[int, float]
     late_gain: Mapping[int, float]
+    late_epochs: int = 1
 
     def __post_init__(self) -> None:
         if not all(0 <= top1 <= 100 for top1 in (*self.test.values(), *self.train.values())):
@@ -126,11 +128,16 @@ def _points(rows: Sequence[Row], recorded: RecordedPlan) -> tuple[SizePoint, ...
             test=recorded.accuracies(row),
             train={run.seed: run.curve[-1]["train_top1"] for run in runs},
             late_gain={run.seed: _late_gain(run) for run in runs},
+            late_epochs=max(_late_epochs(run) for run in runs),
         )
     return tuple(points[images] for images in sorted(points))
 
 
+def _late_epochs(run: RunRecord) -> int:
+    return ceil(len(run.curve) / 10)
+
+
 def _late_gain(run: RunRecord) -> float:
     """Return the points of top-1 gained over the last tenth of the epochs; 0 for a single epoch."""
-    start = len(run.curve) - ceil(len(run.curve) / 10)
+    start = len(run.curve) - _late_epochs(run)
     return run.top1 - run.curve[max(0, start - 1)]["top1"] if len(run.curve) > 1 else 0.0

@@ -47,10 +47,12 @@ def decide(comparisons: Sequence[Comparison | None], design: SequentialDesign, s
         seeds: The number of seeds at the latest look.
     """
     decisions: list[Decision | None] = [None] * len(comparisons)
+    family = sum(pair is not None for pair in comparisons)
     for num_looks, look in enumerate([look for look in design.looks if look <= seeds], 1):
         known = [pair and _at_look(pair, look) for pair in comparisons]
         tests = [SequentialTest() if pair is None else sequential_test(pair, design) for pair in known]
-        p, equivalence_p = holm([test.p for test in tests]), holm([test.equivalence_p for test in tests])
+        p = holm([test.p for test in tests], family)
+        equivalence_p = holm([test.equivalence_p for test in tests], family)
         for index, pair in enumerate(known):
             if pair is None or decisions[index] is not None or tests[index].num_looks < num_looks:
                 continue

@@ -8,7 +8,7 @@ import numpy as np
 
 from ablation.analysis.power import fewest_seeds, power, seeds_needed
 from ablation.plans.choices import Pairing
-from ablation.plans.row import Row, with_dependencies
+from ablation.plans.row import Row, count_changes, with_dependencies
 from arch.errors import InputError
 from benchmarks.definition.benchmark import Benchmark
 from benchmarks.records.store import RecordStore
@@ -96,7 +96,7 @@ def analyze_power(rows: Sequence[Row], target: PowerTarget, spread: Spread, pair
     Raises:
         InputError: If the target needs too many seeds.
     """
-    num_changes = sum(bool(row.against) for row in rows)
+    num_changes = count_changes(rows)
     if any(row.is_interaction for row in rows):
         spread = Spread(spread.points * 2**0.5, f"of interactions: sqrt(2) times that of the rows, {spread.source}")
         pairing = "paired"

@@ -215,15 +215,24 @@ def _bootstrap_interval(samples: tuple[Values, ...], statistic: Callable[..., An
     return student.confidence_interval(1 - ALPHA)
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
+def holm(p_values: Sequence[float], family: int) -> list[float]:
     """Return Holm-corrected p-values (Holm 1979, Scandinavian Journal of Statistics 6); NaN stays NaN.
 
     At a threshold of ALPHA, at most 5% of the tables without any real change contain a change that is called real.
+
+    The family is all planned comparisons, measured or not, and a comparison without a p-value counts as p = 1, the most
+    cautious assumption. Therefore the corrected p-value of a row can only fall when other rows are recorded, and a
+    change that is called real in an unfinished study remains real. If only the measured comparisons counted, the
+    factor would grow with each recorded row, and the change could become "not shown".
+
+    Args:
+        p_values: The p-values; NaN for a row that is not compared or not measured.
+        family: The number of planned comparisons: see `ablation.plans.row.count_changes`.
     """
     order = sorted((p, index) for index, p in enumerate(p_values) if not isnan(p))
     corrected, largest = [nan] * len(p_values), 0.0
     for rank, (p, index) in enumerate(order):
-        largest = max(largest, min(1.0, (len(order) - rank) * p))
+        largest = max(largest, min(1.0, (family - rank) * p))
         corrected[index] = largest
     return corrected
 

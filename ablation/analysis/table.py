@@ -28,7 +28,7 @@ from ablation.analysis.statistics import Change, Comparison, equivalence_p, esti
 from ablation.analysis.table_formats import AblationTable
 from ablation.analysis.table_notes import table_notes
 from ablation.plans.choices import Pairing
-from ablation.plans.row import Row
+from ablation.plans.row import Row, count_changes
 from benchmarks.records.store import RunRecord
 
 UNDECIDED = "undecided"  # the verdict before the last look
@@ -101,7 +101,7 @@ def ablation_frame(recorded: RecordedPlan, settings: TableSettings = DEFAULT_SET
             points, the number of seeds, the p-value, and the smallest p-value possible: see
             `ablation.analysis.statistics.Change`. With several looks, the p-values are those of
             `ablation.analysis.sequential`, and `least_p` is NaN.
-        p_holm: The p-value after Holm correction over the rows.
+        p_holm: The p-value after Holm correction over all rows of the plan that are compared with another.
         equivalence_p, equivalence_p_holm: The p-value of the equivalence test, and the same after Holm correction over
             the rows; NaN without a margin.
         change_from_first: The difference of the means from the first row, in points.
@@ -158,7 +158,9 @@ def _add_tests(frame: pd.DataFrame, recorded: RecordedPlan, settings: TableSetti
         comparisons = completed_comparisons(recorded, design)
         tests = [SequentialTest() if pair is None else sequential_test(pair, design) for pair in comparisons]
         frame["p"], frame["equivalence_p"] = [test.p for test in tests], [test.equivalence_p for test in tests]
-    frame["p_holm"], frame["equivalence_p_holm"] = (holm(frame[name].tolist()) for name in ("p", "equivalence_p"))
+    family = count_changes(recorded.rows)
+    for name in ("p", "equivalence_p"):
+        frame[f"{name}_holm"] = holm(frame[name].tolist(), family)
     numbers = zip(frame["change"], frame["p_holm"], frame["equivalence_p_holm"], strict=True)
     frame["verdict"] = [verdict(*of_row) for of_row in numbers]
     if design is not None:

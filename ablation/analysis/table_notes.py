@@ -13,7 +13,7 @@ from ablation.analysis.power import DETECTION_POWER, detectable_change, fewest_s
 from ablation.analysis.records import RecordedPlan
 from ablation.analysis.statistics import ALPHA, MIN_BOOTSTRAP_VALUES
 from ablation.plans.choices import Pairing
-from ablation.plans.row import Row
+from ablation.plans.row import Row, count_changes
 from arch.text import plural, printable, shorten
 
 MAX_NAMES_IN_NOTE = 3
@@ -59,16 +59,10 @@ def _compared(frame: pd.DataFrame, rows: Sequence[Row]) -> list[tuple[Row, dict[
     return [(row, line) for row, line in pairs if row.against and not math.isnan(line["least_p"])]
 
 
-def _family_size(lines: Sequence[dict[Any, Any]]) -> int:
-    """Return the number of changes that Holm's correction counts."""
-    return sum(not math.isnan(line["p"]) for line in lines) or len(lines)
-
-
 def _undetectable(frame: pd.DataFrame, rows: Sequence[Row]) -> list[Row]:
     """Return the rows whose change cannot be significant with the seeds they have."""
-    compared = _compared(frame, rows)
-    family = _family_size([line for _, line in compared])
-    return [row for row, line in compared if family * line["least_p"] > ALPHA]
+    family = count_changes(rows)
+    return [row for row, line in _compared(frame, rows) if family * line["least_p"] > ALPHA]
 
 
 def _seed_notes(frame: pd.DataFrame, rows: Sequence[Row], pairing: Pairing, undetectable: Sequence[Row]) -> list[str]:
@@ -77,7 +71,7 @@ def _seed_notes(frame: pd.DataFrame, rows: Sequence[Row], pairing: Pairing, unde
         return []
     notes, counts = [], [line["change_n"] for line in lines]
     if len(undetectable) == len(lines):
-        family, seeds = _family_size(lines), max(counts)
+        family, seeds = count_changes(rows), max(counts)
         test: Pairing = "paired" if all(row.is_interaction for row in undetectable) else pairing
         notes.append(
             f"With {plural(seeds, 'seed')}, no change can be significant after Holm correction over "
@@ -98,7 +92,7 @@ def _detection_notes(frame: pd.DataFrame, rows: Sequence[Row], pairing: Pairing)
     counts = [line["change_n"] for row, line in compared if not row.is_interaction]
     if not counts or not spread > 0:
         return []
-    seeds, family = min(counts), _family_size([line for _, line in compared])
+    seeds, family = min(counts), count_changes(rows)
     change = detectable_change(spread, seeds, family, pairing)
     if math.isinf(change):
         return []

@@ -106,6 +106,7 @@ def preregister(plan: PlanArgument, *, options: PreregisterOptions) -> int:
     from ablation.plans import preregistration as declaration
     from ablation.plans.plan import parse_plan
     from ablation.plans.preregistration_files import preregistration_file, store_preregistration
+    from ablation.plans.row import count_changes
 
     run_options = options.run_options()
     benchmark = run_options.load_benchmark(plan)
@@ -117,7 +118,7 @@ def preregister(plan: PlanArgument, *, options: PreregisterOptions) -> int:
     declared_benchmark = _declare_benchmark(benchmark, options)
     seeds = run_options.num_seeds(benchmark)
     if options.until_decided:
-        num_changes = sum(bool(row.against) for row in parsed.rows)
+        num_changes = count_changes(parsed.rows)
         check_can_decide(parsed, SequentialDesign(seeds, num_changes, test.pairing, test.equivalence))
     new = declaration.preregister(parsed, seeds, test, declared_benchmark, now)
     stored = store_preregistration(store, new)

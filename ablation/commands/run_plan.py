@@ -170,13 +170,14 @@ def _run(runner: "PlanRunner", options: RunOptions, store: "RecordStore", displa
 def _seed_request(runner: "PlanRunner", store: "RecordStore", options: RunOptions) -> "SeedRequest":
     """Return the number of seeds that the options request, and those that are recorded."""
     from ablation.analysis.seed_requests import SeedRequest
+    from ablation.plans.row import count_changes
 
     recorded = Counter(r.key for r in store.records(curves=False) if r.benchmark_id == runner.benchmark_id)
     return SeedRequest(
         benchmark_id=runner.benchmark_id,
         plan=str(runner.plan),
         seeds=len(runner.seeds),
-        num_changes=sum(bool(row.against) for row in runner.rows),
+        num_changes=count_changes(runner.rows),
         pairing=choose_pairing(options.paired),
         margin=options.equivalence,
         until_decided=options.until_decided,
@@ -198,8 +199,9 @@ def check_can_decide(plan: "Plan", design: "SequentialDesign") -> None:
 def _few_seeds_note(plan: "Plan", seeds: int, options: RunOptions) -> str:
     """Return a note if no change of the plan can be significant with this number of seeds, otherwise ""."""
     from ablation.analysis.power import fewest_seeds
+    from ablation.plans.row import count_changes
 
-    num_changes = sum(len(row.against) == 1 for row in plan.rows)
+    num_changes = count_changes(plan.rows)
     if options.until_decided or not num_changes:
         return ""
     if seeds >= (needed := fewest_seeds(num_changes, choose_pairing(options.paired))):

@@ -58,6 +58,11 @@ class Row:
         recipe.require_full_batch(num_images, "" if self.overrides.data_fraction == 1 else self.label)
 
 
+def count_changes(rows: Sequence[Row]) -> int:
+    """Return the number of rows that are compared with another: the family of Holm's correction."""
+    return sum(bool(row.against) for row in rows)
+
+
 def with_dependencies(rows: Sequence[Row]) -> list[Row]:
     """Return the rows, each preceded by the runs that it needs (see `RunConfig.dependencies`) and that are no rows."""
     all_rows: list[Row] = []

@@ -19,6 +19,7 @@ SPLIT_STYLES: dict[Split, str] = {"test": "-", "train": "--"}
 CARRIED_STYLE = "-."
 LEGEND = "mean over seeds; bands: worst to best seed"
 LAW_LEGEND = "; dotted: power law and its 95% band"
+TRAIN_LEGEND = "; train: during the last epoch"  # shown if there is room
 MAX_NAME_WIDTH = 0.25  # fraction of the figure's width
 TICK_LABEL_GAP = 0.5  # em between two tick labels
 
@@ -55,6 +56,8 @@ def draw_accuracy_against_images(series: Sequence[Series], size: FigureSize, tit
         label_width = max((text_width(f"{line.label} 100.00") for line in lines), default=0.0)
     laws = [fit_power_law(one) for one in separate_series(series)]
     legend = LEGEND + (LAW_LEGEND if any(laws) else "")
+    if text_width(legend + TRAIN_LEGEND) < size.width_em - 1.2:
+        legend += TRAIN_LEGEND
     figure, axes = new_figure(size, title, legend, right_margin=4.2 + label_width)
     axes.set(xlabel="training images", ylabel="top-1 (%)")
     if not lines:

@@ -52,18 +52,18 @@ def _change_phrase(line: Line, beyond: str) -> str:
         return f": {points:+z.2f} points{beyond}; one seed cannot show a change (n = {line['change_n']})"
     small = ", less than the margin" if "equivalent" in line["verdict"] else ""
     if line["verdict"].startswith("real"):
-        return f" raises top-1 by {points:.2f} points{beyond}{small} ({_row_evidence(line)})"
+        return f" raises top-1 by {points:.2f} points{beyond}{small} ({row_evidence(line)})"
     if line["verdict"].startswith("worse"):
-        return f" lowers top-1 by {-points:.2f} points{beyond}{small} ({_row_evidence(line, is_decrease=True)})"
+        return f" lowers top-1 by {-points:.2f} points{beyond}{small} ({row_evidence(line, is_decrease=True)})"
     if small:
-        return f": change shown to be less than the margin, {points:+z.2f} points{beyond} ({_row_evidence(line)})"
+        return f": change shown to be less than the margin, {points:+z.2f} points{beyond} ({row_evidence(line)})"
     if line["verdict"] == UNDECIDED:
-        return f": change not decided yet, {points:+z.2f} points{beyond} ({_row_evidence(line)})"
+        return f": change not decided yet, {points:+z.2f} points{beyond} ({row_evidence(line)})"
     corrected = " after Holm correction" if line["p"] <= ALPHA else ""
-    return f": change not shown{corrected}, {points:+z.2f} points{beyond} ({_row_evidence(line)})"
+    return f": change not shown{corrected}, {points:+z.2f} points{beyond} ({row_evidence(line)})"
 
 
-def _row_evidence(line: Line, is_decrease: bool = False) -> str:
+def row_evidence(line: Line, is_decrease: bool = False) -> str:
     """Return the 95% CI of a row's change over the seeds, that over seeds and test images, and the number of seeds."""
     low, high, images_low, images_high = (
         line[name] for name in ("change_low", "change_high", "change_images_low", "change_images_high")

@@ -1,6 +1,7 @@
 """Tables of the networks of a study: their size, depth and shortcuts, and their accuracy on each class."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,9 @@ from ablation.analysis.records import RecordedPlan
 from benchmarks.records.store import RunRecord
 
 MAX_CLASSES = 20  # of a table with one column per class
+# classes of blocks that lack an identity shortcut only where the shape changes; stages of the first are never plain
+RESIDUAL_BLOCKS = frozenset({"BasicBlock", "Bottleneck", "PreActBlock"})
+OTHER_BLOCKS = frozenset({"DepthwiseSeparableConv", "InvertedResidual", "EdgeResidual", "ConvBnAct", "PlainBlock"})
 
 Lines = list[tuple[str, ...]]
 
@@ -18,7 +22,7 @@ def networks_table(recorded: RecordedPlan) -> tuple[tuple[str, ...], Lines]:
     """Return the header and the lines of a table of the different networks: parameters, MACs, depth and shortcuts.
 
     The depth is the number of weighted layers from the image to the classes. It and the blocks are empty if the records
-    were read without their architectures.
+    were read without their architectures. The shortcuts are also empty if they are unknown: see `blocks_with_shortcut`.
     """
     header = ("network", "params", "MACs", "weighted layers", "blocks", "blocks with a shortcut")
     by_spec: dict[str, RunRecord] = {}
@@ -33,13 +37,35 @@ def _network_cells(run: RunRecord) -> tuple[str, ...]:
     cells = (f"{run.params:,}", f"{run.macs / 1e6:,.1f} M")
     if not depth:
         return *cells, "", "", ""
-    blocks = [section for section in run.architecture if section["block"]]
-    with_shortcut = [section for section in blocks if not section["plain"]]
-    return *cells, str(depth), str(_count(blocks)), str(_count(with_shortcut))
+    blocks = sum(section["blocks"] for section in run.architecture if section["block"])
+    shortcuts = blocks_with_shortcut(run.architecture)
+    return *cells, str(depth), str(blocks), "" if shortcuts is None else str(shortcuts)
 
 
-def _count(sections: Sequence[Mapping[str, Any]]) -> int:
-    return sum(section["blocks"] for section in sections)
+def blocks_with_shortcut(architecture: Sequence[Mapping[str, Any]]) -> int | None:
+    """Return the number of blocks with a shortcut.
+
+    Args:
+        architecture: The sections of `arch.describe`, which describe only the first block of each stage.
+
+    Returns:
+        The number; None if the network has blocks of other classes than `RESIDUAL_BLOCKS` and `OTHER_BLOCKS`, whose
+        descriptions do not imply it.
+    """
+    stages = [(before, section) for before, section in pairwise(architecture) if section["block"]]
+    counts = [_shortcuts_of_stage(section, before) for before, section in stages]
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None
+
+
+def _shortcuts_of_stage(section: Mapping[str, Any], before: Mapping[str, Any]) -> int | None:
+    """Return the number of blocks with a shortcut. Only the first block changes the shape, with or without one."""
+    if section["block"] not in RESIDUAL_BLOCKS | OTHER_BLOCKS or "plain" not in section:
+        return None
+    if section["plain"]:
+        return 0 if section["block"] in OTHER_BLOCKS else None
+    first_has_shortcut = section["shortcut"] or section["output"] == before["output"]
+    return int(section["blocks"]) - (0 if first_has_shortcut else 1)
 
 
 def class_table(recorded: RecordedPlan) -> tuple[tuple[str, ...], Lines]:

@@ -28,7 +28,8 @@ LINE = 0.9  # points
 CURVES_CAPTION = "Test top-1 against epoch: mean over seeds, band from worst to best seed."
 COST_CAPTION = f"Final top-1 (mean ± std) against training time; {PARETO_LEGEND}."
 IMAGES_CAPTION = (
-    "Top-1 on the test (solid) and training (dashed) images versus the number of training images; "
+    "Top-1 on the test images (solid) and on the training images (dashed; mean during the last epoch) versus the "
+    "number of training images; "
     f"{datasize_figure.LEGEND}{datasize_figure.LAW_LEGEND}, if it can be fitted"
 )
 CARRIED_CAPTION = "; dash-dotted: test top-1 of models that are carried over from the next smaller size"

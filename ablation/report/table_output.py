@@ -70,7 +70,7 @@ def make_annotated_table(
     notes = [*choice_notes(recorded), *map(printable, recorded.notes), *([] if series else explain_confounds(recorded))]
     notes += [*update_notes(recorded), *_teacher_notes(recorded)]
     if with_findings:
-        notes += datasize_findings(series, settings.target)
+        notes += datasize_findings(recorded, table, settings.target)
     notes += extra_notes(table.frame, settings.style.columns.names)
     notes += style_notes(table.frame, table.factors, settings.style)
     return replace(table, notes=(*declared, *table.notes, *notes))

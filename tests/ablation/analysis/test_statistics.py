@@ -107,12 +107,12 @@ def test_interaction_is_paired_by_seed() -> None:
 
 
 def test_holm_correction() -> None:
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
-    corrected = holm([float("nan"), 0.02])
+    assert holm([0.01, 0.04, 0.03, 0.005], 4) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.5, 0.9], 2) == pytest.approx([1.0, 1.0])
+    corrected = holm([float("nan"), 0.02], 1)
     assert math.isnan(corrected[0])
     assert corrected[1] == 0.02
-    assert holm([]) == []
+    assert holm([], 0) == []
 
 
 def test_verdicts() -> None:

@@ -89,11 +89,26 @@ def test_detectable_changes_depend_on_the_seeds_of_both_rows(
     assert any("no change can be significant" in note for note in table.notes) is is_undetectable
 
 
-def test_row_with_one_seed_does_not_count_for_holm(make_record: Make, make_recorded: MakeRecorded) -> None:
-    levels = {"baseline": (50.0, 4), "baseline+se": (60.0, 4), "baseline+se+cbam": (60.0, 1)}
+@pytest.mark.parametrize("num_recorded", [2, 3])
+def test_advice_on_seeds_counts_the_planned_rows(
+    num_recorded: int, make_record: Make, make_recorded: MakeRecorded
+) -> None:
+    """The advice and the verdicts of an unfinished table are those of the finished one."""
+    levels = {"baseline": 50.0, "baseline+se": 60.0, "baseline+se+cbam": 70.0}
+    records = [make_record(spec, seed, top1 + 0.1 * seed) for spec, top1 in levels.items() for seed in range(4)]
+    table = make_table(make_recorded(PLAN, records[: 4 * num_recorded]))
+    assert table.frame["p_holm"][1] == pytest.approx(2 * 2 / 70)
+    [note] = [note for note in table.notes if "significant" in note]
+    assert note.startswith("With 4 seeds, ")
+    assert "over 2 rows; use --seeds 5" in note
+
+
+def test_row_with_one_seed_counts_for_holm(make_record: Make, make_recorded: MakeRecorded) -> None:
+    levels = {"baseline": (50.0, 5), "baseline+se": (60.0, 5), "baseline+se+cbam": (60.0, 1)}
     records = [make_record(spec, seed, top1 + 0.1 * seed) for spec, (top1, n) in levels.items() for seed in range(n)]
     table = make_table(make_recorded(PLAN, records))
     assert table.frame["verdict"].tolist() == ["", "real", "not shown"]
+    assert table.frame["p_holm"][1] == pytest.approx(2 * 2 / 252)
     [note] = [note for note in table.notes if "significant" in note]
     assert note.endswith(": +cbam")
 
