@@ -157,7 +157,7 @@ class PlanRunner:
             display.say(f"{name} starts from random weights: add @init=hub to start from those of its tag {tag}")
         for row, seed in lost:
             display.say(
-                f"{row.label} seed {seed} is trained again, because other runs need its weights, which are lost or damaged"
+                f"{row.label} seed {seed} is trained again: other runs need its weights, which are lost or damaged"
             )
 
     def _changed_plugins(self, missing: Sequence[RowAndSeed], records: Sequence[RunRecord]) -> list[str]:
