@@ -92,7 +92,7 @@ def write_assignment_page(page: AssignmentPage) -> tuple[AblationTable, list[Pat
     """
     table = make_annotated_table(page.recorded, with_findings=False)
     try:
-        figures = _write_figures(page, table) if table.frame["n"].any() else []
+        figures = _write_figures(page) if table.frame["n"].any() else []
         benchmark = page.recorded.benchmark
         files = [page.folder / PAGE_FILE]
         _write(files[0], assignment_markdown(page, table, [path.name for path in figures]))
@@ -129,12 +129,13 @@ def assignment_markdown(page: AssignmentPage, table: AblationTable, figures: Seq
     return "\n\n".join(f"## {title}\n\n{text}" if title else text for title, text in sections.items() if text) + "\n"
 
 
-def _write_figures(page: AssignmentPage, table: AblationTable) -> list[Path]:
+def _write_figures(page: AssignmentPage) -> list[Path]:
     def draw(suffix: str, file: Path) -> None:
         from ablation.report.figures import write_screen_figure  # imports matplotlib
 
-        write_screen_figure(suffix, page.recorded, table.caption.partition(";")[0], file)
+        write_screen_figure(suffix, page.recorded, title, file)
 
+    title = " ".join(page.study.assignment.title.split())
     names = [name for name in FIGURES if name != "sizes.png" or datasize_series(page.recorded)]
     return [path for name in names for path in write_figure(page.folder / name, partial(draw, FIGURES[name][0]))]
 

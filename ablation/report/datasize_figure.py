@@ -59,7 +59,7 @@ def draw_accuracy_against_images(series: Sequence[Series], size: FigureSize, tit
     if text_width(legend + TRAIN_LEGEND) < size.width_em - 1.2:
         legend += TRAIN_LEGEND
     figure, axes = new_figure(size, title, legend, right_margin=4.2 + label_width)
-    axes.set(xlabel="training images", ylabel="top-1 (%)")
+    axes.set(xlabel="training images (log scale)", ylabel="top-1 (%)")
     if not lines:
         return figure
     _set_limits(axes, size, lines)
