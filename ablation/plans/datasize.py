@@ -73,7 +73,7 @@ class DatasizeStudy:
             raise InputError(f"two configs of {str(self)!r} are the same: remove one of them")
         rows = [
             Row(
-                f"{config} {fraction}",
+                f"{config} {_name(fraction)}",
                 self._with_fraction(config, fraction),
                 self._against(index, column),
                 series=str(config),
@@ -117,7 +117,7 @@ class DatasizeStudy:
             larger = self._with_fraction(config, fraction)
             carried = replace(larger, overrides=replace(larger.overrides, initial_weights="", initial_run=carried))
             series, reference = f"{config} carried over", index * len(self.fractions) + column
-            rows.append(Row(f"{series} {fraction}", carried, ((reference, -1),), "carried", series))
+            rows.append(Row(f"{series} {_name(fraction)}", carried, ((reference, -1),), "carried", series))
         if carried.nesting_depth > MAX_NESTING_DEPTH:
             raise InputError(
                 f"{str(self)!r} carries weights over {carried.nesting_depth} times, and the limit is "
@@ -161,6 +161,10 @@ def parse_datasize(text: str, arguments: Sequence[str], baseline: str) -> Datasi
         subsets=subsets[0] if subsets else "fixed",
         is_carried=CARRIED in arguments,
     )
+
+
+def _name(fraction: Fraction) -> str:
+    return "all" if fraction == 1 else str(fraction)
 
 
 def parse_fractions(words: Sequence[str]) -> tuple[Fraction, ...]:

@@ -21,15 +21,15 @@ def rows_of(plan: str) -> list[tuple[str, str, tuple[tuple[int, int], ...]]]:
 def test_each_fraction_is_compared_with_the_first_config_on_the_same_fraction() -> None:
     assert rows_of("datasize(1/2, 1):baseline, resnet20") == [
         ("resnet8 1/2", "resnet8@data=1/2", ()),
-        ("resnet8 1", "resnet8", ()),
+        ("resnet8 all", "resnet8", ()),
         ("resnet20 1/2", "resnet20@data=1/2", ((0, -1),)),
-        ("resnet20 1", "resnet20", ((1, -1),)),
+        ("resnet20 all", "resnet20", ((1, -1),)),
     ]
 
 
 def test_fractions_are_sorted_and_unique() -> None:
     rows = rows_of("datasize(1,0.5,1/16,1/2,2/2):resnet8")
-    assert [label for label, *_ in rows] == ["resnet8 1/16", "resnet8 1/2", "resnet8 1"]
+    assert [label for label, *_ in rows] == ["resnet8 1/16", "resnet8 1/2", "resnet8 all"]
 
 
 def test_equal_updates_are_an_override_on_fractions_below_one() -> None:
@@ -65,12 +65,12 @@ def test_carried_series_starts_from_the_next_smaller_fraction_and_is_compared_wi
     middle = "resnet8@data=1/2@drawn@updates@init=(resnet8@data=1/16@drawn@updates)"
     assert [(row.label, row.spec) for row in carried[:2]] == [
         ("resnet8 carried over 1/2", middle),
-        ("resnet8 carried over 1", f"resnet8@init=({middle})"),
+        ("resnet8 carried over all", f"resnet8@init=({middle})"),
     ]
     assert [row.config.dependency_depth for row in carried] == [1, 2, 1, 2]
     assert [row.series for row in carried] == ["resnet8 carried over"] * 2 + ["resnet20 carried over"] * 2
     references = [rows[row.against[0][0]] for row in carried]
-    assert [row.label for row in references] == ["resnet8 1/2", "resnet8 1", "resnet20 1/2", "resnet20 1"]
+    assert [row.label for row in references] == ["resnet8 1/2", "resnet8 all", "resnet20 1/2", "resnet20 all"]
     assert [row.against for row in rows[:6]] == [(), (), (), ((0, -1),), ((1, -1),), ((2, -1),)]
     assert [read_run_config(row.spec).key for row in rows] == [row.key for row in rows]
     assert with_dependencies(rows) == list(rows)

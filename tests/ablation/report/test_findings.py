@@ -131,10 +131,10 @@ def test_controls_are_never_the_headline(record_means: RecordMeans) -> None:
 
 def test_carried_rows_are_never_the_headline(record_means: RecordMeans) -> None:
     plan = "datasize(1/2,1,carried):resnet8"
-    assert find(record_means(plan, (50.0, 60.0, 55.0)))[-1].startswith("Highest mean top-1: resnet8 1 with")
+    assert find(record_means(plan, (50.0, 60.0, 55.0)))[-1].startswith("Highest mean top-1: resnet8 all with")
     higher = find(record_means(plan, (50.0, 60.0, 70.0)))[-1]
-    assert higher.startswith("Highest mean top-1 except for carried-over rows (resnet8 carried over 1: 70.00 ± 0.24)")
-    assert ": resnet8 1 with" in higher
+    assert higher.startswith("Highest mean top-1 except for carried-over rows (resnet8 carried over all: 70.00 ± 0.24)")
+    assert ": resnet8 all with" in higher
     assert find(record_means(plan, (None, None, 70.0)))[-1] == "Only carried-over rows have finished."
 
 
