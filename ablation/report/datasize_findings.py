@@ -148,7 +148,7 @@ def _summary(comparisons: Sequence[SizeComparison]) -> list[str]:
 
 
 def _one_sided_summary(name: str, ahead: Sequence[int], undecided: Sequence[int]) -> str:
-    """Return a shorter summary if a series is ahead from one size upward or up to one size; otherwise None."""
+    """Return a shorter summary if a series is ahead from one size upward or up to one size; otherwise ""."""
     if undecided and max(undecided) < ahead[0]:
         return f"{name} is ahead from {ahead[0]:,} images upward; below that, no difference is shown."
     if undecided and min(undecided) > ahead[-1]:
