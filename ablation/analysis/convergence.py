@@ -24,7 +24,7 @@ def convergence_rule(series: Sequence[Series], recipe: Recipe) -> str:
     return " ".join(
         [
             f"Converged: training top-1 of at least {MIN_CONVERGED_TRAIN_TOP1:.0f}%. Training top-1 is the mean during "
-            "the last epoch, with augmentation, and not an evaluation after it.",
+            "the last epoch and not an evaluation after it.",
             f"Flat: the {late} changed test top-1 by less than {MAX_FLAT_GAIN} points (mean over seeds).",
             *([decay] if _ends_with_low_rate(recipe) else []),
         ]

@@ -18,7 +18,7 @@ class SizePoint:
     Attributes:
         images: The number of training images.
         test: Test top-1.
-        train: Training top-1: the mean during the last epoch, with augmentation, and not an evaluation after it.
+        train: Training top-1: the mean during the last epoch, and not an evaluation after it.
         late_gain: Points of test top-1 gained over the last tenth of the epochs (at least one epoch).
         late_epochs: The number of these epochs.
 

@@ -56,7 +56,7 @@ def _flops(run: RunRecord) -> float:
 def mean_rate(rates: Sequence[float]) -> float:
     """Return the rate of all runs together: their work divided by their time; NaN without runs.
 
-    It is the harmonic mean, because all runs of a row do the same work. So it agrees with their mean time.
+    It is the harmonic mean, because all runs of a row do the same work. It therefore agrees with their mean time.
     """
     return harmonic_mean(rates) if rates else math.nan
 

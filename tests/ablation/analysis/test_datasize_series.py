@@ -70,7 +70,7 @@ def test_first_seeds(make_run: Make, make_recorded: MakeRecorded) -> None:
 
 @pytest.mark.parametrize(("fractions", "expected"), [("1/4,1/2,1", [50, 100]), ("1/2,1", [100])])
 def test_carried_series_has_no_smallest_size(make_run: Make, study: Study, fractions: str, expected: list[int]) -> None:
-    images = {"1/4": 25, "1/2": 50, "1": 100}
+    images = {"1/4": 25, "1/2": 50, "all": 100}
     separate, carried = study(
         f"datasize({fractions},carried):resnet8",
         lambda rows: [make_run(row, images[row.label.rpartition(" ")[2]]) for row in rows],

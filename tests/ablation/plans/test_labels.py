@@ -55,7 +55,7 @@ def test_new_label_replaces_the_old_one_and_an_empty_label_restores_the_default(
 
 def test_label_of_a_series_names_its_rows(tmp_path: Path) -> None:
     plan = name_rows(parsed("datasize(1/2,1):resnet8,resnet20"), [tmp_path], ["resnet8=small", "resnet20 1/2=half"])
-    assert labels(plan) == ["small 1/2", "small 1", "half", "resnet20 1"]
+    assert labels(plan) == ["small 1/2", "small all", "half", "resnet20 all"]
     assert [row.series for row in plan.rows] == ["small", "small", "resnet20", "resnet20"]
 
 
@@ -97,7 +97,7 @@ def test_initial_weights_are_named_after_their_file(out: Path) -> None:
     teacher = name_rows(parsed(f"distill:resnet20@init={ONE}@epochs=0>resnet8"), [out])
     assert "resnet20 of mine → resnet8" in labels(teacher)
     series = name_rows(parsed(f"datasize(1/2,1):resnet8,resnet8@init={ONE}"), [out]).rows[-1]
-    assert (series.label, series.series) == ("resnet8@init=mine 1", "resnet8@init=mine")
+    assert (series.label, series.series) == ("resnet8@init=mine all", "resnet8@init=mine")
 
 
 def test_weights_of_the_same_name_are_told_apart(out: Path) -> None:
