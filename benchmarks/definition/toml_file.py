@@ -18,7 +18,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         OSError: If the file cannot be read, is no regular file, or is larger than 1 MB.
         ValueError: If it is not TOML.
     """
-    if path.exists() and not path.is_file():  # reading a named pipe would block
+    if path.exists() and not (path.is_file() or path.is_dir()):  # reading a named pipe would block
         raise OSError("it is not a file")
     if path.stat().st_size > MAX_BYTES:
         raise OSError("it is larger than 1 MB")
