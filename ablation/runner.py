@@ -2,12 +2,12 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 from ablation.plans.plan import Plan
 from ablation.plans.recorded_rows import changed_plugins
@@ -32,6 +32,7 @@ from benchmarks.runs.execute_runs import execute_runs
 from benchmarks.runs.overall_progress import OverallProgress
 from benchmarks.runs.run import IfChanged, Run, cost_fields, default_time_limit, record_outcome
 from benchmarks.runs.runs_per_device import best_runs_per_device
+from benchmarks.training.compile_mode import CompileMode
 
 RowAndSeed = tuple[Row, int]
 
@@ -116,8 +117,10 @@ class PlanRunner:
             return
         self._announce(missing, lost, records, display)
         runs, labels = self._make_runs([*missing, *lost], display)
+        lost_ids = {self._run_id(row, seed) for row, seed in lost}
+        repeated = {record.run_id: record for record in records if record.run_id in lost_ids}
         store.remove(self.redo)
-        self._execute(runs, labels, store, display)
+        self._execute(_with_recorded_modes(runs, repeated), labels, repeated, store, display)
 
     def _delete_stale_checkpoints(self, records: Sequence[RunRecord], lost: Sequence[RowAndSeed]) -> None:
         """Delete the checkpoints of recorded runs, which remain if a command was killed after writing the record."""
@@ -184,8 +187,15 @@ class PlanRunner:
         labels = {run.id: f"{row.label} seed {seed}" for run, (row, seed) in zip(runs, pairs, strict=True)}
         return [replace(run, runs_per_device=number) for run in runs], labels
 
-    def _execute(self, runs: Sequence[Run], labels: dict[str, str], store: RecordStore, display: Display) -> None:
-        """Train the runs, and record and print the outcome of each."""
+    def _execute(
+        self,
+        runs: Sequence[Run],
+        labels: dict[str, str],
+        repeated: Mapping[str, RunRecord],
+        store: RecordStore,
+        display: Display,
+    ) -> None:
+        """Train the runs, and record and print the outcome of each. `repeated` has the records of lost dependencies."""
         progress = OverallProgress(runs, labels, display)
 
         def on_finished(run: Run, outcome: RunRecord | Exception) -> None:
@@ -196,6 +206,11 @@ class PlanRunner:
                 return
             finished = f"{progress.num_finished} of {plural(len(runs), 'run')}"
             display.say(f"{labels[run.id]}: top-1 {outcome.top1:.2f} ({finished})")
+            if run.id in repeated and repeated[run.id].numbers() != outcome.numbers():
+                display.say(
+                    f"warning: {labels[run.id]} has a different result than in its record (top-1 "
+                    f"{repeated[run.id].top1:.2f}), which is kept; the runs that need its weights use the new ones"
+                )
 
         self._announce_live(runs, labels, store, display)
         with self.tracking(display.say):
@@ -330,3 +345,11 @@ class PlanRunner:
 
 def _peak_memory(verdict: Verdict) -> int:
     return (verdict.throughput.peak_memory or 0) if verdict.throughput else 0
+
+
+def _with_recorded_modes(runs: Sequence[Run], repeated: Mapping[str, RunRecord]) -> list[Run]:
+    """Return the runs, those that were recorded before in the compile mode of their record, for equal weights."""
+    return [
+        replace(run, compile_mode=cast(CompileMode, repeated[run.id].compile_mode)) if run.id in repeated else run
+        for run in runs
+    ]

@@ -1,3 +1,4 @@
+import json
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -473,6 +474,28 @@ def test_a_teacher_whose_weights_are_lost_is_trained_again(
     assert weights.read_bytes() == before
     assert plan.store.failed_runs() == []
     assert len(plan.store.records()) == 4
+
+
+@pytest.mark.usefixtures("without_check")
+def test_a_repeated_teacher_has_the_compile_mode_of_its_record_and_a_different_result_is_reported(
+    distilled: TrainedPlan, distilled_copy: Path, benchmark: Benchmark
+) -> None:
+    path = distilled_copy / "records.jsonl"
+    [teacher] = [record for record in distilled.store.records() if record.spec == "resnet8"]
+    records = [record for record in distilled.store.records() if record != teacher]
+    path.unlink()
+    store = RecordStore(distilled_copy)
+    for record in [replace(teacher, compile_mode="cuda_graphs", top1=99.0), *records]:
+        store.append(record)
+    run_file(distilled_copy, "weights", teacher.name).unlink()
+    plan = run(make_runner(f"{DISTILLATION},resnet8@teacher=(resnet8)", benchmark, distilled_copy))
+    [kept] = [record for record in plan.store.records() if record.spec == "resnet8"]
+    repeated = next(record for record in map(json.loads, path.read_text().splitlines()) if record["compile_failure"])
+    assert (kept.top1, repeated["top1"], repeated["spec"]) == (99.0, teacher.top1, "resnet8")
+    assert repeated["compile_failure"].startswith("compile mode cuda_graphs failed")  # on a CPU
+    assert any(
+        "resnet8 seed 0 has a different result than in its record (top-1 99.00)" in line for line in plan.display.lines
+    )
 
 
 CARRIED = "datasize(1/4,1/2,1,drawn,carried):resnet8+width=0.25"
