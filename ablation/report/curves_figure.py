@@ -11,11 +11,10 @@ from matplotlib.ticker import MaxNLocator
 
 from ablation.analysis.records import RecordedPlan
 from ablation.plans.row import Row
-from ablation.report.figure_style import LINE_STYLES, FigureSize, new_figure
+from ablation.report.figure_style import LINE_STYLES, FigureSize, new_figure, seeds_legend
 from ablation.report.label_placement import fit_text, ignore_missing_glyphs, spread_out, text_width
 from ablation.report.row_style import COLORS, row_name
 
-LEGEND = "mean over seeds; band: worst to best seed"
 LONG_TRAINING_EPOCHS = 20  # the y axis of a run of at least this length may cut off the first epochs
 CUT_OFF_FRACTION = 0.1  # fraction of the epochs of a long run that may be cut off
 MAX_NAME_WIDTH = 0.4  # fraction of the figure's width, which also has to fit the final accuracy
@@ -53,9 +52,10 @@ def draw_curves(recorded: RecordedPlan, size: FigureSize, title: str = "") -> Fi
         title: The title of the figure.
     """
     names, label_width = fit_names(recorded.rows, size)
-    figure, axes = new_figure(size, title, LEGEND, right_margin=label_width)
-    axes.set(xlabel="epoch", ylabel=f"{recorded.split_name} top-1 (%)")
     curves = read_curves(recorded, names, "top1")
+    legend = seeds_legend((len(curve.values) for curve in curves), "; band: worst to best seed")
+    figure, axes = new_figure(size, title, legend, right_margin=label_width)
+    axes.set(xlabel="epoch", ylabel=f"{recorded.split_name} top-1 (%)")
     draw_lines(axes, curves, size.line)
     for curve in curves:
         low, high = curve.values.min(0), curve.values.max(0)

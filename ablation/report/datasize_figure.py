@@ -10,14 +10,13 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from ablation.analysis.datasize_series import Series, SizePoint, carried_pairs, separate_series
 from ablation.analysis.power_law import PowerLaw, fit_power_law
-from ablation.report.figure_style import MARKERS, FigureSize, new_figure
+from ablation.report.figure_style import MARKERS, FigureSize, new_figure, seeds_legend
 from ablation.report.label_placement import fit_text, ignore_missing_glyphs, spread_out, text_width
 from ablation.report.row_style import COLORS
 
 Split = Literal["test", "train"]
 SPLIT_STYLES: dict[Split, str] = {"test": "-", "train": "--"}
 CARRIED_STYLE = "-."
-LEGEND = "mean over seeds; bands: worst to best seed"
 LAW_LEGEND = "; dotted: power law and its 95% band"
 TRAIN_LEGEND = "; train: during the last epoch"  # shown if there is room
 MAX_NAME_WIDTH = 0.25  # fraction of the figure's width
@@ -55,7 +54,7 @@ def draw_accuracy_against_images(series: Sequence[Series], size: FigureSize, tit
         lines = _lines(series, MAX_NAME_WIDTH * size.width_em)
         label_width = max((text_width(f"{line.label} 100.00") for line in lines), default=0.0)
     laws = [fit_power_law(one) for one in separate_series(series)]
-    legend = LEGEND + (LAW_LEGEND if any(laws) else "")
+    legend = bands_legend(series) + (LAW_LEGEND if any(laws) else "")
     if text_width(legend + TRAIN_LEGEND) < size.width_em - 1.2:
         legend += TRAIN_LEGEND
     figure, axes = new_figure(size, title, legend, right_margin=4.2 + label_width)
@@ -72,6 +71,11 @@ def draw_accuracy_against_images(series: Sequence[Series], size: FigureSize, tit
             _draw_law(axes, size, law, COLORS[index % len(COLORS)])
     _draw_end_labels(axes, size, lines)
     return figure
+
+
+def bands_legend(series: Sequence[Series]) -> str:
+    """Return what the lines and bands of the series show."""
+    return seeds_legend((len(point.test) for one in series for point in one.measured), "; bands: worst to best seed")
 
 
 def _lines(series: Sequence[Series], name_width: float) -> list[_Line]:

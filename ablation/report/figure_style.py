@@ -1,5 +1,6 @@
 """Sizes, colors and axes shared by all figures. No window is opened, and names are drawn as plain text."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -40,6 +41,11 @@ class FigureSize:
     def height_em(self) -> float:
         """The height in em."""
         return 72 * self.height / self.font
+
+
+def seeds_legend(num_seeds: Iterable[int], band: str = "") -> str:
+    """Return what lines show, depending on the number of seeds of each, and what bands show, if there are any."""
+    return f"mean over seeds{band}" if any(number > 1 for number in num_seeds) else "one seed"
 
 
 SLIDE = FigureSize(13.333, 7.5, 20, 4)  # 16:9, legible from the back of a room

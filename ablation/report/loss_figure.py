@@ -8,7 +8,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from ablation.analysis.records import RecordedPlan
 from ablation.report.curves_figure import Curve, draw_end_labels, draw_lines, fit_names, read_curves
-from ablation.report.figure_style import FigureSize, new_figure
+from ablation.report.figure_style import FigureSize, new_figure, seeds_legend
 
 TEST_LINE_WIDTH, TRAINING_LINE_WIDTH = 1.0, 0.4  # relative to the lines of other figures
 MIN_LOG_RATIO = 10  # the axis is logarithmic above this ratio of largest to smallest loss
@@ -27,9 +27,10 @@ def draw_losses(recorded: RecordedPlan, size: FigureSize, title: str = "") -> Fi
     """
     names, label_width = fit_names(recorded.rows, size)
     lines = f"thick: {recorded.split_name}, thin: training{_training_remark(recorded)}"
-    figure, axes = new_figure(size, title, f"mean over seeds; {lines}", right_margin=label_width)
-    axes.set(xlabel="epoch", ylabel="loss")
     test, train = read_curves(recorded, names, "loss"), read_curves(recorded, names, "train_loss")
+    legend = f"{seeds_legend(len(curve.values) for curve in test)}; {lines}"
+    figure, axes = new_figure(size, title, legend, right_margin=label_width)
+    axes.set(xlabel="epoch", ylabel="loss")
     draw_lines(axes, test, TEST_LINE_WIDTH * size.line)
     draw_lines(axes, train, TRAINING_LINE_WIDTH * size.line)
     if test:

@@ -9,11 +9,11 @@ from ablation.analysis.datasize_series import Series, carried_pairs, datasize_se
 from ablation.analysis.recorded_architecture import final_architecture
 from ablation.analysis.records import RecordedPlan
 from ablation.analysis.table_formats import AblationTable
-from ablation.report import datasize_figure
 from ablation.report.architecture_figure import band_size, draw_architecture
 from ablation.report.cost_figure import draw_accuracy_against
 from ablation.report.curves_figure import draw_curves
-from ablation.report.figure_style import PARETO_LEGEND, FigureSize, save
+from ablation.report.datasize_figure import LAW_LEGEND, bands_legend, draw_accuracy_against_images
+from ablation.report.figure_style import PARETO_LEGEND, FigureSize, save, seeds_legend
 from arch.text import shorten
 from benchmarks.cli.figures import write_figure
 
@@ -25,12 +25,10 @@ LARGEST_HEIGHT_MM, SMALLEST_HEIGHT_MM = 92.0, 57.0
 HEIGHT_PER_ROW_MM, HEIGHT_PER_WORD_MM = 2.9, 0.08
 FONT = 7.5  # points; nothing on the page is smaller
 LINE = 0.9  # points
-CURVES_CAPTION = "Test top-1 against epoch: mean over seeds, band from worst to best seed."
 COST_CAPTION = f"Final top-1 (mean ± std) against training time; {PARETO_LEGEND}."
 IMAGES_CAPTION = (
     "Top-1 on the test images (solid) and on the training images (dashed; mean during the last epoch) versus the "
     "number of training images; "
-    f"{datasize_figure.LEGEND}{datasize_figure.LAW_LEGEND}, if it can be fitted"
 )
 CARRIED_CAPTION = "; dash-dotted: test top-1 of models that are carried over from the next smaller size"
 
@@ -70,16 +68,22 @@ def _draw_curves_and_cost(
 
     def draw_cost(file: Path) -> None:
         if series:
-            figure = datasize_figure.draw_accuracy_against_images(series, size)
+            figure = draw_accuracy_against_images(series, size)
         else:
             figure = draw_accuracy_against("hours", printed.rows, table.frame, size)
         save(figure, file, "svg", text=True)
 
     curves = write_figure(folder / "curves.svg", lambda file: save(draw_curves(printed, size), file, "svg", text=True))
     cost = write_figure(folder / "cost.svg", draw_cost)
-    images_caption = f"{IMAGES_CAPTION}{CARRIED_CAPTION if carried_pairs(series) else ''}."
-    captions = {"curves.svg": CURVES_CAPTION, "cost.svg": images_caption if series else COST_CAPTION}
+    counts = (len(printed.runs(row)) for row in printed.rows)
+    curves_caption = f"Test top-1 against epoch: {seeds_legend(counts, ', band from worst to best seed')}."
+    captions = {"curves.svg": curves_caption, "cost.svg": _images_caption(series) if series else COST_CAPTION}
     return [{"file": path.name, "caption": captions[path.name]} for path in (*curves, *cost)]
+
+
+def _images_caption(series: Sequence[Series]) -> str:
+    legend = f"{bands_legend(series)}{LAW_LEGEND}, if it can be fitted"
+    return f"{IMAGES_CAPTION}{legend}{CARRIED_CAPTION if carried_pairs(series) else ''}."
 
 
 def draw_final_architecture(recorded: RecordedPlan, folder: Path) -> dict[str, Any]:

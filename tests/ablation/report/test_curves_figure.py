@@ -52,6 +52,17 @@ def test_first_seeds(recorded: RecordedPlan) -> None:
     assert labels(draw_curves(recorded.first_seeds(1), SCREEN)) == ["baseline 50.00", "+se 50.00"]
 
 
+@pytest.mark.parametrize(
+    ("num_seeds", "legend"), [(1, "one seed"), (2, "mean over seeds; band: worst to best seed"), (0, "one seed")]
+)
+def test_legend_depends_on_the_number_of_seeds(
+    num_seeds: int, legend: str, make_record: Make, make_recorded: MakeRecorded
+) -> None:
+    records = [make_record("baseline", seed, 50.0) for seed in range(num_seeds)]
+    figure = draw_curves(make_recorded("baseline", records), SCREEN, "title")
+    assert [text.get_text() for text in figure.texts] == ["title", legend]
+
+
 def test_lines_differ_in_color_or_style(make_record: Make, make_recorded: MakeRecorded) -> None:
     recorded = make_recorded("baseline+drop_path" + "".join(f"~drop_path=0.0{digit}" for digit in range(1, 9)))
     figure = draw_curves(replace(recorded, records=[make_record(key=row.key) for row in recorded.rows]), SCREEN)
