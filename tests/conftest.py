@@ -21,6 +21,7 @@ from benchmarks.datasets.prepare import prepare_dataset
 from benchmarks.definition.benchmark import Benchmark, Budget, DatasetConfig
 from benchmarks.definition.recipe import Recipe
 from benchmarks.execution.environment import WORKER_ENVIRONMENT
+from benchmarks.execution.local import LocalExecutor
 from benchmarks.execution.signals import STOP_SIGNALS
 
 ROOT = Path(__file__).parent.parent
@@ -38,6 +39,7 @@ def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     home = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(home))
+        LocalExecutor().start()  # its processes keep this cache, even if the first test that uses them has another one
         yield home
 
 
