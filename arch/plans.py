@@ -34,7 +34,7 @@ PLANS: dict[str, NamedPlan] = {
         spec="resnet50+avg_down+last_stride+se+silu+drop_path=0.2",
         aim="the proposal for cifar100: over 82% top-1 with under 30M parameters and two hours of training",
         expected=ExpectedAccuracy(82.4, 81.6, 83.2),
-        evidence="""26,236,244 parameters and 1.99 GMACs for 100 classes at 32 px.
+        evidence="""26,236,244 parameters and 2.00 GMACs for 100 classes at 32 px.
 
 Published results: this backbone (stride 1 in the last stage, 23.7M parameters) reaches 82.1 to 82.2% in 300 epochs
 with crop and flip, and 81.91% in 200 epochs with the average-pooled shortcuts of ResNet-D (He et al. 2019,

@@ -36,7 +36,7 @@ class ReproduceOptions:
 
     scale: Annotated[
         AssignmentScale,
-        typer.Option("--scale", help="cpu: a reduction that takes hours on two CPU cores; full: the original study."),
+        typer.Option("--scale", help="cpu: a reduction that takes hours on two CPU cores; full: the study at full size."),
     ] = "cpu"
     training: Annotated[
         bool, typer.Option("--training/--no-training", help="Train the missing runs, or only write the page.")
@@ -116,11 +116,11 @@ def reproduce(
     from ablation.report.assignment_page import AssignmentPage, write_assignment_page
     from benchmarks.execution.progress import Display
 
-    command = options.command(name, study.scale)
+    command, plan = options.command(name, study.scale), str(study.plan(options.pretrained))
     with Display() as display:
         progress = [predict_budget_hours(study_progress(plan, seeds), plan, display) for plan in recorded_plans]
     pages = [
-        AssignmentPage(study, recorded, done, seeds, command, options.data_arguments)
+        AssignmentPage(study, plan, recorded, done, seeds, command, options.data_arguments)
         for recorded, done in zip(recorded_plans, progress, strict=True)
     ]
     _show([(page, *write_assignment_page(page)) for page in pages], options.as_json)

@@ -58,7 +58,7 @@ class StudyDefinition:
             the content of a benchmark file.
         seeds: The number of seeds of each row.
         cost: The multiply-adds, images and epochs, and the hours that they take.
-        reduction: What this scale reduces; "" for the original study.
+        reduction: What this scale reduces; "" for the study at full size.
         marks: The expected results.
     """
 
@@ -77,7 +77,7 @@ class Assignment:
     Attributes:
         title: The title of its page.
         description: What the study asks.
-        full: The original study.
+        full: The study at full size.
         cpu: A reduction for a computer without a GPU; None: there is only the original.
     """
 

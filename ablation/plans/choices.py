@@ -6,7 +6,7 @@ ControlMetric = Literal["params", "macs", "hours"]  # the cost in which a contro
 EqualQuantity = Literal["epochs", "updates"]  # what a data-size study keeps equal across subsets of the images
 Subsets = Literal["fixed", "drawn"]  # the images of a fraction: the first ones, or those that the run's seed draws
 InitialWeights = Literal["scratch", "imagenet"]  # the initial weights of the configs in a data-size study
-AssignmentScale = Literal["cpu", "full"]  # a reduction for computers without a GPU, or the original study
+AssignmentScale = Literal["cpu", "full"]  # a reduction for computers without a GPU, or the study at full size
 MarkKind = Literal["reference", "goal", "other protocol"]  # see ablation.plans.assignments.Mark
 MarkMetric = Literal["top1", "top5"]
 

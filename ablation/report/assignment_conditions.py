@@ -28,7 +28,7 @@ def conditions(
     runs, reduction = progress.recorded, study.definition.reduction
     versions = (f"{name} {version}" for run in runs for name, version in run.versions.items())
     rows = [
-        ("scale", f"cpu: {reduction}. Its results do not predict those of the original." if reduction else "original"),
+        ("scale", f"cpu: {reduction}. Its results do not predict those at full scale." if reduction else "full"),
         ("cost", study.definition.cost),
         ("benchmark", f"{recorded.benchmark.name} ({recorded.benchmark_id})"),
         ("images", _images(recorded)),
@@ -47,7 +47,7 @@ def describe_recipe(recipe: Recipe) -> str:
     """Return the most important hyperparameters, and those that are not at their defaults, as `name = value`."""
     values, defaults = asdict(recipe), asdict(Recipe())
     stated = [*STATED, *(name for name in values if name not in STATED and values[name] != defaults[name])]
-    return ", ".join(f"{name} = {values[name]}" for name in stated)
+    return ", ".join(f"{name} = {values[name]}" for name in stated) + "; all others have their defaults"
 
 
 def _images(recorded: RecordedPlan) -> str:

@@ -44,6 +44,7 @@ class AssignmentPage:
 
     Attributes:
         study: The assignment at one scale.
+        plan: Its plan, with the sources of pretrained weights, for `ablate run`.
         recorded: Its rows and records under one benchmark id, with learning curves.
         progress: Its recorded and missing runs.
         seeds: The number of seeds of each row.
@@ -52,6 +53,7 @@ class AssignmentPage:
     """
 
     study: AssignedStudy
+    plan: str
     recorded: RecordedPlan
     progress: StudyProgress
     seeds: int
@@ -73,7 +75,7 @@ class AssignmentPage:
         records = self.recorded.records
         device = str(records[0].definition["device"]) if records else "auto"
         options = ["--seeds", str(self.seeds), *self.data, "--device", device, "--out", str(self.recorded.out)]
-        run = ["ablate", "run", str(self.recorded.plan), "--benchmark", benchmark]
+        run = ["ablate", "run", self.plan, "--benchmark", benchmark]
         return [*self.command, *options], [*run, *options]
 
 
@@ -146,7 +148,8 @@ def _write(path: Path, text: str) -> None:
 
 def _commands(page: AssignmentPage) -> str:
     commands = [f"    {printable(shlex.join(command))}" for command in page.commands]
-    return "\n\n".join([commands[0], "The same runs, as a plan:", commands[1]])
+    note = "Runs that `--out` contains already are not trained again. Another folder trains all of them."
+    return "\n\n".join([commands[0], "The same runs, as a plan:", commands[1], note])
 
 
 def _class_accuracies(recorded: RecordedPlan) -> str:

@@ -16,8 +16,7 @@ from ablation.report.row_style import COLORS
 
 Split = Literal["test", "train"]
 SPLIT_STYLES: dict[Split, str] = {"test": "-", "train": "--"}
-CARRIED_STYLE = "-."
-LAW_LEGEND = "; dotted: power law and its 95% band"
+CARRIED_STYLE, CARRIED_MARKER = "-.", "x"
 TRAIN_LEGEND = "; train: during the last epoch"  # shown if there is room
 MAX_NAME_WIDTH = 0.25  # fraction of the figure's width
 TICK_LABEL_GAP = 0.5  # em between two tick labels
@@ -54,7 +53,7 @@ def draw_accuracy_against_images(series: Sequence[Series], size: FigureSize, tit
         lines = _lines(series, MAX_NAME_WIDTH * size.width_em)
         label_width = max((text_width(f"{line.label} 100.00") for line in lines), default=0.0)
     laws = [fit_power_law(one) for one in separate_series(series)]
-    legend = bands_legend(series) + (LAW_LEGEND if any(laws) else "")
+    legend = bands_legend(series) + _laws_legend(laws)
     if text_width(legend + TRAIN_LEGEND) < size.width_em - 1.2:
         legend += TRAIN_LEGEND
     figure, axes = new_figure(size, title, legend, right_margin=4.2 + label_width)
@@ -78,6 +77,11 @@ def bands_legend(series: Sequence[Series]) -> str:
     return seeds_legend((len(point.test) for one in series for point in one.measured), "; bands: worst to best seed")
 
 
+def _laws_legend(laws: Sequence[PowerLaw | None]) -> str:
+    has_band = any(law and law.seeds > 1 for law in laws)
+    return f"; dotted: power law{' and its 95% band' if has_band else ''}" if any(laws) else ""
+
+
 def _lines(series: Sequence[Series], name_width: float) -> list[_Line]:
     """Return the lines of each series. `name_width` is the maximum width of its name in em."""
     lines, separate = list[_Line](), separate_series(series)
@@ -89,12 +93,12 @@ def _lines(series: Sequence[Series], name_width: float) -> list[_Line]:
                 images, top1s = zip(*points, strict=True)
                 lines.append(_Line(f"{fit_text(one.label, name_width)} {split}", color, marker, style, images, top1s))
     for first, carried in carried_pairs(series):
-        index = separate.index(first)
-        color, marker = COLORS[index % len(COLORS)], MARKERS[index % len(MARKERS)]
+        color = COLORS[separate.index(first) % len(COLORS)]
         if carried.measured:
             images, top1s = zip(*_carried_points(first, carried), strict=True)
             width = name_width + text_width(" train") - text_width(" carried")  # so that no label is wider than others
-            lines.append(_Line(f"{fit_text(first.label, width)} carried", color, marker, CARRIED_STYLE, images, top1s))
+            label = f"{fit_text(first.label, width)} carried"
+            lines.append(_Line(label, color, CARRIED_MARKER, CARRIED_STYLE, images, top1s))
     return lines
 
 
@@ -111,13 +115,13 @@ def _accuracies(point: SizePoint, split: Split) -> tuple[float, ...]:
 
 def _line_style(line: _Line, size: FigureSize, font: float) -> dict[str, Any]:
     """Return a style that distinguishes test (solid, filled markers) from other lines (thinner, open markers)."""
-    is_test = line.style == SPLIT_STYLES["test"]
+    is_test, is_cross = line.style == SPLIT_STYLES["test"], line.marker == CARRIED_MARKER
     return {
         "color": line.color,
         "linestyle": line.style,
         "linewidth": size.line * (0.8 if is_test else 0.6),
         "marker": line.marker,
-        "markersize": 0.5 * font,
+        "markersize": (0.7 if is_cross else 0.5) * font,
         "markerfacecolor": line.color if is_test else "white",
     }
 

@@ -45,7 +45,11 @@ class FigureSize:
 
 def seeds_legend(num_seeds: Iterable[int], band: str = "") -> str:
     """Return what lines show, depending on the number of seeds of each, and what bands show, if there are any."""
-    return f"mean over seeds{band}" if any(number > 1 for number in num_seeds) else "one seed"
+    numbers = set(num_seeds) - {0}
+    if max(numbers, default=1) == 1:
+        return "one seed"
+    seeds = f"{min(numbers)} to {max(numbers)} seeds" if len(numbers) > 1 else "seeds"
+    return f"mean over {seeds}{band}"
 
 
 SLIDE = FigureSize(13.333, 7.5, 20, 4)  # 16:9, legible from the back of a room

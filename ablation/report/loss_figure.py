@@ -52,6 +52,7 @@ def _set_limits(axes: Axes, curves: Sequence[Curve]) -> None:
     low, high = min(means), max(means)
     if high > MIN_LOG_RATIO * low > 0:
         axes.set_yscale("log")
+        axes.set_ylabel("loss (log scale)")
         axes.set_ylim(low / 1.15, high * 1.15)
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda loss, _: f"{loss:g}"))

@@ -12,7 +12,7 @@ from ablation.analysis.table_formats import AblationTable
 from ablation.report.architecture_figure import band_size, draw_architecture
 from ablation.report.cost_figure import draw_accuracy_against
 from ablation.report.curves_figure import draw_curves
-from ablation.report.datasize_figure import LAW_LEGEND, bands_legend, draw_accuracy_against_images
+from ablation.report.datasize_figure import bands_legend, draw_accuracy_against_images
 from ablation.report.figure_style import PARETO_LEGEND, FigureSize, save, seeds_legend
 from arch.text import shorten
 from benchmarks.cli.figures import write_figure
@@ -30,6 +30,7 @@ IMAGES_CAPTION = (
     "Top-1 on the test images (solid) and on the training images (dashed; mean during the last epoch) versus the "
     "number of training images; "
 )
+LAW_CAPTION = "; dotted: power law and its 95% band, if they can be computed"
 CARRIED_CAPTION = "; dash-dotted: test top-1 of models that are carried over from the next smaller size"
 
 
@@ -82,8 +83,7 @@ def _draw_curves_and_cost(
 
 
 def _images_caption(series: Sequence[Series]) -> str:
-    legend = f"{bands_legend(series)}{LAW_LEGEND}, if it can be fitted"
-    return f"{IMAGES_CAPTION}{legend}{CARRIED_CAPTION if carried_pairs(series) else ''}."
+    return f"{IMAGES_CAPTION}{bands_legend(series)}{LAW_CAPTION}{CARRIED_CAPTION if carried_pairs(series) else ''}."
 
 
 def draw_final_architecture(recorded: RecordedPlan, folder: Path) -> dict[str, Any]:

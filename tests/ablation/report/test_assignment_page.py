@@ -48,7 +48,8 @@ def recorded(make_record: Make, make_recorded: MakeRecorded, tmp_path: Path) -> 
 
 
 def page_of(study: AssignedStudy, recorded: RecordedPlan) -> AssignmentPage:
-    return AssignmentPage(study, recorded, study_progress(recorded, 3), 3, ["ablate", "reproduce", "my tiny.toml"])
+    command = ["ablate", "reproduce", "my tiny.toml"]
+    return AssignmentPage(study, "baseline+se@init=my.safetensors", recorded, study_progress(recorded, 3), 3, command)
 
 
 def cells(markdown: str, title: str) -> list[list[str]]:
@@ -66,7 +67,7 @@ def test_the_page_has_the_numbers_of_the_records(study: AssignedStudy, recorded:
     text = files[0].read_text()
     options = f"--seeds 3 --device cpu --out {recorded.out}\n"
     assert f"    ablate reproduce 'my tiny.toml' {options}" in text
-    assert f"    ablate run baseline+se --benchmark digits {options}" in text
+    assert f"    ablate run baseline+se@init=my.safetensors --benchmark digits {options}" in text
     conditions = dict(cells(text, "Conditions"))
     assert "4 runs recorded (4.5 h), 2 missing (3.0 h left" in conditions["runs"]
     assert "1-2" in conditions["missing runs"]

@@ -53,13 +53,20 @@ def test_first_seeds(recorded: RecordedPlan) -> None:
 
 
 @pytest.mark.parametrize(
-    ("num_seeds", "legend"), [(1, "one seed"), (2, "mean over seeds; band: worst to best seed"), (0, "one seed")]
+    ("num_seeds", "legend"),
+    [
+        ((0, 0), "one seed"),
+        ((1, 0), "one seed"),
+        ((2, 0), "mean over seeds; band: worst to best seed"),
+        ((2, 1), "mean over 1 to 2 seeds; band: worst to best seed"),
+    ],
 )
 def test_legend_depends_on_the_number_of_seeds(
-    num_seeds: int, legend: str, make_record: Make, make_recorded: MakeRecorded
+    num_seeds: tuple[int, int], legend: str, make_record: Make, make_recorded: MakeRecorded
 ) -> None:
-    records = [make_record("baseline", seed, 50.0) for seed in range(num_seeds)]
-    figure = draw_curves(make_recorded("baseline", records), SCREEN, "title")
+    specs = zip(("baseline", "baseline+se"), num_seeds, strict=True)
+    records = [make_record(spec, seed, 50.0) for spec, number in specs for seed in range(number)]
+    figure = draw_curves(make_recorded("baseline+se", records), SCREEN, "title")
     assert [text.get_text() for text in figure.texts] == ["title", legend]
 
 

@@ -146,8 +146,12 @@ def test_legend_mentions_the_power_law_if_there_is_one() -> None:
     without = draw_accuracy_against_images([make_series("net", FIVE_SIZES[:1])], SCREEN, "title")
     assert lines_of(without, ":") == []
     assert not any("power law" in text.get_text() for text in without.texts)
-    with_law = draw_accuracy_against_images(TWO_SERIES[:1], SCREEN, "title")
-    assert any("power law" in text.get_text() for text in with_law.texts)
+    with_band = draw_accuracy_against_images(TWO_SERIES[:1], SCREEN, "title")
+    assert any("; dotted: power law and its 95% band" in text.get_text() for text in with_band.texts)
+    last = replace(TWO_SERIES[0].points[-1], test={0: 70.0})
+    one_seed = replace(TWO_SERIES[0], points=(*TWO_SERIES[0].points[:-1], last))
+    legends = [text.get_text() for text in draw_accuracy_against_images([one_seed], SCREEN, "title").texts]
+    assert any("; dotted: power law" in legend and "95%" not in legend for legend in legends)
 
 
 @pytest.mark.slow

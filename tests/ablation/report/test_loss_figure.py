@@ -33,6 +33,7 @@ def test_distillation_loss_has_a_logarithmic_axis(
 ) -> None:
     axes = draw_losses(make_recorded("baseline", [make_record(curve=curve(train, 2.0))]), SCREEN).axes[0]
     assert axes.get_yscale() == scale
+    assert axes.get_ylabel() == ("loss (log scale)" if scale == "log" else "loss")
     low, high = axes.get_ylim()
     assert low <= min(1.0, train / 2)
     assert high >= max(2.0, train)
