@@ -36,7 +36,7 @@ class ReproduceOptions:
 
     scale: Annotated[
         AssignmentScale,
-        typer.Option("--scale", help="cpu: a reduction that takes hours on two CPU cores; full: the study at full size."),
+        typer.Option("--scale", help="cpu: a reduction that takes hours on two CPU cores; full: at full size."),
     ] = "cpu"
     training: Annotated[
         bool, typer.Option("--training/--no-training", help="Train the missing runs, or only write the page.")
