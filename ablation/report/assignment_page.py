@@ -154,7 +154,7 @@ def _commands(page: AssignmentPage) -> str:
 
 def _class_accuracies(recorded: RecordedPlan) -> str:
     header, lines = class_table(recorded)
-    return f"Top-1 in percent, mean over seeds.\n\n{_table(header, lines)}" if lines else ""
+    return f"Top-1 in percent, mean over the recorded seeds.\n\n{_table(header, lines)}" if lines else ""
 
 
 def _marks(page: AssignmentPage) -> str:
