@@ -160,7 +160,7 @@ def test_assignments_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     studies = [(entry["assignment"], entry["scale"], entry["seeds"]) for entry in listed]
     assert [study for study in studies if study[0] == "data_size"] == [("data_size", "full", 3)]
     assert [study for study in studies if study[0] == "distillation"] == [
-        ("distillation", "cpu", 5),
+        ("distillation", "cpu", 6),
         ("distillation", "full", 3),
     ]
     assert all(entry["marks"] for entry in listed)
