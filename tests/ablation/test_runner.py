@@ -476,6 +476,7 @@ def test_a_teacher_whose_weights_are_lost_is_trained_again(
     assert len(plan.store.records()) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_check")
 def test_a_repeated_teacher_has_the_compile_mode_of_its_record_and_a_different_result_is_reported(
     distilled: TrainedPlan, distilled_copy: Path, benchmark: Benchmark
