@@ -112,21 +112,20 @@ class PlanRunner:
             display.say(f"warning: {line}")
         missing = self.missing(store)
         lost = self._lost_dependencies(missing)
-        self._delete_stale_checkpoints(records, lost)
+        lost_ids = {self._run_id(row, seed) for row, seed in lost}
+        repeated = {record.run_id: record for record in records if record.run_id in lost_ids}
+        self._delete_stale_checkpoints(records, repeated)
         if not missing:
             return
         self._announce(missing, lost, records, display)
         runs, labels = self._make_runs([*missing, *lost], display)
-        lost_ids = {self._run_id(row, seed) for row, seed in lost}
-        repeated = {record.run_id: record for record in records if record.run_id in lost_ids}
         store.remove(self.redo)
         self._execute(_with_recorded_modes(runs, repeated), labels, repeated, store, display)
 
-    def _delete_stale_checkpoints(self, records: Sequence[RunRecord], lost: Sequence[RowAndSeed]) -> None:
+    def _delete_stale_checkpoints(self, records: Sequence[RunRecord], repeated: Mapping[str, RunRecord]) -> None:
         """Delete the checkpoints of recorded runs, which remain if a command was killed after writing the record."""
-        lost_ids = {self._run_id(row, seed) for row, seed in lost}
         for record in records:
-            if record.run_id not in lost_ids:
+            if record.run_id not in repeated:
                 shutil.rmtree(checkpoint_folder(self.out, record.run_id), ignore_errors=True)
 
     def _lost_dependencies(self, missing: Sequence[RowAndSeed]) -> list[RowAndSeed]:
@@ -195,7 +194,7 @@ class PlanRunner:
         store: RecordStore,
         display: Display,
     ) -> None:
-        """Train the runs, and record and print the outcome of each. `repeated` has the records of lost dependencies."""
+        """Train the runs, and record and print the outcome of each. `repeated` contains the records of lost dependencies."""
         progress = OverallProgress(runs, labels, display)
 
         def on_finished(run: Run, outcome: RunRecord | Exception) -> None:
@@ -348,7 +347,7 @@ def _peak_memory(verdict: Verdict) -> int:
 
 
 def _with_recorded_modes(runs: Sequence[Run], repeated: Mapping[str, RunRecord]) -> list[Run]:
-    """Return the runs, those that were recorded before in the compile mode of their record, for equal weights."""
+    """Return the runs. Repeated runs use the compile mode of their record, because other modes give other weights."""
     return [
         replace(run, compile_mode=cast(CompileMode, repeated[run.id].compile_mode)) if run.id in repeated else run
         for run in runs

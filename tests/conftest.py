@@ -39,7 +39,7 @@ def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     home = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(home))
-        LocalExecutor().start()  # its processes keep this cache, even if the first test that uses them has another one
+        LocalExecutor().start()  # workers inherit this cache, even if their first user sets another one
         yield home
 
 

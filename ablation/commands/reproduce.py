@@ -118,7 +118,7 @@ def reproduce(
 
     command, plan = options.command(name, study.scale), str(study.plan(options.pretrained))
     with Display() as display:
-        progress = [predict_budget_hours(study_progress(plan, seeds), plan, display) for plan in recorded_plans]
+        progress = [predict_budget_hours(study_progress(one, seeds), one, display) for one in recorded_plans]
     pages = [
         AssignmentPage(study, plan, recorded, done, seeds, command, options.data_arguments)
         for recorded, done in zip(recorded_plans, progress, strict=True)

@@ -148,7 +148,7 @@ def _write(path: Path, text: str) -> None:
 
 def _commands(page: AssignmentPage) -> str:
     commands = [f"    {printable(shlex.join(command))}" for command in page.commands]
-    note = "Runs that `--out` contains already are not trained again. Another folder trains all of them."
+    note = "Both commands skip runs that are already recorded in `--out`. Use another folder to train all runs."
     return "\n\n".join([commands[0], "The same runs, as a plan:", commands[1], note])
 
 

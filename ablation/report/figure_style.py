@@ -44,7 +44,7 @@ class FigureSize:
 
 
 def seeds_legend(num_seeds: Iterable[int], band: str = "") -> str:
-    """Return what lines show, depending on the number of seeds of each, and what bands show, if there are any."""
+    """Return the part of a legend that explains lines and bands, from the number of seeds of each line."""
     numbers = set(num_seeds) - {0}
     if max(numbers, default=1) == 1:
         return "one seed"
