@@ -194,7 +194,7 @@ class PlanRunner:
         store: RecordStore,
         display: Display,
     ) -> None:
-        """Train the runs, and record and print the outcome of each. `repeated` contains the records of lost dependencies."""
+        """Train the runs, and record and print the outcome of each. `repeated`: the records of lost dependencies."""
         progress = OverallProgress(runs, labels, display)
 
         def on_finished(run: Run, outcome: RunRecord | Exception) -> None:
