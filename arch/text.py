@@ -1,9 +1,11 @@
 """Make text from people and other programs safe and short enough to display."""
 
+import re
 import unicodedata
 from itertools import groupby
 
-MAX_NAME_CHARACTERS = 30
+MAX_NAME_CHARACTERS = 44
+TRAILING_PARENTHESES = re.compile(r" \([^()]*\)$")
 ARROW = " → "  # between the names of a chain
 MIN_LINK_CHARACTERS = 5  # a chain whose links would be shorter is shortened as a whole
 
@@ -23,15 +25,22 @@ def shorten(text: str, max_characters: int = MAX_NAME_CHARACTERS) -> str:
 
     The middle of a long name is replaced by an ellipsis, and at most two combining marks are kept per letter. In a
     chain of names, such as "teacher → student", the longest names are shortened, so that its links can be told apart.
+    Words in parentheses at the end, such as the method in "teacher → student (dkd)", are kept if they are short.
     """
     runs = groupby(printable(text), lambda letter: bool(unicodedata.combining(letter)))
     kept = "".join("".join(letters)[:2] if combining else "".join(letters) for combining, letters in runs)
     if len(kept) <= max_characters:
         return kept
-    names = kept.split(ARROW)
+    if (words := TRAILING_PARENTHESES.search(kept)) and 2 * len(words[0]) <= max_characters:
+        return _shorten_chain(kept[: words.start()], max_characters - len(words[0])) + words[0]
+    return _shorten_chain(kept, max_characters)
+
+
+def _shorten_chain(chain: str, max_characters: int) -> str:
+    names = chain.split(ARROW)
     available = max_characters - len(ARROW) * (len(names) - 1)
     if available < MIN_LINK_CHARACTERS * len(names):
-        return _cut_middle(kept, max_characters)
+        return _cut_middle(chain, max_characters)
     lengths = sorted(map(len, names))
     while lengths[0] <= available // len(lengths):  # short names leave more for the others
         available -= lengths.pop(0)

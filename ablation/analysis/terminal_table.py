@@ -10,11 +10,12 @@ from rich.text import Text
 
 from ablation.analysis.table_formats import AblationTable
 from ablation.analysis.text_table import TextColumn
-from arch.text import MAX_NAME_CHARACTERS, shorten
+from arch.text import shorten
 
 COLUMN_GAP = 3  # spaces between two columns
 TABLE_MARGIN = 2  # spaces outside the first and last columns
-MAX_NAME_SHARE = 1 / 3  # of the width of the terminal; longer row names are shortened
+MIN_NAME_CHARACTERS = 30  # shorter row names are never shortened
+MAX_NAME_SHARE = 1 / 3  # of the width of the terminal
 
 
 def to_terminal(table: AblationTable, width: int) -> Group:
@@ -42,7 +43,7 @@ def to_terminal(table: AblationTable, width: int) -> Group:
 
 def _shorten(column: TextColumn, width: int) -> TextColumn:
     """Return a column with shortened names of rows, also where they are its title."""
-    available = max(MAX_NAME_CHARACTERS, int(MAX_NAME_SHARE * width))
+    available = max(MIN_NAME_CHARACTERS, int(MAX_NAME_SHARE * width))
     cells = column.cells if column.name else tuple(shorten(cell, available) for cell in column.cells)
     return replace(column, title=shorten(column.title, available), cells=cells)
 

@@ -4,7 +4,7 @@ from arch.text import plural, shorten
 def test_long_name_keeps_both_ends() -> None:
     assert shorten("+drop_path=0.2") == "+drop_path=0.2"
     assert shorten("abcdefghij", 5) == "ab…ij"
-    assert len(shorten("x" * 500)) == 30
+    assert len(shorten("x" * 500)) == 44
 
 
 def test_links_of_a_chain_can_be_told_apart() -> None:
@@ -17,6 +17,12 @@ def test_links_of_a_chain_can_be_told_apart() -> None:
         assert [name.count(" → ") for name in shown] == [1, 1, 2]
     assert shorten(f"ab → {'x' * 50}", 13) == "ab → xxxx…xxx"
     assert len(shorten(" → ".join("abcdefgh"), 13)) == 13
+
+
+def test_short_words_in_trailing_parentheses_are_kept() -> None:
+    chain = "resnet8 → resnet8+se+width=0.5"
+    assert shorten(f"{chain} (dkd)", 30) == shorten(chain, 24) + " (dkd)"
+    assert shorten(f"{chain} ({'x' * 40})", 30).endswith("xxx)")
 
 
 def test_name_is_printable() -> None:
