@@ -1,5 +1,6 @@
 """What the numbers on the page of an assignment depend on: scale, images, recipe, runs, hardware and versions."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict
 
@@ -8,6 +9,7 @@ from ablation.analysis.run_list import format_seeds
 from ablation.analysis.study_progress import StudyProgress, recorded_image_counts
 from ablation.plans.assignments import AssignedStudy
 from ablation.plans.row import with_dependencies
+from arch.text import plural
 from benchmarks.definition.recipe import Recipe
 
 # The hyperparameters that are always stated. All others are stated if they are not at their defaults.
@@ -37,6 +39,7 @@ def conditions(
         ("runs", progress.describe()),
         ("missing runs", _missing(recorded, progress)),
         ("hardware", _hardware(progress)),
+        ("compile mode", _compile_modes(progress)),
         ("versions", _enumerate(versions)),
         ("commit", _enumerate(run.commit for run in runs if run.commit)),
     ]
@@ -66,6 +69,12 @@ def _missing(recorded: RecordedPlan, progress: StudyProgress) -> str:
 def _hardware(progress: StudyProgress) -> str:
     most = max((run.runs_per_device for run in progress.recorded), default=1)
     return _enumerate(run.device for run in progress.recorded) + (f", up to {most} runs at a time" if most > 1 else "")
+
+
+def _compile_modes(progress: StudyProgress) -> str:
+    """Return the compile modes with their numbers of runs: a run is repeatable bit by bit only in its own mode."""
+    counts = Counter(run.compile_mode for run in progress.recorded)
+    return ", ".join(f"{mode} ({plural(count, 'run')})" for mode, count in sorted(counts.items()))
 
 
 def _enumerate(values: Iterable[str]) -> str:

@@ -11,7 +11,9 @@ from ablation.plans.choices import AssignmentScale
 from ablation.report.assignment_conditions import conditions, describe_recipe
 from benchmarks.definition.recipe import Recipe
 from benchmarks.definition.registry import BENCHMARKS
+from benchmarks.records.store import RunRecord
 
+Make = Callable[..., RunRecord]
 MakeRecorded = Callable[..., RecordedPlan]
 
 
@@ -47,3 +49,11 @@ def test_conditions_state_images_and_reduction(
 def test_images_of_other_sources_are_counted_only_if_they_are_cached(make_recorded: MakeRecorded) -> None:
     recorded = replace(make_recorded("baseline+se"), benchmark=BENCHMARKS["digits"], records=[])
     assert recorded_image_counts(recorded) is None
+
+
+def test_compile_modes_of_the_runs_are_counted(make_record: Make, make_recorded: MakeRecorded) -> None:
+    records = [make_record("baseline", seed, compile_mode=mode) for seed, mode in enumerate(("eager", "compile") * 2)]
+    recorded = replace(make_recorded("baseline+se"), records=records[:3])
+    study = load_study("sequential_ablation", "cpu")
+    values = dict(conditions(study, recorded, study_progress(recorded, 3), 3))
+    assert values["compile mode"] == "compile (1 run), eager (2 runs)"
