@@ -16,6 +16,8 @@ from types import ModuleType
 
 from arch.errors import InputError
 
+OUR_PACKAGES = ("ablation", "arch", "benchmarks", "search")  # as in timm_ablate.py
+
 
 @dataclass(frozen=True)
 class Source:
@@ -85,7 +87,7 @@ def untracked_files(sources: Mapping[str, Source], new_modules: Iterable[str]) -
 
 def _installed_folders() -> list[Path]:
     """Return the folders of the standard library, of installed packages and of this project."""
-    ours = [str(Path(__file__).parent.parent / name) for name in ("ablation", "arch", "benchmarks", "search")]
+    ours = [str(Path(__file__).parent.parent / name) for name in OUR_PACKAGES]
     paths = [sysconfig.get_path("stdlib"), sysconfig.get_path("purelib")]
     sites = [*site.getsitepackages(), site.getusersitepackages()]
     return [Path(folder).resolve() for folder in {*paths, *sites, *ours}]
@@ -135,8 +137,11 @@ def _find_beside(folder: Path, name: str) -> Source | None:
 
 
 def _is_taken(module: str, folder: Path) -> bool:
-    """Return whether a built-in module, or one that is installed outside of this folder, has this name."""
-    if module in sys.stdlib_module_names:
+    """Return whether a built-in module, one of this project, or one installed outside of this folder has this name.
+
+    In a clone of this project, its packages are beside the plugin, but do not belong to it.
+    """
+    if module in sys.stdlib_module_names or module in OUR_PACKAGES:
         return True
     spec = PathFinder.find_spec(module)
     if spec is None:

@@ -335,6 +335,15 @@ def test_files_beside_a_plugin_hide_no_other_module(write: Write) -> None:
     assert parse("my_net").architecture.key()
 
 
+def test_packages_of_this_project_never_belong_to_a_plugin(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    write("arch/__init__.py", "raise RuntimeError")  # as in a clone of this project, whose root is on the path
+    monkeypatch.syspath_prepend(Path.cwd())
+    load_plugins([write("nets.py", NETWORK)])
+    assert logits("my_net").shape == (2, 5)
+    [plugin] = active_plugins()
+    assert set(plugin.sources) == {"nets"}
+
+
 def test_a_plugin_with_the_name_of_another_module_can_be_loaded(write: Write) -> None:
     load_plugins([write("random.py", NETWORK)])
     assert logits("my_net").shape == (2, 5)

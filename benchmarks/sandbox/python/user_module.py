@@ -12,11 +12,11 @@ from unittest.mock import MagicMock
 
 import arch
 from arch.errors import InputError
+from arch.plugin_source import OUR_PACKAGES
 from benchmarks.budget.model_kind import NOTEBOOK_SUFFIX
 from benchmarks.sandbox.python.notebook_loader import NotebookLoader
 
 COMMANDS_NOTE = "calls of get_ipython(), which are commands of a notebook, were ignored"
-OUR_PACKAGES = ("ablation", "arch", "benchmarks", "search")
 OUR_FOLDER = Path(arch.__file__).parent.parent
 
 
