@@ -1,12 +1,13 @@
 """Compare the expected results of an assignment with the measured ones."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ablation.analysis.records import RecordedPlan
 from ablation.analysis.statistics import ROUNDING_DIGITS
+from ablation.analysis.study_progress import has_other_images
 from ablation.plans.assignments import Mark
 from benchmarks.records.store import RunRecord
 
@@ -21,6 +22,7 @@ class MarkResult:
         mean: The measured mean over the seeds, in percent or points; None without runs.
         std: The sample standard deviation over the seeds; None for fewer than two seeds, and for differences.
         n: The number of seeds; for a difference, of the row with fewer.
+        has_other_images: Whether the runs were trained on other images than those that the mark is about.
     """
 
     mark: Mark
@@ -28,6 +30,7 @@ class MarkResult:
     mean: float | None
     std: float | None
     n: int
+    has_other_images: bool = False
 
     @property
     def measured(self) -> str:
@@ -44,6 +47,8 @@ class MarkResult:
             return "not comparable"
         if self.mean is None:
             return "no runs"
+        if self.has_other_images:
+            return "not comparable (other images)"
         if self.mark.kind == "goal":
             return "reached" if round(self.mean, ROUNDING_DIGITS) >= self.mark.value else "not reached"
         return f"{self.mean - self.mark.value:+.2f} points"
@@ -56,7 +61,10 @@ def mark_results(marks: Sequence[tuple[Mark, int, int | None]], recorded: Record
         marks: The marks, each with the index of its row and that of the row that is subtracted.
         recorded: The rows and their records.
     """
-    return [_result(mark, index, minus, recorded) for mark, index, minus in marks]
+    other_images = has_other_images(recorded)
+    return [
+        replace(_result(mark, index, minus, recorded), has_other_images=other_images) for mark, index, minus in marks
+    ]
 
 
 def _result(mark: Mark, index: int, minus: int | None, recorded: RecordedPlan) -> MarkResult:

@@ -11,7 +11,7 @@ from ablation.analysis.run_list import format_seeds
 from ablation.plans.row import Row, missing_runs, with_dependencies
 from arch.text import plural
 from benchmarks.budget.verdict import format_hours
-from benchmarks.datasets.cache import find_cached
+from benchmarks.datasets.cache import CachedDataset, find_cached
 from benchmarks.datasets.cifar import cifar_image_counts
 from benchmarks.definition.benchmark import Benchmark, identify
 from benchmarks.execution.progress import Display
@@ -138,13 +138,33 @@ def predict_budget_hours(progress: StudyProgress, recorded: RecordedPlan, displa
 def recorded_image_counts(recorded: RecordedPlan) -> tuple[int, int] | None:
     """Return the numbers of training and test images of a benchmark without reading the images.
 
-    They are known for CIFAR and for data sets that are still decoded in the cache; None for others.
+    They are known for data sets that are still decoded in the cache, and for CIFAR, unless the recorded runs have
+    other images; None for others.
+    """
+    if data := _cached_images(recorded):
+        return data.counts(recorded.benchmark.data)
+    return None if has_other_images(recorded) else cifar_image_counts(recorded.benchmark.data)
+
+
+def has_other_images(recorded: RecordedPlan) -> bool:
+    """Return whether the benchmark names CIFAR, but the recorded runs had other numbers of images.
+
+    `--data` accepts any folder with as many classes.
     """
     config = recorded.benchmark.data
-    if known := cifar_image_counts(config):
-        return known
-    data = find_cached(_fingerprint(recorded.records[0])) if recorded.records else None
-    return data.counts(config) if data else None
+    expected = cifar_image_counts(config)
+    if expected is None:
+        return False
+    if data := _cached_images(recorded):
+        return data.counts(config) != expected
+    rows = {row.key: row.overrides.num_train_images(expected[0], config.num_classes) for row in recorded.rows}
+    runs = [record for record in recorded.records if record.key in rows and record.train_images]
+    return any(record.train_images != rows[record.key] for record in runs)
+
+
+def _cached_images(recorded: RecordedPlan) -> CachedDataset | None:
+    """Return the images of the recorded runs if they are still decoded in the cache."""
+    return find_cached(fingerprint_of_images(recorded.records[0])) if recorded.records else None
 
 
 def recorded_ids(records: Iterable[RunRecord], rows: Sequence[Row], benchmark: Benchmark) -> list[str]:
@@ -162,10 +182,10 @@ def recorded_ids(records: Iterable[RunRecord], rows: Sequence[Row], benchmark: B
 def _has_benchmark(record: RunRecord, benchmark: Benchmark) -> bool:
     """Return whether a record was made under a benchmark, on whatever images and device, on the test split."""
     device = str(record.definition.get("device"))
-    return record.benchmark_id == identify(benchmark.definition(_fingerprint(record), device))
+    return record.benchmark_id == identify(benchmark.definition(fingerprint_of_images(record), device))
 
 
-def _fingerprint(record: RunRecord) -> str:
+def fingerprint_of_images(record: RunRecord) -> str:
     """Return the fingerprint of the images; "" if the record does not contain it."""
     data = record.definition.get("data")
     return str(data.get("fingerprint")) if isinstance(data, dict) else ""

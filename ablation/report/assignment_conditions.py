@@ -6,7 +6,12 @@ from dataclasses import asdict
 
 from ablation.analysis.records import RecordedPlan
 from ablation.analysis.run_list import format_seeds
-from ablation.analysis.study_progress import StudyProgress, recorded_image_counts
+from ablation.analysis.study_progress import (
+    StudyProgress,
+    fingerprint_of_images,
+    has_other_images,
+    recorded_image_counts,
+)
 from ablation.plans.assignments import AssignedStudy
 from ablation.plans.row import with_dependencies
 from arch.text import plural
@@ -54,9 +59,11 @@ def describe_recipe(recipe: Recipe) -> str:
 
 
 def _images(recorded: RecordedPlan) -> str:
-    counts = recorded_image_counts(recorded)
-    size = f"{recorded.benchmark.data.source}, {recorded.benchmark.data.image_size} px"
-    return f"{size}: {counts[0]:,} training and {counts[1]:,} test images" if counts else size
+    counts, data = recorded_image_counts(recorded), recorded.benchmark.data
+    source = f"a folder with other images than {data.source}" if has_other_images(recorded) else data.source
+    numbers = [f"{counts[0]:,} training and {counts[1]:,} test images"] if counts else []
+    fingerprints = {fingerprint_of_images(record) for record in recorded.records} - {""}
+    return ", ".join([source, f"{data.image_size} px", *numbers, *(f"fingerprint {text}" for text in fingerprints)])
 
 
 def _missing(recorded: RecordedPlan, progress: StudyProgress) -> str:

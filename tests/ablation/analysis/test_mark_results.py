@@ -1,10 +1,12 @@
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from ablation.analysis.mark_results import mark_results
 from ablation.analysis.records import RecordedPlan
 from ablation.plans.assignments import Mark
+from benchmarks.definition.registry import BENCHMARKS
 from benchmarks.records.store import RunRecord
 
 Make = Callable[..., RunRecord]
@@ -67,3 +69,10 @@ def test_differences_between_rows(recorded: RecordedPlan) -> None:
     assert (reached.mean, reached.n, reached.outcome) == (4.0, 1, "reached")
     assert reached.label == f"{recorded.rows[1].label} minus {recorded.rows[0].label}"
     assert (missing.mean, missing.outcome) == (None, "no runs")
+
+
+def test_results_on_other_images_are_not_comparable(make_record: Make, make_recorded: MakeRecorded) -> None:
+    recorded = make_recorded("resnet8", [make_record("resnet8", train_images=300)])
+    recorded = replace(recorded, benchmark=BENCHMARKS["cifar100"])
+    [result] = mark_results([(Mark("resnet8", 50.0, "reference", "s"), 0, None)], recorded)
+    assert result.outcome == "not comparable (other images)"

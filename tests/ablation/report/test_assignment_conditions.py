@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from ablation.analysis.records import RecordedPlan
-from ablation.analysis.study_progress import recorded_image_counts, study_progress
+from ablation.analysis.study_progress import has_other_images, recorded_image_counts, study_progress
 from ablation.plans.assignments import load_study
 from ablation.plans.choices import AssignmentScale
 from ablation.report.assignment_conditions import conditions, describe_recipe
@@ -32,8 +32,8 @@ def test_a_recipe_states_what_differs_from_the_defaults() -> None:
 @pytest.mark.parametrize(
     ("scale", "images", "words"),
     [
-        ("cpu", "cifar100, 32 px: 10,000 training and 2,000 test images", "do not predict those at full scale"),
-        ("full", "cifar100, 32 px: 50,000 training and 10,000 test images", "full"),
+        ("cpu", "cifar100, 32 px, 10,000 training and 2,000 test images", "do not predict those at full scale"),
+        ("full", "cifar100, 32 px, 50,000 training and 10,000 test images", "full"),
     ],
 )
 def test_conditions_state_images_and_reduction(
@@ -57,3 +57,18 @@ def test_compile_modes_of_the_runs_are_counted(make_record: Make, make_recorded:
     study = load_study("sequential_ablation", "cpu")
     values = dict(conditions(study, recorded, study_progress(recorded, 3), 3))
     assert values["compile mode"] == "compile (1 run), eager (2 runs)"
+
+
+def test_images_of_another_size_than_cifar_are_not_counted_as_cifar(
+    make_record: Make, make_recorded: MakeRecorded
+) -> None:
+    study = load_study("sequential_ablation", "cpu")
+    definition = {"data": {"fingerprint": "0" * 16}}
+    cifar = make_record("resnet8", train_images=10_000, definition=definition)
+    for record, words in ((cifar, "cifar100, 32 px, 10,000 training"), (replace(cifar, train_images=300), "a folder")):
+        recorded = replace(make_recorded("resnet8", [record]), benchmark=study.benchmark)
+        values = dict(conditions(study, recorded, study_progress(recorded, 1), 1))
+        assert values["images"].startswith(words)
+        assert values["images"].endswith("fingerprint " + "0" * 16)
+        assert has_other_images(recorded) == (record is not cifar)
+        assert (recorded_image_counts(recorded) is None) == (record is not cifar)

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 import arch.errors
-from benchmarks.sandbox.python.user_module import OUR_FOLDER, OUR_PACKAGES, UserModule
+from arch.plugin_source import OUR_PACKAGES
+from benchmarks.sandbox.python.user_module import OUR_FOLDER, UserModule
 from timm_ablate import PACKAGES, PACKAGES_ROOT
 
 
