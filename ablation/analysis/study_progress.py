@@ -68,14 +68,20 @@ class StudyProgress:
             return f"{done}, none missing"
         known = self.hours_per_missing_run
         hours = [known[row.key] for row, _ in self.missing if row.key in known]
-        left = [f"{format_hours(sum(hours))} left, one run at a time"] if hours else []
-        if unknown := len(self.missing) - len(hours):
-            left.append(f"{'those' if hours else 'the hours'} of {plural(unknown, 'run')} are not predicted")
-        return f"{done}, {len(self.missing)} missing ({'; '.join(left)})"
+        unknown = plural(len(self.missing) - len(hours), "run")
+        if not hours:
+            left = f"the hours of {unknown} are not predicted"
+        else:
+            left = f"{format_hours(sum(hours))} left, one run at a time"
+            left += f", besides {unknown} without predicted hours" if len(hours) < len(self.missing) else ""
+        return f"{done}, {len(self.missing)} missing ({left})"
 
     def describe_missing(self) -> str:
         """Return the rows with missing runs and their seeds; "" if none is missing."""
-        return "; ".join(f"{label} (seeds {format_seeds(seeds)})" for label, seeds in self.missing_seeds().items())
+        return "; ".join(
+            f"{label} ({'seed' if len(seeds) == 1 else 'seeds'} {format_seeds(seeds)})"
+            for label, seeds in self.missing_seeds().items()
+        )
 
     def missing_seeds(self) -> dict[str, list[int]]:
         """Return the missing seeds by the label of their row."""

@@ -54,9 +54,26 @@ class RowNames:
         return DIGEST.sub(name, text)
 
     def apply(self, plan: Plan) -> Plan:
-        """Return a plan, as it was parsed, with these names in its rows."""
+        """Return a plan, as it was parsed, with these names in its rows.
+
+        Labels that name two of its rows or series are not used. They are unique only in the plans they were given for.
+        """
+        named = self._apply_all(plan)
+        if not (repeated := self._repeated_labels(plan, named)):
+            return named
+        unique = {row: label for row, label in self.labels.items() if label not in repeated}
+        return replace(self, labels=unique).apply(plan)
+
+    def _apply_all(self, plan: Plan) -> Plan:
         counts = Counter(self.name_weights(row.label) for row in plan.rows)
         return replace(plan, rows=tuple(self._named(row, counts) for row in plan.rows))
+
+    def _repeated_labels(self, plan: Plan, named: Plan) -> dict[str, int]:
+        """Return the labels that name several rows, or several series, of a plan, with the number of these."""
+        rows = {(row.label, shown.label) for row, shown in zip(plan.rows, named.rows, strict=True)}
+        series = {(row.series, shown.series) for row, shown in zip(plan.rows, named.rows, strict=True)}
+        counts = Counter(shown for _, shown in rows) | Counter(shown for _, shown in series)
+        return {label: counts[label] for label in self.labels.values() if counts[label] > 1}
 
     def _named(self, row: Row, counts: Mapping[str, int]) -> Row:
         is_ambiguous = counts[self.name_weights(row.label)] > 1
@@ -82,9 +99,8 @@ class RowNames:
             for row, name, label in self._rows_of(text, plan):
                 labels[row.key, name] = label
         names = replace(self, labels={row: label for row, label in labels.items() if label})
-        counts = Counter(row.label for row in names.apply(plan).rows)
-        if repeated := [label for label in labels.values() if counts[label] > 1]:
-            raise InputError(f"--label: {repeated[0]!r} would name {counts[repeated[0]]} rows: use different labels")
+        for label, count in names._repeated_labels(plan, names._apply_all(plan)).items():
+            raise InputError(f"--label: {label!r} would name {count} rows: use different labels")
         return names
 
     def _rows_of(self, text: str, plan: Plan) -> list[tuple[Row, str, str]]:
@@ -181,12 +197,17 @@ def _labels_file(out: Path) -> Path:
 
 
 def _read_labels(out: Path) -> dict[tuple[str, str], str]:
-    """Return the stored labels; none if the file is missing or damaged."""
+    """Return the stored labels; none if there is no file. Raises InputError if it is damaged."""
+    file = _labels_file(out)
     try:
-        entries = json.loads(_labels_file(out).read_text(encoding="utf-8"))
+        entries = json.loads(file.read_text(encoding="utf-8"))
         return {(str(entry["key"]), str(entry["row"])): printable(str(entry["label"])) for entry in entries}
-    except (OSError, ValueError, TypeError, KeyError):
+    except FileNotFoundError:
         return {}
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(
+            f"{file} cannot be read ({type(error).__name__}: {error}): repair it, or delete it to use no labels"
+        ) from error
 
 
 def _write_labels(out: Path, names: RowNames) -> None:

@@ -1,5 +1,6 @@
 """The hours of an assignment: measured on the device at hand, and predicted for the device of the budget."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from ablation.analysis.records import RecordedPlan
@@ -19,15 +20,15 @@ def hours_table(progress: StudyProgress, recorded: RecordedPlan, seeds: int) -> 
         recorded: The rows.
         seeds: The number of seeds of each row.
     """
-    missing = {label: len(missing_seeds) for label, missing_seeds in progress.missing_seeds().items()}
+    missing = Counter(row.key for row, _ in progress.missing)
     columns = {"one run here": progress.hours_per_run}
     if progress.budget_hours:
         device = budget_device_label(recorded.benchmark.budget)
         columns[f"one run on {device}, predicted"] = progress.budget_hours
-    rows = {row.key: row.label for row in with_dependencies(recorded.rows)}
+    rows = {row.key: row.label for row in reversed(with_dependencies(recorded.rows))}  # the first label of each key
     lines = [
-        (label, str(seeds - missing.get(label, 0)), str(missing.get(label, 0)), *_of_run(key, columns.values()))
-        for key, label in rows.items()
+        (label, str(seeds - missing[key]), str(missing[key]), *_of_run(key, columns.values()))
+        for key, label in reversed(rows.items())
     ]
     totals = (_total(hours, list(rows), seeds) for hours in columns.values())
     lines.append((ALL_RUNS, str(len(progress.recorded)), str(len(progress.missing)), *totals))

@@ -206,7 +206,7 @@ def _runs(page: AssignmentPage) -> str:
 
 def _table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     cells = [[_escape(cell) for cell in line] for line in lines]
-    return tabulate(cells, header, tablefmt="github", disable_numparse=True)
+    return tabulate(cells, [_escape(title) for title in header], tablefmt="github", disable_numparse=True)
 
 
 def _escape(text: str) -> str:

@@ -81,4 +81,6 @@ def class_table(recorded: RecordedPlan) -> tuple[tuple[str, ...], Lines]:
 
 
 def _class_means(runs: Sequence[RunRecord], classes: Sequence[str]) -> list[str]:
-    return [f"{np.mean([run.per_class.get(name, np.nan) for run in runs]):.1f}" for name in classes]
+    """Return the means by the position of the class: folders may have had other names in some runs."""
+    accuracies = [list(run.per_class.values()) for run in runs if len(run.per_class) == len(classes)]
+    return [f"{mean:.1f}" for mean in np.mean(accuracies, axis=0)] if accuracies else [""] * len(classes)

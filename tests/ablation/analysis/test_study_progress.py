@@ -34,7 +34,7 @@ def test_recorded_and_missing_runs(make_record: Make, make_recorded: MakeRecorde
     alone = dict(progress.hours_per_missing_run)  # two runs shared a device for two hours, so each took one
     assert alone == {records[0].key: pytest.approx(0.5), records[1].key: pytest.approx(2.0)}
     assert progress.unmeasured_rows == []
-    assert progress.describe_missing() == "+se (seeds 1-2); baseline (resnet8) (seeds 2)"
+    assert progress.describe_missing() == "+se (seeds 1-2); baseline (resnet8) (seed 2)"
     text = progress.describe()
     assert all(word in text for word in ("3 runs recorded", "5.5 h", "3 missing", "3.0 h left"))
 
@@ -52,7 +52,7 @@ def test_hours_that_are_unknown_are_not_counted_as_zero(make_recorded: MakeRecor
     [(first, _), _] = progress.missing
     text = replace(progress, predicted_hours={first.key: 2.0}).describe()
     assert "2.0 h left" in text
-    assert "those of 1 run are not predicted" in text
+    assert "besides 1 run without predicted hours" in text
     assert "none missing" in StudyProgress([], []).describe()
 
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from ablation.plans.labels import RowNames, name_rows, read_names
+from ablation.plans.labels import merge_labels, name_rows
 from ablation.plans.plan import Plan, parse_plan
 from arch.errors import InputError
 from benchmarks.definition.registry import BENCHMARKS
@@ -78,10 +78,31 @@ def test_invalid_label_is_rejected_and_not_stored(text: str, tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("content", ["", "{}", "[1]", '[{"key": 1}]', "\xff"])
-def test_damaged_file_contains_no_labels(content: str, tmp_path: Path) -> None:
-    (tmp_path / "labels.json").write_text(content, encoding="latin-1")
-    assert read_names([tmp_path]) == RowNames()
+@pytest.mark.parametrize("content", ["", "[1]", '[{"key": 1}]', '[{"key": "a", "row": "b", "label": "c"},]', "\xff"])
+def test_damaged_file_is_rejected_and_not_overwritten(content: str, tmp_path: Path) -> None:
+    file = tmp_path / "labels.json"
+    file.write_text(content, encoding="latin-1")
+    for new_labels in ((), ("+se=SENet",)):
+        with pytest.raises(InputError, match=r"labels\.json"):
+            name_rows(parsed("baseline+se"), [tmp_path], new_labels)
+    with pytest.raises(InputError, match=r"labels\.json"):
+        merge_labels(tmp_path, [tmp_path / "other"])
+    assert file.read_text(encoding="latin-1") == content
+
+
+def test_label_that_names_two_rows_of_another_plan_is_not_used_there(tmp_path: Path) -> None:
+    name_rows(parsed("compare:resnet8,resnet20"), [tmp_path], ["resnet8=mine"])
+    name_rows(parsed("compare:resnet8+se,resnet20"), [tmp_path], ["resnet8+se=mine", "resnet20=large"])
+    plan = parsed("compare:resnet20,resnet8,resnet8+se")
+    assert labels(name_rows(plan, [tmp_path])) == ["large", "resnet8", "resnet8+se"]
+
+
+def test_label_that_names_two_series_of_another_plan_is_not_used_there(tmp_path: Path) -> None:
+    for model in ("resnet8", "resnet20"):
+        name_rows(parsed(f"datasize(1/2,1):{model}"), [tmp_path], [f"{model}=mine"])
+    plan = name_rows(parsed("datasize(1/2,1):resnet8,resnet20"), [tmp_path])
+    assert [row.series for row in plan.rows] == ["resnet8", "resnet8", "resnet20", "resnet20"]
+    assert labels(plan) == ["resnet8 1/2", "resnet8 all", "resnet20 1/2", "resnet20 all"]
 
 
 def test_labels_of_the_first_folder_take_precedence(tmp_path: Path) -> None:

@@ -126,6 +126,15 @@ def test_hostile_labels_change_neither_markup_nor_layout(
     assert f"<td>{shown}</td>" in unescape(html)
 
 
+def test_hostile_class_names_are_escaped(study: AssignedStudy, recorded: RecordedPlan) -> None:
+    accuracies = {"a|b *c* <d>": 50.0, "cat": 60.0}
+    records = [replace(record, per_class=accuracies) for record in recorded.records]
+    _, files = write_assignment_page(page_of(study, replace(recorded, records=records)))
+    section = files[0].read_text().partition("## Accuracy per class\n")[2].partition("\n## ")[0]
+    header = next(line for line in section.splitlines() if line.startswith("|"))
+    assert re.split(r" *(?<!\\)\| *", header)[1:-1] == ["row", r"a\|b \*c\* \<d>", "cat"]
+
+
 def test_benchmarks_of_the_file_are_written_beside_the_page(recorded: RecordedPlan) -> None:
     study = load_study("small_residual_net", "cpu")
     page = page_of(study, replace(recorded, benchmark=study.benchmark, plan=study.plan(), records=[], failed_runs=[]))

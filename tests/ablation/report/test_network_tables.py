@@ -103,6 +103,17 @@ def test_accuracies_per_class_are_means_over_seeds(make_record: Make, make_recor
     )
 
 
+def test_classes_whose_folders_were_renamed_keep_their_accuracies(
+    make_record: Make, make_recorded: MakeRecorded
+) -> None:
+    accuracies = [{"cat": 50.0, "dog": 80.0}, {"katze": 60.0, "hund": 90.0}]
+    records = [replace(make_record(seed=seed), per_class=values) for seed, values in enumerate(accuracies)]
+    assert class_table(make_recorded("resnet8", records)) == (
+        ("row", "cat", "dog"),
+        [("baseline (resnet8)", "55.0", "85.0")],
+    )
+
+
 @pytest.mark.parametrize("classes", [MAX_CLASSES, MAX_CLASSES + 1])
 def test_many_classes_have_no_table(classes: int, make_record: Make, make_recorded: MakeRecorded) -> None:
     record = replace(make_record(seed=0), per_class={f"class {index}": 1.0 for index in range(classes)})
