@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ablation.commands.options import NO_TRACKERS, PretrainedOption, RunOptions, TrackOption, print_warnings
+from ablation.commands.options import (
+    NO_TRACKERS,
+    PretrainedOption,
+    RunOptions,
+    TrackOption,
+    load_named_plugins,
+    print_warnings,
+)
 from ablation.commands.run_plan import EXIT_OVER_BUDGET, prepare_plan, print_over_budget, train_plan
 from ablation.plans.choices import AssignmentScale
 from arch.errors import InputError
@@ -104,6 +111,7 @@ def reproduce(
     from ablation.runner import OverBudget
 
     study = load_study(name, options.scale)
+    load_named_plugins([], study.definition.plan)
     study.mark_rows()  # raises an error before anything is trained
     seeds = options.seeds or study.definition.seeds
     try:

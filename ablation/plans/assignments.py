@@ -112,6 +112,13 @@ class AssignedStudy:
         reduced = self.assignment.cpu if self.scale == "cpu" else None
         return reduced or self.assignment.full
 
+    @property
+    def plugin_paths(self) -> list[Path]:
+        """The plugins of the benchmark, whose paths are relative to the file that defines it."""
+        benchmark = self.definition.benchmark
+        file = self.path.parent / benchmark if isinstance(benchmark, str) else self.path
+        return [file.parent / plugin for plugin in self.benchmark.plugins]
+
     @cached_property
     def benchmark(self) -> Benchmark:
         """The benchmark. Raises InputError if it is invalid."""

@@ -1,8 +1,9 @@
 """The page of an assignment: a Markdown file with the table, figures, expected results and runs of one benchmark id."""
 
+import os
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -100,7 +101,9 @@ def write_assignment_page(page: AssignmentPage) -> tuple[AblationTable, list[Pat
         _write(files[0], assignment_markdown(page, table, [path.name for path in figures]))
         if benchmark.name not in BENCHMARKS:
             files.append(page.folder / BENCHMARK_FILE)
-            _write(files[1], write_benchmark(benchmark, benchmark.name))
+            folder = page.folder.resolve()
+            plugins = tuple(os.path.relpath(path.resolve(), folder) for path in page.study.plugin_paths)
+            _write(files[1], write_benchmark(replace(benchmark, plugins=plugins), benchmark.name))
     except OSError as error:
         raise InputError(f"cannot write to {page.folder}: {error.strerror or error}") from error
     return table, [*files, *figures]

@@ -5,13 +5,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ablation.cli import main
+from arch.plugins import unload_plugins
 from benchmarks.definition.benchmark import identify
 from benchmarks.definition.registry import BENCHMARKS
 from benchmarks.records.store import RecordStore, RunRecord
@@ -49,6 +50,14 @@ baseline = "resnet8"
 data = {source = "digits", num_classes = 10, image_size = 8, in_chans = 1, train_per_class = 10, test_per_class = 10}
 recipe = {epochs = 20, batch_size = 50, lr = 0.05, warmup_epochs = 1, crop_padding = 1, flip = 0.0}
 budget = {max_params = 200_000, max_hours = 0.5}
+"""
+PLUGIN = """
+from dataclasses import replace
+from arch.registry import part
+
+@part("a paper")
+def halve(variant):
+    return replace(variant, widths=tuple(width // 2 for width in variant.widths))
 """
 
 
@@ -143,6 +152,34 @@ def test_killed_training_resumes_to_equal_records(
 
 def numbers(out: Path) -> dict[str, Any]:
     return {record.run_id: record.numbers() for record in RecordStore(out).records()}
+
+
+@pytest.fixture
+def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Return a plugin with the part `halve` in the current folder. Plugins are unloaded after the test."""
+    monkeypatch.chdir(tmp_path)
+    file = Path("layers.py")
+    file.write_text(PLUGIN)
+    yield file
+    unload_plugins()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("plan", "plugins"), [("resnet8+halve", 'plugins = ["layers.py"]'), ("resnet8+layers.py:halve", "")]
+)
+def test_plugins_of_the_benchmark_and_of_the_plan(
+    plan: str, plugins: str, plugin: Path, cache_home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, run = Path("tiny.toml"), ["--seeds", "1", "--device", "cpu", "--out", "out"]
+    text = TINY.replace('plan = "baseline+drop_path=0.2"', f'plan = "{plan}"')
+    file.write_text(text.replace('name = "tiny"', f'name = "tiny"\n{plugins}'))
+    assert main(["reproduce", str(file), *run]) == 0
+    [page] = Path("out").glob("tiny_full_*")
+    unload_plugins()
+    capsys.readouterr()
+    assert main(["run", plan, "--benchmark", str(page / "benchmark.toml"), *run]) == 0
+    assert "top-1" not in capsys.readouterr().err
 
 
 @pytest.mark.slow
