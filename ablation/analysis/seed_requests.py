@@ -4,7 +4,7 @@ A command ends with the table of its seeds. Seeds that are added after that tabl
 false positives more likely, unless the looks are planned (`ablation.analysis.sequential`). The requests show both.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -55,6 +55,14 @@ class SeedRequest:
         """Return whether two requests are for the same rows, however their plans are spelled."""
         return _rows(self) == _rows(other)
 
+    def extended_rows(self, recorded_seeds: Mapping[str, int]) -> set[str]:
+        """Return the keys of its rows that have more seeds now.
+
+        Args:
+            recorded_seeds: The number of recorded seeds of each row, by key.
+        """
+        return {key for key, seeds in self.recorded.items() if recorded_seeds.get(key, 0) > seeds}
+
     @property
     def follows_runs(self) -> bool:
         """Whether any run of the rows was recorded before."""
@@ -78,7 +86,7 @@ def store_request(out: Path, request: SeedRequest) -> None:
     earlier = [known for known in _read([out]) if known.has_rows_of(request)]
     if earlier and replace(earlier[-1], plan=request.plan, recorded=request.recorded) == request:
         return
-    design = _design(earlier)
+    design = _design(earlier, request.recorded)
     if design and request.until_decided and request.design != design and request.follows_runs:
         raise InputError(
             f"{shorten(request.plan)} was started with --until-decided --max-seeds {design.max_seeds}"
@@ -95,10 +103,10 @@ def _options(design: SequentialDesign) -> str:
 
 def request_notes(recorded: RecordedPlan) -> list[str]:
     """Return sentences on stored requests that cannot be read, or that contradict each other."""
-    notes, designs = [], set[SequentialDesign]()
+    notes, designs, recorded_seeds = [], set[SequentialDesign](), _recorded_seeds(recorded)
     for out in recorded.outs:
         file = _file(out)
-        if design := _design(_requests_of(recorded, file.read())):
+        if design := _design(_requests_of(recorded, file.read()), recorded_seeds):
             designs.add(design)
         if num_unread := len(file.damaged) + sum(file.other_formats.values()):
             lines = plural(num_unread, "line")
@@ -113,8 +121,12 @@ def request_notes(recorded: RecordedPlan) -> list[str]:
 
 
 def stored_design(recorded: RecordedPlan) -> SequentialDesign | None:
-    """Return the looks and tests that a plan was started with; None without `--until-decided`."""
-    return _design(_requests_of(recorded, _read(recorded.outs)))
+    """Return the looks and tests that a plan is run with; None without `--until-decided`."""
+    return _design(_requests_of(recorded, _read(recorded.outs)), _recorded_seeds(recorded))
+
+
+def _recorded_seeds(recorded: RecordedPlan) -> dict[str, int]:
+    return {row.key: len(recorded.runs(row)) for row in recorded.rows}
 
 
 def _requests_of(recorded: RecordedPlan, requests: Sequence[SeedRequest]) -> list[SeedRequest]:
@@ -124,11 +136,23 @@ def _requests_of(recorded: RecordedPlan, requests: Sequence[SeedRequest]) -> lis
     return [request for request in requests if _rows(request) == rows]
 
 
-def _design(requests: Sequence[SeedRequest]) -> SequentialDesign | None:
-    """Return the looks and tests of the last request before the first run was recorded; without one, of the first."""
+def _design(requests: Sequence[SeedRequest], recorded_seeds: Mapping[str, int]) -> SequentialDesign | None:
+    """Return the looks and tests of the last request before the first run was recorded; without one, of the first.
+
+    The first one counts only if seeds were added after it, or if no other request follows it: a table that was
+    complete before keeps its tests.
+
+    Args:
+        requests: The requests for the rows of a plan.
+        recorded_seeds: The number of recorded seeds of each row, by key.
+    """
     designs = [request for request in requests if request.until_decided]
-    before_runs = [request for request in designs if not request.follows_runs]
-    return (before_runs[-1] if before_runs else designs[0]).design if designs else None
+    if not designs:
+        return None
+    if before_runs := [request for request in designs if not request.follows_runs]:
+        return before_runs[-1].design
+    is_followed = bool(designs[0].extended_rows(recorded_seeds)) or requests[-1].until_decided
+    return designs[0].design if is_followed else None
 
 
 def added_seeds_note(recorded: RecordedPlan) -> str:
@@ -137,7 +161,7 @@ def added_seeds_note(recorded: RecordedPlan) -> str:
     That is a table with fewer seeds that was complete, or another plan that was run until it was decided.
     """
     requests = [request for request in _read(recorded.outs) if request.benchmark_id == recorded.benchmark_id]
-    if _design(_requests_of(recorded, requests)) is None and (note := _other_design_note(recorded, requests)):
+    if stored_design(recorded) is None and (note := _other_design_note(recorded, requests)):
         return note
     added: dict[str, int] = {}
     for index, earlier in enumerate(requests):
@@ -158,7 +182,8 @@ def added_seeds_note(recorded: RecordedPlan) -> str:
 def _other_design_note(recorded: RecordedPlan, requests: Sequence[SeedRequest]) -> str:
     """Return a sentence about rows whose seeds were added until another plan was decided, or ""."""
     for request in [request for request in requests if request.until_decided]:
-        if labels := [shorten(row.label) for row in recorded.rows if row.key in request.recorded and row.against]:
+        extended = request.extended_rows(_recorded_seeds(recorded))
+        if labels := [shorten(row.label) for row in recorded.rows if row.key in extended and row.against]:
             return printable(
                 f"The seeds of {', '.join(labels)} were added until the changes of {shorten(request.plan)} were "
                 "decided, which the tests of this table ignore: see the table of that plan."

@@ -185,6 +185,20 @@ def test_other_plans_with_these_rows_say_that_their_tests_ignore_the_looks(
     assert stored_design(respelled) == DESIGN
 
 
+def test_looks_that_added_no_seeds_do_not_change_an_earlier_table(runner: PlanRunner, store: RecordStore) -> None:
+    store_request(runner.out, request(runner, 6))
+    replace(runner, seeds=range(6)).run(store, Messages())
+    store_request(runner.out, request(runner, 12, recorded=6, until_decided=True))
+    recorded = recorded_plan(runner, store)
+    assert stored_design(recorded) == DESIGN  # the table of the command with --until-decided
+    store_request(runner.out, request(runner, 6, recorded=6))
+    assert stored_design(recorded) is None
+    part = collect(store, parse_plan("baseline+se", DIGITS), DIGITS, runner.benchmark_id)
+    assert not added_seeds_note(part)
+    replace(runner, seeds=range(9)).run(store, Messages())
+    assert stored_design(recorded_plan(runner, store)) == DESIGN
+
+
 def test_looks_cannot_change_later(runner: PlanRunner, store: RecordStore) -> None:
     store_request(runner.out, request(runner, 9, until_decided=True))  # nothing was trained, so it may be changed
     started = request(runner, 12, until_decided=True)
