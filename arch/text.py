@@ -31,7 +31,7 @@ def shorten(text: str, max_characters: int = MAX_NAME_CHARACTERS) -> str:
     kept = "".join("".join(letters)[:2] if combining else "".join(letters) for combining, letters in runs)
     if len(kept) <= max_characters:
         return kept
-    if (words := TRAILING_PARENTHESES.search(kept)) and 2 * len(words[0]) <= max_characters:
+    if (words := TRAILING_PARENTHESES.search(kept)) and 3 * len(words[0]) <= 2 * max_characters:
         return _shorten_chain(kept[: words.start()], max_characters - len(words[0])) + words[0]
     return _shorten_chain(kept, max_characters)
 
@@ -50,4 +50,5 @@ def _shorten_chain(chain: str, max_characters: int) -> str:
 def _cut_middle(name: str, max_characters: int) -> str:
     if len(name) <= max_characters:
         return name
-    return f"{name[: max_characters // 2]}…{name[-((max_characters - 1) // 2) :]}"
+    start, end = name[: max_characters // 2], name[-((max_characters - 1) // 2) :]
+    return f"{start.rstrip('…')}…{end.lstrip('…')}"  # the name may have been shortened before

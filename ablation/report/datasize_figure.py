@@ -10,7 +10,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from ablation.analysis.datasize_series import Series, SizePoint, carried_pairs, separate_series
 from ablation.analysis.power_law import PowerLaw, fit_power_law
-from ablation.report.figure_style import MARKERS, FigureSize, new_figure, seeds_legend
+from ablation.report.figure_style import MARKERS, MAX_RIGHT_MARGIN, FigureSize, new_figure, seeds_legend
 from ablation.report.label_placement import fit_text, ignore_missing_glyphs, spread_out, text_width
 from ablation.report.row_style import COLORS
 
@@ -19,6 +19,7 @@ SPLIT_STYLES: dict[Split, str] = {"test": "-", "train": "--"}
 CARRIED_STYLE, CARRIED_MARKER = "-.", "x"
 TRAIN_LEGEND = "; train: during the last epoch"  # shown if there is room
 MAX_NAME_WIDTH = 0.25  # fraction of the figure's width
+LABEL_START, LABEL_END = 3.3, 0.6  # em between the axes and the labels of lines, and between these and the edge
 TICK_LABEL_GAP = 0.5  # em between two tick labels
 
 
@@ -50,13 +51,13 @@ def draw_accuracy_against_images(series: Sequence[Series], size: FigureSize, tit
         title: The title of the figure.
     """
     with ignore_missing_glyphs():
-        lines = _lines(series, MAX_NAME_WIDTH * size.width_em)
-        label_width = max((text_width(f"{line.label} 100.00") for line in lines), default=0.0)
+        lines = _lines(series, _name_width(series, size))
+        label_width = max((text_width(f"{line.label} {line.means[-1]:.2f}") for line in lines), default=0.0)
     laws = [fit_power_law(one) for one in separate_series(series)]
     legend = bands_legend(series) + _laws_legend(laws)
     if text_width(legend + TRAIN_LEGEND) < size.width_em - 1.2:
         legend += TRAIN_LEGEND
-    figure, axes = new_figure(size, title, legend, right_margin=4.2 + label_width)
+    figure, axes = new_figure(size, title, legend, right_margin=LABEL_START + LABEL_END + label_width)
     axes.set(xlabel="training images (log scale)", ylabel="top-1 (%)")
     if not lines:
         return figure
@@ -70,6 +71,13 @@ def draw_accuracy_against_images(series: Sequence[Series], size: FigureSize, tit
             _draw_law(axes, size, law, COLORS[index % len(COLORS)])
     _draw_end_labels(axes, size, lines)
     return figure
+
+
+def _name_width(series: Sequence[Series], size: FigureSize) -> float:
+    """Return the maximum width of the name of a series in em, so that its labels fit in the margin."""
+    highest = max((top1 for one in series for point in one.measured for top1 in point.train.values()), default=0.0)
+    ending = LABEL_START + LABEL_END + text_width(f" train {max(highest, 10):.2f}")
+    return max(0.0, min(MAX_NAME_WIDTH * size.width_em, MAX_RIGHT_MARGIN * size.width_em - ending))
 
 
 def bands_legend(series: Sequence[Series]) -> str:
@@ -185,4 +193,4 @@ def _draw_end_labels(axes: Axes, size: FigureSize, lines: Sequence[_Line]) -> No
         sample = [1 + distance * em for distance in (0.9, 2, 3.1)]
         axes.plot(sample, [y] * 3, **_line_style(line, size, font), markevery=[1], **outside)
         label = f"{line.label} {line.means[-1]:.2f}"
-        axes.text(1 + 3.3 * em, y, label, va="center", fontsize=font, parse_math=False, **outside)
+        axes.text(1 + LABEL_START * em, y, label, va="center", fontsize=font, parse_math=False, **outside)

@@ -54,6 +54,7 @@ def seeds_legend(num_seeds: Iterable[int], band: str = "") -> str:
 
 SLIDE = FigureSize(13.333, 7.5, 20, 4)  # 16:9, legible from the back of a room
 SCREEN = FigureSize(8, 5, 10, 2)
+MAX_RIGHT_MARGIN = 0.5  # fraction of the figure's width
 
 
 def new_figure(size: FigureSize, title: str, legend: str, right_margin: float) -> tuple[Figure, Axes]:
@@ -63,11 +64,11 @@ def new_figure(size: FigureSize, title: str, legend: str, right_margin: float) -
         size: The size of the figure.
         title: The title; without one, the legend is not drawn either.
         legend: A line below the title that explains lines and bands.
-        right_margin: The space for labels to the right of the axes, in em; at most half of the width is used.
+        right_margin: The space for labels to the right of the axes, in em; at most `MAX_RIGHT_MARGIN` is used.
     """
     figure = Figure((size.width, size.height))
     width, height = size.width_em, size.height_em
-    right_margin = min(right_margin, 0.5 * width)
+    right_margin = min(right_margin, MAX_RIGHT_MARGIN * width)
     top_margin = HEADING_HEIGHT if title else TOP_MARGIN
     axes = figure.add_axes(
         (

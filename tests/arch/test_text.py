@@ -22,7 +22,13 @@ def test_links_of_a_chain_can_be_told_apart() -> None:
 def test_short_words_in_trailing_parentheses_are_kept() -> None:
     chain = "resnet8 → resnet8+se+width=0.5"
     assert shorten(f"{chain} (dkd)", 30) == shorten(chain, 24) + " (dkd)"
-    assert shorten(f"{chain} ({'x' * 40})", 30).endswith("xxx)")
+    assert shorten(f"{chain} (standardize)", 24) == "resne…=0.5 (standardize)"
+    assert shorten(f"{chain} ({'x' * 40})", 30) == "resnet8 → resnet8+se…xxxxxxxx)"
+
+
+def test_shortening_twice_leaves_one_ellipsis_per_name() -> None:
+    for name in ("x" * 50, "resnet8 → resnet8+se+width=0.5 (dkd)", "resnet8 → resnet8+width=0.5 → resnet8+width=0.5"):
+        assert "……" not in shorten(shorten(name, 30), 24)
 
 
 def test_name_is_printable() -> None:

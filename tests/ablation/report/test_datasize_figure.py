@@ -17,6 +17,7 @@ from ablation.report.datasize_figure import draw_accuracy_against_images
 from ablation.report.figure_style import SCREEN, SLIDE, FigureSize, save
 
 FIVE_SIZES = (3_125, 6_250, 12_500, 25_000, 50_000)
+COLUMN = FigureSize(3.4, 2.6, 7, 1)  # about the size in the PDF report
 HOSTILE = "$\\frac{1$ <b>&amp; \\input{x} _i_ | שלום 日本 🙂 \ud800 " + "long " * 30
 
 
@@ -110,14 +111,15 @@ def test_crowded_ticks_have_no_label() -> None:
     assert list(axes.get_xticks()) == list(sizes)
 
 
-@pytest.mark.parametrize("size", [SCREEN, SLIDE])
+@pytest.mark.parametrize("size", [SCREEN, SLIDE, COLUMN])
 def test_labels_do_not_overlap_and_are_inside_the_figure(size: FigureSize, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasize_figure, "fit_power_law", lambda series: None)
-    series = [make_series(f"{'a long name ' * index}{index}", FIVE_SIZES, index / 50) for index in range(1, 7)]
+    series = [make_series(f"{'a long name ' * index}{index}", FIVE_SIZES, index / 50) for index in range(1, 6)]
+    series.append(replace(make_series("carried over", FIVE_SIZES[1:], 6.0), carried_from=series[-1].label))
     figure = draw_accuracy_against_images(series, size, "title")
     renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
     boxes = sorted((text.get_window_extent(renderer) for text in figure.axes[0].texts), key=lambda box: box.y0)
-    assert len(boxes) == 12
+    assert len(boxes) == 11
     assert all(below.y0 + 0.7 * below.height <= above.y0 for below, above in pairwise(boxes))
     assert max(box.x1 for box in boxes) <= figure.bbox.x1
 
