@@ -152,7 +152,10 @@ class FileChecker:
         models, notes = read_listing(answer)
         if not models:
             names = f" whose name matches {pattern}" if pattern != "*" else ""
-            raise InputError(f"{place} contains no model{names}: no function that returns a network, no class of one")
+            raise InputError(
+                f"{place} contains no model{names} that its source code shows: no class of a network, and no function "
+                "that clearly returns a network; name the model, as in FILE.py:NAME"
+            )
         shown = Path(place) if path.is_dir() else Path(place).parent
         return [os.path.normpath(shown / model) for model in models], notes
 

@@ -174,7 +174,9 @@ class _Source:
         """Return whether a function returns a network because it returns `called(...)`."""
         if called in networks:
             return True
-        owner, _, _ = called.rpartition(".")
+        owner, _, name = called.rpartition(".")
+        if name == "create_model" and "timm" in (owner, self.imported.get(name, "").partition(".")[0]):
+            return True
         if owner in ("nn", "torch.nn") or called == "Sequential":  # with arguments it is a helper such as conv3x3
             return not _required(self.functions[function])
         return owner in ("models", "torchvision.models")

@@ -96,6 +96,17 @@ def test_names_of_a_file_match_a_pattern(pattern: str, expected: list[str], fold
     assert list_models(folder / "nets.py", pattern).models == expected
 
 
+def test_functions_that_return_a_timm_model_are_listed(tmp_path: Path) -> None:
+    (tmp_path / "nets.py").write_text(
+        "import timm\nfrom timm import create_model\n"
+        "def first(): return timm.create_model('resnet18', num_classes=100)\n"
+        "def second(num_classes=10):\n    net = create_model('resnet18')\n    return net\n"
+        "def third(): return factory.create_model('resnet18')\n"
+    )
+    (tmp_path / "own.py").write_text("def create_model(name): ...\ndef fourth(): return create_model('x')\n")
+    assert list_models(tmp_path).models == ["nets.py:first", "nets.py:second"]
+
+
 def test_base_class_of_another_file_is_a_network(tmp_path: Path) -> None:
     (tmp_path / "base.py").write_text("from torch import nn\nclass Base(nn.Module): pass\n")
     (tmp_path / "net.py").write_text("from base import Base\nclass Net(Base): pass\n")
