@@ -175,7 +175,7 @@ class _Source:
         if called in networks:
             return True
         owner, _, name = called.rpartition(".")
-        if name == "create_model" and "timm" in (owner, self.imported.get(name, "").partition(".")[0]):
+        if name == "create_model" and (owner or self.imported.get(name, "").partition(".")[0]) == "timm":
             return True
         if owner in ("nn", "torch.nn") or called == "Sequential":  # with arguments it is a helper such as conv3x3
             return not _required(self.functions[function])
