@@ -21,7 +21,7 @@ from ablation.commands.options import (
     check_margin,
     choose_pairing,
 )
-from ablation.commands.run_plan import check_can_decide, prepare_plan
+from ablation.commands.run_plan import check_can_decide, few_seeds_note, prepare_plan
 from arch.text import plural, printable, shorten
 from benchmarks.cli.app import print_line
 from benchmarks.cli.options import (
@@ -120,6 +120,8 @@ def preregister(plan: PlanArgument, *, options: PreregisterOptions) -> int:
     if options.until_decided:
         num_changes = count_changes(parsed.rows)
         check_can_decide(parsed, SequentialDesign(seeds, num_changes, test.pairing, test.equivalence))
+    elif note := few_seeds_note(parsed, seeds, options.paired):
+        print(note, file=sys.stderr)
     new = declaration.preregister(parsed, seeds, test, declared_benchmark, now)
     stored = store_preregistration(store, new)
     _show(stored, preregistration_file(store.out, stored), is_new=stored is new, as_json=options.as_json)

@@ -157,7 +157,8 @@ def _run(runner: "PlanRunner", options: RunOptions, store: "RecordStore", displa
     request = _seed_request(runner, store, options)
     if request.design:
         check_can_decide(runner.plan, request.design)
-    if (note := _few_seeds_note(runner.plan, len(runner.seeds), options)) and runner.missing(store):
+    note = "" if options.until_decided else few_seeds_note(runner.plan, len(runner.seeds), options.paired)
+    if note and runner.missing(store):
         display.say(note)
     store_plan(options.out, runner.plan)
     store_request(options.out, request)
@@ -196,15 +197,13 @@ def check_can_decide(plan: "Plan", design: "SequentialDesign") -> None:
         raise InputError(f"--max-seeds {design.max_seeds} cannot decide {changes}: use --max-seeds {needed} or more")
 
 
-def _few_seeds_note(plan: "Plan", seeds: int, options: RunOptions) -> str:
+def few_seeds_note(plan: "Plan", seeds: int, paired: bool) -> str:
     """Return a note if no change of the plan can be significant with this number of seeds, otherwise ""."""
     from ablation.analysis.power import fewest_seeds
     from ablation.plans.row import count_changes
 
     num_changes = count_changes(plan.rows)
-    if options.until_decided or not num_changes:
-        return ""
-    if seeds >= (needed := fewest_seeds(num_changes, choose_pairing(options.paired))):
+    if not num_changes or seeds >= (needed := fewest_seeds(num_changes, choose_pairing(paired))):
         return ""
     return (
         f"note: with --seeds {seeds}, no change can be significant after Holm correction over "

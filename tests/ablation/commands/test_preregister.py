@@ -80,6 +80,15 @@ def test_the_hash_is_printed(tiny: Path, tmp_path: Path, cache_home: Path, capsy
     assert "already preregistered" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("seeds", "is_noted"), [("3", True), ("6", False)])
+def test_too_few_seeds_are_noted(
+    seeds: str, is_noted: bool, tiny: Path, tmp_path: Path, cache_home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["preregister", "baseline+se+cbam", "--benchmark", str(tiny), "--out", str(tmp_path / "out")]
+    assert main([*command, "--seeds", seeds]) == 0
+    assert ("no change can be significant" in capsys.readouterr().err) == is_noted
+
+
 def test_the_code_of_a_dirty_checkout_is_not_identified(
     declare: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     tiny: Path, tmp_path: Path,
