@@ -120,10 +120,10 @@ def preregister(plan: PlanArgument, *, options: PreregisterOptions) -> int:
     if options.until_decided:
         num_changes = count_changes(parsed.rows)
         check_can_decide(parsed, SequentialDesign(seeds, num_changes, test.pairing, test.equivalence))
-    elif note := few_seeds_note(parsed, seeds, options.paired):
-        print(note, file=sys.stderr)
     new = declaration.preregister(parsed, seeds, test, declared_benchmark, now)
     stored = store_preregistration(store, new)
+    if not options.until_decided and (note := few_seeds_note(parsed, seeds, options.paired)):
+        print(note, file=sys.stderr)
     _show(stored, preregistration_file(store.out, stored), is_new=stored is new, as_json=options.as_json)
     return 0
 
