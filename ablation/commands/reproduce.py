@@ -1,6 +1,8 @@
 """`ablate reproduce`: train an assignment and write its page."""
 
 import json
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from ablation.analysis.table_formats import AblationTable
     from ablation.plans.assignments import AssignedStudy
     from ablation.report.assignment_page import AssignmentPage
+    from benchmarks.records.store import RunRecord
 
 
 @dataclass(frozen=True)
@@ -122,13 +125,17 @@ def reproduce(
 
     from ablation.analysis.study_progress import predict_budget_hours, study_progress
     from ablation.report.assignment_page import AssignmentPage, write_assignment_page
+    from benchmarks.datasets.cifar import cifar_image_counts
     from benchmarks.execution.progress import Display
 
     command, plan = options.command(name, study.scale), str(study.plan(options.pretrained))
     with Display() as display:
         progress = [predict_budget_hours(study_progress(one, seeds), one, display) for one in recorded_plans]
+    data = options.data_arguments
+    if not (options.training or data) and cifar_image_counts(study.benchmark.data):
+        data = ["--download"]  # the images may be missing where the page is read
     pages = [
-        AssignmentPage(study, plan, recorded, done, seeds, command, options.data_arguments)
+        AssignmentPage(study, plan, recorded, done, seeds, command, data)
         for recorded, done in zip(recorded_plans, progress, strict=True)
     ]
     _show([(page, *write_assignment_page(page)) for page in pages], options.as_json)
@@ -171,13 +178,39 @@ def _find(study: "AssignedStudy", seeds: int, options: ReproduceOptions) -> "lis
     from ablation.plans.pretrained import with_pretrained
     from benchmarks.records.folders import RecordFolders
 
-    plan, store = with_pretrained(study.plan(options.pretrained), None), RecordFolders([options.out])
-    ids = recorded_ids(store.records(curves=False), plan.rows, study.benchmark)
+    store = RecordFolders([options.out])
+    records = store.records(curves=False)
     print_warnings(store)
+    plan = with_pretrained(study.plan(_recorded_weights(study, records, options)), None)
+    ids = recorded_ids(records, plan.rows, study.benchmark)
     if not ids:
         raise InputError(f"{options.out} has no records of {study.name} at scale {study.scale}: remove --no-training")
     plan = name_rows(plan, [options.out])
     return [collect(store, plan, study.benchmark, benchmark_id).first_seeds(seeds) for benchmark_id in ids]
+
+
+def _recorded_weights(study: "AssignedStudy", records: "Sequence[RunRecord]", options: ReproduceOptions) -> str:
+    """Return the source of pretrained weights: `--pretrained`, or without it, the digest of the recorded runs.
+
+    Raises:
+        InputError: If runs with several weights are recorded, or none with those of `--pretrained`.
+    """
+    from ablation.plans.pretrained import resolve_weights
+    from benchmarks.definition.config_parser import HUB, WEIGHTS_DIGEST
+
+    specs = {row.spec for row in study.plan().rows if row.overrides.initial_weights == HUB}
+    found = (re.search(rf"@init=({WEIGHTS_DIGEST.pattern})\b", record.spec) for record in records)
+    digests = {match[1] for match in found if match and match.string.replace(match[1], HUB) in specs}
+    if not digests or options.pretrained.startswith(f"{HUB}:"):
+        return options.pretrained
+    names = ", ".join(sorted(digests))
+    if options.pretrained != HUB:
+        if resolve_weights(options.pretrained, None, None) not in digests:
+            raise InputError(f"--pretrained {options.pretrained}: {options.out} has only runs with the weights {names}")
+        return options.pretrained
+    if len(digests) > 1:
+        raise InputError(f"{options.out} has runs with the weights {names}: choose with --pretrained")
+    return digests.pop()
 
 
 def _show(pages: "list[tuple[AssignmentPage, AblationTable, list[Path]]]", as_json: bool) -> None:

@@ -153,11 +153,14 @@ class AssignedStudy:
         """Return the marks, each with the index of its row and that of the row that is subtracted.
 
         Raises:
-            InputError: If a mark names no row of the plan, or expects a negative accuracy.
+            InputError: If a mark names no row of the plan, or expects an accuracy below 1%.
         """
         rows = self.plan().rows
-        if negative := [mark for mark in self.definition.marks if mark.value < 0 and not mark.minus]:
-            raise InputError(f"{self.path}: the value of {negative[0].row!r} must be from 0 to 100, or needs `minus`")
+        for mark in self.definition.marks:
+            if not mark.minus and mark.value < 1:  # a fraction instead of a percentage, or a difference
+                raise InputError(
+                    f"{self.path}: the value of {mark.row!r} must be from 1 to 100 percent, or needs `minus`"
+                )
         return [
             (mark, self._index(mark.row, rows), self._index(mark.minus, rows) if mark.minus else None)
             for mark in self.definition.marks

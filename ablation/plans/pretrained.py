@@ -80,7 +80,8 @@ def resolve_weights(source: str, model: str | None, out: Path | None) -> str:
     if WEIGHTS_DIGEST.fullmatch(source) and not Path(source).exists():
         if out is not None and not initial_weights_file(out, source).exists():
             raise InputError(
-                f"{out / 'initial'} has no weights {source}: name their file, as in @init=FILE.safetensors"
+                f"{out / 'initial'} has no weights {source}: name their file with --pretrained FILE.safetensors, or in "
+                "the spec, as in @init=FILE.safetensors"
             )
         return source
     word, _, tag = source.partition(":")

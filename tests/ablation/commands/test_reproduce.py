@@ -1,6 +1,7 @@
 """Test `ablate reproduce`."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -180,6 +181,22 @@ def test_plugins_of_the_benchmark_and_of_the_plan(
     capsys.readouterr()
     assert main(["run", plan, "--benchmark", str(page / "benchmark.toml"), *run]) == 0
     assert "top-1" not in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_weights_of_recorded_runs_need_no_option(
+    tmp_path: Path, error_line: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(ROOT / "benchmarks" / "results" / "assignments" / "records.jsonl", tmp_path)
+    command = ["reproduce", "fine_tuning", "--no-training", "--out", str(tmp_path)]
+    assert main([*command, "--json"]) == 0
+    [page] = json.loads(capsys.readouterr().out)["pages"]
+    assert all(row["n"] for row in page["rows"])
+    text = Path(page["files"][0]).read_text()
+    assert f"ablate reproduce fine_tuning --scale cpu --seeds {page['rows'][0]['seeds']} --download" in text
+    before = Path(page["files"][0]).read_bytes()
+    assert "only runs with the weights" in error_line(*command, "--pretrained", "0" * 16)
+    assert Path(page["files"][0]).read_bytes() == before
 
 
 @pytest.mark.slow
