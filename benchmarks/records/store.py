@@ -124,6 +124,7 @@ class RecordStore:
         self._failed_runs = JsonLines(out / "failed_runs.jsonl", FailedRun, RECORD_FORMAT)
         self._removed = JsonLines(out / "removed_records.jsonl", RunRecord, RECORD_FORMAT)
         self._removed_failed_runs = JsonLines(out / "removed_failed_runs.jsonl", FailedRun, RECORD_FORMAT)
+        self._conflicts: list[str] = []
         self._lock: FolderLock | None = None
 
     @property
@@ -220,14 +221,22 @@ class RecordStore:
             return 0
 
     def records(self, curves: bool = True) -> list[RunRecord]:
-        """Return all readable records, oldest first, one for each run. See `warnings` for those that were ignored.
+        """Return all readable records, oldest first, one for each run: the first, if a file has several.
+
+        See `warnings` for lines that were ignored, and for runs with different results.
 
         Args:
             curves: Whether to read the curves and the architectures. Leaving them empty is several times faster.
         """
         records: dict[str, RunRecord] = {}
+        self._conflicts = []
         for record in self._records.read(omit=() if curves else ("curve", "architecture")):
-            records.setdefault(record.run_id, record)
+            kept = records.setdefault(record.run_id, record)
+            if kept is not record and kept.numbers() != record.numbers():
+                self._conflicts.append(
+                    f"{self.path} has two records of {kept.spec} seed {kept.seed} ({kept.benchmark_id}) with different "
+                    f"results: top-1 {kept.top1:.2f}, which is used, and {record.top1:.2f}"
+                )
         return list(records.values())
 
     def removed_records(self) -> list[RunRecord]:
@@ -247,7 +256,7 @@ class RecordStore:
 
     def warnings(self) -> list[str]:
         """Return one sentence for each reason why lines were ignored when the files were last read."""
-        sentences = []
+        sentences = [*self._conflicts]
         for file in (self._records, self._failed_runs):
             if file.damaged:
                 numbers = ", ".join(map(str, file.damaged))

@@ -112,7 +112,18 @@ def test_first_record_of_a_run_counts(store: RecordStore) -> None:
         store.append(replace(RECORD, top1=top1))
     store.append(replace(RECORD, seed=1))
     assert [record.top1 for record in store.records()] == [50.0, 81.25]
-    assert store.warnings() == []
+
+
+def test_different_results_of_a_run_are_reported(store: RecordStore) -> None:
+    for record in (RECORD, replace(RECORD, hours=1.0), replace(RECORD, top1=99.0)):
+        store.append(record)
+        records = store.records(curves=False)
+    assert [record.top1 for record in records] == [81.25]
+    [warning] = store.warnings()
+    assert "resnet8+se seed 0" in warning
+    assert "81.25" in warning
+    assert "99.00" in warning
+    assert len(store.warnings()) == 1
 
 
 def test_incomplete_last_line_is_repaired(store: RecordStore) -> None:
