@@ -40,6 +40,7 @@ def conditions(
         ("benchmark", f"{recorded.benchmark.name} ({recorded.benchmark_id})"),
         ("images", _images(recorded)),
         ("recipe", describe_recipe(recorded.benchmark.recipe)),
+        ("initial weights", _initial_weights(recorded)),
         ("seeds", f"{format_seeds(range(seeds))} (n = {seeds} for each row, unless the table states less)"),
         ("runs", progress.describe()),
         ("missing runs", _missing(recorded, progress)),
@@ -64,6 +65,13 @@ def _images(recorded: RecordedPlan) -> str:
     numbers = [f"{counts[0]:,} training and {counts[1]:,} test images"] if counts else []
     fingerprints = {fingerprint_of_images(record) for record in recorded.records} - {""}
     return ", ".join([source, f"{data.image_size} px", *numbers, *(f"fingerprint {text}" for text in fingerprints)])
+
+
+def _initial_weights(recorded: RecordedPlan) -> str:
+    """Return the digests of the weights that rows start from, and the names of their files if they are known."""
+    digests = {row.overrides.initial_weights for row in recorded.rows} - {""}
+    names = recorded.names.weights
+    return _enumerate(f"{names[digest]} ({digest})" if digest in names else digest for digest in digests)
 
 
 def _missing(recorded: RecordedPlan, progress: StudyProgress) -> str:

@@ -8,6 +8,7 @@ from ablation.analysis.records import RecordedPlan
 from ablation.analysis.study_progress import has_other_images, recorded_image_counts, study_progress
 from ablation.plans.assignments import load_study
 from ablation.plans.choices import AssignmentScale
+from ablation.plans.labels import RowNames
 from ablation.report.assignment_conditions import conditions, describe_recipe
 from benchmarks.definition.recipe import Recipe
 from benchmarks.definition.registry import BENCHMARKS
@@ -72,3 +73,11 @@ def test_images_of_another_size_than_cifar_are_not_counted_as_cifar(
         assert values["images"].endswith("fingerprint " + "0" * 16)
         assert has_other_images(recorded) == (record is not cifar)
         assert (recorded_image_counts(recorded) is None) == (record is not cifar)
+
+
+def test_initial_weights_are_named_by_file_and_digest(make_recorded: MakeRecorded) -> None:
+    digest, study = "0123456789abcdef", load_study("sequential_ablation", "cpu")
+    recorded = make_recorded(f"compare:resnet8,resnet8@init={digest}")
+    for weights, text in (({}, digest), ({digest: "mine"}, f"mine ({digest})")):
+        named = replace(recorded, names=RowNames(weights=weights))
+        assert dict(conditions(study, named, study_progress(named, 1), 1))["initial weights"] == text
