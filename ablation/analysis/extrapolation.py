@@ -13,7 +13,7 @@ from ablation.analysis.power_law_fit import percentile_level, resampled_means
 from ablation.analysis.statistics import Values
 from arch.text import shorten
 
-TOO_FEW_SIZES = f"A score of the extrapolation needs at least {MIN_SIZES + 1} sizes."
+TOO_FEW_SIZES = f"The extrapolation of a power law is only judged for models with at least {MIN_SIZES + 1} sizes."
 
 
 @dataclass(frozen=True)

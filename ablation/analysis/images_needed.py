@@ -42,7 +42,7 @@ def describe_images_needed(series: Series, law: PowerLaw, target: Target) -> str
     if smallest <= needed.value <= largest:
         return f"{number}, by interpolation with its power law ({_measurement(reached or measured[-1])})."
     if reached:
-        return f"{name} reaches {target} ({_measurement(reached)})."
+        return f"{name} needs at most {reached.images:,} images for {target} ({_measurement(reached)})."
     if needed.value > MAX_EXTRAPOLATION * largest:
         return f"{_unreachable(series, law, target)}{_interval_start(needed, series)}."
     times = f"{needed.value / largest:.1f} times its largest size"

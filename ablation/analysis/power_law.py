@@ -59,10 +59,11 @@ class PowerLaw:
     def describe(self) -> str:
         """Return the law and its limitations as one sentence without a period."""
         first, last = self.images[0], self.images[-1]
-        law = f"error = {_number(self.a.value)} x images^-{self.b.value:.3f} + {self.c.value:.2f} percent"
+        floor = f" + {self.c.value:.2f}" if round(self.c.value, 2) else ""
+        law = f"error = {_number(self.a.value)} x images^-{self.b.value:.3f}{floor} percent"
         parts = [f"{law}, fitted to {first:,.0f} to {last:,.0f} images", self._fit_quality()]
         if self.seeds < 2:
-            return "; ".join([*parts, "no CIs, because a size has only one seed"])
+            return "; ".join([*parts, "no CIs, because one of the sizes has only one seed"])
         intervals = ", ".join(f"{name} {_interval(getattr(self, name))}" for name in "abc")
         few = "" if self.seeds > 2 else "only "
         parts.append(f"95% CIs from a bootstrap over {few}{plural(self.seeds, 'seed')} per size: {intervals}")

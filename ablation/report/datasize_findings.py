@@ -115,7 +115,7 @@ def series_findings(series: Sequence[Series], recipe: Recipe, target: float | No
 def _size_sentence(comparison: SizeComparison) -> str:
     line, leader = comparison.line, comparison.leader
     at = f"At {comparison.images:,} images, "
-    difference = f"{comparison.later} {line['change']:+z.2f} points relative to {comparison.first}"
+    difference = f"{comparison.later} differs by {line['change']:+z.2f} points from {comparison.first}"
     if line["change_n"] < 2:
         return f"{at}{difference}; one seed cannot show a difference (n = {line['change_n']})."
     result = f"{leader} is ahead" if leader else _undecided_phrase(line)

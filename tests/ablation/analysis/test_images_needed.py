@@ -108,7 +108,7 @@ def test_interval_that_begins_within_the_limit() -> None:
 def test_measured_size_reaches_the_target_that_the_law_misses() -> None:
     errors = {1_000: 60.0, 2_000: 50.0, 4_000: 44.0, 8_000: 38.0, 16_000: 39.5}
     sentence = describe(61.9, make_series((0.0,), lambda n: errors[n], tuple(errors)))
-    assert sentence == "net reaches 61.90% top-1 (measured 62.00% at 8,000 images)."
+    assert sentence == "net needs at most 8,000 images for 61.90% top-1 (measured 62.00% at 8,000 images)."
 
 
 def test_one_seed_has_no_interval() -> None:

@@ -121,11 +121,11 @@ def test_summary_of_sizes_at_which_a_series_is_ahead(gains: Sequence[float], sum
 
 def test_each_size_has_its_difference_interval_and_seeds(compare: Compare) -> None:
     _, worse, not_shown, real = compare((50, 60, 70), (48, 60.1, 72))
-    assert worse.startswith("At 1,000 images, resnet8 is ahead: resnet20 -2.00 points")
+    assert worse.startswith("At 1,000 images, resnet8 is ahead: resnet20 differs by -2.00 points")
     assert "(95% CI [-2." in worse
-    assert not_shown.startswith("At 2,000 images, no difference is shown: resnet20 +0.10 points")
+    assert not_shown.startswith("At 2,000 images, no difference is shown: resnet20 differs by +0.10 points")
     assert "(95% CI [-0." in not_shown
-    assert real.startswith("At 4,000 images, resnet20 is ahead: resnet20 +2.00 points")
+    assert real.startswith("At 4,000 images, resnet20 is ahead: resnet20 differs by +2.00 points")
     assert "(95% CI [" in real
     assert all(sentence.endswith("], n = 6).") for sentence in (worse, not_shown, real))
 
@@ -156,7 +156,7 @@ def test_verdicts_are_those_of_the_table(settings: TableSettings, deviations: Se
     assert len(comparisons) == 7
     sentences = comparison_findings(recorded, table)
     for verdict, points in zip(compared["verdict"], compared["change"], strict=True):
-        [sentence] = [text for text in sentences if f" {points:+z.2f} points relative" in text]
+        [sentence] = [text for text in sentences if f" {points:+z.2f} points from" in text]
         assert ("is ahead" in sentence) == verdict.startswith(("real", "worse"))
         assert ("less than the margin" in sentence) == ("equivalent" in verdict)
 
@@ -189,7 +189,7 @@ def test_difference_that_only_the_correction_hides(study: Study) -> None:
 
 def test_one_seed_cannot_show_a_difference(compare: Compare) -> None:
     sentences = compare((50, 60, 65), (59, 69, 70), deviations=(0.0,))
-    assert sentences[0].startswith("At 1,000 images, resnet20 +9.00 points")
+    assert sentences[0].startswith("At 1,000 images, resnet20 differs by +9.00 points")
     assert sentences[0].endswith("one seed cannot show a difference (n = 1).")
 
 
