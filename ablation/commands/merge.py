@@ -35,7 +35,7 @@ def merge(
     record is kept, with a warning.
     """
     from ablation.analysis.seed_requests import merge_requests
-    from ablation.plans.labels import merge_labels
+    from ablation.plans.labels import merge_labels, read_names
     from ablation.plans.preregistration_files import merge_preregistrations
     from ablation.plans.stored_plans import merge_plans
     from benchmarks.records.merge import merge as merge_folders
@@ -48,6 +48,7 @@ def merge(
         raise InputError("name two folders to merge, or one folder and another one with --out")
     for folder in folders:
         check_has_records(folder)
+    read_names([target, *sources])  # raises an error before anything is written
     store = RecordStore(target)
     store.create()
     with store.lock():

@@ -202,7 +202,7 @@ def _read_labels(out: Path) -> dict[tuple[str, str], str]:
     try:
         entries = json.loads(file.read_text(encoding="utf-8"))
         return {(str(entry["key"]), str(entry["row"])): printable(str(entry["label"])) for entry in entries}
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(

@@ -44,3 +44,10 @@ def test_invalid_folders_are_refused(recorded: Path, tmp_path: Path, error_line:
     with RecordStore(recorded).lock():
         assert str(recorded) in error_line("merge", str(recorded), str(copy))
         assert str(recorded) in error_line("merge", str(copy), str(recorded))
+
+
+def test_damaged_labels_stop_a_merge_before_it_starts(recorded: Path, tmp_path: Path, error_line: ErrorLine) -> None:
+    copy, new = shutil.copytree(recorded, tmp_path / "copy"), tmp_path / "new"
+    (copy / "labels.json").write_text("[{")
+    assert "labels.json" in error_line("merge", str(recorded), str(copy), "--out", str(new))
+    assert not new.exists()
