@@ -135,7 +135,8 @@ def _selection_notes(frame: pd.DataFrame, num_candidates: int) -> list[str]:
     if gain <= 0:
         return []
     bias = selection_bias(num_candidates - 1, spread, n)  # the first row is not a candidate
+    rows = "rows" if num_candidates <= len(frame) else "rows, in this table and others,"
     return [
-        f"Picking the best of {num_candidates - 1} rows gains {bias:.2f} points by chance; {gain - bias:+.2f} of the "
+        f"Picking the best of {num_candidates - 1} {rows} gains {bias:.2f} points by chance; {gain - bias:+.2f} of the "
         f"observed {gain:+.2f} points remain. Best row: {shorten(step)} (std over seeds {spread:.2f}, n = {n})."
     ]

@@ -64,7 +64,7 @@ def test_selection_bias(six_seeds: RecordedPlan, make_recorded: MakeRecorded) ->
     text = notes(six_seeds)
     assert "best of 2 rows gains 0.13 points by chance; +4.87 of the observed +5.00 points remain" in text
     assert "+se (std over seeds 0.55, n = 6)" in text
-    assert "best of 99 rows" in notes(six_seeds, num_candidates=100)
+    assert "best of 99 rows, in this table and others, gains" in notes(six_seeds, num_candidates=100)
     two_rows = [record for record in six_seeds.records if "cbam" not in record.spec]
     assert "Picking" not in notes(make_recorded("baseline+se", two_rows))
     assert "Picking" not in notes(six_seeds.first_seeds(3))  # without a significant change, there is no gain
