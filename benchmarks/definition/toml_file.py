@@ -9,6 +9,8 @@ from typing import Any
 from benchmarks.definition.benchmark import Benchmark
 
 MAX_BYTES = 1_000_000
+MAX_DEPTH = 50  # levels of nested tables and lists
+TOO_DEEP = "the values are nested too deeply"
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -24,10 +26,20 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise OSError("it is larger than 1 MB")
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-        json.dumps(content, default=str)  # keys such as a.a.a are nested without recursion of the parser
     except RecursionError as error:
-        raise ValueError("the values are nested too deeply") from error
+        raise ValueError(TOO_DEEP) from error
+    _check_depth(content)
     return content
+
+
+def _check_depth(content: dict[str, Any]) -> None:
+    """Raise ValueError if values are nested too deeply. The parser nests keys such as a.a.a without recursion."""
+    values: list[Any] = [content]
+    for _ in range(MAX_DEPTH):
+        values = [item for value in values for item in (value.values() if isinstance(value, dict) else value)]
+        values = [item for item in values if isinstance(item, dict | list)]
+    if values:
+        raise ValueError(TOO_DEEP)
 
 
 def write_benchmark(benchmark: Benchmark, name: str) -> str:
