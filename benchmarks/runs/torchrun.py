@@ -36,7 +36,8 @@ def run_with_torchrun(report: Report, run: Run) -> RunRecord:
         run_file, record_file, plugins_file = (Path(folder, name) for name in ("run.json", "record.json", PLUGINS))
         run_file.write_bytes(TypeAdapter(Run).dump_json(run))
         plugins_file.write_bytes(TypeAdapter(tuple[Plugin, ...]).dump_json(active_plugins()))
-        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        # Without an address, torchrun waits forever if the name of this computer cannot be resolved.
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
         script = ["--nproc-per-node", str(run.benchmark.recipe.world_size), "-m", "timm_ablate", f"{__name__}:main"]
         with subprocess.Popen(
             [*torchrun, *script, str(run_file), str(record_file)],
