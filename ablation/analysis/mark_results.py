@@ -22,7 +22,7 @@ class MarkResult:
         mean: The measured mean over the seeds, in percent or points; None without runs.
         std: The sample standard deviation over the seeds; None for fewer than two seeds, and for differences.
         n: The number of seeds; for a difference, of the row with fewer.
-        has_other_images: Whether the runs were trained on other images than those that the mark is about.
+        has_other_images: Whether the runs were trained on images other than those of the mark.
     """
 
     mark: Mark

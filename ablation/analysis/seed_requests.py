@@ -161,7 +161,9 @@ def added_seeds_note(recorded: RecordedPlan) -> str:
     That is a table with fewer seeds that was complete, or another plan that was run until it was decided.
     """
     requests = [request for request in _read(recorded.outs) if request.benchmark_id == recorded.benchmark_id]
-    if stored_design(recorded) is None and (note := _other_design_note(recorded, requests)):
+    recorded_seeds = _recorded_seeds(recorded)
+    design = _design(_requests_of(recorded, requests), recorded_seeds)
+    if design is None and (note := _other_design_note(recorded, requests, recorded_seeds)):
         return note
     added: dict[str, int] = {}
     for index, earlier in enumerate(requests):
@@ -179,10 +181,12 @@ def added_seeds_note(recorded: RecordedPlan) -> str:
     )
 
 
-def _other_design_note(recorded: RecordedPlan, requests: Sequence[SeedRequest]) -> str:
+def _other_design_note(
+    recorded: RecordedPlan, requests: Sequence[SeedRequest], recorded_seeds: Mapping[str, int]
+) -> str:
     """Return a sentence about rows whose seeds were added until another plan was decided, or ""."""
     for request in [request for request in requests if request.until_decided]:
-        extended = request.extended_rows(_recorded_seeds(recorded))
+        extended = request.extended_rows(recorded_seeds)
         if labels := [shorten(row.label) for row in recorded.rows if row.key in extended and row.against]:
             return printable(
                 f"The seeds of {', '.join(labels)} were added until the changes of {shorten(request.plan)} were "

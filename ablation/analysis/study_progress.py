@@ -11,7 +11,7 @@ from ablation.analysis.run_list import format_seeds
 from ablation.plans.row import Row, missing_runs, with_dependencies
 from arch.text import plural
 from benchmarks.budget.verdict import format_hours
-from benchmarks.datasets.cache import CachedDataset, find_cached
+from benchmarks.datasets.cache import find_cached
 from benchmarks.datasets.cifar import cifar_image_counts
 from benchmarks.definition.benchmark import Benchmark, identify
 from benchmarks.execution.progress import Display
@@ -147,9 +147,16 @@ def recorded_image_counts(recorded: RecordedPlan) -> tuple[int, int] | None:
     They are known for data sets that are still decoded in the cache, and for CIFAR, unless the recorded runs have
     other images; None for others.
     """
-    if data := _cached_images(recorded):
-        return data.counts(recorded.benchmark.data)
-    return None if has_other_images(recorded) else cifar_image_counts(recorded.benchmark.data)
+    config = recorded.benchmark.data
+    data = find_cached(fingerprint_of_images(recorded.records[0])) if recorded.records else None
+    if data:
+        return data.counts(config)
+    expected = cifar_image_counts(config)
+    if expected is None:
+        return None
+    rows = {row.key: row.overrides.num_train_images(expected[0], config.num_classes) for row in recorded.rows}
+    runs = [record for record in recorded.records if record.key in rows and record.train_images]
+    return expected if all(record.train_images == rows[record.key] for record in runs) else None
 
 
 def has_other_images(recorded: RecordedPlan) -> bool:
@@ -157,20 +164,8 @@ def has_other_images(recorded: RecordedPlan) -> bool:
 
     `--data` accepts any folder with as many classes.
     """
-    config = recorded.benchmark.data
-    expected = cifar_image_counts(config)
-    if expected is None:
-        return False
-    if data := _cached_images(recorded):
-        return data.counts(config) != expected
-    rows = {row.key: row.overrides.num_train_images(expected[0], config.num_classes) for row in recorded.rows}
-    runs = [record for record in recorded.records if record.key in rows and record.train_images]
-    return any(record.train_images != rows[record.key] for record in runs)
-
-
-def _cached_images(recorded: RecordedPlan) -> CachedDataset | None:
-    """Return the images of the recorded runs if they are still decoded in the cache."""
-    return find_cached(fingerprint_of_images(recorded.records[0])) if recorded.records else None
+    expected = cifar_image_counts(recorded.benchmark.data)
+    return expected is not None and recorded_image_counts(recorded) != expected
 
 
 def recorded_ids(records: Iterable[RunRecord], rows: Sequence[Row], benchmark: Benchmark) -> list[str]:

@@ -201,6 +201,8 @@ def _read_labels(out: Path) -> dict[tuple[str, str], str]:
     file = _labels_file(out)
     try:
         entries = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(entries, list):
+            raise TypeError("it is not a list")
         return {(str(entry["key"]), str(entry["row"])): printable(str(entry["label"])) for entry in entries}
     except (FileNotFoundError, NotADirectoryError):
         return {}

@@ -74,6 +74,14 @@ def with_dependencies(rows: Sequence[Row]) -> list[Row]:
     return all_rows
 
 
+def labels_by_key(rows: Sequence[Row]) -> dict[str, str]:
+    """Return the label of each key: that of the first row, if several rows have the same config."""
+    labels: dict[str, str] = {}
+    for row in rows:
+        labels.setdefault(row.key, row.label)
+    return labels
+
+
 def missing_runs(
     rows: Sequence[Row], seeds: Sequence[int], benchmark_id: str, recorded: Collection[str]
 ) -> list[tuple[Row, int]]:

@@ -61,7 +61,7 @@ def describe_recipe(recipe: Recipe) -> str:
 
 def _images(recorded: RecordedPlan) -> str:
     counts, data = recorded_image_counts(recorded), recorded.benchmark.data
-    source = f"a folder with other images than {data.source}" if has_other_images(recorded) else data.source
+    source = f"a folder with images other than {data.source}" if has_other_images(recorded) else data.source
     numbers = [f"{counts[0]:,} training and {counts[1]:,} test images"] if counts else []
     fingerprints = {fingerprint_of_images(record) for record in recorded.records} - {""}
     return ", ".join([source, f"{data.image_size} px", *numbers, *(f"fingerprint {text}" for text in fingerprints)])

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 
 from ablation.analysis.records import RecordedPlan
 from ablation.analysis.study_progress import StudyProgress
-from ablation.plans.row import with_dependencies
+from ablation.plans.row import labels_by_key, with_dependencies
 from benchmarks.budget.profile import budget_device_label
 from benchmarks.budget.verdict import format_hours
 
@@ -25,12 +25,12 @@ def hours_table(progress: StudyProgress, recorded: RecordedPlan, seeds: int) -> 
     if progress.budget_hours:
         device = budget_device_label(recorded.benchmark.budget)
         columns[f"one run on {device}, predicted"] = progress.budget_hours
-    rows = {row.key: row.label for row in reversed(with_dependencies(recorded.rows))}  # the first label of each key
+    labels = labels_by_key(with_dependencies(recorded.rows))
     lines = [
         (label, str(seeds - missing[key]), str(missing[key]), *_of_run(key, columns.values()))
-        for key, label in reversed(rows.items())
+        for key, label in labels.items()
     ]
-    totals = (_total(hours, list(rows), seeds) for hours in columns.values())
+    totals = (_total(hours, list(labels), seeds) for hours in columns.values())
     lines.append((ALL_RUNS, str(len(progress.recorded)), str(len(progress.missing)), *totals))
     return ["row", "recorded", "missing", *columns], lines
 

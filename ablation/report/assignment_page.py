@@ -16,7 +16,7 @@ from ablation.analysis.records import RecordedPlan
 from ablation.analysis.study_progress import StudyProgress
 from ablation.analysis.table_formats import AblationTable, to_markdown
 from ablation.plans.assignments import AssignedStudy
-from ablation.plans.row import with_dependencies
+from ablation.plans.row import labels_by_key, with_dependencies
 from ablation.report.assignment_conditions import conditions
 from ablation.report.assignment_hours import hours_table
 from ablation.report.datasize_findings import study_findings
@@ -182,7 +182,7 @@ def _marks(page: AssignmentPage) -> str:
 
 def _runs(page: AssignmentPage) -> str:
     """Return all recorded runs, including those that rows depend on."""
-    labels = {row.key: row.label for row in with_dependencies(page.recorded.rows)}
+    labels = labels_by_key(with_dependencies(page.recorded.rows))
     lines = [
         (
             labels[run.key],

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Protocol
 
 from benchmarks.definition.benchmark import Split
-from benchmarks.records.store import FailedRun, RecordStore, RunRecord
+from benchmarks.records.store import FailedRun, RecordStore, RunRecord, describe_conflict
 from benchmarks.records.unfinished import unfinished_runs
 
 
@@ -68,16 +68,6 @@ class RecordFolders:
     def warnings(self) -> list[str]:
         """Return one sentence for each reason why lines were ignored when the files were last read."""
         return [*(line for store in self.stores for line in store.warnings()), *self._conflicts]
-
-
-def describe_conflict(kept: RunRecord, folder: Path, other: RunRecord, other_folder: Path) -> list[str]:
-    """Return a sentence if two records of the same run have different results, otherwise nothing."""
-    if kept is other or kept.numbers() == other.numbers():
-        return []
-    return [
-        f"{kept.spec} seed {kept.seed} ({kept.benchmark_id}) has different results in two folders: top-1 "
-        f"{kept.top1:.2f} in {folder}, which is used, and {other.top1:.2f} in {other_folder}"
-    ]
 
 
 def describe_empty(store: RecordSource, num_other_runs: int = 0, other_split: Split = "val") -> str:

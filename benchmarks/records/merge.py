@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.records.atomic_write import replace_file
-from benchmarks.records.folders import describe_conflict
 from benchmarks.records.lock import FolderLock
 from benchmarks.records.paths import RUN_FILE_KINDS, initial_weights_file, run_file
-from benchmarks.records.store import RecordStore, RunRecord
+from benchmarks.records.store import RecordStore, RunRecord, describe_conflict
 
 
 @dataclass

@@ -114,6 +114,16 @@ def make_run_id(key: str, seed: int, benchmark_id: str) -> str:
     return f"{key}-{benchmark_id}-seed{seed}"
 
 
+def describe_conflict(kept: RunRecord, folder: Path, other: RunRecord, other_folder: Path) -> list[str]:
+    """Return a sentence if two records of the same run have different results, otherwise nothing."""
+    if kept is other or kept.numbers() == other.numbers():
+        return []
+    return [
+        f"{kept.spec} seed {kept.seed} ({kept.benchmark_id}) has two records with different results: top-1 "
+        f"{kept.top1:.2f} in {folder}, which is used, and {other.top1:.2f} in {other_folder}"
+    ]
+
+
 class RecordStore:
     """The records of one output folder: finished runs and failed runs."""
 
@@ -232,11 +242,7 @@ class RecordStore:
         self._conflicts = []
         for record in self._records.read(omit=() if curves else ("curve", "architecture")):
             kept = records.setdefault(record.run_id, record)
-            if kept is not record and kept.numbers() != record.numbers():
-                self._conflicts.append(
-                    f"{self.path} has two records of {kept.spec} seed {kept.seed} ({kept.benchmark_id}) with different "
-                    f"results: top-1 {kept.top1:.2f}, which is used, and {record.top1:.2f}"
-                )
+            self._conflicts += describe_conflict(kept, self.out, record, self.out)
         return list(records.values())
 
     def removed_records(self) -> list[RunRecord]:

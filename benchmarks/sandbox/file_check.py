@@ -153,8 +153,8 @@ class FileChecker:
         if not models:
             names = f" whose name matches {pattern}" if pattern != "*" else ""
             raise InputError(
-                f"{place} contains no model{names} that its source code shows: no class of a network, and no function "
-                "that clearly returns a network; name the model, as in FILE.py:NAME"
+                f"{place} contains no model{names} that can be recognized from its source code: no network class, and "
+                "no function that clearly returns a network; name the model, as in FILE.py:NAME"
             )
         shown = Path(place) if path.is_dir() else Path(place).parent
         return [os.path.normpath(shown / model) for model in models], notes

@@ -107,7 +107,7 @@ def test_a_plan_names_classes_of_a_file_and_a_benchmark_lists_plugins(tiny: Path
     [
         ("num_classes)\n", "1000)\n", "returns an output of shape (1, 1000) for one image, but tiny needs (1, 10)"),
         ("flatten(1))\n", "flatten(1)), x\n", "returns something other than a tensor"),
-        ("16 *", "50176 *", "nets.py:14: RuntimeError: "),
+        ("16 *", "50176 *", "nets.py:14: RuntimeError: *mat1 and mat2"),
         ("        self.pool", "        undefined", "nets.py:11: NameError"),
         ("return self.fc", "raise ValueError('no')\n        return self.fc", "nets.py:14: ValueError: no"),
     ],
@@ -118,7 +118,8 @@ def test_a_network_that_cannot_be_trained_is_one_line(
     assert old in NETWORK
     Path("nets.py").write_text(NETWORK.replace(old, new, 1).replace("undefined =", "undefined; self.pool ="))
     assert command("run", "small", "--plugin", "nets.py", "--benchmark", str(tiny), "--seeds", "1") == 2
-    assert expected in capsys.readouterr().err.splitlines()[-1]
+    pattern = re.escape(expected).replace(r"\*", ".*")  # some versions of torch name the operator first
+    assert re.search(pattern, capsys.readouterr().err.splitlines()[-1])
 
 
 @pytest.mark.slow

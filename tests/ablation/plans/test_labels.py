@@ -78,7 +78,9 @@ def test_invalid_label_is_rejected_and_not_stored(text: str, tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("content", ["", "[1]", '[{"key": 1}]', '[{"key": "a", "row": "b", "label": "c"},]', "\xff"])
+@pytest.mark.parametrize(
+    "content", ["", "{}", "[1]", '[{"key": 1}]', '[{"key": "a", "row": "b", "label": "c"},]', "\xff"]
+)
 def test_damaged_file_is_rejected_and_not_overwritten(content: str, tmp_path: Path) -> None:
     file = tmp_path / "labels.json"
     file.write_text(content, encoding="latin-1")

@@ -114,12 +114,12 @@ def test_crowded_ticks_have_no_label() -> None:
 @pytest.mark.parametrize("size", [SCREEN, SLIDE, COLUMN])
 def test_labels_do_not_overlap_and_are_inside_the_figure(size: FigureSize, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasize_figure, "fit_power_law", lambda series: None)
-    series = [make_series(f"{'a long name ' * index}{index}", FIVE_SIZES, index / 50) for index in range(1, 6)]
+    series = [make_series(f"{'a long name ' * index}{index}", FIVE_SIZES, index / 50) for index in range(1, 7)]
     series.append(replace(make_series("carried over", FIVE_SIZES[1:], 6.0), carried_from=series[-1].label))
     figure = draw_accuracy_against_images(series, size, "title")
     renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
     boxes = sorted((text.get_window_extent(renderer) for text in figure.axes[0].texts), key=lambda box: box.y0)
-    assert len(boxes) == 11
+    assert len(boxes) == 13
     assert all(below.y0 + 0.7 * below.height <= above.y0 for below, above in pairwise(boxes))
     assert max(box.x1 for box in boxes) <= figure.bbox.x1
 

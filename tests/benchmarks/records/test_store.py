@@ -112,6 +112,7 @@ def test_first_record_of_a_run_counts(store: RecordStore) -> None:
         store.append(replace(RECORD, top1=top1))
     store.append(replace(RECORD, seed=1))
     assert [record.top1 for record in store.records()] == [50.0, 81.25]
+    assert len(store.warnings()) == 1
 
 
 def test_different_results_of_a_run_are_reported(store: RecordStore) -> None:
